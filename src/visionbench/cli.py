@@ -1,0 +1,126 @@
+"""The command line. Heavy imports stand inside functions: `--help` must not wait for torch or mlflow."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from visionbench.registry import ConfigError
+
+COMMANDS_OF_HYDRA = ("-sc", "--shell-completion")
+
+
+def main() -> None:
+    """The `visionbench` command: exit code 0, 1 where something measured failed, 2 for bad input, 130 for Ctrl-C."""
+    _route_completion()
+    try:
+        sys.exit(cli(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        sys.exit(_fail(f"{error.format_message()} (see visionbench --help)"))
+    except ConfigError as error:
+        sys.exit(_fail(str(error)))
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="visionbench")
+def cli() -> None:
+    """Measure vision models, and say what each number is worth."""
+
+
+@cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
+def run(overrides: tuple[str, ...]) -> int:
+    """Measure what the config says; `visionbench run --help` lists its groups."""
+    from visionbench.commands import run as command
+
+    return command.run(overrides)
+
+
+@cli.command()
+@click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
+@click.option("--uri", help="A tracking store other than the one in the output folder.")
+@click.option("--port", type=int, default=5000, show_default=True)
+def ui(output_dir: Path, uri: str | None, port: int) -> int:
+    """Open the MLflow UI on this machine, over the results of an output folder."""
+    from visionbench.commands import ui as command
+
+    return command.serve(output_dir, uri, port)
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--config-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own models too.")
+@click.pass_context
+def models(context: click.Context, config_dir: Path | None) -> int:
+    """List the models: task, parameters, checkpoint, and whether it is on this machine."""
+    from visionbench.commands import models as command
+
+    context.obj = config_dir
+    return 0 if context.invoked_subcommand else command.show(config_dir)
+
+
+@models.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@click.pass_obj
+def fetch(config_dir: Path | None, names: tuple[str, ...]) -> int:
+    """Download checkpoints at their pinned revisions; afterwards they load without a network."""
+    from visionbench.commands import models as command
+
+    return command.fetch(names, config_dir)
+
+
+@cli.command()
+def doctor() -> int:
+    """Tell what this machine is and what would go wrong on it."""
+    from visionbench.commands import doctor as command
+
+    return command.show()
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
+def summarize(folder: Path) -> int:
+    """Compute a run's metrics again from its raw samples, and compare them with what it reported."""
+    from visionbench.commands import summarize as command
+
+    return command.show(folder)
+
+
+@cli.command()
+@click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
+@click.option("--uri", help="A tracking store other than the one in the output folder.")
+@click.option("--experiment", default="visionbench", show_default=True)
+def sync(output_dir: Path, uri: str | None, experiment: str) -> int:
+    """Send to MLflow the runs of an output folder that it has not got yet."""
+    from visionbench.commands import sync as command
+
+    return command.send(output_dir, uri, experiment)
+
+
+def _fail(message: str) -> int:
+    print(f"visionbench: {message}", file=sys.stderr)
+    return 2
+
+
+def _route_completion() -> None:
+    """Hydra's completion script calls the bare command with the whole line; lead it to `run`, where Hydra answers."""
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS_OF_HYDRA:
+        return
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    if len(words) > 2 and words[1] == "run":
+        os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+        sys.argv.insert(1, "run")
+    else:
+        begun = words[1] if len(words) > 1 else ""
+        print(" ".join(name for name in _names(cli) if name.startswith(begun)))
+        sys.exit(0)
+
+
+def _names(group: Any) -> Sequence[str]:
+    return sorted(group.commands)

@@ -1,0 +1,262 @@
+"""`visionbench run`: Hydra composes, every job is planned before the first one loads, and then they run in turn.
+
+With `config.py` the only file that knows Hydra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from visionbench.config import (
+    ExperimentConfig,
+    explain,
+    from_hydra,
+    register_schema,
+    root,
+    saved,
+    schema_keys,
+    unknown_key,
+)
+from visionbench.core import RunPlan, Tracker, TrackingError
+from visionbench.registry import ConfigError, find, names, nearest
+
+CONF = str(root("conf"))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run with Hydra's own arguments; returns the exit code. Raises ConfigError for bad input."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing a traceback and exiting
+    args = parse(arguments)
+    flags = list(arguments)
+    for override in args.overrides:
+        flags.remove(override)
+    sys.argv = [sys.argv[0], *flags, *args.overrides]  # Hydra refuses flags between overrides
+    register_schema()
+    session = Session()
+
+    @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
+    def job(cfg: DictConfig) -> None:
+        session.job(cfg)
+
+    with one_line_errors():
+        if planned := plan_all(args):
+            session.begin(planned)
+        try:
+            job()
+        finally:
+            session.end()
+    return session.exit_code
+
+
+@dataclass
+class Session:
+    """The runs of one command: what they share, and what came of them."""
+
+    exit_code: int = 0
+    runs: list[Any] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    trouble: list[str] = field(default_factory=list)
+
+    def begin(self, planned: Sequence[tuple[ExperimentConfig, RunPlan]]) -> None:
+        """Have checkpoints and data here, start the fork server, and meanwhile make the tracking store ready."""
+        from rich.console import Console
+
+        from visionbench import weights, worker
+        from visionbench.plan import parts
+        from visionbench.report.progress import SweepProgress
+
+        self.console = Console()
+        for config, _ in planned:
+            weights.ensure(config.model)
+            parts(config).data.examples()
+        modules = {module: None for config, _ in planned for module in weights.modules(config.model)}
+        worker.preheat(["torch", "transformers", *modules])
+        self.progress = SweepProgress([(plan, config.measure) for config, plan in planned], self.console)
+        self.tracker = self._open_tracker(planned[0][0])
+
+    def job(self, cfg: DictConfig) -> None:
+        """One run, from config to tracker. A config that only the measuring process finds wrong costs this run alone."""
+        from visionbench import runner
+        from visionbench.plan import plan
+        from visionbench.report.table import RunRows
+        from visionbench.store import RunFolder
+
+        hydra_config = HydraConfig.get()
+        path = Path(hydra_config.runtime.output_dir)
+        config = from_hydra(cfg)
+        folder = RunFolder.create(path, saved(cfg))
+        alone = OmegaConf.is_missing(hydra_config.job, "num")
+        sweep = path.name if alone else Path(hydra_config.sweep.dir).name
+        self.folders.append(path)
+        self.progress.next_run()
+        try:
+            runner.run(config, plan(config), folder, sweep, lambda now: self.progress.show(now.stage, now.case))
+        except ConfigError as error:
+            self.trouble.append(str(error))
+            self.exit_code = 2
+        finally:
+            conditions = folder.conditions()
+            self.runs.append(RunRows(conditions, folder.results()))
+            if conditions["status"] == "failed" and not self.exit_code:
+                self.exit_code = 1
+            self._log(folder.path)
+
+    def end(self) -> None:
+        """Print what was measured, however the command ends."""
+        from visionbench.report import table
+
+        if not hasattr(self, "progress"):
+            return
+        self.progress.close()
+        if self.runs:
+            table.show(self.runs, self.console)
+            self.console.print()
+        for line in dict.fromkeys(self.trouble):
+            print(f"visionbench: {line}", file=sys.stderr)
+        if self.folders:
+            shared = self.folders[0] if len(self.folders) == 1 else self.folders[0].parent
+            self.console.print(f"results  {_relative(shared)}", soft_wrap=True, highlight=False)
+            if self.tracker is not None and self.seen:
+                self.console.print("look     visionbench ui", soft_wrap=True, highlight=False)
+
+    seen: str = ""
+
+    def _open_tracker(self, config: ExperimentConfig) -> Tracker | None:
+        tracker: Tracker = find("trackers", config.tracking.name)(config.tracking, Path(config.output_dir))
+        try:
+            tracker.open()
+        except TrackingError as error:
+            self.trouble.append(str(error))
+            return None
+        return tracker
+
+    def _log(self, folder: Path) -> None:
+        if self.tracker is None:
+            return
+        try:
+            self.seen = self.tracker.log(folder) or self.seen
+        except TrackingError as error:
+            self.trouble.append(str(error))
+
+
+# --------------------------------------------------------------------------------------------------- before the first
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Hydra's flags, and the overrides wherever they stand. Raises ConfigError for a flag that Hydra does not know."""
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see visionbench run --help")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser.parse_intermixed_args(list(arguments))
+
+
+def plan_all(args: argparse.Namespace) -> list[tuple[ExperimentConfig, RunPlan]]:
+    """Config and plan of every job that these arguments will run, so that a wrong one is told before any starts.
+
+    Empty where Hydra is asked for something else than to run (`--help`, `--cfg`), or sweeps with a sweeper of its own.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    from visionbench.plan import plan
+
+    if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion or args.experimental_rerun:
+        return []
+    parser = OverridesParser.create()
+    given = parser.parse_overrides(args.overrides)
+    with composer(args) as compose:
+        base = compose([override.input_line for override in given if not override.is_sweep_override()])
+        jobs = [args.overrides]
+        if args.multirun or str(base.hydra.mode).endswith("MULTIRUN"):
+            if not base.hydra.sweeper._target_.endswith("BasicSweeper"):
+                return [(config := from_hydra(base), plan(config))]
+            own = parser.parse_overrides([f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()])
+            jobs = BasicSweeper.split_arguments([*own, *given], None)[0]
+        configs = [from_hydra(compose(job)) for job in jobs]
+    return [(config, plan(config)) for config in configs]
+
+
+@contextmanager
+def composer(args: Any) -> Iterator[Any]:
+    """A function from overrides to the composed config, with the search path that Hydra itself will use."""
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    search_path = create_config_search_path(args.config_path or CONF)
+    if args.config_dir:
+        folder = Path(args.config_dir).absolute()
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir {args.config_dir}: there is no such folder")
+        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    loader = Hydra.create_main_hydra2("visionbench", search_path).config_loader
+    try:
+        yield lambda overrides: loader.load_configuration(args.config_name or "config", list(overrides), RunMode.RUN)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Hydra's and OmegaConf's errors as ConfigErrors."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise translate(error) from error
+
+
+def translate(error: Exception) -> ConfigError:
+    """One line that names the value, where it came from, and the nearest that would do."""
+    said = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return ConfigError(f"{group}={option}: no such option{nearest(option, error.options or _options(group))}")
+    if isinstance(error, OverrideParseException):
+        return ConfigError(f"'{error.override}': not of the form key=value")
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if found := re.search(r"Could not override '([^']+)'", said):
+        key = re.sub(r"^\++|@.*$", "", found[1])
+        if "is not in struct" in str(cause or said) or "not in '" in str(cause or said) or cause is None:
+            return ConfigError(unknown_key(key, known_keys(key)))
+    if isinstance(cause, OmegaConfBaseException):
+        return explain(cause)
+    return ConfigError(" ".join(said.split()))
+
+
+def known_keys(key: str) -> list[str]:
+    """The keys that may have been meant: the schema's, and the options of the registered parts that stand beside it."""
+    groups = [path.name for path in Path(CONF).iterdir() if path.is_dir() and path.name != "hydra"]
+    kind, *below, _ = key.split(".")
+    if below and kind in ("model", "data", "metrics"):
+        registered = "models" if kind == "model" else kind
+        parts = below[:1] if kind == "metrics" else names(registered)
+        with suppress(ConfigError):
+            return [f"{kind}.{below[0]}.{option.name}" for part in parts for option in fields(find(registered, part))]
+    return [*schema_keys(), *groups]
+
+
+def _options(group: str) -> list[str]:
+    return [path.stem for path in (Path(CONF) / group).glob("*.yaml")]
+
+
+def _relative(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

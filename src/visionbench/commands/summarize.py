@@ -1,0 +1,59 @@
+"""`visionbench summarize RUN`: the metrics once more from the raw samples, held against what was reported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from visionbench import validity
+from visionbench.config import part
+from visionbench.core import OK, CaseResult, Metrics
+from visionbench.report import table
+from visionbench.report.table import RunRows
+from visionbench.runner import compute
+from visionbench.store import RunFolder
+
+
+def show(path: Path) -> int:
+    """Print the table from recomputed metrics; exit code 1 where one differs from the reported value."""
+    folder = RunFolder.open(path)
+    console = Console()
+    reported = folder.results()
+    again = [recompute(folder, row) for row in reported]
+    table.show([RunRows(folder.conditions(), again)], console)
+    console.print()
+    differences = [line for old, new in zip(reported, again, strict=True) for line in differing(old, new)]
+    for line in differences:
+        console.print(line, highlight=False)
+    count = sum(len(row.metrics.values) for row in again)
+    if not count:
+        console.print("no case has samples, so there is nothing to compute again")
+    elif not differences:
+        console.print(f"{count} values computed again from {path / 'samples'}: all as reported", soft_wrap=True)
+    return 1 if differences else 0
+
+
+def recompute(folder: RunFolder, row: CaseResult) -> CaseResult:
+    """The row with metrics and validity from its samples; a row without numbers stays as it is."""
+    if row.status != OK:
+        return row
+    options = folder.conditions()["config"]["metrics"]
+    groups = {name: part("metrics", name, options[name] or {}, f"metrics.{name}") for name in row.case.metrics}
+    samples = folder.samples(row.case.id)
+    return replace(row, metrics=compute(groups, samples), validity=validity.judge(samples))
+
+
+def differing(old: CaseResult, new: CaseResult) -> list[str]:
+    """A line for each metric whose value changed."""
+    names = dict.fromkeys([*old.metrics.values, *new.metrics.values])
+    return [
+        f"{old.case.id} {name}: reported {_of(old.metrics, name)}, now {_of(new.metrics, name)}"
+        for name in names
+        if _of(old.metrics, name) != _of(new.metrics, name)
+    ]
+
+
+def _of(metrics: Metrics, name: str) -> float | None:
+    return metrics.values.get(name)

@@ -1,0 +1,271 @@
+"""The schema: every key that a YAML may hold, and the way from Hydra's DictConfig to plain dataclasses.
+
+Values are checked here by name and type, and in `plan.py` by meaning. A DictConfig never leaves this file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from visionbench.registry import ConfigError, find, nearest
+
+T = TypeVar("T")
+
+
+@dataclass
+class ModelConfig:
+    """Which model, from where, and with which of its family's options."""
+
+    name: str = MISSING
+    family: str = MISSING
+    checkpoint: str | None = None
+    """A Hub repository, a local folder, or `bundled:NAME` for one that comes with visionbench."""
+    revision: str | None = None
+    weights: str = "pretrained"
+    attention: str | None = "sdpa"
+    """The attention that transformers is told to use; null for a model without one."""
+    trust_remote_code: bool = False
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    architecture: dict[str, Any] = field(default_factory=dict)
+    image_processor: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class DeviceConfig:
+    """Where to run. `threads: null` leaves torch's own choice, which is recorded."""
+
+    name: str = "auto"
+    index: int = 0
+    threads: int | None = None
+
+
+@dataclass
+class PrecisionConfig:
+    """Weights and inputs in one dtype; `fp32` is IEEE, and TF32 is a precision of its own."""
+
+    name: str = MISSING
+    dtype: str = MISSING
+    tf32: bool = False
+
+
+@dataclass
+class BatchConfig:
+    """The batch sizes that a run sweeps."""
+
+    sizes: list[int] = MISSING
+
+
+@dataclass
+class DataConfig:
+    """A registered data set and its options."""
+
+    name: str = MISSING
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class InputsConfig:
+    """How many distinct preprocessed samples the timed calls rotate over, and what they may take on the device."""
+
+    distinct_samples: int = 64
+    max_mib: int = 1024
+
+
+@dataclass
+class WarmupConfig:
+    """Calls until steady: `windows` windows in a row whose medians differ by at most `max_ratio` of the device kind."""
+
+    min_calls: int = 10
+    min_seconds: float = 3.0
+    max_seconds: float = 60.0
+    windows: int = 3
+    window_calls: int = 10
+    window_seconds: float = 0.5
+    max_ratio: dict[str, float] = field(default_factory=lambda: {"cpu": 1.05, "cuda": 1.02})
+    calls: int | None = None
+    """Exactly this many calls instead; steadiness is then not judged."""
+
+
+@dataclass
+class LatencyConfig:
+    """Single calls until the interval of the median is within `median_within` of the device kind."""
+
+    least_calls: int = 6
+    """Never fewer, even beyond the cap: from six calls on, the median has an interval."""
+    min_calls: int = 100
+    min_seconds: float = 10.0
+    max_seconds: float = 120.0
+    median_within: dict[str, float] = field(default_factory=lambda: {"cpu": 0.02, "cuda": 0.01})
+    percentile: float = 0.99
+    """The highest percentile that must have its samples."""
+    calls: int | None = None
+    """Exactly this many calls instead; convergence is then not judged."""
+
+
+@dataclass
+class ThroughputConfig:
+    """Calls back to back with at most `in_flight` unfinished ones."""
+
+    in_flight: int = 3
+    min_calls: int = 10
+    min_seconds: float = 10.0
+    calls: int | None = None
+
+
+@dataclass
+class MemoryConfig:
+    """Calls in the memory pass, between resetting the peaks and reading them."""
+
+    calls: int = 3
+
+
+@dataclass
+class EvaluationConfig:
+    """The data set once through the model, for quality."""
+
+    batch_size: int = 32
+
+
+@dataclass
+class MeasureConfig:
+    """The protocol's numbers. A result is labelled with `name`, so a loosened protocol is never taken for `standard`."""
+
+    name: str = MISSING
+    inputs: InputsConfig = field(default_factory=InputsConfig)
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
+    throughput: ThroughputConfig = field(default_factory=ThroughputConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+@dataclass
+class TrackingConfig:
+    """Where results go after the local file has them. `uri: null` is the SQLite store in `output_dir`."""
+
+    name: str = "mlflow"
+    uri: str | None = None
+    experiment: str = "visionbench"
+
+
+@dataclass
+class ExperimentConfig:
+    """The whole of a run's configuration."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    output_dir: str = "outputs"
+
+
+SCHEMA = "visionbench_schema"
+
+
+def register_schema() -> None:
+    """Make the schema known to Hydra, for `conf/config.yaml` to start from."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name=SCHEMA, node=ExperimentConfig)
+
+
+def from_hydra(cfg: DictConfig) -> ExperimentConfig:
+    """Plain dataclasses of what Hydra composed; raises ConfigError for an unknown key, a wrong type or a gap."""
+    try:
+        plain = OmegaConf.to_container(_ours(cfg), resolve=True, throw_on_missing=True)
+        merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), plain)
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    assert isinstance(config, ExperimentConfig)
+    return config
+
+
+def part(kind: str, name: str, options: Mapping[str, Any], key: str) -> Any:
+    """Build the part registered as `name` with its options, which stand in the config under `key`."""
+    cls = find(kind, name)
+    schema = OmegaConf.structured(cls)
+    OmegaConf.set_readonly(schema, False)
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(schema, dict(options)))
+    except OmegaConfBaseException as error:
+        raise explain(error, prefix=key, known=[field.name for field in fields(cls)]) from error
+
+
+def saved(cfg: DictConfig) -> str:
+    """The composed config as YAML with references resolved, except those that read the environment: secrets stay out."""
+
+    def keep_secrets(raw: Any, resolved: Any) -> Any:
+        if isinstance(raw, dict):
+            return {key: keep_secrets(raw[key], resolved[key]) for key in raw}
+        if isinstance(raw, list):
+            return [keep_secrets(a, b) for a, b in zip(raw, resolved, strict=True)]
+        return raw if isinstance(raw, str) and "${oc.env:" in raw.replace(" ", "") else resolved
+
+    raw = OmegaConf.to_container(_ours(cfg), resolve=False)
+    resolved = OmegaConf.to_container(_ours(cfg), resolve=True)
+    return OmegaConf.to_yaml(OmegaConf.create(keep_secrets(raw, resolved)))
+
+
+def _ours(cfg: DictConfig) -> DictConfig:
+    """The config without Hydra's own part."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
+def root(folder: str) -> Path:
+    """The project's `conf` or `data` folder: the repository's own where there is one, else the one in the package."""
+    package = Path(__file__).resolve().parent
+    repository = package.parent.parent
+    if (repository / "pyproject.toml").is_file() and (repository / folder).is_dir():
+        return repository / folder
+    return package / {"conf": "conf", "data": "bundled"}[folder]
+
+
+def schema_keys() -> list[str]:
+    """Every key of the schema in dotted form, `measure.latency.min_calls`."""
+
+    def below(cls: type, prefix: str) -> Iterable[str]:
+        for item in fields(cls):
+            key = prefix + item.name
+            yield key
+            inner = globals().get(str(item.type))
+            if isinstance(inner, type) and is_dataclass(inner):
+                yield from below(inner, key + ".")
+
+    return list(below(ExperimentConfig, ""))
+
+
+def explain(error: Exception, prefix: str = "", known: Iterable[str] = ()) -> ConfigError:
+    """OmegaConf's many lines as our one: the value, its key and the way out."""
+    key = str(getattr(error, "full_key", "") or "")
+    full = ".".join(filter(None, [prefix, key]))
+    said = str(error).splitlines()[0]
+    if isinstance(error, MissingMandatoryValue):
+        return ConfigError(f"'{full or said}' has no value; give it one, as in {full or 'key'}=…")
+    if re.search(r"not in '\w+'", said):
+        return ConfigError(unknown_key(full, [f"{prefix}.{name}" for name in known] if prefix else schema_keys()))
+    if found := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", said):
+        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}.get(found[2], found[2])
+        return ConfigError(f"{full}={found[1]}: not {kind}")
+    if "is not a ListConfig" in said:
+        return ConfigError(f"{full}: not a list, as in {full}=[1,2,4]")
+    return ConfigError(f"{full or 'config'}: {said}")
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """One line for a key that is not in the schema, with the nearest that is."""
+    siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
+    ending = nearest(key, known)
+    return f"there is no key '{key}'{ending if 'did you mean' in ending else nearest(key, siblings)}"

@@ -1,0 +1,298 @@
+"""The frozen values that travel down the line, and the protocols of the parts. Imports nothing of visionbench.
+
+    ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → results.jsonl → tracker
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+Inputs = Mapping[str, Any]
+"""One preprocessed batch: names to tensors whose first axis is the batch."""
+
+Predictions = Mapping[str, np.ndarray]
+"""What a model says of examples: names to arrays, joined along the first axis over a data set."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+@dataclass(frozen=True)
+class Example:
+    """One picture of a data set, still encoded on disk, with what is known of it."""
+
+    id: str
+    image: Path
+    captions: tuple[str, ...] = ()
+    label: str | None = None
+    mask: Path | None = None
+    """A single-channel PNG of the picture's size: 0 is background, k the k-th instance."""
+
+
+class DataSet(Protocol):
+    """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
+
+    gives: ClassVar[frozenset[str]]
+    """What its examples carry, of `captions`, `labels`, `masks`."""
+
+    def examples(self) -> Sequence[Example]:
+        """All examples in a fixed order; writes or reads files. Raises ConfigError where something is missing."""
+
+    def identity(self) -> Mapping[str, str]:
+        """What makes this data set this one (root, split, seed, digest …), to be kept beside every result."""
+
+
+# -------------------------------------------------------------------------------------------------------------- plan
+@dataclass(frozen=True)
+class Case:
+    """One measurement of a run: a batch size, or (`quality`) the data set once through the model."""
+
+    id: str
+    batch_size: int
+    stages: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is a batch size to be timed, and not the quality case."""
+        return "evaluation" not in self.stages
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One model on one device in one precision; its cases share the loaded model."""
+
+    name: str
+    model: str
+    task: str
+    device: str
+    precision: str
+    cases: tuple[Case, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Metric groups that cannot be had in this run, each with the reason."""
+    warnings: tuple[str, ...] = ()
+
+
+# ------------------------------------------------------------------------------------------------------------ results
+@dataclass(frozen=True)
+class Samples:
+    """What was measured, raw. A series is a flat float64 array whose name ends in its unit, `latency/host_s` say."""
+
+    series: Mapping[str, np.ndarray] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Series that cannot be had here, each with the reason."""
+    flags: Mapping[str, str] = field(default_factory=dict)
+    """Doubts raised while measuring: flag (`not_converged`) to what was seen."""
+
+    def merged(self, other: Samples) -> Samples:
+        return Samples(
+            {**self.series, **other.series}, {**self.missing, **other.missing}, {**self.flags, **other.flags}
+        )
+
+    def get(self, name: str) -> np.ndarray:
+        """The series, empty where there is none."""
+        return self.series.get(name, np.empty(0))
+
+    def why_missing(self, name: str) -> str:
+        return self.missing.get(name, f"no {name} was recorded")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Numbers computed from samples. A value that cannot be had is None, and `reasons` says why."""
+
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def merged(self, other: Metrics) -> Metrics:
+        return Metrics({**self.values, **other.values}, {**self.reasons, **other.reasons})
+
+
+VALID, WARNED, INVALID = "valid", "warned", "invalid"
+
+
+@dataclass(frozen=True)
+class Validity:
+    """Whether a number is to be trusted: `valid`, `warned` or `invalid`, with the reasons."""
+
+    verdict: str = VALID
+    reasons: tuple[str, ...] = ()
+
+
+OK = "ok"
+"""Statuses of a case, here and below."""
+FAILED = "failed"
+OUT_OF_MEMORY = "out_of_memory"
+SKIPPED_AFTER_OOM = "skipped_after_oom"
+KILLED = "killed"
+NOT_RUN = "not_run"
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """A row: what came of a case, good or bad. `reason` is set whenever the status is not `ok`."""
+
+    case: Case
+    status: str
+    reason: str | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    validity: Validity = field(default_factory=Validity)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Conditions of the numbers beyond the run's own: protocol, distinct inputs, counts."""
+
+
+# -------------------------------------------------------------------------------------------------------------- parts
+@dataclass(frozen=True)
+class Precision:
+    """How numbers are kept and multiplied: the torch dtype of weights and inputs, and whether TF32 may be used."""
+
+    name: str
+    dtype: str
+    tf32: bool = False
+
+
+@dataclass(frozen=True)
+class CallTiming:
+    """One call in seconds: host time to completion, device span by events, and time to enqueue (None on a CPU)."""
+
+    host_s: float
+    device_s: float | None = None
+    enqueue_s: float | None = None
+
+
+class Device(Protocol):
+    """A device: the only place that knows how to synchronise, to time and to read memory on it."""
+
+    kind: ClassVar[str]
+    """The registered name, `cpu` or `cuda`, by which the protocol's tolerances are chosen."""
+
+    @property
+    def id(self) -> str:
+        """Torch's name of the device, `cuda:0`."""
+
+    @staticmethod
+    def why_absent() -> str | None:
+        """Why this machine has no such device, or None where it has. Cheap, without importing torch."""
+
+    def setup(self, precision: Precision, threads: int | None) -> None:
+        """Select the device and set threads and numeric switches, once, in the measuring process."""
+
+    def synchronize(self) -> None:
+        """Return when all work issued so far is done."""
+
+    def time_call(self, call: Callable[[], object]) -> CallTiming:
+        """Time one call, synchronised before and after."""
+
+    def back_to_back(self, calls: Iterable[Callable[[], object]], in_flight: int) -> list[float]:
+        """Issue the calls with at most `in_flight` unfinished; seconds from the start to each completion."""
+
+    def reset_peak_memory(self) -> None:
+        """Begin a window for `peak_memory`."""
+
+    def peak_memory(self, kept_bytes: int) -> Samples:
+        """Peaks since `reset_peak_memory`, in series `memory/…_bytes`; what cannot be had is missing, with a reason.
+
+        `kept_bytes` of host memory belong to the benchmark: where the process's peak holds them they are recorded as
+        `memory/kept_inputs_bytes`, for the metric to subtract.
+        """
+
+    def memory_in_use(self) -> Samples:
+        """What the process holds now, in series `memory/…_bytes`."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether the error means that this device had no room."""
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """What this device is: name, driver, clocks, limits, threads."""
+
+
+class LoadedModel(Protocol):
+    """A model on its device, ready to be called."""
+
+    module: torch.nn.Module
+    identity: Mapping[str, Any]
+    """What was loaded: weights, checkpoint, revision, classes of model and processor, dtype, attention."""
+
+    def work(self, batch_size: int) -> Mapping[str, int]:
+        """Units of work that one call does, `{"images": 4, "tokens": 80}`; the first is the one to compare by."""
+
+    def preprocess(self, images: Sequence[Image], captions: Sequence[str]) -> Inputs:
+        """Decoded pictures (and a caption each) to one batch on the host, by the model's own processor."""
+
+    def call(self, inputs: Inputs) -> object:
+        """The measured work: one batch, on the device, forward only."""
+
+    def evidence(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
+        """Floating-point outputs by what they depend on (`image`, `text`): each must change where its input does."""
+
+    def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
+        """What `call` returned, as one answer for each picture: embeddings, masks, a caption, a class."""
+
+
+class Predictor(LoadedModel, Protocol):
+    """A loaded model whose adapter lists predictions in `predicts`."""
+
+    def predict(self, images: Sequence[Image], captions: Sequence[Sequence[str]]) -> Predictions:
+        """What the quality metrics read, for a batch of pictures with all their captions."""
+
+
+class Adapter(Protocol):
+    """A model family: a registered dataclass whose fields are the YAML's `model.options`. Building it loads nothing."""
+
+    task: ClassVar[str]
+    predicts: ClassVar[frozenset[str]]
+    """Names in the predictions, which quality metrics ask for."""
+
+    def uses(self) -> frozenset[str]:
+        """What a timed call needs of the data besides pictures: `captions`, or nothing."""
+
+    def load(self, model: Any, device: torch.device, dtype: torch.dtype) -> LoadedModel:
+        """Load `config.ModelConfig`'s checkpoint, or its architecture with random weights, on the device."""
+
+
+class Metric(Protocol):
+    """A metric group: a registered dataclass whose fields are its YAML options."""
+
+    stages: ClassVar[tuple[str, ...]]
+    """The stages that must have run."""
+
+    def compute(self, samples: Samples) -> Metrics:
+        """Samples to numbers, pure: the same samples give the same numbers again."""
+
+
+@runtime_checkable
+class QualityMetric(Metric, Protocol):
+    """A metric group that reads what a model predicts of a data set, and so needs trained weights."""
+
+    reads: ClassVar[frozenset[str]]
+    """Names in the predictions."""
+    needs: ClassVar[frozenset[str]]
+    """What the data must give."""
+
+    def score(self, predictions: Predictions) -> Samples:
+        """Predictions over the whole data set to raw samples, one or more for each item."""
+
+
+class Tracker(Protocol):
+    """Where results go once the run's folder has them."""
+
+    def open(self) -> None:
+        """Import what it takes and make the store ready, before anything is measured. Raises TrackingError."""
+
+    def log(self, folder: Path) -> str:
+        """Send one run's folder, whole; sending it again changes nothing. Returns where to see it, or ''.
+
+        Raises TrackingError where the store does not answer.
+        """
+
+
+class TrackingError(Exception):
+    """The tracking store cannot be reached or refused; results are safe in the run's folder."""

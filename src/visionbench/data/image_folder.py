@@ -1,0 +1,47 @@
+"""A folder of pictures, or of one folder of pictures for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from visionbench.core import Example
+from visionbench.registry import ConfigError, register
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+
+@register("data", "image_folder")
+@dataclass
+class ImageFolder:
+    """Pictures below `root` in the order of their paths; a picture in a subfolder is labelled with its first folder."""
+
+    root: str
+    samples: int | None = None
+
+    gives: ClassVar[frozenset[str]] = frozenset({"labels"})
+
+    def __post_init__(self) -> None:
+        if self.samples is not None and self.samples < 1:
+            raise ConfigError(f"data.options.samples={self.samples}: must be at least 1")
+
+    def examples(self) -> Sequence[Example]:
+        """The pictures. Raises ConfigError where there is no folder, or no picture in it."""
+        root = Path(self.root).expanduser()
+        if not root.is_dir():
+            raise ConfigError(f"data.options.root={self.root}: there is no such folder")
+        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not paths:
+            raise ConfigError(f"data.options.root={self.root}: no picture in it ({', '.join(sorted(SUFFIXES))})")
+        return [_example(path, root) for path in paths[: self.samples]]
+
+    def identity(self) -> Mapping[str, str]:
+        """The folder and the number of pictures taken from it."""
+        return {"name": "image_folder", "root": str(Path(self.root).expanduser().resolve()), "samples": str(len(self.examples()))}
+
+
+def _example(path: Path, root: Path) -> Example:
+    inside = path.relative_to(root)
+    return Example(str(inside), path, label=inside.parts[0] if len(inside.parts) > 1 else None)

@@ -1,0 +1,119 @@
+"""The CPU: calls return when their work is done, and memory is what the kernel counts for the process."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, ClassVar
+
+import numpy as np
+
+from visionbench import machine
+from visionbench.core import CallTiming, Precision, Samples
+from visionbench.registry import register
+
+KIB = 1024
+
+
+@register("devices", "cpu")
+@dataclass
+class Cpu:
+    """The host processor. `index` is not used."""
+
+    index: int = 0
+    kind: ClassVar[str] = "cpu"
+    id: ClassVar[str] = "cpu"
+
+    @staticmethod
+    def why_absent() -> str | None:
+        """None: there always is one."""
+        return None
+
+    def setup(self, precision: Precision, threads: int | None) -> None:
+        """Set torch's threads, and IEEE products whatever the environment asked of oneDNN."""
+        import torch
+
+        torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        torch.backends.mkldnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        if threads is not None:
+            torch.set_num_threads(threads)
+
+    def synchronize(self) -> None:
+        """Nothing is pending on a CPU."""
+
+    def time_call(self, call: Callable[[], object]) -> CallTiming:
+        """Host time of one call."""
+        start = perf_counter()
+        call()
+        return CallTiming(perf_counter() - start)
+
+    def back_to_back(self, calls: Iterable[Callable[[], object]], in_flight: int) -> list[float]:
+        """One call after another: a CPU has none in flight."""
+        start = perf_counter()
+        completed = []
+        for call in calls:
+            call()
+            completed.append(perf_counter() - start)
+        return completed
+
+    def reset_peak_memory(self) -> None:
+        """Give freed heap pages back to the kernel, then let it forget the peak so far (`clear_refs`, see proc(5))."""
+        _trim_heap()
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+            self._reset = True
+        except OSError:
+            self._reset = False
+
+    def peak_memory(self, kept_bytes: int) -> Samples:
+        """The process's peak resident set; the allocator's own peaks exist on accelerators only."""
+        status = _status()
+        reason = "a CPU has no allocator statistics of torch"
+        missing = {f"memory/peak_{kind}_bytes": reason for kind in ("allocated", "reserved")}
+        if "VmHWM" not in status:
+            missing["memory/process_peak_bytes"] = "/proc/self/status has no VmHWM here"
+            return Samples(missing=missing)
+        flags = {} if self._reset else {"peak_since_start": "/proc/self/clear_refs may not be written: peak since start"}
+        series = {"memory/process_peak_bytes": status["VmHWM"], "memory/kept_inputs_bytes": float(kept_bytes)}
+        return Samples({name: np.array([value]) for name, value in series.items()}, missing, flags)
+
+    def memory_in_use(self) -> Samples:
+        """The process's resident set now, and its anonymous part (memory-mapped weights count only when touched)."""
+        _trim_heap()
+        names = {"VmRSS": "memory/process_bytes", "RssAnon": "memory/process_anonymous_bytes"}
+        status = _status()
+        return Samples({name: np.array([status[key]]) for key, name in names.items() if key in status})
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Python's MemoryError, or torch's refusal to allocate on the host."""
+        return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """The processor, the cores that this process may use, and torch's threads and instruction set."""
+        import torch
+
+        return {
+            "device_name": machine.cpu_name(),
+            "cores_usable": machine.usable_cores(),
+            "threads": torch.get_num_threads(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        }
+
+
+def _status() -> dict[str, float]:
+    """The sizes in /proc/self/status, in bytes; empty where there is no such file."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return {}
+    sizes = (line.split() for line in lines if line.endswith(" kB"))
+    return {name.rstrip(":"): float(size) * KIB for name, size, _ in sizes}
+
+
+def _trim_heap() -> None:
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

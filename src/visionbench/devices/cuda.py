@@ -1,0 +1,207 @@
+"""An NVIDIA GPU: work is queued, so spans are taken with events and every clock reading waits for the device.
+
+Written against the CUDA and NVML interfaces of torch and pynvml; `docs/results/` tells where it has been run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Any, ClassVar
+
+import numpy as np
+
+from visionbench import machine
+from visionbench.core import CallTiming, Precision, Samples
+from visionbench.registry import register
+
+
+@register("devices", "cuda")
+@dataclass
+class Cuda:
+    """The GPU that torch counts as `index`."""
+
+    index: int = 0
+
+    kind: ClassVar[str] = "cuda"
+
+    @property
+    def id(self) -> str:
+        """Torch's name of the device, `cuda:0`."""
+        return f"cuda:{self.index}"
+
+    @staticmethod
+    def why_absent() -> str | None:
+        """Why there is no GPU to use, or None. Asks NVML and reads torch's build, without importing torch."""
+        if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+            return "CUDA_VISIBLE_DEVICES hides every GPU"
+        if not _torch_has_cuda():
+            return "this torch was built without CUDA"
+        import pynvml
+
+        try:
+            pynvml.nvmlInit()
+            return None if pynvml.nvmlDeviceGetCount() else "the NVIDIA driver sees no GPU"
+        except pynvml.NVMLError as error:
+            return f"no NVIDIA driver answers ({error})"
+
+    def setup(self, precision: Precision, threads: int | None) -> None:
+        """Select the GPU; IEEE fp32 unless the precision is TF32 (cuDNN would use TF32 by default)."""
+        import torch
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        torch.cuda.set_device(self.index)
+        products = "tf32" if precision.tf32 else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = products
+        torch.backends.cudnn.conv.fp32_precision = products
+        torch.backends.cudnn.benchmark = False
+        self._baseline = _process_memory(self._nvml())
+
+    def synchronize(self) -> None:
+        """Wait for everything queued on the device."""
+        import torch
+
+        torch.cuda.synchronize(self.index)
+
+    def time_call(self, call: Callable[[], object]) -> CallTiming:
+        """Host time to completion, the span between two events around the call, and the time to enqueue it."""
+        import torch
+
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize(self.index)
+        start = perf_counter()
+        begin.record()
+        call()
+        end.record()
+        enqueued = perf_counter()
+        torch.cuda.synchronize(self.index)
+        done = perf_counter()
+        return CallTiming(done - start, begin.elapsed_time(end) / 1e3, enqueued - start)
+
+    def back_to_back(self, calls: Iterable[Callable[[], object]], in_flight: int) -> list[float]:
+        """Issue calls, waiting only for the one `in_flight` before; completions are read from events after the end."""
+        import torch
+
+        torch.cuda.synchronize(self.index)
+        begin = torch.cuda.Event(enable_timing=True)
+        begin.record()
+        pending: deque[torch.cuda.Event] = deque()
+        ends = []
+        for call in calls:
+            if len(pending) == in_flight:
+                pending.popleft().synchronize()
+            call()
+            end = torch.cuda.Event(enable_timing=True)
+            end.record()
+            pending.append(end)
+            ends.append(end)
+        torch.cuda.synchronize(self.index)
+        return [begin.elapsed_time(end) / 1e3 for end in ends]
+
+    def reset_peak_memory(self) -> None:
+        """Empty torch's cache, then begin a window for its peaks."""
+        import torch
+
+        torch.cuda.synchronize(self.index)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.index)
+
+    def peak_memory(self, kept_bytes: int) -> Samples:
+        """Torch's peaks, and what NVML counts for this process beyond its start (context, kernels, cache)."""
+        import torch
+
+        series = {
+            "memory/peak_allocated_bytes": np.array([float(torch.cuda.max_memory_allocated(self.index))]),
+            "memory/peak_reserved_bytes": np.array([float(torch.cuda.max_memory_reserved(self.index))]),
+        }
+        return Samples(series).merged(self._nvml_memory("memory/process_peak_bytes"))
+
+    def memory_in_use(self) -> Samples:
+        """What torch has allocated and what NVML counts for this process now."""
+        import torch
+
+        allocated = np.array([float(torch.cuda.memory_allocated(self.index))])
+        return Samples({"memory/allocated_bytes": allocated}).merged(self._nvml_memory("memory/process_bytes"))
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Torch's own error, or a library's refusal (cuBLAS, cuDNN) for want of room."""
+        import torch
+
+        return isinstance(error, torch.OutOfMemoryError) or "CUDNN_STATUS_ALLOC_FAILED" in str(error)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """The GPU's name, memory, driver, CUDA, clocks and power limit; None where NVML does not tell."""
+        import pynvml
+        import torch
+
+        properties = torch.cuda.get_device_properties(self.index)
+        handle = self._nvml()
+
+        def ask(question: Callable[..., Any], *args: Any) -> Any:
+            with suppress(pynvml.NVMLError):
+                return question(handle, *args)
+            return None
+
+        limit = ask(pynvml.nvmlDeviceGetEnforcedPowerLimit)
+        return {
+            "device_name": properties.name,
+            "device_memory_mib": properties.total_memory // 2**20,
+            "compute_capability": f"{properties.major}.{properties.minor}",
+            "driver": pynvml.nvmlSystemGetDriverVersion() if handle else None,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "clock_sm_mhz": ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM),
+            "clock_sm_max_mhz": ask(pynvml.nvmlDeviceGetMaxClockInfo, pynvml.NVML_CLOCK_SM),
+            "clock_memory_mhz": ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_MEM),
+            "power_limit_w": None if limit is None else limit / 1e3,
+            "threads": torch.get_num_threads(),
+            "host_name": machine.cpu_name(),
+        }
+
+    def _nvml(self) -> Any:
+        """NVML's handle of this GPU, found by its PCI address since torch may count GPUs otherwise; None if unknown."""
+        import pynvml
+        import torch
+
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            at = torch.cuda.get_device_properties(self.index)
+            address = f"{at.pci_domain_id:08x}:{at.pci_bus_id:02x}:{at.pci_device_id:02x}.0"
+            return pynvml.nvmlDeviceGetHandleByPciBusId(address.encode())
+        return None
+
+    def _nvml_memory(self, name: str) -> Samples:
+        used = _process_memory(self._nvml())
+        if used is None:
+            return Samples(missing={name: "NVML does not tell this process's memory here (a container hides it)"})
+        return Samples({name: np.array([used - (self._baseline or 0.0)])})
+
+
+def _process_memory(handle: Any) -> float | None:
+    """Bytes of GPU memory that NVML counts for this process; None where it does not say."""
+    import pynvml
+
+    if handle is None:
+        return None
+    with suppress(pynvml.NVMLError):
+        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
+            if process.pid == os.getpid() and process.usedGpuMemory is not None:
+                return float(process.usedGpuMemory)
+    return None
+
+
+def _torch_has_cuda() -> bool:
+    """Whether torch was built for CUDA, read from its version file."""
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    version = Path(spec.origin).with_name("version.py").read_text()
+    line = next((line for line in version.splitlines() if line.startswith("cuda")), "")
+    return "None" not in line and bool(line)

@@ -1,0 +1,80 @@
+"""What this machine is and how busy it is: identity for every result, and the run delay around a window."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+LIBRARIES = ("torch", "transformers", "numpy", "pillow", "hydra-core", "omegaconf", "mlflow", "pandas", "nvidia-ml-py")
+
+
+def fingerprint() -> Mapping[str, Any]:
+    """The host and the library versions, as they travel with every run."""
+    return {
+        "host": platform.node(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu": cpu_name(),
+        "cpu_cores": os.cpu_count(),
+        "memory_mib": memory_bytes() // 2**20,
+        "python": platform.python_version(),
+        **{name: library_version(name) for name in LIBRARIES},
+    }
+
+
+def cpu_name() -> str:
+    """The processor's name as the kernel tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """The machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def library_version(name: str) -> str | None:
+    """The installed version of a package, None where it is not installed."""
+    with suppress(PackageNotFoundError):
+        return version(name)
+    return None
+
+
+@dataclass(frozen=True)
+class RunDelay:
+    """A reading of how long this process's threads have waited for a core; subtract two to judge a window."""
+
+    waited_s: float | None
+    at_s: float
+
+    @staticmethod
+    def now() -> RunDelay:
+        """Read the second field of every /proc/self/task/*/schedstat; `waited_s` is None where there is none."""
+        waited = 0
+        try:
+            for task in Path("/proc/self/task").iterdir():
+                with suppress(FileNotFoundError):  # a thread that ended meanwhile
+                    waited += int((task / "schedstat").read_text().split()[1])
+        except (OSError, IndexError):
+            return RunDelay(None, perf_counter())
+        return RunDelay(waited / 1e9, perf_counter())
+
+    def fraction_since(self, earlier: RunDelay, threads: int) -> float | None:
+        """Share of the window that the working threads stood in the run queue; None where the kernel does not tell."""
+        if self.waited_s is None or earlier.waited_s is None:
+            return None
+        return (self.waited_s - earlier.waited_s) / ((self.at_s - earlier.at_s) * threads)

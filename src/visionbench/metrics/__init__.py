@@ -1,0 +1,1 @@
+"""Metric groups: pure functions of samples, one file each."""

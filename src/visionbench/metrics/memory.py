@@ -1,0 +1,47 @@
+"""Memory: the weights, the peaks of a few calls, and the part of the process's peak above the loaded model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from visionbench.core import Metrics, Samples
+from visionbench.registry import register
+
+MIB = 2**20
+DIRECT = {
+    "memory_weights_mib": "memory/weights_bytes",
+    "memory_peak_allocated_mib": "memory/peak_allocated_bytes",
+    "memory_peak_reserved_mib": "memory/peak_reserved_bytes",
+}
+
+
+@register("metrics", "memory")
+@dataclass
+class Memory:
+    """No options."""
+
+    stages: ClassVar[tuple[str, ...]] = ("warmup", "memory")
+
+    def compute(self, samples: Samples) -> Metrics:
+        """MiB, from `memory/…_bytes`. The process's peak is on a GPU what NVML counts for it, on a CPU VmHWM less the
+        inputs that the benchmark keeps for other batch sizes."""
+        values: dict[str, float | None] = {}
+        reasons = {}
+        for name, series in DIRECT.items():
+            taken = samples.get(series)
+            values[name] = float(taken[0]) / MIB if len(taken) else None
+            if not len(taken):
+                reasons[name] = samples.why_missing(series)
+        peak = samples.get("memory/process_peak_bytes")
+        kept = samples.get("memory/kept_inputs_bytes")
+        loaded = samples.get("memory/after_load_process_bytes")
+        process = (float(peak[0]) - (float(kept[0]) if len(kept) else 0.0)) / MIB if len(peak) else None
+        above = None if process is None or not len(loaded) else process - float(loaded[0]) / MIB
+        values |= {"memory_process_peak_mib": process, "memory_process_above_model_mib": above}
+        if process is None:
+            reasons["memory_process_peak_mib"] = samples.why_missing("memory/process_peak_bytes")
+        if above is None:
+            source = "memory/process_peak_bytes" if process is None else "memory/after_load_process_bytes"
+            reasons["memory_process_above_model_mib"] = samples.why_missing(source)
+        return Metrics(values, reasons)

@@ -1,0 +1,278 @@
+"""Recall@K and median rank of image→text and text→image retrieval, with several captions per image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from visionbench.core import Metrics, Predictions, Samples
+from visionbench.registry import ConfigError, register
+
+if TYPE_CHECKING:
+    import torch
+
+IMAGES_A_TILE, CAPTIONS_A_TILE = 256, 640
+"""Two fp32 tiles of this shape, the scores and their comparison, stay in a core's second-level cache."""
+
+
+@register("metrics", "recall")
+@dataclass(frozen=True)
+class Recall:
+    """Hit rates: a query succeeds at K where one of its right answers is among the K best-scoring candidates.
+
+    i2t: each image asks for its captions, and is ranked by the best of them; the others are neither right nor wrong.
+    An image without captions asks nothing. t2i: each caption asks for its image, among all images. Equal captions of
+    other images stay wrong. The score is the cosine, in fp32 whatever the model's precision.
+
+    rank = 1 + the number of wrong candidates whose score ≥ the best right score − `tie_tolerance`
+
+    So ties never flatter: a collapsed model, whose embeddings are all equal, gets the worst rank and not R@1 = 1. The
+    tolerance is there because tiles of different shapes, and kernels of different machines, sum the same products in
+    a different order: equal embeddings may then differ by some 1e-7 in score, and exact equality would miss the tie.
+    """
+
+    stages: ClassVar[tuple[str, ...]] = ("evaluation",)
+    reads: ClassVar[frozenset[str]] = frozenset({"image_embeddings", "text_embeddings", "captions_per_image"})
+    needs: ClassVar[frozenset[str]] = frozenset({"captions"})
+
+    ks: list[int] = field(default_factory=lambda: [1, 5, 10])
+    block_mib: int = 256
+    """Bound of the memory for tiles, above the embeddings and a few numbers per query."""
+    tie_tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for an option out of range."""
+        if not self.ks or any(k < 1 for k in self.ks):
+            raise ConfigError(f"metrics.recall.ks: {list(self.ks)} must be one or more numbers from 1 up, like [1, 5]")
+        if self.block_mib < 1:
+            raise ConfigError(f"metrics.recall.block_mib: {self.block_mib} must be 1 or more")
+        if not 0 <= self.tie_tolerance < math.inf:
+            raise ConfigError(f"metrics.recall.tie_tolerance: {self.tie_tolerance} must be 0 or more, like 1e-6")
+
+    def score(self, predictions: Predictions) -> Samples:
+        """Image embeddings [N, D], caption embeddings [M, D] in image order, captions per image [N] → ranks and ties.
+
+        A rank per image that has captions and a rank per caption, each with the number of wrong candidates tied with
+        the right one. Raises ValueError where shapes disagree or an embedding has no direction.
+        """
+        pairs = Pairs.of(predictions, self.block_mib)
+        best = best_right_scores(pairs)
+        (i2t_reached, i2t_beaten), (t2i_reached, t2i_beaten) = count_wrong(pairs, best, self.tie_tolerance)
+        asks = pairs.captions_per_image > 0
+        silent = len(asks) - int(asks.sum())
+        return Samples(
+            {
+                "recall/i2t_rank": 1 + i2t_reached[asks],
+                "recall/t2i_rank": 1 + t2i_reached,
+                "recall/i2t_tied": (i2t_reached - i2t_beaten)[asks],
+                "recall/t2i_tied": t2i_reached - t2i_beaten,
+                "recall/images_count": np.array([float(len(pairs.images.rows))]),
+                "recall/captions_count": np.array([float(len(pairs.captions.rows))]),
+            },
+            flags={"images_without_captions": f"{silent} of {len(asks)} images ask nothing"} if silent else {},
+        )
+
+    def compute(self, samples: Samples) -> Metrics:
+        """R@K, median rank and the share of queries with a tie, each way."""
+        found: dict[str, float | str] = {}
+        for way, candidates in (("i2t", "captions"), ("t2i", "images")):
+            rank, tied, count = f"recall/{way}_rank", f"recall/{way}_tied", f"recall/{candidates}_count"
+            ranks, ties, counts = samples.get(rank), samples.get(tied), samples.get(count)
+            for k in self.ks:
+                name = f"recall_{way}_at_{k}_fraction"
+                if not ranks.size or not counts.size:
+                    found[name] = samples.why_missing(count if ranks.size else rank)
+                elif k > counts[0]:
+                    found[name] = f"K = {k} is above the number of {candidates} to choose from, {counts[0]:.0f}"
+                else:
+                    found[name] = float(np.mean(ranks <= k))
+            found[f"recall_{way}_median_rank"] = float(np.median(ranks)) if ranks.size else samples.why_missing(rank)
+            found[f"recall_{way}_tied_fraction"] = float(np.mean(ties > 0)) if ties.size else samples.why_missing(tied)
+        return Metrics(
+            {name: value if isinstance(value, float) else None for name, value in found.items()},
+            {name: reason for name, reason in found.items() if isinstance(reason, str)},
+        )
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of the pairs: embeddings [n, D], their lengths [n, 1] and how many of them a tile takes."""
+
+    rows: np.ndarray
+    lengths: np.ndarray
+    step: int
+
+    def buffer(self) -> np.ndarray:
+        """Room for one block of `unit`."""
+        return np.empty((self.step, self.rows.shape[1]), np.float32)
+
+    def unit(self, block: slice, buffer: np.ndarray) -> torch.Tensor:
+        """The block's embeddings at length 1 in fp32, in the head of the buffer."""
+        import torch
+
+        head = buffer[: block.stop - block.start]
+        np.divide(self.rows[block], self.lengths[block], out=head, casting="same_kind")
+        return torch.from_numpy(head)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Scores [images, captions] of one tile, valid until the next, and where its right pairs lie."""
+
+    scores: torch.Tensor
+    images: slice
+    captions: slice
+    right: slice
+    """The captions in this tile whose image is in it too."""
+    right_at: tuple[torch.Tensor, torch.Tensor]
+    """Row and column of these pairs in `scores`."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """All images against all captions, to be walked tile by tile; the full matrix [N, M] is never held."""
+
+    images: Side
+    captions: Side
+    captions_per_image: np.ndarray
+    first_caption: np.ndarray
+    """[N + 1]: image i has the captions from `first_caption[i]` up to `first_caption[i + 1]`."""
+
+    @classmethod
+    def of(cls, predictions: Predictions, block_mib: int) -> Pairs:
+        """Predictions checked. Raises ValueError in one line."""
+        images, captions = predictions["image_embeddings"], predictions["text_embeddings"]
+        per_image = np.asarray(predictions["captions_per_image"])
+        if images.ndim != 2 or captions.ndim != 2 or images.shape[1] != captions.shape[1]:
+            raise ValueError(f"recall: embeddings must be [N, D] and [M, D], not {images.shape} and {captions.shape}")
+        if per_image.shape != (len(images),) or per_image.dtype.kind not in "iu" or np.any(per_image < 0):
+            raise ValueError(f"recall: captions_per_image must be {len(images)} whole numbers from 0 up, one per image")
+        first_caption = np.concatenate([[0], np.cumsum(per_image, dtype=np.int64)])
+        if first_caption[-1] != len(captions) or not len(captions):
+            raise ValueError(
+                f"recall: captions_per_image sums to {first_caption[-1]}, text_embeddings are {len(captions)}: "
+                "these must be equal, and not 0"
+            )
+        rows, columns = tile_shape(block_mib, len(images), len(captions), images.shape[1])
+        return cls(
+            Side(images, lengths(images, rows, "image_embeddings"), rows),
+            Side(captions, lengths(captions, columns, "text_embeddings"), columns),
+            per_image,
+            first_caption,
+        )
+
+    def tiles(self, start: int = 0, stop: int | None = None, only_right: bool = False) -> Iterator[Tile]:
+        """The tiles of all captions against images from `start` to `stop`, or only those that hold right pairs.
+
+        `start` must be a multiple of the tile's images, so that a pair is scored in the same tile on every walk.
+        """
+        import torch
+
+        stop = len(self.images.rows) if stop is None else stop
+        image_buffer, caption_buffer = self.images.buffer(), self.captions.buffer()
+        score_buffer = torch.empty(self.images.step * self.captions.step)
+        image_of = np.repeat(np.arange(len(self.images.rows)), self.captions_per_image)
+        for columns in blocks(0, len(self.captions.rows), self.captions.step):
+            unit_captions = self.captions.unit(columns, caption_buffer)
+            for rows in blocks(start, stop, self.images.step):
+                left = max(columns.start, int(self.first_caption[rows.start]))
+                right = slice(left, max(left, min(columns.stop, int(self.first_caption[rows.stop]))))
+                if only_right and right.start == right.stop:
+                    continue
+                unit_images = self.images.unit(rows, image_buffer)
+                scores = score_buffer[: len(unit_images) * len(unit_captions)].view(len(unit_images), -1)
+                torch.mm(unit_images, unit_captions.T, out=scores)
+                right_rows = torch.from_numpy(image_of[right] - rows.start)
+                right_columns = torch.arange(right.start, right.stop) - columns.start
+                yield Tile(scores, rows, columns, right, (right_rows, right_columns))
+
+
+def best_right_scores(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Score of the best own caption of each image [N], infinite where it has none, and of each caption's image [M]."""
+    own = np.empty(len(pairs.captions.rows), np.float32)
+    with full_precision():
+        for tile in pairs.tiles(only_right=True):
+            own[tile.right] = tile.scores[tile.right_at].numpy()
+    asks = pairs.captions_per_image > 0
+    best = np.full(len(pairs.images.rows), np.inf, np.float32)
+    best[asks] = np.maximum.reduceat(own, pairs.first_caption[:-1][asks])
+    return best, own
+
+
+def count_wrong(
+    pairs: Pairs, best: tuple[np.ndarray, np.ndarray], tolerance: float, start: int = 0, stop: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many wrong candidates reach the best right score, and how many beat it: float64 [2, N] and [2, M].
+
+    Reach: not more than the tolerance below; beat: more than the tolerance above. One comparison each, both ways from
+    one tile, written as fp32 zeros and ones: torch compares into fp32 four times faster than into bool, and sums of
+    ones are exact. With `start` and `stop` only these images ask, and are asked for.
+    """
+    import torch
+
+    counts = [torch.zeros(2, len(scores), dtype=torch.float64) for scores in best]
+    by_image, by_caption = (torch.from_numpy(scores) for scores in best)
+    hits = torch.empty(pairs.images.step * pairs.captions.step)
+    with full_precision():
+        for tile in pairs.tiles(start, stop):
+            tile.scores[tile.right_at] = -math.inf
+            hit = hits[: tile.scores.numel()].view(tile.scores.shape)
+            bars = (by_image[tile.images, None], by_caption[None, tile.captions])
+            for bar, count, own, along in zip(bars, counts, (tile.images, tile.captions), (1, 0), strict=True):
+                count[0, own] += torch.ge(tile.scores, bar - tolerance, out=hit).sum(along)
+                count[1, own] += torch.gt(tile.scores, bar + tolerance, out=hit).sum(along)
+    return counts[0].numpy(), counts[1].numpy()
+
+
+def tile_shape(block_mib: int, images: int, captions: int, dims: int) -> tuple[int, int]:
+    """Images and captions of a tile: of a size to stay in cache, a share per thread, halved until it fits the bound."""
+    import torch
+
+    rows, columns = min(images, IMAGES_A_TILE), min(captions, CAPTIONS_A_TILE * torch.get_num_threads())
+    while tile_bytes(rows, columns, dims) > block_mib * 2**20 and rows * columns > 1:
+        rows, columns = max(1, rows // 2), max(1, columns // 2)
+    return rows, columns
+
+
+def tile_bytes(rows: int, columns: int, dims: int) -> int:
+    """Memory of a tile: its embeddings, for a while in fp64, its scores and their comparison."""
+    return 8 * (dims * (rows + columns) + rows * columns)
+
+
+def lengths(rows: np.ndarray, step: int, name: str) -> np.ndarray:
+    """Euclidean lengths [n, 1], summed in fp64. Raises ValueError naming the first that is zero or not finite."""
+    result = np.empty((len(rows), 1), np.result_type(rows, np.float32))
+    for block in blocks(0, len(rows), step):
+        wide = rows[block].astype(np.float64)
+        result[block, 0] = np.sqrt(np.einsum("nd,nd->n", wide, wide))
+    wrong = np.flatnonzero(~np.isfinite(result) | (result == 0))
+    if wrong.size:
+        seen = "zero" if result[wrong[0]] == 0 else "not finite"
+        raise ValueError(
+            f"recall: {name}[{wrong[0]}] is {seen}: {wrong.size} of {len(rows)} have no direction to rank by"
+        )
+    return result
+
+
+def blocks(start: int, stop: int, step: int) -> Iterator[slice]:
+    """Consecutive slices of at most `step`."""
+    return (slice(first, min(first + step, stop)) for first in range(start, stop, step))
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Multiply in true fp32: a precision of the measured model may have allowed bf16 products, wrong by 5e-4."""
+    import torch
+
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = products.fp32_precision
+    products.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before

@@ -1,0 +1,33 @@
+"""Throughput: units of work finished per second while calls follow each other without a pause."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from visionbench.core import Metrics, Samples
+from visionbench.registry import register
+
+UNITS = ("images", "texts", "prompts", "tokens")
+
+
+@register("metrics", "throughput")
+@dataclass
+class Throughput:
+    """No options."""
+
+    stages: ClassVar[tuple[str, ...]] = ("warmup", "throughput")
+
+    def compute(self, samples: Samples) -> Metrics:
+        """Work of all calls ÷ (last completion − start), from `throughput/completed_s`; never 1/latency."""
+        completed = samples.get("throughput/completed_s")
+        work = {unit: samples.get(f"work/{unit}_count") for unit in UNITS}
+        names = {unit: f"throughput_{unit}_per_s" for unit in UNITS if len(work[unit])}
+        if not len(completed):
+            why = samples.why_missing("throughput/completed_s")
+            return Metrics(dict.fromkeys(names.values()), dict.fromkeys(names.values(), why))
+        calls_per_s = len(completed) / float(completed.max())
+        return Metrics(
+            {name: calls_per_s * float(work[unit][0]) for unit, name in names.items()}
+            | {"throughput_calls_count": float(len(completed))}
+        )

@@ -1,0 +1,1 @@
+"""Model families: one file each, how to load, preprocess, call and postprocess."""

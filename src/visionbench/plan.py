@@ -1,0 +1,173 @@
+"""From config to plan: what a run will measure, and every refusal that can be known before anything loads. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from visionbench.config import ExperimentConfig, part
+from visionbench.core import Adapter, Case, DataSet, Device, Metric, QualityMetric, RunPlan
+from visionbench.registry import ConfigError, find, names, nearest
+
+STAGES = ("warmup", "latency", "throughput", "memory", "evaluation")
+"""In the order of the protocol; each case runs those that its metrics ask for."""
+DTYPES = ("float32", "bfloat16", "float16")
+WEIGHTS = ("pretrained", "random")
+ATTENTION = ("sdpa", "eager", "flash_attention_2")
+ACCELERATORS = ("cuda",)
+"""Device kinds that `auto` prefers to the CPU, best first."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The registered parts of one run, built from their options and holding nothing yet."""
+
+    adapter: Adapter
+    device: Device
+    data: DataSet
+    metrics: Mapping[str, Metric]
+
+
+def parts(config: ExperimentConfig) -> Parts:
+    """Names to parts; an unknown name or option raises ConfigError with the nearest."""
+    device = find("devices", device_kind(config.device.name))(index=config.device.index)
+    return Parts(
+        adapter=part("models", config.model.family, config.model.options, "model.options"),
+        device=device,
+        data=part("data", config.data.name, config.data.options, "data.options"),
+        metrics={
+            name: part("metrics", name, options or {}, f"metrics.{name}") for name, options in config.metrics.items()
+        },
+    )
+
+
+def device_kind(name: str) -> str:
+    """The registered device that a config's name means: `auto` is the first accelerator present, else the CPU.
+
+    Raises ConfigError where the device is not on this machine.
+    """
+    if name == "auto":
+        return next((kind for kind in ACCELERATORS if find("devices", kind).why_absent() is None), "cpu")
+    if why := find("devices", name).why_absent():
+        raise ConfigError(f"device.name={name}: {why}; use device=auto or device=cpu")
+    return name
+
+
+def plan(config: ExperimentConfig) -> RunPlan:
+    """The run's cases, or ConfigError in one line."""
+    _check(config)
+    run = parts(config)
+    refused = dict(_refusals(config, run))
+    wanted = {name: metric for name, metric in run.metrics.items() if name not in refused}
+    if not wanted:
+        raise ConfigError("metrics: nothing is left to measure; " + "; ".join(f"{k}: {v}" for k, v in refused.items()))
+    if missing := run.adapter.uses() - run.data.gives:
+        raise ConfigError(
+            f"data={config.data.name} has no {' or '.join(sorted(missing))}, which model {config.model.name} reads; "
+            "choose other data, or a part of the model that does without (model.options.part=image)"
+        )
+    speed = {name: metric for name, metric in wanted.items() if not isinstance(metric, QualityMetric)}
+    quality = {name: metric for name, metric in wanted.items() if isinstance(metric, QualityMetric)}
+    cases = [_case(f"batch-{size}", size, speed) for size in sorted(config.batch.sizes)] if speed else []
+    if quality:
+        cases.append(_case("quality", config.measure.evaluation.batch_size, quality))
+    return RunPlan(
+        name=f"{config.model.name}·{run.device.id}·{config.precision.name}",
+        model=config.model.name,
+        task=run.adapter.task,
+        device=run.device.id,
+        precision=config.precision.name,
+        cases=tuple(cases),
+        refused=refused,
+        warnings=tuple(_warnings(config, run)),
+    )
+
+
+def _case(name: str, batch_size: int, metrics: Mapping[str, Metric]) -> Case:
+    asked = {stage for metric in metrics.values() for stage in metric.stages}
+    return Case(name, batch_size, tuple(stage for stage in STAGES if stage in asked), tuple(metrics))
+
+
+def _check(config: ExperimentConfig) -> None:
+    sizes = config.batch.sizes
+    if not sizes:
+        raise ConfigError("batch.sizes=[]: give at least one batch size, as in batch.sizes=[1,2,4]")
+    for size in sizes:
+        if size < 1:
+            raise ConfigError(f"batch.sizes={_listed(sizes)}: {size} is not a batch size; they start at 1")
+        if sizes.count(size) > 1:
+            raise ConfigError(f"batch.sizes={_listed(sizes)}: {size} stands there {sizes.count(size)} times; once is enough")
+    _one_of("precision.dtype", config.precision.dtype, DTYPES)
+    _one_of("model.weights", config.model.weights, WEIGHTS)
+    if config.model.attention is not None:
+        _one_of("model.attention", config.model.attention, ATTENTION)
+    _one_of("tracking.name", config.tracking.name, names("trackers"))
+    _one_of("device.name", config.device.name, ["auto", *names("devices")])
+    if config.model.weights == "pretrained" and not config.model.checkpoint:
+        raise ConfigError(f"model {config.model.name} names no checkpoint; give model.checkpoint=… or model.weights=random")
+    _positive(
+        {
+            "device.threads": config.device.threads,
+            "measure.inputs.distinct_samples": config.measure.inputs.distinct_samples,
+            "measure.inputs.max_mib": config.measure.inputs.max_mib,
+            "measure.warmup.calls": config.measure.warmup.calls,
+            "measure.warmup.min_calls": config.measure.warmup.min_calls,
+            "measure.warmup.windows": config.measure.warmup.windows,
+            "measure.warmup.window_calls": config.measure.warmup.window_calls,
+            "measure.latency.calls": config.measure.latency.calls,
+            "measure.latency.least_calls": config.measure.latency.least_calls,
+            "measure.latency.min_calls": config.measure.latency.min_calls,
+            "measure.throughput.calls": config.measure.throughput.calls,
+            "measure.throughput.min_calls": config.measure.throughput.min_calls,
+            "measure.throughput.in_flight": config.measure.throughput.in_flight,
+            "measure.memory.calls": config.measure.memory.calls,
+            "measure.evaluation.batch_size": config.measure.evaluation.batch_size,
+        }
+    )
+    if config.device.index < 0:
+        raise ConfigError(f"device.index={config.device.index}: devices are counted from 0")
+    if not 0 < config.measure.latency.percentile < 1:
+        raise ConfigError(f"measure.latency.percentile={config.measure.latency.percentile}: must lie between 0 and 1")
+    kind = device_kind(config.device.name)
+    if kind == "cpu" and config.precision.tf32:
+        raise ConfigError(f"precision={config.precision.name}: TF32 is a mode of NVIDIA GPUs; on a CPU use fp32 or bf16")
+    tolerances = {
+        "measure.warmup.max_ratio": config.measure.warmup.max_ratio,
+        "measure.latency.median_within": config.measure.latency.median_within,
+    }
+    for key, of_kind in tolerances.items():
+        if kind not in of_kind:
+            raise ConfigError(f"{key} has no value for {kind}; add {key}.{kind}=…")
+
+
+def _refusals(config: ExperimentConfig, run: Parts) -> Iterable[tuple[str, str]]:
+    """Metric groups that this run cannot have, each with the reason."""
+    for name, metric in run.metrics.items():
+        if not isinstance(metric, QualityMetric):
+            continue
+        if config.model.weights == "random":
+            yield name, "random weights have no quality to measure"
+        elif metric.reads - run.adapter.predicts:
+            yield name, f"a model for {run.adapter.task} does not give {' and '.join(sorted(metric.reads))}"
+        elif metric.needs - run.data.gives:
+            yield name, f"data={config.data.name} has no {' and '.join(sorted(metric.needs - run.data.gives))}"
+
+
+def _warnings(config: ExperimentConfig, run: Parts) -> Iterable[str]:
+    if run.device.kind == "cpu" and config.precision.dtype == "float16":
+        yield "fp16 on a CPU is emulated in places, and many times slower than fp32"
+
+
+def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in (allowed := list(allowed)):
+        raise ConfigError(f"{key}={value}: no such value{nearest(value, allowed)}")
+
+
+def _positive(values: Mapping[str, int | None]) -> None:
+    for key, value in values.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"{key}={value}: must be at least 1")
+
+
+def _listed(sizes: Iterable[int]) -> str:
+    return "[" + ",".join(map(str, sizes)) + "]"

@@ -1,0 +1,147 @@
+"""The table of a command: one row a case, marks for what is not to be trusted, and the conditions below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from visionbench.core import INVALID, OK, VALID, CaseResult
+
+MARKS = {VALID: "", "warned": "?", INVALID: "!"}
+UNITS = {"images": "img/s", "texts": "texts/s", "prompts": "prompts/s", "tokens": "tok/s"}
+
+
+@dataclass(frozen=True)
+class RunRows:
+    """What one run brought: its conditions (run.json) and its rows."""
+
+    conditions: Mapping[str, Any]
+    results: Sequence[CaseResult]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, the metrics that may stand under it (the first that has a value), and how to write them."""
+
+    title: str
+    names: tuple[str, ...]
+    form: str
+    """A format of Python, such as `.1f`."""
+
+
+COLUMNS = (
+    Column("p50 ms", ("latency_p50_ms",), ".4g"),
+    Column("p95 ms", ("latency_p95_ms",), ".4g"),
+    *(Column(title, (f"throughput_{unit}_per_s",), ".4g") for unit, title in UNITS.items()),
+    Column("peak MiB", ("memory_peak_allocated_mib", "memory_process_peak_mib"), ",.0f"),
+    *(
+        Column(f"{way.replace('2', '→')} R@{k}", (f"recall_{way}_at_{k}_fraction",), ".3f")
+        for way in ("i2t", "t2i")
+        for k in (1, 5)
+    ),
+)
+
+
+def show(runs: Sequence[RunRows], console: Console) -> None:
+    """Print the table of these runs."""
+    console.print(render(runs))
+
+
+def render(runs: Sequence[RunRows]) -> RenderableType:
+    """Rows, then footnotes: doubts, absences with their reasons, and under what conditions this was measured."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("run")
+    table.add_column("batch", justify="right")
+    columns = [column for column in COLUMNS if any(_has(column, row) for run in runs for row in run.results)]
+    for column in columns:
+        table.add_column(column.title, justify="right")
+    table.add_column("")
+    notes: dict[str, str] = {}
+    for run in runs:
+        for row in _batches(run):
+            cells = [_cell(column, row, quality(run)) for column in columns]
+            table.add_row(run.conditions["plan"]["name"], str(row.case.batch_size), *cells, _remark(row, notes))
+        if not _batches(run):
+            only = quality(run)
+            cells = [_cell(column, only, only) for column in columns] if only else []
+            table.add_row(run.conditions["plan"]["name"], "–", *cells, _remark(only, notes) if only else "")
+    return Group(table, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
+
+
+def quality(run: RunRows) -> CaseResult | None:
+    """The run's quality case, which speaks for all its batch sizes."""
+    return next((row for row in run.results if not row.case.timed), None)
+
+
+def _batches(run: RunRows) -> list[CaseResult]:
+    return [row for row in run.results if row.case.timed]
+
+
+def _has(column: Column, row: CaseResult) -> bool:
+    return any(row.metrics.values.get(name) is not None for name in column.names)
+
+
+def _cell(column: Column, row: CaseResult, of_run: CaseResult | None) -> str:
+    for source in filter(None, (row, of_run)):
+        for name in column.names:
+            if (value := source.metrics.values.get(name)) is not None:
+                return format(value, column.form)
+    return "–"
+
+
+def _remark(row: CaseResult, notes: dict[str, str]) -> str:
+    if row.status != OK:
+        notes[row.status] = shorten(row.reason or "", 300, placeholder=" …")
+        return row.status
+    mark = MARKS[row.validity.verdict]
+    kinds = [reason.partition(":")[0] for reason in row.validity.reasons]
+    notes |= {kind: reason.partition(": ")[2] for kind, reason in zip(kinds, row.validity.reasons, strict=True)}
+    return " ".join(filter(None, [mark, ", ".join(kinds)]))
+
+
+def _legend(notes: Mapping[str, str]) -> Iterator[str]:
+    if notes:
+        yield "? to be doubted   ! not to be trusted"
+        yield from (f"  {kind}: {seen}" for kind, seen in notes.items())
+
+
+def _footnotes(runs: Sequence[RunRows]) -> Iterator[str]:
+    """Each line once, however many runs it holds for."""
+    lines: dict[str, None] = {}
+    for run in runs:
+        lines |= dict.fromkeys(footnotes(run))
+    yield from lines
+
+
+def footnotes(run: RunRows) -> Iterator[str]:
+    """Conditions and reservations of one run, a line each."""
+    found = run.conditions
+    plan, config = found["plan"], found["config"]
+    device, host = found.get("device", {}), found["host"]
+    threads = f", {device['threads']} threads" if "threads" in device else ""
+    yield (
+        f"on {device.get('device_name', plan['device'])}{threads}, "
+        f"torch {host['torch']}, transformers {host['transformers']}"
+    )
+    protocol = config["measure"]["name"]
+    if protocol != "standard":
+        yield f"measure={protocol}: not the standard protocol; for a decision use measure=standard"
+    if config["model"]["weights"] == "random":
+        yield f"{plan['model']}: random weights; speed and memory are those of the real model, quality is refused"
+    for name, reason in plan["refused"].items():
+        if config["model"]["weights"] != "random":
+            yield f"{plan['model']}: no {name}, since {reason}"
+    yield from plan["warnings"]
+    if any(row.metrics.values.get("memory_peak_allocated_mib") is not None for row in run.results):
+        yield "peak MiB: peak allocated on the device"
+    elif any(row.metrics.values.get("memory_process_peak_mib") is not None for row in run.results):
+        yield "peak MiB: peak resident set of the process, libraries included"
+    if (row := quality(run)) and row.status == OK:
+        count = found.get("data", {}).get("samples", "?")
+        yield f"{plan['model']}: recall over the whole of {config['data']['name']} ({count} pictures)"

@@ -1,0 +1,204 @@
+"""The one runner, and the only file that knows the whole line.
+
+    run      in the parent: config → plan → a child that measures → the run's folder → the tracker
+    measure  in the child:  load → stages fill samples → metrics → a row for each case
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from visionbench import core, machine, validity, weights, worker
+from visionbench.config import ExperimentConfig
+from visionbench.core import Case, CaseResult, Metrics, Precision, RunPlan, Samples
+from visionbench.plan import Parts, parts
+from visionbench.stages import evaluation, latency, load, memory, throughput, warmup
+from visionbench.stages.context import Context, assemble, input_bytes, preprocess
+from visionbench.store import RunFolder
+
+STAGES: Mapping[str, Callable[[Context], Samples]] = {
+    "warmup": warmup.run,
+    "latency": latency.run,
+    "throughput": throughput.run,
+    "memory": memory.run,
+    "evaluation": evaluation.run,
+}
+
+
+@dataclass(frozen=True)
+class Now:
+    """What is being done: a stage of a case, or of the whole run where the case is empty."""
+
+    stage: str
+    case: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A case that came to its end, good or bad."""
+
+    result: CaseResult
+    samples: Samples
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under what the numbers come about, known once the model is loaded."""
+
+    found: Mapping[str, Any]
+
+
+Event = Now | Measured | Conditions
+
+
+def run(
+    config: ExperimentConfig, plan: RunPlan, folder: RunFolder, sweep: str, show: Callable[[Now], None]
+) -> list[CaseResult]:
+    """Measure a plan in a fresh process, keeping every row as it comes; a child that fails or dies costs its own rows.
+
+    Returns the rows. Raises ConfigError where the child finds the config wrong, and KeyboardInterrupt as it comes, in
+    both cases after writing down what there is.
+    """
+    conditions = {
+        "uid": uuid4().hex,
+        "sweep": sweep,
+        "started_at": _now(),
+        "git_commit": _git_commit(),
+        "host": dict(machine.fingerprint()),
+        "plan": asdict(plan),
+        "config": asdict(config),
+    }
+    folder.write_conditions({**conditions, "status": "running"})
+    left = {case.id: case for case in plan.cases}
+    at = Now("start")
+    status, reason = core.NOT_RUN, ""
+    try:
+        for event in worker.stream(measure, config, plan, log=folder.log):
+            if isinstance(event, Measured):
+                folder.append(event.result, event.samples)
+                del left[event.result.case.id]
+            elif isinstance(event, Conditions):
+                conditions |= event.found
+                folder.write_conditions({**conditions, "status": "running"})
+            else:
+                at = event
+                show(at)
+    except worker.WorkerDied as death:
+        status, reason = core.KILLED, str(death)
+    except worker.WorkerFailed as failure:
+        status, reason = core.FAILED, f"{failure}; the traceback is in {folder.log}"
+    except KeyboardInterrupt:
+        status, reason = core.INTERRUPTED, "interrupted from the keyboard"
+        raise
+    finally:
+        for case in left.values():
+            hit = case.id == at.case or not at.case
+            row = (status, reason) if hit else (core.NOT_RUN, f"not run, since before it {reason or 'the run ended'}")
+            folder.append(CaseResult(case, *row), Samples())
+        folder.write_conditions({**conditions, "status": ended(folder.results()), "ended_at": _now()})
+    return folder.results()
+
+
+def ended(results: list[CaseResult]) -> str:
+    """How a run ended: `interrupted`; `failed` where a case failed or none has numbers; else `finished`."""
+    statuses = {result.status for result in results}
+    if core.INTERRUPTED in statuses:
+        return "interrupted"
+    return "failed" if statuses & {core.FAILED, core.KILLED, core.NOT_RUN} or core.OK not in statuses else "finished"
+
+
+def measure(config: ExperimentConfig, plan: RunPlan) -> Iterator[Event]:
+    """Load the model once and measure the plan's cases in order."""
+    import torch
+
+    run = parts(config)
+    device = run.device
+    place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
+    yield Now("load")
+    examples = run.data.examples()
+    device.setup(Precision(**asdict(config.precision)), config.device.threads)
+    try:
+        model, loading = load.load(run.adapter, config.model, device, place, dtype)
+        yield Now("inputs")
+        singles = preprocess(model, examples, config.measure.inputs)
+        load.check_evidence(model, singles, place, dtype)
+        loading = loading.merged(load.first_call(model, device, next(assemble(singles[:1], 1, place, dtype))))
+    except Exception as error:
+        if not device.is_out_of_memory(error):
+            raise
+        for case in plan.cases:
+            yield Measured(CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {_first_line(error)}"), Samples())
+        return
+    yield Conditions(_conditions(run, model.identity))
+    labels = {"protocol": config.measure.name, "distinct_inputs": str(len(singles))}
+    kept_bytes = sum(map(input_bytes, singles))
+    full_at: Case | None = None
+    for case in plan.cases:
+        if full_at and case.timed and case.batch_size > full_at.batch_size:
+            reason = f"not tried: batch size {full_at.batch_size} already ran out of memory"
+            yield Measured(CaseResult(case, core.SKIPPED_AFTER_OOM, reason), Samples())
+            continue
+        try:
+            batches = list(assemble(singles, case.batch_size, place, dtype)) if case.timed else []
+            metrics = {name: run.metrics[name] for name in case.metrics}
+            context = Context(case, model, device, config.measure, batches, kept_bytes, examples, metrics)
+            samples = _work(model.work(case.batch_size)).merged(loading)
+            for stage in case.stages:
+                yield Now(stage, case.id)
+                samples = samples.merged(STAGES[stage](context))
+            numbers = compute(metrics, samples)
+            yield Measured(CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels), samples)
+        except Exception as error:
+            if not device.is_out_of_memory(error):
+                raise
+            full_at = case
+            yield Measured(CaseResult(case, core.OUT_OF_MEMORY, _first_line(error), labels=labels), Samples())
+
+
+def compute(metrics: Mapping[str, core.Metric], samples: Samples) -> Metrics:
+    """All metric groups over a case's samples."""
+    found = Metrics()
+    for metric in metrics.values():
+        found = found.merged(metric.compute(samples))
+    return found
+
+
+def _conditions(run: Parts, identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model": dict(identity),
+        "device": dict(run.device.fingerprint()),
+        "data": dict(run.data.identity()),
+    }
+
+
+def _work(units: Mapping[str, int]) -> Samples:
+    return Samples({f"work/{unit}_count": np.array([float(count)]) for unit, count in units.items()})
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@cache
+def _git_commit() -> str | None:
+    """The commit of the working folder, with `+` where files are changed; None outside a repository."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()

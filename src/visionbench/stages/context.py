@@ -1,0 +1,85 @@
+"""What every stage is given, and the inputs that its calls rotate over."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from visionbench import weights
+from visionbench.config import InputsConfig, MeasureConfig
+from visionbench.core import Case, Device, Example, Inputs, LoadedModel, Metric
+from visionbench.pictures import decode
+
+if TYPE_CHECKING:
+    import torch
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Context:
+    """One case about to be measured: the loaded model on its device, its inputs, and the protocol's numbers."""
+
+    case: Case
+    model: LoadedModel
+    device: Device
+    measure: MeasureConfig
+    batches: list[Inputs]
+    """Batches on the device, at least one; empty for a quality case."""
+    kept_bytes: int
+    """Host memory held by preprocessed inputs that wait for other batch sizes: the benchmark's, not the model's."""
+    examples: Sequence[Example]
+    metrics: Mapping[str, Metric]
+
+    def calls(self) -> Iterator[Call]:
+        """Calls without end, rotating over the batches."""
+        return cycle([partial(self.model.call, batch) for batch in self.batches])
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """A timed window: gradients off and the garbage collector at rest."""
+    import torch
+
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConfig) -> list[Inputs]:
+    """Decode and preprocess as many examples as the rule wants and its memory holds, at least two where there are two;
+    each to inputs with a batch axis of one, on the host."""
+    singles: list[Inputs] = []
+    for example in examples[: rule.distinct_samples]:
+        singles.append(model.preprocess([decode(example.image)], list(example.captions[:1]) or [""]))
+        if len(singles) >= 2 and (len(singles) + 1) * input_bytes(singles[0]) > rule.max_mib * 2**20:
+            break
+    return singles
+
+
+def input_bytes(inputs: Inputs) -> int:
+    """Bytes of a batch's tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in inputs.values())
+
+
+def assemble(
+    singles: Sequence[Inputs], batch_size: int, device: torch.device, dtype: torch.dtype
+) -> Iterator[Inputs]:
+    """Batches of `batch_size` on the device, until every single sample was used once; the last wraps around."""
+    import torch
+
+    samples = cycle(singles)
+    for _ in range(-(-len(singles) // batch_size)):
+        chosen = list(islice(samples, batch_size))
+        yield weights.place({name: torch.cat([one[name] for one in chosen]) for name in chosen[0]}, device, dtype)

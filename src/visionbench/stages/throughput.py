@@ -1,0 +1,30 @@
+"""Throughput: calls issued back to back with a bounded number in flight, and one synchronisation at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import perf_counter
+
+import numpy as np
+
+from visionbench.core import Samples
+from visionbench.stages.context import Call, Context, quiet
+
+
+def run(context: Context) -> Samples:
+    """Series `throughput/completed_s`: seconds from the first issue to each call's completion."""
+
+    def issue() -> Iterator[Call]:
+        rule = context.measure.throughput
+        start = perf_counter()
+        for issued, call in enumerate(context.calls()):
+            if rule.calls is not None:
+                if issued >= rule.calls:
+                    return
+            elif issued >= rule.min_calls and perf_counter() - start >= rule.min_seconds:
+                return
+            yield call
+
+    with quiet():
+        completed = context.device.back_to_back(issue(), context.measure.throughput.in_flight)
+    return Samples({"throughput/completed_s": np.array(completed)})

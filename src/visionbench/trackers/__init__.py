@@ -1,0 +1,1 @@
+"""Trackers: where results go after the local file has them."""

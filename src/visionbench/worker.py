@@ -1,0 +1,108 @@
+"""A fresh process for a run: a generator runs in a child, and its items come back one by one.
+
+The child is forked from a server that has imported torch and the model's own module and done nothing else, so that it
+starts in a moment and yet owns its memory figures and its crashes. The parent sleeps on the pipe; the child waits for
+the parent's answer to each item, so that the parent never works inside a timed window.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from visionbench.registry import ConfigError
+
+_context = multiprocessing.get_context("forkserver")
+
+
+class WorkerDied(Exception):
+    """The child ended before its work did; the message says how."""
+
+
+class WorkerFailed(Exception):
+    """The child's generator raised; the message is the error's, and the traceback stands in the log."""
+
+
+def preheat(modules: Sequence[str]) -> None:
+    """Start the fork server, which imports these modules while the caller goes on. Later calls have no effect."""
+    _context.set_forkserver_preload(["visionbench.runner", *modules])
+    forkserver.ensure_running()
+
+
+def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Iterator[Any]:
+    """Run `generate(*args)` in a fresh process and yield what it yields; its output goes to the log.
+
+    Raises WorkerFailed where it raised (a ConfigError as it is), WorkerDied where it ended otherwise. Closing the iterator ends the child.
+    """
+    ours, theirs = _context.Pipe()
+    child = _context.Process(target=_work, args=(theirs, log, generate, args), daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        while True:
+            wait([ours, child.sentinel])
+            try:
+                kind, item = ours.recv()
+            except (EOFError, ConnectionResetError):
+                child.join()
+                raise WorkerDied(_how(child.exitcode)) from None
+            if kind == "item":
+                yield item
+                ours.send("go on")
+                continue
+            child.join()
+            if kind == "raised":
+                raise item
+            return
+    finally:
+        if child.is_alive():
+            child.kill()
+            child.join()
+        ours.close()
+
+
+def _work(pipe: Connection, log: Path, generate: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
+    _redirect(log)
+    try:
+        for item in generate(*args):
+            pipe.send(("item", item))
+            pipe.recv()
+        pipe.send(("done", None))
+    except EOFError:
+        sys.exit(1)  # the parent is gone, and nobody waits for the rest
+    except ConfigError as error:
+        pipe.send(("raised", error))
+    except Exception as error:
+        traceback.print_exc()
+        pipe.send(("raised", WorkerFailed(f"{type(error).__name__}: {error}")))
+
+
+def _redirect(log: Path) -> None:
+    """Both output streams to the log, those of C libraries too."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    warnings.simplefilter("default")
+    logging.basicConfig(level=logging.WARNING)
+
+
+def _how(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        hint = "; the system's out-of-memory killer does this" if name == "SIGKILL" else ""
+        return f"the measuring process was killed by {name}{hint}"
+    return f"the measuring process ended by itself with exit code {exitcode}"

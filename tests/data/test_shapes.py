@@ -1,0 +1,294 @@
+"""The bundled data set: what it promises of bytes, splits, captions, masks and its cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionbench.data import shapes
+from visionbench.data.shapes import Composition, Shapes, Thing, compositions
+from visionbench.registry import ConfigError, find
+
+
+def every_file(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def made(tmp_path: Path, **options: Any) -> Shapes:
+    data = Shapes(**{"samples": 12, "cache_dir": str(tmp_path), **options})
+    data.examples()
+    return data
+
+
+def test_it_is_found_by_name() -> None:
+    assert find("data", "shapes") is Shapes
+
+
+def test_building_it_writes_nothing(tmp_path: Path) -> None:
+    Shapes(cache_dir=str(tmp_path / "cache"))
+    assert list(tmp_path.iterdir()) == []
+
+
+# -------------------------------------------------------------------------------------------------------- determinism
+def test_the_same_options_give_the_same_bytes(tmp_path: Path) -> None:
+    one, two = made(tmp_path / "one"), made(tmp_path / "two")
+    files = every_file(one.folder)
+    assert len(files) == 12 + 12 + 1
+    assert files == every_file(two.folder)
+    assert one.identity() == two.identity()
+
+
+def test_another_process_with_another_hash_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    made(tmp_path / "here")
+    there = tmp_path / "there"
+    code = f"from visionbench.data.shapes import Shapes; Shapes(samples=12, cache_dir={str(there)!r}).examples()"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONHASHSEED": "12345"})
+    assert every_file(tmp_path / "here") == every_file(there)
+
+
+def test_a_seed_changes_the_pictures_and_not_what_they_show(tmp_path: Path) -> None:
+    one, two = made(tmp_path, seed=0).examples(), made(tmp_path, seed=1).examples()
+    for a, b in zip(one, two, strict=True):
+        assert (a.captions, a.label) == (b.captions, b.label)
+        assert a.image.read_bytes() != b.image.read_bytes()
+
+
+def test_fewer_samples_are_the_first_of_more(tmp_path: Path) -> None:
+    few, many = made(tmp_path, samples=5).examples(), made(tmp_path, samples=9).examples()
+    assert [e.image.read_bytes() for e in few] == [e.image.read_bytes() for e in many[:5]]
+
+
+@pytest.mark.parametrize("other", [{"split": "train"}, {"samples": 11}, {"seed": 1}, {"size": 48}])
+def test_every_option_changes_folder_and_identity(tmp_path: Path, other: dict[str, Any]) -> None:
+    one, two = made(tmp_path), made(tmp_path, **other)
+    assert one.folder.parent != two.folder.parent
+    assert one.identity() != two.identity()
+    assert all(isinstance(value, str) for value in two.identity().values())
+
+
+def test_the_generator_version_changes_folder_and_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made(tmp_path)
+    folder, identity = data.folder, data.identity()
+    monkeypatch.setattr(shapes, "VERSION", "next")
+    assert data.folder != folder
+    assert data.identity() != identity
+
+
+def test_identity_has_the_digest_of_what_was_rendered(tmp_path: Path) -> None:
+    data = made(tmp_path)
+    before = data.identity()
+    annotations = data.folder / "annotations.jsonl"
+    annotations.write_text(annotations.read_text("utf-8").replace("ring", "hoop"), "utf-8")
+    assert data.identity() != before
+
+
+# ------------------------------------------------------------------------------------------------------- compositions
+def test_the_splits_are_disjoint_and_whole() -> None:
+    sizes = {split: len(compositions(split)) for split in shapes.SPLITS}
+    assert sizes == {"train": 10_640, "validation": 1_000, "test": 1_000}
+    every = [part for split in shapes.SPLITS for part in compositions(split)]
+    assert len(set(every)) == len(every) == 80 * 79 * 2
+    assert all(part.first != part.second for part in every)
+
+
+def test_the_files_of_two_splits_share_no_composition(tmp_path: Path) -> None:
+    def shown(split: str) -> set[str]:
+        rows = (made(tmp_path, split=split, samples=300).folder / "annotations.jsonl").read_text("utf-8").splitlines()
+        return {" ".join(json.loads(row)["composition"]) for row in rows}
+
+    train, validation, test = (shown(split) for split in shapes.SPLITS)
+    assert len(train) == len(validation) == len(test) == 300
+    assert not (train & validation or train & test or validation & test)
+
+
+def test_the_first_test_compositions_stay_what_they_were() -> None:
+    """The bundled checkpoints were trained on the rest: a new order would leak what is held out."""
+    assert [str(part) for part in compositions("test")[:2]] == [
+        "small purple square left of small white square",
+        "small purple ring above large orange square",
+    ]
+
+
+def test_no_caption_fits_two_compositions() -> None:
+    seen = Counter(caption for split in shapes.SPLITS for part in compositions(split) for caption in part.captions)
+    assert len(seen) == 12_640 * 5
+    assert max(seen.values()) == 1
+
+
+def test_captions_are_true() -> None:
+    red, blue = Thing("small", "red", "ring"), Thing("large", "blue", "star")
+    assert Composition(red, blue, "left of").captions == (
+        "a small red ring to the left of a large blue star",
+        "a large blue star to the right of a small red ring",
+        "the small red ring is on the left and the large blue star is on the right",
+        "there is a big blue star right of a tiny red ring",
+        "on the left a tiny red ring, on the right a big blue star",
+    )
+    assert Composition(red, blue, "above").captions == (
+        "a small red ring above a large blue star",
+        "a large blue star below a small red ring",
+        "the small red ring is at the top and the large blue star is at the bottom",
+        "there is a big blue star underneath a tiny red ring",
+        "at the top a tiny red ring, at the bottom a big blue star",
+    )
+
+
+def test_labels_do_not_depend_on_the_order_of_the_objects() -> None:
+    labels = {part.label for part in compositions("train")}
+    assert len(labels) == 15
+    star, ring = Thing("small", "red", "star"), Thing("small", "red", "ring")
+    assert Composition(star, ring, "above").label == Composition(ring, star, "above").label == "ring and star"
+
+
+# --------------------------------------------------------------------------------------------------- pictures and masks
+@pytest.mark.parametrize("size", [32, 64, 100])
+def test_files_are_jpeg_pictures_with_masks_of_the_same_size(tmp_path: Path, size: int) -> None:
+    for example in made(tmp_path, size=size).examples():
+        with Image.open(example.image) as picture:
+            picture.load()
+            assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (size, size))
+        assert example.mask is not None
+        with Image.open(example.mask) as mask:
+            assert (mask.format, mask.mode, mask.size) == ("PNG", "L", (size, size))
+            assert set(np.unique(np.asarray(mask))) == {0, 1, 2}
+        assert len(example.captions) == 5
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_masks_lie_where_and_as_the_composition_says(seed: int) -> None:
+    """Centre and extent of the masked pixels, and the colour under them, read back from the picture."""
+    for part in compositions("validation")[:150]:
+        picture, mask = shapes.render(part, seed, 64)
+        (y1, x1), (y2, x2) = (np.argwhere(mask == number).mean(0) for number in (1, 2))
+        along, across = (x2 - x1, y2 - y1) if part.relation == "left of" else (y2 - y1, x2 - x1)
+        assert along > 20 and abs(across) < 14
+        for number, thing in enumerate((part.first, part.second), start=1):
+            ys, xs = np.nonzero(mask == number)
+            width = int(np.ptp(xs)) + 1
+            assert (width <= 15) if thing.size == "small" else (width >= 17)
+            assert xs.min() > 0 and xs.max() < 63 and ys.min() > 0 and ys.max() < 63
+            seen = np.median(picture[ys, xs].astype(float), axis=0)
+            distances = {name: np.abs(seen - colour).sum() for name, colour in shapes.COLOURS.items()}
+            assert min(distances, key=lambda name: distances[name]) == thing.colour
+        assert picture[mask == 0].mean() < 95
+
+
+def test_shapes_differ_in_outline() -> None:
+    """At the same place and size, any two shapes disagree in a good part of their pixels."""
+    masks = {name: shapes._coverage(name, (0.5, 0.5), shapes.RADII["small"], 64) > 127 for name in shapes.SHAPES}
+    for a in shapes.SHAPES:
+        for b in shapes.SHAPES[: shapes.SHAPES.index(a)]:
+            union, both = (masks[a] | masks[b]).sum(), (masks[a] & masks[b]).sum()
+            assert both / union < 0.75, (a, b)
+
+
+# -------------------------------------------------------------------------------------------------------------- cache
+def test_a_second_call_reads_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made(tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in data.folder.rglob("*")}
+
+    def never(*_: object) -> Any:
+        raise AssertionError("rendered again")
+
+    monkeypatch.setattr(shapes, "render", never)
+    first = Shapes(samples=12, cache_dir=str(tmp_path)).examples()
+    assert first == data.examples()
+    assert before == {file: file.stat().st_mtime_ns for file in data.folder.rglob("*")}
+
+
+def test_nothing_half_done_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, calls = shapes.render, []
+
+    def fails_at_the_fifth(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(shapes, "render", fails_at_the_fifth)
+    data = Shapes(samples=12, cache_dir=str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        data.examples()
+    assert not data.folder.exists()
+    assert every_file(tmp_path) == {}
+    assert len(data.examples()) == 12
+
+
+def test_two_that_render_at_once_end_with_one_whole_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both find no cache and render; the barrier holds each at its first picture until the other is there too."""
+    whole, meet, at_first = shapes.render, Barrier(2, timeout=30), compositions("test")[0]
+
+    def together(composition: Composition, seed: int, size: int) -> Any:
+        if composition == at_first:
+            meet.wait()
+        return whole(composition, seed, size)
+
+    monkeypatch.setattr(shapes, "render", together)
+    data = Shapes(samples=12, cache_dir=str(tmp_path))
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: data.examples(), range(2))
+    assert first == second and len(first) == 12
+    assert [entry.name for entry in data.folder.parent.iterdir()] == ["test"]
+    assert len(every_file(data.folder)) == 25
+
+
+def _digest(cache_dir: str) -> tuple[int, str]:
+    data = Shapes(samples=40, cache_dir=cache_dir)
+    return len(data.examples()), data.identity()["annotations_sha256"]
+
+
+def test_many_processes_at_once_are_safe(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(_digest, [str(tmp_path)] * 6))
+    assert len(set(found)) == 1 and found[0][0] == 40
+    (only,) = tmp_path.iterdir()
+    assert [entry.name for entry in only.iterdir()] == ["test"]
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"split": "tset"}, "did you mean 'test'"),
+        ({"split": "everything"}, "there are: test, train, validation"),
+        ({"samples": 0}, "samples: 0"),
+        ({"samples": -3}, "samples: -3"),
+        ({"samples": 1001}, "the test split has 1000 pictures"),
+        ({"split": "train", "samples": 10_641}, "the train split has 10640 pictures"),
+        ({"samples": 2.5}, "samples: 2.5 is not a whole number"),
+        ({"samples": True}, "samples: True is not a whole number"),
+        ({"seed": -1}, "seed: -1"),
+        ({"size": 8}, "size: 8 is not a whole number from 32"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Shapes(**options)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert f"data.options.{list(options)[-1]}" in str(caught.value)
+
+
+def test_a_cache_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ConfigError, match="data.options.cache_dir: cannot write to '.*file'"):
+        Shapes(samples=3, cache_dir=str(tmp_path / "file")).examples()
+
+
+def test_a_cache_without_annotations_is_told_in_one_line(tmp_path: Path) -> None:
+    data = made(tmp_path)
+    (data.folder / "annotations.jsonl").unlink()
+    with pytest.raises(ConfigError, match="delete .* to render it again"):
+        data.examples()
