@@ -311,7 +311,7 @@ def write_card(
 ) -> None:
     """The model card, every number of it measured by this run."""
     parameters = sum(p.numel() for p in model.parameters())
-    machine = f"{threads} thread{'s' * (threads > 1)} of a {platform.machine()} CPU"
+    machine = f"{threads} CPU thread{'s' * (threads > 1)} ({platform.machine()})"
     libraries = ", ".join(f"{part.__name__} {part.__version__}" for part in (torch, transformers, tokenizers, np))
     megabytes = (out / "model.safetensors").stat().st_size / 1e6
 
@@ -340,7 +340,7 @@ with no network. It knows pictures of the `shapes` data set and nothing else.
 | parameters | {parameters:,} |
 | `model.safetensors` | {megabytes:.2f} MB, fp32 |
 | vision | ViT, 4 layers, 96 wide, patch 8, {SIZE} × {SIZE} pixels |
-| text | 2 layers, 96 wide, one token a word, {model.config.text_config.vocab_size} words |
+| text | 2 layers, 96 wide, one token a word, vocabulary of {model.config.text_config.vocab_size} |
 | training | {steps:,} steps of {BATCH} pairs, {seconds / 60:.1f} minutes with rendering, {machine}, seed {seed} |
 | libraries | {libraries} |
 
@@ -389,6 +389,7 @@ def main() -> None:
     steps, seconds = train(model, processor, args)
     model.eval().save_pretrained(args.out)
     processor.save_pretrained(args.out)
+    (args.out / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
     print("validation:", evaluate(args.out, "validation", args.cache_dir))
     found = evaluate(args.out, "test", args.cache_dir)
     print("test:", found)

@@ -196,6 +196,8 @@ def from_hydra(cfg: DictConfig) -> ExperimentConfig:
 def part(kind: str, name: str, options: Mapping[str, Any], key: str) -> Any:
     """Build the part registered as `name` with its options, which stand in the config under `key`."""
     cls = find(kind, name)
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"{key}={options}: not options, as in {key}={{}} or {key}.option=value")
     schema = OmegaConf.structured(cls)
     OmegaConf.set_readonly(schema, False)
     try:
@@ -204,18 +206,41 @@ def part(kind: str, name: str, options: Mapping[str, Any], key: str) -> Any:
         raise explain(error, prefix=key, known=[field.name for field in fields(cls)]) from error
 
 
+def models(config_dir: Path | None = None) -> dict[str, ModelConfig]:
+    """Every model YAML by its file's name, of visionbench and of one's own config folder, which wins."""
+    folders = [root("conf"), *([config_dir] if config_dir else [])]
+    found = {}
+    for path in (path for folder in folders for path in (folder / "model").glob("*.yaml")):
+        try:
+            merged = OmegaConf.merge(OmegaConf.structured(ModelConfig), OmegaConf.load(path))
+            found[path.stem] = OmegaConf.to_object(merged)
+        except OmegaConfBaseException as error:
+            known = [item.name for item in fields(ModelConfig)]
+            raise ConfigError(f"{path}: {explain(error, 'model', known)}") from error
+    return dict(sorted(found.items()))  # type: ignore[arg-type]
+
+
 def saved(cfg: DictConfig) -> str:
-    """The composed config as YAML with references resolved, except those that read the environment: secrets stay out."""
+    """The composed config as YAML with references resolved, except those that read the environment, directly or through
+    another key: secrets stay out."""
+    secrets: set[str] = set()
+
+    def reads_environment(raw: str, resolved: Any) -> bool:
+        if "${oc.env:" in raw.replace(" ", ""):
+            secrets.add(str(resolved))
+            return True
+        return "${" in raw and any(secret in str(resolved) for secret in secrets - {""})
 
     def keep_secrets(raw: Any, resolved: Any) -> Any:
         if isinstance(raw, dict):
             return {key: keep_secrets(raw[key], resolved[key]) for key in raw}
         if isinstance(raw, list):
             return [keep_secrets(a, b) for a, b in zip(raw, resolved, strict=True)]
-        return raw if isinstance(raw, str) and "${oc.env:" in raw.replace(" ", "") else resolved
+        return raw if isinstance(raw, str) and reads_environment(raw, resolved) else resolved
 
     raw = OmegaConf.to_container(_ours(cfg), resolve=False)
     resolved = OmegaConf.to_container(_ours(cfg), resolve=True)
+    keep_secrets(raw, resolved)  # once to learn the secrets, and once more for references that stand before them
     return OmegaConf.to_yaml(OmegaConf.create(keep_secrets(raw, resolved)))
 
 

@@ -59,6 +59,8 @@ def plan(config: ExperimentConfig) -> RunPlan:
     run = parts(config)
     refused = dict(_refusals(config, run))
     wanted = {name: metric for name, metric in run.metrics.items() if name not in refused}
+    if not run.metrics:
+        raise ConfigError("metrics: nothing is asked for; choose some, as in metrics=[latency,memory]")
     if not wanted:
         raise ConfigError("metrics: nothing is left to measure; " + "; ".join(f"{k}: {v}" for k, v in refused.items()))
     if missing := run.adapter.uses() - run.data.gives:

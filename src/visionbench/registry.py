@@ -2,7 +2,8 @@
 
 A name is the file it lives in: `metrics=[recall]` finds the class that `visionbench/metrics/recall.py` registers, so a
 new part is one file and no list. Parts from outside the package come in by an entry point of the group
-`visionbench.<kind>` (for example `visionbench.metrics`), or as a `package.module` on the path that registers itself.
+`visionbench.<kind>` (for example `visionbench.metrics`), or as a module on the path that has this
+name and registers itself.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def find(kind: str, name: str) -> type[Any]:
     try:
         return _registered[kind, name]
     except KeyError:
-        raise ConfigError(f"there is no '{name}' among the {kind}{nearest(name, names(kind))}") from None
+        if name in (known := names(kind)):
+            raise ConfigError(f"'{name}' among the {kind}: no class there says @register('{kind}', '{name}')") from None
+        raise ConfigError(f"there is no '{name}' among the {kind}{nearest(name, known)}") from None
 
 
 def names(kind: str) -> list[str]:
@@ -64,9 +67,10 @@ def _import(kind: str, name: str) -> None:
     for point in entry_points(group=f"visionbench.{kind}", name=name):
         point.load()
         return
-    module = name if "." in name else f"visionbench.{kind}.{name}"
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module == error.name or module.startswith(error.name + ".")):
-            raise  # the part exists, and something that it imports does not
+    for module in (f"visionbench.{kind}.{name}", name):
+        try:
+            importlib.import_module(module)
+            return
+        except ModuleNotFoundError as error:
+            if error.name is None or not (module == error.name or module.startswith(error.name + ".")):
+                raise  # the part exists, and something that it imports does not

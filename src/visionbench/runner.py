@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
@@ -59,6 +60,20 @@ class Conditions:
 Event = Now | Measured | Conditions
 
 
+@dataclass
+class Lap:
+    """A stopwatch that adds each lap to an account of seconds."""
+
+    account: dict[str, float]
+    at: float = field(default_factory=perf_counter)
+
+    def lap(self, name: str) -> None:
+        """Book the time since the last lap."""
+        now = perf_counter()
+        self.account[name] = self.account.get(name, 0.0) + now - self.at
+        self.at = now
+
+
 def run(
     config: ExperimentConfig, plan: RunPlan, folder: RunFolder, sweep: str, show: Callable[[Now], None]
 ) -> list[CaseResult]:
@@ -79,18 +94,23 @@ def run(
     folder.write_conditions({**conditions, "status": "running"})
     left = {case.id: case for case in plan.cases}
     at = Now("start")
+    spent: dict[str, float] = {}
+    clock = Lap(spent)
     status, reason = core.NOT_RUN, ""
     try:
         for event in worker.stream(measure, config, plan, log=folder.log):
+            clock.lap(at.stage)
             if isinstance(event, Measured):
                 folder.append(event.result, event.samples)
                 del left[event.result.case.id]
+                at = Now("inputs")
             elif isinstance(event, Conditions):
                 conditions |= event.found
                 folder.write_conditions({**conditions, "status": "running"})
             else:
                 at = event
                 show(at)
+            clock.lap("keep")
     except worker.WorkerDied as death:
         status, reason = core.KILLED, str(death)
     except worker.WorkerFailed as failure:
@@ -103,7 +123,8 @@ def run(
             hit = case.id == at.case or not at.case
             row = (status, reason) if hit else (core.NOT_RUN, f"not run, since before it {reason or 'the run ended'}")
             folder.append(CaseResult(case, *row), Samples())
-        folder.write_conditions({**conditions, "status": ended(folder.results()), "ended_at": _now()})
+        ending = {"status": ended(folder.results()), "ended_at": _now(), "seconds": spent}
+        folder.write_conditions({**conditions, **ending})
     return folder.results()
 
 

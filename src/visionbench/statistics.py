@@ -7,7 +7,7 @@ The interval of a quantile p from n samples is [X(l), X(u)] with l = max{r : F(r
 from __future__ import annotations
 
 from functools import lru_cache
-from math import lgamma, log, log1p
+from math import ceil, lgamma, log, log1p
 
 import numpy as np
 
@@ -34,13 +34,12 @@ def quantile_interval(samples: np.ndarray, p: float, alpha: float = ALPHA) -> tu
     return float(ordered[ranks[0] - 1]), float(ordered[ranks[1] - 1])
 
 
-@lru_cache(maxsize=64)
 def least_samples(p: float, alpha: float = ALPHA) -> int:
-    """The fewest samples for which quantile p has an interval: p50 6, p90 36, p95 72, p99 368 at 95 %."""
-    n = 1
-    while interval_ranks(n, p, alpha) is None:
-        n += 1
-    return n
+    """The fewest samples for which quantile p has an interval: p50 6, p90 36, p95 72, p99 368 at 95 %.
+
+    All n lie on one side of the quantile with probability max(p, 1 − p)ⁿ, which must not be above α/2.
+    """
+    return ceil(log(alpha / 2) / log(max(p, 1 - p)))
 
 
 def autocorrelation(samples: np.ndarray) -> float:

@@ -92,7 +92,8 @@ class RunFolder:
         return Samples(series, notes["missing"], notes["flags"])
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        for line in (self.path / "results.jsonl").read_text().splitlines():
+        *lines, _ = (self.path / "results.jsonl").read_text().split("\n")  # a last line without its end was cut short
+        for line in lines:
             row = json.loads(line)
             if row["schema"] > SCHEMA_VERSION:
                 raise ConfigError(f"{self.path}: written by a newer visionbench (schema {row['schema']}); update to read it")

@@ -32,7 +32,7 @@ class ImageFolder:
         root = Path(self.root).expanduser()
         if not root.is_dir():
             raise ConfigError(f"data.options.root={self.root}: there is no such folder")
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         if not paths:
             raise ConfigError(f"data.options.root={self.root}: no picture in it ({', '.join(sorted(SUFFIXES))})")
         return [_example(path, root) for path in paths[: self.samples]]

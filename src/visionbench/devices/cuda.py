@@ -134,7 +134,7 @@ class Cuda:
         """Torch's own error, or a library's refusal (cuBLAS, cuDNN) for want of room."""
         import torch
 
-        return isinstance(error, torch.OutOfMemoryError) or "CUDNN_STATUS_ALLOC_FAILED" in str(error)
+        return isinstance(error, torch.OutOfMemoryError) or "_STATUS_ALLOC_FAILED" in str(error)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The GPU's name, memory, driver, CUDA, clocks and power limit; None where NVML does not tell."""

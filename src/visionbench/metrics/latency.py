@@ -29,9 +29,8 @@ class Latency:
         host = samples.get("latency/host_s") * 1e3
         names = [f"latency_{name}_ms" for name in ("mean", "std", "min", "max")]
         if not len(host):
-            return Metrics(
-                dict.fromkeys([*names, "latency_p50_ms"]), dict.fromkeys(names, samples.why_missing("latency/host_s"))
-            )
+            absent = [*names, "latency_p50_ms"]
+            return Metrics(dict.fromkeys(absent), dict.fromkeys(absent, samples.why_missing("latency/host_s")))
         values: dict[str, float | None] = dict(
             zip(names, (host.mean(), host.std(ddof=1) if len(host) > 1 else None, host.min(), host.max()), strict=True)
         )

@@ -51,13 +51,13 @@ class SweepProgress:
         """A stage begins, of a case or (where that is empty) of the whole run."""
         plan, measure = self.plans[self._run]
         count = f"[{self._run + 1}/{len(self.plans)}] " if len(self.plans) > 1 else ""
-        what = f"{count}{plan.name}  {case.replace('-', ' ')} {stage}".rstrip()
+        what = "  ".join(filter(None, [f"{count}{plan.name}", case.replace("-", " ")]))
         if self._bar is None:
-            if stage in ("load", plan.cases[0].stages[0]) or case and stage == _first_stage(plan, case):
-                self.console.print(what.removesuffix(f" {stage}") if case else what, highlight=False)
+            if stage == ("load" if not case else _first_stage(plan, case)):
+                self.console.print(what if case else f"{what}  {stage}", highlight=False)
             return
         done = self._expected_before(stage, case)
-        self._bar.update(self._task, description=what, completed=done, left=self._left(done))
+        self._bar.update(self._task, description=f"{what}  {stage}", completed=done, left=self._left(done))
         self._bar.refresh()
 
     def close(self) -> None:

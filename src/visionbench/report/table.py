@@ -11,10 +11,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from visionbench.core import INVALID, OK, VALID, CaseResult
+from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
 
-MARKS = {VALID: "", "warned": "?", INVALID: "!"}
-UNITS = {"images": "img/s", "texts": "texts/s", "prompts": "prompts/s", "tokens": "tok/s"}
+MARKS = {VALID: "", WARNED: "?", INVALID: "!"}
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,16 @@ class Column:
     names: tuple[str, ...]
     form: str
     """A format of Python, such as `.1f`."""
+    unless: str = ""
+    """A metric that makes this column superfluous where any row has it."""
 
 
 COLUMNS = (
     Column("p50 ms", ("latency_p50_ms",), ".4g"),
     Column("p95 ms", ("latency_p95_ms",), ".4g"),
-    *(Column(title, (f"throughput_{unit}_per_s",), ".4g") for unit, title in UNITS.items()),
+    Column("img/s", ("throughput_images_per_s",), ".4g"),
+    Column("texts/s", ("throughput_texts_per_s",), ".4g", unless="throughput_images_per_s"),
+    Column("tok/s", ("throughput_tokens_per_s",), ".4g"),
     Column("peak MiB", ("memory_peak_allocated_mib", "memory_process_peak_mib"), ",.0f"),
     *(
         Column(f"{way.replace('2', '→')} R@{k}", (f"recall_{way}_at_{k}_fraction",), ".3f")
@@ -54,24 +57,30 @@ def show(runs: Sequence[RunRows], console: Console) -> None:
 
 
 def render(runs: Sequence[RunRows]) -> RenderableType:
-    """Rows, then footnotes: doubts, absences with their reasons, and under what conditions this was measured."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("run")
-    table.add_column("batch", justify="right")
-    columns = [column for column in COLUMNS if any(_has(column, row) for run in runs for row in run.results)]
-    for column in columns:
-        table.add_column(column.title, justify="right")
-    table.add_column("")
+    """Rows by run, then footnotes: doubts, absences with their reasons, and under what conditions this was measured."""
+    rows = [row for run in runs for row in run.results]
+    columns = [column for column in COLUMNS if _shown(column, rows)]
     notes: dict[str, str] = {}
+    parts: list[RenderableType] = []
     for run in runs:
-        for row in _batches(run):
-            cells = [_cell(column, row, quality(run)) for column in columns]
-            table.add_row(run.conditions["plan"]["name"], str(row.case.batch_size), *cells, _remark(row, notes))
-        if not _batches(run):
-            only = quality(run)
-            cells = [_cell(column, only, only) for column in columns] if only else []
-            table.add_row(run.conditions["plan"]["name"], "–", *cells, _remark(only, notes) if only else "")
-    return Group(table, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
+        parts += [Text(run.conditions["plan"]["name"], style="bold"), _table(run, columns, notes), Text()]
+    return Group(*parts, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
+
+
+def _table(run: RunRows, columns: Sequence[Column], notes: dict[str, str]) -> Table:
+    """One run's rows; every run's columns are equally wide, so that they stand below each other."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("batch", justify="right", width=5)
+    for column in columns:
+        table.add_column(column.title, justify="right", width=max(len(column.title), 6), no_wrap=True)
+    table.add_column("", no_wrap=True)
+    of_run = quality(run)
+    for row in [row for row in run.results if row.case.timed] or run.results:
+        batch = str(row.case.batch_size) if row.case.timed else "–"
+        table.add_row(batch, *(_cell(column, row, of_run) for column in columns), _remark(row, notes))
+    if of_run and of_run.status != OK and len(run.results) > 1:
+        table.add_row("–", *("" for _ in columns), f"quality {_remark(of_run, notes)}")
+    return table
 
 
 def quality(run: RunRows) -> CaseResult | None:
@@ -79,12 +88,9 @@ def quality(run: RunRows) -> CaseResult | None:
     return next((row for row in run.results if not row.case.timed), None)
 
 
-def _batches(run: RunRows) -> list[CaseResult]:
-    return [row for row in run.results if row.case.timed]
-
-
-def _has(column: Column, row: CaseResult) -> bool:
-    return any(row.metrics.values.get(name) is not None for name in column.names)
+def _shown(column: Column, rows: Sequence[CaseResult]) -> bool:
+    found = {name for row in rows for name, value in row.metrics.values.items() if value is not None}
+    return bool(found & set(column.names)) and column.unless not in found
 
 
 def _cell(column: Column, row: CaseResult, of_run: CaseResult | None) -> str:
@@ -97,12 +103,14 @@ def _cell(column: Column, row: CaseResult, of_run: CaseResult | None) -> str:
 
 def _remark(row: CaseResult, notes: dict[str, str]) -> str:
     if row.status != OK:
-        notes[row.status] = shorten(row.reason or "", 300, placeholder=" …")
+        reason = shorten(row.reason or "", 300, placeholder=" …")
+        noted = notes.get(row.status, "")
+        notes[row.status] = noted if reason in noted else "; ".join(filter(None, [noted, reason]))
         return row.status
-    mark = MARKS[row.validity.verdict]
-    kinds = [reason.partition(":")[0] for reason in row.validity.reasons]
-    notes |= {kind: reason.partition(": ")[2] for kind, reason in zip(kinds, row.validity.reasons, strict=True)}
-    return " ".join(filter(None, [mark, ", ".join(kinds)]))
+    for reason in row.validity.reasons:
+        kind, _, seen = reason.partition(": ")
+        notes[kind] = seen
+    return MARKS[row.validity.verdict]
 
 
 def _legend(notes: Mapping[str, str]) -> Iterator[str]:

@@ -46,6 +46,7 @@ def quiet() -> Iterator[None]:
     """A timed window: gradients off and the garbage collector at rest."""
     import torch
 
+    collecting = gc.isenabled()
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -53,8 +54,9 @@ def quiet() -> Iterator[None]:
         with torch.inference_mode():
             yield
     finally:
-        gc.enable()
         gc.unfreeze()
+        if collecting:
+            gc.enable()
 
 
 def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConfig) -> list[Inputs]:

@@ -1,0 +1,51 @@
+# visionbench: `make help` lists what there is. Needs Python 3.11 or newer and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check ui doctor tutorial train-tiny wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/.run ## measure the bundled model on the bundled pictures
+	@$(BIN)/visionbench run
+
+tutorial: .venv/.run ## three kinds of model with random weights at batch sizes 1, 2, 4
+	@$(BIN)/visionbench run experiment=tutorial model.weights=random
+
+ui: .venv/.run ## open the results in MLflow
+	@$(BIN)/visionbench ui
+
+doctor: .venv/.run ## what this machine is, and what would go wrong on it
+	@$(BIN)/visionbench doctor
+
+test: .venv/.test ## run the tests
+	@$(BIN)/python -m pytest
+
+check: .venv/.test ## lint and type-check
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+train-tiny: .venv/.test ## train the bundled model again (about half an hour on one core)
+	@$(BIN)/python scripts/train_clip_tiny.py
+
+wheel: .venv/.test ## build dist/visionbench-….whl
+	@$(BIN)/python -m build --wheel
+
+clean: ## remove the environment, caches and built files; results stay
+	rm -rf .venv dist build data/cache .pytest_cache .mypy_cache .ruff_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "visionbench needs Python 3.11 or newer; set PYTHON=…")'
+	@$(PYTHON) -m venv .venv
+
+.venv/.run: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing into .venv (some minutes, once)"
+	@$(INSTALL) --editable .
+	@touch $@
+
+.venv/.test: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing into .venv, with the tests' tools (some minutes, once)"
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@ .venv/.run

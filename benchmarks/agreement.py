@@ -1,0 +1,81 @@
+"""The runner's latency against `torch.utils.benchmark.Timer` on the same callable, alternating in one process.
+
+    python benchmarks/agreement.py                # CLIP ViT-B/32, random weights, batch 1, one thread
+
+Prints the ratio of the two medians (the latency stage's ÷ the timer's) for each round and over all of them, with the
+run delay of each round: where threads waited for a core, a ratio says little.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+import numpy as np
+import torch
+from torch.utils.benchmark import Timer
+
+from visionbench import machine
+from visionbench.config import LatencyConfig, MeasureConfig, models, part
+from visionbench.core import Case, Precision
+from visionbench.data.shapes import Shapes
+from visionbench.devices.cpu import Cpu
+from visionbench.stages import latency
+from visionbench.stages.context import Context, assemble, preprocess
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="clip_vit_b32")
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--calls", type=int, default=30, help="calls a round, each way")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+
+    context = prepare(args.model, args.batch_size, args.calls, args.threads)
+    call = partial(context.model.call, context.batches[0])
+    timer = Timer("call()", globals={"call": call}, num_threads=args.threads)
+    latency.run(context)
+    print(f"{args.model}, batch {args.batch_size}, {args.threads} threads, on {machine.cpu_name()}")
+    ours, theirs, delays = [], [], []
+    for round_ in range(args.rounds):
+        before = machine.RunDelay.now()
+        samples = latency.run(context).series["latency/host_s"]
+        with torch.inference_mode():
+            timed = blocked(timer, args.calls)
+        delay = machine.RunDelay.now().fraction_since(before, args.threads)
+        ours.append(samples)
+        theirs.append(np.array(timed))
+        delays.append(delay or float("nan"))
+        ratio = np.median(samples) / np.median(timed)
+        print(f"round {round_ + 1:2}: {np.median(samples) * 1e3:8.2f} ms, ratio {ratio:.4f}, run delay {delays[-1]:.2%}")
+    ratio = np.median(np.concatenate(ours)) / np.median(np.concatenate(theirs))
+    print(f"all rounds: ratio {ratio:.4f}, run delay {np.mean(delays):.2%}")
+
+
+def prepare(model_name: str, batch_size: int, calls: int, threads: int) -> Context:
+    """A case with one batch, ready for the latency stage."""
+    model = models()[model_name]
+    model.weights = "random"
+    device = Cpu()
+    device.setup(Precision("fp32", "float32"), threads)
+    place = torch.device("cpu")
+    loaded = part("models", model.family, model.options, "model.options").load(model, place, torch.float32)
+    measure = MeasureConfig(name="agreement", latency=LatencyConfig(calls=calls))
+    singles = preprocess(loaded, Shapes(samples=batch_size).examples(), measure.inputs)
+    batches = [next(assemble(singles, batch_size, place, torch.float32))]
+    return Context(Case("one", batch_size, ("latency",), ()), loaded, device, measure, batches, 0, [], {})
+
+
+def blocked(timer: Timer, calls: int) -> list[float]:
+    """As many single-call times of the timer, in seconds."""
+    times: list[float] = []
+    while len(times) < calls:
+        measurement = timer.blocked_autorange(min_run_time=0.2)
+        times += measurement.times
+    return times[:calls]
+
+
+if __name__ == "__main__":
+    main()

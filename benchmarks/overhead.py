@@ -1,0 +1,130 @@
+"""What a run costs beyond loading and measuring, as ratios taken side by side.
+
+    python benchmarks/overhead.py
+
+1. A sweep of five runs of `clip_tiny`: wall time of each after the first, less what its stages took.
+2. The whole command for CLIP ViT-B/32 with random weights (both towers; batch 1, 2, 4; 3 + 10 calls for latency, 10 for
+   throughput, 1 for memory; one thread) against a plain loop that does the same in one process, alternating.
+3. CPU seconds of `visionbench run --help`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+COMMAND = [str(Path(sys.executable).with_name("visionbench")), "run"]
+COUNTS = [
+    "measure.warmup.calls=3",
+    "measure.latency.calls=10",
+    "measure.throughput.calls=10",
+    "measure.memory.calls=1",
+]
+BATCHES, DISTINCT = (1, 2, 4), 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="alternations of command and plain loop")
+    parser.add_argument("--plain-loop", action="store_true", help="be the plain loop (used by this script itself)")
+    args = parser.parse_args()
+    if args.plain_loop:
+        plain_loop()
+        return
+    per_run()
+    whole_command(args.rounds)
+    help_cost()
+
+
+def per_run() -> None:
+    """Start-to-start time of the runs of a sweep, less the seconds that run.json says its stages took."""
+    with tempfile.TemporaryDirectory() as folder:
+        sweep = ["-m", "model.seed=0,1,2,3,4", "batch=single", *COUNTS, f"output_dir={folder}", "hydra.sweep.dir=" + folder]
+        quiet([*COMMAND, *sweep])
+        runs = sorted((json.loads(path.read_text()) for path in Path(folder).glob("*/run.json")), key=started)
+        logged = [started(run) for run in runs[1:]] + [datetime.now().timestamp()]
+        print("overhead of a run beyond loading and measuring, clip_tiny, sweep of 5:")
+        for number, (run, next_start) in enumerate(zip(runs, logged, strict=True), 1):
+            stages = sum(seconds for stage, seconds in run["seconds"].items() if stage not in ("start", "keep"))
+            wall = next_start - started(run)
+            note = "  (with the command's own end)" if number == len(runs) else ""
+            print(f"  run {number}: {wall:.2f} s in all, {stages:.2f} s of it stages, {wall - stages:.2f} s overhead{note}")
+
+
+def whole_command(rounds: int) -> None:
+    """Alternate the command with the plain loop, each in a process of its own."""
+    ours, plain = [], []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [*COMMAND, "model=clip_vit_b32", "model.weights=random", "batch=tutorial", "device.threads=1"]
+            ours.append(quiet([*command, *COUNTS, f"output_dir={folder}"]))
+        plain.append(quiet([sys.executable, __file__, "--plain-loop"]))
+        print(f"  command {ours[-1]:.1f} s, plain loop {plain[-1]:.1f} s, ratio {ours[-1] / plain[-1]:.2f}")
+    print(f"whole command ÷ plain loop, CLIP ViT-B/32: {median(ours) / median(plain):.2f} (medians of {rounds})")
+
+
+def help_cost() -> None:
+    """CPU seconds, user and system, of the children so far before and after."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    quiet([*COMMAND, "--help"])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"visionbench run --help: {after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime:.2f} s of CPU")
+
+
+def plain_loop() -> None:
+    """What one would write by hand: build, preprocess, and call the same number of times, without any bookkeeping."""
+    import torch
+    from PIL import Image
+    from transformers import AutoConfig, AutoModel
+
+    from visionbench import weights
+    from visionbench.config import models
+    from visionbench.data.shapes import Shapes
+    from visionbench.models.dual_encoder import HashedTokenizer
+
+    torch.set_num_threads(1)
+    described = models()["clip_vit_b32"]
+    described.weights = "random"
+    model = AutoModel.from_config(AutoConfig.for_model(**described.architecture)).eval()
+    processor = weights.image_processor(described, None)
+    tokenizer = HashedTokenizer(model.config.text_config)
+    examples = Shapes(samples=DISTINCT).examples()
+    pixels = processor(images=[Image.open(e.image).convert("RGB") for e in examples], return_tensors="pt")["pixel_values"]
+    tokens = tokenizer([e.captions[0] for e in examples], max_length=77)
+    with torch.inference_mode():
+        for size in BATCHES:
+            batch = {"pixel_values": pixels[:size]}, {name: tensor[:size] for name, tensor in tokens.items()}
+            times = []
+            for _ in range(3 + 10 + 10 + 1):
+                start = perf_counter()
+                model.get_image_features(**batch[0])
+                model.get_text_features(**batch[1])
+                times.append(perf_counter() - start)
+            print(size, median(times[3:13]))
+
+
+def quiet(command: list[str]) -> float:
+    """Wall seconds of a command; its output is shown only where it fails."""
+    start = perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"})
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    return perf_counter() - start
+
+
+def started(run: dict[str, str]) -> float:
+    """The run's start, as seconds since the epoch."""
+    return datetime.fromisoformat(run["started_at"]).timestamp()
+
+
+if __name__ == "__main__":
+    main()

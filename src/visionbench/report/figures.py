@@ -1,0 +1,121 @@
+"""Figures of a run, drawn without pyplot, so that neither a display nor a global state is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#666666"
+"""Of Okabe and Ito's palette, told apart in every form of colour blindness."""
+MARKERS: Mapping[str, dict[str, Any]] = {
+    VALID: {"marker": "o", "color": BLUE, "label": "valid"},
+    WARNED: {"marker": "o", "color": BLUE, "markerfacecolor": "white", "label": "warned: to be doubted"},
+    INVALID: {"marker": "X", "color": VERMILLION, "markersize": 8, "label": "invalid: not to be trusted"},
+}
+UNITS = ("images", "texts", "prompts", "tokens")
+
+
+def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> Figure:
+    """Throughput and median latency of a run over its batch sizes, doubtful points and failed sizes marked."""
+    from matplotlib.figure import Figure
+
+    timed = [row for row in results if row.case.timed]
+    unit = next((unit for unit in UNITS if any(_value(row, f"throughput_{unit}_per_s") for row in timed)), UNITS[0])
+    figure = Figure(figsize=(9, 4.2), dpi=110)
+    left, right = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.08, right=0.98, top=0.74, bottom=0.23, wspace=0.22)
+    _curve(left, timed, f"throughput_{unit}_per_s", None)
+    left.set(ylabel=f"throughput ({unit}/s)")
+    left.set_ylim(bottom=0)
+    _curve(right, timed, "latency_p50_ms", ("latency_p50_low_ms", "latency_p50_high_ms"))
+    right.set(ylabel="latency of a batch, p50 (ms)")
+    _log_latency(right, [_value(row, "latency_p50_ms") for row in timed])
+    for axes in (left, right):
+        _batch_axis(axes, timed)
+    _titles(figure, conditions, timed)
+    return figure
+
+
+def _curve(axes: Axes, timed: Sequence[CaseResult], name: str, interval: tuple[str, str] | None) -> None:
+    """A line through the sizes that have the metric, each marked by its verdict, with its interval where known."""
+    points = [(row, value) for row in timed if (value := _value(row, name)) is not None]
+    axes.plot([row.case.batch_size for row, _ in points], [value for _, value in points], color=BLUE, lw=1.5)
+    for row, value in points:
+        size = row.case.batch_size
+        low, high = (_value(row, end) for end in interval) if interval else (None, None)
+        if low is not None and high is not None:
+            axes.plot([size, size], [low, high], color=BLUE, lw=1.5, marker="_", markersize=9)
+        axes.plot([size], [value], ls="none", **{"markersize": 6, **MARKERS[row.validity.verdict]})
+    if not points:
+        axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center", va="center", color=GREY)
+
+
+def _batch_axis(axes: Axes, timed: Sequence[CaseResult]) -> None:
+    """A base-2 axis with a tick at each size, and a dotted line where a size has no numbers."""
+    from matplotlib.ticker import NullLocator
+
+    axes.set_xscale("log", base=2)
+    sizes = [row.case.batch_size for row in timed]
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    if sizes:
+        axes.set_xlim(min(sizes) / 1.4, max(sizes) * 1.4)
+    for row in timed:
+        if row.status != OK:
+            axes.axvline(row.case.batch_size, color=VERMILLION, ls=":", lw=1)
+            text = axes.text(row.case.batch_size, 0.5, row.status.replace("_", " "), color=VERMILLION, fontsize=8)
+            text.set(rotation=90, ha="right", va="center", transform=axes.get_xaxis_transform())
+    axes.set_xlabel("batch size")
+    axes.grid(color="#dddddd", lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _log_latency(axes: Axes, values: Sequence[float | None]) -> None:
+    """A log axis in plain numbers; ticks within a decade only where the values span little."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    known = [value for value in values if value]
+    if not known:
+        return
+    axes.set_yscale("log")
+    few = max(known) / min(known) < 30
+    axes.set_ylim(min(known) / 1.5, max(known) * 1.5)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _titles(figure: Figure, conditions: Mapping[str, Any], timed: Sequence[CaseResult]) -> None:
+    """The run's name, its conditions, and in a colour of its own what is to be doubted; a legend of marks in use."""
+    device, host = conditions.get("device", {}), conditions.get("host", {})
+    parts = [
+        device.get("device_name", conditions["plan"]["device"]),
+        conditions["plan"]["precision"],
+        f"protocol {conditions['config']['measure']['name']}",
+        f"{device['threads']} threads" if device.get("threads") else "",
+        f"driver {device['driver']}" if device.get("driver") else "",
+        f"torch {host['torch']}" if host.get("torch") else "",
+    ]
+    figure.text(0.08, 0.94, conditions["plan"]["name"], fontsize=13, weight="bold")
+    figure.text(0.08, 0.88, " · ".join(filter(None, parts)), fontsize=9, color=GREY)
+    doubts = {f"{row.validity.verdict}: {_kinds(row)}" for row in timed if row.status == OK and row.validity.reasons}
+    if doubts:
+        figure.text(0.08, 0.785, fill("; ".join(sorted(doubts)), 120), fontsize=9, color=VERMILLION, weight="bold")
+    marks = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if marks:
+        figure.legend(list(marks.values()), list(marks), loc=(0.07, 0.01), ncols=3, fontsize=8, frameon=False)
+
+
+def _kinds(row: CaseResult) -> str:
+    return ", ".join(reason.partition(":")[0] for reason in row.validity.reasons)
+
+
+def _value(row: CaseResult, name: str) -> float | None:
+    return row.metrics.values.get(name) if row.status == OK else None

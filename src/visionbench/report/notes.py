@@ -1,0 +1,179 @@
+"""A run in words and a few numbers: the summary that runs are compared by, the note in Markdown, and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from textwrap import shorten
+from typing import Any
+
+from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
+
+UNITS = ("images", "texts", "prompts", "tokens")
+MEMORY = ("memory_peak_allocated_mib", "memory_process_peak_mib")
+"""The first that a run has is shown."""
+QUALITY_SHOWN = 4
+
+
+def throughput_name(results: Sequence[CaseResult]) -> str:
+    """The throughput to compare these results by: images where they are counted, else the first unit there is."""
+    names = [f"throughput_{unit}_per_s" for unit in UNITS]
+    return next((name for name in names if any(_value(row, name) is not None for row in results)), names[0])
+
+
+def verdict(results: Sequence[CaseResult]) -> str | None:
+    """The worst verdict of the cases that have numbers; None where none has."""
+    verdicts = {row.validity.verdict for row in results if row.status == OK}
+    return next((worst for worst in (INVALID, WARNED, VALID) if worst in verdicts), None)
+
+
+def failures(results: Sequence[CaseResult]) -> list[str]:
+    """A line for each case without numbers: its status and the reason."""
+    return [f"{row.case.id} {row.status}: {row.reason}" for row in results if row.status != OK]
+
+
+def summary(results: Sequence[CaseResult]) -> dict[str, float]:
+    """A run's best numbers over its batch sizes, from the cases that are not invalid wherever there are such."""
+    timed = [row for row in results if row.case.timed and row.status == OK]
+    trusted = [row for row in timed if row.validity.verdict != INVALID] or timed
+    throughput = throughput_name(trusted)
+    found: dict[str, float] = {}
+    if speeds := _values(trusted, throughput):
+        best = max(speeds, key=lambda batch_size: speeds[batch_size])
+        found |= {f"best_{throughput}": speeds[best], "best_throughput_batch_size": float(best)}
+    for name, of, choose in (
+        ("lowest_latency_p50_ms", "latency_p50_ms", min),
+        ("lowest_latency_p95_ms", "latency_p95_ms", min),
+        *((f"highest_{name}", name, max) for name in MEMORY),
+    ):
+        if values := _values(trusted, of):
+            found[name] = choose(values.values())
+    if timed:
+        found["largest_batch_size"] = float(max(row.case.batch_size for row in timed))
+    return found
+
+
+def note(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
+    """Markdown with what matters most on its first line, since a tracker's page may show only the first few."""
+    parts = [
+        " ".join(_headline(conditions, results)),
+        _markdown(table(results)),
+        _items("Doubts", _doubts(results)),
+        _items("Without numbers", failures(results)),
+        _items("Conditions", _conditions(conditions)),
+        _items("Refused", _pairs(conditions["plan"]["refused"])),
+        _items("Warnings", conditions["plan"]["warnings"]),
+        _items("Missing", _missing(results)),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def table(results: Sequence[CaseResult]) -> list[dict[str, str]]:
+    """One row a batch size, with the numbers that a reader looks for first; cells are text, headings carry units."""
+    timed = [row for row in results if row.case.timed]
+    memory = next((name for name in MEMORY if _values(timed, name)), MEMORY[-1])
+    throughput = throughput_name(timed)
+    shown = {
+        "p50 ms": "latency_p50_ms",
+        "p95 ms": "latency_p95_ms",
+        throughput.removeprefix("throughput_").replace("_per_", "/"): throughput,
+        f"{'allocated' if memory == MEMORY[0] else 'process'} peak MiB": memory,
+    }
+    return [
+        {
+            "batch": str(row.case.batch_size),
+            **{heading: number(_value(row, name)) for heading, name in shown.items()},
+            "verdict": row.validity.verdict if row.status == OK else row.status,
+        }
+        for row in timed
+    ]
+
+
+def quality(results: Sequence[CaseResult]) -> dict[str, float]:
+    """The quality metrics of a run, those that have a value."""
+    rows = [row for row in results if not row.case.timed and row.status == OK]
+    return {name: value for row in rows for name, value in row.metrics.values.items() if value is not None}
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, thousands grouped; a dash for what is not there."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> Iterator[str]:
+    if conditions.get("status") != "finished":
+        reasons = [line for line in failures(results) if " not_run: " not in line] or failures(results)
+        yield f"**{conditions.get('status', 'unfinished')}**: {_short(reasons[0] if reasons else 'no case has a row')}."
+    best = summary(results)
+    unit = throughput_name(results).removeprefix("throughput_").replace("_per_", "/")
+    if (speed := best.get(f"best_{throughput_name(results)}")) is not None:
+        yield f"**{number(speed)} {unit}** at batch size {best['best_throughput_batch_size']:.0f};"
+    if "lowest_latency_p50_ms" in best:
+        yield f"lowest p50 **{number(best['lowest_latency_p50_ms'])} ms**;"
+    for name, value in list(quality(results).items())[:QUALITY_SHOWN]:
+        yield f"{name.replace('_', ' ')} **{number(value)}**;"
+    if (worst := verdict(results)) not in (None, VALID):
+        yield f"**{worst}**, see the doubts."
+
+
+def _conditions(conditions: Mapping[str, Any]) -> Iterator[str]:
+    plan, config = conditions["plan"], conditions["config"]
+    device, host, model = (conditions.get(part, {}) for part in ("device", "host", "model"))
+    yield f"{plan['model']} ({plan['task']}), {model.get('weights', config['model']['weights'])} weights"
+    threads = [f"{device['threads']} threads"] if device.get("threads") else []
+    driver = [f"driver {device['driver']}"] if device.get("driver") else []
+    yield ", ".join([f"{plan['device']}: {device.get('device_name', 'unknown')}", plan["precision"], *threads, *driver])
+    yield f"protocol {config['measure']['name']}"
+    versions = [f"{name} {host[name]}" for name in ("torch", "transformers", "python") if host.get(name)]
+    if versions:
+        yield ", ".join([*versions, f"on {host.get('host', 'an unknown host')}"])
+    if data := conditions.get("data"):
+        yield "data: " + ", ".join(f"{name} {shorten(str(value), 60)}" for name, value in data.items())
+
+
+def _doubts(results: Sequence[CaseResult]) -> list[str]:
+    return [
+        f"{row.case.id} is {row.validity.verdict}: {'; '.join(row.validity.reasons)}"
+        for row in results
+        if row.status == OK and row.validity.verdict != VALID
+    ]
+
+
+def _missing(results: Sequence[CaseResult]) -> list[str]:
+    """Metrics that could not be had, told once for each reason."""
+    names: dict[str, dict[str, None]] = {}
+    for row in results:
+        for name, reason in row.metrics.reasons.items():
+            names.setdefault(reason, {})[name] = None
+    return [f"{', '.join(missing)}: {reason}" for reason, missing in names.items()]
+
+
+def _pairs(reasons: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {reason}" for name, reason in reasons.items()]
+
+
+def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    if not rows:
+        return ""
+    lines = [list(rows[0]), ["---:"] * (len(rows[0]) - 1) + ["---"], *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _items(title: str, lines: Sequence[str] | Iterator[str]) -> str:
+    items = [f"- {_short(line)}" for line in lines]
+    return "\n".join([f"**{title}**", "", *items]) if items else ""
+
+
+def _short(text: str) -> str:
+    return shorten(text, 400, placeholder=" …")
+
+
+def _values(results: Sequence[CaseResult], name: str) -> dict[int, float]:
+    """Values by batch size, of the cases that have one."""
+    found = {row.case.batch_size: _value(row, name) for row in results if row.case.timed}
+    return {batch_size: value for batch_size, value in found.items() if value is not None}
+
+
+def _value(row: CaseResult, name: str) -> float | None:
+    return row.metrics.values.get(name) if row.status == OK else None

@@ -1,0 +1,351 @@
+"""MLflow: one flat run for each run's folder, its metrics at step = batch size, sent once and whole.
+
+Everything comes from the folder's files, so what a store has missed can be sent later. The run's tag `visionbench.uid`
+makes that idempotent: a run that is there already is left alone, one that was left half-sent is completed.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from filelock import FileLock
+
+from visionbench.config import TrackingConfig
+from visionbench.core import OK, CaseResult, TrackingError
+from visionbench.registry import register
+from visionbench.report import figures, mlflow_view, notes
+from visionbench.store import RunFolder
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+"""Defaults, where the user has set nothing: MLflow's own would wait four minutes for a server that is not there."""
+
+LOCK_SECONDS = 60
+METRICS_A_CALL, PAIRS_A_CALL = 800, 100
+"""MLflow takes 1,000 entities in one call, of them 100 params and 100 tags."""
+LONGEST_VALUE = 5000
+STATUSES = {"finished": "FINISHED", "failed": "FAILED"}
+"""From run.json to MLflow's; an interrupted run, and one that never ended, is KILLED."""
+DESCRIPTION = (
+    "**visionbench**: one run is one model on one device in one precision, and a metric's *step is the batch size*. "
+    "`best_…`, `lowest_…` and `highest_…` are taken over its batch sizes. Compare runs only under equal conditions: "
+    "protocol, device and the tag `visionbench.validity`."
+)
+
+
+@register("trackers", "mlflow")
+@dataclass(frozen=True)
+class MlflowTracker:
+    """Sends runs to the store at `config.uri`, by default the SQLite file `mlflow.db` in `output_dir`."""
+
+    config: TrackingConfig
+    output_dir: Path
+
+    def open(self) -> None:
+        """Import MLflow, make the store ready and give the experiment its view. Raises TrackingError."""
+        with self._one_line_errors():
+            _ = self._experiment_id
+
+    def log(self, folder: Path) -> str:
+        """Send one run's folder, whole; where it is already, nothing is sent.
+
+        Returns the page of the experiment: an address for a server, and below the address of the UI for a local store.
+        Raises TrackingError, and ConfigError where the folder is no run's.
+        """
+        run = RunFolder.open(folder)
+        with self._one_line_errors():
+            if (run_id := self._run_to_fill(run.conditions())) is not None:
+                self._fill(run_id, run)
+            return self.page()
+
+    @cached_property
+    def uri(self) -> str:
+        """The store's address, with an absolute path where it is a file."""
+        uri = self.config.uri or f"sqlite:///{self.output_dir.absolute() / 'mlflow.db'}"
+        file = _sqlite_file(uri)
+        return f"sqlite:///{file}" if file else uri
+
+    def page(self) -> str:
+        """Where the experiment's charts are: see `log`. Opens the store."""
+        path = mlflow_view.path(self._experiment_id)
+        return f"{_public(self.uri).rstrip('/')}/{path}" if self.uri.startswith("http") else path
+
+    def server(self, port: int) -> tuple[list[str], dict[str, str]]:
+        """The command that serves the UI of a local store on this machine alone, and its environment."""
+        command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        command += ["--backend-store-uri", self.uri, "--default-artifact-root", self._artifacts]
+        return command, {**ENVIRONMENT, **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+    @property
+    def _artifacts(self) -> str:
+        return str(self.output_dir.absolute() / "mlartifacts")
+
+    # ------------------------------------------------------------------------------------------------------- the store
+    @cached_property
+    def _client(self) -> Any:
+        """A client of a store that is ready: a fresh SQLite file is broken by two processes that set it up at once."""
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+        logging.getLogger("alembic").setLevel(logging.ERROR)
+        from mlflow import MlflowClient
+
+        with self._lock():
+            if file := _sqlite_file(self.uri):
+                with closing(sqlite3.connect(file)) as database:
+                    database.execute("PRAGMA journal_mode=WAL")
+            return MlflowClient(tracking_uri=self.uri)
+
+    @cached_property
+    def _experiment_id(self) -> str:
+        """The experiment, made where there is none, with a view of this version."""
+        name, view = self.config.experiment, json.dumps(mlflow_view.state())
+        seed = hashlib.sha256(view.encode()).hexdigest()[:12]
+        client = self._client  # before the lock, since it takes the same
+        with self._lock():
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                local = _sqlite_file(self.uri) is not None
+                client.create_experiment(name, artifact_location=self._artifacts if local else None)
+                experiment = client.get_experiment_by_name(name)
+            if experiment.lifecycle_stage != "active":
+                raise TrackingError(
+                    f"tracking.experiment={name}: it was deleted in {_public(self.uri)}; give another name, "
+                    "or restore it with 'mlflow experiments restore'"
+                )
+            tags = {"mlflow.note.content": DESCRIPTION, "mlflow.experimentKind": "custom_model_development"}
+            tags = {key: value for key, value in tags.items() if key not in experiment.tags}
+            if experiment.tags.get("visionbench.view") != seed:
+                tags |= {mlflow_view.TAG: mlflow_view.tag_value(_now_ms()), "visionbench.view": seed}
+            for key, value in tags.items():
+                client.set_experiment_tag(experiment.experiment_id, key, value)
+        return str(experiment.experiment_id)
+
+    def _lock(self) -> FileLock:
+        """Held by the one process that sets the store up, or looks for a run and makes it."""
+        file = _sqlite_file(self.uri) or self.output_dir.absolute() / "mlflow"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(f"{file}.lock", timeout=LOCK_SECONDS)
+
+    @contextmanager
+    def _one_line_errors(self) -> Iterator[None]:
+        """Whatever goes wrong between here and the store is one line, and never costs a measurement."""
+        try:
+            yield
+        except TrackingError:
+            raise
+        except Exception as error:
+            raise TrackingError(
+                f"tracking.uri={_public(self.uri)}: {_reason(error)}; results are safe in the run folder; "
+                "send them later with visionbench sync"
+            ) from error
+
+    # --------------------------------------------------------------------------------------------------------- one run
+    def _run_to_fill(self, conditions: Mapping[str, Any]) -> str | None:
+        """The id of a new run, or of one that was left half-sent; None where the store has the whole run.
+
+        A run that somebody deleted stays deleted. One that was sent before it ended is replaced.
+        """
+        uid, experiment_id = conditions["uid"], self._experiment_id
+        with self._lock():
+            found = self._client.search_runs([experiment_id], f"tags.`visionbench.uid` = '{uid}'", run_view_type=3)
+            for run in found:
+                if run.info.status != "RUNNING" and run.data.tags.get("visionbench.status") == conditions["status"]:
+                    return None
+            for run in found:
+                if run.info.lifecycle_stage != "active":
+                    continue
+                if run.info.status == "RUNNING":
+                    return str(run.info.run_id)
+                self._client.delete_run(run.info.run_id)
+            created = self._client.create_run(
+                experiment_id,
+                start_time=_ms(conditions["started_at"]),
+                tags={"visionbench.uid": uid},
+                run_name=conditions["plan"]["name"],
+            )
+        return str(created.info.run_id)
+
+    def _fill(self, run_id: str, run: RunFolder) -> None:
+        """Send everything and end the run; sending it twice leaves it as it is."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        conditions, results = run.conditions(), run.results()
+        began = _ms(conditions["started_at"])
+        metric_list = [Metric(name, value, began, step) for name, value, step in metrics(results)]
+        param_list = [Param(name, _text(value)) for name, value in params(conditions, _settings(run.path)).items()]
+        tag_list = [RunTag(name, _text(value)) for name, value in tags(conditions, results).items()]
+        for at in range(1 + max(len(metric_list) // METRICS_A_CALL, len(param_list + tag_list) // PAIRS_A_CALL)):
+            some = metric_list[at * METRICS_A_CALL : (at + 1) * METRICS_A_CALL]
+            pairs = slice(at * PAIRS_A_CALL, (at + 1) * PAIRS_A_CALL)
+            self._client.log_batch(run_id, some, param_list[pairs], tag_list[pairs])
+        if conditions.get("data"):
+            self._client.log_inputs(run_id, [_dataset(conditions["data"])])
+        with TemporaryDirectory(prefix="visionbench-") as staging:
+            stage_artifacts(run, conditions, results, Path(staging))
+            self._client.log_artifacts(run_id, staging)
+        ended = _ms(conditions.get("ended_at") or conditions["started_at"])
+        self._client.set_terminated(run_id, STATUSES.get(conditions["status"], "KILLED"), end_time=ended)
+
+
+# ------------------------------------------------------------------------------------------------------- what is sent
+def metrics(results: Sequence[CaseResult]) -> Iterator[tuple[str, float, int]]:
+    """Name, value and step: timed cases at their batch size, quality and the summary at 0."""
+    for row in results:
+        step = row.case.batch_size if row.case.timed else 0
+        for name, value in row.metrics.values.items() if row.status == OK else ():
+            if value is not None:
+                yield name, value, step
+    for name, value in notes.summary(results).items():
+        yield name, value, 0
+
+
+def params(conditions: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What was run, as found at loading and else as configured in `settings`; what is unknown is left out."""
+    plan, model, data = conditions["plan"], settings["model"], settings["data"]
+    found, device = conditions.get("model", {}), conditions.get("device", {})
+    configured = {name: model.get(name) for name in ("weights", "checkpoint", "revision", "attention")}
+    known = {
+        **model.get("options", {}),
+        **(found or configured),
+        "model": plan["model"],
+        "family": model["family"],
+        "task": plan["task"],
+        "device": plan["device"],
+        "device_name": device.get("device_name"),
+        "threads": device.get("threads"),
+        "precision": plan["precision"],
+        "dtype": settings["precision"]["dtype"],
+        "tf32": settings["precision"].get("tf32"),
+        "batch_sizes": [case["batch_size"] for case in plan["cases"] if "evaluation" not in case["stages"]],
+        "metrics": sorted({name for case in plan["cases"] for name in case["metrics"]}),
+        "protocol": settings["measure"]["name"],
+        "seed": model.get("seed"),
+        "data": data["name"],
+        **{f"data_{name}": value for name, value in data.get("options", {}).items()},
+    }
+    return {name: value for name, value in known.items() if value not in (None, "", [])}
+
+
+def tags(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> dict[str, Any]:
+    """What to search and filter runs by, the versions of everything, and the note."""
+    plan, device, host = conditions["plan"], conditions.get("device", {}), conditions.get("host", {})
+    own = {
+        **host,
+        "device_name": device.get("device_name"),
+        "driver": device.get("driver"),
+        "cuda": device.get("cuda"),
+        **{name: plan[name] for name in ("model", "task", "device", "precision")},
+        **{name: conditions.get(name) for name in ("sweep", "git_commit", "status")},
+        "protocol": conditions["config"]["measure"]["name"],
+        "validity": notes.verdict(results),
+        "failures": "\n".join(notes.failures(results)),
+    }
+    every = {
+        **{f"visionbench.{name}": value for name, value in own.items()},
+        "mlflow.source.name": "visionbench",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": conditions.get("git_commit"),
+        "mlflow.loggedArtifacts": json.dumps([{"path": "summary.json", "type": "table"}]),
+        "mlflow.note.content": notes.note(conditions, results),
+    }
+    return {name: value for name, value in every.items() if value not in (None, "")}
+
+
+def stage_artifacts(
+    run: RunFolder, conditions: Mapping[str, Any], results: Sequence[CaseResult], staging: Path
+) -> None:
+    """Lay out in `staging` what goes along: the run's files, the summary as CSV and for the UI, and a figure.
+
+    run.json goes without its `config`: there every reference is resolved, also one to what config.yaml keeps secret.
+    """
+    samples = [path.relative_to(run.path) for path in (run.path / "samples").glob("*.parquet")]
+    (staging / "samples").mkdir()
+    for name in (Path("config.yaml"), Path("results.jsonl"), run.log.relative_to(run.path), *samples):
+        if (run.path / name).is_file() and (run.path / name).stat().st_size:
+            shutil.copyfile(run.path / name, staging / name)
+    without = {name: value for name, value in conditions.items() if name != "config"}
+    (staging / "run.json").write_text(json.dumps(without, indent=2) + "\n")
+    rows = [{"run": conditions["plan"]["name"], **row} for row in notes.table(results)]
+    columns = list(rows[0]) if rows else ["run"]
+    with (staging / "summary.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    side_by_side = {"columns": columns, "data": [list(row.values()) for row in rows]}
+    (staging / "summary.json").write_text(json.dumps(side_by_side))
+    figures.throughput_latency(conditions, results).savefig(staging / "throughput_latency.png")
+
+
+def _dataset(identity: Mapping[str, str]) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    said = json.dumps(dict(identity), sort_keys=True)
+    digest = hashlib.sha256(said.encode()).hexdigest()[:8]
+    dataset = Dataset(name=identity["name"], digest=digest, source_type="visionbench", source=said)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "benchmark")])
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The configuration as it was saved, without secrets."""
+    import yaml  # type: ignore[import-untyped]
+
+    settings: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
+    return settings
+
+
+# ------------------------------------------------------------------------------------------------------------ details
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite store, absolute; None for any other store."""
+    found = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
+    return Path(found[1]).absolute() if found else None
+
+
+def _public(uri: str) -> str:
+    """The address without a user's name and password."""
+    return re.sub(r"//[^/@\s]*@", "//", uri)
+
+
+def _reason(error: BaseException) -> str:
+    """Of the many lines that come back from a network or a database, the one that says why."""
+    said = _public(" ".join(str(error).split())) or type(error).__name__
+    if found := re.search(r"\[Errno -?\d+\] ([^'\")\]]+)", said):
+        return found[1].strip()
+    if "timed out" in said:
+        return "no answer in time"
+    return said if len(said) <= 300 else f"{said[:300]} …"
+
+
+def _text(value: Any) -> str:
+    """A value as params and tags hold it: lists with commas, cut to what a store takes."""
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 2]} …"
+
+
+def _ms(moment: str) -> int:
+    return round(datetime.fromisoformat(moment).timestamp() * 1000)
+
+
+def _now_ms() -> int:
+    return round(datetime.now(UTC).timestamp() * 1000)

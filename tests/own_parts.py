@@ -1,0 +1,68 @@
+"""A model family from outside the package, small enough to be quick, that can be told to go wrong."""
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from visionbench.registry import register
+
+
+@register("models", "own_parts")
+@dataclass
+class OwnFamily:
+    """Options: what happens once a call has a batch of at least `at_batch`."""
+
+    fault: str = "none"
+    at_batch: int = 1
+
+    task: ClassVar[str] = "averaging"
+    predicts: ClassVar[frozenset[str]] = frozenset()
+
+    def uses(self):
+        return frozenset()
+
+    def load(self, model, device, dtype):
+        if self.fault == "raise_at_load":
+            raise RuntimeError("no such weights")
+        module = torch.nn.Linear(3, 2).to(device, dtype)
+        return OwnModel(module, self.fault, self.at_batch)
+
+
+@dataclass
+class OwnModel:
+    module: torch.nn.Linear
+    fault: str
+    at_batch: int
+
+    @property
+    def identity(self):
+        return {"weights": "random", "weights_bytes": 32, "dtype": "float32"}
+
+    def work(self, batch_size):
+        return {"images": batch_size}
+
+    def preprocess(self, images, captions):
+        means = [torch.tensor(image.resize((1, 1)).getpixel((0, 0)), dtype=torch.float32) / 255 for image in images]
+        return {"pixel_values": torch.stack(means)}
+
+    def call(self, inputs):
+        pixels = inputs["pixel_values"]
+        if self.fault == "constant":
+            pixels = torch.ones_like(pixels)
+        elif len(pixels) >= self.at_batch:
+            if self.fault == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.fault == "raise":
+                raise RuntimeError("the third layer is upside down")
+            if self.fault == "memory":
+                raise MemoryError("no room for the batch")
+        return self.module(pixels)
+
+    def evidence(self, inputs):
+        return {"image": self.call(inputs)}
+
+    def postprocess(self, output, images):
+        return list(output)

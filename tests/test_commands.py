@@ -1,0 +1,238 @@
+"""The commands as a user types them, each in a process of its own and an empty folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = Path(sys.executable).with_name("visionbench")
+TESTS = Path(__file__).parent
+COUNTS = [
+    "measure.warmup.calls=2",
+    "measure.latency.calls=8",
+    "measure.throughput.calls=5",
+    "device.threads=1",
+    "data.options.samples=40",
+]
+OWN = """\
+name: own
+family: own_parts
+weights: random
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty working folder beside a config folder of the user's own."""
+    (tmp_path / "my_conf" / "model").mkdir(parents=True)
+    (tmp_path / "my_conf" / "model" / "own.yaml").write_text(OWN)
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+def call(folder, *words, **env):
+    return subprocess.run(
+        [COMMAND, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(TESTS), "COLUMNS": "110", "PYTHONWARNINGS": "error::SyntaxWarning", **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def only_run(folder):
+    return next(path.parent for path in (folder / "outputs").rglob("results.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The default experiment, with fixed counts, as `make run` starts it."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, call(folder, "run", *COUNTS)
+
+
+def test_the_default_run_prints_its_table_and_how_to_look(finished):
+    folder, done = finished
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    head = next(line for line in lines if line.startswith("batch"))
+    assert head.split("  ")[0] == "batch"
+    for column in ("p50 ms", "p95 ms", "img/s", "peak MiB", "i→t R@1", "i→t R@5", "t→i R@1", "t→i R@5"):
+        assert column in head
+    assert [line.split()[0] for line in lines if line.strip() and line.split()[0] in {"1", "2", "4", "8"}] == list("1248")
+    assert "measure=quick: not the standard protocol" in done.stdout
+    assert "visionbench ui" in done.stdout
+    assert "Warning" not in done.stdout + done.stderr
+    assert done.stderr == ""
+
+
+def test_its_folder_holds_raw_samples_conditions_and_rows(finished):
+    folder, _ = finished
+    run = only_run(folder)
+    rows = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+    assert [row["case"]["id"] for row in rows] == ["batch-1", "batch-2", "batch-4", "batch-8", "quality"]
+    assert {row["status"] for row in rows} == {"ok"}
+    assert rows[-1]["metrics"]["values"]["recall_i2t_at_1_fraction"] > 0.9
+    assert {path.stem for path in (run / "samples").iterdir()} == {row["case"]["id"] for row in rows}
+    found = json.loads((run / "run.json").read_text())
+    assert found["model"]["model_class"] == "CLIPModel"
+    assert found["device"]["threads"] == 1
+
+
+def test_it_is_in_mlflow_with_batch_size_as_the_step(finished):
+    folder, _ = finished
+    script = (
+        "import mlflow, sys; client = mlflow.MlflowClient(sys.argv[1]);"
+        "runs = client.search_runs([client.get_experiment_by_name('visionbench').experiment_id]);"
+        "print(len(runs), [m.step for m in client.get_metric_history(runs[0].info.run_id, 'latency_mean_ms')])"
+    )
+    store = f"sqlite:///{folder}/outputs/mlflow.db"
+    printed = subprocess.run([sys.executable, "-c", script, store], capture_output=True, text=True, check=True)
+    assert printed.stdout.strip().splitlines()[-1] == "1 [1, 2, 4, 8]"
+
+
+def test_summarize_computes_the_same_values_again(finished):
+    folder, _ = finished
+    done = call(folder, "summarize", str(only_run(folder)))
+    assert done.returncode == 0, done.stdout
+    assert "all as reported" in done.stdout
+
+
+def test_summarize_tells_a_changed_value(finished, tmp_path):
+    run = only_run(finished[0])
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", run, copy], check=True)
+    rows = [json.loads(line) for line in (copy / "results.jsonl").read_text().splitlines()]
+    rows[0]["metrics"]["values"]["latency_mean_ms"] = 0.125
+    (copy / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = call(tmp_path, "summarize", str(copy))
+    assert done.returncode == 1
+    assert "batch-1 latency_mean_ms: reported 0.125, now" in done.stdout
+
+
+def test_sync_sends_what_a_store_has_missed_once(finished, tmp_path):
+    folder, _ = finished
+    store = f"sqlite:///{tmp_path}/other.db"
+    for _ in range(2):
+        done = call(folder, "sync", "--uri", store)
+        assert done.returncode == 0, done.stderr
+        assert "1 runs are in" in done.stdout
+
+
+def test_a_sweep_goes_on_after_a_run_was_killed(folder):
+    words = ["model=own", "model.options.fault=none,kill,none", "+model.options.at_batch=2", "batch=tutorial"]
+    words[1] = "+model.options.fault=kill,none"
+    done = call(folder, "run", "-m", "--config-dir", "../my_conf", *words, *COUNTS, "tracking=none")
+    assert done.returncode == 1
+    first, second = sorted((folder / "outputs").rglob("results.jsonl"))
+    assert [json.loads(line)["status"] for line in first.read_text().splitlines()] == ["ok", "killed", "not_run"]
+    assert [json.loads(line)["status"] for line in second.read_text().splitlines()] == ["ok", "ok", "ok"]
+    assert "killed by SIGKILL" in done.stdout
+
+
+def test_control_c_keeps_what_was_measured(folder):
+    slow = ["measure.latency.calls=100000000", "batch.sizes=[1,2]", "model=own", "tracking=none"]
+    process = subprocess.Popen(
+        [COMMAND, "run", "--config-dir", "../my_conf", *COUNTS[:1], *slow],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if "batch 1" in line:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in out
+    assert "Traceback" not in err
+    statuses = [json.loads(line)["status"] for line in only_run(folder).joinpath("results.jsonl").read_text().splitlines()]
+    assert statuses == ["interrupted", "not_run"]
+
+
+def test_a_tracking_server_that_is_down_costs_nothing_but_a_line(folder):
+    words = ["model=own", "batch=single", "tracking.uri=http://127.0.0.1:9"]
+    done = call(folder, "run", "--config-dir", "../my_conf", *words, *COUNTS)
+    assert done.returncode == 0, done.stderr
+    assert "visionbench sync" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "ok" in only_run(folder).joinpath("results.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["model=clip_tny"], "model=clip_tny: no such option; did you mean 'clip_tiny'?"),
+        (["model.wieghts=random"], "there is no key 'model.wieghts'; did you mean 'model.weights'?"),
+        (["+modl.weights=random"], "there is no key 'modl'; did you mean 'model'?"),
+        (["+measure.latency.min_cals=3"], "there is no key 'measure.latency.min_cals'; did you mean"),
+        (["model.weights=randm"], "model.weights=randm: no such value; did you mean 'random'?"),
+        (["batch.sizes=[4,0]"], "batch.sizes=[4,0]: 0 is not a batch size; they start at 1"),
+        (["batch.sizes=[2,2]"], "batch.sizes=[2,2]: 2 stands there 2 times; once is enough"),
+        (["batch.sizes=[1.5]"], "batch.sizes[0]=1.5: not a whole number"),
+        (["batch.sizes=4"], "batch.sizes: not a list, as in batch.sizes=[1,2,4]"),
+        (["device.threads=many"], "device.threads=many: not a whole number"),
+        (["metrics=[recal]"], "metrics=recal: no such option; did you mean 'recall'?"),
+        (["+metrics.recal.ks=[1]"], "there is no 'recal' among the metrics; did you mean 'recall'?"),
+        (["metrics.recall.kz=[1]"], "there is no key 'metrics.recall.kz'; did you mean 'metrics.recall.ks'?"),
+        (["model.options.prt=image"], "there is no key 'model.options.prt'; did you mean 'model.options.part'?"),
+        (["model.options.part=imge"], "model.options.part=imge: no such part; did you mean 'image'?"),
+        (["data=image_folder"], "'data.options.root' has no value; give it one, as in data.options.root=…"),
+        (["metrics=[recall]", "model.weights=random"], "metrics: nothing is left to measure; recall: random weights"),
+        (["-m", "precision=fp32,fp23"], "precision=fp23: no such option"),
+        (["-m", "model.weights=random,randm"], "model.weights=randm: no such value; did you mean 'random'?"),
+        (["--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder"),
+        (["no equals sign"], "'no equals sign': not of the form key=value"),
+        (["--nonsense"], "unrecognized arguments: --nonsense; see visionbench run --help"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_loads(folder, words, line):
+    done = call(folder, "run", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"visionbench: {line}")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+    assert not list(folder.iterdir())
+
+
+def test_help_and_config_are_what_hydra_users_expect(folder):
+    assert "metrics: all, latency, memory, recall, throughput" in call(folder, "run", "--help").stdout
+    assert "own" in call(folder, "run", "--config-dir", "../my_conf", "--help").stdout
+    shown = call(folder, "run", "batch=single", "--cfg", "job").stdout
+    assert "sizes:\n  - 1\n" in shown
+    assert "hydra:" not in shown
+
+
+def test_completion_offers_commands_groups_and_options(folder):
+    def offered(line):
+        return call(folder, "-sc", "query=bash", COMP_LINE=line).stdout.split()
+
+    assert call(folder, "run", "-sc", "install=bash").stdout.strip().endswith("visionbench")
+    assert offered("visionbench su") == ["summarize"]
+    assert "precision=" in offered("visionbench run pre")
+    assert offered("visionbench run batch=t") == ["batch=tutorial"]
+
+
+def test_doctor_tells_what_the_machine_is(folder):
+    done = call(folder, "doctor")
+    assert done.returncode in (0, 1)
+    for name in ("processor", "memory", "disk", "torch", "CUDA of torch", "threads"):
+        assert name in done.stdout
+
+
+def test_models_lists_what_is_here(folder):
+    done = call(folder, "models", "--config-dir", "../my_conf")
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
+    assert "151,277,313" in rows["clip_vit_b32"]
+    assert rows["clip_tiny"].split()[-1] == "yes"
+    assert "averaging" in rows["own"]
+    assert call(folder, "models", "fetch", "clip_tny").stderr.startswith("visionbench: there is no model 'clip_tny'; did you")

@@ -1,0 +1,166 @@
+"""The whole line in this process and through the worker, with a small model that can be told to go wrong."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionbench import core, runner, worker
+from visionbench.config import (
+    BatchConfig,
+    DataConfig,
+    DeviceConfig,
+    ExperimentConfig,
+    LatencyConfig,
+    MeasureConfig,
+    ModelConfig,
+    PrecisionConfig,
+    ThroughputConfig,
+    WarmupConfig,
+)
+from visionbench.plan import plan
+from visionbench.runner import Conditions, Measured, Now
+from visionbench.store import RunFolder
+
+
+@pytest.fixture
+def config(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    colours = np.random.default_rng(0).integers(0, 255, (6, 3))
+    for number, colour in enumerate(colours):
+        Image.new("RGB", (8, 8), tuple(int(part) for part in colour)).save(pictures / f"{number}.png")
+    return ExperimentConfig(
+        model=ModelConfig(name="own", family="own_parts", weights="random"),
+        device=DeviceConfig(name="cpu", threads=1),
+        precision=PrecisionConfig(name="fp32", dtype="float32"),
+        batch=BatchConfig(sizes=[1, 2, 4]),
+        data=DataConfig(name="image_folder", options={"root": str(pictures)}),
+        metrics={"latency": {}, "throughput": {}, "memory": {}},
+        measure=MeasureConfig(
+            name="test",
+            warmup=WarmupConfig(calls=2),
+            latency=LatencyConfig(calls=8),
+            throughput=ThroughputConfig(calls=5),
+        ),
+        output_dir=str(tmp_path / "outputs"),
+    )
+
+
+def rows(config):
+    return {event.result.case.id: event for event in runner.measure(config, plan(config)) if isinstance(event, Measured)}
+
+
+def run(config, tmp_path):
+    worker.preheat([])
+    folder = RunFolder.create(tmp_path / "run", "model: own\n")
+    seen = []
+    results = runner.run(config, plan(config), folder, "a sweep", seen.append)
+    return folder, results, seen
+
+
+def test_each_batch_size_becomes_a_row_with_its_samples(config):
+    measured = rows(config)
+    assert list(measured) == ["batch-1", "batch-2", "batch-4"]
+    for event in measured.values():
+        assert event.result.status == core.OK
+        assert len(event.samples.get("latency/host_s")) == 8
+        assert len(event.samples.get("throughput/completed_s")) == 5
+        assert event.result.metrics.values["throughput_images_per_s"] > 0
+        assert event.result.labels == {"protocol": "test", "distinct_inputs": "6"}
+
+
+def test_stages_come_in_the_order_of_the_protocol_after_loading(config):
+    config.batch.sizes = [2]
+    events = list(runner.measure(config, plan(config)))
+    assert [event.stage for event in events if isinstance(event, Now)] == [
+        "load",
+        "inputs",
+        "warmup",
+        "latency",
+        "throughput",
+        "memory",
+    ]
+    conditions = next(event.found for event in events if isinstance(event, Conditions))
+    assert conditions["device"]["threads"] == 1
+    assert conditions["data"]["samples"] == "6"
+
+
+def test_only_what_a_metric_asks_for_is_measured(config):
+    config.metrics = {"throughput": {}}
+    samples = rows(config)["batch-1"].samples
+    assert {name.split("/")[0] for name in samples.series} == {"work", "load", "memory", "warmup", "throughput"}
+    assert not len(samples.get("latency/host_s"))
+
+
+def test_a_batch_that_finds_no_room_ends_the_larger_ones_and_no_other(config):
+    config.model.options = {"fault": "memory", "at_batch": 2}
+    measured = rows(config)
+    assert {case: event.result.status for case, event in measured.items()} == {
+        "batch-1": core.OK,
+        "batch-2": core.OUT_OF_MEMORY,
+        "batch-4": core.SKIPPED_AFTER_OOM,
+    }
+    assert measured["batch-2"].result.reason == "no room for the batch"
+    assert "batch size 2" in measured["batch-4"].result.reason
+    assert runner.ended([event.result for event in measured.values()]) == "finished"
+
+
+def test_a_model_that_does_not_look_at_its_input_is_not_measured(config, tmp_path):
+    config.model.options = {"fault": "constant"}
+    _, results, _ = run(config, tmp_path)
+    assert {row.status for row in results} == {core.FAILED}
+    assert "a different input does not change the image output" in results[0].reason
+
+
+def test_a_folder_holds_everything_a_run_found(config, tmp_path):
+    folder, results, seen = run(config, tmp_path)
+    assert [row.status for row in results] == [core.OK] * 3
+    assert folder.results() == results
+    assert json.loads((folder.path / "run.json").read_text())["status"] == "finished"
+    found = folder.conditions()
+    assert found["sweep"] == "a sweep"
+    assert found["plan"]["name"] == "own·cpu·fp32"
+    assert found["host"]["torch"]
+    assert set(found["seconds"]) >= {"load", "inputs", "warmup", "latency", "throughput", "memory", "keep"}
+    assert seen[0] == Now("load")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "reason"),
+    [
+        ("kill", core.KILLED, "the measuring process was killed by SIGKILL; the system's out-of-memory killer does this"),
+        ("raise", core.FAILED, "RuntimeError: the third layer is upside down"),
+    ],
+)
+def test_a_child_that_fails_costs_its_case_and_the_rest_but_not_what_was_measured(
+    config, tmp_path, fault, status, reason
+):
+    config.model.options = {"fault": fault, "at_batch": 2}
+    folder, results, _ = run(config, tmp_path)
+    assert [row.status for row in results] == [core.OK, status, core.NOT_RUN]
+    assert results[1].reason.startswith(reason)
+    assert len(folder.samples("batch-1").get("latency/host_s")) == 8
+    assert folder.conditions()["status"] == "failed"
+
+
+def test_a_child_that_fails_while_loading_fails_every_case_with_the_reason(config, tmp_path):
+    config.model.options = {"fault": "raise_at_load"}
+    _, results, _ = run(config, tmp_path)
+    assert {row.status for row in results} == {core.FAILED}
+    assert all(row.reason.startswith("RuntimeError: no such weights") for row in results)
+
+
+def test_an_interrupted_run_keeps_its_rows(config, tmp_path):
+    worker.preheat([])
+    folder = RunFolder.create(tmp_path / "run", "")
+
+    def interrupt(now):
+        if now.case == "batch-2":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(config, plan(config), folder, "a sweep", interrupt)
+    assert [row.status for row in folder.results()] == [core.OK, core.INTERRUPTED, core.NOT_RUN]
+    assert folder.conditions()["status"] == "interrupted"
