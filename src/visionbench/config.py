@@ -281,8 +281,8 @@ def explain(error: Exception, prefix: str = "", known: Iterable[str] = ()) -> Co
         return ConfigError(f"'{full or said}' has no value; give it one, as in {full or 'key'}=…")
     if re.search(r"not in '\w+'", said):
         return ConfigError(unknown_key(full, [f"{prefix}.{name}" for name in known] if prefix else schema_keys()))
-    if found := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", said):
-        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}.get(found[2], found[2])
+    if found := re.search(r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)", said):
+        kind = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}.get(found[2], found[2])
         return ConfigError(f"{full}={found[1]}: not {kind}")
     if "is not a ListConfig" in said:
         return ConfigError(f"{full}: not a list, as in {full}=[1,2,4]")
@@ -291,6 +291,7 @@ def explain(error: Exception, prefix: str = "", known: Iterable[str] = ()) -> Co
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """One line for a key that is not in the schema, with the nearest that is."""
+    known = [name for name in known if not key.startswith(f"{name}.")]
     siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
     ending = nearest(key, known)
     return f"there is no key '{key}'{ending if 'did you mean' in ending else nearest(key, siblings)}"

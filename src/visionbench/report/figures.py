@@ -30,10 +30,10 @@ def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResu
     unit = next((unit for unit in UNITS if any(_value(row, f"throughput_{unit}_per_s") for row in timed)), UNITS[0])
     figure = Figure(figsize=(9, 4.2), dpi=110)
     left, right = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.08, right=0.98, top=0.74, bottom=0.23, wspace=0.22)
+    figure.subplots_adjust(left=0.08, right=0.98, top=0.76, bottom=0.22, wspace=0.22)
     _curve(left, timed, f"throughput_{unit}_per_s", None)
     left.set(ylabel=f"throughput ({unit}/s)")
-    left.set_ylim(bottom=0)
+    left.set_ylim(bottom=0, top=left.get_ylim()[1] * 1.05)
     _curve(right, timed, "latency_p50_ms", ("latency_p50_low_ms", "latency_p50_high_ms"))
     right.set(ylabel="latency of a batch, p50 (ms)")
     _log_latency(right, [_value(row, "latency_p50_ms") for row in timed])
@@ -103,11 +103,11 @@ def _titles(figure: Figure, conditions: Mapping[str, Any], timed: Sequence[CaseR
         f"driver {device['driver']}" if device.get("driver") else "",
         f"torch {host['torch']}" if host.get("torch") else "",
     ]
-    figure.text(0.08, 0.94, conditions["plan"]["name"], fontsize=13, weight="bold")
+    figure.text(0.08, 0.935, conditions["plan"]["name"], fontsize=13, weight="bold")
     figure.text(0.08, 0.88, " · ".join(filter(None, parts)), fontsize=9, color=GREY)
     doubts = {f"{row.validity.verdict}: {_kinds(row)}" for row in timed if row.status == OK and row.validity.reasons}
     if doubts:
-        figure.text(0.08, 0.785, fill("; ".join(sorted(doubts)), 120), fontsize=9, color=VERMILLION, weight="bold")
+        figure.text(0.08, 0.80, fill("; ".join(sorted(doubts)), 120), fontsize=9, color=VERMILLION, weight="bold")
     marks = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if marks:
         figure.legend(list(marks.values()), list(marks), loc=(0.07, 0.01), ncols=3, fontsize=8, frameon=False)

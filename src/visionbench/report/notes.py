@@ -11,7 +11,9 @@ from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
 UNITS = ("images", "texts", "prompts", "tokens")
 MEMORY = ("memory_peak_allocated_mib", "memory_process_peak_mib")
 """The first that a run has is shown."""
-QUALITY_SHOWN = 4
+QUALITY_SHOWN = 2
+HEADLINE_REASON = 160
+LONGEST_IDENTITY = 40
 
 
 def throughput_name(results: Sequence[CaseResult]) -> str:
@@ -32,7 +34,10 @@ def failures(results: Sequence[CaseResult]) -> list[str]:
 
 
 def summary(results: Sequence[CaseResult]) -> dict[str, float]:
-    """A run's best numbers over its batch sizes, from the cases that are not invalid wherever there are such."""
+    """A run's best numbers over its batch sizes, from the cases that are not invalid wherever there are such.
+
+    Rounded to five significant digits, since they are there to be read side by side.
+    """
     timed = [row for row in results if row.case.timed and row.status == OK]
     trusted = [row for row in timed if row.validity.verdict != INVALID] or timed
     throughput = throughput_name(trusted)
@@ -49,13 +54,13 @@ def summary(results: Sequence[CaseResult]) -> dict[str, float]:
             found[name] = choose(values.values())
     if timed:
         found["largest_batch_size"] = float(max(row.case.batch_size for row in timed))
-    return found
+    return {name: float(f"{value:.5g}") for name, value in found.items()}
 
 
 def note(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
     """Markdown with what matters most on its first line, since a tracker's page may show only the first few."""
     parts = [
-        " ".join(_headline(conditions, results)),
+        _headline(conditions, results),
         _markdown(table(results)),
         _items("Doubts", _doubts(results)),
         _items("Without numbers", failures(results)),
@@ -68,14 +73,17 @@ def note(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
 
 
 def table(results: Sequence[CaseResult]) -> list[dict[str, str]]:
-    """One row a batch size, with the numbers that a reader looks for first; cells are text, headings carry units."""
+    """One row a batch size, with the numbers that a reader looks for first; cells are text.
+
+    The order is also that of MLflow's page of tables, which groups by the first column and compares the second.
+    """
     timed = [row for row in results if row.case.timed]
     memory = next((name for name in MEMORY if _values(timed, name)), MEMORY[-1])
     throughput = throughput_name(timed)
     shown = {
+        _unit(throughput): throughput,
         "p50 ms": "latency_p50_ms",
         "p95 ms": "latency_p95_ms",
-        throughput.removeprefix("throughput_").replace("_per_", "/"): throughput,
         f"{'allocated' if memory == MEMORY[0] else 'process'} peak MiB": memory,
     }
     return [
@@ -101,20 +109,25 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> Iterator[str]:
-    if conditions.get("status") != "finished":
-        reasons = [line for line in failures(results) if " not_run: " not in line] or failures(results)
-        yield f"**{conditions.get('status', 'unfinished')}**: {_short(reasons[0] if reasons else 'no case has a row')}."
-    best = summary(results)
-    unit = throughput_name(results).removeprefix("throughput_").replace("_per_", "/")
-    if (speed := best.get(f"best_{throughput_name(results)}")) is not None:
-        yield f"**{number(speed)} {unit}** at batch size {best['best_throughput_batch_size']:.0f};"
+def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
+    """What went wrong, the best numbers, and how far they are to be trusted."""
+    status, lines = conditions.get("status"), failures(results)
+    wrong = [line for line in lines if " not_run: " not in line] or lines
+    worst, best, name = verdict(results), summary(results), throughput_name(results)
+    parts = [f"**{status}**: {_short(wrong[0], HEADLINE_REASON)}" if wrong else ""]
+    if f"best_{name}" in best:
+        speed, at = number(best[f"best_{name}"]), f"batch size {best['best_throughput_batch_size']:.0f}"
+        parts.append(f"**{speed} {_unit(name)}** at {at}")
     if "lowest_latency_p50_ms" in best:
-        yield f"lowest p50 **{number(best['lowest_latency_p50_ms'])} ms**;"
-    for name, value in list(quality(results).items())[:QUALITY_SHOWN]:
-        yield f"{name.replace('_', ' ')} **{number(value)}**;"
-    if (worst := verdict(results)) not in (None, VALID):
-        yield f"**{worst}**, see the doubts."
+        parts.append(f"lowest p50 **{number(best['lowest_latency_p50_ms'])} ms**")
+    shown = list(quality(results).items())[:QUALITY_SHOWN]
+    parts += [f"{name.removesuffix('_fraction').replace('_', ' ')} **{number(value)}**" for name, value in shown]
+    parts.append(f"**{worst}** (see the doubts)" if worst in (WARNED, INVALID) else "")
+    return " · ".join(filter(None, parts))
+
+
+def _unit(throughput: str) -> str:
+    return throughput.removeprefix("throughput_").replace("_per_", "/")
 
 
 def _conditions(conditions: Mapping[str, Any]) -> Iterator[str]:
@@ -129,7 +142,7 @@ def _conditions(conditions: Mapping[str, Any]) -> Iterator[str]:
     if versions:
         yield ", ".join([*versions, f"on {host.get('host', 'an unknown host')}"])
     if data := conditions.get("data"):
-        yield "data: " + ", ".join(f"{name} {shorten(str(value), 60)}" for name, value in data.items())
+        yield "data: " + ", ".join(f"{name} {str(value)[:LONGEST_IDENTITY]}" for name, value in data.items())
 
 
 def _doubts(results: Sequence[CaseResult]) -> list[str]:
@@ -156,7 +169,8 @@ def _pairs(reasons: Mapping[str, str]) -> list[str]:
 def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
     if not rows:
         return ""
-    lines = [list(rows[0]), ["---:"] * (len(rows[0]) - 1) + ["---"], *(list(row.values()) for row in rows)]
+    headings = [f"{name}&emsp;" for name in rows[0]]  # else MLflow's page sets them without a gap
+    lines = [headings, ["---:"] * (len(headings) - 1) + ["---"], *(list(row.values()) for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -165,8 +179,8 @@ def _items(title: str, lines: Sequence[str] | Iterator[str]) -> str:
     return "\n".join([f"**{title}**", "", *items]) if items else ""
 
 
-def _short(text: str) -> str:
-    return shorten(text, 400, placeholder=" …")
+def _short(text: str, width: int = 400) -> str:
+    return shorten(text, width, placeholder=" …")
 
 
 def _values(results: Sequence[CaseResult], name: str) -> dict[int, float]:

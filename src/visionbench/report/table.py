@@ -89,7 +89,7 @@ def quality(run: RunRows) -> CaseResult | None:
 
 
 def _shown(column: Column, rows: Sequence[CaseResult]) -> bool:
-    found = {name for row in rows for name, value in row.metrics.values.items() if value is not None}
+    found = {name for row in rows for name in row.metrics.values}
     return bool(found & set(column.names)) and column.unless not in found
 
 

@@ -48,9 +48,9 @@ LONGEST_VALUE = 5000
 STATUSES = {"finished": "FINISHED", "failed": "FAILED"}
 """From run.json to MLflow's; an interrupted run, and one that never ended, is KILLED."""
 DESCRIPTION = (
-    "**visionbench**: one run is one model on one device in one precision, and a metric's *step is the batch size*. "
-    "`best_…`, `lowest_…` and `highest_…` are taken over its batch sizes. Compare runs only under equal conditions: "
-    "protocol, device and the tag `visionbench.validity`."
+    "**visionbench**: a run is one model on one device in one precision, and **step = batch size**; `best_…` and "
+    "`lowest_…` are over its batch sizes.\n\nCompare runs under equal conditions only: `protocol`, `device_name`, "
+    "`visionbench.validity`. What each metric means is in visionbench's docs/measuring.md."
 )
 
 
@@ -226,25 +226,28 @@ def params(conditions: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[s
     plan, model, data = conditions["plan"], settings["model"], settings["data"]
     found, device = conditions.get("model", {}), conditions.get("device", {})
     configured = {name: model.get(name) for name in ("weights", "checkpoint", "revision", "attention")}
-    known = {
-        **model.get("options", {}),
-        **(found or configured),
+    first = {
         "model": plan["model"],
-        "family": model["family"],
         "task": plan["task"],
         "device": plan["device"],
         "device_name": device.get("device_name"),
-        "threads": device.get("threads"),
         "precision": plan["precision"],
+        "batch_sizes": [case["batch_size"] for case in plan["cases"] if "evaluation" not in case["stages"]],
+        "protocol": settings["measure"]["name"],
+        "threads": device.get("threads"),
         "dtype": settings["precision"]["dtype"],
         "tf32": settings["precision"].get("tf32"),
-        "batch_sizes": [case["batch_size"] for case in plan["cases"] if "evaluation" not in case["stages"]],
-        "metrics": sorted({name for case in plan["cases"] for name in case["metrics"]}),
-        "protocol": settings["measure"]["name"],
+        "family": model["family"],
+    }
+    rest = {
+        **model.get("options", {}),
+        **(found or configured),
         "seed": model.get("seed"),
+        "metrics": sorted({name for case in plan["cases"] for name in case["metrics"]}),
         "data": data["name"],
         **{f"data_{name}": value for name, value in data.get("options", {}).items()},
     }
+    known = {**first, **{name: value for name, value in rest.items() if name not in first}}
     return {name: value for name, value in known.items() if value not in (None, "", [])}
 
 
@@ -252,15 +255,13 @@ def tags(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> dict[s
     """What to search and filter runs by, the versions of everything, and the note."""
     plan, device, host = conditions["plan"], conditions.get("device", {}), conditions.get("host", {})
     own = {
-        **host,
-        "device_name": device.get("device_name"),
-        "driver": device.get("driver"),
-        "cuda": device.get("cuda"),
-        **{name: plan[name] for name in ("model", "task", "device", "precision")},
-        **{name: conditions.get(name) for name in ("sweep", "git_commit", "status")},
-        "protocol": conditions["config"]["measure"]["name"],
+        **{name: conditions.get(name) for name in ("sweep", "status", "git_commit")},
         "validity": notes.verdict(results),
         "failures": "\n".join(notes.failures(results)),
+        "protocol": conditions["config"]["measure"]["name"],
+        **{name: plan[name] for name in ("model", "task", "device", "precision")},
+        **{name: device.get(name) for name in ("device_name", "driver", "cuda")},
+        **host,
     }
     every = {
         **{f"visionbench.{name}": value for name, value in own.items()},
@@ -287,8 +288,8 @@ def stage_artifacts(
             shutil.copyfile(run.path / name, staging / name)
     without = {name: value for name, value in conditions.items() if name != "config"}
     (staging / "run.json").write_text(json.dumps(without, indent=2) + "\n")
-    rows = [{"run": conditions["plan"]["name"], **row} for row in notes.table(results)]
-    columns = list(rows[0]) if rows else ["run"]
+    rows = notes.table(results)
+    columns = list(rows[0]) if rows else ["batch"]
     with (staging / "summary.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()

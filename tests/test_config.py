@@ -1,0 +1,198 @@
+"""From Hydra's DictConfig to dataclasses: what is refused and in what words, and what of it is saved."""
+
+from dataclasses import asdict
+
+import pytest
+from omegaconf import OmegaConf
+
+from visionbench.config import ExperimentConfig, from_hydra, models, part, saved, schema_keys
+from visionbench.registry import ConfigError
+
+
+@pytest.fixture(scope="module")
+def composed(compose):
+    return compose()
+
+
+@pytest.fixture
+def altered(composed):
+    """The default config with more merged in, past the checks that Hydra itself makes of an override."""
+
+    def altered(**changes):
+        return OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(composed)), changes)
+
+    return altered
+
+
+def refusal(cfg):
+    with pytest.raises(ConfigError) as caught:
+        from_hydra(cfg)
+    return str(caught.value)
+
+
+def test_the_defaults_become_plain_dataclasses(composed):
+    config = from_hydra(composed)
+    assert type(config) is ExperimentConfig
+    assert config.model.name == "clip_tiny"
+    assert config.batch.sizes == [1, 2, 4, 8] and type(config.batch.sizes) is list
+    assert config.measure.latency.median_within == {"cpu": 0.05, "cuda": 0.03}
+    assert set(config.metrics) == {"latency", "throughput", "memory", "recall"}
+
+
+def test_two_configs_of_one_composition_share_nothing(composed):
+    first, second = from_hydra(composed), from_hydra(composed)
+    first.batch.sizes.append(99)
+    first.metrics.clear()
+    assert second.batch.sizes == [1, 2, 4, 8] and second.metrics
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modle": {"name": "x"}}, "there is no key 'modle'; did you mean 'model'?"),
+        ({"model": {"checkpont": "x"}}, "there is no key 'model.checkpont'; did you mean 'model.checkpoint'?"),
+        (
+            {"measure": {"latency": {"min_call": 3}}},
+            "there is no key 'measure.latency.min_call'; did you mean 'measure.latency.min_calls'?",
+        ),
+        (
+            {"device": {"wwwwwwwwwwww": 3}},
+            "there is no key 'device.wwwwwwwwwwww'; there are: device.index, device.name, device.threads",
+        ),
+    ],
+)
+def test_an_unknown_key_is_told_the_nearest(altered, changes, message):
+    assert refusal(altered(**changes)) == message
+
+
+@pytest.mark.parametrize("override", ["+model.checkpont=x", "+measure.latency.min_call=3", "+modle=x"])
+def test_a_leading_plus_does_not_get_a_typo_in(compose, override):
+    key = override[1:].partition("=")[0]
+    assert refusal(compose(override)).startswith(f"there is no key '{key}'; did you mean ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": {"index": "one"}}, "device.index=one: not a whole number"),
+        ({"device": {"index": 1.5}}, "device.index=1.5: not a whole number"),
+        ({"measure": {"warmup": {"min_seconds": "long"}}}, "measure.warmup.min_seconds=long: not a number"),
+        ({"model": {"trust_remote_code": "perhaps"}}, "model.trust_remote_code=perhaps: not true or false"),
+        ({"measure": {"warmup": {"max_ratio": {"cpu": "wide"}}}}, "measure.warmup.max_ratio.cpu=wide: not a number"),
+        ({"batch": {"sizes": [1, "two"]}}, "batch.sizes[1]=two: not a whole number"),
+        ({"batch": {"sizes": 4}}, "batch.sizes: not a list, as in batch.sizes=[1,2,4]"),
+    ],
+)
+def test_a_wrong_type_is_named_with_its_key(altered, changes, message):
+    assert refusal(altered(**changes)) == message
+
+
+def test_a_missing_value_is_named_with_the_way_out(compose):
+    message = "'data.options.root' has no value; give it one, as in data.options.root=…"
+    assert refusal(compose("data=image_folder")) == message
+
+
+def test_a_reference_to_nothing_is_refused_in_one_line(altered):
+    message = refusal(altered(output_dir="${nowhere}"))
+    assert message.startswith("output_dir: ") and "nowhere" in message and "\n" not in message
+
+
+# ------------------------------------------------------------------------------------------------------------- parts
+def test_a_part_is_built_with_its_options():
+    data = part("data", "image_folder", {"root": "pictures", "samples": 3}, "data.options")
+    assert (data.root, data.samples) == ("pictures", 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rot": "x"}, "there is no key 'data.options.rot'; did you mean 'data.options.root'?"),
+        ({"root": "x", "samples": "all"}, "data.options.samples=all: not a whole number"),
+        ({}, "'data.options.root' has no value; give it one, as in data.options.root=…"),
+        ({"root": "x", "samples": 0}, "data.options.samples=0: must be at least 1"),
+        (5, "data.options=5: not options, as in data.options={} or data.options.option=value"),
+    ],
+)
+def test_options_are_refused_under_the_key_where_they_stand(options, message):
+    with pytest.raises(ConfigError) as caught:
+        part("data", "image_folder", options, "data.options")
+    assert str(caught.value) == message
+
+
+# ------------------------------------------------------------------------------------------------------------- saved
+@pytest.fixture
+def token(monkeypatch):
+    monkeypatch.setenv("TOKEN", "hunter2")
+
+
+def test_what_reads_the_environment_is_saved_as_it_was_written(altered, token):
+    text = saved(altered(tracking={"uri": "http://me:${oc.env:TOKEN}@host"}))
+    assert OmegaConf.create(text)._get_node("tracking")._get_node("uri")._value() == "http://me:${oc.env:TOKEN}@host"
+    assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("via", ["${tracking.uri}", "see ${tracking.uri}"])
+def test_a_secret_is_not_saved_by_way_of_another_key(altered, token, via):
+    text = saved(altered(tracking={"uri": "http://me:${oc.env:TOKEN}@host"}, output_dir=via))
+    assert "hunter2" not in text and via in text
+
+
+def test_a_secret_in_a_list_is_not_saved(altered, token):
+    assert "hunter2" not in saved(altered(model={"options": {"keys": ["a", "${oc.env:TOKEN}"]}}))
+
+
+def test_all_else_is_saved_resolved_and_without_hydras_own_part(altered):
+    text = saved(altered(output_dir="results/${model.name}"))
+    assert "output_dir: results/clip_tiny" in text
+    assert "hydra" not in OmegaConf.create(text)
+
+
+def test_what_is_saved_composes_to_the_same_config(composed):
+    assert from_hydra(OmegaConf.create(saved(composed))) == from_hydra(composed)
+
+
+# ------------------------------------------------------------------------------------------------------------ models
+@pytest.fixture
+def own_models(tmp_path):
+    """A function that writes a model YAML into a folder of one's own, and returns the folder."""
+
+    def write(name, text):
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "model" / f"{name}.yaml").write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_every_shipped_model_is_listed_under_its_own_name():
+    shipped = models()
+    assert {"clip_tiny", "clip_vit_b32", "sam_vit_b", "blip2_opt_2_7b"} <= set(shipped)
+    assert list(shipped) == sorted(shipped)
+    assert all(model.name == name for name, model in shipped.items())
+
+
+def test_a_model_of_ones_own_joins_the_shipped_ones_and_wins(own_models):
+    own_models("mine", "name: mine\nfamily: dual_encoder")
+    found = models(own_models("vit_b16", "name: vit_b16\nfamily: dual_encoder"))
+    assert found["mine"].family == "dual_encoder"
+    assert found["vit_b16"].family == "dual_encoder"
+    assert set(found) == {*models(), "mine"}
+
+
+def test_a_model_yaml_that_is_wrong_is_named(own_models):
+    folder = own_models("mine", "name: mine\nfamly: dual_encoder")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: there is no key 'model\.famly'; did you mean 'model\.family'\?$"):
+        models(folder)
+
+
+# ------------------------------------------------------------------------------------------------------------ schema
+def test_the_schemas_keys_are_those_of_the_config(composed):
+    def below(values, prefix=""):
+        for name, value in values.items():
+            yield prefix + name
+            if isinstance(value, dict) and prefix + name in SECTIONS:
+                yield from below(value, f"{prefix}{name}.")
+
+    SECTIONS = {key.rpartition(".")[0] for key in schema_keys()}
+    assert list(below(asdict(from_hydra(composed)))) == schema_keys()
+    assert "measure.latency.min_calls" in schema_keys()

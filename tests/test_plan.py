@@ -1,0 +1,172 @@
+"""Config to plan: the cases of a choice of metrics, and each refusal in its own words before anything loads."""
+
+import pytest
+
+from visionbench.core import Case
+from visionbench.devices.cuda import Cuda
+from visionbench.plan import device_kind, plan
+from visionbench.registry import ConfigError
+
+ABSENT = "no NVIDIA driver answers"
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(Cuda, "why_absent", staticmethod(lambda: ABSENT))
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(Cuda, "why_absent", staticmethod(lambda: None))
+
+
+@pytest.fixture
+def refusal(config):
+    """Overrides to the one line with which planning refuses them."""
+
+    def refusal(*overrides):
+        with pytest.raises(ConfigError) as caught:
+            plan(config(*overrides))
+        return str(caught.value)
+
+    return refusal
+
+
+# ------------------------------------------------------------------------------------------------------------- cases
+@pytest.mark.parametrize(
+    ("metrics", "stages"),
+    [
+        ("[latency]", ("warmup", "latency")),
+        ("[throughput]", ("warmup", "throughput")),
+        ("[memory]", ("warmup", "memory")),
+        ("[memory,latency]", ("warmup", "latency", "memory")),
+        ("[latency,throughput,memory]", ("warmup", "latency", "throughput", "memory")),
+    ],
+)
+def test_a_timed_case_has_the_stages_that_its_metrics_ask_for_in_the_protocols_order(config, metrics, stages):
+    found = plan(config("batch=single", f"metrics={metrics}"))
+    assert found.cases == (Case("batch-1", 1, stages, tuple(metrics.strip("[]").split(","))),)
+
+
+def test_quality_is_a_case_of_its_own_after_the_batch_sizes(config):
+    found = plan(config("batch.sizes=[2,1]"))
+    assert [case.id for case in found.cases] == ["batch-1", "batch-2", "quality"]
+    assert found.cases[-1] == Case("quality", 32, ("evaluation",), ("recall",))
+    assert [case.timed for case in found.cases] == [True, True, False]
+
+
+def test_quality_alone_has_no_batch_sizes_to_time(config):
+    assert [case.id for case in plan(config("metrics=[recall]")).cases] == ["quality"]
+
+
+def test_batch_sizes_are_measured_from_small_to_large(config):
+    found = plan(config("batch.sizes=[8,1,4]", "metrics=[latency]"))
+    assert [case.batch_size for case in found.cases] == [1, 4, 8]
+
+
+def test_a_plan_says_what_runs_where(config):
+    found = plan(config("model=sam_vit_b", "model.weights=random", "precision=bf16"))
+    assert found.name == "sam_vit_b·cpu·bf16"
+    assert (found.model, found.device, found.precision) == ("sam_vit_b", "cpu", "bf16")
+
+
+def test_auto_takes_the_gpu_where_there_is_one_and_else_the_cpu(gpu):
+    assert device_kind("auto") == "cuda"
+
+
+def test_auto_takes_the_cpu_where_there_is_no_gpu():
+    assert device_kind("auto") == "cpu"
+
+
+def test_a_gpu_is_planned_for_by_its_index(config, gpu):
+    found = plan(config("device=cuda", "device.index=1", "precision=tf32"))
+    assert found.device == "cuda:1"
+    assert found.precision == "tf32"
+
+
+# ---------------------------------------------------------------------------------------------------- refused groups
+def test_random_weights_refuse_recall_with_the_reason_and_keep_the_rest(config):
+    found = plan(config("model.weights=random"))
+    assert found.refused == {"recall": "random weights have no quality to measure"}
+    assert [case.id for case in found.cases] == ["batch-1", "batch-2", "batch-4", "batch-8"]
+
+
+def test_a_model_that_gives_no_embeddings_is_refused_recall(config):
+    reason = plan(config("model=vit_b16")).refused["recall"]
+    assert reason.startswith("a model for image classification does not give ") and "image_embeddings" in reason
+
+
+def test_data_without_captions_is_refused_recall(config):
+    found = plan(config("data=image_folder", "data.options.root=x", "model.options.part=image"))
+    assert found.refused == {"recall": "data=image_folder has no captions"}
+
+
+# ---------------------------------------------------------------------------------------------------------- warnings
+def test_half_precision_on_a_cpu_is_warned_of(config):
+    found = plan(config("precision=fp16"))
+    assert found.warnings == ("fp16 on a CPU is emulated in places, and many times slower than fp32",)
+
+
+def test_other_precisions_and_a_gpu_are_not_warned_of(config, gpu):
+    assert plan(config("precision=bf16", "device=cpu")).warnings == ()
+    assert plan(config("precision=fp16", "device=cuda")).warnings == ()
+
+
+# ---------------------------------------------------------------------------------------------------------- refusals
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["batch.sizes=[]"], "batch.sizes=[]: give at least one batch size, as in batch.sizes=[1,2,4]"),
+        (["batch.sizes=[4,0]"], "batch.sizes=[4,0]: 0 is not a batch size; they start at 1"),
+        (["batch.sizes=[-2]"], "batch.sizes=[-2]: -2 is not a batch size; they start at 1"),
+        (["batch.sizes=[1,4,1]"], "batch.sizes=[1,4,1]: 1 stands there 2 times; once is enough"),
+        (
+            ["precision=tf32"],
+            "precision=tf32: TF32 is a mode of NVIDIA GPUs; on a CPU use fp32 or bf16",
+        ),
+        (["device=cuda"], f"device.name=cuda: {ABSENT}; use device=auto or device=cpu"),
+        (["device.name=cdua"], "device.name=cdua: no such value; did you mean 'cuda'?"),
+        (["device.index=-1"], "device.index=-1: devices are counted from 0"),
+        (["device.threads=0"], "device.threads=0: must be at least 1"),
+        (["precision.dtype=float8"], "precision.dtype=float8: no such value; did you mean 'float32'?"),
+        (["model.weights=randon"], "model.weights=randon: no such value; did you mean 'random'?"),
+        (["model.attention=spda"], "model.attention=spda: no such value; did you mean 'sdpa'?"),
+        (["tracking.name=mlfow"], "tracking.name=mlfow: no such value; did you mean 'mlflow'?"),
+        (["model.family=dual_encode"], "there is no 'dual_encode' among the models; did you mean 'dual_encoder'?"),
+        (
+            ["model.checkpoint=null"],
+            "model clip_tiny names no checkpoint; give model.checkpoint=… or model.weights=random",
+        ),
+        (["measure.latency.calls=0"], "measure.latency.calls=0: must be at least 1"),
+        (["measure.throughput.in_flight=0"], "measure.throughput.in_flight=0: must be at least 1"),
+        (["measure.latency.percentile=99"], "measure.latency.percentile=99.0: must lie between 0 and 1"),
+        (
+            ["metrics=[recall]", "model.weights=random"],
+            "metrics: nothing is left to measure; recall: random weights have no quality to measure",
+        ),
+        (["metrics=[]"], "metrics: nothing is asked for; choose some, as in metrics=[latency,memory]"),
+        (
+            ["data=image_folder", "data.options.root=x"],
+            "data=image_folder has no captions, which model clip_tiny reads; "
+            "choose other data, or a part of the model that does without (model.options.part=image)",
+        ),
+        (
+            ["+model.options.prat=image"],
+            "there is no key 'model.options.prat'; did you mean 'model.options.part'?",
+        ),
+    ],
+)
+def test_a_combination_that_cannot_be_is_refused_in_one_line(refusal, overrides, message):
+    assert refusal(*overrides) == message
+
+
+@pytest.mark.parametrize("stage, name", [("warmup", "max_ratio"), ("latency", "median_within")])
+def test_only_the_device_kind_in_use_must_have_its_tolerances(config, stage, name):
+    found = config()
+    of_kind = getattr(getattr(found.measure, stage), name)
+    del of_kind["cuda"]
+    assert plan(found).device == "cpu"
+    del of_kind["cpu"]
+    key = f"measure.{stage}.{name}"
+    with pytest.raises(ConfigError, match=f"^{key} has no value for cpu; add {key}.cpu=…$"):
+        plan(found)

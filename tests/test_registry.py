@@ -1,0 +1,110 @@
+"""Names to classes: what is found where, and what is said of a name that is not."""
+
+from importlib.metadata import EntryPoint, EntryPoints
+
+import pytest
+
+from visionbench import registry
+from visionbench.registry import ConfigError, find, names, nearest, register
+
+PART = "from visionbench.registry import register\n\n@register('metrics', '{name}')\nclass Own: ...\n"
+
+
+@pytest.fixture(autouse=True)
+def forgotten_afterwards(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+
+
+@pytest.fixture
+def on_the_path(tmp_path, monkeypatch):
+    """A function that writes modules of the given names and sources where Python looks for them."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(**sources):
+        for name, source in sources.items():
+            (tmp_path / f"{name}.py").write_text(source)
+
+    return write
+
+
+@pytest.fixture
+def entry_point(monkeypatch):
+    """A function that installs an entry point of the metrics."""
+
+    def install(name, value):
+        installed = EntryPoints([EntryPoint(name, value, "visionbench.metrics")])
+        monkeypatch.setattr(registry, "entry_points", lambda **wanted: installed.select(**wanted))
+
+    return install
+
+
+def test_a_shipped_part_is_found_by_its_file_name():
+    assert find("devices", "cpu").__name__ == "Cpu"
+
+
+def test_every_file_of_a_kind_is_listed():
+    assert {"latency", "memory", "recall", "throughput"} <= set(names("metrics"))
+    assert names("devices") == sorted(names("devices"))
+
+
+def test_a_registered_class_is_found_again():
+    @register("metrics", "sharpness")
+    class Sharpness: ...
+
+    assert find("metrics", "sharpness") is Sharpness
+    assert "sharpness" in names("metrics")
+
+
+def test_a_typo_is_told_the_nearest_name():
+    with pytest.raises(ConfigError, match=r"^there is no 'recal' among the metrics; did you mean 'recall'\?$"):
+        find("metrics", "recal")
+
+
+def test_a_name_near_to_nothing_is_told_all_there_are():
+    assert nearest("xyz", ["b", "a", "a"]) == "; there are: a, b"
+    assert nearest("xyz", []) == ""
+    with pytest.raises(ConfigError, match=r"^there is no 'xyz' among the devices; there are: cpu, cuda$"):
+        find("devices", "xyz")
+
+
+def test_a_dotted_name_that_leads_nowhere_is_a_config_error():
+    with pytest.raises(ConfigError, match="there is no 'nowhere.mine' among the metrics"):
+        find("metrics", "nowhere.mine")
+
+
+def test_a_module_on_the_path_registers_itself(on_the_path):
+    on_the_path(own_metric_a=PART.format(name="own_metric_a"))
+    assert find("metrics", "own_metric_a").__name__ == "Own"
+
+
+def test_a_module_inside_a_package_on_the_path_registers_itself(tmp_path, on_the_path):
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "sharpness.py").write_text(PART.format(name="own_package.sharpness"))
+    on_the_path()
+    assert find("metrics", "own_package.sharpness").__name__ == "Own"
+
+
+def test_a_module_that_registers_another_name_is_not_the_part_that_was_asked_for(on_the_path):
+    on_the_path(own_metric_b=PART.format(name="own_metric_x"))
+    with pytest.raises(ConfigError, match="did you mean 'own_metric_x'"):
+        find("metrics", "own_metric_b")
+
+
+def test_a_part_whose_own_import_fails_raises_that_failure_and_is_not_called_unknown(on_the_path):
+    on_the_path(own_metric_c="import a_library_nobody_has")
+    with pytest.raises(ModuleNotFoundError, match="a_library_nobody_has"):
+        find("metrics", "own_metric_c")
+
+
+def test_an_installed_entry_point_is_found_and_listed(on_the_path, entry_point):
+    on_the_path(own_metric_d=PART.format(name="sharpness"))
+    entry_point("sharpness", "own_metric_d:Own")
+    assert "sharpness" in names("metrics")
+    assert find("metrics", "sharpness").__module__ == "own_metric_d"
+
+
+def test_an_entry_point_that_registers_nothing_is_told_what_it_lacks(on_the_path, entry_point):
+    on_the_path(own_metric_e="class Own: ...")
+    entry_point("sharpness", "own_metric_e:Own")
+    with pytest.raises(ConfigError, match=r"no class there says @register\('metrics', 'sharpness'\)$"):
+        find("metrics", "sharpness")
