@@ -326,7 +326,6 @@ def write_card(
     t2i = [k / 1000 for k in (1, 5, 10)]
     (out / "README.md").write_text(
         f"""---
-license: apache-2.0
 library_name: transformers
 pipeline_tag: zero-shot-image-classification
 ---
@@ -363,7 +362,7 @@ Zero-shot top-1 over the {len(LABELS)} labels ("ring and square" …), mean of t
 
 Made by `python scripts/train_clip_tiny.py` of this repository, from pictures and captions that
 `visionbench.data.shapes` generates ({len(compositions("train")):,} compositions, {VARIANTS} pictures each). No other
-data, no other weights. Licence: Apache-2.0, as the project.
+data, no other weights.
 """,
         "utf-8",
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -167,6 +168,23 @@ def test_a_tracking_server_that_is_down_costs_nothing_but_a_line(folder):
     assert "ok" in only_run(folder).joinpath("results.jsonl").read_text()
 
 
+def test_the_metric_in_the_docs_works_as_written(folder):
+    text = (TESTS.parent / "docs" / "extending.md").read_text()
+    (folder / "slow_calls.py").write_text(next(block for block in blocks(text, "python") if "slow_calls" in block))
+    metrics = folder.parent / "my_conf" / "metrics"
+    metrics.mkdir()
+    (metrics / "slow_calls.yaml").write_text(next(block for block in blocks(text, "yaml") if "slow_calls:" in block))
+    words = ["--config-dir", "../my_conf", "model=own", "+metrics=slow_calls", "batch=single", "tracking=none"]
+    done = call(folder, "run", *words, *COUNTS, PYTHONPATH=f"{folder}:{TESTS}")
+    assert done.returncode == 0, done.stderr
+    row = json.loads(only_run(folder).joinpath("results.jsonl").read_text().splitlines()[0])
+    assert row["metrics"]["values"]["slow_calls_fraction"] == 0.0
+
+
+def blocks(markdown, language):
+    return re.findall(rf"```{language}\n(.*?)```", markdown, flags=re.DOTALL)
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -230,9 +248,9 @@ def test_doctor_tells_what_the_machine_is(folder):
 
 def test_models_lists_what_is_here(folder):
     done = call(folder, "models", "--config-dir", "../my_conf")
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
     assert "151,277,313" in rows["clip_vit_b32"]
-    assert rows["clip_tiny"].split()[-1] == "yes"
+    assert rows["clip_tiny"].split()[-2:] == ["yes", "bundled:clip_tiny"]
     assert "averaging" in rows["own"]
     assert call(folder, "models", "fetch", "clip_tny").stderr.startswith("visionbench: there is no model 'clip_tny'; did you")

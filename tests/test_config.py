@@ -181,7 +181,9 @@ def test_a_model_of_ones_own_joins_the_shipped_ones_and_wins(own_models):
 
 def test_a_model_yaml_that_is_wrong_is_named(own_models):
     folder = own_models("mine", "name: mine\nfamly: dual_encoder")
-    with pytest.raises(ConfigError, match=r"mine\.yaml: there is no key 'model\.famly'; did you mean 'model\.family'\?$"):
+    with pytest.raises(
+        ConfigError, match=r"mine\.yaml: there is no key 'model\.famly'; did you mean 'model\.family'\?$"
+    ):
         models(folder)
 
 

@@ -1,9 +1,11 @@
 """The whole line in this process and through the worker, with a small model that can be told to go wrong."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from visionbench import core, runner, worker
@@ -54,7 +56,7 @@ def rows(config):
 
 def run(config, tmp_path):
     worker.preheat([])
-    folder = RunFolder.create(tmp_path / "run", "model: own\n")
+    folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(asdict(config)))
     seen = []
     results = runner.run(config, plan(config), folder, "a sweep", seen.append)
     return folder, results, seen
@@ -154,7 +156,7 @@ def test_a_child_that_fails_while_loading_fails_every_case_with_the_reason(confi
 
 def test_an_interrupted_run_keeps_its_rows(config, tmp_path):
     worker.preheat([])
-    folder = RunFolder.create(tmp_path / "run", "")
+    folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(asdict(config)))
 
     def interrupt(now):
         if now.case == "batch-2":

@@ -46,12 +46,13 @@ def run(overrides: tuple[str, ...]) -> int:
 @cli.command()
 @click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
 @click.option("--uri", help="A tracking store other than the one in the output folder.")
-@click.option("--port", type=int, default=5000, show_default=True)
-def ui(output_dir: Path, uri: str | None, port: int) -> int:
+@click.option("--experiment", default="visionbench", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+def ui(output_dir: Path, uri: str | None, experiment: str, port: int) -> int:
     """Open the MLflow UI on this machine, over the results of an output folder."""
     from visionbench.commands import ui as command
 
-    return command.serve(output_dir, uri, port)
+    return command.serve(output_dir, uri, experiment, port)
 
 
 @cli.group(invoke_without_command=True)

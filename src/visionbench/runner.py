@@ -89,7 +89,7 @@ def run(
         "git_commit": _git_commit(),
         "host": dict(machine.fingerprint()),
         "plan": asdict(plan),
-        "config": asdict(config),
+        "config": folder.config(),
     }
     folder.write_conditions({**conditions, "status": "running"})
     left = {case.id: case for case in plan.cases}

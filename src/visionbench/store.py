@@ -75,6 +75,13 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
+    def config(self) -> dict[str, Any]:
+        """What config.yaml holds."""
+        import yaml
+
+        config: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text())
+        return config
+
     def results(self) -> list[CaseResult]:
         """The rows so far, in the order they were measured."""
         return [_result(row) for row in self._rows()]

@@ -1,16 +1,20 @@
 """Checkpoints: where one lies, how it gets here, and how a model is built from it or from random numbers.
 
-Three sources: a repository on the Hugging Face Hub at a pinned revision, a local folder, and `bundled:NAME`. Code from a
-checkpoint runs only where `model.trust_remote_code` says so; pickled weights are read by torch's restricted unpickler.
+Three sources: a repository on the Hugging Face Hub at a pinned revision, a local folder, and `bundled:NAME`. Code from
+a checkpoint runs only where `model.trust_remote_code` says so; torch's restricted unpickler reads pickled weights.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import random
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +25,24 @@ if TYPE_CHECKING:
     import torch
 
 BUNDLED = "bundled:"
-WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")
-SIDE_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""Where transformers looks for weights, in its order; an index names the files that hold them."""
+NEEDED_FILES = {
+    "config.json": ("config.json",),
+    "preprocessor_config.json": ("preprocessor_config.json", "processor_config.json"),
+    "model.safetensors or pytorch_model.bin": WEIGHT_FILES,
+}
+"""What no checkpoint goes without, each under any of these names."""
+SIDE_SUFFIXES = (".json", ".txt", ".model", ".jinja")
+"""Endings of what comes along with the weights: configs, vocabularies, templates."""
+HUB_TIMEOUT_S = 10.0
+BLOCK, OFFSETS = 4_194_304, 65_536
+"""Random weights are copied from this many normal numbers, from one of so many places on."""
 
 
 # ------------------------------------------------------------------------------------------------------- where it lies
@@ -37,41 +57,77 @@ def folder(model: ModelConfig) -> Path | None:
 
 def present(model: ModelConfig) -> Path | None:
     """The folder that holds the whole checkpoint on this machine, or None. Asks no network."""
-    if (path := folder(model)) is not None:
-        return path if _has_weights(path) else None
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        path = Path(snapshot_download(model.checkpoint or "", revision=model.revision, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
-    return path if _has_weights(path) else None
+    path = folder(model) or _cached(model)
+    return path if path is not None and _lacking(path) is None else None
 
 
 def ensure(model: ModelConfig) -> None:
     """Have the checkpoint on this machine before anything loads, fetching it if need be. Raises ConfigError."""
-    if model.weights == "random":
+    if model.weights == "random" or present(model) is not None:
         return
-    if (path := folder(model)) is not None:
-        if not path.is_dir():
-            raise ConfigError(f"model.checkpoint={model.checkpoint}: there is no folder {path}")
-        if not _has_weights(path):
-            raise ConfigError(f"model.checkpoint={model.checkpoint}: no model.safetensors or pytorch_model.bin in it")
-    elif present(model) is None:
+    path = folder(model)
+    if path is None:
         fetch(model)
+    elif path.is_dir():
+        raise ConfigError(f"model.checkpoint={model.checkpoint}: {_lacking(path)} is missing in {path}")
+    else:
+        beside = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
+        raise ConfigError(f"model.checkpoint={model.checkpoint}: there is no folder {path}{nearest(path.name, beside)}")
 
 
+def _cached(model: ModelConfig) -> Path | None:
+    """The folder of the pinned revision in the Hub's cache, whole or not."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(model.checkpoint or "", "config.json", revision=model.revision)
+    except HFValidationError:
+        raise ConfigError(
+            f"model.checkpoint={model.checkpoint}: neither a folder nor the name of a Hub repository, owner/name"
+        ) from None
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def _lacking(path: Path) -> str | None:
+    """The first file that the checkpoint in a folder lacks, shards included; None where it is whole."""
+    names = {entry.name for entry in path.iterdir() if entry.is_file()} if path.is_dir() else set()
+    if lacking := _lacking_among(names):
+        return lacking
+    return next((shard for shard in _shards(path / _weights_among(names)) if not (path / shard).is_file()), None)
+
+
+def _lacking_among(names: Collection[str]) -> str | None:
+    needed = NEEDED_FILES.items()
+    return next((what for what, any_of in needed if not any(name in names for name in any_of)), None)
+
+
+def _weights_among(names: Collection[str]) -> str:
+    """The file that transformers takes where several formats lie side by side."""
+    return next(name for name in WEIGHT_FILES if name in names)
+
+
+def _shards(weights: Path) -> list[str]:
+    """The names of the files that hold the weights: those in the index, or the one file itself."""
+    if weights.suffix != ".json":
+        return [weights.name]
+    try:
+        return sorted(set(json.loads(weights.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"{weights}: not an index of weights; fetch it again") from None
+
+
+# ---------------------------------------------------------------------------------------------------- how it gets here
 def fetch(model: ModelConfig) -> Path:
     """Download the checkpoint at its pinned revision into the Hub's cache; a broken download resumes.
 
-    Only one format of weights is fetched, safetensors where the repository has them. Raises ConfigError.
+    Only one format of weights is fetched, safetensors where the repository has them. Raises ConfigError where the Hub
+    does not give it, and OSError as it comes where the disk does not take it.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
+        HTTPError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -81,29 +137,90 @@ def fetch(model: ModelConfig) -> Path:
     what = f"model.checkpoint={repo}"
     otherwise = "or measure speed and memory alone with model.weights=random"
     try:
-        files = [item.rfilename for item in HfApi().model_info(repo, revision=revision, timeout=10).siblings or []]
-        weights = next((kind for kind in WEIGHT_FILES if any(Path(file).match(kind) for file in files)), None)
-        if weights is None:
-            raise ConfigError(f"{what}: the repository has neither safetensors nor pytorch_model.bin")
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=[*SIDE_FILES, weights]))
+        info = HfApi().model_info(repo, revision=revision, timeout=HUB_TIMEOUT_S)
+        names = {item.rfilename for item in info.siblings or []}
+        if lacking := _lacking_among(names):
+            raise ConfigError(f"{what}: the repository has no {lacking}")
+        suffixes = (*SIDE_SUFFIXES, ".py") if model.trust_remote_code else SIDE_SUFFIXES
+        for name in sorted(names):
+            if "/" not in name and name.endswith(suffixes) and not name.endswith(".index.json"):
+                _fetch_file(repo, revision, name)
+        weights = _fetch_file(repo, revision, _weights_among(names))
+        for shard in _shards(weights):
+            _fetch_file(repo, revision, shard)
+        return weights.parent
     except GatedRepoError:
-        raise ConfigError(f"{what}: access must be asked for on its page, then set HF_TOKEN; {otherwise}") from None
+        raise ConfigError(f"{what}: ask for access on its page and set HF_TOKEN, {otherwise}") from None
     except RepositoryNotFoundError:
-        raise ConfigError(f"{what}: the Hub knows no such repository (or it is private: set HF_TOKEN)") from None
+        raise ConfigError(f"{what}: the Hub knows no such repository; if it is private, set HF_TOKEN") from None
     except RevisionNotFoundError:
         raise ConfigError(f"model.revision={revision}: {repo} has no such revision") from None
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except OfflineModeIsEnabled:
         raise ConfigError(
-            f"{what}: not on this machine, and the Hub could not be read ({reason}); "
+            f"{what}: not on this machine, and HF_HUB_OFFLINE forbids fetching it; unset that, {otherwise}"
+        ) from None
+    except (HTTPError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, not the Hub's
+        raise ConfigError(
+            f"{what}: not on this machine, and the Hub could not be read ({_one_line(error)}); "
             f"run 'visionbench models fetch {model.name}' where there is a network, {otherwise}"
         ) from None
 
 
-def _has_weights(path: Path) -> bool:
-    return (path / "config.json").is_file() and any(next(path.glob(kind), None) for kind in WEIGHT_FILES)
+def _fetch_file(repo: str, revision: str | None, name: str) -> Path:
+    """One file of a repository in the Hub's cache.
+
+    huggingface_hub throws a half file away when it gives up. So that the next try goes on with it all the same, a big
+    file is brought into the cache here, checked by its SHA-256, and then found there.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import WeakFileLock
+
+    url = hf_hub_url(repo, name, revision=revision)
+    remote = get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
+    if remote.size and re.fullmatch("[0-9a-f]{64}", remote.etag or ""):
+        cache, own = Path(constants.HF_HUB_CACHE), repo_folder_name(repo_id=repo, repo_type="model")
+        blob, lock = cache / own / "blobs" / remote.etag, cache / ".locks" / own / f"{remote.etag}.lock"
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(lock):
+            if not blob.exists():
+                _resume(url, blob, remote.size, f"model.checkpoint={repo}: {name}")
+    return Path(hf_hub_download(repo, name, revision=revision, etag_timeout=HUB_TIMEOUT_S))
+
+
+def _resume(url: str, blob: Path, size: int, what: str) -> None:
+    """Bring a file whose name is its SHA-256 to where an earlier try may have left the beginning of it."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    part = blob.with_name(f"{blob.name}.incomplete")
+    with part.open("ab") as file:
+        start = file.tell() if file.tell() <= size else file.truncate(0)
+        try:
+            http_get(url, file, resume_size=start, headers=build_hf_headers(), expected_size=size)
+        except HTTPError as error:
+            if isinstance(error, HfHubHTTPError):
+                raise
+            raise ConfigError(
+                f"{what}: the connection broke off at {file.tell() / 1e6:.0f} of {size / 1e6:.0f} MB "
+                f"({_one_line(error)}); run the same command again, and it goes on from there"
+            ) from None
+    with part.open("rb") as file:
+        intact = hashlib.file_digest(file, "sha256").hexdigest() == blob.name
+    if not intact:
+        part.unlink()
+        raise ConfigError(f"{what}: damaged on its way; run the same command again")
+    part.rename(blob)
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, as far as it fits in a line of ours: its first sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
 
 
 # ----------------------------------------------------------------------------------------------------- how it is built
@@ -117,14 +234,20 @@ class Built:
     identity: Mapping[str, Any]
 
 
-def build(auto_class: Any, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> Built:
-    """Load the checkpoint, or build the architecture with random weights, on the device in the dtype."""
+def build(model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype) -> Built:
+    """Load the checkpoint, or build the architecture with random weights, on the device in the dtype.
+
+    `auto_class` is the name of the class in transformers that a family's checkpoints are read by. Raises ConfigError.
+    """
     source = None if model.weights == "random" else present(model)
-    if model.weights != "random" and source is None:
-        raise ConfigError(f"model.checkpoint={model.checkpoint}: not on this machine")
-    module = (
-        _random(auto_class, model, device, dtype) if source is None else _saved(auto_class, model, source, device, dtype)
-    )
+    if source is None:
+        if model.weights != "random":
+            raise ConfigError(
+                f"model.checkpoint={model.checkpoint}: not on this machine; run 'visionbench models fetch {model.name}'"
+            )
+        module = _random(model, auto_class, device, dtype)
+    else:
+        module = _saved(model, auto_class, source, dtype).to(device)
     module.eval().requires_grad_(False)
     return Built(
         module,
@@ -132,7 +255,7 @@ def build(auto_class: Any, model: ModelConfig, device: torch.device, dtype: torc
         {
             "weights": model.weights,
             "checkpoint": model.checkpoint if source else None,
-            "revision": model.revision if source else None,
+            "revision": source.name if source and folder(model) is None else None,
             "model_class": type(module).__name__,
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "weights_bytes": weights_bytes(module),
@@ -142,30 +265,26 @@ def build(auto_class: Any, model: ModelConfig, device: torch.device, dtype: torc
     )
 
 
+def parameter_count(model: ModelConfig, auto_class: str) -> int:
+    """How many parameters the YAML's `architecture:` has, tied ones once. Takes no memory for them."""
+    import torch
+
+    module = _empty(replace(model, attention=None), auto_class, torch.device("meta"), torch.float32)
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _unbuildable(model: ModelConfig, what: str, error: Exception) -> ConfigError:
+    """What transformers says against building a model, in one line."""
+    if re.search("attn_implementation|flash", str(error), re.IGNORECASE):
+        return ConfigError(f"model.attention={model.attention}: {_one_line(error)}; use model.attention=eager")
+    return ConfigError(f"{what}: {_one_line(error)}")
+
+
 def weights_bytes(module: torch.nn.Module) -> int:
     """Bytes of parameters and buffers, shared storage counted once."""
     tensors = [*module.parameters(), *module.buffers()]
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
-
-
-def architecture(model: ModelConfig) -> Any:
-    """The transformers config of the YAML's `architecture:`; a key that its class does not know is a ConfigError."""
-    from transformers import AutoConfig
-
-    wanted = dict(model.architecture)
-    kind = wanted.pop("model_type", None)
-    if kind is None:
-        raise ConfigError(f"model {model.name}: random weights need an 'architecture:' with its model_type")
-    try:
-        default = AutoConfig.for_model(kind)
-    except ValueError:
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-        ending = nearest(kind, CONFIG_MAPPING_NAMES)
-        raise ConfigError(f"model.architecture.model_type={kind}: not in transformers{ending}") from None
-    _check_keys(wanted, default, "model.architecture")
-    return AutoConfig.for_model(kind, **wanted)
 
 
 def image_processor(model: ModelConfig, source: Path | None) -> Any:
@@ -194,61 +313,6 @@ def place(inputs: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -
     }
 
 
-def _saved(auto_class: Any, model: ModelConfig, source: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # else a thread asks the Hub about pickled checkpoints
-    module = auto_class.from_pretrained(
-        source,
-        dtype=dtype,
-        attn_implementation=model.attention,
-        trust_remote_code=model.trust_remote_code,
-        local_files_only=True,
-    )
-    return module.to(device)
-
-
-def _random(auto_class: Any, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> Any:
-    """Allocate straight on the device in the dtype, and fill by copying from one block of normal numbers.
-
-    The initialisers of torch and transformers would draw every number of every layer: minutes for billions.
-    """
-    import torch
-    from transformers.initialization import no_init_weights
-
-    config = architecture(model)
-    with torch.device(device), no_init_weights():
-        module = auto_class.from_config(config, dtype=dtype, attn_implementation=model.attention)
-    module.tie_weights()
-    if device.type != "meta":
-        _fill(module, torch.Generator(device).manual_seed(model.seed), dtype)
-    return module
-
-
-def _fill(module: torch.nn.Module, generator: torch.Generator, dtype: torch.dtype) -> None:
-    """Matrices and kernels get standard deviation 1/√fan-in, so that signals neither die out nor blow up; scales get 1
-    and biases 0."""
-    import torch
-
-    block = torch.randn(1 << 22, generator=generator, device=generator.device, dtype=torch.float32).to(dtype)
-    with torch.inference_mode():
-        for name, parameter in module.named_parameters():
-            if parameter.ndim < 2:
-                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
-                continue
-            scaled = block * parameter[0].numel() ** -0.5
-            for piece in parameter.view(-1).split(len(block)):
-                piece.copy_(scaled[: len(piece)])
-
-
-def _check_keys(wanted: Mapping[str, Any], default: Any, where: str) -> None:
-    for key, value in wanted.items():
-        if not hasattr(default, key):
-            known = [name for name in vars(default) if not name.startswith("_")]
-            raise ConfigError(f"there is no key '{where}.{key}'{nearest(key, known)}")
-        inner = getattr(default, key)
-        if isinstance(value, Mapping) and hasattr(inner, "to_dict"):
-            _check_keys(value, inner, f"{where}.{key}")
-
-
 def modules(model: ModelConfig) -> list[str]:
     """The transformers modules that hold this architecture, for a fork server to import beforehand."""
     kind = str(model.architecture.get("model_type", "")).replace("-", "_")
@@ -256,3 +320,113 @@ def modules(model: ModelConfig) -> list[str]:
     return [f"{package}.modeling_{kind}", f"{package}.processing_{kind}"] if kind else []
 
 
+# ------------------------------------------------------------------------------------------------------- from a folder
+def _saved(model: ModelConfig, auto_class: str, source: Path, dtype: torch.dtype) -> Any:
+    """The checkpoint in host memory. One that fills only a part of the model is refused: the rest would be random."""
+    import transformers
+    from safetensors import SafetensorError
+
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # else a thread asks the Hub about pickled checkpoints
+    what = f"model.checkpoint={model.checkpoint}"
+    try:
+        module, report = getattr(transformers, auto_class).from_pretrained(
+            source,
+            dtype=dtype,
+            attn_implementation=model.attention,
+            trust_remote_code=model.trust_remote_code,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (ImportError, ValueError, SafetensorError, UnpicklingError) as error:
+        raise _unbuildable(model, what, error) from error
+    if missing := sorted(report["missing_keys"]):
+        raise ConfigError(
+            f"{what}: {len(missing)} weights of {type(module).__name__} are not in it, {missing[0]} among them; "
+            f"model.family={model.family} does not fit it"
+        )
+    return module
+
+
+# -------------------------------------------------------------------------------------------------- from random numbers
+def architecture(model: ModelConfig) -> Any:
+    """The transformers config of the YAML's `architecture:`; a key that its class does not know is a ConfigError."""
+    if "model_type" not in model.architecture:
+        raise ConfigError(f"model {model.name}: random weights need an 'architecture:' with its model_type")
+    return _config(model.architecture, None, "model.architecture")
+
+
+def _config(wanted: Mapping[str, Any], default: Any, where: str) -> Any:
+    """A config by what the YAML says of it, parts first; `default` is what stands there where the YAML says nothing."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    values = dict(wanted)
+    current = getattr(default, "model_type", None)
+    kind = str(values.pop("model_type", current))
+    if kind != current:
+        if kind not in CONFIG_MAPPING_NAMES:
+            raise ConfigError(f"{where}.model_type={kind}: not in transformers{nearest(kind, CONFIG_MAPPING_NAMES)}")
+        default = AutoConfig.for_model(kind)
+    for key, value in values.items():
+        if not hasattr(default, key) or callable(getattr(default, key)):
+            known = [name for name in vars(default) if not name.startswith("_")]
+            raise ConfigError(f"there is no key '{where}.{key}'{nearest(key, known)}")
+        if isinstance(value, Mapping) and hasattr(getattr(default, key), "to_dict"):
+            values[key] = _config(value, getattr(default, key), f"{where}.{key}")
+    try:
+        return type(default)(**values)
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {str(error).splitlines()[-1].strip()}") from None
+
+
+def _empty(model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """The architecture on the device in the dtype, its parameters allocated and not yet filled.
+
+    As in a loaded checkpoint, tied weights are one, and what transformers keeps in fp32 (`_keep_in_fp32_modules`) is.
+    """
+    import torch
+    import transformers
+    from transformers.initialization import no_init_weights
+
+    config = architecture(model)
+    forked = [device] if device.type == "cuda" else []
+    with torch.device(device), torch.random.fork_rng(forked), no_init_weights():
+        torch.manual_seed(model.seed)  # some constructors draw their buffers
+        try:
+            module = getattr(transformers, auto_class).from_config(
+                config, dtype=dtype, attn_implementation=model.attention
+            )
+        except (ImportError, ValueError) as error:
+            raise _unbuildable(model, f"model.architecture of {model.name}", error) from error
+    module.tie_weights()
+    plan = module._get_dtype_plan(dtype)
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if kept := next((kept for pattern, kept in plan.items() if re.search(pattern, name)), None):
+            tensor.data = tensor.data.to(kept)
+    return module
+
+
+def _random(model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """Random weights with standard deviation 1/√fan-in, so that signals neither die out nor blow up; scales are 1 and
+    biases 0.
+
+    All are copied out of one block of normal numbers: the initialisers of torch and transformers would draw each
+    number of each layer anew, minutes for billions.
+    """
+    import torch
+
+    module = _empty(model, auto_class, device, dtype)
+    numbers = torch.Generator(device).manual_seed(model.seed)
+    block = torch.randn(BLOCK + OFFSETS, generator=numbers, device=device).to(dtype)
+    draw = random.Random(model.seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.ndim < 2:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                continue
+            fan_in = parameter[0].numel() if len(parameter) > 1 else parameter.shape[-1]
+            for piece in parameter.view(-1).split(BLOCK):
+                start = draw.randrange(OFFSETS)
+                torch.mul(block[start : start + len(piece)], fan_in**-0.5, out=piece)
+    return module

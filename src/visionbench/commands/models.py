@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,29 +10,35 @@ from rich.console import Console
 from rich.table import Table
 
 from visionbench import weights
-from visionbench.config import models
+from visionbench.config import ModelConfig, models
 from visionbench.registry import ConfigError, find, nearest
 
 
 def show(config_dir: Path | None) -> int:
     """Print the models of `conf/model` and of one's own folder."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it doubts token ids of configs not yet filled in
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("model", "task"):
-        table.add_column(title)
-    table.add_column("parameters", justify="right")
-    for title in ("checkpoint", "revision", "here"):
-        table.add_column(title)
+    table.add_column("model", no_wrap=True)
+    table.add_column("task", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("here", no_wrap=True)
+    table.add_column("checkpoint", overflow="fold")
     for name, model in models(config_dir).items():
         table.add_row(
             name,
             find("models", model.family).task,
-            f"{weights.parameter_count(model):,}" if model.architecture else "–",
-            model.checkpoint or "–",
-            (model.revision or "–")[:8],
+            _parameters(model),
             "yes" if model.checkpoint and weights.present(model) else "no",
+            model.checkpoint or "–",
         )
     Console().print(table)
     return 0
+
+
+def _parameters(model: ModelConfig) -> str:
+    """Counted on the meta device, where there is an architecture to count."""
+    auto_class = getattr(find("models", model.family), "auto_class", None)
+    return f"{weights.parameter_count(model, auto_class):,}" if model.architecture and auto_class else "–"
 
 
 def fetch(names: Sequence[str], config_dir: Path | None) -> int:

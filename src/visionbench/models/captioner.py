@@ -24,6 +24,7 @@ class Captioner:
     prompt: str = ""
     new_tokens: int = 20
 
+    auto_class: ClassVar[str] = "AutoModelForImageTextToText"
     task: ClassVar[str] = "image captioning"
     predicts: ClassVar[frozenset[str]] = frozenset()
 
@@ -37,13 +38,13 @@ class Captioner:
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """An AutoModelForImageTextToText with its image processor, and its tokenizer unless weights are random."""
-        from transformers import AutoModelForImageTextToText, AutoTokenizer
+        from transformers import AutoTokenizer
 
         if model.weights == "random" and self.prompt:
             raise ConfigError(
                 f"model.options.prompt='{self.prompt}': random weights come without a tokenizer; leave it empty"
             )
-        built = weights.build(AutoModelForImageTextToText, model, device, dtype)
+        built = weights.build(model, self.auto_class, device, dtype)
         processor = weights.image_processor(model, built.source)
         tokenizer = None if built.source is None else AutoTokenizer.from_pretrained(built.source, local_files_only=True)
         prompt_ids = tokenizer(self.prompt, add_special_tokens=False).input_ids if tokenizer and self.prompt else []

@@ -30,6 +30,7 @@ class DualEncoder:
     part: str = "both"
     text_tokens: int = 77
 
+    auto_class: ClassVar[str] = "AutoModel"
     task: ClassVar[str] = "image-text retrieval"
     predicts: ClassVar[frozenset[str]] = frozenset({"image_embeddings", "text_embeddings", "captions_per_image"})
 
@@ -45,9 +46,9 @@ class DualEncoder:
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """An AutoModel with its image processor, and its tokenizer or, with random weights, a stand-in for it."""
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoTokenizer
 
-        built = weights.build(AutoModel, model, device, dtype)
+        built = weights.build(model, self.auto_class, device, dtype)
         processor = weights.image_processor(model, built.source)
         if built.source is None:
             tokenizer: Any = HashedTokenizer(built.module.config.text_config)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class ImageClassifier:
     """No options: a picture goes in, logits of classes come out."""
 
+    auto_class: ClassVar[str] = "AutoModelForImageClassification"
     task: ClassVar[str] = "image classification"
     predicts: ClassVar[frozenset[str]] = frozenset()
 
@@ -30,9 +31,7 @@ class ImageClassifier:
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """An AutoModelForImageClassification with its image processor."""
-        from transformers import AutoModelForImageClassification
-
-        built = weights.build(AutoModelForImageClassification, model, device, dtype)
+        built = weights.build(model, self.auto_class, device, dtype)
         processor = weights.image_processor(model, built.source)
         return LoadedClassifier(
             built.module, processor, {**built.identity, "image_processor": type(processor).__name__}

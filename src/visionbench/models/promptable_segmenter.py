@@ -28,6 +28,7 @@ class PromptableSegmenter:
     prompt: str = "point"
     prompts_per_image: int = 1
 
+    auto_class: ClassVar[str] = "AutoModelForMaskGeneration"
     task: ClassVar[str] = "promptable segmentation"
     predicts: ClassVar[frozenset[str]] = frozenset()
 
@@ -45,9 +46,9 @@ class PromptableSegmenter:
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """A SamModel with the processor that scales pictures and prompts to its frame."""
-        from transformers import SamModel, SamProcessor
+        from transformers import SamProcessor
 
-        built = weights.build(SamModel, model, device, dtype)
+        built = weights.build(model, self.auto_class, device, dtype)
         processor = SamProcessor(weights.image_processor(model, built.source))
         identity = {
             **built.identity,

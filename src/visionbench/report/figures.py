@@ -19,6 +19,7 @@ MARKERS: Mapping[str, dict[str, Any]] = {
     WARNED: {"marker": "o", "color": BLUE, "markerfacecolor": "white", "label": "warned: to be doubted"},
     INVALID: {"marker": "X", "color": VERMILLION, "markersize": 8, "label": "invalid: not to be trusted"},
 }
+INTERVAL = "95 % interval of the median, within this process"
 UNITS = ("images", "texts", "prompts", "tokens")
 
 
@@ -51,10 +52,11 @@ def _curve(axes: Axes, timed: Sequence[CaseResult], name: str, interval: tuple[s
         size = row.case.batch_size
         low, high = (_value(row, end) for end in interval) if interval else (None, None)
         if low is not None and high is not None:
-            axes.plot([size, size], [low, high], color=BLUE, lw=1.5, marker="_", markersize=9)
+            axes.plot([size, size], [low, high], color=BLUE, lw=1.5, marker="_", markersize=9, label=INTERVAL)
         axes.plot([size], [value], ls="none", **{"markersize": 6, **MARKERS[row.validity.verdict]})
     if not points:
         axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center", va="center", color=GREY)
+        axes.set_yticks([])
 
 
 def _batch_axis(axes: Axes, timed: Sequence[CaseResult]) -> None:
@@ -110,7 +112,7 @@ def _titles(figure: Figure, conditions: Mapping[str, Any], timed: Sequence[CaseR
         figure.text(0.08, 0.80, fill("; ".join(sorted(doubts)), 120), fontsize=9, color=VERMILLION, weight="bold")
     marks = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if marks:
-        figure.legend(list(marks.values()), list(marks), loc=(0.07, 0.01), ncols=3, fontsize=8, frameon=False)
+        figure.legend(list(marks.values()), list(marks), loc=(0.07, 0.01), ncols=4, fontsize=8, frameon=False)
 
 
 def _kinds(row: CaseResult) -> str:

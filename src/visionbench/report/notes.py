@@ -114,7 +114,8 @@ def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> s
     status, lines = conditions.get("status"), failures(results)
     wrong = [line for line in lines if " not_run: " not in line] or lines
     worst, best, name = verdict(results), summary(results), throughput_name(results)
-    parts = [f"**{status}**: {_short(wrong[0], HEADLINE_REASON)}" if wrong else ""]
+    failed = status != "finished"
+    parts = [f"**{status}**: {_short(wrong[0] if wrong else 'no reason known', HEADLINE_REASON)}"] if failed else []
     if f"best_{name}" in best:
         speed, at = number(best[f"best_{name}"]), f"batch size {best['best_throughput_batch_size']:.0f}"
         parts.append(f"**{speed} {_unit(name)}** at {at}")
@@ -123,6 +124,7 @@ def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> s
     shown = list(quality(results).items())[:QUALITY_SHOWN]
     parts += [f"{name.removesuffix('_fraction').replace('_', ' ')} **{number(value)}**" for name, value in shown]
     parts.append(f"**{worst}** (see the doubts)" if worst in (WARNED, INVALID) else "")
+    parts += [f"{len(lines)} without numbers"] if lines and not failed else []
     return " · ".join(filter(None, parts))
 
 

@@ -35,9 +35,10 @@ from visionbench.store import RunFolder
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
 """Defaults, where the user has set nothing: MLflow's own would wait four minutes for a server that is not there."""
 
@@ -332,7 +333,7 @@ def _reason(error: BaseException) -> str:
     """Of the many lines that come back from a network or a database, the one that says why."""
     said = _public(" ".join(str(error).split())) or type(error).__name__
     if found := re.search(r"\[Errno -?\d+\] ([^'\")\]]+)", said):
-        return found[1].strip()
+        return found[1].strip(": ")
     if "timed out" in said:
         return "no answer in time"
     return said if len(said) <= 300 else f"{said[:300]} …"

@@ -1,0 +1,53 @@
+"""`visionbench ui`: MLflow's own pages over the right store, on this machine alone."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+
+from rich.console import Console
+
+from visionbench.config import TrackingConfig
+from visionbench.core import TrackingError
+from visionbench.registry import ConfigError
+from visionbench.trackers.mlflow import MlflowTracker
+
+REFUSED_BY_BROWSERS = {5060, 5061, 6000, 6566, *range(6665, 6670), 6697, 10080}
+"""Ports above 1023 that Chromium will not open."""
+
+
+def serve(output_dir: Path, uri: str | None, experiment: str, port: int) -> int:
+    """Print the address of the experiment's charts, and serve them until Ctrl-C."""
+    tracker = MlflowTracker(TrackingConfig(uri=uri, experiment=experiment), output_dir)
+    if uri is None and not (output_dir / "mlflow.db").is_file():
+        raise ConfigError(f"--output-dir {output_dir}: no mlflow.db in it; measure something first: visionbench run")
+    if port in REFUSED_BY_BROWSERS:
+        raise ConfigError(f"--port {port}: browsers refuse to open it; take another, such as 5000")
+    console = Console()
+    try:
+        page = tracker.page()
+    except TrackingError as error:
+        raise ConfigError(str(error).partition("; results")[0]) from error
+    if page.startswith("http"):
+        console.print(page, soft_wrap=True, highlight=False)
+        return 0
+    if not _free(port):
+        raise ConfigError(f"--port {port}: something listens there already; take another, such as --port {port + 1}")
+    command, environment = tracker.server(port)
+    console.print(f"http://127.0.0.1:{port}/{page}", soft_wrap=True, highlight=False)
+    console.print("Ctrl-C ends it", style="dim")
+    try:
+        return subprocess.run(command, env=environment, check=False).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

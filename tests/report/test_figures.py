@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from visionbench.core import OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Validity
+from visionbench.report.figures import BLUE, VERMILLION, throughput_latency
+
+CONDITIONS = {
+    "plan": {"name": "clip_tiny·cuda:0·bf16", "device": "cuda:0", "precision": "bf16"},
+    "config": {"measure": {"name": "quick"}},
+    "device": {"device_name": "NVIDIA H100", "threads": 8, "driver": "560.35"},
+}
+
+
+def case(batch_size: int) -> Case:
+    return Case(f"batch-{batch_size}", batch_size, ("latency", "throughput"), ())
+
+
+def measured(batch_size: int, verdict: str = "valid", unit: str = "images") -> CaseResult:
+    p50 = 1.0 + batch_size
+    ends = {"latency_p50_low_ms": p50 * 0.9, "latency_p50_high_ms": p50 * 1.1}
+    metrics = Metrics({"latency_p50_ms": p50, **ends, f"throughput_{unit}_per_s": 1000 * batch_size / p50})
+    reasons = () if verdict == "valid" else ("run_delay: 7 % of the window",)
+    return CaseResult(case(batch_size), OK, None, metrics, Validity(verdict, reasons))
+
+
+def texts(*results: CaseResult) -> list[str]:
+    figure = throughput_latency(CONDITIONS, results)
+    return [text.get_text() for part in (figure, *figure.axes) for text in part.texts]
+
+
+def test_it_is_a_picture(tmp_path: Path) -> None:
+    throughput_latency(CONDITIONS, [measured(1), measured(64)]).savefig(tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as picture:
+        assert picture.size == (990, 462)
+
+
+def test_axes_tell_units_and_batch_sizes() -> None:
+    left, right = throughput_latency(CONDITIONS, [measured(1), measured(4), measured(64)]).axes
+    assert (left.get_ylabel(), right.get_ylabel()) == ("throughput (images/s)", "latency of a batch, p50 (ms)")
+    assert [tick.get_text() for tick in left.get_xticklabels()] == ["1", "4", "64"]
+    assert list(left.lines[0].get_ydata()) == [500.0, 800.0, pytest.approx(984.6, abs=0.1)]
+
+
+def test_conditions_stand_above() -> None:
+    assert texts(measured(1))[:2] == [
+        "clip_tiny·cuda:0·bf16",
+        "NVIDIA H100 · bf16 · protocol quick · 8 threads · driver 560.35",
+    ]
+
+
+@pytest.mark.parametrize(("verdict", "colour"), [("valid", BLUE), ("warned", BLUE), ("invalid", VERMILLION)])
+def test_a_doubt_is_seen(verdict: str, colour: str) -> None:
+    figure = throughput_latency(CONDITIONS, [measured(1), measured(4, verdict)])
+    assert [line.get_color() for line in figure.axes[0].lines][-1] == colour
+    assert (f"{verdict}: run_delay" in [text.get_text() for text in figure.texts]) == (verdict != "valid")
+
+
+def test_a_size_without_numbers_is_named() -> None:
+    assert texts(measured(1), CaseResult(case(8), OUT_OF_MEMORY, "no room")).count("out of memory") == 2
+
+
+def test_other_work_than_images_and_no_work_at_all() -> None:
+    assert throughput_latency(CONDITIONS, [measured(1, unit="tokens")]).axes[0].get_ylabel() == "throughput (tokens/s)"
+    assert texts(CaseResult(case(1), OUT_OF_MEMORY, "no room")).count("no value") == 2
+    assert texts().count("no value") == 2

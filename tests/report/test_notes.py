@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from visionbench.core import INVALID, OK, OUT_OF_MEMORY, VALID, Case, CaseResult, Metrics, Validity
+from visionbench.report import notes
+
+CONDITIONS = {
+    "status": "finished",
+    "plan": {
+        "model": "blip",
+        "task": "captioning",
+        "device": "cpu",
+        "precision": "fp32",
+        "refused": {"recall": "random weights have no quality to measure"},
+        "warnings": ["bf16 is slow here"],
+    },
+    "config": {"measure": {"name": "quick"}, "model": {"weights": "random"}},
+}
+
+
+def measured(batch_size: int, verdict: str = VALID, **values: float | None) -> CaseResult:
+    case = Case(f"batch-{batch_size}", batch_size, ("latency",), ())
+    reasons = () if verdict == VALID else ("run_delay: 9 %",)
+    return CaseResult(case, OK, None, Metrics(values), Validity(verdict, reasons))
+
+
+def test_invalid_cases_do_not_win_where_others_can() -> None:
+    fast, slow = measured(8, INVALID, throughput_images_per_s=90.0), measured(1, throughput_images_per_s=10.0)
+    assert notes.summary([fast, slow])["best_throughput_images_per_s"] == 10.0
+    assert notes.summary([fast])["best_throughput_images_per_s"] == 90.0
+
+
+def test_the_first_unit_of_work_there_is_counts() -> None:
+    best = notes.summary([measured(2, throughput_tokens_per_s=123456.7, latency_p50_ms=None)])
+    assert best == {
+        "best_throughput_tokens_per_s": 123460.0,
+        "best_throughput_batch_size": 2.0,
+        "largest_batch_size": 2.0,
+    }
+
+
+def test_the_worst_verdict_is_the_runs() -> None:
+    assert notes.verdict([measured(1), measured(2, INVALID)]) == INVALID
+    assert notes.verdict([CaseResult(measured(1).case, OUT_OF_MEMORY, "no room")]) is None
+
+
+def test_a_finished_run_begins_with_its_best() -> None:
+    results = [measured(4, throughput_images_per_s=12.3456), CaseResult(measured(8).case, OUT_OF_MEMORY, "no room")]
+    note = notes.note(CONDITIONS, results)
+    assert note.startswith("**12.35 images/s** at batch size 4 · 1 without numbers\n")
+    assert "| 8 | – | – | – | – | out_of_memory |" in note
+    assert "- batch-8 out_of_memory: no room" in note
+    assert "- recall: random weights have no quality to measure" in note
+    assert "- bf16 is slow here" in note
+
+
+def test_numbers_read_well() -> None:
+    assert [notes.number(value) for value in (None, 0.123456, 12.3456, 1234.56)] == ["–", "0.1235", "12.35", "1,235"]

@@ -1,0 +1,116 @@
+"""Who may import whom: read from the source of every file, so that a wrong import fails before it costs anything."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import visionbench
+
+PACKAGE = Path(visionbench.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+GROUND = {"core", "registry", "config", "machine", "pictures", "statistics", "store", "validity"}
+PARTS = {"models", "devices", "data", "metrics"}
+LINE = {"plan", "runner", "worker"}
+READERS = {"report", "trackers"}
+MAY_IMPORT = {
+    **dict.fromkeys(GROUND, GROUND),
+    "core": set(),
+    "weights": GROUND,
+    **dict.fromkeys(PARTS, GROUND | {"weights"}),
+    "stages": GROUND | {"weights", "stages"} | PARTS,
+    **dict.fromkeys(LINE, GROUND | {"weights", "stages"} | PARTS | LINE),
+    **dict.fromkeys(READERS, {"core", "registry", "config", "store", "report"}),
+}
+"""The first name below `visionbench` of a file, and those that it may import; `cli` and `commands` import anything."""
+SIBLINGS_APART = PARTS | {"trackers"}
+HEAVY = {"torch", "transformers", "mlflow"}
+ONLY_IN = {
+    "mlflow": ("trackers/", "report/", "commands/ui.py"),
+    "hydra": ("config.py", "cli.py", "commands/run.py"),
+    "omegaconf": ("config.py", "cli.py", "commands/run.py"),
+}
+
+
+def name(path):
+    return str(path.relative_to(PACKAGE))
+
+
+def layer(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(tree):
+    """Dotted names of all that is imported anywhere below a node; `from a import b` counts as `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(path):
+    """What a file imports of visionbench, as paths below it."""
+    names = (dotted.split(".") for dotted in imported(ast.parse(path.read_text())))
+    return [parts[1:] for parts in names if parts[0] == "visionbench" and len(parts) > 1]
+
+
+def run_at_import(node):
+    """The statements that run when a module is imported: not the bodies of functions, nor what is for type checkers."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            yield from (line for other in child.orelse for line in [other, *run_at_import(other)])
+            continue
+        yield child
+        yield from run_at_import(child)
+
+
+def test_every_file_has_its_layer():
+    assert {layer(path) for path in FILES} - {"__init__"} == {*MAY_IMPORT, "cli", "commands"}
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if layer(path) in MAY_IMPORT], ids=name)
+def test_imports_go_down_only(path):
+    assert {parts[0] for parts in ours(path)} <= MAY_IMPORT[layer(path)]
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if layer(path) in SIBLINGS_APART], ids=name)
+def test_siblings_do_not_know_each_other(path):
+    assert layer(path) not in {parts[0] for parts in ours(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_a_library_is_imported_only_where_it_belongs(path):
+    used = {dotted.split(".")[0] for dotted in imported(ast.parse(path.read_text()))}
+    misplaced = {
+        library for library, places in ONLY_IN.items() if library in used and not name(path).startswith(places)
+    }
+    assert not misplaced
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_importing_a_module_imports_nothing_heavy(path):
+    statements = run_at_import(ast.parse(path.read_text()))
+    lines = [line for line in statements if isinstance(line, ast.Import | ast.ImportFrom)]
+    assert not {dotted.split(".")[0] for line in lines for dotted in imported(line)} & HEAVY
+
+
+def test_composing_and_planning_a_run_loads_neither_torch_nor_mlflow():
+    code = """
+import json, sys
+import visionbench.cli
+from visionbench.commands.run import parse, plan_all
+from visionbench.config import register_schema
+register_schema()
+assert plan_all(parse(["model=clip_vit_b32", "precision=bf16"]))
+print(json.dumps(sorted(sys.modules)))
+"""
+    loaded = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    assert "visionbench.models.dual_encoder" in loaded
+    assert not HEAVY & set(loaded)

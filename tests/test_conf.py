@@ -1,0 +1,137 @@
+"""Every YAML in conf/ composes, plans and begins with a command that runs it: no user is the first to try it."""
+
+import shlex
+from importlib import import_module
+from math import prod
+from pkgutil import iter_modules
+
+import pytest
+import yaml
+
+from visionbench.commands.run import parse, plan_all
+from visionbench.config import MeasureConfig, from_hydra, register_schema, root, schema_keys
+from visionbench.devices.cuda import Cuda
+from visionbench.plan import plan
+from visionbench.registry import ConfigError
+
+CONF = root("conf")
+OPTIONS = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
+MODELS = sorted((CONF / "model").glob("*.yaml"))
+EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
+
+
+@pytest.fixture
+def a_gpu(monkeypatch):
+    """Planning loads nothing, so it may take any machine for one with a GPU."""
+    monkeypatch.setattr(Cuda, "why_absent", staticmethod(lambda: None))
+
+
+def name(path):
+    return str(path.relative_to(CONF))
+
+
+def command(path):
+    """The arguments of the command that is the YAML's first comment."""
+    first = next(line for line in path.read_text().splitlines() if not line.startswith("# @package"))
+    assert first.startswith("# visionbench run"), f"{name(path)} does not begin with a command that uses it"
+    return shlex.split(first.removeprefix("# visionbench run"))
+
+
+def read(path):
+    return yaml.safe_load(path.read_text())
+
+
+def shipped(kind):
+    return {module.name for module in iter_modules(import_module(f"visionbench.{kind}").__path__)}
+
+
+# ------------------------------------------------------------------------------------------------ composed and planned
+@pytest.mark.parametrize("path", OPTIONS, ids=name)
+def test_every_option_begins_with_a_command_that_chooses_it_and_plans(compose, a_gpu, path):
+    overrides = parse(command(path)).overrides
+    group, option = path.parent.name, path.stem
+    assert {f"{group}={option}", f"{group}=[{option}]"} & set(overrides)
+    assert plan(from_hydra(compose(*overrides))).cases
+
+
+@pytest.mark.parametrize("path", MODELS, ids=name)
+def test_every_model_plans_with_random_weights(compose, path):
+    found = plan(from_hydra(compose(f"model={path.stem}", "model.weights=random")))
+    assert found.model == path.stem
+    assert len(found.cases) == 4
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
+def test_every_experiment_begins_with_a_command_all_of_whose_jobs_plan(a_gpu, path):
+    register_schema()
+    overrides = command(path)
+    assert f"experiment={path.stem}" in overrides
+    swept = read(path).get("hydra", {}).get("sweeper", {}).get("params", {})
+    jobs = plan_all(parse(overrides))
+    assert len(jobs) == prod(len(str(values).split(",")) for values in swept.values())
+    assert all(found.cases for _, found in jobs)
+
+
+def test_the_tutorial_is_three_kinds_of_model_at_batch_sizes_1_2_4():
+    register_schema()
+    jobs = plan_all(parse(["experiment=tutorial", "model.weights=random"]))
+    assert len({found.task for _, found in jobs}) == 3
+    assert all([case.batch_size for case in found.cases] == [1, 2, 4] for _, found in jobs)
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "hydra").rglob("*.yaml")), ids=name)
+def test_what_configures_hydra_begins_with_a_command_that_it_can_read(path):
+    parse(command(path))
+
+
+@pytest.mark.skipif(Cuda.why_absent() is None, reason="this machine has a GPU")
+@pytest.mark.parametrize("override", ["device=cuda", "precision=tf32"])
+def test_what_needs_a_gpu_is_refused_without_one(compose, override):
+    with pytest.raises(
+        ConfigError, match=r"^(device\.name=cuda: .*; use device=auto|precision=tf32: .* on a CPU use fp32)"
+    ):
+        plan(from_hydra(compose(override)))
+
+
+# ----------------------------------------------------------------------------------------------------------- complete
+def test_every_part_that_is_shipped_can_be_chosen():
+    for group, kind, beside in [
+        ("metrics", "metrics", {"all"}),
+        ("data", "data", set()),
+        ("device", "devices", {"auto"}),
+        ("tracking", "trackers", set()),
+    ]:
+        assert {path.stem for path in (CONF / group).glob("*.yaml")} == shipped(kind) | beside, group
+
+
+def test_every_model_family_that_is_shipped_has_a_model():
+    assert {read(path)["family"] for path in MODELS} == shipped("models")
+
+
+def test_every_option_is_named_as_its_file():
+    for path in OPTIONS:
+        if path.parent.name not in ("metrics", "batch"):
+            assert read(path)["name"] == path.stem, name(path)
+
+
+def test_every_metric_group_has_one_key_of_its_own_name():
+    for path in (CONF / "metrics").glob("*.yaml"):
+        assert list(read(path)) == (["defaults"] if path.stem == "all" else [path.stem]), name(path)
+
+
+def test_all_metrics_are_all_there_are():
+    assert set(read(CONF / "metrics" / "all.yaml")["defaults"]) == shipped("metrics")
+
+
+def test_the_standard_protocol_spells_out_every_key_of_the_schema():
+    def below(values, prefix):
+        for key, value in values.items():
+            yield prefix + key
+            yield from below(value, f"{prefix}{key}.") if isinstance(value, dict) else ()
+
+    written = set(below(read(CONF / "measure" / "standard.yaml"), "measure."))
+    assert {key for key in schema_keys() if key.startswith("measure.")} <= written
+
+
+def test_the_schemas_own_defaults_are_the_standard_protocol(compose):
+    assert from_hydra(compose("measure=standard")).measure == MeasureConfig(name="standard")

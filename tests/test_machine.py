@@ -1,0 +1,83 @@
+"""The machine's identity, and the run delay as a difference of two readings."""
+
+import os
+import platform
+import threading
+from pathlib import Path
+
+import pytest
+
+from visionbench import machine
+from visionbench.machine import RunDelay
+
+TASKS = Path("/proc/self/task")
+
+
+def test_the_fingerprint_names_the_host_and_the_version_of_every_library():
+    found = machine.fingerprint()
+    assert found["host"] == platform.node()
+    assert found["python"] == platform.python_version()
+    assert found["memory_mib"] > 256
+    assert [found[name] for name in ("torch", "numpy", "pillow", "hydra-core")] == [
+        machine.library_version(name) for name in ("torch", "numpy", "pillow", "hydra-core")
+    ]
+    assert None not in (found["torch"], found["transformers"], found["numpy"])
+
+
+def test_a_library_that_is_not_installed_has_no_version():
+    assert machine.library_version("a-library-nobody-has") is None
+
+
+def test_the_processor_is_named():
+    assert machine.cpu_name().strip()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_usable_cores_are_those_that_this_process_is_bound_to():
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert machine.usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert machine.usable_cores() == len(before)
+
+
+def test_the_run_delay_is_a_share_of_the_window_and_of_the_threads():
+    earlier, later = RunDelay(waited_s=1.0, at_s=10.0), RunDelay(waited_s=1.5, at_s=20.0)
+    assert later.fraction_since(earlier, threads=1) == pytest.approx(0.05)
+    assert later.fraction_since(earlier, threads=2) == pytest.approx(0.025)
+
+
+def test_a_run_delay_that_the_kernel_does_not_tell_is_unknown():
+    told, untold = RunDelay(1.0, 10.0), RunDelay(None, 10.0)
+    assert told.fraction_since(untold, 1) is None
+    assert untold.fraction_since(told, 1) is None
+
+
+def test_without_schedstat_the_reading_is_unknown(monkeypatch):
+    monkeypatch.setattr(machine, "Path", lambda _: Path("/nowhere"))
+    assert RunDelay.now().waited_s is None
+
+
+def test_the_reading_is_the_sum_over_all_threads(monkeypatch, tmp_path):
+    for thread, waited in (("11", 250_000_000), ("12", 500_000_000)):
+        (tmp_path / thread).mkdir()
+        (tmp_path / thread / "schedstat").write_text(f"999 {waited} 7\n")
+    (tmp_path / "13").mkdir()  # ended between the listing and the reading
+    monkeypatch.setattr(machine, "Path", lambda _: tmp_path)
+    assert RunDelay.now().waited_s == 0.75
+
+
+@pytest.mark.skipif(not (TASKS / str(os.getpid()) / "schedstat").exists(), reason="this kernel keeps no schedstat")
+def test_two_readings_of_this_process_never_run_backwards():
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    other.start()
+    earlier = RunDelay.now()
+    sum(range(100_000))
+    later = RunDelay.now()
+    done.set()
+    other.join()
+    assert later.waited_s >= earlier.waited_s >= 0
+    assert later.at_s > earlier.at_s

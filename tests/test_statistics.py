@@ -1,0 +1,96 @@
+"""Quantile intervals against tables, enumeration and simulation; signs of an unsteady series on known series."""
+
+from fractions import Fraction
+from math import comb
+
+import numpy as np
+import pytest
+
+from visionbench.statistics import autocorrelation, halves_ratio, interval_ranks, least_samples, quantile_interval
+
+
+@pytest.mark.parametrize(
+    ("n", "p", "ranks"),
+    [
+        (5, 0.5, None),
+        (6, 0.5, (1, 6)),
+        (10, 0.5, (2, 9)),
+        (20, 0.5, (6, 15)),
+        (30, 0.5, (10, 21)),
+        (100, 0.5, (40, 61)),
+        (1000, 0.5, (469, 532)),
+        (35, 0.9, None),
+        (100, 0.9, (84, 96)),
+        (0, 0.5, None),
+    ],
+)
+def test_the_ranks_are_those_of_the_tables(n, p, ranks):
+    assert interval_ranks(n, p) == ranks
+
+
+@pytest.mark.parametrize("p", [Fraction(1, 2), Fraction(9, 10), Fraction(1, 20)])
+def test_the_ranks_are_those_that_enumeration_gives(p):
+    tail = Fraction(1, 40)
+    for n in range(1, 80):
+        weights = [comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
+        below = [sum(weights[:r], Fraction(0)) for r in range(n + 1)]  # below[r] = P(fewer than r samples lie below)
+        lower = max((r for r in range(1, n + 1) if below[r] <= tail), default=0)
+        upper = min((r for r in range(1, n + 1) if 1 - below[r] <= tail), default=n + 1)
+        expected = (lower, upper) if lower >= 1 and upper <= n else None
+        assert interval_ranks(n, float(p)) == expected, n
+
+
+def test_large_numbers_of_samples_neither_underflow_nor_overflow():
+    lower, upper = interval_ranks(100_000, 0.5)
+    assert (lower, upper) == (49_690, 50_311)  # n/2 ∓ 1.96·√n/2
+
+
+@pytest.mark.parametrize(("p", "n"), [(0.5, 6), (0.9, 36), (0.95, 72), (0.99, 368), (0.999, 3688)])
+def test_the_least_number_of_samples_is_the_first_that_has_an_interval(p, n):
+    assert least_samples(p) == n
+    assert interval_ranks(n, p) is not None
+    assert interval_ranks(n - 1, p) is None
+
+
+def test_the_interval_of_the_median_is_made_of_samples_in_any_order():
+    samples = np.array([6.0, 1.0, 10.0, 3.0, 2.0, 9.0, 4.0, 8.0, 7.0, 5.0])
+    assert quantile_interval(samples, 0.5) == (2.0, 9.0)
+    assert quantile_interval(samples[:5], 0.5) is None
+
+
+@pytest.mark.parametrize(("n", "p"), [(11, 0.5), (50, 0.5), (200, 0.5), (100, 0.9)])
+def test_the_interval_covers_the_true_quantile_as_often_as_it_says(n, p):
+    series, log_normal_quantile = 4000, {0.5: 1.0, 0.9: float(np.exp(1.2815515655446004))}[p]
+    samples = np.random.default_rng(7).lognormal(size=(series, n))
+    intervals = [quantile_interval(row, p) for row in samples]
+    covered = np.mean([low <= log_normal_quantile <= high for low, high in intervals])
+    three_sigma = 3 * (0.95 * 0.05 / series) ** 0.5
+    assert covered >= 0.95 - three_sigma
+    assert covered < 1  # an interval of everything would cover always
+
+
+@pytest.mark.parametrize("coefficient", [-0.5, 0.0, 0.6, 0.9])
+def test_autocorrelation_finds_the_coefficient_of_an_autoregressive_series(coefficient):
+    noise = np.random.default_rng(3).normal(size=20_000)
+    series = np.zeros_like(noise)
+    for at in range(1, len(noise)):
+        series[at] = coefficient * series[at - 1] + noise[at]
+    assert autocorrelation(series) == pytest.approx(coefficient, abs=0.02)
+
+
+def test_autocorrelation_by_hand():
+    assert autocorrelation(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])) == pytest.approx(0.5)
+    assert autocorrelation(np.array([1.0, -1.0] * 500)) == pytest.approx(-0.999)
+
+
+@pytest.mark.parametrize("series", [[3.0] * 10, [1.0, 2.0], [1.0]])
+def test_a_constant_or_very_short_series_has_no_autocorrelation(series):
+    assert autocorrelation(np.array(series)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("series", "ratio"),
+    [([1.0, 1.0, 2.0, 2.0], 2.0), ([2.0, 2.0, 1.0, 1.0], 2.0), ([5.0, 5.0], 1.0), ([1.0, 9.0, 1.0, 3.0, 9.0, 3.0], 3.0)],
+)
+def test_the_halves_are_compared_by_their_medians_whichever_is_larger(series, ratio):
+    assert halves_ratio(np.array(series)) == ratio

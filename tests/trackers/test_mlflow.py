@@ -1,0 +1,393 @@
+"""The MLflow tracker over hand-written run folders: no model, no server."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionbench.config import TrackingConfig
+from visionbench.core import FAILED, OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Samples, TrackingError, Validity
+from visionbench.registry import ConfigError, find
+from visionbench.report import mlflow_view
+from visionbench.store import RunFolder
+from visionbench.trackers.mlflow import MlflowTracker
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's own store
+
+STARTED, ENDED = "2026-01-02T03:04:05.678+00:00", "2026-01-02T03:05:05.678+00:00"
+STARTED_MS = 1767323045678
+CONFIG = """\
+model: {name: clip_tiny, family: dual_encoder, weights: pretrained, checkpoint: bundled:clip_tiny, revision: null,
+  attention: sdpa, seed: 0, options: {part: both}}
+precision: {name: bf16, dtype: bfloat16, tf32: false}
+data: {name: shapes, options: {split: test, token: "${oc.env:TOKEN}"}}
+measure: {name: quick}
+tracking: {uri: "${oc.env:STORE}"}
+"""
+SECRET = "hunter2"
+QUALITY = Case("quality", 32, ("evaluation",), ("recall",))
+
+
+def timed(batch_size: int) -> Case:
+    return Case(f"batch-{batch_size}", batch_size, ("warmup", "latency", "throughput"), ("latency", "throughput"))
+
+
+def measured(batch_size: int, throughput: float, verdict: str = "valid") -> CaseResult:
+    values = {
+        "latency_p50_ms": 1000 * batch_size / throughput,
+        "latency_p99_ms": None,
+        "throughput_images_per_s": throughput,
+        "memory_process_peak_mib": 100.0 * batch_size,
+    }
+    reasons = () if verdict == "valid" else ("not_converged: still 4 % apart",)
+    why = {"latency_p99_ms": "10 calls, and p99 wants 368"}
+    return CaseResult(timed(batch_size), OK, None, Metrics(values, why), Validity(verdict, reasons))
+
+
+def scored(recall: float) -> CaseResult:
+    return CaseResult(QUALITY, OK, None, Metrics({"recall_i2t_at_1_fraction": recall}))
+
+
+RESULTS = (measured(1, 100.0), measured(4, 250.0, "warned"), scored(0.5))
+
+
+def write(path: Path, *results: CaseResult, status: str = "finished", **more: Any) -> Path:
+    """A run's folder as the runner leaves it."""
+    folder = RunFolder.create(path / uuid4().hex, CONFIG)
+    plan = {
+        "name": "clip_tiny·cpu·bf16",
+        "model": "clip_tiny",
+        "task": "retrieval",
+        "device": "cpu",
+        "precision": "bf16",
+        "cases": [asdict(result.case) for result in results],
+        "refused": {"masks": "the data has no masks"},
+        "warnings": [],
+    }
+    conditions = {
+        "uid": uuid4().hex,
+        "sweep": "2026-01-02_03-04-05",
+        "started_at": STARTED,
+        "git_commit": "0123abc",
+        "host": {"host": "box", "torch": "2.13.0", "python": "3.11.7"},
+        "plan": plan,
+        "config": {"measure": {"name": "quick"}, "model": {"weights": "pretrained"}, "tracking": {"uri": SECRET}},
+        "model": {"weights": "pretrained", "checkpoint": "bundled:clip_tiny", "parameters": 12, "text_tokens": 32},
+        "device": {"device_name": "a processor", "threads": 2},
+        "data": {"name": "shapes", "split": "test"},
+        "status": status,
+        "ended_at": ENDED,
+    }
+    folder.write_conditions({**conditions, **more})
+    for result in results:
+        series = {"latency/host_s": np.arange(3.0)} if result.status == OK else {}
+        folder.append(result, Samples(series))
+    folder.log.touch()
+    return folder.path
+
+
+@pytest.fixture(scope="module")
+def output_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture
+def tracker(output_dir: Path, request: pytest.FixtureRequest) -> MlflowTracker:
+    """One store for all tests, since a fresh one takes seconds; an experiment for each."""
+    tracker = MlflowTracker(TrackingConfig(experiment=request.node.name), output_dir)
+    tracker.open()
+    return tracker
+
+
+def runs(tracker: MlflowTracker) -> list[Any]:
+    return list(tracker._client.search_runs([tracker._experiment_id]))
+
+
+def only(tracker: MlflowTracker) -> Any:
+    [run] = runs(tracker)
+    return run
+
+
+def history(tracker: MlflowTracker, name: str) -> list[tuple[int, float]]:
+    taken = tracker._client.get_metric_history(only(tracker).info.run_id, name)
+    return [(metric.step, metric.value) for metric in taken]
+
+
+# ----------------------------------------------------------------------------------------------------- one run, whole
+def test_it_is_found_by_its_name() -> None:
+    assert find("trackers", "mlflow") is MlflowTracker
+
+
+def test_a_metric_has_its_batch_size_as_step(tracker: MlflowTracker, tmp_path: Path) -> None:
+    tracker.log(write(tmp_path, *RESULTS, CaseResult(timed(8), OUT_OF_MEMORY, "no room")))
+    assert history(tracker, "throughput_images_per_s") == [(1, 100.0), (4, 250.0)]
+    assert history(tracker, "recall_i2t_at_1_fraction") == [(0, 0.5)]
+    assert history(tracker, "best_throughput_images_per_s") == [(0, 250.0)]
+    assert history(tracker, "best_throughput_batch_size") == [(0, 4.0)]
+    assert history(tracker, "lowest_latency_p50_ms") == [(0, 10.0)]
+    assert only(tracker).data.metrics["highest_memory_process_peak_mib"] == 400.0
+    assert not [name for name in only(tracker).data.metrics if "p99" in name]  # it is None
+
+
+def test_runs_are_flat_and_named_by_their_plan(tracker: MlflowTracker, tmp_path: Path) -> None:
+    for _ in range(2):
+        tracker.log(write(tmp_path, *RESULTS))
+    assert [run.info.run_name for run in runs(tracker)] == ["clip_tiny·cpu·bf16"] * 2
+    assert not [name for run in runs(tracker) for name in run.data.tags if name == "mlflow.parentRunId"]
+    assert {run.data.tags["visionbench.sweep"] for run in runs(tracker)} == {"2026-01-02_03-04-05"}
+
+
+@pytest.mark.parametrize(
+    ("status", "stored"), [("finished", "FINISHED"), ("failed", "FAILED"), ("interrupted", "KILLED")]
+)
+def test_a_run_keeps_its_times_and_how_it_ended(
+    tracker: MlflowTracker, tmp_path: Path, status: str, stored: str
+) -> None:
+    tracker.log(write(tmp_path, *RESULTS, status=status))
+    info = only(tracker).info
+    assert (info.status, info.start_time, info.end_time) == (stored, STARTED_MS, STARTED_MS + 60_000)
+
+
+def test_params_and_tags_say_what_ran_on_what(tracker: MlflowTracker, tmp_path: Path) -> None:
+    tracker.log(write(tmp_path, *RESULTS))
+    params, tags = only(tracker).data.params, only(tracker).data.tags
+    assert {
+        name: params[name] for name in ("model", "precision", "dtype", "batch_sizes", "protocol", "text_tokens")
+    } == {
+        "model": "clip_tiny",
+        "precision": "bf16",
+        "dtype": "bfloat16",
+        "batch_sizes": "1, 4",
+        "protocol": "quick",
+        "text_tokens": "32",
+    }
+    assert (params["part"], params["data_split"], params["checkpoint"]) == ("both", "test", "bundled:clip_tiny")
+    assert "revision" not in params
+    assert tags["visionbench.torch"] == "2.13.0"
+    assert tags["visionbench.validity"] == "warned"
+    assert tags["visionbench.device_name"] == "a processor"
+    assert tags["mlflow.source.git.commit"] == "0123abc"
+    assert "visionbench.failures" not in tags
+
+
+def test_the_data_set_is_an_input(tracker: MlflowTracker, tmp_path: Path) -> None:
+    tracker.log(write(tmp_path, *RESULTS))
+    [entry] = only(tracker).inputs.dataset_inputs
+    assert entry.dataset.name == "shapes"
+    assert len(entry.dataset.digest) == 8
+    assert json.loads(entry.dataset.source) == {"name": "shapes", "split": "test"}
+
+
+def test_the_files_go_along(tracker: MlflowTracker, tmp_path: Path, output_dir: Path) -> None:
+    folder = write(tmp_path, *RESULTS)
+    tracker.log(folder)
+    artifacts = output_dir / "mlartifacts" / only(tracker).info.run_id / "artifacts"
+    assert {str(path.relative_to(artifacts)) for path in artifacts.rglob("*") if path.is_file()} == {
+        "config.yaml",
+        "results.jsonl",
+        "run.json",
+        "samples/batch-1.parquet",
+        "samples/batch-4.parquet",
+        "samples/quality.parquet",
+        "summary.csv",
+        "summary.json",
+        "throughput_latency.png",
+    }
+    assert (artifacts / "results.jsonl").read_bytes() == (folder / "results.jsonl").read_bytes()
+    assert (artifacts / "summary.csv").read_text().splitlines()[2] == "4,250,16,–,400,warned"
+    with Image.open(artifacts / "throughput_latency.png") as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 300
+
+
+def test_what_the_worker_said_goes_along(tracker: MlflowTracker, tmp_path: Path) -> None:
+    folder = write(tmp_path, *RESULTS)
+    RunFolder(folder).log.write_text("a warning of some library\n")
+    tracker.log(folder)
+    assert "worker.log" in {item.path for item in tracker._client.list_artifacts(only(tracker).info.run_id)}
+
+
+def test_the_note_begins_with_the_failure(tracker: MlflowTracker, tmp_path: Path) -> None:
+    tracker.log(write(tmp_path, RESULTS[0], CaseResult(timed(8), FAILED, "the model is broken"), status="failed"))
+    note = only(tracker).data.tags["mlflow.note.content"]
+    assert note.startswith("**failed**: batch-8 failed: the model is broken · **100 images/s** at batch size 1")
+    assert "| 1 | 100 | 10 |" in note
+    assert "- masks: the data has no masks" in note
+    assert only(tracker).data.tags["visionbench.failures"] == "batch-8 failed: the model is broken"
+
+
+def test_a_run_that_failed_before_loading_is_sent_too(tracker: MlflowTracker, tmp_path: Path) -> None:
+    folder = write(
+        tmp_path, CaseResult(timed(1), FAILED, "no such file"), status="failed", model={}, device={}, data={}
+    )
+    tracker.log(folder)
+    assert only(tracker).info.status == "FAILED"
+    assert only(tracker).data.params["checkpoint"] == "bundled:clip_tiny"  # as configured
+    assert "visionbench.validity" not in only(tracker).data.tags
+
+
+def test_secrets_stay_on_the_machine(tracker: MlflowTracker, tmp_path: Path, output_dir: Path) -> None:
+    tracker.log(write(tmp_path, *RESULTS))
+    run = only(tracker)
+    artifacts = output_dir / "mlartifacts" / run.info.run_id / "artifacts"
+    assert (artifacts / "config.yaml").read_text() == CONFIG
+    assert not [path for path in artifacts.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert SECRET not in str(run.data.params) + str(run.data.tags)
+    assert run.data.params["data_token"] == "${oc.env:TOKEN}"
+
+
+def test_more_than_one_call_takes_is_sent_in_several(tracker: MlflowTracker, tmp_path: Path) -> None:
+    many = Metrics({f"made_up_{number}_count": float(number) for number in range(1700)})
+    host = {f"library{number}": "1.0" for number in range(150)}
+    tracker.log(write(tmp_path, replace(RESULTS[0], metrics=many), host=host))
+    assert len([name for name in only(tracker).data.metrics if name.startswith("made_up")]) == 1700
+    assert len([name for name in only(tracker).data.tags if name.startswith("visionbench.library")]) == 150
+
+
+# ------------------------------------------------------------------------------------------------------ sent once only
+def test_sending_again_changes_nothing(tracker: MlflowTracker, tmp_path: Path) -> None:
+    folder = write(tmp_path, *RESULTS)
+    first = tracker.log(folder)
+    tracker._client.set_tag(only(tracker).info.run_id, "mlflow.note.content", "what a person wrote")
+    assert tracker.log(folder) == first
+    assert only(tracker).data.tags["mlflow.note.content"] == "what a person wrote"
+
+
+@pytest.mark.parametrize("broken", ["log_batch", "log_inputs", "log_artifacts", "set_terminated"])
+def test_a_half_sent_run_is_completed(
+    tracker: MlflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def die(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    folder = write(tmp_path, *RESULTS)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(TrackingError, match="Connection reset by peer; results are safe"),
+    ):
+        patch.setattr(tracker._client, broken, die)
+        tracker.log(folder)
+    assert only(tracker).info.status == "RUNNING"
+    tracker.log(folder)
+    assert only(tracker).info.status == "FINISHED"
+    assert history(tracker, "throughput_images_per_s") == [(1, 100.0), (4, 250.0)]
+    assert len(tracker._client.list_artifacts(only(tracker).info.run_id)) == 7
+
+
+def test_a_run_sent_before_it_ended_is_replaced(tracker: MlflowTracker, tmp_path: Path) -> None:
+    folder = write(tmp_path, RESULTS[0], status="running")
+    tracker.log(folder)
+    assert only(tracker).info.status == "KILLED"
+    run = RunFolder(folder)
+    run.append(measured(4, 250.0), Samples())
+    run.write_conditions({**run.conditions(), "status": "finished"})
+    tracker.log(folder)
+    assert only(tracker).info.status == "FINISHED"
+    assert history(tracker, "best_throughput_images_per_s") == [(0, 250.0)]
+
+
+def test_a_deleted_run_stays_deleted(tracker: MlflowTracker, tmp_path: Path) -> None:
+    folder = write(tmp_path, *RESULTS)
+    tracker.log(folder)
+    tracker._client.delete_run(only(tracker).info.run_id)
+    tracker.log(folder)
+    assert runs(tracker) == []
+
+
+def test_a_folder_without_results_is_refused(tracker: MlflowTracker, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a run's folder"):
+        tracker.log(tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------------------- the store
+def test_the_experiment_has_its_view(tracker: MlflowTracker) -> None:
+    experiment = tracker._client.get_experiment_by_name(tracker.config.experiment)
+    envelope = json.loads(experiment.tags[mlflow_view.TAG])
+    packed = envelope["state"].removeprefix("deflate;")
+    assert json.loads(zlib.decompress(base64.b64decode(packed))) == mlflow_view.state()
+    assert "batch size" in experiment.tags["mlflow.note.content"]
+    assert tracker.page().startswith(f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=visionbench")
+
+
+def test_a_view_that_a_person_changed_is_kept(tracker: MlflowTracker) -> None:
+    tracker._client.set_experiment_tag(tracker._experiment_id, mlflow_view.TAG, "my own")
+    MlflowTracker(tracker.config, tracker.output_dir).open()
+    assert tracker._client.get_experiment(tracker._experiment_id).tags[mlflow_view.TAG] == "my own"
+
+
+def test_a_deleted_experiment_is_told_in_one_line(tracker: MlflowTracker) -> None:
+    tracker._client.delete_experiment(tracker._experiment_id)
+    with pytest.raises(TrackingError, match="it was deleted in .*; give another name"):
+        MlflowTracker(tracker.config, tracker.output_dir).open()
+
+
+def test_the_server_listens_on_this_machine_alone(output_dir: Path) -> None:
+    command, environment = MlflowTracker(TrackingConfig(), output_dir).server(5001)
+    assert command[3:8] == ["ui", "--host", "127.0.0.1", "--port", "5001"]
+    assert f"sqlite:///{output_dir / 'mlflow.db'}" in command
+    assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_a_relative_file_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert MlflowTracker(TrackingConfig(uri="sqlite:///my.db"), Path("out")).uri == f"sqlite:///{tmp_path}/my.db"
+    assert MlflowTracker(TrackingConfig(), Path("out")).uri == f"sqlite:///{tmp_path}/out/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [("http://me:{secret}@127.0.0.1:9", "Connection refused"), ("sqlite:///{folder}/text.db", "not a database")],
+)
+def test_a_store_that_cannot_be_had_is_told_in_one_line(tmp_path: Path, uri: str, reason: str) -> None:
+    (tmp_path / "text.db").write_text("not a database at all " * 20)
+    began = time.monotonic()
+    with pytest.raises(TrackingError) as caught:
+        MlflowTracker(TrackingConfig(uri=uri.format(secret=SECRET, folder=tmp_path)), tmp_path).open()
+    said = str(caught.value)
+    assert time.monotonic() - began < 8
+    assert said.startswith("tracking.uri=")
+    assert reason in said
+    assert said.endswith("results are safe in the run folder; send them later with visionbench sync")
+    assert "\n" not in said
+    assert SECRET not in said
+
+
+def test_two_processes_may_open_a_fresh_store_at_once_and_quietly(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from visionbench.config import TrackingConfig\n"
+        "from visionbench.trackers.mlflow import MlflowTracker\n"
+        "MlflowTracker(TrackingConfig(), Path(sys.argv[1])).log(Path(sys.argv[2]))\n"
+    )
+    folders = [write(tmp_path, *RESULTS) for _ in range(2)]
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "outputs"), str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
+        )
+        for folder in folders
+    ]
+    assert [(child.communicate(timeout=60)[0], child.returncode) for child in children] == [(b"", 0)] * 2
+    tracker = MlflowTracker(TrackingConfig(), tmp_path / "outputs")
+    assert [run.info.status for run in runs(tracker)] == ["FINISHED"] * 2
+
+
+def test_importing_the_module_imports_neither_mlflow_nor_matplotlib() -> None:
+    code = "import sys, visionbench.trackers.mlflow; print({'mlflow', 'matplotlib', 'torch'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
