@@ -7,9 +7,10 @@ from pkgutil import iter_modules
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from visionbench.commands.run import parse, plan_all
-from visionbench.config import MeasureConfig, from_hydra, register_schema, root, schema_keys
+from visionbench.config import MeasureConfig, register_schema, root, schema_keys
 from visionbench.devices.cuda import Cuda
 from visionbench.plan import plan
 from visionbench.registry import ConfigError
@@ -47,16 +48,17 @@ def shipped(kind):
 
 # ------------------------------------------------------------------------------------------------ composed and planned
 @pytest.mark.parametrize("path", OPTIONS, ids=name)
-def test_every_option_begins_with_a_command_that_chooses_it_and_plans(compose, a_gpu, path):
+def test_every_option_begins_with_a_command_that_chooses_it_and_plans(config, a_gpu, path):
     overrides = parse(command(path)).overrides
     group, option = path.parent.name, path.stem
     assert {f"{group}={option}", f"{group}=[{option}]"} & set(overrides)
-    assert plan(from_hydra(compose(*overrides))).cases
+    assert OverridesParser.create().parse_overrides(overrides)
+    assert plan(config(*overrides)).cases
 
 
 @pytest.mark.parametrize("path", MODELS, ids=name)
-def test_every_model_plans_with_random_weights(compose, path):
-    found = plan(from_hydra(compose(f"model={path.stem}", "model.weights=random")))
+def test_every_model_plans_with_random_weights(config, path):
+    found = plan(config(f"model={path.stem}", "model.weights=random"))
     assert found.model == path.stem
     assert len(found.cases) == 4
 
@@ -86,11 +88,11 @@ def test_what_configures_hydra_begins_with_a_command_that_it_can_read(path):
 
 @pytest.mark.skipif(Cuda.why_absent() is None, reason="this machine has a GPU")
 @pytest.mark.parametrize("override", ["device=cuda", "precision=tf32"])
-def test_what_needs_a_gpu_is_refused_without_one(compose, override):
+def test_what_needs_a_gpu_is_refused_without_one(config, override):
     with pytest.raises(
         ConfigError, match=r"^(device\.name=cuda: .*; use device=auto|precision=tf32: .* on a CPU use fp32)"
     ):
-        plan(from_hydra(compose(override)))
+        plan(config(override))
 
 
 # ----------------------------------------------------------------------------------------------------------- complete
@@ -133,5 +135,5 @@ def test_the_standard_protocol_spells_out_every_key_of_the_schema():
     assert {key for key in schema_keys() if key.startswith("measure.")} <= written
 
 
-def test_the_schemas_own_defaults_are_the_standard_protocol(compose):
-    assert from_hydra(compose("measure=standard")).measure == MeasureConfig(name="standard")
+def test_the_schemas_own_defaults_are_the_standard_protocol(config):
+    assert config("measure=standard").measure == MeasureConfig(name="standard")

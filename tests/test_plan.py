@@ -151,7 +151,7 @@ def test_other_precisions_and_a_gpu_are_not_warned_of(config, gpu):
             "choose other data, or a part of the model that does without (model.options.part=image)",
         ),
         (
-            ["+model.options.prat=image"],
+            ["model.options.prat=image"],
             "there is no key 'model.options.prat'; did you mean 'model.options.part'?",
         ),
     ],

@@ -90,7 +90,12 @@ def test_a_constant_or_very_short_series_has_no_autocorrelation(series):
 
 @pytest.mark.parametrize(
     ("series", "ratio"),
-    [([1.0, 1.0, 2.0, 2.0], 2.0), ([2.0, 2.0, 1.0, 1.0], 2.0), ([5.0, 5.0], 1.0), ([1.0, 9.0, 1.0, 3.0, 9.0, 3.0], 3.0)],
+    [
+        ([1.0, 1.0, 2.0, 2.0], 2.0),
+        ([2.0, 2.0, 1.0, 1.0], 2.0),
+        ([5.0, 5.0], 1.0),
+        ([1.0, 9.0, 1.0, 3.0, 9.0, 3.0], 3.0),
+    ],
 )
 def test_the_halves_are_compared_by_their_medians_whichever_is_larger(series, ratio):
     assert halves_ratio(np.array(series)) == ratio

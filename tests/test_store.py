@@ -102,6 +102,7 @@ def test_a_line_broken_in_the_middle_is_not_passed_over(folder):
 
 def test_the_config_is_kept_as_it_was_given(folder):
     assert (folder.path / "config.yaml").read_text() == "model:\n  name: clip_tiny\n"
+    assert folder.config() == {"model": {"name": "clip_tiny"}}
 
 
 def test_a_folder_with_results_is_not_written_over(folder):
@@ -119,8 +120,8 @@ def test_a_folder_without_results_is_not_a_runs(tmp_path):
 def test_a_row_of_a_newer_schema_is_refused(folder):
     folder.append(RESULT, Samples())
     path = folder.path / "results.jsonl"
-    path.write_text(path.read_text().replace('"schema": 1', f'"schema": {SCHEMA_VERSION + 1}'))
-    with pytest.raises(ConfigError, match=r"written by a newer visionbench \(schema 2\); update to read it"):
+    path.write_text(path.read_text().replace(f'"schema": {SCHEMA_VERSION}', f'"schema": {SCHEMA_VERSION + 1}'))
+    with pytest.raises(ConfigError, match=rf"a newer visionbench \(schema {SCHEMA_VERSION + 1}\); update to read it"):
         folder.results()
 
 

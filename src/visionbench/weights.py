@@ -40,6 +40,7 @@ NEEDED_FILES = {
 """What no checkpoint goes without, each under any of these names."""
 SIDE_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 """Endings of what comes along with the weights: configs, vocabularies, templates."""
+NO_NAME = "neither a folder nor the name of a Hub repository, owner/name"
 HUB_TIMEOUT_S = 10.0
 BLOCK, OFFSETS = 4_194_304, 65_536
 """Random weights are copied from this many normal numbers, from one of so many places on."""
@@ -83,9 +84,7 @@ def _cached(model: ModelConfig) -> Path | None:
     try:
         config = try_to_load_from_cache(model.checkpoint or "", "config.json", revision=model.revision)
     except HFValidationError:
-        raise ConfigError(
-            f"model.checkpoint={model.checkpoint}: neither a folder nor the name of a Hub repository, owner/name"
-        ) from None
+        raise ConfigError(f"model.checkpoint={model.checkpoint}: {NO_NAME}") from None
     return Path(config).parent if isinstance(config, str) else None
 
 
@@ -124,9 +123,10 @@ def fetch(model: ModelConfig) -> Path:
     Only one format of weights is fetched, safetensors where the repository has them. Raises ConfigError where the Hub
     does not give it, and OSError as it comes where the disk does not take it.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import (
         GatedRepoError,
+        HFValidationError,
         HTTPError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
@@ -149,6 +149,8 @@ def fetch(model: ModelConfig) -> Path:
         for shard in _shards(weights):
             _fetch_file(repo, revision, shard)
         return weights.parent
+    except HFValidationError:
+        raise ConfigError(f"{what}: {NO_NAME}") from None
     except GatedRepoError:
         raise ConfigError(f"{what}: ask for access on its page and set HF_TOKEN, {otherwise}") from None
     except RepositoryNotFoundError:
@@ -163,7 +165,7 @@ def fetch(model: ModelConfig) -> Path:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault, not the Hub's
         raise ConfigError(
-            f"{what}: not on this machine, and the Hub could not be read ({_one_line(error)}); "
+            f"{what}: not on this machine, and {constants.ENDPOINT} could not be read ({_one_line(error)}); "
             f"run 'visionbench models fetch {model.name}' where there is a network, {otherwise}"
         ) from None
 
@@ -187,12 +189,12 @@ def _fetch_file(repo: str, revision: str | None, name: str) -> Path:
         lock.parent.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(lock):
             if not blob.exists():
-                _resume(url, blob, remote.size, f"model.checkpoint={repo}: {name}")
+                _resume(url, remote.size, blob, what=f"model.checkpoint={repo}: {name}")
     return Path(hf_hub_download(repo, name, revision=revision, etag_timeout=HUB_TIMEOUT_S))
 
 
-def _resume(url: str, blob: Path, size: int, what: str) -> None:
-    """Bring a file whose name is its SHA-256 to where an earlier try may have left the beginning of it."""
+def _resume(url: str, size: int, blob: Path, what: str) -> None:
+    """Bring a file to the place that its SHA-256 names, going on with what an earlier try has left beside that."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
@@ -201,7 +203,14 @@ def _resume(url: str, blob: Path, size: int, what: str) -> None:
     with part.open("ab") as file:
         start = file.tell() if file.tell() <= size else file.truncate(0)
         try:
-            http_get(url, file, resume_size=start, headers=build_hf_headers(), expected_size=size)
+            http_get(
+                url,
+                file,
+                resume_size=start,
+                headers=build_hf_headers(),
+                expected_size=size,
+                displayed_filename=url.rpartition("/")[2],
+            )
         except HTTPError as error:
             if isinstance(error, HfHubHTTPError):
                 raise
@@ -274,10 +283,14 @@ def parameter_count(model: ModelConfig, auto_class: str) -> int:
 
 
 def _unbuildable(model: ModelConfig, what: str, error: Exception) -> ConfigError:
-    """What transformers says against building a model, in one line."""
-    if re.search("attn_implementation|flash", str(error), re.IGNORECASE):
-        return ConfigError(f"model.attention={model.attention}: {_one_line(error)}; use model.attention=eager")
-    return ConfigError(f"{what}: {_one_line(error)}")
+    """What transformers says against building a model, in one line, and the key that would change it."""
+    hints = {
+        "attn_implementation|flash": "use model.attention=eager",
+        "configuration class": f"model.family={model.family} does not fit it",
+        "custom code": "model.trust_remote_code=true would run it",
+    }
+    hint = next((f"; {hint}" for pattern, hint in hints.items() if re.search(pattern, str(error), re.IGNORECASE)), "")
+    return ConfigError(f"{what}: {_one_line(error)}{hint}")
 
 
 def weights_bytes(module: torch.nn.Module) -> int:
@@ -340,8 +353,9 @@ def _saved(model: ModelConfig, auto_class: str, source: Path, dtype: torch.dtype
     except (ImportError, ValueError, SafetensorError, UnpicklingError) as error:
         raise _unbuildable(model, what, error) from error
     if missing := sorted(report["missing_keys"]):
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise ConfigError(
-            f"{what}: {len(missing)} weights of {type(module).__name__} are not in it, {missing[0]} among them; "
+            f"{what}: it lacks {missing[0]}{more} of {type(module).__name__}; "
             f"model.family={model.family} does not fit it"
         )
     return module
@@ -377,7 +391,7 @@ def _config(wanted: Mapping[str, Any], default: Any, where: str) -> Any:
     try:
         return type(default)(**values)
     except (StrictDataclassError, TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {str(error).splitlines()[-1].strip()}") from None
+        raise ConfigError(f"{where}: {str(error).splitlines()[-1].strip().partition('. Errors:')[0]}") from None
 
 
 def _empty(model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype) -> Any:

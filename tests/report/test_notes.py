@@ -54,4 +54,5 @@ def test_a_finished_run_begins_with_its_best() -> None:
 
 
 def test_numbers_read_well() -> None:
-    assert [notes.number(value) for value in (None, 0.123456, 12.3456, 1234.56)] == ["–", "0.1235", "12.35", "1,235"]
+    cells = {None: "–", 8: "8", "valid": "valid", 0.123456: "0.1235", 12.3456: "12.35", 1234.56: "1,235"}
+    assert [notes.text(cell) for cell in cells] == list(cells.values())

@@ -13,7 +13,8 @@ from visionbench.registry import ConfigError, find
 
 def send(output_dir: Path, uri: str | None, experiment: str) -> int:
     """Send every run below the folder; those that the store has already are left as they are."""
-    folders = sorted(path.parent for path in output_dir.rglob("run.json"))
+    found = sorted(path.parent for path in output_dir.rglob("run.json"))
+    folders = [folder for folder in found if "mlartifacts" not in folder.parts]  # a store's copies of such folders
     if not folders:
         raise ConfigError(f"--output-dir {output_dir}: no run in it")
     tracker: Tracker = find("trackers", "mlflow")(TrackingConfig(uri=uri, experiment=experiment), output_dir)
@@ -23,5 +24,5 @@ def send(output_dir: Path, uri: str | None, experiment: str) -> int:
             tracker.log(folder)
     except TrackingError as error:
         raise ConfigError(str(error)) from error
-    Console().print(f"{len(folders)} runs are in {uri or output_dir / 'mlflow.db'}", soft_wrap=True, highlight=False)
+    Console().print(f"{len(folders)} run{'s' * (len(folders) > 1)} in {uri or output_dir / 'mlflow.db'}", soft_wrap=True, highlight=False)
     return 0

@@ -1,6 +1,6 @@
 """An NVIDIA GPU: work is queued, so spans are taken with events and every clock reading waits for the device.
 
-Written against the CUDA and NVML interfaces of torch and pynvml; `docs/results/` tells where it has been run.
+Not yet run on a GPU: no figure in this repository comes from it, and its tests are marked `gpu`.
 """
 
 from __future__ import annotations
@@ -166,15 +166,13 @@ class Cuda:
         }
 
     def _nvml(self) -> Any:
-        """NVML's handle of this GPU, found by its PCI address since torch may count GPUs otherwise; None if unknown."""
+        """NVML's handle of this GPU, found by its UUID since torch may count GPUs otherwise; None if unknown."""
         import pynvml
         import torch
 
         with suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
-            at = torch.cuda.get_device_properties(self.index)
-            address = f"{at.pci_domain_id:08x}:{at.pci_bus_id:02x}:{at.pci_device_id:02x}.0"
-            return pynvml.nvmlDeviceGetHandleByPciBusId(address.encode())
+            return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(self.index).uuid}")
         return None
 
     def _nvml_memory(self, name: str) -> Samples:

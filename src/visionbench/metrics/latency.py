@@ -31,41 +31,63 @@ class Latency:
         if not len(host):
             absent = [*names, "latency_p50_ms"]
             return Metrics(dict.fromkeys(absent), dict.fromkeys(absent, samples.why_missing("latency/host_s")))
-        values: dict[str, float | None] = dict(
-            zip(names, (host.mean(), host.std(ddof=1) if len(host) > 1 else None, host.min(), host.max()), strict=True)
-        )
-        reasons = {}
-        if len(host) < 2:
-            reasons["latency_std_ms"] = "one call has no spread"
-        for percent in PERCENTILES:
-            name = f"latency_p{percent}_ms"
-            if interval_ranks(len(host), percent / 100):
-                values[name] = float(np.quantile(host, percent / 100))
-            else:
-                values[name] = None
-                reasons[name] = f"{len(host)} calls, and p{percent} wants {least_samples(percent / 100)}"
-        low, high = quantile_interval(host, 0.5) or (None, None)
-        values |= {"latency_p50_low_ms": low, "latency_p50_high_ms": high}
-        if low is None:
-            reasons |= dict.fromkeys(("latency_p50_low_ms", "latency_p50_high_ms"), reasons["latency_p50_ms"])
-        images = samples.get("work/images_count")
-        per_image = [name for name in values if name.startswith(("latency_mean", "latency_p"))] if len(images) else []
-        for name in per_image:
-            value = values[name]
-            target = name.replace("latency_", "latency_per_image_")
-            values[target] = None if value is None else value / float(images[0])
-            if name in reasons:
-                reasons[target] = reasons[name]
-        values |= {
-            "latency_calls_count": float(len(host)),
-            "latency_autocorrelation_ratio": autocorrelation(host),
-            "latency_halves_ratio": halves_ratio(host) if len(host) > 1 else None,
-        }
-        if len(host) < 2:
-            reasons["latency_halves_ratio"] = "one call has no halves"
-        for name, series in (("latency_device_p50_ms", "device_s"), ("latency_enqueue_p50_ms", "enqueue_s")):
-            taken = samples.get(f"latency/{series}")
-            values[name] = float(np.median(taken)) * 1e3 if len(taken) else None
-            if not len(taken):
-                reasons[name] = samples.why_missing(f"latency/{series}")
-        return Metrics(values, reasons)
+        found = distribution(host)
+        if len(images := samples.get("work/images_count")):
+            found = found.merged(per_image(found, float(images[0])))
+        return found.merged(steadiness(host)).merged(device_side(samples))
+
+
+def distribution(host: np.ndarray) -> Metrics:
+    """Mean, spread, extremes and percentiles of single calls in ms, and the interval of the median."""
+    values: dict[str, float | None] = {
+        "latency_mean_ms": float(host.mean()),
+        "latency_std_ms": float(host.std(ddof=1)) if len(host) > 1 else None,
+        "latency_min_ms": float(host.min()),
+        "latency_max_ms": float(host.max()),
+    }
+    reasons = {} if len(host) > 1 else {"latency_std_ms": "one call has no spread"}
+    for percent in PERCENTILES:
+        name = f"latency_p{percent}_ms"
+        values[name] = float(np.quantile(host, percent / 100)) if interval_ranks(len(host), percent / 100) else None
+        if values[name] is None:
+            reasons[name] = f"{len(host)} calls, and p{percent} wants {least_samples(percent / 100)}"
+    interval = quantile_interval(host, 0.5)
+    for name, end in zip(("latency_p50_low_ms", "latency_p50_high_ms"), interval or (None, None), strict=True):
+        values[name] = end
+        if end is None:
+            reasons[name] = reasons["latency_p50_ms"]
+    return Metrics(values, reasons)
+
+
+def per_image(found: Metrics, images: float) -> Metrics:
+    """The same numbers divided by the images of a batch."""
+
+    def renamed(name: str) -> str:
+        return name.replace("latency_", "latency_per_image_")
+
+    return Metrics(
+        {renamed(name): None if value is None else value / images for name, value in found.values.items()},
+        {renamed(name): reason for name, reason in found.reasons.items()},
+    )
+
+
+def steadiness(host: np.ndarray) -> Metrics:
+    """How many calls there were, and whether they drift."""
+    values = {
+        "latency_calls_count": float(len(host)),
+        "latency_autocorrelation_ratio": autocorrelation(host),
+        "latency_halves_ratio": halves_ratio(host) if len(host) > 1 else None,
+    }
+    return Metrics(values, {} if len(host) > 1 else {"latency_halves_ratio": "one call has no halves"})
+
+
+def device_side(samples: Samples) -> Metrics:
+    """Medians of the span on the device and of the time to enqueue, in ms, where the device has a queue."""
+    values: dict[str, float | None] = {}
+    reasons = {}
+    for name, series in (("latency_device_p50_ms", "device_s"), ("latency_enqueue_p50_ms", "enqueue_s")):
+        taken = samples.get(f"latency/{series}")
+        values[name] = float(np.median(taken)) * 1e3 if len(taken) else None
+        if not len(taken):
+            reasons[name] = samples.why_missing(f"latency/{series}")
+    return Metrics(values, reasons)

@@ -140,7 +140,9 @@ class HashedTokenizer:
     def __init__(self, config: Any) -> None:
         self.vocabulary = config.vocab_size
         self.begin, self.end = config.bos_token_id, config.eos_token_id
-        self.special = {config.bos_token_id, config.eos_token_id, config.pad_token_id}
+        if self.end == 2:  # CLIP as released: its config says 2, and it pools at the highest id, the true end token
+            self.end = self.vocabulary - 1
+        self.special = {self.begin, self.end, config.pad_token_id}
 
     def __call__(self, texts: Sequence[str], max_length: int, **_: Any) -> dict[str, Any]:
         """`input_ids` and `attention_mask` [B, max_length]: begin, words, end, then end again as padding."""

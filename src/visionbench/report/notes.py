@@ -15,6 +15,8 @@ QUALITY_SHOWN = 2
 HEADLINE_REASON = 160
 LONGEST_IDENTITY = 40
 
+Cell = int | float | str | None
+
 
 def throughput_name(results: Sequence[CaseResult]) -> str:
     """The throughput to compare these results by: images where they are counted, else the first unit there is."""
@@ -72,8 +74,8 @@ def note(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def table(results: Sequence[CaseResult]) -> list[dict[str, str]]:
-    """One row a batch size, with the numbers that a reader looks for first; cells are text.
+def table(results: Sequence[CaseResult]) -> list[dict[str, Cell]]:
+    """One row a batch size, with the numbers that a reader looks for first, None where there is none.
 
     The order is also that of MLflow's page of tables, which groups by the first column and compares the second.
     """
@@ -88,8 +90,8 @@ def table(results: Sequence[CaseResult]) -> list[dict[str, str]]:
     }
     return [
         {
-            "batch": str(row.case.batch_size),
-            **{heading: number(_value(row, name)) for heading, name in shown.items()},
+            "batch": row.case.batch_size,
+            **{heading: _value(row, name) for heading, name in shown.items()},
             "verdict": row.validity.verdict if row.status == OK else row.status,
         }
         for row in timed
@@ -102,11 +104,13 @@ def quality(results: Sequence[CaseResult]) -> dict[str, float]:
     return {name: value for row in rows for name, value in row.metrics.values.items() if value is not None}
 
 
-def number(value: float | None) -> str:
-    """Four significant digits, thousands grouped; a dash for what is not there."""
-    if value is None:
+def text(cell: Cell) -> str:
+    """A cell to read: four significant digits, thousands grouped, a dash for what is not there."""
+    if cell is None:
         return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if not isinstance(cell, float):
+        return str(cell)
+    return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
 
 
 def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
@@ -117,12 +121,13 @@ def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> s
     failed = status != "finished"
     parts = [f"**{status}**: {_short(wrong[0] if wrong else 'no reason known', HEADLINE_REASON)}"] if failed else []
     if f"best_{name}" in best:
-        speed, at = number(best[f"best_{name}"]), f"batch size {best['best_throughput_batch_size']:.0f}"
+        speed, at = text(best[f"best_{name}"]), f"batch size {best['best_throughput_batch_size']:.0f}"
         parts.append(f"**{speed} {_unit(name)}** at {at}")
     if "lowest_latency_p50_ms" in best:
-        parts.append(f"lowest p50 **{number(best['lowest_latency_p50_ms'])} ms**")
-    shown = list(quality(results).items())[:QUALITY_SHOWN]
-    parts += [f"{name.removesuffix('_fraction').replace('_', ' ')} **{number(value)}**" for name, value in shown]
+        parts.append(f"lowest p50 **{text(best['lowest_latency_p50_ms'])} ms**")
+    for metric, value in list(quality(results).items())[:QUALITY_SHOWN]:
+        words = metric.removesuffix("_fraction").replace("_at_", "@").replace("_", " ")
+        parts.append(f"{words} **{text(value)}**")
     parts.append(f"**{worst}** (see the doubts)" if worst in (WARNED, INVALID) else "")
     parts += [f"{len(lines)} without numbers"] if lines and not failed else []
     return " · ".join(filter(None, parts))
@@ -168,12 +173,13 @@ def _pairs(reasons: Mapping[str, str]) -> list[str]:
     return [f"{name}: {reason}" for name, reason in reasons.items()]
 
 
-def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
+def _markdown(rows: Sequence[Mapping[str, Cell]]) -> str:
     if not rows:
         return ""
     headings = [f"{name}&emsp;" for name in rows[0]]  # else MLflow's page sets them without a gap
-    lines = [headings, ["---:"] * (len(headings) - 1) + ["---"], *(list(row.values()) for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    cells = [[text(cell) for cell in row.values()] for row in rows]
+    lines = [headings, ["---:"] * (len(headings) - 1) + ["---"], *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _items(title: str, lines: Sequence[str] | Iterator[str]) -> str:
@@ -181,8 +187,8 @@ def _items(title: str, lines: Sequence[str] | Iterator[str]) -> str:
     return "\n".join([f"**{title}**", "", *items]) if items else ""
 
 
-def _short(text: str, width: int = 400) -> str:
-    return shorten(text, width, placeholder=" …")
+def _short(line: str, width: int = 400) -> str:
+    return shorten(line, width, placeholder=" …")
 
 
 def _values(results: Sequence[CaseResult], name: str) -> dict[int, float]:

@@ -30,18 +30,18 @@ class Column:
 
     title: str
     names: tuple[str, ...]
-    form: str
-    """A format of Python, such as `.1f`."""
+    form: str = ""
+    """A format of Python, such as `.1f`; four significant digits where there is none."""
     unless: str = ""
     """A metric that makes this column superfluous where any row has it."""
 
 
 COLUMNS = (
-    Column("p50 ms", ("latency_p50_ms",), ".4g"),
-    Column("p95 ms", ("latency_p95_ms",), ".4g"),
-    Column("img/s", ("throughput_images_per_s",), ".4g"),
-    Column("texts/s", ("throughput_texts_per_s",), ".4g", unless="throughput_images_per_s"),
-    Column("tok/s", ("throughput_tokens_per_s",), ".4g"),
+    Column("p50 ms", ("latency_p50_ms",)),
+    Column("p95 ms", ("latency_p95_ms",)),
+    Column("img/s", ("throughput_images_per_s",)),
+    Column("texts/s", ("throughput_texts_per_s",), unless="throughput_images_per_s"),
+    Column("tok/s", ("throughput_tokens_per_s",)),
     Column("peak MiB", ("memory_peak_allocated_mib", "memory_process_peak_mib"), ",.0f"),
     *(
         Column(f"{way.replace('2', '→')} R@{k}", (f"recall_{way}_at_{k}_fraction",), ".3f")
@@ -59,7 +59,7 @@ def show(runs: Sequence[RunRows], console: Console) -> None:
 def render(runs: Sequence[RunRows]) -> RenderableType:
     """Rows by run, then footnotes: doubts, absences with their reasons, and under what conditions this was measured."""
     rows = [row for run in runs for row in run.results]
-    columns = [column for column in COLUMNS if _shown(column, rows)]
+    columns = {column: _width(column, runs) for column in COLUMNS if _shown(column, rows)}
     notes: dict[str, str] = {}
     parts: list[RenderableType] = []
     for run in runs:
@@ -67,15 +67,15 @@ def render(runs: Sequence[RunRows]) -> RenderableType:
     return Group(*parts, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
 
 
-def _table(run: RunRows, columns: Sequence[Column], notes: dict[str, str]) -> Table:
-    """One run's rows; every run's columns are equally wide, so that they stand below each other."""
+def _table(run: RunRows, columns: Mapping[Column, int], notes: dict[str, str]) -> Table:
+    """One run's rows, in columns of the given widths: equal for every run, so that they stand below each other."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("batch", justify="right", width=5)
-    for column in columns:
-        table.add_column(column.title, justify="right", width=max(len(column.title), 6), no_wrap=True)
+    for column, width in columns.items():
+        table.add_column(column.title, justify="right", width=width, no_wrap=True)
     table.add_column("", no_wrap=True)
     of_run = quality(run)
-    for row in [row for row in run.results if row.case.timed] or run.results:
+    for row in _rows(run):
         batch = str(row.case.batch_size) if row.case.timed else "–"
         table.add_row(batch, *(_cell(column, row, of_run) for column in columns), _remark(row, notes))
     if of_run and of_run.status != OK and len(run.results) > 1:
@@ -88,6 +88,15 @@ def quality(run: RunRows) -> CaseResult | None:
     return next((row for row in run.results if not row.case.timed), None)
 
 
+def _rows(run: RunRows) -> Sequence[CaseResult]:
+    return [row for row in run.results if row.case.timed] or run.results
+
+
+def _width(column: Column, runs: Sequence[RunRows]) -> int:
+    cells = (_cell(column, row, quality(run)) for run in runs for row in _rows(run))
+    return max(6, len(column.title), *map(len, cells))
+
+
 def _shown(column: Column, rows: Sequence[CaseResult]) -> bool:
     found = {name for row in rows for name in row.metrics.values}
     return bool(found & set(column.names)) and column.unless not in found
@@ -97,7 +106,7 @@ def _cell(column: Column, row: CaseResult, of_run: CaseResult | None) -> str:
     for source in filter(None, (row, of_run)):
         for name in column.names:
             if (value := source.metrics.values.get(name)) is not None:
-                return format(value, column.form)
+                return format(value, column.form or (".4g" if abs(value) < 1000 else ",.0f"))
     return "–"
 
 

@@ -78,7 +78,7 @@ class MlflowTracker:
         with self._one_line_errors():
             if (run_id := self._run_to_fill(run.conditions())) is not None:
                 self._fill(run_id, run)
-            return self.page()
+        return self.page()
 
     @cached_property
     def uri(self) -> str:
@@ -88,7 +88,8 @@ class MlflowTracker:
         return f"sqlite:///{file}" if file else uri
 
     def page(self) -> str:
-        """Where the experiment's charts are: see `log`. Opens the store."""
+        """Where the experiment's charts are: see `log`. Opens the store; raises TrackingError."""
+        self.open()
         path = mlflow_view.path(self._experiment_id)
         return f"{_public(self.uri).rstrip('/')}/{path}" if self.uri.startswith("http") else path
 
@@ -169,8 +170,11 @@ class MlflowTracker:
         A run that somebody deleted stays deleted. One that was sent before it ended is replaced.
         """
         uid, experiment_id = conditions["uid"], self._experiment_id
+        from mlflow.entities import ViewType  # after the store is opened, which sets MLflow's environment
+
         with self._lock():
-            found = self._client.search_runs([experiment_id], f"tags.`visionbench.uid` = '{uid}'", run_view_type=3)
+            same = f"tags.`visionbench.uid` = '{uid}'"
+            found = self._client.search_runs([experiment_id], same, run_view_type=ViewType.ALL)
             for run in found:
                 if run.info.status != "RUNNING" and run.data.tags.get("visionbench.status") == conditions["status"]:
                     return None
@@ -195,7 +199,7 @@ class MlflowTracker:
         conditions, results = run.conditions(), run.results()
         began = _ms(conditions["started_at"])
         metric_list = [Metric(name, value, began, step) for name, value, step in metrics(results)]
-        param_list = [Param(name, _text(value)) for name, value in params(conditions, _settings(run.path)).items()]
+        param_list = [Param(name, _text(value)) for name, value in params(conditions).items()]
         tag_list = [RunTag(name, _text(value)) for name, value in tags(conditions, results).items()]
         for at in range(1 + max(len(metric_list) // METRICS_A_CALL, len(param_list + tag_list) // PAIRS_A_CALL)):
             some = metric_list[at * METRICS_A_CALL : (at + 1) * METRICS_A_CALL]
@@ -222,9 +226,10 @@ def metrics(results: Sequence[CaseResult]) -> Iterator[tuple[str, float, int]]:
         yield name, value, 0
 
 
-def params(conditions: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What was run, as found at loading and else as configured in `settings`; what is unknown is left out."""
-    plan, model, data = conditions["plan"], settings["model"], settings["data"]
+def params(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """What was run, as found at loading and else as configured; what is unknown is left out."""
+    plan, settings = conditions["plan"], conditions["config"]
+    model, data = settings["model"], settings["data"]
     found, device = conditions.get("model", {}), conditions.get("device", {})
     configured = {name: model.get(name) for name in ("weights", "checkpoint", "revision", "attention")}
     first = {
@@ -278,24 +283,20 @@ def tags(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> dict[s
 def stage_artifacts(
     run: RunFolder, conditions: Mapping[str, Any], results: Sequence[CaseResult], staging: Path
 ) -> None:
-    """Lay out in `staging` what goes along: the run's files, the summary as CSV and for the UI, and a figure.
-
-    run.json goes without its `config`: there every reference is resolved, also one to what config.yaml keeps secret.
-    """
+    """Lay out in `staging` what goes along: the run's files, the summary as CSV and for the UI, and a figure."""
     samples = [path.relative_to(run.path) for path in (run.path / "samples").glob("*.parquet")]
     (staging / "samples").mkdir()
-    for name in (Path("config.yaml"), Path("results.jsonl"), run.log.relative_to(run.path), *samples):
+    files = (Path("config.yaml"), Path("run.json"), Path("results.jsonl"), run.log.relative_to(run.path))
+    for name in (*files, *samples):
         if (run.path / name).is_file() and (run.path / name).stat().st_size:
             shutil.copyfile(run.path / name, staging / name)
-    without = {name: value for name, value in conditions.items() if name != "config"}
-    (staging / "run.json").write_text(json.dumps(without, indent=2) + "\n")
     rows = notes.table(results)
     columns = list(rows[0]) if rows else ["batch"]
     with (staging / "summary.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    side_by_side = {"columns": columns, "data": [list(row.values()) for row in rows]}
+    side_by_side = {"columns": columns, "data": [list(map(notes.text, row.values())) for row in rows]}
     (staging / "summary.json").write_text(json.dumps(side_by_side))
     figures.throughput_latency(conditions, results).savefig(staging / "throughput_latency.png")
 
@@ -307,14 +308,6 @@ def _dataset(identity: Mapping[str, str]) -> Any:
     digest = hashlib.sha256(said.encode()).hexdigest()[:8]
     dataset = Dataset(name=identity["name"], digest=digest, source_type="visionbench", source=said)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "benchmark")])
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    """The configuration as it was saved, without secrets."""
-    import yaml  # type: ignore[import-untyped]
-
-    settings: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
-    return settings
 
 
 # ------------------------------------------------------------------------------------------------------------ details

@@ -1,0 +1,189 @@
+"""The CPU: host time alone, and the process's peak memory in a window of its own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from visionbench.core import Precision
+from visionbench.devices import cpu
+from visionbench.devices.cpu import Cpu
+
+MIB = 2**20
+ABOUT = 8 * MIB
+"""What the process's peak may be off by: the allocator's pages, and whatever other threads touch meanwhile."""
+
+
+def peaks_can_be_reset():
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+resets = pytest.mark.skipif(not peaks_can_be_reset(), reason="/proc/self/clear_refs may not be written here")
+
+
+@pytest.fixture
+def switches():
+    """Torch's switches, put back afterwards."""
+    threads = torch.get_num_threads()
+    matmul, conv = torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
+    before = matmul.fp32_precision, conv.fp32_precision
+    yield matmul, conv
+    torch.set_num_threads(threads)
+    matmul.fp32_precision, conv.fp32_precision = before
+
+
+def touch_and_free(mib):
+    np.ones(mib * MIB, np.uint8)
+
+
+def value(samples, name):
+    return float(samples.get(f"memory/{name}_bytes")[0])
+
+
+# ------------------------------------------------------------------------------------------------------------- timing
+def test_a_call_is_made_once_and_timed_on_the_host_alone():
+    called = []
+    timing = Cpu().time_call(lambda: called.append(1))
+    assert called == [1]
+    assert timing.host_s > 0
+    assert timing.device_s is None and timing.enqueue_s is None
+
+
+def test_a_calls_time_is_that_between_two_readings_of_the_clock(monkeypatch):
+    clock = iter([10.0, 12.5])
+    monkeypatch.setattr(cpu, "perf_counter", lambda: next(clock))
+    assert Cpu().time_call(lambda: None).host_s == 2.5
+
+
+def test_completions_are_told_from_the_first_issue_on(monkeypatch):
+    clock = iter([10.0, 11.0, 13.0])
+    monkeypatch.setattr(cpu, "perf_counter", lambda: next(clock))
+    assert Cpu().back_to_back([lambda: None] * 2, in_flight=3) == [1.0, 3.0]
+
+
+def test_each_call_is_taken_when_the_last_one_is_done():
+    log = []
+
+    def calls():
+        for number in range(3):
+            log.append(f"issue {number}")
+            yield lambda number=number: log.append(f"run {number}")
+
+    Cpu().back_to_back(calls(), in_flight=3)
+    assert log == [f"{step} {number}" for number in range(3) for step in ("issue", "run")]
+
+
+# ------------------------------------------------------------------------------------------------------------- memory
+@resets
+def test_the_peak_sees_what_was_made_and_freed_inside_the_window():
+    device = Cpu()
+    device.reset_peak_memory()
+    before = value(device.memory_in_use(), "process")
+    touch_and_free(64)
+    peak = value(device.peak_memory(0), "process_peak")
+    assert peak - before == pytest.approx(64 * MIB, abs=ABOUT)
+
+
+@resets
+def test_the_peak_forgets_what_was_larger_before_the_window():
+    device = Cpu()
+    touch_and_free(256)
+    device.reset_peak_memory()
+    before = value(device.memory_in_use(), "process")
+    touch_and_free(32)
+    found = device.peak_memory(0)
+    assert value(found, "process_peak") - before < 64 * MIB
+    assert not found.flags
+
+
+def test_what_the_benchmark_keeps_is_told_beside_the_peak():
+    device = Cpu()
+    device.reset_peak_memory()
+    assert value(device.peak_memory(123), "kept_inputs") == 123
+
+
+def test_a_cpu_has_no_allocators_peaks_and_says_so():
+    device = Cpu()
+    device.reset_peak_memory()
+    missing = device.peak_memory(0).missing
+    assert set(missing) == {"memory/peak_allocated_bytes", "memory/peak_reserved_bytes"}
+    assert set(missing.values()) == {"a CPU has no allocator statistics of torch"}
+
+
+def test_a_peak_that_could_not_be_reset_is_flagged(monkeypatch):
+    def refuse(self, text):
+        raise PermissionError
+
+    device = Cpu()
+    monkeypatch.setattr(Path, "write_text", refuse)
+    device.reset_peak_memory()
+    assert "peak since start" in device.peak_memory(0).flags["peak_since_start"]
+
+
+def test_where_the_kernel_tells_no_peak_it_is_missing_with_the_reason(monkeypatch):
+    monkeypatch.setattr(cpu, "_status", dict)
+    found = Cpu().peak_memory(0)
+    assert not len(found.get("memory/process_peak_bytes"))
+    assert found.missing["memory/process_peak_bytes"] == "/proc/self/status has no VmHWM here"
+
+
+def test_memory_in_use_grows_by_what_is_held():
+    before = Cpu().memory_in_use()
+    held = np.ones(64 * MIB, np.uint8)
+    after = Cpu().memory_in_use()
+    for name in ("process", "process_anonymous"):
+        assert value(after, name) - value(before, name) == pytest.approx(held.nbytes, abs=ABOUT)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (MemoryError(), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+            True,
+        ),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_it_knows_when_there_was_no_room(error, is_one):
+    assert Cpu().is_out_of_memory(error) is is_one
+
+
+def test_it_knows_torchs_own_refusal_on_this_machine():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert Cpu().is_out_of_memory(caught.value)
+
+
+# -------------------------------------------------------------------------------------------------------------- setup
+def test_there_always_is_a_cpu():
+    assert Cpu.why_absent() is None
+    assert (Cpu(index=3).id, Cpu.kind) == ("cpu", "cpu")
+
+
+def test_setup_sets_the_threads_that_are_asked_for_and_ieee_products(switches):
+    matmul, conv = switches
+    matmul.fp32_precision = conv.fp32_precision = "bf16"
+    device = Cpu()
+    device.setup(Precision("fp32", "float32"), threads=1)
+    assert device.fingerprint()["threads"] == torch.get_num_threads() == 1
+    assert (matmul.fp32_precision, conv.fp32_precision) == ("ieee", "ieee")
+
+
+def test_setup_leaves_torchs_own_threads_where_none_are_asked_for(switches):
+    torch.set_num_threads(2)
+    Cpu().setup(Precision("fp32", "float32"), threads=None)
+    assert torch.get_num_threads() == 2
+
+
+def test_the_fingerprint_tells_the_processor_and_its_instructions():
+    found = Cpu().fingerprint()
+    assert found["device_name"]
+    assert found["cores_usable"] >= 1
+    assert found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()

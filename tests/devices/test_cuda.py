@@ -1,0 +1,237 @@
+"""An NVIDIA GPU. What needs one is marked `gpu` and is skipped elsewhere; the rest says why there is none."""
+
+import os
+
+import pytest
+import torch
+
+from visionbench.core import Precision
+from visionbench.devices import cuda
+from visionbench.devices.cuda import Cuda
+
+MIB = 2**20
+FP32, TF32 = Precision("fp32", "float32"), Precision("tf32", "float32", tf32=True)
+
+
+def gpu(test):
+    absent = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+    return pytest.mark.gpu(absent(test))
+
+
+@pytest.fixture
+def device():
+    """The first GPU, set up for IEEE products, with torch's switches put back afterwards."""
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision, conv.fp32_precision
+    device = Cuda()
+    device.setup(FP32, threads=None)
+    yield device
+    matmul.fp32_precision, conv.fp32_precision = before
+    torch.cuda.empty_cache()
+
+
+@pytest.fixture
+def product(device):
+    """A call that takes milliseconds on the device, and next to nothing to enqueue."""
+    matrix = torch.randn(4096, 4096, device=device.id)
+    torch.mm(matrix, matrix)  # the library starts
+    return lambda: [torch.mm(matrix, matrix) for _ in range(4)]
+
+
+def value(samples, name):
+    return float(samples.get(f"memory/{name}_bytes")[0])
+
+
+# ------------------------------------------------------------------------------------------------------------- absence
+def test_hidden_gpus_are_told_by_the_variable_that_hides_them(monkeypatch):
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert Cuda.why_absent() == "CUDA_VISIBLE_DEVICES hides every GPU"
+
+
+def test_a_torch_without_cuda_is_told(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: False)
+    assert Cuda.why_absent() == "this torch was built without CUDA"
+
+
+def test_torchs_build_is_read_without_importing_it():
+    assert cuda._torch_has_cuda() is (torch.version.cuda is not None)
+
+
+@pytest.mark.parametrize(("count", "why"), [(0, "the NVIDIA driver sees no GPU"), (1, None)])
+def test_with_a_driver_the_gpus_are_counted(monkeypatch, count, why):
+    import pynvml
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: True)
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: count)
+    assert Cuda.why_absent() == why
+
+
+def test_without_a_driver_nvmls_own_words_are_the_reason(monkeypatch):
+    import pynvml
+
+    def refuse():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: True)
+    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    assert Cuda.why_absent() == "no NVIDIA driver answers (NVML Shared Library Not Found)"
+
+
+def test_its_id_is_torchs_name_of_it():
+    assert (Cuda().id, Cuda(index=1).id) == ("cuda:0", "cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    ],
+)
+def test_it_knows_when_there_was_no_room(error, is_one):
+    assert Cuda().is_out_of_memory(error) is is_one
+
+
+class Nvml:
+    """A process as NVML tells of it."""
+
+    def __init__(self, pid, used):
+        self.pid, self.usedGpuMemory = pid, used
+
+
+@pytest.mark.parametrize(
+    ("processes", "used"),
+    [
+        ([Nvml(1, 5 * MIB), Nvml(os.getpid(), 7 * MIB)], 7.0 * MIB),
+        ([Nvml(os.getpid(), None)], None),
+        ([Nvml(1, 5 * MIB)], None),
+    ],
+    ids=["this process's share", "not told", "hidden by a container"],
+)
+def test_the_memory_that_nvml_counts_is_this_processs_own(monkeypatch, processes, used):
+    import pynvml
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda handle: processes)
+    assert cuda._process_memory("a handle") == used
+
+
+# -------------------------------------------------------------------------------------------------------------- timing
+@gpu
+def test_a_call_is_timed_by_events_inside_the_hosts_time_and_enqueued_before_it_ends(device, product):
+    timing = device.time_call(product)
+    assert 0 < timing.device_s <= timing.host_s
+    assert 0 < timing.enqueue_s < timing.host_s
+
+
+@gpu
+def test_work_that_was_pending_is_not_counted_to_the_next_call(device, product):
+    product()
+    assert device.time_call(lambda: None).device_s < device.time_call(product).device_s / 2
+
+
+@gpu
+def test_completions_rise_and_there_is_one_for_each_call(device, product):
+    completed = device.back_to_back([product] * 6, in_flight=2)
+    assert len(completed) == 6
+    assert completed == sorted(completed) and completed[0] > 0
+
+
+@gpu
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_no_more_calls_are_unfinished_than_are_allowed(device, product, in_flight):
+    ends, unfinished = [], []
+
+    def call():
+        product()
+        ends.append(torch.cuda.Event())
+        ends[-1].record()
+        unfinished.append(sum(not end.query() for end in ends))
+
+    device.back_to_back([call] * 8, in_flight)
+    assert max(unfinished) <= in_flight
+    assert max(unfinished[in_flight - 1 :]) == in_flight
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+@gpu
+def test_the_peak_allocated_is_that_of_a_known_tensor_made_and_freed_inside_the_window(device):
+    device.reset_peak_memory()
+    before = value(device.memory_in_use(), "allocated")
+    torch.empty(64 * MIB, dtype=torch.uint8, device=device.id)
+    found = device.peak_memory(0)
+    assert value(found, "peak_allocated") - before == 64 * MIB
+    assert value(found, "peak_reserved") >= value(found, "peak_allocated")
+
+
+@gpu
+def test_the_peak_forgets_what_was_larger_before_the_window(device):
+    torch.empty(256 * MIB, dtype=torch.uint8, device=device.id)
+    device.reset_peak_memory()
+    before = value(device.memory_in_use(), "allocated")
+    torch.empty(MIB, dtype=torch.uint8, device=device.id)
+    found = device.peak_memory(0)
+    assert value(found, "peak_allocated") - before == MIB
+    assert value(found, "peak_reserved") < 256 * MIB + before
+
+
+@gpu
+def test_the_processs_own_memory_is_told_or_the_reason_why_not(device):
+    device.reset_peak_memory()
+    found = device.peak_memory(0)
+    told = len(found.get("memory/process_peak_bytes"))
+    assert bool(told) != ("memory/process_peak_bytes" in found.missing)
+
+
+@gpu
+def test_it_knows_torchs_own_refusal_on_this_gpu(device):
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        torch.empty(2**50, dtype=torch.uint8, device=device.id)
+    assert device.is_out_of_memory(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------------ numerics
+@gpu
+def test_tf32_rounds_products_and_ieee_does_not(device):
+    if torch.cuda.get_device_capability()[0] < 8:
+        pytest.skip("this GPU has no TF32")
+    seeded = torch.Generator().manual_seed(0)
+    left, right = torch.rand(2, 512, 512, generator=seeded)
+    images, kernels = torch.rand(8, 64, 32, 32, generator=seeded), torch.rand(64, 64, 3, 3, generator=seeded)
+
+    def errors():
+        matrix = (left.to(device.id) @ right.to(device.id)).double().cpu() / (left.double() @ right.double()) - 1
+        exact = torch.conv2d(images.double(), kernels.double())
+        convolved = torch.conv2d(images.to(device.id), kernels.to(device.id)).double().cpu() / exact - 1
+        return float(matrix.abs().max()), float(convolved.abs().max())
+
+    assert max(errors()) < 2e-5
+    device.setup(TF32, threads=None)
+    assert min(errors()) > 2e-5
+    device.setup(FP32, threads=None)
+    assert max(errors()) < 2e-5
+
+
+# ------------------------------------------------------------------------------------------------------------ identity
+@gpu
+def test_nvmls_handle_is_of_the_card_that_torch_runs_on(device):
+    import pynvml
+
+    handle = device._nvml()
+    uuid = pynvml.nvmlDeviceGetUUID(handle)
+    assert str(torch.cuda.get_device_properties(0).uuid) in (uuid if isinstance(uuid, str) else uuid.decode())
+
+
+@gpu
+def test_the_fingerprint_tells_the_card_the_driver_and_its_clocks(device):
+    found = device.fingerprint()
+    assert found["device_name"] == torch.cuda.get_device_name(0)
+    assert found["cuda"] == torch.version.cuda
+    for name in ("driver", "clock_sm_mhz", "clock_sm_max_mhz", "power_limit_w", "device_memory_mib"):
+        assert found[name], name

@@ -1,0 +1,203 @@
+"""A Hugging Face Hub on this machine: as much of its protocol as fetching a model takes, over folders on disk.
+
+Weights are answered as the Hub answers for files in large-file storage: with a redirect to another host, whose address
+needs no token, and with the SHA-256 as ETag. Everything else is small and comes at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+LARGE = (".safetensors", ".bin")
+INFO = re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?")
+FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+
+
+@dataclass
+class Repository:
+    """Commits by their hash, each a folder; branches and tags name commits."""
+
+    commits: Mapping[str, Path]
+    branches: Mapping[str, str] = field(default_factory=dict)
+    gated: bool = False
+
+    def commit(self, revision: str) -> str | None:
+        commit = self.branches.get(revision, revision)
+        return commit if commit in self.commits else None
+
+
+@dataclass(frozen=True)
+class Download:
+    """A body that was sent: the file's name, the Range that was asked for, and how many bytes went out."""
+
+    name: str
+    range: str | None
+    sent: int
+
+
+class Hub(ThreadingHTTPServer):
+    """The server; `cut_once[name] = n` resets the connection once, after n bytes of that file."""
+
+    daemon_threads = True
+
+    def __init__(self, repositories: Mapping[str, Repository]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.repositories = repositories
+        self.cut_once: dict[str, int] = {}
+        self.downloads: list[Download] = []
+        self.stored = {
+            hashlib.sha256(file.read_bytes()).hexdigest(): file
+            for repository in repositories.values()
+            for folder in repository.commits.values()
+            for file in folder.iterdir()
+            if file.name.endswith(LARGE)
+        }
+        self.hashes = {file: digest for digest, file in self.stored.items()}
+
+    @property
+    def endpoint(self) -> str:
+        """What HF_ENDPOINT is set to."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
+    def storage(self) -> str:
+        """The same server under another name, as the Hub's storage is another host."""
+        return f"http://localhost:{self.server_port}"
+
+    def sent(self, name: str) -> list[Download]:
+        """Downloads of one file, in order."""
+        return [download for download in self.downloads if download.name == name]
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients that went away."""
+
+
+@contextmanager
+def serving(repositories: Mapping[str, Repository]) -> Iterator[Hub]:
+    """A hub that answers for as long as the block runs."""
+    with Hub(repositories) as hub:
+        thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield hub
+        finally:
+            hub.shutdown()
+            thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        if found := INFO.fullmatch(path):
+            self._info(found[1], found[2] or "main")
+        elif found := FILE.fullmatch(path):
+            self._file(found[1], found[2], found[3])
+        elif path.startswith("/storage/"):
+            self._body(self.server.stored[path.removeprefix("/storage/")], {})
+        else:
+            self._answer(404)
+
+    def _info(self, repo: str, revision: str) -> None:
+        if commit := self._commit(repo, revision):
+            repository = self.server.repositories[repo]
+            names = sorted(file.name for file in repository.commits[commit].iterdir())
+            self._answer(
+                200,
+                {"Content-Type": "application/json"},
+                {"id": repo, "sha": commit, "siblings": [{"rfilename": name} for name in names]},
+            )
+
+    def _file(self, repo: str, revision: str, name: str) -> None:
+        commit = self._commit(repo, revision)
+        if commit is None:
+            return
+        repository = self.server.repositories[repo]
+        if repository.gated:
+            self._refuse(403, "GatedRepo", f"Access to model {repo} is restricted.")
+            return
+        file = repository.commits[commit] / name
+        if not file.is_file():
+            self._refuse(404, "EntryNotFound", "Entry not found")
+        elif digest := self.server.hashes.get(file):
+            self._answer(
+                302,
+                {
+                    "Location": f"{self.server.storage}/storage/{digest}",
+                    "X-Repo-Commit": commit,
+                    "X-Linked-Etag": f'"{digest}"',
+                    "X-Linked-Size": str(file.stat().st_size),
+                },
+            )
+        else:
+            etag = hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest()
+            self._body(file, {"X-Repo-Commit": commit, "ETag": f'"{etag}"'})
+
+    def _commit(self, repo: str, revision: str) -> str | None:
+        repository = self.server.repositories.get(repo)
+        if repository is None:
+            self._refuse(401, "RepoNotFound", "Repository not found")
+            return None
+        commit = repository.commit(revision)
+        if commit is None:
+            self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return commit
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        self._answer(status, {"X-Error-Code": code, "X-Error-Message": message})
+
+    def _answer(self, status: int, headers: Mapping[str, str] | None = None, content: object = None) -> None:
+        body = b"" if content is None else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def _body(self, file: Path, headers: Mapping[str, str]) -> None:
+        asked = self.headers.get("Range")
+        size = file.stat().st_size
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+        for name, value in {**headers, "Content-Length": str(size - start)}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        cut = self.server.cut_once.pop(file.name, None)
+        body = file.read_bytes()[start:cut]
+        self.server.downloads.append(Download(file.name, asked, len(body)))
+        self.wfile.write(body)
+        if cut is not None:
+            self._reset()
+
+    def _reset(self) -> None:
+        """Break the connection off as a failing network does, without the usual goodbye."""
+        time.sleep(0.3)  # a reset throws away what the client has not read
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        os.close(self.connection.detach())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the tests' output clean."""

@@ -1,0 +1,26 @@
+"""Every metric says in its name what it is measured in."""
+
+import numpy as np
+import pytest
+
+from visionbench.core import Samples
+from visionbench.registry import find, names
+
+UNITS = ("_ms", "_s", "_mib", "_per_s", "_fraction", "_count", "_ratio", "_rank")
+WORK = Samples({f"work/{unit}_count": np.array([2.0]) for unit in ("images", "texts", "prompts", "tokens")})
+
+
+@pytest.mark.parametrize("group", names("metrics"))
+def test_a_metrics_name_begins_with_its_group_and_ends_in_its_unit(group):
+    found = find("metrics", group)().compute(WORK)
+    assert found.values
+    for name in found.values:
+        assert name.startswith(f"{group}_"), name
+        assert name.endswith(UNITS), name
+
+
+@pytest.mark.parametrize("group", names("metrics"))
+def test_without_samples_every_metric_is_none_with_a_reason(group):
+    found = find("metrics", group)().compute(WORK)
+    assert set(found.values.values()) == {None}
+    assert set(found.reasons) >= set(found.values)

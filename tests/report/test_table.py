@@ -1,0 +1,215 @@
+"""The printed table: a row for every case, marks for what is not to be trusted, and reasons below."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from visionbench.core import (
+    FAILED,
+    INVALID,
+    KILLED,
+    OK,
+    OUT_OF_MEMORY,
+    SKIPPED_AFTER_OOM,
+    WARNED,
+    Case,
+    CaseResult,
+    Metrics,
+    Validity,
+)
+from visionbench.report import table
+from visionbench.report.table import RunRows
+
+VALID = Validity()
+
+
+def run(*results, model="clip_tiny", protocol="standard", weights="pretrained", refused=(), warnings=(), **found):
+    """A run's rows under its conditions."""
+    return RunRows(
+        {
+            "plan": {
+                "name": f"{model}·cpu·fp32",
+                "model": model,
+                "device": "cpu",
+                "refused": dict(refused),
+                "warnings": warnings,
+            },
+            "config": {"measure": {"name": protocol}, "model": {"weights": weights}, "data": {"name": "shapes"}},
+            "host": {"torch": "2.13.0", "transformers": "5.17.0"},
+            "device": {"device_name": "Xeon", "threads": 4},
+            **found,
+        },
+        results,
+    )
+
+
+def timed(batch_size, status=OK, reason=None, validity=VALID, **values):
+    case = Case(f"batch-{batch_size}", batch_size, ("latency",), ())
+    return CaseResult(case, status, reason, Metrics(values), validity)
+
+
+def quality(status=OK, reason=None, **values):
+    return CaseResult(Case("quality", 32, ("evaluation",), ("recall",)), status, reason, Metrics(values))
+
+
+def printed(*runs):
+    """The lines of the table, without the blanks at their ends."""
+    file = StringIO()
+    table.show(runs, Console(width=200, file=file))
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def cells(lines, batch):
+    """The cells of a batch size's row."""
+    return next(line.split() for line in lines if line.split()[:1] == [str(batch)])
+
+
+def header(lines):
+    return next(line for line in lines if line.lstrip().startswith("batch"))
+
+
+# -------------------------------------------------------------------------------------------------------- rows, columns
+def test_a_run_is_headed_by_its_name_and_has_a_row_for_each_batch_size():
+    lines = printed(run(timed(1, latency_p50_ms=1.0), timed(8, latency_p50_ms=4.0)))
+    assert lines[0] == "clip_tiny·cpu·fp32"
+    assert cells(lines, 1) == ["1", "1"]
+    assert cells(lines, 8) == ["8", "4"]
+
+
+def test_every_run_has_its_rows():
+    lines = printed(run(timed(1, latency_p50_ms=1.0)), run(timed(2, latency_p50_ms=2.0), model="vit_b16"))
+    assert lines.index("vit_b16·cpu·fp32") > lines.index("clip_tiny·cpu·fp32")
+    assert cells(lines, 2) == ["2", "2"]
+
+
+def test_numbers_are_rounded_to_four_digits_and_memory_to_whole_mib():
+    lines = printed(
+        run(timed(1, latency_p50_ms=12.34567, throughput_images_per_s=0.0123456, memory_process_peak_mib=1234.56))
+    )
+    assert cells(lines, 1) == ["1", "12.35", "0.01235", "1,235"]
+
+
+def test_large_numbers_are_written_out_and_whole():
+    lines = printed(
+        run(timed(1, latency_p50_ms=0.08, throughput_images_per_s=12345.6)), run(timed(2, latency_p50_ms=9.0))
+    )
+    assert cells(lines, 1) == ["1", "0.08", "12,346"]
+    lines = printed(run(timed(1, throughput_tokens_per_s=123456789.0)))
+    assert cells(lines, 1) == ["1", "123,456,789"]
+
+
+def test_the_columns_of_all_runs_stand_below_each_other():
+    lines = printed(run(timed(1, throughput_tokens_per_s=123456789.0)), run(timed(2, throughput_tokens_per_s=1.0)))
+    assert len({len(line) for line in lines if line.split()[:1] in (["1"], ["2"])}) == 1
+
+
+def test_what_no_run_measured_has_no_column():
+    lines = printed(run(timed(1, latency_p50_ms=1.0)))
+    assert header(lines).split() == ["batch", "p50", "ms"]
+
+
+def test_what_one_run_did_not_measure_is_a_dash():
+    lines = printed(
+        run(timed(1, latency_p50_ms=1.0, throughput_images_per_s=None)), run(timed(2, throughput_images_per_s=9.0))
+    )
+    assert "p50 ms" in header(lines) and "img/s" in header(lines)
+    assert cells(lines, 1) == ["1", "1", "–"]
+    assert cells(lines, 2) == ["2", "–", "9"]
+
+
+def test_a_gpus_peak_is_the_allocators_and_a_cpus_the_processs():
+    both = timed(1, memory_peak_allocated_mib=300.0, memory_process_peak_mib=900.0)
+    lines = printed(run(both))
+    assert cells(lines, 1) == ["1", "300"]
+    assert "peak MiB: peak allocated on the device" in lines
+    lines = printed(run(timed(1, memory_peak_allocated_mib=None, memory_process_peak_mib=900.0)))
+    assert cells(lines, 1) == ["1", "900"]
+    assert "peak MiB: peak resident set of the process, libraries included" in lines
+
+
+def test_quality_stands_in_every_row_of_its_run():
+    of_run = quality(recall_i2t_at_1_fraction=0.5, recall_t2i_at_5_fraction=0.25)
+    lines = printed(run(timed(1, latency_p50_ms=1.0), timed(2, latency_p50_ms=2.0), of_run, data={"samples": "1000"}))
+    assert "i→t R@1" in header(lines) and "t→i R@5" in header(lines)
+    assert cells(lines, 1) == ["1", "1", "0.500", "0.250"]
+    assert cells(lines, 2) == ["2", "2", "0.500", "0.250"]
+    assert "clip_tiny: recall over the whole of shapes (1000 pictures)" in lines
+
+
+def test_quality_alone_is_a_row_without_a_batch_size():
+    lines = printed(run(quality(recall_i2t_at_1_fraction=0.5)))
+    assert cells(lines, "–") == ["–", "0.500"]
+
+
+# ------------------------------------------------------------------------------------------------------ marks, reasons
+@pytest.mark.parametrize(("verdict", "mark"), [(WARNED, "?"), (INVALID, "!")])
+def test_what_is_not_to_be_trusted_is_marked_and_the_doubt_told_below(verdict, mark):
+    validity = Validity(verdict, ("not_converged: ±3 %",))
+    lines = printed(run(timed(1, validity=validity, latency_p50_ms=1.0), timed(2, latency_p50_ms=2.0)))
+    assert cells(lines, 1) == ["1", "1", mark]
+    assert cells(lines, 2) == ["2", "2"]
+    assert "? to be doubted   ! not to be trusted" in lines
+    assert "  not_converged: ±3 %" in lines
+
+
+def test_without_doubts_there_is_no_legend():
+    assert not [line for line in printed(run(timed(1, latency_p50_ms=1.0))) if "to be doubted" in line]
+
+
+@pytest.mark.parametrize("status", [FAILED, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, KILLED])
+def test_a_case_that_failed_is_a_row_with_its_reason_below(status):
+    lines = printed(run(timed(1, latency_p50_ms=1.0), timed(2, status, "no room [at all]")))
+    assert cells(lines, 2) == ["2", "–", status]
+    assert f"  {status}: no room [at all]" in lines
+
+
+def test_failures_for_different_reasons_are_all_told_and_equal_ones_once():
+    lines = printed(
+        run(timed(1, FAILED, "the first reason"), timed(2, FAILED, "the first reason")),
+        run(timed(1, FAILED, "the second reason"), model="vit_b16"),
+    )
+    text = "\n".join(lines)
+    assert text.count("the first reason") == text.count("the second reason") == 1
+
+
+def test_a_run_that_failed_before_it_had_conditions_is_shown():
+    rows = run(timed(1, FAILED, "RuntimeError: no such weights"))
+    conditions = {key: value for key, value in rows.conditions.items() if key != "device"}
+    lines = printed(RunRows(conditions, rows.results))
+    assert cells(lines, 1) == ["1", FAILED]
+    assert "on cpu, torch 2.13.0, transformers 5.17.0" in lines
+
+
+def test_a_quality_case_that_failed_is_a_row_of_its_own_beside_the_timed_ones():
+    lines = printed(run(timed(1, latency_p50_ms=1.0), quality(FAILED, "PictureError: a.png")))
+    assert cells(lines, "–") == ["–", "quality", FAILED]
+    assert "  failed: PictureError: a.png" in lines
+
+
+# ----------------------------------------------------------------------------------------------------------- footnotes
+def test_the_conditions_stand_below_once_for_all_runs():
+    lines = printed(run(timed(1, latency_p50_ms=1.0)), run(timed(1, latency_p50_ms=1.0), model="vit_b16"))
+    assert lines.count("on Xeon, 4 threads, torch 2.13.0, transformers 5.17.0") == 1
+
+
+@pytest.mark.parametrize(("protocol", "told"), [("quick", True), ("standard", False)])
+def test_another_protocol_than_the_standard_one_is_told(protocol, told):
+    lines = printed(run(timed(1, latency_p50_ms=1.0), protocol=protocol))
+    assert any(line.startswith("measure=quick: not the standard protocol") for line in lines) is told
+
+
+def test_a_group_that_was_refused_is_told_with_the_reason():
+    rows = run(timed(1, latency_p50_ms=1.0), refused={"recall": "data=image_folder has no captions"}.items())
+    assert "clip_tiny: no recall, since data=image_folder has no captions" in printed(rows)
+
+
+def test_random_weights_are_told_instead_of_each_group_that_they_refuse():
+    refused = {"recall": "random weights have no quality to measure"}
+    lines = printed(run(timed(1, latency_p50_ms=1.0), weights="random", refused=refused))
+    told = [line for line in lines if "random weights" in line]
+    assert told == ["clip_tiny: random weights; speed and memory are those of the real model, quality is refused"]
+
+
+def test_warnings_of_the_plan_stand_below():
+    assert "fp16 is slow here" in printed(run(timed(1, latency_p50_ms=1.0), warnings=["fp16 is slow here"]))

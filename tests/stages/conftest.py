@@ -1,0 +1,119 @@
+"""A clock, a device and a model whose timing is written down in the test."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass, field
+from itertools import chain, repeat
+
+import numpy as np
+import pytest
+import torch
+
+from visionbench.config import LatencyConfig, MeasureConfig, MemoryConfig, ThroughputConfig, WarmupConfig
+from visionbench.core import CallTiming, Case, Samples
+from visionbench.stages import latency, load, throughput, warmup
+from visionbench.stages.context import Context
+
+
+@dataclass
+class Clock:
+    """Stands still until something takes time."""
+
+    now: float = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@dataclass
+class FakeDevice:
+    """Calls take the scripted seconds, and the last of them ever after; `log` tells what was asked, in order."""
+
+    clock: Clock
+    seconds: list = field(default_factory=lambda: [1.0])
+    kind: str = "cpu"
+    id: str = "cpu"
+    queued: bool = False
+    log: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.script = chain(self.seconds, repeat(self.seconds[-1]))
+
+    def time_call(self, call):
+        took = next(self.script)
+        call()
+        self.clock.now += took
+        return CallTiming(took, took / 2, took / 4) if self.queued else CallTiming(took)
+
+    def back_to_back(self, calls, in_flight):
+        self.log.append(f"in flight {in_flight}")
+        start, completed = self.clock.now, []
+        for call in calls:
+            self.time_call(call)
+            completed.append(self.clock.now - start)
+        return completed
+
+    def synchronize(self):
+        self.log.append("synchronize")
+
+    def reset_peak_memory(self):
+        self.log.append("reset")
+
+    def peak_memory(self, kept_bytes):
+        self.log.append(f"peak, {kept_bytes} kept")
+        return Samples({"memory/process_peak_bytes": np.array([7.0])})
+
+    def memory_in_use(self):
+        return Samples({"memory/process_bytes": np.array([5.0])}, {"memory/allocated_bytes": "no allocator"})
+
+
+@dataclass
+class FakeModel:
+    """Remembers which batches it was called with, and under which conditions."""
+
+    device: FakeDevice
+    called: list = field(default_factory=list)
+    collected_garbage: set = field(default_factory=set)
+    inference: set = field(default_factory=set)
+
+    def call(self, inputs):
+        self.called.append(inputs["name"])
+        self.device.log.append("call")
+        self.collected_garbage.add(gc.isenabled())
+        self.inference.add(torch.is_inference_mode_enabled())
+
+
+@pytest.fixture(autouse=True)
+def little_garbage(monkeypatch):
+    """Collecting what torch left behind would take these tests longer than all else."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    for stage in (warmup, latency, throughput, load):
+        monkeypatch.setattr(stage, "perf_counter", clock)
+    return clock
+
+
+@pytest.fixture
+def measured(clock):
+    """A function from scripted seconds and a rule to a context, whose rules of time are all off unless given."""
+
+    def context(*seconds, rule=None, batches=("a",), kept_bytes=0, **device):
+        of = {type(rule): rule}
+        measure = MeasureConfig(
+            name="test",
+            warmup=of.get(WarmupConfig, WarmupConfig()),
+            latency=of.get(LatencyConfig, LatencyConfig()),
+            throughput=of.get(ThroughputConfig, ThroughputConfig()),
+            memory=of.get(MemoryConfig, MemoryConfig()),
+        )
+        fake = FakeDevice(clock, list(seconds) or [1.0], **device)
+        case = Case("batch-1", 1, (), ())
+        inputs = [{"name": name} for name in batches]
+        return Context(case, FakeModel(fake), fake, measure, inputs, kept_bytes, (), {})
+
+    return context
