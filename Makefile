@@ -27,7 +27,7 @@ test: .venv/.test ## run the tests
 check: .venv/.test ## lint and type-check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-train-tiny: .venv/.test ## train the bundled model again (about half an hour on one core)
+train-tiny: .venv/.test ## train the bundled model again (a quarter of an hour on one core)
 	@$(BIN)/python scripts/train_clip_tiny.py
 
 wheel: .venv/.test ## build dist/visionbench-….whl

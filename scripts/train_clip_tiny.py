@@ -1,6 +1,6 @@
 """Trains `data/clip_tiny`: a real CLIP with fewer than a million parameters, on the train split of `shapes`.
 
-    python scripts/train_clip_tiny.py                  # 20 to 30 minutes on one core
+    python scripts/train_clip_tiny.py                  # about a quarter of an hour on one core
     python scripts/train_clip_tiny.py --steps 20 --out /tmp/clip_tiny
 
 A throw-away linear head reads the attributes of both objects from the image and the text embedding; without it the
@@ -56,6 +56,9 @@ SIZE = 64
 BATCH = 128
 VARIANTS = 4
 """Pictures rendered of every train composition, each with its own position, shade and noise."""
+STEPS = 1400
+"""Stopped here on purpose: 3,000 steps reach recall@1 of 1.000 both ways, and a model without a fault cannot show what
+a precision or a broken pipeline costs."""
 PEAK_LEARNING_RATE = 1e-3
 ATTRIBUTE_WEIGHT, LABEL_WEIGHT = 0.5, 0.2
 SPECIAL = ("[PAD]", "[BOS]", "[UNK]", "[EOS]")  # EOS must not get id 2: CLIP then pools the highest id instead
@@ -370,7 +373,7 @@ data, no other weights.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3000, help="training steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=STEPS, help="training steps (default: %(default)s)")
     parser.add_argument("--minutes", type=float, help="train for so long instead of --steps; depends on the machine")
     parser.add_argument(
         "--out", type=Path, default=Path("data/clip_tiny"), help="folder to write (default: %(default)s)"

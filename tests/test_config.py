@@ -51,6 +51,7 @@ def test_two_configs_of_one_composition_share_nothing(composed):
     ("changes", "message"),
     [
         ({"modle": {"name": "x"}}, "there is no key 'modle'; did you mean 'model'?"),
+        ({"device": {"zzz": 3}}, "there is no key 'device.zzz'; did you mean 'device.name'?"),
         ({"model": {"checkpont": "x"}}, "there is no key 'model.checkpont'; did you mean 'model.checkpoint'?"),
         (
             {"measure": {"latency": {"min_call": 3}}},

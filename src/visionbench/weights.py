@@ -53,7 +53,7 @@ def folder(model: ModelConfig) -> Path | None:
     if name.startswith(BUNDLED):
         return root("data") / name.removeprefix(BUNDLED)
     path = Path(name).expanduser()
-    return path if path.is_absolute() or name.startswith((".", "~")) or path.is_dir() else None
+    return path if path.is_absolute() or name.startswith((".", "~")) or (name and path.is_dir()) else None
 
 
 def present(model: ModelConfig) -> Path | None:
@@ -97,8 +97,8 @@ def _lacking(path: Path) -> str | None:
 
 
 def _lacking_among(names: Collection[str]) -> str | None:
-    needed = NEEDED_FILES.items()
-    return next((what for what, any_of in needed if not any(name in names for name in any_of)), None)
+    """The first of the needed files that none of these names stands for."""
+    return next((what for what, any_of in NEEDED_FILES.items() if not any(name in names for name in any_of)), None)
 
 
 def _weights_among(names: Collection[str]) -> str:
@@ -282,17 +282,6 @@ def parameter_count(model: ModelConfig, auto_class: str) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _unbuildable(model: ModelConfig, what: str, error: Exception) -> ConfigError:
-    """What transformers says against building a model, in one line, and the key that would change it."""
-    hints = {
-        "attn_implementation|flash": "use model.attention=eager",
-        "configuration class": f"model.family={model.family} does not fit it",
-        "custom code": "model.trust_remote_code=true would run it",
-    }
-    hint = next((f"; {hint}" for pattern, hint in hints.items() if re.search(pattern, str(error), re.IGNORECASE)), "")
-    return ConfigError(f"{what}: {_one_line(error)}{hint}")
-
-
 def weights_bytes(module: torch.nn.Module) -> int:
     """Bytes of parameters and buffers, shared storage counted once."""
     tensors = [*module.parameters(), *module.buffers()]
@@ -361,6 +350,17 @@ def _saved(model: ModelConfig, auto_class: str, source: Path, dtype: torch.dtype
     return module
 
 
+def _unbuildable(model: ModelConfig, what: str, error: Exception) -> ConfigError:
+    """What transformers says against building a model, in one line, and the key that would change it."""
+    hints = {
+        "attn_implementation|flash": "use model.attention=eager",
+        "configuration class": f"model.family={model.family} does not fit it",
+        "custom code": "model.trust_remote_code=true would run it",
+    }
+    hint = next((f"; {hint}" for pattern, hint in hints.items() if re.search(pattern, str(error), re.IGNORECASE)), "")
+    return ConfigError(f"{what}: {_one_line(error)}{hint}")
+
+
 # -------------------------------------------------------------------------------------------------- from random numbers
 def architecture(model: ModelConfig) -> Any:
     """The transformers config of the YAML's `architecture:`; a key that its class does not know is a ConfigError."""
@@ -372,16 +372,15 @@ def architecture(model: ModelConfig) -> Any:
 def _config(wanted: Mapping[str, Any], default: Any, where: str) -> Any:
     """A config by what the YAML says of it, parts first; `default` is what stands there where the YAML says nothing."""
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
 
     values = dict(wanted)
     current = getattr(default, "model_type", None)
     kind = str(values.pop("model_type", current))
     if kind != current:
-        if kind not in CONFIG_MAPPING_NAMES:
-            raise ConfigError(f"{where}.model_type={kind}: not in transformers{nearest(kind, CONFIG_MAPPING_NAMES)}")
-        default = AutoConfig.for_model(kind)
+        if kind not in CONFIG_MAPPING:
+            raise ConfigError(f"{where}.model_type={kind}: not in transformers{nearest(kind, CONFIG_MAPPING.keys())}")
+        default = CONFIG_MAPPING[kind]()
     for key, value in values.items():
         if not hasattr(default, key) or callable(getattr(default, key)):
             known = [name for name in vars(default) if not name.startswith("_")]
@@ -416,7 +415,8 @@ def _empty(model: ModelConfig, auto_class: str, device: torch.device, dtype: tor
     module.tie_weights()
     plan = module._get_dtype_plan(dtype)
     for name, tensor in module.state_dict(keep_vars=True).items():
-        if kept := next((kept for pattern, kept in plan.items() if re.search(pattern, name)), None):
+        kept = next((kept for pattern, kept in plan.items() if re.search(pattern, name)), tensor.dtype)
+        if tensor.is_floating_point() and kept != tensor.dtype:
             tensor.data = tensor.data.to(kept)
     return module
 
