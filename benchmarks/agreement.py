@@ -49,7 +49,9 @@ def main() -> None:
         theirs.append(np.array(timed))
         delays.append(delay or float("nan"))
         ratio = np.median(samples) / np.median(timed)
-        print(f"round {round_ + 1:2}: {np.median(samples) * 1e3:8.2f} ms, ratio {ratio:.4f}, run delay {delays[-1]:.2%}")
+        print(
+            f"round {round_ + 1:2}: {np.median(samples) * 1e3:8.2f} ms, ratio {ratio:.4f}, run delay {delays[-1]:.2%}"
+        )
     ratio = np.median(np.concatenate(ours)) / np.median(np.concatenate(theirs))
     print(f"all rounds: ratio {ratio:.4f}, run delay {np.mean(delays):.2%}")
 

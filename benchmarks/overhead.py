@@ -48,7 +48,14 @@ def main() -> None:
 def per_run() -> None:
     """Start-to-start time of the runs of a sweep, less the seconds that run.json says its stages took."""
     with tempfile.TemporaryDirectory() as folder:
-        sweep = ["-m", "model.seed=0,1,2,3,4", "batch=single", *COUNTS, f"output_dir={folder}", "hydra.sweep.dir=" + folder]
+        sweep = [
+            "-m",
+            "model.seed=0,1,2,3,4",
+            "batch=single",
+            *COUNTS,
+            f"output_dir={folder}",
+            "hydra.sweep.dir=" + folder,
+        ]
         quiet([*COMMAND, *sweep])
         runs = sorted((json.loads(path.read_text()) for path in Path(folder).glob("*/run.json")), key=started)
         logged = [started(run) for run in runs[1:]] + [datetime.now().timestamp()]
@@ -57,7 +64,7 @@ def per_run() -> None:
             stages = sum(seconds for stage, seconds in run["seconds"].items() if stage not in ("start", "keep"))
             wall = next_start - started(run)
             note = "  (with the command's own end)" if number == len(runs) else ""
-            print(f"  run {number}: {wall:.2f} s in all, {stages:.2f} s of it stages, {wall - stages:.2f} s overhead{note}")
+            print(f"  run {number}: {wall:.2f} s, stages {stages:.2f} s, overhead {wall - stages:.2f} s{note}")
 
 
 def whole_command(rounds: int) -> None:
@@ -98,7 +105,9 @@ def plain_loop() -> None:
     processor = weights.image_processor(described, None)
     tokenizer = HashedTokenizer(model.config.text_config)
     examples = Shapes(samples=DISTINCT).examples()
-    pixels = processor(images=[Image.open(e.image).convert("RGB") for e in examples], return_tensors="pt")["pixel_values"]
+    pixels = processor(images=[Image.open(e.image).convert("RGB") for e in examples], return_tensors="pt")[
+        "pixel_values"
+    ]
     tokens = tokenizer([e.captions[0] for e in examples], max_length=77)
     with torch.inference_mode():
         for size in BATCHES:

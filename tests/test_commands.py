@@ -66,7 +66,9 @@ def test_the_default_run_prints_its_table_and_how_to_look(finished):
     assert head.split("  ")[0] == "batch"
     for column in ("p50 ms", "p95 ms", "img/s", "peak MiB", "i→t R@1", "i→t R@5", "t→i R@1", "t→i R@5"):
         assert column in head
-    assert [line.split()[0] for line in lines if line.strip() and line.split()[0] in {"1", "2", "4", "8"}] == list("1248")
+    assert [line.split()[0] for line in lines if line.strip() and line.split()[0] in {"1", "2", "4", "8"}] == list(
+        "1248"
+    )
     assert "measure=quick: not the standard protocol" in done.stdout
     assert "visionbench ui" in done.stdout
     assert "Warning" not in done.stdout + done.stderr
@@ -156,7 +158,9 @@ def test_control_c_keeps_what_was_measured(folder):
     assert process.returncode == 130, err
     assert "interrupted" in out
     assert "Traceback" not in err
-    statuses = [json.loads(line)["status"] for line in only_run(folder).joinpath("results.jsonl").read_text().splitlines()]
+    statuses = [
+        json.loads(line)["status"] for line in only_run(folder).joinpath("results.jsonl").read_text().splitlines()
+    ]
     assert statuses == ["interrupted", "not_run"]
 
 
@@ -254,4 +258,6 @@ def test_models_lists_what_is_here(folder):
     assert "151,277,313" in rows["clip_vit_b32"]
     assert rows["clip_tiny"].split()[-2:] == ["yes", "bundled:clip_tiny"]
     assert "averaging" in rows["own"]
-    assert call(folder, "models", "fetch", "clip_tny").stderr.startswith("visionbench: there is no model 'clip_tny'; did you")
+    assert call(folder, "models", "fetch", "clip_tny").stderr.startswith(
+        "visionbench: there is no model 'clip_tny'; did you"
+    )

@@ -24,7 +24,7 @@ EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 @pytest.fixture
 def a_gpu(monkeypatch):
     """Planning loads nothing, so it may take any machine for one with a GPU."""
-    monkeypatch.setattr(Cuda, "why_absent", staticmethod(lambda: None))
+    monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
 
 
 def name(path):
@@ -86,7 +86,7 @@ def test_what_configures_hydra_begins_with_a_command_that_it_can_read(path):
     parse(command(path))
 
 
-@pytest.mark.skipif(Cuda.why_absent() is None, reason="this machine has a GPU")
+@pytest.mark.skipif(Cuda().why_absent() is None, reason="this machine has a GPU")
 @pytest.mark.parametrize("override", ["device=cuda", "precision=tf32"])
 def test_what_needs_a_gpu_is_refused_without_one(config, override):
     with pytest.raises(

@@ -2,9 +2,10 @@
 
 import pytest
 
+from visionbench.config import DeviceConfig
 from visionbench.core import Case
 from visionbench.devices.cuda import Cuda
-from visionbench.plan import device_kind, plan
+from visionbench.plan import find_device, plan
 from visionbench.registry import ConfigError
 
 ABSENT = "no NVIDIA driver answers"
@@ -12,12 +13,12 @@ ABSENT = "no NVIDIA driver answers"
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch):
-    monkeypatch.setattr(Cuda, "why_absent", staticmethod(lambda: ABSENT))
+    monkeypatch.setattr(Cuda, "why_absent", lambda self: ABSENT)
 
 
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.setattr(Cuda, "why_absent", staticmethod(lambda: None))
+    monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
 
 
 @pytest.fixture
@@ -71,11 +72,11 @@ def test_a_plan_says_what_runs_where(config):
 
 
 def test_auto_takes_the_gpu_where_there_is_one_and_else_the_cpu(gpu):
-    assert device_kind("auto") == "cuda"
+    assert find_device(DeviceConfig(name="auto")).kind == "cuda"
 
 
 def test_auto_takes_the_cpu_where_there_is_no_gpu():
-    assert device_kind("auto") == "cpu"
+    assert find_device(DeviceConfig(name="auto")).kind == "cpu"
 
 
 def test_a_gpu_is_planned_for_by_its_index(config, gpu):
@@ -124,7 +125,7 @@ def test_other_precisions_and_a_gpu_are_not_warned_of(config, gpu):
             ["precision=tf32"],
             "precision=tf32: TF32 is a mode of NVIDIA GPUs; on a CPU use fp32 or bf16",
         ),
-        (["device=cuda"], f"device.name=cuda: {ABSENT}; use device=auto or device=cpu"),
+        (["device=cuda"], f"device=cuda, device.index=0: {ABSENT}; use device=auto or device=cpu"),
         (["device.name=cdua"], "device.name=cdua: no such value; did you mean 'cuda'?"),
         (["device.index=-1"], "device.index=-1: devices are counted from 0"),
         (["device.threads=0"], "device.threads=0: must be at least 1"),

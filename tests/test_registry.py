@@ -67,9 +67,10 @@ def test_a_name_near_to_nothing_is_told_all_there_are():
         find("devices", "xyz")
 
 
-def test_a_dotted_name_that_leads_nowhere_is_a_config_error():
-    with pytest.raises(ConfigError, match="there is no 'nowhere.mine' among the metrics"):
-        find("metrics", "nowhere.mine")
+@pytest.mark.parametrize("name", ["nowhere.mine", ".mine", "mine.", "", "statistics"])
+def test_a_name_that_leads_to_no_part_is_a_config_error(name):
+    with pytest.raises(ConfigError, match=f"^there is no '{name}' among the metrics; "):
+        find("metrics", name)
 
 
 def test_a_module_on_the_path_registers_itself(on_the_path):

@@ -51,7 +51,9 @@ def config(tmp_path):
 
 
 def rows(config):
-    return {event.result.case.id: event for event in runner.measure(config, plan(config)) if isinstance(event, Measured)}
+    return {
+        event.result.case.id: event for event in runner.measure(config, plan(config)) if isinstance(event, Measured)
+    }
 
 
 def run(config, tmp_path):
@@ -132,7 +134,11 @@ def test_a_folder_holds_everything_a_run_found(config, tmp_path):
 @pytest.mark.parametrize(
     ("fault", "status", "reason"),
     [
-        ("kill", core.KILLED, "the measuring process was killed by SIGKILL; the system's out-of-memory killer does this"),
+        (
+            "kill",
+            core.KILLED,
+            "the measuring process was killed by SIGKILL; the system's out-of-memory killer does this",
+        ),
         ("raise", core.FAILED, "RuntimeError: the third layer is upside down"),
     ],
 )

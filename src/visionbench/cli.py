@@ -56,7 +56,9 @@ def ui(output_dir: Path, uri: str | None, experiment: str, port: int) -> int:
 
 
 @cli.group(invoke_without_command=True)
-@click.option("--config-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own models too.")
+@click.option(
+    "--config-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own models too."
+)
 @click.pass_context
 def models(context: click.Context, config_dir: Path | None) -> int:
     """List the models: task, parameters, checkpoint, and whether it is on this machine."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from visionbench.registry import ConfigError, find, nearest
 
@@ -136,7 +137,7 @@ class EvaluationConfig:
 
 @dataclass
 class MeasureConfig:
-    """The protocol's numbers. A result is labelled with `name`, so a loosened protocol is never taken for `standard`."""
+    """The protocol's numbers. Results are labelled with `name`: a loosened protocol is never taken for `standard`."""
 
     name: str = MISSING
     inputs: InputsConfig = field(default_factory=InputsConfig)
@@ -212,11 +213,16 @@ def models(config_dir: Path | None = None) -> dict[str, ModelConfig]:
     found = {}
     for path in (path for folder in folders for path in (folder / "model").glob("*.yaml")):
         try:
-            merged = OmegaConf.merge(OmegaConf.structured(ModelConfig), OmegaConf.load(path))
+            described = OmegaConf.to_container(OmegaConf.load(path))
+            if isinstance(described, dict):
+                described.pop("defaults", None)  # Hydra's, not the schema's
+            merged = OmegaConf.merge(OmegaConf.structured(ModelConfig), described)
             found[path.stem] = OmegaConf.to_object(merged)
         except OmegaConfBaseException as error:
             known = [item.name for item in fields(ModelConfig)]
             raise ConfigError(f"{path}: {explain(error, 'model', known)}") from error
+        except YAMLError as error:
+            raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     return dict(sorted(found.items()))  # type: ignore[arg-type]
 
 

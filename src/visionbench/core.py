@@ -1,6 +1,6 @@
 """The frozen values that travel down the line, and the protocols of the parts. Imports nothing of visionbench.
 
-    ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → results.jsonl → tracker
+ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → results.jsonl → tracker
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ class Samples:
     """Doubts raised while measuring: flag (`not_converged`) to what was seen."""
 
     def merged(self, other: Samples) -> Samples:
+        """Both together; where a name stands in both, the other's."""
         return Samples(
             {**self.series, **other.series}, {**self.missing, **other.missing}, {**self.flags, **other.flags}
         )
@@ -101,6 +102,7 @@ class Samples:
         return self.series.get(name, np.empty(0))
 
     def why_missing(self, name: str) -> str:
+        """The reason for a series that is not there."""
         return self.missing.get(name, f"no {name} was recorded")
 
 
@@ -112,6 +114,7 @@ class Metrics:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def merged(self, other: Metrics) -> Metrics:
+        """Both together; where a name stands in both, the other's."""
         return Metrics({**self.values, **other.values}, {**self.reasons, **other.reasons})
 
 
@@ -178,8 +181,7 @@ class Device(Protocol):
     def id(self) -> str:
         """Torch's name of the device, `cuda:0`."""
 
-    @staticmethod
-    def why_absent() -> str | None:
+    def why_absent(self) -> str | None:
         """Why this machine has no such device, or None where it has. Cheap, without importing torch."""
 
     def setup(self, precision: Precision, threads: int | None) -> None:

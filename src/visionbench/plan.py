@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from visionbench.config import ExperimentConfig, part
+from visionbench.config import DeviceConfig, ExperimentConfig, part
 from visionbench.core import Adapter, Case, DataSet, Device, Metric, QualityMetric, RunPlan
 from visionbench.registry import ConfigError, find, names, nearest
 
@@ -30,10 +30,9 @@ class Parts:
 
 def parts(config: ExperimentConfig) -> Parts:
     """Names to parts; an unknown name or option raises ConfigError with the nearest."""
-    device = find("devices", device_kind(config.device.name))(index=config.device.index)
     return Parts(
         adapter=part("models", config.model.family, config.model.options, "model.options"),
-        device=device,
+        device=find_device(config.device),
         data=part("data", config.data.name, config.data.options, "data.options"),
         metrics={
             name: part("metrics", name, options or {}, f"metrics.{name}") for name, options in config.metrics.items()
@@ -41,16 +40,18 @@ def parts(config: ExperimentConfig) -> Parts:
     )
 
 
-def device_kind(name: str) -> str:
-    """The registered device that a config's name means: `auto` is the first accelerator present, else the CPU.
+def find_device(config: DeviceConfig) -> Device:
+    """The device that the config means: `auto` is the first accelerator present, else the CPU.
 
     Raises ConfigError where the device is not on this machine.
     """
-    if name == "auto":
-        return next((kind for kind in ACCELERATORS if find("devices", kind).why_absent() is None), "cpu")
-    if why := find("devices", name).why_absent():
-        raise ConfigError(f"device.name={name}: {why}; use device=auto or device=cpu")
-    return name
+    if config.name == "auto":
+        kinds: list[Device] = [find("devices", kind)(index=config.index) for kind in (*ACCELERATORS, "cpu")]
+        return next(device for device in kinds if device.why_absent() is None)
+    device: Device = find("devices", config.name)(index=config.index)
+    if why := device.why_absent():
+        raise ConfigError(f"device={config.name}, device.index={config.index}: {why}; use device=auto or device=cpu")
+    return device
 
 
 def plan(config: ExperimentConfig) -> RunPlan:
@@ -98,7 +99,9 @@ def _check(config: ExperimentConfig) -> None:
         if size < 1:
             raise ConfigError(f"batch.sizes={_listed(sizes)}: {size} is not a batch size; they start at 1")
         if sizes.count(size) > 1:
-            raise ConfigError(f"batch.sizes={_listed(sizes)}: {size} stands there {sizes.count(size)} times; once is enough")
+            raise ConfigError(
+                f"batch.sizes={_listed(sizes)}: {size} stands there {sizes.count(size)} times; once is enough"
+            )
     _one_of("precision.dtype", config.precision.dtype, DTYPES)
     _one_of("model.weights", config.model.weights, WEIGHTS)
     if config.model.attention is not None:
@@ -106,7 +109,9 @@ def _check(config: ExperimentConfig) -> None:
     _one_of("tracking.name", config.tracking.name, names("trackers"))
     _one_of("device.name", config.device.name, ["auto", *names("devices")])
     if config.model.weights == "pretrained" and not config.model.checkpoint:
-        raise ConfigError(f"model {config.model.name} names no checkpoint; give model.checkpoint=… or model.weights=random")
+        raise ConfigError(
+            f"model {config.model.name} names no checkpoint; give model.checkpoint=… or model.weights=random"
+        )
     _positive(
         {
             "device.threads": config.device.threads,
@@ -130,9 +135,11 @@ def _check(config: ExperimentConfig) -> None:
         raise ConfigError(f"device.index={config.device.index}: devices are counted from 0")
     if not 0 < config.measure.latency.percentile < 1:
         raise ConfigError(f"measure.latency.percentile={config.measure.latency.percentile}: must lie between 0 and 1")
-    kind = device_kind(config.device.name)
+    kind = find_device(config.device).kind
     if kind == "cpu" and config.precision.tf32:
-        raise ConfigError(f"precision={config.precision.name}: TF32 is a mode of NVIDIA GPUs; on a CPU use fp32 or bf16")
+        raise ConfigError(
+            f"precision={config.precision.name}: TF32 is a mode of NVIDIA GPUs; on a CPU use fp32 or bf16"
+        )
     tolerances = {
         "measure.warmup.max_ratio": config.measure.warmup.max_ratio,
         "measure.latency.median_within": config.measure.latency.median_within,

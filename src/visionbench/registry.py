@@ -67,7 +67,8 @@ def _import(kind: str, name: str) -> None:
     for point in entry_points(group=f"visionbench.{kind}", name=name):
         point.load()
         return
-    for module in (f"visionbench.{kind}.{name}", name):
+    outside = [name] if name[:1].isidentifier() else []
+    for module in (f"visionbench.{kind}.{name}", *outside):
         try:
             importlib.import_module(module)
             return

@@ -1,7 +1,7 @@
 """The one runner, and the only file that knows the whole line.
 
-    run      in the parent: config → plan → a child that measures → the run's folder → the tracker
-    measure  in the child:  load → stages fill samples → metrics → a row for each case
+run      in the parent: config → plan → a child that measures → the run's folder → the tracker
+measure  in the child:  load → stages fill samples → metrics → a row for each case
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from visionbench import core, machine, validity, weights, worker
+from visionbench import core, machine, validity, worker
 from visionbench.config import ExperimentConfig
 from visionbench.core import Case, CaseResult, Metrics, Precision, RunPlan, Samples
 from visionbench.plan import Parts, parts
@@ -218,7 +218,10 @@ def _git_commit() -> str | None:
     """The commit of the working folder, with `+` where files are changed; None outside a repository."""
     try:
         described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"], capture_output=True, text=True, check=True
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

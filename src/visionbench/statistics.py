@@ -1,7 +1,8 @@
 """Statistics over raw samples: quantiles with order-statistic intervals, and signs that a series is not steady.
 
-The interval of a quantile p from n samples is [X(l), X(u)] with l = max{r : F(r−1) ≤ α/2} and u = min{r : 1−F(r−1) ≤
-α/2}, F the Binomial(n, p) distribution. It holds for independent samples of one process: it is a within-process interval.
+The interval of a quantile p from n samples is [X(l), X(u)] with l = max{r : F(r−1) ≤ α/2} and
+u = min{r : 1−F(r−1) ≤ α/2}, F the Binomial(n, p) distribution. It holds for independent samples of one process: it is
+a within-process interval.
 """
 
 from __future__ import annotations
@@ -61,4 +62,3 @@ def _binomial_cdf(n: int, p: float) -> np.ndarray:
     k = np.arange(n)
     choose = lgamma(n + 1) - np.array([lgamma(i + 1) + lgamma(n - i + 1) for i in range(n)])
     return np.cumsum(np.exp(choose + k * log(p) + (n - k) * log1p(-p)))
-

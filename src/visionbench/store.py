@@ -1,10 +1,10 @@
 """The run's folder: what is measured is written here first, and everything else reads it back.
 
-    config.yaml        the composed configuration, without secrets
-    run.json           identity and conditions: what ran, on what, with which versions
-    results.jsonl      one row a case, appended and flushed as it comes
-    samples/*.parquet  the raw samples of each case
-    worker.log         what libraries said while measuring
+config.yaml        the composed configuration, without secrets
+run.json           identity and conditions: what ran, on what, with which versions
+results.jsonl      one row a case, appended and flushed as it comes
+samples/*.parquet  the raw samples of each case
+worker.log         what libraries said while measuring
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class RunFolder:
     def create(cls, path: Path, config_yaml: str) -> RunFolder:
         """A new run's folder. Raises ConfigError where results already lie: they are not to be mixed or lost."""
         if (path / "results.jsonl").exists():
-            raise ConfigError(f"hydra.run.dir={path}: there are results already; give another folder, or move them away")
+            raise ConfigError(
+                f"hydra.run.dir={path}: there are results already; give another folder, or move them away"
+            )
         (path / "samples").mkdir(parents=True, exist_ok=True)
         (path / "config.yaml").write_text(config_yaml)
         (path / "results.jsonl").touch()
@@ -95,7 +97,9 @@ class RunFolder:
         if not path.is_file():
             return Samples({}, notes["missing"], notes["flags"])
         frame = pd.read_parquet(path)
-        series = {str(name): part["value"].to_numpy() for name, part in frame.groupby("series", sort=False, observed=True)}
+        series = {
+            str(name): part["value"].to_numpy() for name, part in frame.groupby("series", sort=False, observed=True)
+        }
         return Samples(series, notes["missing"], notes["flags"])
 
     def _rows(self) -> Iterator[dict[str, Any]]:
@@ -103,7 +107,9 @@ class RunFolder:
         for line in lines:
             row = json.loads(line)
             if row["schema"] > SCHEMA_VERSION:
-                raise ConfigError(f"{self.path}: written by a newer visionbench (schema {row['schema']}); update to read it")
+                raise ConfigError(
+                    f"{self.path}: written by a newer visionbench (schema {row['schema']}); update to read it"
+                )
             yield row
 
     def _write_samples(self, case_id: str, samples: Samples) -> None:

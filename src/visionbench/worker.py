@@ -42,7 +42,8 @@ def preheat(modules: Sequence[str]) -> None:
 def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Iterator[Any]:
     """Run `generate(*args)` in a fresh process and yield what it yields; its output goes to the log.
 
-    Raises WorkerFailed where it raised (a ConfigError as it is), WorkerDied where it ended otherwise. Closing the iterator ends the child.
+    Raises WorkerFailed where it raised (a ConfigError as it is), and WorkerDied where it ended otherwise. Closing the
+    iterator ends the child.
     """
     ours, theirs = _context.Pipe()
     child = _context.Process(target=_work, args=(theirs, log, generate, args), daemon=True)

@@ -46,28 +46,46 @@ def value(samples, name):
 def test_hidden_gpus_are_told_by_the_variable_that_hides_them(monkeypatch):
     for hidden in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert Cuda.why_absent() == "CUDA_VISIBLE_DEVICES hides every GPU"
+        assert Cuda().why_absent() == "CUDA_VISIBLE_DEVICES hides every GPU"
 
 
 def test_a_torch_without_cuda_is_told(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: False)
-    assert Cuda.why_absent() == "this torch was built without CUDA"
+    assert Cuda().why_absent() == "this torch was built without CUDA"
 
 
 def test_torchs_build_is_read_without_importing_it():
     assert cuda._torch_has_cuda() is (torch.version.cuda is not None)
 
 
-@pytest.mark.parametrize(("count", "why"), [(0, "the NVIDIA driver sees no GPU"), (1, None)])
-def test_with_a_driver_the_gpus_are_counted(monkeypatch, count, why):
+@pytest.mark.parametrize(
+    ("count", "index", "why"),
+    [
+        (0, 0, "of the 0 GPUs that can be used, counted from 0, none is 0"),
+        (1, 0, None),
+        (2, 2, "of the 2 GPUs that can be used, counted from 0, none is 2"),
+    ],
+)
+def test_with_a_driver_the_gpus_are_counted(monkeypatch, count, index, why):
     import pynvml
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: True)
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: count)
-    assert Cuda.why_absent() == why
+    assert Cuda(index=index).why_absent() == why
+
+
+def test_a_gpu_that_the_variable_hides_is_absent(monkeypatch):
+    import pynvml
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: True)
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 4)
+    assert Cuda().why_absent() is None
+    assert Cuda(index=1).why_absent() == "of the 1 GPUs that can be used, counted from 0, none is 1"
 
 
 def test_without_a_driver_nvmls_own_words_are_the_reason(monkeypatch):
@@ -79,7 +97,7 @@ def test_without_a_driver_nvmls_own_words_are_the_reason(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: True)
     monkeypatch.setattr(pynvml, "nvmlInit", refuse)
-    assert Cuda.why_absent() == "no NVIDIA driver answers (NVML Shared Library Not Found)"
+    assert Cuda().why_absent() == "no NVIDIA driver answers (NVML Shared Library Not Found)"
 
 
 def test_its_id_is_torchs_name_of_it():
@@ -223,9 +241,8 @@ def test_tf32_rounds_products_and_ieee_does_not(device):
 def test_nvmls_handle_is_of_the_card_that_torch_runs_on(device):
     import pynvml
 
-    handle = device._nvml()
-    uuid = pynvml.nvmlDeviceGetUUID(handle)
-    assert str(torch.cuda.get_device_properties(0).uuid) in (uuid if isinstance(uuid, str) else uuid.decode())
+    told, torchs = pynvml.nvmlDeviceGetPciInfo(device._nvml()), torch.cuda.get_device_properties(0)
+    assert (told.domain, told.bus, told.device) == (torchs.pci_domain_id, torchs.pci_bus_id, torchs.pci_device_id)
 
 
 @gpu

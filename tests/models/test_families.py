@@ -99,7 +99,9 @@ def photographs(tmp_path_factory) -> list[Image.Image]:
 
 
 def singles(loaded, photographs):
-    return [loaded.preprocess([one], [text]) for one, text in zip(photographs, ["a temple", "a red flower"], strict=True)]
+    return [
+        loaded.preprocess([one], [text]) for one, text in zip(photographs, ["a temple", "a red flower"], strict=True)
+    ]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

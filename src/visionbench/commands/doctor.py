@@ -53,7 +53,7 @@ def examine(folder: Path = Path()) -> Facts:
     disk, memory = shutil.disk_usage(folder).free, _available_memory()
     host = machine.fingerprint()
     busy = _busy_elsewhere()
-    absent = {kind: find("devices", kind).why_absent() for kind in ACCELERATORS}
+    absent = {kind: find("devices", kind)().why_absent() for kind in ACCELERATORS}
     found = {
         "processor": f"{host['cpu']}, {machine.usable_cores()} of {host['cpu_cores']} cores usable",
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -82,8 +82,8 @@ def _troubles(disk: float, memory: float, busy: float, host: Any) -> Iterator[tu
         yield "/proc/self/schedstat cannot be read", "a disturbed timing will not be noticed"
     if not os.access("/proc/self/clear_refs", os.W_OK):
         yield "/proc/self/clear_refs cannot be written", "peak memory on the CPU is since the start of the process"
-    if _nvidia_hardware() and find("devices", "cuda").why_absent():
-        yield "there is an NVIDIA GPU that cannot be used", f"{find('devices', 'cuda').why_absent()}"
+    if _nvidia_hardware() and (why := find("devices", "cuda")().why_absent()):
+        yield "there is an NVIDIA GPU that cannot be used", why
     missing = [name for name in machine.LIBRARIES if not host[name]]
     if missing:
         yield f"not installed: {', '.join(missing)}", "install visionbench again, as its README says"

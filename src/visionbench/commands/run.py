@@ -90,7 +90,7 @@ class Session:
         self.tracker = self._open_tracker(planned[0][0])
 
     def job(self, cfg: DictConfig) -> None:
-        """One run, from config to tracker. A config that only the measuring process finds wrong costs this run alone."""
+        """One run, from config to tracker. What only the measuring process finds wrong costs this run alone."""
         from visionbench import runner
         from visionbench.plan import plan
         from visionbench.report.table import RunRows
@@ -231,7 +231,10 @@ def translate(error: Exception) -> ConfigError:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return ConfigError(f"{group}={option}: no such option{nearest(option, error.options or _options(group))}")
     if isinstance(error, OverrideParseException):
-        return ConfigError(f"'{error.override}': not of the form key=value")
+        return ConfigError(
+            f"'{error.override}': not of the form key=value; a value with special characters wants quotes inside, "
+            "as in 'key=\"~/pictures\"'"
+        )
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if found := re.search(r"Could not override '([^']+)'", said):
         key = re.sub(r"^\++|@.*$", "", found[1])

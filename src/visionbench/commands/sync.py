@@ -24,5 +24,9 @@ def send(output_dir: Path, uri: str | None, experiment: str) -> int:
             tracker.log(folder)
     except TrackingError as error:
         raise ConfigError(str(error)) from error
-    Console().print(f"{len(folders)} run{'s' * (len(folders) > 1)} in {uri or output_dir / 'mlflow.db'}", soft_wrap=True, highlight=False)
+    Console().print(
+        f"{len(folders)} run{'s' * (len(folders) > 1)} in {uri or output_dir / 'mlflow.db'}",
+        soft_wrap=True,
+        highlight=False,
+    )
     return 0

@@ -39,7 +39,11 @@ class ImageFolder:
 
     def identity(self) -> Mapping[str, str]:
         """The folder and the number of pictures taken from it."""
-        return {"name": "image_folder", "root": str(Path(self.root).expanduser().resolve()), "samples": str(len(self.examples()))}
+        return {
+            "name": "image_folder",
+            "root": str(Path(self.root).expanduser().resolve()),
+            "samples": str(len(self.examples())),
+        }
 
 
 def _example(path: Path, root: Path) -> Example:

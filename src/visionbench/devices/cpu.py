@@ -27,8 +27,7 @@ class Cpu:
     kind: ClassVar[str] = "cpu"
     id: ClassVar[str] = "cpu"
 
-    @staticmethod
-    def why_absent() -> str | None:
+    def why_absent(self) -> str | None:
         """None: there always is one."""
         return None
 
@@ -76,7 +75,9 @@ class Cpu:
         if "VmHWM" not in status:
             missing["memory/process_peak_bytes"] = "/proc/self/status has no VmHWM here"
             return Samples(missing=missing)
-        flags = {} if self._reset else {"peak_since_start": "/proc/self/clear_refs may not be written: peak since start"}
+        flags = (
+            {} if self._reset else {"peak_since_start": "/proc/self/clear_refs may not be written: peak since start"}
+        )
         series = {"memory/process_peak_bytes": status["VmHWM"], "memory/kept_inputs_bytes": float(kept_bytes)}
         return Samples({name: np.array([value]) for name, value in series.items()}, missing, flags)
 

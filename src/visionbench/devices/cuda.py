@@ -36,10 +36,10 @@ class Cuda:
         """Torch's name of the device, `cuda:0`."""
         return f"cuda:{self.index}"
 
-    @staticmethod
-    def why_absent() -> str | None:
-        """Why there is no GPU to use, or None. Asks NVML and reads torch's build, without importing torch."""
-        if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+    def why_absent(self) -> str | None:
+        """Why there is no such GPU to use, or None. Asks NVML and reads torch's build, without importing torch."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if visible is not None and visible.strip() in ("", "-1"):
             return "CUDA_VISIBLE_DEVICES hides every GPU"
         if not _torch_has_cuda():
             return "this torch was built without CUDA"
@@ -47,9 +47,15 @@ class Cuda:
 
         try:
             pynvml.nvmlInit()
-            return None if pynvml.nvmlDeviceGetCount() else "the NVIDIA driver sees no GPU"
+            count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:
             return f"no NVIDIA driver answers ({error})"
+        count = count if visible is None else min(count, len(visible.split(",")))
+        return (
+            None
+            if self.index < count
+            else f"of the {count} GPUs that can be used, counted from 0, none is {self.index}"
+        )
 
     def setup(self, precision: Precision, threads: int | None) -> None:
         """Select the GPU; IEEE fp32 unless the precision is TF32 (cuDNN would use TF32 by default)."""

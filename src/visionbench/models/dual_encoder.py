@@ -113,7 +113,10 @@ class LoadedDualEncoder:
         """Embeddings in fp32 of the pictures [B, D] and of all their captions [M, D], and captions per picture [B]."""
         texts = [caption for of_one in captions for caption in of_one]
         image = self.call(self._place(self._pixels(images)))["image"]
-        parts = [self.call(self._place(self._tokens(texts[at : at + len(images)])))["text"] for at in range(0, len(texts), len(images))]
+        parts = [
+            self.call(self._place(self._tokens(texts[at : at + len(images)])))["text"]
+            for at in range(0, len(texts), len(images))
+        ]
         return {
             "image_embeddings": image.float().cpu().numpy(),
             "text_embeddings": np.concatenate([text.float().cpu().numpy() for text in parts]),
@@ -157,7 +160,7 @@ class HashedTokenizer:
         return {"input_ids": ids, "attention_mask": mask}
 
     def _id(self, word: str) -> int:
-        token = crc32(word.encode()) % self.vocabulary
+        token = int(crc32(word.encode()) % self.vocabulary)
         while token in self.special:
             token = (token + 1) % self.vocabulary
         return token

@@ -117,7 +117,10 @@ class LoadedSegmenter:
             return {"input_points": [[[[x, y]] for x, y in of_one] for of_one in centres]}
         return {
             "input_boxes": [
-                [[x - image.width / 6, y - image.height / 6, x + image.width / 6, y + image.height / 6] for x, y in of_one]
+                [
+                    [x - image.width / 6, y - image.height / 6, x + image.width / 6, y + image.height / 6]
+                    for x, y in of_one
+                ]
                 for image, of_one in zip(images, centres, strict=True)
             ]
         }

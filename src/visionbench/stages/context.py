@@ -75,9 +75,7 @@ def input_bytes(inputs: Inputs) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in inputs.values())
 
 
-def assemble(
-    singles: Sequence[Inputs], batch_size: int, device: torch.device, dtype: torch.dtype
-) -> Iterator[Inputs]:
+def assemble(singles: Sequence[Inputs], batch_size: int, device: torch.device, dtype: torch.dtype) -> Iterator[Inputs]:
     """Batches of `batch_size` on the device, until every single sample was used once; the last wraps around."""
     import torch
 

@@ -13,7 +13,6 @@ from visionbench.config import ModelConfig
 from visionbench.core import Adapter, Device, Inputs, LoadedModel, Samples
 from visionbench.stages.context import quiet
 
-
 if TYPE_CHECKING:
     import torch
 
@@ -50,9 +49,7 @@ def check_evidence(loaded: LoadedModel, singles: Sequence[Inputs], place: torch.
     if _differences(first, other) == 0:
         raise EvidenceError("the data holds no two different inputs, so nothing shows that the model looks at them")
     with quiet():
-        once, changed, again = (
-            loaded.evidence(weights.place(one, place, dtype)) for one in (first, other, first)
-        )
+        once, changed, again = (loaded.evidence(weights.place(one, place, dtype)) for one in (first, other, first))
     for name, output in once.items():
         before, after, repeated = (tensor.double().cpu() for tensor in (output, changed[name], again[name]))
         if not (before.isfinite().all() and after.isfinite().all()):
