@@ -90,7 +90,7 @@ def test_what_configures_hydra_begins_with_a_command_that_it_can_read(path):
 @pytest.mark.parametrize("override", ["device=cuda", "precision=tf32"])
 def test_what_needs_a_gpu_is_refused_without_one(config, override):
     with pytest.raises(
-        ConfigError, match=r"^(device\.name=cuda: .*; use device=auto|precision=tf32: .* on a CPU use fp32)"
+        ConfigError, match=r"^(device=cuda, device\.index=0: .*; use device=auto|precision=tf32: .* on a CPU use fp32)"
     ):
         plan(config(override))
 
