@@ -37,7 +37,7 @@ def cli() -> None:
 @cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 def run(overrides: tuple[str, ...]) -> int:
-    """Measure what the config says; `visionbench run --help` lists its groups."""
+    """Measure; `visionbench run --help` lists the groups."""
     from visionbench.commands import run as command
 
     return command.run(overrides)
@@ -49,7 +49,7 @@ def run(overrides: tuple[str, ...]) -> int:
 @click.option("--experiment", default="visionbench", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def ui(output_dir: Path, uri: str | None, experiment: str, port: int) -> int:
-    """Open the MLflow UI on this machine, over the results of an output folder."""
+    """Open the MLflow UI over an output folder's results."""
     from visionbench.commands import ui as command
 
     return command.serve(output_dir, uri, experiment, port)
@@ -61,7 +61,7 @@ def ui(output_dir: Path, uri: str | None, experiment: str, port: int) -> int:
 )
 @click.pass_context
 def models(context: click.Context, config_dir: Path | None) -> int:
-    """List the models: task, parameters, checkpoint, and whether it is on this machine."""
+    """List the models, and which are on this machine."""
     from visionbench.commands import models as command
 
     context.obj = config_dir
@@ -80,7 +80,7 @@ def fetch(config_dir: Path | None, names: tuple[str, ...]) -> int:
 
 @cli.command()
 def doctor() -> int:
-    """Tell what this machine is and what would go wrong on it."""
+    """Tell what this machine is and what would go wrong."""
     from visionbench.commands import doctor as command
 
     return command.show()
@@ -89,7 +89,7 @@ def doctor() -> int:
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
 def summarize(folder: Path) -> int:
-    """Compute a run's metrics again from its raw samples, and compare them with what it reported."""
+    """Compute a run's metrics again from raw samples."""
     from visionbench.commands import summarize as command
 
     return command.show(folder)
@@ -100,7 +100,7 @@ def summarize(folder: Path) -> int:
 @click.option("--uri", help="A tracking store other than the one in the output folder.")
 @click.option("--experiment", default="visionbench", show_default=True)
 def sync(output_dir: Path, uri: str | None, experiment: str) -> int:
-    """Send to MLflow the runs of an output folder that it has not got yet."""
+    """Send to MLflow the runs that it has not got yet."""
     from visionbench.commands import sync as command
 
     return command.send(output_dir, uri, experiment)

@@ -180,6 +180,9 @@ def register_schema() -> None:
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name=SCHEMA, node=ExperimentConfig)
+    # Hydra copies its search path, and with it this singleton, once for every group that --help lists: half a second.
+    # Reading from the store makes a copy of its own, so the singleton may well be its own copy.
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 
 
 def from_hydra(cfg: DictConfig) -> ExperimentConfig:

@@ -118,10 +118,10 @@ class Session:
 
     def end(self) -> None:
         """Print what was measured, however the command ends."""
-        from visionbench.report import table
-
         if not hasattr(self, "progress"):
             return
+        from visionbench.report import table
+
         self.progress.close()
         if self.runs:
             table.show(self.runs, self.console)
