@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import socket
-import subprocess
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +18,7 @@ REFUSED_BY_BROWSERS = {5060, 5061, 6000, 6566, *range(6665, 6670), 6697, 10080}
 
 
 def serve(output_dir: Path, uri: str | None, experiment: str, port: int) -> int:
-    """Print the address of the experiment's charts, and serve them until Ctrl-C."""
+    """Print the address of the experiment's charts, and become the server of a local store; Ctrl-C ends it."""
     tracker = MlflowTracker(TrackingConfig(uri=uri, experiment=experiment), output_dir)
     if uri is None and not (output_dir / "mlflow.db").is_file():
         raise ConfigError(f"--output-dir {output_dir}: no mlflow.db in it; measure something first: visionbench run")
@@ -37,10 +37,7 @@ def serve(output_dir: Path, uri: str | None, experiment: str, port: int) -> int:
     command, environment = tracker.server(port)
     console.print(f"http://127.0.0.1:{port}/{page}", soft_wrap=True, highlight=False)
     console.print("Ctrl-C ends it", style="dim")
-    try:
-        return subprocess.run(command, env=environment, check=False).returncode
-    except KeyboardInterrupt:
-        return 0
+    os.execve(command[0], command, environment)  # so that whatever ends this command ends the server
 
 
 def _free(port: int) -> bool:

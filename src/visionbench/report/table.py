@@ -129,36 +129,34 @@ def _legend(notes: Mapping[str, str]) -> Iterator[str]:
 
 
 def _footnotes(runs: Sequence[RunRows]) -> Iterator[str]:
-    """Each line once, however many runs it holds for."""
-    lines: dict[str, None] = {}
+    """Each remark once, with the models it holds for where it is about a model."""
+    about: dict[str, dict[str, None]] = {}
     for run in runs:
-        lines |= dict.fromkeys(footnotes(run))
-    yield from lines
+        for model, remark in footnotes(run):
+            about.setdefault(remark, {})[model] = None
+    for remark, names in about.items():
+        yield ": ".join(filter(None, [", ".join(filter(None, names)), remark]))
 
 
-def footnotes(run: RunRows) -> Iterator[str]:
-    """Conditions and reservations of one run, a line each."""
+def footnotes(run: RunRows) -> Iterator[tuple[str, str]]:
+    """Conditions and reservations of one run: the model that each is about (or nothing), and the remark."""
     found = run.conditions
     plan, config = found["plan"], found["config"]
-    device, host = found.get("device", {}), found["host"]
+    device, host, model = found.get("device", {}), found["host"], plan["model"]
     threads = f", {device['threads']} threads" if "threads" in device else ""
-    yield (
-        f"on {device.get('device_name', plan['device'])}{threads}, "
-        f"torch {host['torch']}, transformers {host['transformers']}"
-    )
-    protocol = config["measure"]["name"]
-    if protocol != "standard":
-        yield f"measure={protocol}: not the standard protocol; for a decision use measure=standard"
+    versions = f"torch {host['torch']}, transformers {host['transformers']}"
+    yield "", f"on {device.get('device_name', plan['device'])}{threads}, {versions}"
+    if (protocol := config["measure"]["name"]) != "standard":
+        yield "", f"measure={protocol}: not the standard protocol; for a decision use measure=standard"
     if config["model"]["weights"] == "random":
-        yield f"{plan['model']}: random weights; speed and memory are those of the real model, quality is refused"
-    for name, reason in plan["refused"].items():
-        if config["model"]["weights"] != "random":
-            yield f"{plan['model']}: no {name}, since {reason}"
-    yield from plan["warnings"]
+        yield model, "random weights; speed and memory are those of the real model, quality is refused"
+    else:
+        yield from ((model, f"no {name}, since {reason}") for name, reason in plan["refused"].items())
+    yield from (("", warning) for warning in plan["warnings"])
     if any(row.metrics.values.get("memory_peak_allocated_mib") is not None for row in run.results):
-        yield "peak MiB: peak allocated on the device"
+        yield "", "peak MiB: peak allocated on the device"
     elif any(row.metrics.values.get("memory_process_peak_mib") is not None for row in run.results):
-        yield "peak MiB: peak resident set of the process, libraries included"
+        yield "", "peak MiB: peak resident set of the process, libraries included"
     if (row := quality(run)) and row.status == OK:
-        count = found.get("data", {}).get("samples", "?")
-        yield f"{plan['model']}: recall over the whole of {config['data']['name']} ({count} pictures)"
+        pictures = found.get("data", {}).get("samples", "?")
+        yield model, f"recall over the whole of {config['data']['name']} ({pictures} pictures)"

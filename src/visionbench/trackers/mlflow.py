@@ -96,8 +96,10 @@ class MlflowTracker:
     def server(self, port: int) -> tuple[list[str], dict[str, str]]:
         """The command that serves the UI of a local store on this machine alone, and its environment."""
         command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        command += ["--uvicorn-opts", "--log-level warning"]
         command += ["--backend-store-uri", self.uri, "--default-artifact-root", self._artifacts]
-        return command, {**ENVIRONMENT, **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+        return command, {**ENVIRONMENT, **os.environ, **quiet}
 
     @property
     def _artifacts(self) -> str:
