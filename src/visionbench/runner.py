@@ -121,7 +121,7 @@ def run(
     finally:
         for case in left.values():
             hit = case.id == at.case or not at.case
-            row = (status, reason) if hit else (core.NOT_RUN, f"not run, since before it {reason or 'the run ended'}")
+            row = (status, reason) if hit else (core.NOT_RUN, f"the run had ended: {reason.partition(';')[0]}")
             folder.append(CaseResult(case, *row), Samples())
         ending = {"status": ended(folder.results()), "ended_at": _now(), "seconds": spent}
         folder.write_conditions({**conditions, **ending})

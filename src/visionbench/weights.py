@@ -329,6 +329,7 @@ def _saved(model: ModelConfig, auto_class: str, source: Path, dtype: torch.dtype
     from safetensors import SafetensorError
 
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # else a thread asks the Hub about pickled checkpoints
+    transformers.utils.logging.disable_progress_bar()  # nobody sees it, and it leaves a semaphore behind
     what = f"model.checkpoint={model.checkpoint}"
     try:
         module, report = getattr(transformers, auto_class).from_pretrained(

@@ -51,6 +51,9 @@ COLUMNS = (
 )
 
 
+WIDTH_OF_BATCH = 5
+
+
 def show(runs: Sequence[RunRows], console: Console) -> None:
     """Print the table of these runs."""
     console.print(render(runs))
@@ -67,20 +70,23 @@ def render(runs: Sequence[RunRows]) -> RenderableType:
     return Group(*parts, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
 
 
-def _table(run: RunRows, columns: Mapping[Column, int], notes: dict[str, str]) -> Table:
-    """One run's rows, in columns of the given widths: equal for every run, so that they stand below each other."""
+def _table(run: RunRows, columns: Mapping[Column, int], notes: dict[str, str]) -> Group:
+    """One run's rows, in columns of the given widths: equal for every run, so that they stand below each other.
+
+    A case without numbers is a line below, with its status in their place.
+    """
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("batch", justify="right", width=5)
+    table.add_column("batch", justify="right", width=WIDTH_OF_BATCH)
     for column, width in columns.items():
         table.add_column(column.title, justify="right", width=width, no_wrap=True)
     table.add_column("", no_wrap=True)
-    of_run = quality(run)
-    for row in _rows(run):
+    for row in [row for row in _rows(run) if row.status == OK]:
         batch = str(row.case.batch_size) if row.case.timed else "–"
-        table.add_row(batch, *(_cell(column, row, of_run) for column in columns), _remark(row, notes))
-    if of_run and of_run.status != OK and len(run.results) > 1:
-        table.add_row("–", *("" for _ in columns), f"quality {_remark(of_run, notes)}")
-    return table
+        table.add_row(batch, *(_cell(column, row, quality(run)) for column in columns), _remark(row, notes))
+    failed = [row for row in run.results if row.status != OK]
+    names = [str(row.case.batch_size) if row.case.timed else row.case.id for row in failed]
+    lines = [f"{name:>{WIDTH_OF_BATCH}}  {_remark(row, notes)}" for name, row in zip(names, failed, strict=True)]
+    return Group(*([table] if table.row_count else []), *map(Text, lines))
 
 
 def quality(run: RunRows) -> CaseResult | None:
