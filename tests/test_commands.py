@@ -227,7 +227,7 @@ def test_bad_input_is_one_line_before_anything_loads(folder, words, line):
 
 
 def test_help_and_config_are_what_hydra_users_expect(folder):
-    assert "metrics: all, latency, memory, recall, throughput" in call(folder, "run", "--help").stdout
+    assert "metrics: all, latency, load, memory, recall, throughput" in call(folder, "run", "--help").stdout
     assert "own" in call(folder, "run", "--config-dir", "../my_conf", "--help").stdout
     shown = call(folder, "run", "batch=single", "--cfg", "job").stdout
     assert "sizes:\n  - 1\n" in shown

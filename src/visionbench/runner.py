@@ -19,7 +19,7 @@ import numpy as np
 
 from visionbench import core, machine, validity, worker
 from visionbench.config import ExperimentConfig
-from visionbench.core import Case, CaseResult, Metrics, Precision, RunPlan, Samples
+from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, RunPlan, Samples
 from visionbench.plan import Parts, parts
 from visionbench.stages import evaluation, latency, load, memory, throughput, warmup
 from visionbench.stages.context import Context, assemble, input_bytes, preprocess
@@ -103,7 +103,7 @@ def run(
             if isinstance(event, Measured):
                 folder.append(event.result, event.samples)
                 del left[event.result.case.id]
-                at = Now("inputs")
+                at = Now("inputs", next(iter(left), ""))
             elif isinstance(event, Conditions):
                 conditions |= event.found
                 folder.write_conditions({**conditions, "status": "running"})
@@ -150,8 +150,8 @@ def measure(config: ExperimentConfig, plan: RunPlan) -> Iterator[Event]:
         model, loading = load.load(run.adapter, config.model, device, place, dtype)
         yield Now("inputs")
         singles = preprocess(model, examples, config.measure.inputs)
-        load.check_evidence(model, singles, place, dtype)
         loading = loading.merged(load.first_call(model, device, next(assemble(singles[:1], 1, place, dtype))))
+        load.check_evidence(model, singles, place, dtype)
     except Exception as error:
         if not device.is_out_of_memory(error):
             raise
@@ -162,6 +162,7 @@ def measure(config: ExperimentConfig, plan: RunPlan) -> Iterator[Event]:
     labels = {"protocol": config.measure.name, "distinct_inputs": str(len(singles))}
     kept_bytes = sum(map(input_bytes, singles))
     full_at: Case | None = None
+    batches: list[Inputs] = []
     for case in plan.cases:
         if full_at and case.timed and case.batch_size > full_at.batch_size:
             reason = f"not tried: batch size {full_at.batch_size} already ran out of memory"
@@ -181,6 +182,8 @@ def measure(config: ExperimentConfig, plan: RunPlan) -> Iterator[Event]:
             if not device.is_out_of_memory(error):
                 raise
             full_at = case
+            batches.clear()
+            device.reset_peak_memory()  # gives back what the failed attempt held
             yield Measured(CaseResult(case, core.OUT_OF_MEMORY, _first_line(error), labels=labels), Samples())
 
 

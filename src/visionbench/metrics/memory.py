@@ -33,6 +33,15 @@ class Memory:
             values[name] = float(taken[0]) / MIB if len(taken) else None
             if not len(taken):
                 reasons[name] = samples.why_missing(series)
+        allocated, at_load = (
+            samples.get("memory/peak_allocated_bytes"),
+            samples.get("memory/after_load_allocated_bytes"),
+        )
+        name = "memory_peak_allocated_above_model_mib"
+        values[name] = float(allocated[0] - at_load[0]) / MIB if len(allocated) and len(at_load) else None
+        if values[name] is None:
+            source = "memory/after_load_allocated_bytes" if len(allocated) else "memory/peak_allocated_bytes"
+            reasons[name] = samples.why_missing(source)
         peak = samples.get("memory/process_peak_bytes")
         kept = samples.get("memory/kept_inputs_bytes")
         loaded = samples.get("memory/after_load_process_bytes")

@@ -1,0 +1,27 @@
+"""Loading: how long the model takes to be ready, and its first call with whatever that compiles or selects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from visionbench.core import Metrics, Samples
+from visionbench.registry import register
+
+SERIES = {"load_s": "load/seconds_s", "load_first_call_s": "load/first_call_s"}
+
+
+@register("metrics", "load")
+@dataclass
+class Load:
+    """No options. Every run loads once, so all its cases say the same."""
+
+    stages: ClassVar[tuple[str, ...]] = ()
+
+    def compute(self, samples: Samples) -> Metrics:
+        """Seconds to read or build the model on its device, and of its first call, at batch size 1."""
+        taken = {name: samples.get(series) for name, series in SERIES.items()}
+        return Metrics(
+            {name: float(values[0]) if len(values) else None for name, values in taken.items()},
+            {name: samples.why_missing(SERIES[name]) for name, values in taken.items() if not len(values)},
+        )
