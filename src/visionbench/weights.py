@@ -432,6 +432,8 @@ def _random(model: ModelConfig, auto_class: str, device: torch.device, dtype: to
     import torch
 
     module = _empty(model, auto_class, device, dtype)
+    if device.type == "meta":  # shapes alone: nothing to fill
+        return module
     numbers = torch.Generator(device).manual_seed(model.seed)
     block = torch.randn(BLOCK + OFFSETS, generator=numbers, device=device).to(dtype)
     draw = random.Random(model.seed)

@@ -242,3 +242,42 @@ def test_every_family_tells_the_parameters_it_has(name):
     assert loaded.identity["parameters"] == sum(tensor.numel() for tensor in loaded.module.parameters())
     assert loaded.identity["weights_bytes"] == weights.weights_bytes(loaded.module)
     assert loaded.identity["dtype"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("clip_vit_b32", {"image": (1, 512), "text": (1, 512)}),
+        ("clip_vit_l14", {"image": (1, 768), "text": (1, 768)}),
+        ("siglip2_base", {"image": (1, 768), "text": (1, 768)}),
+        ("sam_vit_b", {"image": (1, 1, 3, 256, 256)}),
+        ("sam_vit_h", {"image": (1, 1, 3, 256, 256)}),
+        ("blip_base", {"image": (1, 30524)}),
+        ("vit_b16", {"image": (1, 1000)}),
+        ("resnet50", {"image": (1, 1000)}),
+    ],
+)
+def test_the_shipped_sizes_run_on_the_meta_device(name, shapes, photographs):
+    model = models()[name]
+    model.weights = "random"
+    meta = torch.device("meta")
+    loaded = part("models", model.family, model.options, "model.options").load(model, meta, torch.float32)
+    inputs = weights.place(loaded.preprocess(photographs[:1], ["a temple"]), meta, torch.float32)
+    inputs.pop("attention_mask", None)  # transformers looks into it, and on the meta device there is nothing to see
+    assert {name: tuple(output.shape) for name, output in loaded.evidence(inputs).items()} == shapes
+
+
+def test_the_towers_of_blip2_run_on_the_meta_device_at_the_shipped_size(photographs):
+    """Joined they cannot: merging image tokens into the text looks at values, which the meta device has not."""
+    model = models()["blip2_opt_2_7b"]
+    model.weights = "random"
+    meta = torch.device("meta")
+    loaded = part("models", model.family, model.options, "model.options").load(model, meta, torch.bfloat16)
+    inputs = weights.place(loaded.preprocess(photographs[:1], [""]), meta, torch.bfloat16)
+    seen = loaded.module.vision_model(inputs["pixel_values"]).last_hidden_state
+    queries = loaded.module.qformer(
+        query_embeds=loaded.module.query_tokens.to(seen.dtype), encoder_hidden_states=seen
+    ).last_hidden_state
+    embedded = loaded.module.language_projection(queries)
+    assert seen.shape == (1, 257, 1408)
+    assert loaded.module.language_model(inputs_embeds=embedded).logits.shape == (1, 32, 50304)

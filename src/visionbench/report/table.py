@@ -42,6 +42,8 @@ COLUMNS = (
     Column("img/s", ("throughput_images_per_s",)),
     Column("texts/s", ("throughput_texts_per_s",), unless="throughput_images_per_s"),
     Column("tok/s", ("throughput_tokens_per_s",)),
+    Column("load s", ("load_s",)),
+    Column("1st call s", ("load_first_call_s",)),
     Column("peak MiB", ("memory_peak_allocated_mib", "memory_process_peak_mib"), ",.0f"),
     *(
         Column(f"{way.replace('2', '→')} R@{k}", (f"recall_{way}_at_{k}_fraction",), ".3f")
