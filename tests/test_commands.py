@@ -69,7 +69,7 @@ def test_the_default_run_prints_its_table_and_how_to_look(finished):
     assert [line.split()[0] for line in lines if line.strip() and line.split()[0] in {"1", "2", "4", "8"}] == list(
         "1248"
     )
-    assert "measure=quick: not the standard protocol" in done.stdout
+    assert "measure=quick with measure.warmup.calls=2" in " ".join(done.stdout.split())
     assert "visionbench ui" in done.stdout
     assert "Warning" not in done.stdout + done.stderr
     assert done.stderr == ""

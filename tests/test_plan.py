@@ -171,3 +171,10 @@ def test_only_the_device_kind_in_use_must_have_its_tolerances(config, stage, nam
     key = f"measure.{stage}.{name}"
     with pytest.raises(ConfigError, match=f"^{key} has no value for cpu; add {key}.cpu=…$"):
         plan(found)
+
+
+def test_a_changed_protocol_is_told_by_what_was_changed(config):
+    plain = config("measure=quick")
+    assert plan(plain).protocol == "quick"
+    typed = ["model=clip_tiny", "measure.latency.calls=7", "+measure.warmup.calls=2", "measure=quick"]
+    assert plan(plain, typed).protocol == "quick with measure.latency.calls=7 +measure.warmup.calls=2"

@@ -78,6 +78,8 @@ class RunPlan:
     refused: Mapping[str, str] = field(default_factory=dict)
     """Metric groups that cannot be had in this run, each with the reason."""
     warnings: tuple[str, ...] = ()
+    protocol: str = ""
+    """The name of the measure config, with the keys that were set differently for this run."""
 
 
 # ------------------------------------------------------------------------------------------------------------ results

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from visionbench.config import DeviceConfig, ExperimentConfig, part
@@ -54,8 +54,8 @@ def find_device(config: DeviceConfig) -> Device:
     return device
 
 
-def plan(config: ExperimentConfig) -> RunPlan:
-    """The run's cases, or ConfigError in one line."""
+def plan(config: ExperimentConfig, overrides: Sequence[str] = ()) -> RunPlan:
+    """The run's cases, or ConfigError in one line. `overrides`, as typed, tell where the protocol was changed."""
     _check(config)
     run = parts(config)
     refused = dict(_refusals(config, run))
@@ -83,6 +83,7 @@ def plan(config: ExperimentConfig) -> RunPlan:
         cases=tuple(cases),
         refused=refused,
         warnings=tuple(_warnings(config, run)),
+        protocol=_protocol(config.measure.name, overrides),
     )
 
 
@@ -165,6 +166,11 @@ def _refusals(config: ExperimentConfig, run: Parts) -> Iterable[tuple[str, str]]
 def _warnings(config: ExperimentConfig, run: Parts) -> Iterable[str]:
     if run.device.kind == "cpu" and config.precision.dtype == "float16":
         yield "fp16 on a CPU is emulated in places, and many times slower than fp32"
+
+
+def _protocol(name: str, overrides: Sequence[str]) -> str:
+    changed = [override for override in overrides if override.lstrip("+~").startswith("measure.")]
+    return f"{name} with {' '.join(changed)}" if changed else name
 
 
 def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:

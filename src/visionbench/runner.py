@@ -159,7 +159,7 @@ def measure(config: ExperimentConfig, plan: RunPlan) -> Iterator[Event]:
             yield Measured(CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {_first_line(error)}"), Samples())
         return
     yield Conditions(_conditions(run, model.identity))
-    labels = {"protocol": config.measure.name, "distinct_inputs": str(len(singles))}
+    labels = {"protocol": plan.protocol, "distinct_inputs": str(len(singles))}
     kept_bytes = sum(map(input_bytes, singles))
     full_at: Case | None = None
     batches: list[Inputs] = []

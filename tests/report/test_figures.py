@@ -9,7 +9,7 @@ from visionbench.core import OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Valid
 from visionbench.report.figures import BLUE, VERMILLION, throughput_latency
 
 CONDITIONS = {
-    "plan": {"name": "clip_tiny·cuda:0·bf16", "device": "cuda:0", "precision": "bf16"},
+    "plan": {"name": "clip_tiny·cuda:0·bf16", "device": "cuda:0", "precision": "bf16", "protocol": "quick"},
     "config": {"measure": {"name": "quick"}},
     "device": {"device_name": "NVIDIA H100", "threads": 8, "driver": "560.35"},
 }

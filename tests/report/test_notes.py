@@ -10,6 +10,7 @@ CONDITIONS = {
         "task": "captioning",
         "device": "cpu",
         "precision": "fp32",
+        "protocol": "quick",
         "refused": {"recall": "random weights have no quality to measure"},
         "warnings": ["bf16 is slow here"],
     },

@@ -74,6 +74,7 @@ def write(path: Path, *results: CaseResult, status: str = "finished", **more: An
         "device": "cpu",
         "precision": "bf16",
         "cases": [asdict(result.case) for result in results],
+        "protocol": "quick",
         "refused": {"masks": "the data has no masks"},
         "warnings": [],
     }

@@ -99,13 +99,14 @@ class Session:
         hydra_config = HydraConfig.get()
         path = Path(hydra_config.runtime.output_dir)
         config = from_hydra(cfg)
+        planned = plan(config, hydra_config.overrides.task)
         folder = RunFolder.create(path, saved(cfg))
         alone = OmegaConf.is_missing(hydra_config.job, "num")
         sweep = path.name if alone else Path(hydra_config.sweep.dir).name
         self.folders.append(path)
         self.progress.next_run()
         try:
-            runner.run(config, plan(config), folder, sweep, lambda now: self.progress.show(now.stage, now.case))
+            runner.run(config, planned, folder, sweep, lambda now: self.progress.show(now.stage, now.case))
         except ConfigError as error:
             self.trouble.append(str(error))
             self.exit_code = 2

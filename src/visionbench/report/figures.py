@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from textwrap import fill
+from textwrap import fill, shorten
 from typing import TYPE_CHECKING, Any
 
 from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
@@ -21,6 +21,7 @@ MARKERS: Mapping[str, dict[str, Any]] = {
 }
 INTERVAL = "95 % interval of the median, within this process"
 UNITS = ("images", "texts", "prompts", "tokens")
+LONGEST_PROTOCOL = 60
 
 
 def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> Figure:
@@ -101,7 +102,7 @@ def _titles(figure: Figure, conditions: Mapping[str, Any], timed: Sequence[CaseR
     parts = [
         device.get("device_name", conditions["plan"]["device"]),
         conditions["plan"]["precision"],
-        f"protocol {conditions['config']['measure']['name']}",
+        shorten(f"protocol {conditions['plan']['protocol']}", LONGEST_PROTOCOL, placeholder=" …"),
         f"{device['threads']} threads" if device.get("threads") else "",
         f"driver {device['driver']}" if device.get("driver") else "",
         f"torch {host['torch']}" if host.get("torch") else "",

@@ -144,7 +144,7 @@ def _conditions(conditions: Mapping[str, Any]) -> Iterator[str]:
     threads = [f"{device['threads']} threads"] if device.get("threads") else []
     driver = [f"driver {device['driver']}"] if device.get("driver") else []
     yield ", ".join([f"{plan['device']}: {device.get('device_name', 'unknown')}", plan["precision"], *threads, *driver])
-    yield f"protocol {config['measure']['name']}"
+    yield f"protocol {plan['protocol']}"
     versions = [f"{name} {host[name]}" for name in ("torch", "transformers", "python") if host.get(name)]
     if versions:
         yield ", ".join([*versions, f"on {host.get('host', 'an unknown host')}"])

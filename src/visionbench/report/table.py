@@ -154,7 +154,7 @@ def footnotes(run: RunRows) -> Iterator[tuple[str, str]]:
     threads = f", {device['threads']} threads" if "threads" in device else ""
     versions = f"torch {host['torch']}, transformers {host['transformers']}"
     yield "", f"on {device.get('device_name', plan['device'])}{threads}, {versions}"
-    if (protocol := config["measure"]["name"]) != "standard":
+    if (protocol := plan["protocol"]) != "standard":
         yield "", f"measure={protocol}: not the standard protocol; for a decision use measure=standard"
     if config["model"]["weights"] == "random":
         yield model, "random weights; speed and memory are those of the real model, quality is refused"
