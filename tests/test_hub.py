@@ -21,18 +21,18 @@ CUT_AT, KEPT = 24_000_000, 2 * 10 * 2**20
 """Where the connection breaks in a file of 32 MB, and how much stays: huggingface_hub writes 10 MiB at a time."""
 
 FETCHER = """
-import json, sys, time
+import json, sys
 from visionbench import weights
 from visionbench.config import ModelConfig
 from visionbench.registry import ConfigError
 
 for call, checkpoint, revision in json.loads(sys.argv[1]):
-    model, start = ModelConfig("m", "dual_encoder", checkpoint, revision), time.monotonic()
+    model = ModelConfig("m", "dual_encoder", checkpoint, revision)
     try:
         answer = str(getattr(weights, call)(model))
     except ConfigError as error:
         answer = f"ConfigError: {error}"
-    print(json.dumps([answer, time.monotonic() - start]))
+    print(json.dumps(answer))
 """
 EMBEDDER = """
 import json, sys
@@ -157,10 +157,10 @@ STEPS = {
 
 @pytest.fixture(scope="module")
 def session(hub, home):
-    """All that one process does with the Hub: the answer and the seconds of each step, and its standard error."""
+    """All that one process does with the Hub: the answer of each step, and its standard error."""
     hub.cut_once["model.safetensors"] = CUT_AT
     answers, said = run(FETCHER, list(STEPS.values()), home, hub.endpoint)
-    return dict(zip(STEPS, (answer for answer, _ in answers), strict=True)), said
+    return dict(zip(STEPS, answers, strict=True)), said
 
 
 @pytest.fixture(scope="module")
@@ -268,13 +268,12 @@ def test_a_refusal_is_one_line_with_the_way_out(session, step, wanted):
         assert words in answer
 
 
-def test_without_a_network_it_says_so_at_once(session, home, nowhere):
-    ((answer, seconds),), _ = run(FETCHER, [("ensure", "tiny/clip", OTHER)], home, nowhere)
+def test_without_a_network_it_says_so_in_one_line(session, home, nowhere):
+    (answer,), _ = run(FETCHER, [("ensure", "tiny/clip", OTHER)], home, nowhere)
     assert answer.startswith("ConfigError: model.checkpoint=tiny/clip: not on this machine")
     assert f"{nowhere} could not be read" in answer
     assert "visionbench models fetch m" in answer
     assert "\n" not in answer
-    assert seconds < 10
 
 
 def test_a_full_disk_is_the_systems_own_error(hub, tmp_path):
@@ -299,7 +298,7 @@ def test_offline_mode_is_named_and_half_a_snapshot_does_not_count(session, offli
     steps = [("present", "tiny/sharded", PINNED), ("ensure", "tiny/sharded", PINNED), ("ensure", "tiny/clip", PINNED)]
     answers, _ = run(FETCHER, steps, home, hub.endpoint, HF_HUB_OFFLINE="1")
     shard.symlink_to(kept)
-    partial, refused, whole = (answer for answer, _ in answers)
+    partial, refused, whole = answers
     assert partial == whole == "None"
     assert "HF_HUB_OFFLINE" in refused
     assert "\n" not in refused

@@ -71,6 +71,8 @@ class Session:
     runs: list[Any] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
+    seen: str = ""
+    """Where the tracker shows the runs, once it has one."""
 
     def begin(self, planned: Sequence[tuple[ExperimentConfig, RunPlan]]) -> None:
         """Have checkpoints and data here, start the fork server, and meanwhile make the tracking store ready."""
@@ -134,8 +136,6 @@ class Session:
             self.console.print(f"results  {_relative(shared)}", soft_wrap=True, highlight=False)
             if self.tracker is not None and self.seen:
                 self.console.print("look     visionbench ui", soft_wrap=True, highlight=False)
-
-    seen: str = ""
 
     def _open_tracker(self, config: ExperimentConfig) -> Tracker | None:
         tracker: Tracker = find("trackers", config.tracking.name)(config.tracking, Path(config.output_dir))
