@@ -46,14 +46,14 @@ def main() -> None:
 
 
 def ratio(images: int, captions_per_image: int, dims: int, rounds: int) -> None:
-    """Time of score() over the time of the matrix product alone."""
-    predictions = embeddings(images, captions_per_image, dims)
+    """Time of rank() over the time of the matrix product alone."""
+    given = embeddings(images, captions_per_image, dims)
     unit_images, unit_captions = (
-        torch.nn.functional.normalize(torch.from_numpy(predictions[name]))
+        torch.nn.functional.normalize(torch.from_numpy(given[name]))
         for name in ("image_embeddings", "text_embeddings")
     )
     parts: dict[str, Callable[[], object]] = {
-        "score": lambda: Recall().score(predictions),
+        "rank": lambda: Recall().rank(given),
         "product": lambda: product(unit_images, unit_captions),
     }
     for part in parts.values():
@@ -87,15 +87,15 @@ def product(images: torch.Tensor, captions: torch.Tensor, block: int = 1_024) ->
 
 
 def large(images: int, captions_per_image: int, dims: int, slice_images: int) -> None:
-    """Rate and peak memory of score()'s own steps, the last of them for the first images alone."""
-    Recall().score(embeddings(8, captions_per_image, dims))
-    predictions = embeddings(images, captions_per_image, dims)
+    """Rate and peak memory of rank()'s own steps, the last of them for the first images alone."""
+    Recall().rank(embeddings(8, captions_per_image, dims))
+    given = embeddings(images, captions_per_image, dims)
     options = Recall()
     captions = images * captions_per_image
     started = time.perf_counter(), run_delay_s()
     (SELF / "clear_refs").write_text("5")
     before = status_mib("VmRSS")
-    pairs = Pairs.of(predictions, options.block_mib)
+    pairs = Pairs.of(given, options.block_mib)
     best = best_right_scores(pairs)
     prepared = time.perf_counter()
     stop = min(images, -(-slice_images // pairs.images.step) * pairs.images.step)
@@ -104,7 +104,7 @@ def large(images: int, captions_per_image: int, dims: int, slice_images: int) ->
     peak = status_mib("VmHWM") - before
     rate = stop * captions / (ended - prepared)
     total = prepared - started[0] + images * captions / rate
-    held = sum(values.nbytes for values in predictions.values()) / MIB
+    held = sum(values.nbytes for values in given.values()) / MIB
     print(
         f"{images:,} images x {captions:,} captions x {dims}, {torch.get_num_threads()} threads, "
         f"{stop:,} of the images counted"

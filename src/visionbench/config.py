@@ -69,6 +69,10 @@ class DataConfig:
     """A registered data set and its options."""
 
     name: str = MISSING
+    root: str | None = None
+    """The folder that it lies in, for those that are read from a folder."""
+    on_error: str = "fail"
+    """What to do with examples that cannot be used: `fail` (before measuring, where it can be known then) or `skip`."""
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -133,6 +137,8 @@ class EvaluationConfig:
     """The data set once through the model, for quality."""
 
     batch_size: int = 32
+    workers: int | None = None
+    """Threads that decode and preprocess ahead of the model; by default one a core that may be used, at most eight."""
 
 
 @dataclass

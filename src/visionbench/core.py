@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Inputs = Mapping[str, Any]
 """One preprocessed batch: names to tensors whose first axis is the batch."""
 
-Predictions = Mapping[str, np.ndarray]
-"""What a model says of examples: names to arrays, joined along the first axis over a data set."""
+Row = Mapping[str, Any]
+"""What a model says of one picture, or what is true of it: names to a number, a string, a list of them, or an array."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- data
@@ -32,8 +32,21 @@ class Example:
     image: Path
     captions: tuple[str, ...] = ()
     label: str | None = None
-    mask: Path | None = None
-    """A single-channel PNG of the picture's size: 0 is background, k the k-th instance."""
+    """The name of its class, one of the data set's `classes()`."""
+    masks: Callable[[], np.ndarray] | None = None
+    """Reads the masks of its instances: bool [K, H, W] in the picture's own size, crowd regions left out."""
+    faults: tuple[str, ...] = ()
+    """What is wrong with its annotations, a few words each; such an example is refused or left out, never mended."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An example with its picture decoded, and its masks where they are asked for."""
+
+    example: Example
+    image: Image
+    masks: np.ndarray | None = None
+    """bool [K, H, W]."""
 
 
 class DataSet(Protocol):
@@ -44,6 +57,9 @@ class DataSet(Protocol):
 
     def examples(self) -> Sequence[Example]:
         """All examples in a fixed order; writes or reads files. Raises ConfigError where something is missing."""
+
+    def classes(self) -> Sequence[str]:
+        """The names of all classes in their fixed order; empty where it gives no labels."""
 
     def identity(self) -> Mapping[str, str]:
         """What makes this data set this one (root, split, seed, digest …), to be kept beside every result."""
@@ -77,6 +93,8 @@ class RunPlan:
     cases: tuple[Case, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     """Metric groups that cannot be had in this run, each with the reason."""
+    unsuited: Mapping[str, str] = field(default_factory=dict)
+    """Quality metrics of other tasks than this model's, where it has one of its own."""
     warnings: tuple[str, ...] = ()
     protocol: str = ""
     """The name of the measure config, with the keys that were set differently for this run."""
@@ -106,6 +124,22 @@ class Samples:
     def why_missing(self, name: str) -> str:
         """The reason for a series that is not there."""
         return self.missing.get(name, f"no {name} was recorded")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of a data set beside what is true of it, kept so that metrics can be computed again."""
+
+    ids: Sequence[str]
+    """Of the pictures, in the data set's order."""
+    columns: Mapping[str, Sequence[Any]]
+    """One entry a picture: a number, a string, a list of strings, or an array."""
+    classes: Sequence[str] = ()
+    """The names that `class_scores` are in the order of."""
+
+
+TRUTHS = frozenset({"references", "label"})
+"""Columns of the predictions that come from the data set: a picture's captions [C], and its class."""
 
 
 @dataclass(frozen=True)
@@ -241,11 +275,36 @@ class LoadedModel(Protocol):
         """What `call` returned, as one answer for each picture: embeddings, masks, a caption, a class."""
 
 
-class Predictor(LoadedModel, Protocol):
-    """A loaded model whose adapter lists predictions in `predicts`."""
+class Evaluator(Protocol):
+    """A model at work for quality: three steps of a batch, each in a thread of its own.
 
-    def predict(self, images: Sequence[Image], captions: Sequence[Sequence[str]]) -> Predictions:
-        """What the quality metrics read, for a batch of pictures with all their captions."""
+    Columns by name: `image_embedding` [D], `caption_embeddings` [C, D], `class_scores` [classes], `caption`, and for
+    each kind of prompt `<kind>_masks` [K][3] and `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's
+    compressed run lengths), `mask_size` (height, width) and `empty_masks`, a count of those that nothing can point at.
+    """
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names that `class_scores` are in the order of; empty where there are none."""
+
+    def prepare(self, pictures: Sequence[Picture]) -> Inputs:
+        """Decoded pictures to a batch on the host, by the model's own processor. Called by several threads at once."""
+
+    def forward(self, inputs: Inputs) -> Any:
+        """The model's answer to a batch, back on the host."""
+
+    def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
+        """A row for each picture: every wanted column that the model gives.
+
+        An answer that is not finite is given as NaN, in whatever column: such a picture is left out or ends the case.
+        """
+
+
+class Predictor(LoadedModel, Protocol):
+    """A loaded model whose adapter lists columns in `predicts`."""
+
+    def evaluator(self, wanted: frozenset[str], classes: Sequence[str]) -> Evaluator:
+        """What gives the wanted columns. Raises ConfigError where the data set's classes are not the model's."""
 
 
 class Adapter(Protocol):
@@ -253,7 +312,7 @@ class Adapter(Protocol):
 
     task: ClassVar[str]
     predicts: ClassVar[frozenset[str]]
-    """Names in the predictions, which quality metrics ask for."""
+    """The columns of predictions that it can give."""
 
     def uses(self) -> frozenset[str]:
         """What a timed call needs of the data besides pictures: `captions`, or nothing."""
@@ -277,7 +336,7 @@ class QualityMetric(Metric, Protocol):
     """A metric group that reads what a model predicts of a data set, and so needs trained weights."""
 
     reads: ClassVar[frozenset[str]]
-    """Names in the predictions."""
+    """Columns of the predictions."""
     needs: ClassVar[frozenset[str]]
     """What the data must give."""
 

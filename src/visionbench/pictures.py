@@ -1,8 +1,9 @@
-"""From an encoded picture on disk to RGB pixels."""
+"""From an encoded picture on disk to RGB pixels, and from a picture of numbers to masks."""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +11,62 @@ from PIL import Image, ImageOps
 
 
 class PictureError(Exception):
-    """A picture that cannot be decoded; the message names the file and the fault."""
+    """A picture that cannot be used; the message names the file and the fault, `reason` the fault alone."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def check(path: Path) -> None:
+    """Raise PictureError where a look at the file's size and header shows that it cannot be decoded."""
+    with _faults_named(path):
+        if not path.is_file():
+            raise PictureError(path, "missing")
+        if not path.stat().st_size:
+            raise PictureError(path, "zero bytes")
+        with Image.open(path) as picture:
+            _refuse_bomb(path, picture)
 
 
 def decode(path: Path) -> Image.Image:
     """The picture in RGB, turned upright as its EXIF says; of an animation the first frame, on white where transparent.
 
-    Raises PictureError naming the file, also where it has more pixels than Pillow takes without a warning.
+    Raises PictureError naming the file, also where it has more pixels than Pillow takes without a warning. May be
+    called by several threads at once.
     """
+    with _faults_named(path), Image.open(path) as picture:
+        _refuse_bomb(path, picture)
+        return _rgb(ImageOps.exif_transpose(picture))
+
+
+def numbered_masks(path: Path) -> np.ndarray:
+    """The masks bool [K, H, W] in a single-channel picture of numbers: 0 is background, k belongs to the k-th.
+
+    Raises PictureError.
+    """
+    with _faults_named(path), Image.open(path) as picture:
+        numbers = np.asarray(picture)
+    return numbers[None] == np.arange(1, int(numbers.max()) + 1)[:, None, None]
+
+
+def _refuse_bomb(path: Path, picture: Image.Image) -> None:
+    """Pillow itself only warns up to twice its limit, and how warnings are treated is not a thread's own to set."""
+    pixels = picture.width * picture.height
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
+        raise PictureError(path, f"{pixels:,} pixels, more than {Image.MAX_IMAGE_PIXELS:,}: a decompression bomb?")
+
+
+@contextmanager
+def _faults_named(path: Path) -> Iterator[None]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return _rgb(ImageOps.exif_transpose(picture))
+        yield
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"{path}: cannot be decoded ({error})") from error
+        said = str(error).replace(f"'{path}'", "it")
+        raise PictureError(path, f"cannot be decoded ({said})") from error
 
 
 def _rgb(picture: Image.Image) -> Image.Image:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from visionbench.config import DeviceConfig, ExperimentConfig, part
-from visionbench.core import Adapter, Case, DataSet, Device, Metric, QualityMetric, RunPlan
+from visionbench.config import DataConfig, DeviceConfig, ExperimentConfig, part
+from visionbench.core import TRUTHS, Adapter, Case, DataSet, Device, Metric, QualityMetric, RunPlan
 from visionbench.registry import ConfigError, find, names, nearest
 
 STAGES = ("warmup", "latency", "throughput", "memory", "evaluation")
@@ -14,6 +14,7 @@ STAGES = ("warmup", "latency", "throughput", "memory", "evaluation")
 DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS = ("pretrained", "random")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
+ON_ERROR = ("fail", "skip")
 ACCELERATORS = ("cuda",)
 """Device kinds that `auto` prefers to the CPU, best first."""
 
@@ -33,11 +34,22 @@ def parts(config: ExperimentConfig) -> Parts:
     return Parts(
         adapter=part("models", config.model.family, config.model.options, "model.options"),
         device=find_device(config.device),
-        data=part("data", config.data.name, config.data.options, "data.options"),
+        data=find_data(config.data),
         metrics={
             name: part("metrics", name, options or {}, f"metrics.{name}") for name, options in config.metrics.items()
         },
     )
+
+
+def find_data(config: DataConfig) -> DataSet:
+    """The data set with its options; those that are read from a folder take `data.root` as one more."""
+    options = dict(config.options)
+    if config.root is not None:
+        if "root" not in find("data", config.name).__dataclass_fields__:
+            raise ConfigError(f"data.root={config.root}: data={config.name} is read from no folder; leave it out")
+        options["root"] = config.root
+    data: DataSet = part("data", config.name, options, "data.options")
+    return data
 
 
 def find_device(config: DeviceConfig) -> Device:
@@ -58,8 +70,8 @@ def plan(config: ExperimentConfig, overrides: Sequence[str] = ()) -> RunPlan:
     """The run's cases, or ConfigError in one line. `overrides`, as typed, tell where the protocol was changed."""
     _check(config)
     run = parts(config)
-    refused = dict(_refusals(config, run))
-    wanted = {name: metric for name, metric in run.metrics.items() if name not in refused}
+    refused, unsuited = _refusals(config, run)
+    wanted = {name: metric for name, metric in run.metrics.items() if name not in {**refused, **unsuited}}
     if not run.metrics:
         raise ConfigError("metrics: nothing is asked for; choose some, as in metrics=[latency,memory]")
     if not wanted:
@@ -69,8 +81,8 @@ def plan(config: ExperimentConfig, overrides: Sequence[str] = ()) -> RunPlan:
             f"data={config.data.name} has no {' or '.join(sorted(missing))}, which model {config.model.name} reads; "
             "choose other data, or a part of the model that does without (model.options.part=image)"
         )
-    speed = {name: metric for name, metric in wanted.items() if not isinstance(metric, QualityMetric)}
-    quality = {name: metric for name, metric in wanted.items() if isinstance(metric, QualityMetric)}
+    speed = {name: metric for name, metric in wanted.items() if not _of_quality(metric)}
+    quality = {name: metric for name, metric in wanted.items() if _of_quality(metric)}
     cases = [_case(f"batch-{size}", size, speed) for size in sorted(config.batch.sizes)] if speed else []
     if quality:
         cases.append(_case("quality", config.measure.evaluation.batch_size, quality))
@@ -82,6 +94,7 @@ def plan(config: ExperimentConfig, overrides: Sequence[str] = ()) -> RunPlan:
         precision=config.precision.name,
         cases=tuple(cases),
         refused=refused,
+        unsuited=unsuited,
         warnings=tuple(_warnings(config, run)),
         protocol=_protocol(config.measure.name, overrides),
     )
@@ -107,6 +120,7 @@ def _check(config: ExperimentConfig) -> None:
     _one_of("model.weights", config.model.weights, WEIGHTS)
     if config.model.attention is not None:
         _one_of("model.attention", config.model.attention, ATTENTION)
+    _one_of("data.on_error", config.data.on_error, ON_ERROR)
     _one_of("tracking.name", config.tracking.name, names("trackers"))
     _one_of("device.name", config.device.name, ["auto", *names("devices")])
     if config.model.weights == "pretrained" and not config.model.checkpoint:
@@ -130,6 +144,7 @@ def _check(config: ExperimentConfig) -> None:
             "measure.throughput.in_flight": config.measure.throughput.in_flight,
             "measure.memory.calls": config.measure.memory.calls,
             "measure.evaluation.batch_size": config.measure.evaluation.batch_size,
+            "measure.evaluation.workers": config.measure.evaluation.workers,
         }
     )
     if config.device.index < 0:
@@ -150,17 +165,31 @@ def _check(config: ExperimentConfig) -> None:
             raise ConfigError(f"{key} has no value for {kind}; add {key}.{kind}=…")
 
 
-def _refusals(config: ExperimentConfig, run: Parts) -> Iterable[tuple[str, str]]:
-    """Metric groups that this run cannot have, each with the reason."""
-    for name, metric in run.metrics.items():
-        if not isinstance(metric, QualityMetric):
-            continue
-        if config.model.weights == "random":
-            yield name, "random weights have no quality to measure"
-        elif metric.reads - run.adapter.predicts:
-            yield name, f"a model for {run.adapter.task} does not give {' and '.join(sorted(metric.reads))}"
+def _of_quality(metric: Metric) -> bool:
+    return "evaluation" in metric.stages
+
+
+def _refusals(config: ExperimentConfig, run: Parts) -> tuple[dict[str, str], dict[str, str]]:
+    """Metric groups that this run cannot have, each with the reason; and those for other tasks than the model's.
+
+    The latter are refusals too where no quality metric fits the model: then the user has to be told why.
+    """
+    refused: dict[str, str] = {}
+    unsuited: dict[str, str] = {}
+    quality = {name: metric for name, metric in run.metrics.items() if isinstance(metric, QualityMetric)}
+    for name, metric in quality.items():
+        if lacking := metric.reads - TRUTHS - run.adapter.predicts:
+            unsuited[name] = f"a model for {run.adapter.task} does not give {' and '.join(sorted(lacking))}"
+        elif config.model.weights == "random":
+            refused[name] = "random weights have no quality to measure"
         elif metric.needs - run.data.gives:
-            yield name, f"data={config.data.name} has no {' and '.join(sorted(metric.needs - run.data.gives))}"
+            refused[name] = f"data={config.data.name} has no {' and '.join(sorted(metric.needs - run.data.gives))}"
+    if len(unsuited) == len(quality):
+        refused, unsuited = {**refused, **unsuited}, {}
+    if set(quality) == {*refused, *unsuited}:
+        beside = [name for name, metric in run.metrics.items() if _of_quality(metric) and name not in quality]
+        unsuited |= dict.fromkeys(beside, "no quality metric is left for it to go with")
+    return refused, unsuited
 
 
 def _warnings(config: ExperimentConfig, run: Parts) -> Iterable[str]:

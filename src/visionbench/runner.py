@@ -7,7 +7,7 @@ measure  in the child:  load → stages fill samples → metrics → a row for e
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -19,10 +19,12 @@ import numpy as np
 
 from visionbench import core, machine, validity, worker
 from visionbench.config import ExperimentConfig
-from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, RunPlan, Samples
+from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predictions, RunPlan, Samples
+from visionbench.intake import told, usable
 from visionbench.plan import Parts, parts
 from visionbench.stages import evaluation, latency, load, memory, throughput, warmup
 from visionbench.stages.context import Context, assemble, input_bytes, preprocess
+from visionbench.stages.evaluation import Evaluated
 from visionbench.store import RunFolder
 
 STAGES: Mapping[str, Callable[[Context], Samples]] = {
@@ -30,8 +32,8 @@ STAGES: Mapping[str, Callable[[Context], Samples]] = {
     "latency": latency.run,
     "throughput": throughput.run,
     "memory": memory.run,
-    "evaluation": evaluation.run,
 }
+"""Of the timed cases; the quality case has one stage of its own, `evaluation`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Now:
 
     stage: str
     case: str = ""
+    done: float = 0.0
+    """The share of the stage that is done, where it tells."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Measured:
 
     result: CaseResult
     samples: Samples
+    predictions: Predictions | None = None
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,17 @@ class Lap:
 
 
 def run(
-    config: ExperimentConfig, plan: RunPlan, folder: RunFolder, sweep: str, show: Callable[[Now], None]
+    config: ExperimentConfig,
+    plan: RunPlan,
+    folder: RunFolder,
+    sweep: str,
+    show: Callable[[Now], None],
+    left_out: Mapping[str, str],
 ) -> list[CaseResult]:
     """Measure a plan in a fresh process, keeping every row as it comes; a child that fails or dies costs its own rows.
 
-    Returns the rows. Raises ConfigError where the child finds the config wrong, and KeyboardInterrupt as it comes, in
-    both cases after writing down what there is.
+    `left_out` are the ids of examples that cannot be used, with the reason. Returns the rows. Raises ConfigError where
+    the child finds the config wrong, and KeyboardInterrupt as it comes, in both cases after writing down what there is.
     """
     conditions = {
         "uid": uuid4().hex,
@@ -90,6 +100,7 @@ def run(
         "host": dict(machine.fingerprint()),
         "plan": asdict(plan),
         "config": folder.config(),
+        "left_out": dict(left_out),
     }
     folder.write_conditions({**conditions, "status": "running"})
     left = {case.id: case for case in plan.cases}
@@ -98,10 +109,10 @@ def run(
     clock = Lap(spent)
     status, reason = core.NOT_RUN, ""
     try:
-        for event in worker.stream(measure, config, plan, log=folder.log):
+        for event in worker.stream(measure, config, plan, left_out, log=folder.log):
             clock.lap(at.stage)
             if isinstance(event, Measured):
-                folder.append(event.result, event.samples)
+                folder.append(event.result, event.samples, event.predictions)
                 del left[event.result.case.id]
                 at = Now("inputs", next(iter(left), ""))
             elif isinstance(event, Conditions):
@@ -136,15 +147,15 @@ def ended(results: list[CaseResult]) -> str:
     return "failed" if statuses & {core.FAILED, core.KILLED, core.NOT_RUN} or core.OK not in statuses else "finished"
 
 
-def measure(config: ExperimentConfig, plan: RunPlan) -> Iterator[Event]:
-    """Load the model once and measure the plan's cases in order."""
+def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> Iterator[Event]:
+    """Load the model once and measure the plan's cases in order, without the examples that are left out."""
     import torch
 
     run = parts(config)
     device = run.device
     place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
     yield Now("load")
-    examples = run.data.examples()
+    examples = usable(run.data.examples(), left_out)
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     try:
         model, loading = load.load(run.adapter, config.model, device, place, dtype)
@@ -171,13 +182,31 @@ def measure(config: ExperimentConfig, plan: RunPlan) -> Iterator[Event]:
         try:
             batches = list(assemble(singles, case.batch_size, place, dtype)) if case.timed else []
             metrics = {name: run.metrics[name] for name in case.metrics}
-            context = Context(case, model, device, config.measure, batches, kept_bytes, examples, metrics)
+            context = Context(
+                case,
+                model,
+                device,
+                config.measure,
+                batches,
+                kept_bytes,
+                examples,
+                metrics,
+                run.data.classes(),
+                config.data.on_error,
+            )
             samples = _work(model.work(case.batch_size)).merged(loading)
-            for stage in case.stages:
+            predictions = None
+            for stage in (stage for stage in case.stages if case.timed):
                 yield Now(stage, case.id)
                 samples = samples.merged(STAGES[stage](context))
+            if not case.timed:
+                evaluated = yield from _evaluate(context)
+                samples, predictions = samples.merged(evaluated.samples), evaluated.predictions
+                everything = {**left_out, **evaluated.left_out}
+                samples = samples.merged(_left_out(everything, len(examples) + len(left_out)))
             numbers = compute(metrics, samples)
-            yield Measured(CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels), samples)
+            row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels)
+            yield Measured(row, samples, predictions)
         except Exception as error:
             if not device.is_out_of_memory(error):
                 raise
@@ -185,6 +214,26 @@ def measure(config: ExperimentConfig, plan: RunPlan) -> Iterator[Event]:
             batches.clear()
             device.reset_peak_memory()  # gives back what the failed attempt held
             yield Measured(CaseResult(case, core.OUT_OF_MEMORY, _first_line(error), labels=labels), Samples())
+
+
+def _evaluate(context: Context) -> Generator[Now, None, Evaluated]:
+    """The quality case's only stage, with its progress as events."""
+    stage, case = "evaluation", context.case.id
+    yield Now(stage, case)
+    passing = evaluation.run(context)
+    while True:
+        try:
+            progress = next(passing)
+        except StopIteration as end:
+            evaluated: Evaluated = end.value
+            return evaluated
+        yield Now(stage, case, progress.done / progress.of)
+
+
+def _left_out(found: Mapping[str, str], of: int) -> Samples:
+    """The count of pictures that quality is not measured on, and a doubt that names them where there are any."""
+    doubt = {"pictures_left_out": f"{len(found)} of {of}: {told(found)}"} if found else {}
+    return Samples({"evaluation/left_out_count": np.array([float(len(found))])}, flags=doubt)
 
 
 def compute(metrics: Mapping[str, core.Metric], samples: Samples) -> Metrics:

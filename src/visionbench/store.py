@@ -4,6 +4,7 @@ config.yaml        the composed configuration, without secrets
 run.json           identity and conditions: what ran, on what, with which versions
 results.jsonl      one row a case, appended and flushed as it comes
 samples/*.parquet  the raw samples of each case
+predictions.parquet  what the model said of each picture, and what is true of it
 worker.log         what libraries said while measuring
 """
 
@@ -11,16 +12,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from visionbench.core import Case, CaseResult, Metrics, Samples, Validity
+from visionbench.core import Case, CaseResult, Metrics, Predictions, Samples, Validity
 from visionbench.registry import ConfigError
 
+ABOUT = b"visionbench"
+"""The key in the metadata of predictions.parquet: columns in order, dtypes of arrays, and classes."""
 SCHEMA_VERSION = 1
 """Of run.json and of a row in results.jsonl; raised whenever a reader of the last version would go wrong."""
 
@@ -66,8 +69,15 @@ class RunFolder:
         conditions: dict[str, Any] = json.loads((self.path / "run.json").read_text())
         return conditions
 
-    def append(self, result: CaseResult, samples: Samples) -> None:
-        """Keep a case: its samples, then its row, on disk before this returns."""
+    @property
+    def predictions_file(self) -> Path:
+        """Where the quality case's predictions go; not there where nothing was predicted."""
+        return self.path / "predictions.parquet"
+
+    def append(self, result: CaseResult, samples: Samples, predictions: Predictions | None = None) -> None:
+        """Keep a case: its predictions and samples, then its row, on disk before this returns."""
+        if predictions is not None:
+            _write_predictions(self.predictions_file, predictions)
         if samples.series:
             self._write_samples(result.case.id, samples)
         row = {"schema": SCHEMA_VERSION, **asdict(result), "samples": {"missing": dict(samples.missing)}}
@@ -101,6 +111,17 @@ class RunFolder:
             str(name): part["value"].to_numpy() for name, part in frame.groupby("series", sort=False, observed=True)
         }
         return Samples(series, notes["missing"], notes["flags"])
+
+    def predictions(self) -> Predictions | None:
+        """What the model said of each picture, as it was appended; None where nothing was predicted."""
+        import pyarrow.parquet
+
+        if not self.predictions_file.is_file():
+            return None
+        table = pyarrow.parquet.read_table(self.predictions_file)
+        about = json.loads(table.schema.metadata[ABOUT])
+        columns = {name: _entries(table[name], about["dtypes"].get(name)) for name in about["columns"]}
+        return Predictions(table["id"].to_pylist(), columns, about["classes"])
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         *lines, _ = (self.path / "results.jsonl").read_text().split("\n")  # a last line without its end was cut short
@@ -137,3 +158,48 @@ def _result(row: Mapping[str, Any]) -> CaseResult:
         validity=Validity(row["validity"]["verdict"], tuple(row["validity"]["reasons"])),
         labels=row["labels"],
     )
+
+
+def _write_predictions(path: Path, predictions: Predictions) -> None:
+    """One row a picture; arrays as lists, whose shape and dtype come back on reading."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {name: _column(entries) for name, entries in predictions.columns.items()}
+    arrays = {name: entries[0] for name, entries in predictions.columns.items() if isinstance(entries[0], np.ndarray)}
+    about = {
+        "columns": list(columns),
+        "dtypes": {name: str(array.dtype) for name, array in arrays.items()},
+        "classes": list(predictions.classes),
+    }
+    table = pyarrow.table({"id": pyarrow.array(predictions.ids, pyarrow.string()), **columns})
+    pyarrow.parquet.write_table(table.replace_schema_metadata({ABOUT: json.dumps(about)}), path, compression="zstd")
+
+
+def _column(entries: Sequence[Any]) -> Any:
+    """A column of Arrow: of arrays [n, …] that differ in n alone, lists of fixed-size lists around one block."""
+    import pyarrow
+
+    if not isinstance(entries[0], np.ndarray):
+        return pyarrow.array(entries)
+    values = pyarrow.array(np.concatenate([array.ravel() for array in entries]))
+    for size in reversed(entries[0].shape[1:]):
+        values = pyarrow.FixedSizeListArray.from_arrays(values, size)
+    ends = np.cumsum([0, *(len(array) for array in entries)])
+    return pyarrow.LargeListArray.from_arrays(pyarrow.array(ends, pyarrow.int64()), values)
+
+
+def _entries(column: Any, dtype: str | None) -> Sequence[Any]:
+    """The entries of a column; arrays again where it was made of arrays."""
+    if dtype is None:
+        entries: list[Any] = column.to_pylist()
+        return entries
+    lists = column.combine_chunks()
+    lists = lists.chunk(0) if hasattr(lists, "chunk") else lists
+    values, shape = lists.values, []
+    while hasattr(values.type, "list_size"):
+        shape.append(values.type.list_size)
+        values = values.values
+    block = values.to_numpy(zero_copy_only=False).astype(dtype).reshape(-1, *shape)
+    ends = lists.offsets.to_numpy()
+    return [block[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]

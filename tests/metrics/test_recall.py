@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visionbench.core import Samples
+from visionbench.core import Predictions, Samples
 from visionbench.metrics import recall
 from visionbench.metrics.recall import Recall
 from visionbench.registry import ConfigError, find
@@ -24,7 +24,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def predictions(images, texts, captions_per_image):
+def embeddings(images, texts, captions_per_image):
     return {
         "image_embeddings": np.asarray(images, np.float32),
         "text_embeddings": np.asarray(texts, np.float32),
@@ -32,7 +32,7 @@ def predictions(images, texts, captions_per_image):
     }
 
 
-def random_predictions(seed=0, images=37, dims=16, most_captions=7):
+def random_embeddings(seed=0, images=37, dims=16, most_captions=7):
     """Captions near their image, between none and many; three images and all their captions are copies."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, most_captions + 1, images)
@@ -42,7 +42,7 @@ def random_predictions(seed=0, images=37, dims=16, most_captions=7):
     y = np.repeat(x, counts, axis=0) + 1.5 * rng.standard_normal((counts.sum(), dims))
     x[copies] = x[4]
     y[np.isin(np.repeat(np.arange(images), counts), copies)] = x[4] + rng.standard_normal(dims)
-    return predictions(x, y, counts)
+    return embeddings(x, y, counts)
 
 
 def oracle(given, tolerance=1e-6):
@@ -62,7 +62,7 @@ def oracle(given, tolerance=1e-6):
 
 
 def check_against_oracle(given, metric):
-    series = metric.score(given).series
+    series = metric.rank(given).series
     for way, (ranks, ties) in zip(("i2t", "t2i"), oracle(given), strict=True):
         np.testing.assert_array_equal(series[f"recall/{way}_rank"], ranks)
         np.testing.assert_array_equal(series[f"recall/{way}_tied"], ties)
@@ -75,7 +75,7 @@ def test_the_registry_finds_it():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_ranks_and_ties_equal_those_of_the_full_matrix(seed):
-    series = check_against_oracle(random_predictions(seed), Recall())
+    series = check_against_oracle(random_embeddings(seed), Recall())
     assert series["recall/i2t_tied"].sum() > 0 and series["recall/t2i_tied"].sum() > 0
     assert all(values.dtype == np.float64 and values.ndim == 1 for values in series.values())
 
@@ -85,20 +85,20 @@ def test_ranks_and_ties_equal_those_of_the_full_matrix(seed):
 def test_the_size_of_tiles_changes_nothing(monkeypatch, images_a_tile, captions_a_tile):
     monkeypatch.setattr(recall, "IMAGES_A_TILE", images_a_tile)
     monkeypatch.setattr(recall, "CAPTIONS_A_TILE", captions_a_tile)
-    check_against_oracle(random_predictions(most_captions=9), Recall())
+    check_against_oracle(random_embeddings(most_captions=9), Recall())
 
 
 def test_more_captions_of_one_image_than_a_tile_takes(monkeypatch):
     monkeypatch.setattr(recall, "CAPTIONS_A_TILE", 4)
     rng = np.random.default_rng(1)
     check_against_oracle(
-        predictions(rng.standard_normal((4, 8)), rng.standard_normal((53, 8)), [1, 0, 50, 2]), Recall()
+        embeddings(rng.standard_normal((4, 8)), rng.standard_normal((53, 8)), [1, 0, 50, 2]), Recall()
     )
 
 
 def test_images_counted_range_by_range_add_up_to_all(monkeypatch):
     monkeypatch.setattr(recall, "IMAGES_A_TILE", 5)
-    given = random_predictions()
+    given = random_embeddings()
     pairs = recall.Pairs.of(given, 256)
     best = recall.best_right_scores(pairs)
     whole = recall.count_wrong(pairs, best, 1e-6)
@@ -112,7 +112,7 @@ def test_ranks_by_hand():
     def at(*degrees):
         return np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], axis=1)
 
-    samples = Recall(ks=[1, 2, 3]).score(predictions(at(0, 90, 180), at(50, 10, 60, 20), [2, 1, 1]))
+    samples = Recall(ks=[1, 2, 3]).rank(embeddings(at(0, 90, 180), at(50, 10, 60, 20), [2, 1, 1]))
     assert samples.series["recall/i2t_rank"].tolist() == [1, 1, 3]
     assert samples.series["recall/t2i_rank"].tolist() == [2, 1, 1, 3]
     metrics = Recall(ks=[1, 2, 3]).compute(samples)
@@ -129,14 +129,14 @@ def test_ranks_by_hand():
 
 
 def test_other_captions_of_the_image_are_not_wrong():
-    samples = Recall().score(predictions(np.eye(2), [[1, 0], [1, 0], [1, 0], [0, 1]], [3, 1]))
+    samples = Recall().rank(embeddings(np.eye(2), [[1, 0], [1, 0], [1, 0], [0, 1]], [3, 1]))
     assert samples.series["recall/i2t_rank"].tolist() == [1, 1]
     assert samples.series["recall/i2t_tied"].tolist() == [0, 0]
 
 
 def test_a_collapsed_model_hits_nothing():
-    collapsed = predictions(np.full((300, 8), 0.3), np.full((900, 8), 0.3), np.full(300, 3))
-    samples = Recall().score(collapsed)
+    collapsed = embeddings(np.full((300, 8), 0.3), np.full((900, 8), 0.3), np.full(300, 3))
+    samples = Recall().rank(collapsed)
     assert set(samples.series["recall/i2t_rank"]) == {898}
     assert set(samples.series["recall/t2i_rank"]) == {300}
     values = Recall().compute(samples).values
@@ -149,53 +149,53 @@ def test_embeddings_equal_but_for_rounding_are_tied():
     rng = np.random.default_rng(0)
     one = rng.standard_normal(512).astype(np.float32)
     lengths = rng.uniform(0.1, 10, 40).astype(np.float32)[:, None]
-    samples = Recall().score(predictions(one * lengths[:20], one * lengths[20:], np.ones(20, int)))
+    samples = Recall().rank(embeddings(one * lengths[:20], one * lengths[20:], np.ones(20, int)))
     assert set(samples.series["recall/i2t_tied"]) == set(samples.series["recall/t2i_tied"]) == {19}
 
 
 def test_a_wide_tolerance_ties_what_a_narrow_one_tells_apart():
-    near = predictions(np.eye(2), [[1, 0.1], [1, 0.2]], [1, 1])
-    assert Recall().score(near).series["recall/i2t_rank"].tolist() == [1, 1]
-    wide = Recall(tie_tolerance=0.05).score(near)
+    near = embeddings(np.eye(2), [[1, 0.1], [1, 0.2]], [1, 1])
+    assert Recall().rank(near).series["recall/i2t_rank"].tolist() == [1, 1]
+    wide = Recall(tie_tolerance=0.05).rank(near)
     assert wide.series["recall/i2t_rank"].tolist() == [2, 1]
     assert wide.series["recall/i2t_tied"].tolist() == [1, 0]
 
 
 def test_without_tolerance_equal_scores_are_still_ties():
-    samples = Recall(tie_tolerance=0).score(predictions([[1, 0]] * 3, [[0, 1], [0, 1], [1, 0]], [1, 1, 1]))
+    samples = Recall(tie_tolerance=0).rank(embeddings([[1, 0]] * 3, [[0, 1], [0, 1], [1, 0]], [1, 1, 1]))
     assert samples.series["recall/i2t_rank"].tolist() == [3, 3, 1]
     assert samples.series["recall/i2t_tied"].tolist() == [1, 1, 0]
     assert samples.series["recall/t2i_rank"].tolist() == [3, 3, 3]
 
 
 def test_an_image_without_captions_asks_nothing_but_can_be_taken_for_another():
-    samples = Recall().score(predictions([[1, 0.1], [1, 0]], [[1, 0]], [1, 0]))
+    samples = Recall().rank(embeddings([[1, 0.1], [1, 0]], [[1, 0]], [1, 0]))
     assert samples.series["recall/i2t_rank"].tolist() == [1]
     assert samples.series["recall/t2i_rank"].tolist() == [2]
     assert samples.flags == {"images_without_captions": "1 of 2 images ask nothing"}
-    assert not Recall().score(predictions(np.eye(2), np.eye(2), [1, 1])).flags
+    assert not Recall().rank(embeddings(np.eye(2), np.eye(2), [1, 1])).flags
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_dtypes_score_in_single_precision(dtype):
-    given = random_predictions()
+    given = random_embeddings()
     given |= {name: given[name].astype(dtype) for name in ("image_embeddings", "text_embeddings")}
     check_against_oracle(given, Recall())
 
 
 def test_inputs_are_left_as_they_were_and_may_be_read_only():
-    given = random_predictions()
+    given = random_embeddings()
     copies = {name: values.copy() for name, values in given.items()}
     for values in given.values():
         values.flags.writeable = False
-    Recall().score(given)
+    Recall().rank(given)
     for name, values in given.items():
         np.testing.assert_array_equal(values, copies[name])
 
 
 @pytest.mark.parametrize("scale", [1e-15, 1e15])
 def test_length_does_not_matter(scale):
-    given = random_predictions()
+    given = random_embeddings()
     given["image_embeddings"] = given["image_embeddings"] * np.float32(scale)
     check_against_oracle(given, Recall())
 
@@ -204,7 +204,7 @@ def test_products_are_full_precision_whatever_the_process_allows():
     products = torch.backends.mkldnn.matmul
     before = products.fp32_precision
     rng = np.random.default_rng(0)
-    given = predictions(rng.standard_normal((64, 512)), rng.standard_normal((320, 512)), np.full(64, 5))
+    given = embeddings(rng.standard_normal((64, 512)), rng.standard_normal((320, 512)), np.full(64, 5))
     try:
         products.fp32_precision = "bf16"
         check_against_oracle(given, Recall())
@@ -218,7 +218,7 @@ def test_agrees_with_torchmetrics_where_nothing_ties():
     rng = np.random.default_rng(3)
     x = rng.standard_normal((40, 32)).astype(np.float32)
     y = np.repeat(x, 5, axis=0) + 3 * rng.standard_normal((200, 32)).astype(np.float32)
-    series = Recall().score(predictions(x, y, np.full(40, 5))).series
+    series = Recall().rank(embeddings(x, y, np.full(40, 5))).series
     values = Recall().compute(Samples(series)).values
     unit = torch.nn.functional.normalize
     scores = 1 + unit(torch.from_numpy(x)) @ unit(torch.from_numpy(y)).T  # RetrievalMRR takes no hit with a score ≤ 0
@@ -236,10 +236,10 @@ def test_agrees_with_torchmetrics_where_nothing_ties():
 @pytest.mark.parametrize("name", ["image_embeddings", "text_embeddings"])
 @pytest.mark.parametrize(("bad", "seen"), [(np.nan, "not finite"), (np.inf, "not finite"), (0, "zero")])
 def test_embeddings_without_direction_are_refused(name, bad, seen):
-    given = random_predictions()
+    given = random_embeddings()
     given[name][3] = bad
     with pytest.raises(ValueError, match=rf"^recall: {name}\[3\] is {seen}: 1 of \d+ .*$"):
-        Recall().score(given)
+        Recall().rank(given)
 
 
 @pytest.mark.parametrize(
@@ -256,12 +256,12 @@ def test_embeddings_without_direction_are_refused(name, bad, seen):
 )
 def test_shapes_that_disagree_are_refused(images, texts, counts, message):
     with pytest.raises(ValueError, match=message):
-        Recall().score(predictions(images, texts, counts))
+        Recall().rank(embeddings(images, texts, counts))
 
 
 def test_k_above_the_number_of_candidates_has_no_value():
     metric = Recall(ks=[3, 4, 6, 7])
-    metrics = metric.compute(metric.score(predictions(np.eye(3), np.eye(3).repeat(2, axis=0), [2, 2, 2])))
+    metrics = metric.compute(metric.rank(embeddings(np.eye(3), np.eye(3).repeat(2, axis=0), [2, 2, 2])))
     assert metrics.values["recall_i2t_at_6_fraction"] == 1
     assert metrics.values["recall_i2t_at_7_fraction"] is None
     assert metrics.values["recall_t2i_at_3_fraction"] == 1
@@ -271,7 +271,7 @@ def test_k_above_the_number_of_candidates_has_no_value():
 
 
 def test_without_samples_every_value_is_missing_with_the_reason():
-    scored = Recall().compute(Recall().score(random_predictions()))
+    scored = Recall().compute(Recall().rank(random_embeddings()))
     metrics = Recall().compute(Samples(missing={"recall/i2t_rank": "random weights"}))
     assert metrics.values == dict.fromkeys(scored.values)
     assert metrics.reasons.keys() == metrics.values.keys()
@@ -311,15 +311,27 @@ def test_memory_stays_within_the_bound():
     images, captions, dims = 1_000, 40_000, 128
     rng = np.random.default_rng(0)
     x, y = (rng.standard_normal((n, dims), dtype=np.float32) for n in (images, captions))
-    given = predictions(x, y, np.full(images, captions // images))
-    Recall().score({**given, "image_embeddings": x[:1], "text_embeddings": y[:9], "captions_per_image": np.array([9])})
+    given = embeddings(x, y, np.full(images, captions // images))
+    Recall().rank({**given, "image_embeddings": x[:1], "text_embeddings": y[:9], "captions_per_image": np.array([9])})
     per_query = 100 * (images + captions)
     Path("/proc/self/clear_refs").write_text("5")
     before = status_bytes("VmRSS")
-    Recall(block_mib=4).score(given)
+    Recall(block_mib=4).rank(given)
     assert status_bytes("VmHWM") - before < 4 * 2**20 + per_query + 8 * 2**20
 
 
 def status_bytes(key):
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def test_predictions_of_each_picture_rank_as_the_same_embeddings_in_one():
+    given = random_embeddings()
+    ends = np.cumsum(given["captions_per_image"])[:-1]
+    columns = {
+        "image_embedding": list(given["image_embeddings"]),
+        "caption_embeddings": np.split(given["text_embeddings"], ends),
+    }
+    scored = Recall().score(Predictions([str(at) for at in range(len(ends) + 1)], columns)).series
+    for name, series in Recall().rank(given).series.items():
+        np.testing.assert_array_equal(scored[name], series)

@@ -73,19 +73,20 @@ class Session:
     trouble: list[str] = field(default_factory=list)
     seen: str = ""
     """Where the tracker shows the runs, once it has one."""
+    left_out: dict[str, dict[str, str]] = field(default_factory=dict)
+    """For each data config, in YAML, the ids of examples that cannot be used, with the reason."""
 
     def begin(self, planned: Sequence[tuple[ExperimentConfig, RunPlan]]) -> None:
         """Have checkpoints and data here, start the fork server, and meanwhile make the tracking store ready."""
         from rich.console import Console
 
         from visionbench import weights, worker
-        from visionbench.plan import parts
         from visionbench.report.progress import SweepProgress
 
         self.console = Console()
         for config, _ in planned:
             weights.ensure(config.model)
-            parts(config).data.examples()
+            self._faults(config)
         modules = {module: None for config, _ in planned for module in weights.modules(config.model)}
         worker.preheat(["torch", "transformers", *modules])
         self.progress = SweepProgress([(plan, config.measure) for config, plan in planned], self.console)
@@ -108,7 +109,10 @@ class Session:
         self.folders.append(path)
         self.progress.next_run()
         try:
-            runner.run(config, planned, folder, sweep, lambda now: self.progress.show(now.stage, now.case))
+            found = self._faults(config)
+            runner.run(
+                config, planned, folder, sweep, lambda now: self.progress.show(now.stage, now.case, now.done), found
+            )
         except ConfigError as error:
             self.trouble.append(str(error))
             self.exit_code = 2
@@ -136,6 +140,19 @@ class Session:
             self.console.print(f"results  {_relative(shared)}", soft_wrap=True, highlight=False)
             if self.tracker is not None and self.seen:
                 self.console.print("look     visionbench ui", soft_wrap=True, highlight=False)
+
+    def _faults(self, config: ExperimentConfig) -> dict[str, str]:
+        """What of the data cannot be used, looked for once; each fault found is told. Raises ConfigError to refuse."""
+        from visionbench import intake
+        from visionbench.plan import find_data
+
+        key = OmegaConf.to_yaml(OmegaConf.structured(config.data))
+        if key not in self.left_out:
+            examples = find_data(config.data).examples()
+            found = intake.faults(examples, config.measure.inputs.distinct_samples)
+            intake.refuse(config.data.name, found, len(examples), config.data.on_error)
+            self.left_out[key] = found
+        return self.left_out[key]
 
     def _open_tracker(self, config: ExperimentConfig) -> Tracker | None:
         tracker: Tracker = find("trackers", config.tracking.name)(config.tracking, Path(config.output_dir))

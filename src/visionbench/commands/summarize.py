@@ -9,7 +9,7 @@ from rich.console import Console
 
 from visionbench import validity
 from visionbench.config import part
-from visionbench.core import OK, CaseResult, Metrics
+from visionbench.core import OK, CaseResult, Metrics, QualityMetric
 from visionbench.report import table
 from visionbench.report.table import RunRows
 from visionbench.runner import compute
@@ -36,12 +36,19 @@ def show(path: Path) -> int:
 
 
 def recompute(folder: RunFolder, row: CaseResult) -> CaseResult:
-    """The row with metrics and validity from its samples; a row without numbers stays as it is."""
+    """The row with metrics and validity from its samples; those of quality are scored again from the predictions.
+
+    A row without numbers stays as it is.
+    """
     if row.status != OK:
         return row
     options = folder.conditions()["config"]["metrics"]
     groups = {name: part("metrics", name, options[name] or {}, f"metrics.{name}") for name in row.case.metrics}
     samples = folder.samples(row.case.id)
+    if not row.case.timed and (predictions := folder.predictions()):
+        for metric in groups.values():
+            if isinstance(metric, QualityMetric):
+                samples = samples.merged(metric.score(predictions))
     return replace(row, metrics=compute(groups, samples), validity=validity.judge(samples))
 
 

@@ -37,6 +37,10 @@ class ImageFolder:
             raise ConfigError(f"data.options.root={self.root}: no picture in it ({', '.join(sorted(SUFFIXES))})")
         return [_example(path, root) for path in paths[: self.samples]]
 
+    def classes(self) -> Sequence[str]:
+        """The first folders, sorted."""
+        return sorted({example.label for example in self.examples() if example.label is not None})
+
     def identity(self) -> Mapping[str, str]:
         """The folder and the number of pictures taken from it."""
         return {

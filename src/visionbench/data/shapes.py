@@ -16,7 +16,7 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import permutations, product
 from pathlib import Path
 from typing import IO, ClassVar, NamedTuple
@@ -26,6 +26,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from visionbench.core import Example
+from visionbench.pictures import numbered_masks
 from visionbench.registry import ConfigError, nearest, register
 
 VERSION = "1"
@@ -45,6 +46,7 @@ COLOURS = {
     "white": (245, 245, 245),
 }
 SHAPES = ("ring", "square", "triangle", "cross", "star")
+LABELS = tuple(f"{a} and {b}" for i, a in enumerate(SHAPES) for b in SHAPES[i:])
 RELATIONS = ("left of", "above")
 TEMPLATES = {
     "left of": (
@@ -185,10 +187,14 @@ class Shapes:
                 image=self.folder / row["image"],
                 captions=tuple(row["captions"]),
                 label=row["label"],
-                mask=self.folder / row["mask"],
+                masks=partial(numbered_masks, self.folder / row["mask"]),
             )
             for row in rows
         )
+
+    def classes(self) -> tuple[str, ...]:
+        """The 15 pairs of shapes."""
+        return LABELS
 
     def identity(self) -> Mapping[str, str]:
         """The options that decide the pictures, and a digest of the annotations; renders where that is still to do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -37,7 +37,7 @@ class Recall:
     """
 
     stages: ClassVar[tuple[str, ...]] = ("evaluation",)
-    reads: ClassVar[frozenset[str]] = frozenset({"image_embeddings", "text_embeddings", "captions_per_image"})
+    reads: ClassVar[frozenset[str]] = frozenset({"image_embedding", "caption_embeddings"})
     needs: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     ks: list[int] = field(default_factory=lambda: [1, 5, 10])
@@ -55,12 +55,23 @@ class Recall:
             raise ConfigError(f"metrics.recall.tie_tolerance: {self.tie_tolerance} must be 0 or more, like 1e-6")
 
     def score(self, predictions: Predictions) -> Samples:
+        """An embedding [D] and its captions' embeddings [C, D] for each picture → ranks and ties, see `rank`."""
+        captions = predictions.columns["caption_embeddings"]
+        return self.rank(
+            {
+                "image_embeddings": np.stack(predictions.columns["image_embedding"]),
+                "text_embeddings": np.concatenate(captions),
+                "captions_per_image": np.array([len(of_one) for of_one in captions]),
+            }
+        )
+
+    def rank(self, embeddings: Mapping[str, np.ndarray]) -> Samples:
         """Image embeddings [N, D], caption embeddings [M, D] in image order, captions per image [N] → ranks and ties.
 
         A rank per image that has captions and a rank per caption, each with the number of wrong candidates tied with
         the right one. Raises ValueError where shapes disagree or an embedding has no direction.
         """
-        pairs = Pairs.of(predictions, self.block_mib)
+        pairs = Pairs.of(embeddings, self.block_mib)
         best = best_right_scores(pairs)
         (i2t_reached, i2t_beaten), (t2i_reached, t2i_beaten) = count_wrong(pairs, best, self.tie_tolerance)
         asks = pairs.captions_per_image > 0
@@ -144,10 +155,10 @@ class Pairs:
     """[N + 1]: image i has the captions from `first_caption[i]` up to `first_caption[i + 1]`."""
 
     @classmethod
-    def of(cls, predictions: Predictions, block_mib: int) -> Pairs:
-        """Predictions checked. Raises ValueError in one line."""
-        images, captions = predictions["image_embeddings"], predictions["text_embeddings"]
-        per_image = np.asarray(predictions["captions_per_image"])
+    def of(cls, embeddings: Mapping[str, np.ndarray], block_mib: int) -> Pairs:
+        """Embeddings checked. Raises ValueError in one line."""
+        images, captions = embeddings["image_embeddings"], embeddings["text_embeddings"]
+        per_image = np.asarray(embeddings["captions_per_image"])
         if images.ndim != 2 or captions.ndim != 2 or images.shape[1] != captions.shape[1]:
             raise ValueError(f"recall: embeddings must be [N, D] and [M, D], not {images.shape} and {captions.shape}")
         if per_image.shape != (len(images),) or per_image.dtype.kind not in "iu" or np.any(per_image < 0):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Inputs, LoadedModel
+from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Row
 from visionbench.registry import ConfigError, register
 
 if TYPE_CHECKING:
@@ -19,18 +19,25 @@ if TYPE_CHECKING:
 @register("models", "captioner")
 @dataclass
 class Captioner:
-    """Options: the `prompt` before the caption, and how many tokens each timed call writes, neither more nor fewer."""
+    """Options: the `prompt` before the caption, and how many tokens each timed call writes, neither more nor fewer.
+
+    For quality a caption ends where the model ends it, after `caption_tokens` at the latest, and the best of `beams` is
+    taken (1 is greedy).
+    """
 
     prompt: str = ""
     new_tokens: int = 20
+    caption_tokens: int = 30
+    beams: int = 1
 
     auto_class: ClassVar[str] = "AutoModelForImageTextToText"
     task: ClassVar[str] = "image captioning"
-    predicts: ClassVar[frozenset[str]] = frozenset()
+    predicts: ClassVar[frozenset[str]] = frozenset({"caption"})
 
     def __post_init__(self) -> None:
-        if self.new_tokens < 1:
-            raise ConfigError(f"model.options.new_tokens={self.new_tokens}: must be at least 1")
+        for option in ("new_tokens", "caption_tokens", "beams"):
+            if (value := getattr(self, option)) < 1:
+                raise ConfigError(f"model.options.{option}={value}: must be at least 1")
 
     def uses(self) -> frozenset[str]:
         """Pictures alone."""
@@ -54,10 +61,11 @@ class Captioner:
             "tokenizer": type(tokenizer).__name__ if tokenizer else None,
             "prompt": self.prompt,
             "new_tokens": self.new_tokens,
+            "caption_tokens": self.caption_tokens,
+            "beams": self.beams,
         }
-        return LoadedCaptioner(
-            built.module, processor, tokenizer, _prompt(built.module.config, prompt_ids), self.new_tokens, identity
-        )
+        whole_prompt = _prompt(built.module.config, prompt_ids)
+        return LoadedCaptioner(built.module, processor, tokenizer, whole_prompt, self, identity)
 
 
 @dataclass
@@ -68,12 +76,12 @@ class LoadedCaptioner:
     processor: Any
     tokenizer: Any
     prompt_ids: list[int]
-    new_tokens: int
+    options: Captioner
     identity: Mapping[str, Any]
 
     def work(self, batch_size: int) -> Mapping[str, int]:
         """Images, and the tokens written for them."""
-        return {"images": batch_size, "tokens": batch_size * self.new_tokens}
+        return {"images": batch_size, "tokens": batch_size * self.options.new_tokens}
 
     def preprocess(self, images: Sequence[Image], captions: Sequence[str]) -> Inputs:
         """`pixel_values` [B, 3, H, W] and the prompt's `input_ids` [B, L]."""
@@ -86,8 +94,8 @@ class LoadedCaptioner:
         """Greedy tokens [B, L′]: exactly `new_tokens` of them are new, so that work does not hang on what is said."""
         tokens: torch.Tensor = self.module.generate(
             **inputs,
-            max_new_tokens=self.new_tokens,
-            min_new_tokens=self.new_tokens,
+            max_new_tokens=self.options.new_tokens,
+            min_new_tokens=self.options.new_tokens,
             do_sample=False,
             num_beams=1,
         )
@@ -99,17 +107,82 @@ class LoadedCaptioner:
 
     def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
         """A caption for each picture; the new tokens' ids where random weights come without a tokenizer."""
-        new = output[:, -self.new_tokens :].cpu()
+        return self.texts(output[:, -self.options.new_tokens :].cpu())
+
+    @property
+    def tokens_before(self) -> int:
+        """How many tokens of what `generate` returns stand before the new ones."""
+        return len(self.prompt_ids) - (0 if _queries(self.module.config) else 1)
+
+    def texts(self, tokens: torch.Tensor) -> list[str]:
+        """New tokens [B, L] as captions."""
         if self.tokenizer is None:
-            return [" ".join(str(int(token)) for token in row) for row in new]
-        return [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+            return [" ".join(str(int(token)) for token in row) for row in tokens]
+        return [text.strip() for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+
+    def evaluator(self, wanted: frozenset[str], classes: Sequence[str]) -> Evaluator:
+        """Captions."""
+        return CaptionerEvaluator(self)
+
+
+@dataclass(frozen=True)
+class CaptionerEvaluator:
+    """A captioner at work for quality; see `core.Evaluator`."""
+
+    model: LoadedCaptioner
+    classes: Sequence[str] = ()
+
+    def prepare(self, pictures: Sequence[Picture]) -> Inputs:
+        """`pixel_values` [B, 3, H, W] and `input_ids` [B, L]."""
+        return self.model.preprocess([picture.image for picture in pictures], [])
+
+    def forward(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
+        """New tokens [B, L] and, for each picture, whether any of its logits was NaN [B]."""
+        from transformers import LogitsProcessorList
+
+        placed = weights.place(inputs, self.model.module.device, self.model.module.dtype)
+        watch = NanWatch(len(placed["input_ids"]))
+        tokens = self.model.module.generate(
+            **placed,
+            max_new_tokens=self.model.options.caption_tokens,
+            num_beams=self.model.options.beams,
+            do_sample=False,
+            logits_processor=LogitsProcessorList([watch]),
+        )
+        return tokens[:, self.model.tokens_before :].cpu(), watch.seen.cpu()
+
+    def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
+        """`caption`, NaN instead where the logits were."""
+        tokens, nan = output
+        return [
+            {"caption": float("nan") if bad else text}
+            for text, bad in zip(self.model.texts(tokens), nan.tolist(), strict=True)
+        ]
+
+
+class NanWatch:
+    """Looks at the logits of every step of `generate`, and remembers the pictures for which one was NaN."""
+
+    def __init__(self, pictures: int) -> None:
+        import torch
+
+        self.seen = torch.zeros(pictures, dtype=torch.bool)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores [B · beams, vocabulary] as they came."""
+        bad = scores.isnan().any(dim=-1).view(len(self.seen), -1).any(dim=-1)
+        self.seen = self.seen.to(bad.device) | bad
+        return scores
 
 
 def _prompt(config: Any, words: Sequence[int]) -> list[int]:
     """What stands before the caption. A model with query tokens wants one image token for each of them, then BOS; one
     without wants BOS, and takes off the last token, which its tokenizer would have put there."""
     text = config.text_config
-    queries = getattr(config, "num_query_tokens", None)
-    if queries:
+    if queries := _queries(config):
         return [config.image_token_index] * queries + [text.bos_token_id, *words]
     return [text.bos_token_id, *words, text.sep_token_id]
+
+
+def _queries(config: Any) -> int:
+    return getattr(config, "num_query_tokens", None) or 0

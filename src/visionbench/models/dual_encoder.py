@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Inputs, LoadedModel, Predictions
+from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Row
 from visionbench.registry import ConfigError, nearest, register
 
 if TYPE_CHECKING:
@@ -20,25 +20,40 @@ if TYPE_CHECKING:
 
 PARTS = {"image": ("images",), "text": ("texts",), "both": ("images", "texts")}
 """What a timed call encodes, and the units of work in it."""
+TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a picture of a {}.",
+    "an image of a {}.",
+    "a close-up photo of a {}.",
+)
+LOGIT_SCALE = 100.0
+"""What cosines are multiplied by to become class scores, as CLIP's own temperature ends up at; ranks do not change."""
 
 
 @register("models", "dual_encoder")
 @dataclass
 class DualEncoder:
-    """Options: the `part` that a timed call runs, and the fixed number of tokens that texts are padded to."""
+    """Options: the `part` that a timed call runs, the fixed number of tokens that texts are padded to, and the
+    `templates` that make a class's name a text: the class is the mean of what they give."""
 
     part: str = "both"
     text_tokens: int = 77
+    templates: list[str] = field(default_factory=lambda: list(TEMPLATES))
 
     auto_class: ClassVar[str] = "AutoModel"
     task: ClassVar[str] = "image-text retrieval"
-    predicts: ClassVar[frozenset[str]] = frozenset({"image_embeddings", "text_embeddings", "captions_per_image"})
+    predicts: ClassVar[frozenset[str]] = frozenset({"image_embedding", "caption_embeddings", "class_scores"})
 
     def __post_init__(self) -> None:
         if self.part not in PARTS:
             raise ConfigError(f"model.options.part={self.part}: no such part{nearest(self.part, PARTS)}")
         if self.text_tokens < 1:
             raise ConfigError(f"model.options.text_tokens={self.text_tokens}: must be at least 1")
+        if wrong := next((template for template in self.templates or [""] if template.count("{}") != 1), None):
+            raise ConfigError(f"model.options.templates: '{wrong}' must hold {{}} once, where the class's name goes")
+        if not self.templates:
+            raise ConfigError("model.options.templates=[]: give at least one, as in ['a photo of a {}.']")
 
     def uses(self) -> frozenset[str]:
         """Captions, wherever texts are encoded."""
@@ -60,8 +75,11 @@ class DualEncoder:
             "tokenizer": type(tokenizer).__name__,
             "part": self.part,
             "text_tokens": self.text_tokens,
+            "templates": list(self.templates),
         }
-        return LoadedDualEncoder(built.module, processor, tokenizer, self.part, self.text_tokens, identity)
+        return LoadedDualEncoder(
+            built.module, processor, tokenizer, self.part, self.text_tokens, self.templates, identity
+        )
 
 
 @dataclass
@@ -73,6 +91,7 @@ class LoadedDualEncoder:
     tokenizer: Any
     part: str
     text_tokens: int
+    templates: Sequence[str]
     identity: Mapping[str, Any]
 
     def work(self, batch_size: int) -> Mapping[str, int]:
@@ -83,9 +102,9 @@ class LoadedDualEncoder:
         """`pixel_values` [B, 3, H, W] and the tokenizer's tensors [B, text_tokens], as far as the part needs them."""
         inputs: dict[str, Any] = {}
         if self.part != "text":
-            inputs |= self._pixels(images)
+            inputs |= self.pixels(images)
         if self.part != "image":
-            inputs |= self._tokens(captions)
+            inputs |= self.tokens(captions)
         return inputs
 
     def call(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
@@ -109,32 +128,89 @@ class LoadedDualEncoder:
         rows = {part: tensor.cpu().numpy() for part, tensor in unit.items()}
         return [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
 
-    def predict(self, images: Sequence[Image], captions: Sequence[Sequence[str]]) -> Predictions:
-        """Embeddings in fp32 of the pictures [B, D] and of all their captions [M, D], and captions per picture [B]."""
-        texts = [caption for of_one in captions for caption in of_one]
-        image = self.call(self._place(self._pixels(images)))["image"]
-        parts = [
-            self.call(self._place(self._tokens(texts[at : at + len(images)])))["text"]
-            for at in range(0, len(texts), len(images))
-        ]
-        return {
-            "image_embeddings": image.float().cpu().numpy(),
-            "text_embeddings": np.concatenate([text.float().cpu().numpy() for text in parts]),
-            "captions_per_image": np.array([len(of_one) for of_one in captions]),
-        }
+    def evaluator(self, wanted: frozenset[str], classes: Sequence[str]) -> Evaluator:
+        """Embeddings of pictures and their captions; class scores by texts that the templates make of the classes."""
+        scored = classes if "class_scores" in wanted else ()
+        vectors = np.stack([self._class_vector(name) for name in scored]) if scored else None
+        return DualEncoderEvaluator(self, wanted, tuple(scored), vectors)
 
-    def _pixels(self, images: Sequence[Image]) -> dict[str, Any]:
+    def encode_images(self, pixels: Mapping[str, Any]) -> np.ndarray:
+        """Embeddings [B, D] in fp32 on the host, not normalised."""
+        return self._on_host(self.call(self._place(pixels))["image"])
+
+    def encode_texts(self, tokens: Mapping[str, Any], at_once: int) -> np.ndarray:
+        """Embeddings [M, D] in fp32 on the host, not normalised, of so many tokenized texts at a time."""
+        count = len(tokens["input_ids"])
+        parts = [
+            {name: tensor[at : at + at_once] for name, tensor in tokens.items()} for at in range(0, count, at_once)
+        ]
+        return np.concatenate([self._on_host(self.call(self._place(part))["text"]) for part in parts])
+
+    def pixels(self, images: Sequence[Image]) -> dict[str, Any]:
+        """`pixel_values` [B, 3, H, W]."""
         return {"pixel_values": self.processor(images=list(images), return_tensors="pt")["pixel_values"]}
 
-    def _tokens(self, texts: Sequence[str]) -> dict[str, Any]:
+    def tokens(self, texts: Sequence[str]) -> dict[str, Any]:
+        """The tokenizer's tensors [B, text_tokens]."""
         return dict(
             self.tokenizer(
                 list(texts), padding="max_length", truncation=True, max_length=self.text_tokens, return_tensors="pt"
             )
         )
 
+    def _class_vector(self, name: str) -> np.ndarray:
+        """The class's direction [D]: unit embeddings of its texts, their mean brought to unit length again."""
+        texts = unit(self.encode_texts(self.tokens([template.format(name) for template in self.templates]), 32))
+        return unit(texts.mean(axis=0))
+
+    def _on_host(self, embeddings: torch.Tensor) -> np.ndarray:
+        array: np.ndarray = embeddings.float().cpu().numpy()
+        return array
+
     def _place(self, inputs: Inputs) -> Inputs:
         return weights.place(inputs, self.module.device, self.module.dtype)
+
+
+@dataclass(frozen=True)
+class DualEncoderEvaluator:
+    """A dual encoder at work for quality; see `core.Evaluator`."""
+
+    model: LoadedDualEncoder
+    wanted: frozenset[str]
+    classes: Sequence[str]
+    vectors: np.ndarray | None
+    """[classes, D], of unit length."""
+
+    def prepare(self, pictures: Sequence[Picture]) -> Inputs:
+        """`pixel_values`, and where captions are wanted the tokens of all of them."""
+        inputs = self.model.pixels([picture.image for picture in pictures])
+        if "caption_embeddings" in self.wanted:
+            inputs |= self.model.tokens([caption for picture in pictures for caption in picture.example.captions])
+        return inputs
+
+    def forward(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        """`image` [B, D], and `text` [M, D] of the captions, in fp32; texts go through in batches as large as B."""
+        pixels = {"pixel_values": inputs["pixel_values"]}
+        tokens = {name: tensor for name, tensor in inputs.items() if name not in pixels}
+        found = {"image": self.model.encode_images(pixels)}
+        return found | ({"text": self.model.encode_texts(tokens, len(found["image"]))} if tokens else {})
+
+    def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
+        """`image_embedding` [D], `caption_embeddings` [C, D] and `class_scores` [classes], as wanted."""
+        columns: dict[str, Sequence[np.ndarray]] = {"image_embedding": output["image"]}
+        if "text" in output:
+            ends = np.cumsum([len(picture.example.captions) for picture in pictures])[:-1]
+            columns["caption_embeddings"] = np.split(output["text"], ends)
+        if self.vectors is not None:
+            columns["class_scores"] = LOGIT_SCALE * unit(output["image"]) @ self.vectors.T
+        columns = {name: column for name, column in columns.items() if name in self.wanted}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Vectors along the last axis brought to unit length."""
+    found: np.ndarray = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    return found
 
 
 class HashedTokenizer:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Inputs, LoadedModel
-from visionbench.registry import register
+from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Row
+from visionbench.registry import ConfigError, nearest, register
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from PIL.Image import Image
 
@@ -23,7 +24,7 @@ class ImageClassifier:
 
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
     task: ClassVar[str] = "image classification"
-    predicts: ClassVar[frozenset[str]] = frozenset()
+    predicts: ClassVar[frozenset[str]] = frozenset({"class_scores"})
 
     def uses(self) -> frozenset[str]:
         """Pictures alone."""
@@ -66,3 +67,58 @@ class LoadedClassifier:
     def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
         """The name of the likeliest class of each picture."""
         return [self.module.config.id2label[int(best)] for best in output.argmax(-1)]
+
+    def evaluator(self, wanted: frozenset[str], classes: Sequence[str]) -> Evaluator:
+        """Scores of all of the model's classes. Raises ConfigError where the data set's are not among them."""
+        config = self.module.config
+        own = [str(config.id2label[at]) for at in range(config.num_labels)]
+        return ClassifierEvaluator(self, named(own, classes))
+
+
+@dataclass(frozen=True)
+class ClassifierEvaluator:
+    """A classifier at work for quality; see `core.Evaluator`."""
+
+    model: LoadedClassifier
+    classes: Sequence[str]
+
+    def prepare(self, pictures: Sequence[Picture]) -> Inputs:
+        """`pixel_values` [B, 3, H, W]."""
+        return self.model.preprocess([picture.image for picture in pictures], [])
+
+    def forward(self, inputs: Inputs) -> np.ndarray:
+        """Logits [B, classes] in fp32."""
+        placed = weights.place(inputs, self.model.module.device, self.model.module.dtype)
+        logits: np.ndarray = self.model.call(placed).float().cpu().numpy()
+        return logits
+
+    def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
+        """`class_scores` [classes]."""
+        return [{"class_scores": scores} for scores in output]
+
+
+def named(own: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """The model's classes in its order, those that the data set knows under the data set's name.
+
+    By name, without regard to case, or by one of the synonyms that a name lists ("tench, Tinca tinca"); a set of as
+    many classes as the model has, none of which it knows by name, is taken in its order (ImageNet's folders are named
+    by number). Raises ConfigError where that leaves a class unknown.
+    """
+    places: dict[str, int] = {}
+    for index, known in enumerate(own):
+        for synonym in (known, *known.split(", ")):
+            places.setdefault(synonym.lower(), index)
+    found = {
+        name: next((places[word.lower()] for word in (name, *name.split(", ")) if word.lower() in places), None)
+        for name in classes
+    }
+    unknown = [name for name, index in found.items() if index is None]
+    if len(unknown) == len(own):
+        return list(classes)
+    if unknown:
+        raise ConfigError(
+            f"the model does not know {len(unknown)} of the data's {len(classes)} classes, such as '{unknown[0]}'"
+            f"{nearest(unknown[0], own[:1000])}"
+        )
+    renamed = {index: name for name, index in found.items()}
+    return [renamed.get(at, name) for at, name in enumerate(own)]

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Inputs, LoadedModel
+from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Row
 from visionbench.registry import ConfigError, nearest, register
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 PARTS = ("encoder", "decoder", "both")
 PROMPTS = ("point", "box")
+PIXELS_AT_ONCE = 4 * 1024 * 1024
+"""Of pictures that the encoder sees together for quality: four of SAM's. More would not be faster, and take memory."""
+MASKS_AT_ONCE = 64
+"""Prompts that the decoder answers together for quality."""
 
 
 @register("models", "promptable_segmenter")
@@ -30,7 +36,12 @@ class PromptableSegmenter:
 
     auto_class: ClassVar[str] = "AutoModelForMaskGeneration"
     task: ClassVar[str] = "promptable segmentation"
-    predicts: ClassVar[frozenset[str]] = frozenset()
+    predicts: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("truth_masks", "mask_size", "empty_masks"),
+            *(f"{prompt}_{column}" for prompt in PROMPTS for column in ("masks", "estimates")),
+        }
+    )
 
     def __post_init__(self) -> None:
         if self.part not in PARTS:
@@ -109,6 +120,10 @@ class LoadedSegmenter:
         masks = self.processor.post_process_masks(output.pred_masks.float().cpu(), sizes, frames)
         return [mask.numpy() for mask in masks]
 
+    def evaluator(self, wanted: frozenset[str], classes: Sequence[str]) -> Evaluator:
+        """Masks of every instance, asked for by one point and by its box."""
+        return SegmenterEvaluator(self.module, self.processor.image_processor)
+
     def _prompts(self, images: Sequence[Image]) -> dict[str, Any]:
         """Points on the diagonal of each picture, or boxes of a third of its sides around them."""
         steps = [(k + 1) / (self.prompts_per_image + 1) for k in range(self.prompts_per_image)]
@@ -124,3 +139,115 @@ class LoadedSegmenter:
                 for image, of_one in zip(images, centres, strict=True)
             ]
         }
+
+
+@dataclass(frozen=True)
+class SegmenterEvaluator:
+    """A promptable segmenter at work for quality; see `core.Evaluator`. Whatever the timed options are, each instance
+    is asked for twice, and three masks are wanted each time."""
+
+    module: Any
+    image_processor: Any
+    classes: Sequence[str] = ()
+
+    def prepare(self, pictures: Sequence[Picture]) -> Inputs:
+        """`pixel_values` [B, 3, S, S], and for each picture its `frames` (own and scaled size) and its prompts in the
+        model's frame: `point` [K, 1, 2] and `box` [K, 4], xy and xyxy."""
+        import torch
+
+        encoded = self.image_processor([picture.image for picture in pictures], return_tensors="pt")
+        frames = list(zip(encoded["original_sizes"].tolist(), encoded["reshaped_input_sizes"].tolist(), strict=True))
+        prompts: dict[str, list[torch.Tensor]] = {name: [] for name in PROMPTS}
+        for picture, ((height, width), (scaled_height, scaled_width)) in zip(pictures, frames, strict=True):
+            scale = torch.tensor([scaled_width / width, scaled_height / height])
+            masks = _with_pixels(picture)
+            points = torch.tensor(np.array([middle(mask) for mask in masks]), dtype=torch.float32).view(-1, 1, 2)
+            boxes = torch.tensor(np.array([box(mask) for mask in masks]), dtype=torch.float32).view(-1, 2, 2)
+            prompts["point"].append(points * scale)
+            prompts["box"].append((boxes * scale).view(-1, 4))
+        return {"pixel_values": encoded["pixel_values"], "frames": frames, **prompts}
+
+    def forward(self, inputs: Inputs) -> list[dict[str, tuple[np.ndarray, np.ndarray]]]:
+        """For each picture and kind of prompt: masks bool [K, 3, H, W] and estimates [K, 3], NaN where a mask is."""
+        pixels = inputs["pixel_values"]
+        at_once = max(1, PIXELS_AT_ONCE // pixels[0, 0].numel())
+        found = []
+        for start in range(0, len(pixels), at_once):
+            few = weights.place(
+                {"pixel_values": pixels[start : start + at_once]}, self.module.device, self.module.dtype
+            )
+            embeddings = self.module.get_image_embeddings(few["pixel_values"])
+            for at, embedding in enumerate(embeddings, start=start):
+                prompts = {name: inputs[name][at] for name in PROMPTS}
+                found.append(
+                    {name: self._masks(embedding, name, asked, inputs["frames"][at]) for name, asked in prompts.items()}
+                )
+        return found
+
+    def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
+        """`<prompt>_masks` and `<prompt>_estimates`, `truth_masks`, `mask_size` and `empty_masks`."""
+        rows: list[Row] = []
+        for found, picture in zip(output, pictures, strict=True):
+            truths = _with_pixels(picture)
+            row: dict[str, Any] = {
+                "truth_masks": run_lengths(truths),
+                "mask_size": [picture.image.height, picture.image.width],
+                "empty_masks": 0 if picture.masks is None else len(picture.masks) - len(truths),
+            }
+            for name, (masks, estimates) in found.items():
+                row |= {f"{name}_masks": [run_lengths(three) for three in masks], f"{name}_estimates": estimates}
+            rows.append(row)
+        return rows
+
+    def _masks(
+        self, embedding: torch.Tensor, prompt: str, asked: torch.Tensor, frame: tuple[Any, Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Masks and estimates of one picture's instances, by one kind of prompt."""
+        import torch
+
+        size, scaled = frame
+        masks = [np.empty((0, 3, *size), bool)]
+        estimates = [np.empty((0, 3), np.float32)]
+        for few in torch.split(asked.to(embedding.device), MASKS_AT_ONCE) if len(asked) else ():
+            output = self.module(
+                image_embeddings=embedding[None],
+                **{f"input_{'points' if prompt == 'point' else 'boxes'}": few[None]},
+                multimask_output=True,
+            )
+            logits = output.pred_masks.float()[0]
+            finite = logits.isfinite().flatten(2).all(dim=2)
+            for one in logits:  # full-size masks of many instances together would take gigabytes
+                whole = self.image_processor.post_process_masks([one[None]], [size], [scaled])[0]
+                masks.append(whole.cpu().numpy())
+            scores = torch.where(finite, output.iou_scores.float()[0], torch.nan)
+            estimates.append(scores.cpu().numpy())
+        return np.concatenate(masks), np.concatenate(estimates)
+
+
+def _with_pixels(picture: Picture) -> np.ndarray:
+    """The masks [K, H, W] that have a pixel to point at."""
+    if picture.masks is None:
+        return np.empty((0, picture.image.height, picture.image.width), bool)
+    return picture.masks[picture.masks.any(axis=(1, 2))]
+
+
+def middle(mask: np.ndarray) -> tuple[int, int]:
+    """x and y of the pixel that is farthest from the mask's edge, the first such; the picture's border is an edge."""
+    from scipy.ndimage import distance_transform_edt
+
+    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(np.argmax(depth)), mask.shape)
+    return int(x), int(y)
+
+
+def box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Its tight box: x and y of the first pixel, and of the last plus one."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
+
+
+def run_lengths(masks: np.ndarray) -> list[str]:
+    """Masks [K, H, W] in COCO's compressed run lengths."""
+    from pycocotools.mask import encode
+
+    return [encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode() for mask in masks]

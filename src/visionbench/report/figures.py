@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill, shorten
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ MARKERS: Mapping[str, dict[str, Any]] = {
 INTERVAL = "95 % interval of the median, within this process"
 UNITS = ("images", "texts", "prompts", "tokens")
 LONGEST_PROTOCOL = 60
+MOST_NAMED_CLASSES, WORST_PAIRS = 30, 5
 
 
 def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> Figure:
@@ -43,6 +46,42 @@ def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResu
     for axes in (left, right):
         _batch_axis(axes, timed)
     _titles(figure, conditions, timed)
+    return figure
+
+
+def confusion_matrix(
+    conditions: Mapping[str, Any], classes: Sequence[str], truth: np.ndarray, predicted: np.ndarray
+) -> Figure:
+    """What pictures of each class (rows, by index) were taken for (columns): counts, coloured by share of the row.
+
+    Up to 30 classes with names and counts; of more, colours alone, and the pairs most often confused in words.
+    """
+    from matplotlib.figure import Figure
+
+    counts = np.zeros((len(classes), len(classes)), int)
+    np.add.at(counts, (truth.astype(int), predicted.astype(int)), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    few = len(classes) <= MOST_NAMED_CLASSES
+    side = max(4.5, 0.42 * len(classes) + 2.2) if few else 8
+    figure = Figure(figsize=(side, side + 0.9), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xlabel="predicted", ylabel="truth")
+    if few:
+        axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=8)
+        axes.set_yticks(range(len(classes)), classes, fontsize=8)
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=colour)
+    else:
+        wrong = counts * ~np.eye(len(classes), dtype=bool)
+        worst = [np.unravel_index(at, wrong.shape) for at in np.argsort(wrong, axis=None)[::-1][:WORST_PAIRS]]
+        pairs = [f"{classes[r]} taken for {classes[c]}: {wrong[r, c]}" for r, c in worst if wrong[r, c]]
+        axes.set_title("\n".join(pairs), fontsize=8, loc="left")
+    right = float(np.trace(counts)) / max(int(counts.sum()), 1)
+    axes.spines[:].set_visible(False)
+    heading = f"{conditions['plan']['name']}\n{int(counts.sum())} pictures, {right:.1%} on the diagonal"
+    figure.suptitle(heading, fontsize=12, weight="bold")
     return figure
 
 

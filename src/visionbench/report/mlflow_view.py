@@ -27,6 +27,9 @@ COLUMNS = {
     "metrics.`highest_memory_process_peak_mib`": 245,
     "metrics.`recall_i2t_at_1_fraction`": 180,
     "metrics.`recall_t2i_at_1_fraction`": 180,
+    "metrics.`segmentation_point_miou_fraction`": 230,
+    "metrics.`captioning_cider_score`": 170,
+    "metrics.`classification_top_1_fraction`": 200,
     "tags.`visionbench.validity`": 150,
     "params.`protocol`": 90,
     "params.`device_name`": 200,
@@ -91,6 +94,12 @@ def charts() -> list[dict[str, Any]]:
         _scatter(throughput, recall),
         _bar(recall),
         _bar("recall_t2i_at_1_fraction"),
+        _bar("segmentation_point_miou_fraction"),
+        _bar("segmentation_box_miou_fraction"),
+        _bar("captioning_cider_score"),
+        _bar("captioning_exact_match_fraction"),
+        _bar("classification_top_1_fraction"),
+        _bar("evaluation_images_per_s"),
         _bar("memory_weights_mib"),
     ]
 

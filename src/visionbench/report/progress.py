@@ -47,17 +47,22 @@ class SweepProgress:
         """The next plan begins."""
         self._run += 1
 
-    def show(self, stage: str, case: str) -> None:
-        """A stage begins, of a case or (where that is empty) of the whole run."""
+    def show(self, stage: str, case: str, share: float = 0.0) -> None:
+        """A stage begins, of a case or (where that is empty) of the whole run, or this share of it is done."""
         plan, measure = self.plans[self._run]
         count = f"[{self._run + 1}/{len(self.plans)}] " if len(self.plans) > 1 else ""
         what = "  ".join(filter(None, [f"{count}{plan.name}", case.replace("-", " ")]))
         if self._bar is None:
-            if stage == ("load" if not case else _first_stage(plan, case)):
+            if not share and stage == ("load" if not case else _first_stage(plan, case)):
                 self.console.print(what if case else f"{what}  {stage}", highlight=False)
             return
-        done = self._expected_before(stage, case)
-        self._bar.update(self._task, description=f"{what}  {stage}", completed=done, left=self._left(done))
+        done = self._expected_before(stage, case, share)
+        self._bar.update(
+            self._task,
+            description=f"{what}  {stage}{f' {share:.0%}' if share else ''}",
+            completed=done,
+            left=self._left(done),
+        )
         self._bar.refresh()
 
     def close(self) -> None:
@@ -74,11 +79,11 @@ class SweepProgress:
     def _expected_in_all(self) -> float:
         return sum(seconds for plan, measure in self.plans for _, _, seconds in steps(plan, measure))
 
-    def _expected_before(self, stage: str, case: str) -> float:
+    def _expected_before(self, stage: str, case: str, share: float) -> float:
         total = sum(seconds for plan, measure in self.plans[: self._run] for _, _, seconds in steps(plan, measure))
         for known_stage, known_case, seconds in steps(*self.plans[self._run]):
             if (known_stage, known_case) == (stage, case):
-                break
+                return total + share * seconds
             total += seconds
         return total
 

@@ -45,14 +45,27 @@ COLUMNS = (
     Column("load s", ("load_s",)),
     Column("1st call s", ("load_first_call_s",)),
     Column("peak MiB", ("memory_peak_allocated_mib", "memory_process_peak_mib"), ",.0f"),
+)
+"""Of speed and memory, the same for every run."""
+QUALITY = (
     *(
         Column(f"{way.replace('2', '→')} R@{k}", (f"recall_{way}_at_{k}_fraction",), ".3f")
         for way in ("i2t", "t2i")
         for k in (1, 5)
     ),
+    Column("point mIoU", ("segmentation_point_miou_fraction",), ".3f"),
+    Column("box mIoU", ("segmentation_box_miou_fraction",), ".3f"),
+    Column("point AR", ("segmentation_point_average_recall_fraction",), ".3f"),
+    Column("CIDEr", ("captioning_cider_score",), ".3f"),
+    Column("BLEU-4", ("captioning_bleu_4_fraction",), ".3f"),
+    Column("exact", ("captioning_exact_match_fraction",), ".3f"),
+    Column("top-1", ("classification_top_1_fraction",), ".3f"),
+    Column("top-5", ("classification_top_5_fraction",), ".3f"),
+    Column("F1", ("classification_f1_macro_fraction",), ".3f"),
 )
-
-
+"""Of quality: each run has those of its task, up to MOST_QUALITY, right of the columns that all share."""
+MOST_QUALITY = 4
+STEPS = ("decode", "preprocess", "forward", "postprocess")
 WIDTH_OF_BATCH = 5
 
 
@@ -68,7 +81,8 @@ def render(runs: Sequence[RunRows]) -> RenderableType:
     notes: dict[str, str] = {}
     parts: list[RenderableType] = []
     for run in runs:
-        parts += [Text(run.conditions["plan"]["name"], style="bold"), _table(run, columns, notes), Text()]
+        name = Text(run.conditions["plan"]["name"], style="bold")
+        parts += [name, _table(run, {**columns, **_of_quality(run)}, notes), Text()]
     return Group(*parts, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
 
 
@@ -85,6 +99,8 @@ def _table(run: RunRows, columns: Mapping[Column, int], notes: dict[str, str]) -
     for row in [row for row in _rows(run) if row.status == OK]:
         batch = str(row.case.batch_size) if row.case.timed else "–"
         table.add_row(batch, *(_cell(column, row, quality(run)) for column in columns), _remark(row, notes))
+    if (of_run := quality(run)) and of_run.status == OK:
+        _remark(of_run, notes)
     failed = [row for row in run.results if row.status != OK]
     names = [str(row.case.batch_size) if row.case.timed else row.case.id for row in failed]
     lines = [f"{name:>{WIDTH_OF_BATCH}}  {_remark(row, notes)}" for name, row in zip(names, failed, strict=True)]
@@ -98,6 +114,14 @@ def quality(run: RunRows) -> CaseResult | None:
 
 def _rows(run: RunRows) -> Sequence[CaseResult]:
     return [row for row in run.results if row.case.timed] or run.results
+
+
+def _of_quality(run: RunRows) -> dict[Column, int]:
+    """The quality columns of a run and their widths."""
+    row = quality(run)
+    values = row.metrics.values if row and row.status == OK else {}
+    shown = [column for column in QUALITY if values.get(column.names[0]) is not None][:MOST_QUALITY]
+    return {column: _width(column, [run]) for column in shown}
 
 
 def _width(column: Column, runs: Sequence[RunRows]) -> int:
@@ -114,7 +138,8 @@ def _cell(column: Column, row: CaseResult, of_run: CaseResult | None) -> str:
     for source in filter(None, (row, of_run)):
         for name in column.names:
             if (value := source.metrics.values.get(name)) is not None:
-                return format(value, column.form or (".4g" if abs(value) < 1000 else ",.0f"))
+                mark = MARKS[source.validity.verdict] if source is of_run and source is not row else ""
+                return format(value, column.form or (".4g" if abs(value) < 1000 else ",.0f")) + mark
     return "–"
 
 
@@ -166,5 +191,18 @@ def footnotes(run: RunRows) -> Iterator[tuple[str, str]]:
     elif any(row.metrics.values.get("memory_process_peak_mib") is not None for row in run.results):
         yield "", "peak MiB: peak resident set of the process, libraries included"
     if (row := quality(run)) and row.status == OK:
-        pictures = found.get("data", {}).get("samples", "?")
-        yield model, f"recall over the whole of {config['data']['name']} ({pictures} pictures)"
+        yield model, _whole(row, config["data"]["name"])
+    elif found.get("left_out"):
+        yield "", f"{len(found['left_out'])} pictures of {config['data']['name']} left out, see run.json"
+
+
+def _whole(row: CaseResult, data: str) -> str:
+    """Over how many pictures quality was measured, at what speed from files to answers, and where the time went."""
+    values = row.metrics.values
+    pictures = values.get("evaluation_images_count")
+    text = f"quality over {f'{pictures:.0f} pictures' if pictures else 'the whole'} of {data}"
+    shares = {step: values.get(f"evaluation_{step}_share_fraction") for step in STEPS}
+    if speed := values.get("evaluation_images_per_s"):
+        steps = ", ".join(f"{step} {share:.0%}" for step, share in shares.items() if share is not None)
+        text += f", {speed:.4g} img/s from file to answer ({steps})"
+    return text

@@ -35,6 +35,10 @@ class Context:
     """Host memory held by preprocessed inputs that wait for other batch sizes: the benchmark's, not the model's."""
     examples: Sequence[Example]
     metrics: Mapping[str, Metric]
+    classes: Sequence[str] = ()
+    """The data set's, where it gives labels."""
+    on_error: str = "fail"
+    """Whether a picture without a prediction ends the case (`fail`) or is left out and named (`skip`)."""
 
     def calls(self) -> Iterator[Call]:
         """Calls without end, rotating over the batches."""

@@ -46,6 +46,9 @@ LOCK_SECONDS = 60
 METRICS_A_CALL, PAIRS_A_CALL = 800, 100
 """MLflow takes 1,000 entities in one call, of them 100 params and 100 tags."""
 LONGEST_VALUE = 5000
+LARGEST_PREDICTIONS = 32 * 2**20
+"""Bytes; a larger file of predictions stays in the run's folder alone."""
+TRUE_INDEX, PREDICTED_INDEX = "classification/true_index", "classification/predicted_index"
 STATUSES = {"finished": "FINISHED", "failed": "FAILED"}
 """From run.json to MLflow's; an interrupted run, and one that never ended, is KILLED."""
 DESCRIPTION = (
@@ -300,7 +303,17 @@ def stage_artifacts(
         writer.writerows(rows)
     side_by_side = {"columns": columns, "data": [list(map(notes.text, row.values())) for row in rows]}
     (staging / "summary.json").write_text(json.dumps(side_by_side))
-    figures.throughput_latency(conditions, results).savefig(staging / "throughput_latency.png")
+    if any(row.case.timed for row in results):
+        figures.throughput_latency(conditions, results).savefig(staging / "throughput_latency.png")
+    if run.predictions_file.is_file() and run.predictions_file.stat().st_size <= LARGEST_PREDICTIONS:
+        shutil.copyfile(run.predictions_file, staging / run.predictions_file.name)
+    for row in results:
+        series = run.samples(row.case.id).series if row.status == OK and not row.case.timed else {}
+        if TRUE_INDEX in series and (predictions := run.predictions()):
+            shown = figures.confusion_matrix(
+                conditions, predictions.classes, series[TRUE_INDEX], series[PREDICTED_INDEX]
+            )
+            shown.savefig(staging / "confusion_matrix.png")
 
 
 def _dataset(identity: Mapping[str, str]) -> Any:

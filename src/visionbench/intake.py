@@ -1,0 +1,62 @@
+"""What of a data set can be used: every picture is looked at before anything is measured with it.
+
+Existence, size and header of all pictures are looked at; those that timed calls will use are decoded too. What shows
+only later (a truncated picture, an output that is not finite) the evaluation finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from visionbench.core import Example
+from visionbench.pictures import PictureError, check, decode
+from visionbench.registry import ConfigError
+
+NAMED = 3
+"""So many faults are named in a line; the others are counted."""
+
+
+def faults(examples: Sequence[Example], decoded: int) -> dict[str, str]:
+    """Why examples cannot be used, by their id, in their order; the first `decoded` of the others are decoded."""
+    found: dict[str, str] = {}
+    for example in examples:
+        if why := _fault(example, decode_too=decoded > 0):
+            found[example.id] = why
+        else:
+            decoded -= 1
+    return found
+
+
+def usable(examples: Sequence[Example], left_out: Mapping[str, str]) -> list[Example]:
+    """The examples that are not left out."""
+    return [example for example in examples if example.id not in left_out]
+
+
+def refuse(name: str, found: Mapping[str, str], of: int, on_error: str) -> None:
+    """Raise ConfigError where there are faults and `on_error` is `fail`, or where nothing is left."""
+    if len(found) == of:
+        raise ConfigError(f"data={name}: none of its {of} pictures can be used: {told(found)}")
+    if found and on_error == "fail":
+        raise ConfigError(
+            f"data={name}: {len(found)} of {of} pictures cannot be used: {told(found)}; mend them, or leave them out "
+            "with data.on_error=skip"
+        )
+
+
+def told(found: Mapping[str, str]) -> str:
+    """The first faults with their pictures, and how many more there are."""
+    named = [f"{id} ({why})" for id, why in list(found.items())[:NAMED]]
+    more = [f"and {len(found) - NAMED} more"] if len(found) > NAMED else []
+    return ", ".join([*named, *more])
+
+
+def _fault(example: Example, decode_too: bool) -> str | None:
+    if example.faults:
+        return "; ".join(example.faults)
+    try:
+        check(example.image)
+        if decode_too:
+            decode(example.image)
+    except PictureError as error:
+        return error.reason
+    return None
