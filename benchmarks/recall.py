@@ -49,8 +49,7 @@ def ratio(images: int, captions_per_image: int, dims: int, rounds: int) -> None:
     """Time of rank() over the time of the matrix product alone."""
     given = embeddings(images, captions_per_image, dims)
     unit_images, unit_captions = (
-        torch.nn.functional.normalize(torch.from_numpy(given[name]))
-        for name in ("image_embeddings", "text_embeddings")
+        torch.nn.functional.normalize(torch.from_numpy(given[name])) for name in ("image_embeddings", "text_embeddings")
     )
     parts: dict[str, Callable[[], object]] = {
         "rank": lambda: Recall().rank(given),

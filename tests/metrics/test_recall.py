@@ -91,9 +91,7 @@ def test_the_size_of_tiles_changes_nothing(monkeypatch, images_a_tile, captions_
 def test_more_captions_of_one_image_than_a_tile_takes(monkeypatch):
     monkeypatch.setattr(recall, "CAPTIONS_A_TILE", 4)
     rng = np.random.default_rng(1)
-    check_against_oracle(
-        embeddings(rng.standard_normal((4, 8)), rng.standard_normal((53, 8)), [1, 0, 50, 2]), Recall()
-    )
+    check_against_oracle(embeddings(rng.standard_normal((4, 8)), rng.standard_normal((53, 8)), [1, 0, 50, 2]), Recall())
 
 
 def test_images_counted_range_by_range_add_up_to_all(monkeypatch):

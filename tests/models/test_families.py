@@ -1,15 +1,20 @@
 """Each family on real photographs, at a size that is quick: inputs, work, evidence and answers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools.mask import decode as decode_run_lengths
 from sklearn.datasets import load_sample_images
 
 from visionbench import weights
 from visionbench.config import ModelConfig, models, part
+from visionbench.core import Example, Picture
+from visionbench.models.image_classifier import named
+from visionbench.models.promptable_segmenter import PromptableSegmenter, box, middle
 from visionbench.pictures import decode
 from visionbench.registry import ConfigError
 from visionbench.stages.load import EvidenceError, check_evidence
@@ -151,16 +156,168 @@ def test_text_is_as_long_as_the_option_says_whatever_is_written(photographs):
     assert (ids[:, -1] == 98).all()
 
 
+def answered(loaded, pictures, wanted, classes=()):
+    """Rows for pictures, as the evaluation stage asks for them."""
+    with torch.inference_mode():
+        evaluator = loaded.evaluator(frozenset(wanted), classes)
+        output = evaluator.forward(evaluator.prepare(pictures))
+        return evaluator, evaluator.finish(output, pictures)
+
+
+def pictures_of(photographs, **known):
+    """Photographs as pictures of a data set; each keyword gives one value for each of them."""
+    found = []
+    for at, image in enumerate(photographs):
+        captions = known.get("captions", [()] * len(photographs))[at]
+        masks = known.get("masks", [None] * len(photographs))[at]
+        found.append(Picture(Example(str(at), Path(str(at)), captions=tuple(captions)), image, masks))
+    return found
+
+
 def test_predictions_of_a_dual_encoder_hold_every_caption(photographs):
     loaded = load(small("clip_vit_b32"))
+    captions = [("a temple",), ("a flower", "a red flower", "petals")]
+    _, rows = answered(loaded, pictures_of(photographs, captions=captions), {"image_embedding", "caption_embeddings"})
+    assert [row["image_embedding"].shape for row in rows] == [(16,), (16,)]
+    assert [row["caption_embeddings"].shape for row in rows] == [(1, 16), (3, 16)]
     with torch.inference_mode():
-        found = loaded.predict(photographs, [("a temple",), ("a flower", "a red flower", "petals")])
-    assert found["image_embeddings"].shape == (2, 16)
-    assert found["text_embeddings"].shape == (4, 16)
-    assert found["captions_per_image"].tolist() == [1, 3]
+        alone = loaded.call(loaded.preprocess(photographs[1:], ["a red flower"]))
+    np.testing.assert_allclose(rows[1]["caption_embeddings"][1], alone["text"][0], atol=1e-5)
+    np.testing.assert_allclose(rows[1]["image_embedding"], alone["image"][0], atol=1e-5)
+
+
+def test_a_class_is_the_mean_of_its_templates_and_scores_are_cosines_times_100(photographs):
+    templates = ["a photo of a {}.", "the {}!"]
+    loaded = load(small("clip_vit_b32", templates=templates))
+    evaluator, rows = answered(loaded, pictures_of(photographs), {"class_scores"}, ["temple", "red flower"])
+    assert evaluator.classes == ("temple", "red flower")
+    assert set(rows[0]) == {"class_scores"}
     with torch.inference_mode():
-        alone = loaded.call(loaded.preprocess(photographs[1:], ["a red flower"]))["text"]
-    np.testing.assert_allclose(found["text_embeddings"][2], alone[0], atol=1e-5)
+        image = loaded.call(loaded.preprocess(photographs, ["", ""]))["image"].numpy()
+        texts = [template.format("red flower") for template in templates]
+        said = loaded.call(loaded.preprocess(photographs, texts))["text"].numpy()
+    unit = [vector / np.linalg.norm(vector) for vector in said]
+    mean = np.mean(unit, axis=0)
+    cosine = image[1] @ mean / np.linalg.norm(mean) / np.linalg.norm(image[1])
+    assert rows[1]["class_scores"][1] == pytest.approx(100 * cosine, abs=1e-3)
+
+
+@pytest.mark.parametrize("templates", [["a photo"], ["{} and {}"], []])
+def test_a_template_must_hold_the_class_once(templates):
+    with pytest.raises(ConfigError, match=r"model\.options\.templates"):
+        load(small("clip_vit_b32", templates=templates))
+
+
+def test_a_classifier_scores_all_its_classes_by_the_names_of_the_data(photographs):
+    loaded = load(small("vit_b16"))
+    loaded.module.config.id2label = dict(enumerate(["tench, Tinca tinca", "Great White", "c", "d", "e", "f", "g"]))
+    evaluator, rows = answered(loaded, pictures_of(photographs), {"class_scores"}, ["great white", "Tinca tinca"])
+    assert evaluator.classes == ["Tinca tinca", "great white", "c", "d", "e", "f", "g"]
+    with torch.inference_mode():
+        logits = loaded.call(loaded.preprocess(photographs, ["", ""]))
+    np.testing.assert_allclose([row["class_scores"] for row in rows], logits, atol=1e-5)
+
+
+def test_as_many_classes_of_which_none_is_known_are_taken_in_their_order():
+    own = ["tench", "shark", "hen"]
+    assert named(own, ["n01", "n02", "n03"]) == ["n01", "n02", "n03"]
+    with pytest.raises(ConfigError, match="does not know 1 of the data's 2 classes, such as 'hem'; did you mean 'hen'"):
+        named(own, ["tench", "hem"])
+    with pytest.raises(ConfigError, match="does not know 2 of the data's 2 classes"):
+        named(own, ["n01", "n02"])
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("name", ["blip2_opt_2_7b", "blip_base"])
+def test_a_caption_is_the_new_tokens_alone(name, beams, photographs):
+    """Random weights write ids instead of words, and so many of them that none ends early."""
+    loaded = load(small(name, caption_tokens=5, new_tokens=5, beams=beams))
+    _, rows = answered(loaded, pictures_of(photographs), {"caption"})
+    assert all(1 <= len(row["caption"].split()) <= 5 for row in rows)
+    if beams == 1:
+        loaded.module.generation_config.eos_token_id = None
+        with torch.inference_mode():
+            output = loaded.call(loaded.preprocess(photographs, ["", ""]))
+        forced = loaded.postprocess(output, photographs)
+        for row, text in zip(rows, forced, strict=True):
+            common = min(len(row["caption"].split()), 1)  # the first word hangs on no rule about the end
+            assert row["caption"].split()[:common] == text.split()[:common]
+
+
+def test_a_caption_from_logits_that_are_not_numbers_is_no_caption(photographs):
+    loaded = load(small("blip2_opt_2_7b", caption_tokens=3))
+    pictures = pictures_of(photographs)
+    with torch.inference_mode():
+        evaluator = loaded.evaluator(frozenset({"caption"}), ())
+        inputs = dict(evaluator.prepare(pictures))
+        inputs["pixel_values"] = inputs["pixel_values"].clone()
+        inputs["pixel_values"][1, 0, 5, 5] = float("nan")
+        rows = evaluator.finish(evaluator.forward(inputs), pictures)
+    assert isinstance(rows[0]["caption"], str)
+    assert np.isnan(rows[1]["caption"])
+
+
+def two_masks(image):
+    """A wide and a tall rectangle, and one without a pixel."""
+    masks = np.zeros((3, image.height, image.width), bool)
+    masks[0, 20:60, 30:200] = True
+    masks[1, 100:300, 300:333] = True
+    return masks
+
+
+def test_a_segmenter_answers_every_instance_that_has_a_pixel_by_point_and_by_box(photographs):
+    loaded = load(small("sam_vit_b"))
+    masks = [two_masks(photographs[0]), two_masks(photographs[1])[:1]]
+    _, rows = answered(loaded, pictures_of(photographs, masks=masks), PromptableSegmenter.predicts)
+    assert [len(row["truth_masks"]) for row in rows] == [2, 1]
+    assert [row["empty_masks"] for row in rows] == [1, 0]
+    for row, image in zip(rows, photographs, strict=True):
+        assert row["mask_size"] == [image.height, image.width]
+        for prompt in ("point", "box"):
+            assert [len(three) for three in row[f"{prompt}_masks"]] == [3] * len(row["truth_masks"])
+            assert row[f"{prompt}_estimates"].shape == (len(row["truth_masks"]), 3)
+    decoded = decode_run_lengths({"size": rows[0]["mask_size"], "counts": rows[0]["truth_masks"][1].encode()})
+    np.testing.assert_array_equal(decoded, masks[0][1])
+
+
+def test_a_segmenters_answers_are_those_of_the_model_called_with_its_own_processor(photographs):
+    loaded = load(small("sam_vit_b"))
+    image, masks = photographs[0], two_masks(photographs[0])[:2]
+    _, rows = answered(loaded, pictures_of([image], masks=[masks]), PromptableSegmenter.predicts)
+    boxes = [[[30, 20, 200, 60], [300, 100, 333, 300]]]
+    encoded = loaded.processor([image], input_boxes=boxes, return_tensors="pt")
+    with torch.inference_mode():
+        output = loaded.module(
+            pixel_values=encoded["pixel_values"], input_boxes=encoded["input_boxes"].float(), multimask_output=True
+        )
+    np.testing.assert_allclose(rows[0]["box_estimates"], output.iou_scores[0], atol=1e-5)
+    whole = loaded.processor.post_process_masks(
+        output.pred_masks, encoded["original_sizes"], encoded["reshaped_input_sizes"]
+    )[0].numpy()
+    size = rows[0]["mask_size"]
+    for expected, counts in zip(whole, rows[0]["box_masks"], strict=True):
+        for one, rle in zip(expected, counts, strict=True):
+            found = decode_run_lengths({"size": size, "counts": rle.encode()})
+            assert (found != one).mean() < 1e-3
+
+
+def test_a_segmenter_answers_a_picture_without_instances(photographs):
+    loaded = load(small("sam_vit_b"))
+    none = np.zeros((0, photographs[0].height, photographs[0].width), bool)
+    _, rows = answered(loaded, pictures_of(photographs[:1], masks=[none]), PromptableSegmenter.predicts)
+    assert rows[0]["truth_masks"] == rows[0]["point_masks"] == []
+    assert rows[0]["box_estimates"].shape == (0, 3)
+
+
+def test_the_point_is_deepest_inside_the_mask_and_the_box_is_tight():
+    mask = np.zeros((20, 30), bool)
+    mask[3:8, 2:7] = True
+    mask[3:19, 12] = True
+    assert middle(mask) == (4, 5)
+    assert box(mask) == (2, 3, 13, 19)
+    corner = np.zeros((9, 9), bool)
+    corner[:5, :5] = True
+    assert middle(corner) == (2, 2)  # the border of the picture is an edge too
 
 
 def test_embeddings_are_handed_over_at_unit_length(photographs):
@@ -210,7 +367,7 @@ def test_a_captioner_writes_exactly_as_many_tokens_as_it_says(name, photographs)
     batch = loaded.preprocess(photographs, ["", ""])
     with torch.inference_mode():
         few = loaded.call(batch)
-        loaded.new_tokens = 12
+        loaded.options = replace(loaded.options, new_tokens=12)
         many = loaded.call(batch)
     assert many.shape[1] - few.shape[1] == 5
     assert loaded.work(2) == {"images": 2, "tokens": 24}
