@@ -12,10 +12,7 @@ the 1,000 held-out pictures, and its card (README.md) written with what was meas
 from __future__ import annotations
 
 import argparse
-import io
 import math
-import platform
-import re
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,11 +20,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tokenizers
 import torch
-import transformers
 from PIL import Image
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tiny import (
+    ATTRIBUTES,
+    SIZE,
+    adamw,
+    arguments,
+    attribute_indices,
+    attributes,
+    build_tokenizer,
+    check_pictures,
+    facts,
+    normalised,
+    provenance,
+    read_attributes,
+    rendered,
+    save,
+    steps,
+    take_step,
+)
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from transformers import (
@@ -40,19 +52,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from visionbench.data.shapes import (
-    COLOURS,
-    RADII,
-    RELATIONS,
-    SHAPES,
-    Composition,
-    Shapes,
-    compositions,
-    render,
-    save_jpeg,
-)
+from visionbench.data.shapes import LABELS, Composition, Shapes, compositions
 
-SIZE = 64
 BATCH = 128
 VARIANTS = 4
 """Pictures rendered of every train composition, each with its own position, shade and noise."""
@@ -63,38 +64,15 @@ PEAK_LEARNING_RATE = 1e-3
 ATTRIBUTE_WEIGHT, LABEL_WEIGHT = 0.5, 0.2
 SPECIAL = ("[PAD]", "[BOS]", "[UNK]", "[EOS]")  # EOS must not get id 2: CLIP then pools the highest id instead
 PROMPTS = ("a photo of a {}", "a picture of a {}", "an image of a {}", "{}")
-LABELS = tuple(f"{a} and {b}" for i, a in enumerate(SHAPES) for b in SHAPES[i:])
-ATTRIBUTES = (tuple(RADII), tuple(COLOURS), SHAPES, tuple(RADII), tuple(COLOURS), SHAPES, RELATIONS)
-
-
-def attributes(composition: Composition) -> tuple[str, ...]:
-    """Its seven words: size, colour and shape of both objects, and the relation."""
-    return (*composition.first, *composition.second, composition.relation)
 
 
 # -------------------------------------------------------------------------------------------------------------- model
-def build_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """One token a word (or punctuation mark) of `texts`, lower case, between BOS and EOS."""
-    words = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]", text.lower())})
-    vocabulary = {word: at for at, word in enumerate((*SPECIAL, *words))}
-    pad, bos, unknown, eos = SPECIAL
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
-    backend.normalizer = normalizers.Lowercase()
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A {eos}", special_tokens=[(token, vocabulary[token]) for token in (bos, eos)]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token=pad, bos_token=bos, unk_token=unknown, eos_token=eos, model_max_length=32
-    )
-
-
 def build_processor() -> CLIPProcessor:
     """Picture and text preprocessing as it is saved beside the weights."""
     texts = [text for part in compositions("train") for text in part.captions]
     texts += [prompt.format(label) for prompt in PROMPTS for label in LABELS]
     images = CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
-    return CLIPProcessor(image_processor=images, tokenizer=build_tokenizer(texts))
+    return CLIPProcessor(image_processor=images, tokenizer=build_tokenizer(texts, SPECIAL, template="[BOS] $A [EOS]"))
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> CLIPModel:
@@ -131,28 +109,16 @@ class TrainSet:
     """For each composition those that differ from it in one attribute, or in how the same two objects stand."""
 
 
-def through_jpeg(picture: np.ndarray) -> np.ndarray:
-    """(SIZE, SIZE, 3) encoded and decoded as the data set's files are, channels first."""
-    file = io.BytesIO()
-    save_jpeg(picture, file)
-    return np.asarray(Image.open(file).convert("RGB")).transpose(2, 0, 1)
-
-
 def build_train_set(processor: CLIPProcessor) -> TrainSet:
-    """Render the split; the seeds begin at 1, so that not even the noise is that of the evaluation."""
+    """Render the split, and find each composition's neighbours."""
     parts = compositions("train")
-    pictures = np.empty((VARIANTS, len(parts), 3, SIZE, SIZE), np.uint8)
-    for variant in range(VARIANTS):
-        for at, part in enumerate(parts):
-            pictures[variant, at] = through_jpeg(render(part, variant + 1, SIZE)[0])
+    pictures, _ = rendered(parts, VARIANTS)
     texts = [caption for part in parts for caption in part.captions]
     ids = processor.tokenizer(texts, padding=True, return_tensors="pt")["input_ids"]
     return TrainSet(
         pictures=pictures,
         captions=ids.view(len(parts), 5, -1),
-        attributes=torch.tensor(
-            [[known.index(w) for known, w in zip(ATTRIBUTES, attributes(p), strict=True)] for p in parts]
-        ),
+        attributes=attribute_indices(parts),
         labels=torch.tensor([LABELS.index(part.label) for part in parts]),
         neighbours=find_neighbours(parts),
     )
@@ -183,12 +149,6 @@ def draw_batch(data: TrainSet, rng: np.random.Generator) -> np.ndarray:
     return np.fromiter(dict.fromkeys(rows), dtype=np.int64)[:BATCH]
 
 
-def normalised(pictures: np.ndarray, images: CLIPImageProcessor) -> Tensor:
-    """What the image processor makes of uint8 pictures (n, 3, SIZE, SIZE), for a whole batch at once."""
-    mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (images.image_mean, images.image_std))
-    return (torch.from_numpy(pictures).float() / 255 - mean) / std
-
-
 # ----------------------------------------------------------------------------------------------------------- training
 def embed(model: CLIPModel, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Image embeddings (n, 96) and text embeddings (m, 96), not yet of unit length."""
@@ -196,64 +156,41 @@ def embed(model: CLIPModel, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor
     return model.get_image_features(pixel_values=pixels).pooler_output, texts
 
 
-def read_attributes(head: nn.Linear, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of the seven attributes, and the share of rows with all of them right."""
-    parts = head(embeddings).split([len(known) for known in ATTRIBUTES], dim=1)
-    loss = torch.stack([cross_entropy(part, targets[:, at]) for at, part in enumerate(parts)]).mean()
-    guesses = torch.stack([part.argmax(1) for part in parts], dim=1)
-    return loss, (guesses == targets).all(1).float().mean()
-
-
 def train(model: CLIPModel, processor: CLIPProcessor, args: argparse.Namespace) -> tuple[int, float]:
     """Train in place; returns the steps taken and the seconds, rendering included."""
     began = time.perf_counter()
     data = build_train_set(processor)
-    check_pictures(data, processor.image_processor)
-    print(f"rendered {data.pictures.shape[0] * data.pictures.shape[1]} pictures in {time.perf_counter() - began:.0f} s")
+    check_pictures(data.pictures[0, :8], processor.image_processor)
     prompts = [
         processor.tokenizer([p.format(label) for label in LABELS], padding=True, return_tensors="pt")["input_ids"]
         for p in PROMPTS
     ]
     head = nn.Linear(model.config.projection_dim, sum(map(len, ATTRIBUTES)))
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in (*model.parameters(), *head.parameters()) if not any(p is m for m in matrices)]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98))
+    optimizer = adamw(model, head)
     rng = np.random.default_rng(args.seed)
     model.train()
-    step, progress, start = 0, 0.0, time.perf_counter()
-    while progress < 1:
-        warm_up = min(1.0, (step + 1) / 100)
-        rate = PEAK_LEARNING_RATE * warm_up * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-
+    step = 0
+    for step, seconds, last in steps(optimizer, PEAK_LEARNING_RATE, args):
         rows = draw_batch(data, rng)
         pixels = normalised(data.pictures[rng.integers(VARIANTS, size=len(rows)), rows], processor.image_processor)
         captions = data.captions[rows, rng.integers(5, size=len(rows))]
         images, texts = embed(model, pixels, captions)
-        images_attributes, right = read_attributes(head, images, data.attributes[rows])
-        texts_attributes, _ = read_attributes(head, texts, data.attributes[rows])
+        images_attributes, right = read_attributes(head(images), data.attributes[rows])
+        texts_attributes, _ = read_attributes(head(texts), data.attributes[rows])
         scale = model.logit_scale.exp()
         logits = scale * normalize(images, dim=1) @ normalize(texts, dim=1).T
         pairs = torch.arange(len(rows))
         contrastive = (cross_entropy(logits, pairs) + cross_entropy(logits.T, pairs)) / 2
-        ids = prompts[step % len(prompts)]
+        ids = prompts[(step - 1) % len(prompts)]
         names = model.get_text_features(input_ids=ids, attention_mask=(ids != 0).long()).pooler_output
         label = cross_entropy(scale * normalize(images, dim=1) @ normalize(names, dim=1).T, data.labels[rows])
         loss = contrastive + ATTRIBUTE_WEIGHT * (images_attributes + texts_attributes) + LABEL_WEIGHT * label
 
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        take_step(optimizer, model, loss)
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(100))
 
-        step += 1
-        seconds = time.perf_counter() - start
-        progress = step / args.steps if args.minutes is None else seconds / (60 * args.minutes)
-        if step % 50 == 0 or progress >= 1:
+        if step % 50 == 0 or last:
             hits = (logits.argmax(1) == pairs).float().mean()
             print(
                 f"step {step:5d}  {seconds:6.0f} s  loss {loss.item():.3f}  contrastive {contrastive.item():.3f}  "
@@ -261,13 +198,6 @@ def train(model: CLIPModel, processor: CLIPProcessor, args: argparse.Namespace) 
                 flush=True,
             )
     return step, time.perf_counter() - began
-
-
-def check_pictures(data: TrainSet, images: CLIPImageProcessor) -> None:
-    """Stop unless training sees just what the saved processor would make of the same pictures."""
-    few = data.pictures[0, :8]
-    theirs = images([Image.fromarray(picture.transpose(1, 2, 0)) for picture in few], return_tensors="pt")
-    torch.testing.assert_close(normalised(few, images), theirs["pixel_values"], atol=1e-5, rtol=0)
 
 
 # --------------------------------------------------------------------------------------------------------- evaluation
@@ -309,14 +239,17 @@ def evaluate(folder: Path, split: str, cache_dir: str) -> dict[str, float]:
     }
 
 
-def write_card(
-    out: Path, model: CLIPModel, found: dict[str, float], steps: int, seconds: float, threads: int, seed: int
-) -> None:
+def write_card(out: Path, model: CLIPModel, found: dict[str, float], training: str, args: argparse.Namespace) -> None:
     """The model card, every number of it measured by this run."""
-    parameters = sum(p.numel() for p in model.parameters())
-    machine = f"{threads} CPU thread{'s' * (threads > 1)} ({platform.machine()})"
-    libraries = ", ".join(f"{part.__name__} {part.__version__}" for part in (torch, transformers, tokenizers, np))
-    megabytes = (out / "model.safetensors").stat().st_size / 1e6
+    vocabulary = model.config.text_config.vocab_size
+    table = facts(
+        out,
+        model,
+        args,
+        training,
+        vision=f"ViT, 4 layers, 96 wide, patch 8, {SIZE} × {SIZE} pixels",
+        text=f"2 layers, 96 wide, one token a word, vocabulary of {vocabulary}",
+    )
 
     def row(name: str, key: str, chance: Sequence[float]) -> str:
         cells = [
@@ -337,14 +270,7 @@ pipeline_tag: zero-shot-image-classification
 A real `transformers.CLIPModel`, trained, and small enough to be bundled: quality metrics can be measured end to end
 with no network. It knows pictures of the `shapes` data set and nothing else.
 
-| | |
-|---|---|
-| parameters | {parameters:,} |
-| `model.safetensors` | {megabytes:.2f} MB, fp32 |
-| vision | ViT, 4 layers, 96 wide, patch 8, {SIZE} × {SIZE} pixels |
-| text | 2 layers, 96 wide, one token a word, vocabulary of {model.config.text_config.vocab_size} |
-| training | {steps:,} steps of {BATCH} pairs, {seconds / 60:.1f} minutes with rendering, {machine}, seed {seed} |
-| libraries | {libraries} |
+{table}
 
 ## Held out
 
@@ -361,10 +287,7 @@ against the model.
 Zero-shot top-1 over the {len(LABELS)} labels ("ring and square" …), mean of three prompts ("{PROMPTS[0]}" …):
 {found["top1"]:.3f} (1 / {len(LABELS)} = {1 / len(LABELS):.3f}).
 
-## Provenance
-
-Made by `python scripts/train_clip_tiny.py` of this repository, from pictures and captions that
-`visionbench.data.shapes` generates ({len(compositions("train")):,} compositions, {VARIANTS} pictures each). No other
+{provenance("train_clip_tiny.py", VARIANTS)} No other
 data, no other weights.
 """,
         "utf-8",
@@ -372,30 +295,17 @@ data, no other weights.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=STEPS, help="training steps (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, help="train for so long instead of --steps; depends on the machine")
-    parser.add_argument(
-        "--out", type=Path, default=Path("data/clip_tiny"), help="folder to write (default: %(default)s)"
-    )
-    parser.add_argument("--cache-dir", default="data/cache", help="of the evaluation's pictures (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    args = parser.parse_args()
-
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+    args = arguments(__doc__, STEPS, "clip_tiny")
     processor = build_processor()
     model = build_model(processor.tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens", flush=True)
-    steps, seconds = train(model, processor, args)
-    model.eval().save_pretrained(args.out)
-    processor.save_pretrained(args.out)
-    (args.out / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
+    taken, seconds = train(model, processor, args)
+    save(args.out, model, processor)
     print("validation:", evaluate(args.out, "validation", args.cache_dir))
     found = evaluate(args.out, "test", args.cache_dir)
     print("test:", found)
-    write_card(args.out, model, found, steps, seconds, args.threads, args.seed)
+    training = f"{taken:,} steps of {BATCH} pairs, {seconds / 60:.1f} minutes with rendering"
+    write_card(args.out, model, found, training, args)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from visionbench.core import FAILED, OK, Case, CaseResult, Metrics, Samples, Validity
+from visionbench.core import FAILED, OK, Case, CaseResult, Metrics, Predictions, Samples, Validity
 from visionbench.registry import ConfigError
 from visionbench.store import SCHEMA_VERSION, RunFolder
 
@@ -130,3 +131,45 @@ def test_conditions_come_back_and_the_last_ones_win(folder):
     folder.write_conditions({"status": "finished", "path": folder.path})
     assert folder.conditions() == {"schema": SCHEMA_VERSION, "status": "finished", "path": str(folder.path)}
     assert not (folder.path / "run.json.draft").exists()
+
+
+PREDICTIONS = Predictions(
+    ["a.jpg", "b/日本.jpg", "c"],
+    {
+        "image_embedding": [np.float32([0.1, 1 / 3]), np.float32([np.pi, 0]), np.float32([-0.0, 1e-40])],
+        "caption_embeddings": [np.ones((n, 2), np.float32) * n for n in (2, 0, 1)],
+        "caption": ["a red ring", "", "“ring”\n"],
+        "references": [["a", "b"], [], ["c"]],
+        "masks": [[["RLE", "x"], ["y"]], [], [[]]],
+        "count": [1, 0, 7],
+        "tensor": [np.arange(n * 6, dtype=np.int64).reshape(n, 2, 3) for n in (1, 3, 0)],
+    },
+    ["ring and star", "日本"],
+)
+
+
+def test_predictions_come_back_as_they_were_appended(folder):
+    folder.append(RESULT, SAMPLES, PREDICTIONS)
+    found = RunFolder.open(folder.path).predictions()
+    assert (found.ids, found.classes) == (PREDICTIONS.ids, PREDICTIONS.classes)
+    assert list(found.columns) == list(PREDICTIONS.columns)
+    for name, entries in PREDICTIONS.columns.items():
+        for entry, back in zip(entries, found.columns[name], strict=True):
+            if isinstance(entry, np.ndarray):
+                assert back.dtype == entry.dtype
+                np.testing.assert_array_equal(back, entry)
+            else:
+                assert back == entry
+
+
+def test_predictions_are_a_table_for_others_to_read(folder):
+    folder.append(RESULT, SAMPLES, PREDICTIONS)
+    frame = pd.read_parquet(folder.predictions_file)
+    assert list(frame["id"]) == PREDICTIONS.ids
+    assert frame["caption"][0] == "a red ring"
+    np.testing.assert_array_equal(frame["image_embedding"][0], PREDICTIONS.columns["image_embedding"][0])
+
+
+def test_where_nothing_was_predicted_there_are_no_predictions(folder):
+    folder.append(RESULT, SAMPLES)
+    assert folder.predictions() is None

@@ -50,7 +50,8 @@ def numbered_masks(path: Path) -> np.ndarray:
     """
     with _faults_named(path), Image.open(path) as picture:
         numbers = np.asarray(picture)
-    return numbers[None] == np.arange(1, int(numbers.max()) + 1)[:, None, None]
+    masks: np.ndarray = numbers[None] == np.arange(1, int(numbers.max()) + 1)[:, None, None]
+    return masks
 
 
 def _refuse_bomb(path: Path, picture: Image.Image) -> None:

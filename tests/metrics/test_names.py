@@ -6,7 +6,7 @@ import pytest
 from visionbench.core import Samples
 from visionbench.registry import find, names
 
-UNITS = ("_ms", "_s", "_mib", "_per_s", "_fraction", "_count", "_ratio", "_rank")
+UNITS = ("_ms", "_s", "_mib", "_per_s", "_fraction", "_count", "_ratio", "_rank", "_score")
 WORK = Samples({f"work/{unit}_count": np.array([2.0]) for unit in ("images", "texts", "prompts", "tokens")})
 
 

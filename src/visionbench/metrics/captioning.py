@@ -1,0 +1,200 @@
+"""Captions against references: CIDEr-D, BLEU-4 and ROUGE-L as COCO's captions are scored, exact match and token F1.
+
+Tokens are lower-case words by nltk's Treebank tokenizer without the punctuation that COCO's evaluation drops. COCO's
+own tokenizer is Stanford's in Java; the two differ on rare forms, so a published figure may be off by some tenths.
+
+CIDEr-D: Vedantam et al. 2015, with COCO's constants. BLEU: Papineni et al. 2002. ROUGE-L: Lin 2004, with β = 1.2 and
+the best precision and recall over the references, as COCO's evaluation has it (other tools report β = 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+
+from visionbench.core import Metrics, Predictions, Samples
+from visionbench.registry import register
+
+LONGEST = 4
+"""Of the n-grams that CIDEr-D and BLEU-4 count."""
+SIGMA = 6.0
+"""Of the Gaussian by which CIDEr-D holds a difference in length against a caption."""
+BETA = 1.2
+DROPPED = frozenset(
+    ["''", "'", "``", "`", "(", ")", "[", "]", "{", "}", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
+)
+MEANS = {
+    "cider_score": "cider",
+    "rouge_l_fraction": "rouge_l",
+    "exact_match_fraction": "exact_match",
+    "token_f1_fraction": "token_f1",
+}
+
+Tokens = tuple[str, ...]
+Grams = Counter[Tokens]
+
+
+@register("metrics", "captioning")
+@dataclass(frozen=True)
+class Captioning:
+    """No options."""
+
+    stages: ClassVar[tuple[str, ...]] = ("evaluation",)
+    reads: ClassVar[frozenset[str]] = frozenset({"caption", "references"})
+    needs: ClassVar[frozenset[str]] = frozenset({"captions"})
+
+    def score(self, predictions: Predictions) -> Samples:
+        """Each picture's caption against its references: CIDEr-D, ROUGE-L, exact match, token F1, and BLEU's counts.
+
+        CIDEr-D weighs n-grams by how few pictures have them among these very references, so a subset's values are not
+        those of the whole set. An empty caption scores 0 and is counted.
+        """
+        captions = [tokens(caption) for caption in predictions.columns["caption"]]
+        references = [[tokens(one) for one in of_one] for of_one in predictions.columns["references"]]
+        counted = list(zip(captions, references, strict=True))
+        series: dict[str, Sequence[float]] = {
+            "cider": ciders(captions, references),
+            "rouge_l": [rouge_l(caption, of_one) for caption, of_one in counted],
+            "exact_match": [float(caption in of_one) for caption, of_one in counted],
+            "token_f1": [max(token_f1(caption, one) for one in of_one) for caption, of_one in counted],
+            "caption_tokens": [float(len(caption)) for caption in captions],
+            "reference_tokens": [float(closest(len(caption), map(len, of_one))) for caption, of_one in counted],
+        }
+        for n in range(1, LONGEST + 1):
+            series[f"bleu_{n}_matches"] = [float(matches(caption, of_one, n)) for caption, of_one in counted]
+        return Samples({f"captioning/{name}": np.array(values, np.float64) for name, values in series.items()})
+
+    def compute(self, samples: Samples) -> Metrics:
+        """Means over pictures, BLEU-4 over all of them together, and how many pictures there were."""
+        lengths = samples.get("captioning/caption_tokens")
+        found: dict[str, float | None] = {}
+        reasons: dict[str, str] = {}
+        for name, series in MEANS.items():
+            found[name] = float(samples.get(f"captioning/{series}").mean()) if len(lengths) else None
+        found["bleu_4_fraction"] = bleu(samples) if len(lengths) else None
+        found["pictures_count"] = float(len(lengths)) if len(lengths) else None
+        found["empty_count"] = float((lengths == 0).sum()) if len(lengths) else None
+        if not len(lengths):
+            reasons = dict.fromkeys(found, samples.why_missing("captioning/cider"))
+        elif len(lengths) == 1:
+            found["cider_score"] = None
+            reasons["cider_score"] = "one picture tells nothing about which words are rare"
+        return Metrics(
+            {f"captioning_{name}": value for name, value in found.items()},
+            {f"captioning_{name}": why for name, why in reasons.items()},
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------- counting
+@lru_cache(maxsize=1)
+def _treebank() -> object:
+    from nltk.tokenize import TreebankWordTokenizer
+
+    return TreebankWordTokenizer()
+
+
+def tokens(text: str) -> Tokens:
+    """Lower-case words of a caption, punctuation left out."""
+    words = _treebank().tokenize(text.lower())  # type: ignore[attr-defined]
+    return tuple(word for word in words if word not in DROPPED)
+
+
+def grams(words: Tokens, n: int) -> Grams:
+    """How often each n-gram occurs."""
+    return Counter(words[at : at + n] for at in range(len(words) - n + 1))
+
+
+def closest(length: int, among: Sequence[int] | map[int]) -> int:
+    """The nearest length, the shorter of two that are as near."""
+    return min(among, key=lambda other: (abs(other - length), other))
+
+
+def matches(caption: Tokens, references: Sequence[Tokens], n: int) -> int:
+    """N-grams of the caption that a reference has too, none more often than the reference that has it most."""
+    most: Grams = Counter()
+    for reference in references:
+        most |= grams(reference, n)
+    return (grams(caption, n) & most).total()
+
+
+# -------------------------------------------------------------------------------------------------------------- scoring
+def bleu(samples: Samples) -> float:
+    """BLEU-4 of a corpus from its counts: geometric mean of the precisions × the penalty for brevity. Not smoothed."""
+    lengths, meant = samples.get("captioning/caption_tokens"), samples.get("captioning/reference_tokens").sum()
+    logs = 0.0
+    for n in range(1, LONGEST + 1):
+        right = samples.get(f"captioning/bleu_{n}_matches").sum()
+        said = np.maximum(lengths - n + 1, 0).sum()
+        if not right:
+            return 0.0
+        logs += math.log(right / said) / LONGEST
+    return math.exp(logs + min(0.0, 1 - meant / lengths.sum()))
+
+
+def rouge_l(caption: Tokens, references: Sequence[Tokens]) -> float:
+    """F(β) of the longest common subsequence, the best precision and the best recall over the references."""
+    common = [subsequence(caption, reference) for reference in references]
+    precision = max(common) / len(caption) if caption else 0.0
+    recall = max(length / len(one) if one else 0.0 for length, one in zip(common, references, strict=True))
+    if not precision or not recall:
+        return 0.0
+    return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
+
+
+def subsequence(one: Tokens, other: Tokens) -> int:
+    """Length of the longest common subsequence."""
+    row = [0] * (len(other) + 1)
+    for word in one:
+        diagonal = 0
+        for at, candidate in enumerate(other, start=1):
+            above = row[at]
+            row[at] = diagonal + 1 if word == candidate else max(above, row[at - 1])
+            diagonal = above
+    return row[-1]
+
+
+def token_f1(caption: Tokens, reference: Tokens) -> float:
+    """F1 of the two bags of tokens; two empty ones agree."""
+    if not caption or not reference:
+        return float(caption == reference)
+    both = (Counter(caption) & Counter(reference)).total()
+    return 2 * both / (len(caption) + len(reference))
+
+
+def ciders(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
+    """CIDEr-D of each caption, times ten as is usual."""
+    pictures: Counter[Tokens] = Counter()
+    for of_one in references:
+        pictures.update({gram for one in of_one for n in range(1, LONGEST + 1) for gram in grams(one, n)})
+    everything = math.log(len(references))
+
+    def weighed(words: Tokens) -> list[dict[Tokens, float]]:
+        return [
+            {gram: count * (everything - math.log(max(1, pictures[gram]))) for gram, count in grams(words, n).items()}
+            for n in range(1, LONGEST + 1)
+        ]
+
+    def similarity(caption: Tokens, ours: list[dict[Tokens, float]], reference: Tokens) -> float:
+        length = max(0, len(caption) - 1) - max(0, len(reference) - 1)
+        cosines = [_clipped_cosine(a, b) for a, b in zip(ours, weighed(reference), strict=True)]
+        return sum(cosines) / LONGEST * math.exp(-(length**2) / (2 * SIGMA**2))
+
+    scores = []
+    for caption, of_one in zip(captions, references, strict=True):
+        ours = weighed(caption)
+        scores.append(10 * sum(similarity(caption, ours, reference) for reference in of_one) / len(of_one))
+    return scores
+
+
+def _clipped_cosine(ours: dict[Tokens, float], theirs: dict[Tokens, float]) -> float:
+    """The cosine, where a component of the caption counts no more than the reference's: repetition earns nothing."""
+    lengths = math.sqrt(sum(w * w for w in ours.values())) * math.sqrt(sum(w * w for w in theirs.values()))
+    if not lengths:
+        return 0.0
+    return sum(min(weight, theirs[gram]) * theirs[gram] for gram, weight in ours.items() if gram in theirs) / lengths

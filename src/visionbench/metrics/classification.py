@@ -1,0 +1,109 @@
+"""Classification by a head or zero-shot: top-k, and precision, recall and F1 over classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from visionbench.core import Metrics, Predictions, Samples
+from visionbench.registry import ConfigError, register
+
+AVERAGES = ("macro", "weighted")
+OF_CLASSES = ("precision", "recall", "f1")
+
+
+@register("metrics", "classification")
+@dataclass(frozen=True)
+class Classification:
+    """Options: the `ks` of top-k accuracy.
+
+    A picture is right at k where fewer than k other classes score as high as the true one: ties count against the
+    model, so that one which scores all classes equally has an accuracy of 0 and not of chance. Precision, recall and F1
+    are of the class that scores highest (the first of such), each averaged over the classes that occur among the truths
+    or the answers, as scikit-learn does: `macro` gives these equal weight, `weighted` by how often they are true.
+    """
+
+    stages: ClassVar[tuple[str, ...]] = ("evaluation",)
+    reads: ClassVar[frozenset[str]] = frozenset({"class_scores", "label"})
+    needs: ClassVar[frozenset[str]] = frozenset({"labels"})
+
+    ks: list[int] = field(default_factory=lambda: [1, 5])
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for an option out of range."""
+        if not self.ks or any(k < 1 for k in self.ks):
+            raise ConfigError(f"metrics.classification.ks: {list(self.ks)} must be one or more numbers from 1 up")
+
+    def score(self, predictions: Predictions) -> Samples:
+        """Scores [classes] and the label of each picture → indices of the true and the answered class, and the rank.
+
+        Raises ValueError naming a picture whose label is no class, or whose scores are not finite.
+        """
+        at = {name: index for index, name in enumerate(predictions.classes)}
+        labels, scores = predictions.columns["label"], np.stack(predictions.columns["class_scores"])
+        for name, label, row in zip(predictions.ids, labels, scores, strict=True):
+            if label not in at:
+                raise ValueError(
+                    f"classification: {name} is labelled '{label}', which is none of the {len(at)} classes"
+                )
+            if not np.isfinite(row).all():
+                raise ValueError(f"classification: {name} has a score that is not finite")
+        true = np.array([at[label] for label in labels])
+        right = np.take_along_axis(scores, true[:, None], axis=1)
+        tied = (scores == right).sum(axis=1) - 1
+        series = {
+            "classification/true_index": true,
+            "classification/predicted_index": scores.argmax(axis=1),
+            "classification/true_rank": (scores >= right).sum(axis=1),
+            "classification/classes_count": np.array([len(at)]),
+        }
+        seen = f"{int((tied > 0).sum())} of {len(true)} pictures score another class just as high as the true one"
+        return Samples(
+            {name: values.astype(np.float64) for name, values in series.items()},
+            flags={"tied_scores": seen} if tied.any() else {},
+        )
+
+    def compute(self, samples: Samples) -> Metrics:
+        """Top-k accuracy; precision, recall and F1, macro and weighted; how many pictures and classes."""
+        rank, count = samples.get("classification/true_rank"), samples.get("classification/classes_count")
+        known = bool(len(rank)) and bool(len(count))
+        classes = int(count[0]) if known else 0
+        found: dict[str, float | str] = {
+            f"top_{k}_fraction": f"K = {k} leaves nothing to miss among {classes} classes"
+            if k >= classes
+            else float((rank <= k).mean())
+            for k in self.ks
+        }
+        averages = _averages(samples) if known else {}
+        for name in (f"{what}_{average}_fraction" for what in OF_CLASSES for average in AVERAGES):
+            found[name] = averages.get(name, "")
+        found |= {"pictures_count": float(len(rank)), "classes_count": float(classes)}
+        if not known:
+            found = dict.fromkeys(found, samples.why_missing("classification/true_rank"))
+        return Metrics(
+            {f"classification_{name}": value if isinstance(value, float) else None for name, value in found.items()},
+            {f"classification_{name}": value for name, value in found.items() if isinstance(value, str)},
+        )
+
+
+def _averages(samples: Samples) -> dict[str, float]:
+    """Precision, recall and F1 by torchmetrics."""
+    import torch
+    from torchmetrics.functional import classification
+
+    true, answered = (
+        torch.from_numpy(samples.get(f"classification/{name}_index").astype(np.int64)) for name in ("true", "predicted")
+    )
+    classes = int(samples.get("classification/classes_count")[0])
+    functions = {
+        "precision": classification.multiclass_precision,
+        "recall": classification.multiclass_recall,
+        "f1": classification.multiclass_f1_score,
+    }
+    return {
+        f"{what}_{average}_fraction": float(function(answered, true, num_classes=classes, average=average))
+        for what, function in functions.items()
+        for average in AVERAGES
+    }

@@ -1,0 +1,105 @@
+"""Segmentation by prompts: how well the mask that a point or a box asks for covers the instance.
+
+Every instance is asked for by itself, so there is nothing to match: IoU is between its true mask and the answer, at the
+picture's own resolution. Crowd regions are not asked for. COCO's average recall is the same mean over the same
+thresholds, of instances that are matched first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from visionbench.core import Metrics, Predictions, Samples
+from visionbench.registry import register
+
+PROMPTS = ("point", "box")
+CHOICES = ("", "best_of_three_")
+"""The mask that the model's own estimate picks, and the best of its three, which only who knows the truth can pick."""
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+
+
+@register("metrics", "segmentation")
+@dataclass(frozen=True)
+class Segmentation:
+    """No options."""
+
+    stages: ClassVar[tuple[str, ...]] = ("evaluation",)
+    reads: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("truth_masks", "mask_size", "empty_masks"),
+            *(f"{prompt}_{column}" for prompt in PROMPTS for column in ("masks", "estimates")),
+        }
+    )
+    needs: ClassVar[frozenset[str]] = frozenset({"masks"})
+
+    def score(self, predictions: Predictions) -> Samples:
+        """For each instance and prompt the IoU of the picked mask and of the best: `segmentation/point_iou`, ….
+
+        Raises ValueError naming the picture whose estimates are not finite.
+        """
+        columns = predictions.columns
+        series: dict[str, np.ndarray] = {}
+        for prompt in PROMPTS:
+            pictures = zip(
+                predictions.ids,
+                columns["truth_masks"],
+                columns["mask_size"],
+                columns[f"{prompt}_masks"],
+                columns[f"{prompt}_estimates"],
+                strict=True,
+            )
+            found = [pair for picture in pictures for pair in _ious(*picture)]
+            picked, best = np.array(found).reshape(-1, 2).T
+            series |= {f"segmentation/{prompt}_iou": picked, f"segmentation/{prompt}_best_of_three_iou": best}
+        asked, empty = len(series["segmentation/point_iou"]), int(sum(columns["empty_masks"]))
+        series["segmentation/instances_count"] = np.array([float(asked)])
+        seen = f"{empty} of {asked + empty} instances have no pixel and are not asked for"
+        return Samples(series, flags={"empty_masks": seen} if empty else {})
+
+    def compute(self, samples: Samples) -> Metrics:
+        """mIoU over instances, recall at an IoU of 0.5 and 0.75, and average recall over 0.50:0.05:0.95."""
+        values: dict[str, float | None] = {}
+        reasons: dict[str, str] = {}
+        for name, series in (
+            (f"{prompt}_{choice}", f"segmentation/{prompt}_{choice}iou") for prompt in PROMPTS for choice in CHOICES
+        ):
+            ious = samples.get(series)
+            numbers = {
+                "miou": ious.mean,
+                "recall_at_iou_50": lambda ious=ious: (ious >= 0.5).mean(),
+                "recall_at_iou_75": lambda ious=ious: (ious >= 0.75).mean(),
+                "average_recall": lambda ious=ious: (ious[:, None] >= THRESHOLDS - 1e-12).mean(),
+            }
+            for what, number in numbers.items():
+                metric = f"segmentation_{name}{what}_fraction"
+                values[metric] = float(number()) if len(ious) else None
+                if not len(ious):
+                    reasons[metric] = (
+                        "no instance was asked for" if series in samples.series else samples.why_missing(series)
+                    )
+        count = samples.get("segmentation/instances_count")
+        values["segmentation_instances_count"] = float(count[0]) if len(count) else None
+        if not len(count):
+            reasons["segmentation_instances_count"] = samples.why_missing("segmentation/instances_count")
+        return Metrics(values, reasons)
+
+
+def _ious(
+    name: str, truths: Sequence[str], size: Sequence[int], answers: Sequence[Sequence[str]], estimates: np.ndarray
+) -> Iterator[tuple[float, float]]:
+    """For each instance of a picture the IoU of the mask with the highest estimate, and of the best mask."""
+    from pycocotools.mask import iou
+
+    if not np.isfinite(estimates).all():
+        raise ValueError(f"segmentation: {name} has an estimate that is not finite")
+
+    def run_lengths(counts: str) -> dict[str, Any]:
+        return {"size": list(size), "counts": counts.encode()}
+
+    for truth, three, guesses in zip(truths, answers, estimates, strict=True):
+        reached = iou([run_lengths(counts) for counts in three], [run_lengths(truth)], [0])[:, 0]
+        yield float(reached[int(np.argmax(guesses))]), float(reached.max())

@@ -1,0 +1,150 @@
+"""Caption scores against the reference implementation that COCO's evaluation ships, and against texts by hand."""
+
+import numpy as np
+import pytest
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
+from torchmetrics.functional.text import bleu_score
+
+from visionbench.core import Predictions, Samples
+from visionbench.metrics.captioning import Captioning, closest, tokens
+from visionbench.registry import find
+
+TEXTS = {
+    "a man rides a brown horse on the beach": [
+        "a man riding a horse on a beach",
+        "a person on horseback by the sea",
+        "man rides brown horse along the beach",
+    ],
+    "two cats are sleeping on a red sofa": ["two cats sleep on the couch", "a pair of cats asleep on a red sofa"],
+    "the the the the the the dog": ["the dog runs", "a dog in the park is running to the man"],
+    "pizza": ["a pizza with cheese", "pizza on a table"],
+    "a train a train at a station at a station": ["a train at a station", "the train stands in a station"],
+    "a bus on a street with people": ["a bus on a street with people", "a city bus in traffic"],
+    "a plate of food": ["a very long description of a plate with a lot of food on it that nobody would ever finish"],
+}
+WORDS = ["a", "man", "dog", "red", "runs", "the", "on", "street", "big", "small", "with", "and", "sits", "near", "two"]
+
+
+class QuietBleu(Bleu):
+    """Without a line on the screen for every corpus."""
+
+    def compute_score(self, truth, said):
+        return super().compute_score(truth, said, verbose=0)
+
+
+def pairs_of(texts):
+    return list(texts.items()) if isinstance(texts, dict) else texts
+
+
+def predictions(texts):
+    pairs = pairs_of(texts)
+    columns = {"caption": [caption for caption, _ in pairs], "references": [of_one for _, of_one in pairs]}
+    return Predictions([str(at) for at in range(len(pairs))], columns)
+
+
+def computed(texts):
+    return Captioning().compute(Captioning().score(predictions(texts))).values
+
+
+def drawn(seed, pictures=60):
+    """Captions and one to six references of one to thirteen words, each the caption with some words changed."""
+    rng = np.random.default_rng(seed)
+
+    def changed(words):
+        kept = [word if rng.random() < 0.7 else str(rng.choice(WORDS)) for word in words]
+        return " ".join(kept[: rng.integers(1, 14)])
+
+    captions = [[str(word) for word in rng.choice(WORDS, rng.integers(1, 14))] for _ in range(pictures)]
+    return [(" ".join(words), [changed(words) for _ in range(rng.integers(1, 7))]) for words in captions]
+
+
+def reference(texts, scorer):
+    pairs = pairs_of(texts)
+    truth = {at: references for at, (_, references) in enumerate(pairs)}
+    said = {at: [caption] for at, (caption, _) in enumerate(pairs)}
+    return scorer.compute_score(truth, said)
+
+
+@pytest.mark.parametrize("texts", [TEXTS, *(drawn(seed) for seed in range(3))])
+def test_cider_bleu_and_rouge_are_those_of_cocos_evaluation(texts):
+    series = Captioning().score(predictions(texts)).series
+    found = computed(texts)
+    cider, ciders = reference(texts, Cider())
+    np.testing.assert_allclose(series["captioning/cider"], ciders, rtol=1e-9, atol=1e-12)
+    assert found["captioning_cider_score"] == pytest.approx(cider, rel=1e-9)
+    rouge, rouges = reference(texts, Rouge())
+    np.testing.assert_allclose(series["captioning/rouge_l"], rouges, rtol=1e-9)
+    assert found["captioning_rouge_l_fraction"] == pytest.approx(rouge, rel=1e-9)
+    bleus, _ = reference(texts, QuietBleu(4))
+    assert found["captioning_bleu_4_fraction"] == pytest.approx(bleus[3], rel=1e-6)
+
+
+@pytest.mark.parametrize("texts", [TEXTS, drawn(7)])
+def test_bleu_is_that_of_torchmetrics(texts):
+    captions, references = zip(*pairs_of(texts), strict=True)
+    assert computed(texts)["captioning_bleu_4_fraction"] == pytest.approx(
+        float(bleu_score(captions, references)), rel=1e-6
+    )
+
+
+def test_it_is_found_by_name():
+    assert find("metrics", "captioning") is Captioning
+
+
+def test_tokens_are_lower_case_words_without_punctuation():
+    assert tokens('A man\'s dog (brown) runs, "fast" - very fast... Does it? Yes!') == tuple(
+        ["a", "man", "'s", "dog", "brown", "runs", "fast", "very", "fast", "does", "it", "yes"]
+    )
+
+
+def test_a_right_caption_is_exact_whatever_its_case_and_stop():
+    found = computed([("A red ring.", ["a blue star", "a red ring"]), ("a red star", ["a red ring"])])
+    assert found["captioning_exact_match_fraction"] == 0.5
+    assert found["captioning_token_f1_fraction"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_captions_equal_to_their_only_reference_have_the_best_scores():
+    texts = [(text, [text]) for text in ("a red ring above a blue star", "two cats asleep on a sofa today")]
+    found = computed(texts)
+    assert found["captioning_bleu_4_fraction"] == pytest.approx(1)
+    assert found["captioning_rouge_l_fraction"] == pytest.approx(1)
+    assert found["captioning_cider_score"] == pytest.approx(10)
+
+
+def test_an_empty_caption_scores_nothing_and_is_counted():
+    series = Captioning().score(predictions([("", ["a dog"]), ("a cat", ["a cat"])])).series
+    for name in ("cider", "rouge_l", "exact_match", "token_f1"):
+        assert series[f"captioning/{name}"][0] == 0
+    found = computed([("", ["a dog"]), ("a cat", ["a cat"])])
+    assert found["captioning_empty_count"] == 1
+    assert found["captioning_pictures_count"] == 2
+    assert computed([("", ["a dog"])])["captioning_bleu_4_fraction"] == 0
+
+
+def test_one_picture_has_no_cider_and_the_reason_is_told():
+    metrics = Captioning().compute(Captioning().score(predictions([("a dog", ["a dog"])])))
+    assert metrics.values["captioning_cider_score"] is None
+    assert metrics.reasons == {"captioning_cider_score": "one picture tells nothing about which words are rare"}
+    assert metrics.values["captioning_exact_match_fraction"] == 1
+
+
+def test_repeating_a_word_earns_no_more():
+    other = ("a cat", ["a cat on a mat"])
+    once, often = (
+        Captioning().score(predictions([(caption, ["dogs run"]), other])).series["captioning/cider"][0]
+        for caption in ("dogs run", "dogs run dogs run dogs run")
+    )
+    assert often < once
+
+
+def test_of_two_references_as_near_the_shorter_is_taken():
+    assert closest(5, [3, 7]) == 3
+    assert closest(5, [9, 6, 1]) == 6
+
+
+def test_numbers_can_be_computed_again_from_series_alone():
+    samples = Captioning().score(predictions(TEXTS))
+    assert all(values.dtype == np.float64 for values in samples.series.values())
+    assert Captioning().compute(Samples(samples.series)) == Captioning().compute(samples)

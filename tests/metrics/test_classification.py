@@ -1,0 +1,103 @@
+"""Accuracy, precision, recall and F1 against scikit-learn; ties, absent classes and refusals."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import precision_recall_fscore_support, top_k_accuracy_score
+
+from visionbench.core import Predictions
+from visionbench.metrics.classification import Classification
+from visionbench.registry import ConfigError, find
+
+
+def predictions(scores, labels, classes=None):
+    scores = np.asarray(scores, np.float32)
+    classes = classes or [f"class {at}" for at in range(scores.shape[1])]
+    columns = {"class_scores": list(scores), "label": [classes[at] for at in labels]}
+    return Predictions([str(at) for at in range(len(scores))], columns, classes)
+
+
+def drawn(seed, pictures=200, classes=9):
+    """Scores that favour the true class, which is never the last one nor answered as the first."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes - 1, pictures)
+    scores = rng.standard_normal((pictures, classes))
+    scores[np.arange(pictures), labels] += 1.5
+    scores[:, 0] -= 100
+    return scores, labels
+
+
+def computed(scores, labels, **options):
+    metric = Classification(**options)
+    return metric.compute(metric.score(predictions(scores, labels)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_precision_recall_and_f1_are_scikit_learns(seed):
+    scores, labels = drawn(seed)
+    values = computed(scores, labels).values
+    for average in ("macro", "weighted"):
+        expected = precision_recall_fscore_support(labels, scores.argmax(1), average=average, zero_division=0)
+        for what, value in zip(("precision", "recall", "f1"), expected[:3], strict=True):
+            assert values[f"classification_{what}_{average}_fraction"] == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_top_k_is_scikit_learns(seed):
+    scores, labels = drawn(seed)
+    values = computed(scores, labels, ks=[1, 2, 5]).values
+    for k in (1, 2, 5):
+        expected = top_k_accuracy_score(labels, scores.astype(np.float32), k=k, labels=range(9))
+        assert values[f"classification_top_{k}_fraction"] == pytest.approx(expected)
+
+
+def test_it_is_found_by_name():
+    assert find("metrics", "classification") is Classification
+
+
+def test_classes_that_neither_occur_nor_are_answered_do_not_weigh():
+    """Two right classes among a thousand, as where a few folders of ImageNet are measured."""
+    scores = np.zeros((4, 1000))
+    scores[np.arange(4), [0, 0, 7, 7]] = 1
+    assert computed(scores, [0, 0, 7, 7]).values["classification_f1_macro_fraction"] == 1
+
+
+def test_a_model_that_scores_all_classes_equally_is_never_right():
+    metric = Classification()
+    samples = metric.score(predictions(np.ones((6, 8)), [0, 1, 2, 0, 1, 2]))
+    values = metric.compute(samples).values
+    assert values["classification_top_1_fraction"] == 0
+    assert values["classification_top_5_fraction"] == 0
+    assert samples.flags == {"tied_scores": "6 of 6 pictures score another class just as high as the true one"}
+
+
+def test_k_that_leaves_nothing_to_miss_has_no_number():
+    metrics = computed(np.eye(5), range(5))
+    assert metrics.values["classification_top_1_fraction"] == 1
+    assert metrics.values["classification_top_5_fraction"] is None
+    assert "K = 5 leaves nothing to miss among 5 classes" in metrics.reasons["classification_top_5_fraction"]
+
+
+def test_pictures_and_classes_are_counted():
+    values = computed(*drawn(0)).values
+    assert values["classification_pictures_count"] == 200
+    assert values["classification_classes_count"] == 9
+
+
+def test_a_label_that_is_no_class_is_refused_by_the_pictures_name():
+    given = predictions(np.eye(3), [0, 1, 2])
+    given.columns["label"][1] = "elephant"
+    with pytest.raises(ValueError, match="1 is labelled 'elephant', which is none of the 3 classes"):
+        Classification().score(given)
+
+
+def test_scores_that_are_not_finite_are_refused_by_the_pictures_name():
+    scores = np.eye(3)
+    scores[2, 0] = np.inf
+    with pytest.raises(ValueError, match="2 has a score that is not finite"):
+        Classification().score(predictions(scores, [0, 1, 2]))
+
+
+@pytest.mark.parametrize("ks", [[], [0], [1, -2]])
+def test_ks_out_of_range_are_refused(ks):
+    with pytest.raises(ConfigError, match=r"metrics\.classification\.ks"):
+        Classification(ks=ks)
