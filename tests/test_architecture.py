@@ -12,7 +12,18 @@ import visionbench
 
 PACKAGE = Path(visionbench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-GROUND = {"core", "registry", "config", "intake", "machine", "pictures", "statistics", "store", "validity"}
+GROUND = {
+    "annotation",
+    "core",
+    "registry",
+    "config",
+    "intake",
+    "machine",
+    "pictures",
+    "statistics",
+    "store",
+    "validity",
+}
 PARTS = {"models", "devices", "data", "metrics"}
 LINE = {"plan", "runner", "worker"}
 READERS = {"report", "trackers"}

@@ -208,7 +208,7 @@ def blocks(markdown, language):
         (["metrics.recall.kz=[1]"], "there is no key 'metrics.recall.kz'; did you mean 'metrics.recall.ks'?"),
         (["model.options.prt=image"], "there is no key 'model.options.prt'; did you mean 'model.options.part'?"),
         (["model.options.part=imge"], "model.options.part=imge: no such part; did you mean 'image'?"),
-        (["data=image_folder"], "'data.options.root' has no value; give it one, as in data.options.root=…"),
+        (["data=image_folder"], "'data.root' has no value; give it one, as in data.root=…"),
         (["metrics=[recall]", "model.weights=random"], "metrics: nothing is left to measure; recall: random weights"),
         (["-m", "precision=fp32,fp23"], "precision=fp23: no such option"),
         (["-m", "model.weights=random,randm"], "model.weights=randm: no such value; did you mean 'random'?"),
@@ -227,7 +227,10 @@ def test_bad_input_is_one_line_before_anything_loads(folder, words, line):
 
 
 def test_help_and_config_are_what_hydra_users_expect(folder):
-    assert "metrics: all, latency, load, memory, recall, throughput" in call(folder, "run", "--help").stdout
+    assert (
+        "metrics: all, captioning, classification, evaluation, latency, load, memory, recall, segmentation, throughput"
+        in call(folder, "run", "--help").stdout
+    )
     assert "own" in call(folder, "run", "--config-dir", "../my_conf", "--help").stdout
     shown = call(folder, "run", "batch=single", "--cfg", "job").stdout
     assert "sizes:\n  - 1\n" in shown

@@ -37,7 +37,8 @@ def test_the_defaults_become_plain_dataclasses(composed):
     assert config.model.name == "clip_tiny"
     assert config.batch.sizes == [1, 2, 4, 8] and type(config.batch.sizes) is list
     assert config.measure.latency.median_within == {"cpu": 0.05, "cuda": 0.03}
-    assert set(config.metrics) == {"latency", "throughput", "memory", "recall"}
+    quality = {"recall", "segmentation", "captioning", "classification", "evaluation"}
+    assert set(config.metrics) == {"latency", "throughput", "memory", *quality}
 
 
 def test_two_configs_of_one_composition_share_nothing(composed):
@@ -90,7 +91,7 @@ def test_a_wrong_type_is_named_with_its_key(altered, changes, message):
 
 
 def test_a_missing_value_is_named_with_the_way_out(compose):
-    message = "'data.options.root' has no value; give it one, as in data.options.root=…"
+    message = "'data.root' has no value; give it one, as in data.root=…"
     assert refusal(compose("data=image_folder")) == message
 
 

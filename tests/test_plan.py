@@ -52,7 +52,7 @@ def test_a_timed_case_has_the_stages_that_its_metrics_ask_for_in_the_protocols_o
 def test_quality_is_a_case_of_its_own_after_the_batch_sizes(config):
     found = plan(config("batch.sizes=[2,1]"))
     assert [case.id for case in found.cases] == ["batch-1", "batch-2", "quality"]
-    assert found.cases[-1] == Case("quality", 32, ("evaluation",), ("recall",))
+    assert found.cases[-1] == Case("quality", 32, ("evaluation",), ("recall", "classification", "evaluation"))
     assert [case.timed for case in found.cases] == [True, True, False]
 
 
@@ -88,18 +88,42 @@ def test_a_gpu_is_planned_for_by_its_index(config, gpu):
 # ---------------------------------------------------------------------------------------------------- refused groups
 def test_random_weights_refuse_recall_with_the_reason_and_keep_the_rest(config):
     found = plan(config("model.weights=random"))
-    assert found.refused == {"recall": "random weights have no quality to measure"}
+    reason = "random weights have no quality to measure"
+    assert found.refused == {"recall": reason, "classification": reason}
+    assert found.unsuited["evaluation"] == "no quality metric is left for it to go with"
     assert [case.id for case in found.cases] == ["batch-1", "batch-2", "batch-4", "batch-8"]
 
 
 def test_a_model_that_gives_no_embeddings_is_refused_recall(config):
-    reason = plan(config("model=vit_b16")).refused["recall"]
-    assert reason.startswith("a model for image classification does not give ") and "image_embeddings" in reason
+    found = plan(config("model=vit_b16", "metrics=[latency,recall]"))
+    assert found.refused["recall"] == (
+        "a model for image classification does not give caption_embeddings and image_embedding"
+    )
+    assert [case.id for case in found.cases] == ["batch-1", "batch-2", "batch-4", "batch-8"]
+
+
+def test_quality_metrics_of_other_tasks_are_no_refusal_where_the_model_has_its_own(config):
+    found = plan(config("model=vit_b16"))
+    assert found.refused == {}
+    assert set(found.unsuited) == {"recall", "segmentation", "captioning"}
+    assert found.cases[-1].metrics == ("classification", "evaluation")
+
+
+def test_the_evaluation_pass_alone_is_nothing_to_measure(config):
+    found = plan(config("metrics=[latency,evaluation]"))
+    assert found.unsuited == {"evaluation": "no quality metric is left for it to go with"}
+    assert all(case.timed for case in found.cases)
+
+
+def test_data_that_is_read_from_no_folder_refuses_a_root(config):
+    with pytest.raises(ConfigError, match="data.root=x: data=shapes is read from no folder; leave it out"):
+        plan(config("data.root=x"))
 
 
 def test_data_without_captions_is_refused_recall(config):
-    found = plan(config("data=image_folder", "data.options.root=x", "model.options.part=image"))
+    found = plan(config("data=image_folder", "data.root=x", "model.options.part=image"))
     assert found.refused == {"recall": "data=image_folder has no captions"}
+    assert found.cases[-1].metrics == ("classification", "evaluation")
 
 
 # ---------------------------------------------------------------------------------------------------------- warnings
@@ -147,7 +171,7 @@ def test_other_precisions_and_a_gpu_are_not_warned_of(config, gpu):
         ),
         (["metrics=[]"], "metrics: nothing is asked for; choose some, as in metrics=[latency,memory]"),
         (
-            ["data=image_folder", "data.options.root=x"],
+            ["data=image_folder", "data.root=x"],
             "data=image_folder has no captions, which model clip_tiny reads; "
             "choose other data, or a part of the model that does without (model.options.part=image)",
         ),

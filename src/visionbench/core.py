@@ -33,7 +33,7 @@ class Example:
     captions: tuple[str, ...] = ()
     label: str | None = None
     """The name of its class, one of the data set's `classes()`."""
-    masks: Callable[[], np.ndarray] | None = None
+    masks: Callable[[], np.ndarray] | None = field(default=None, compare=False)
     """Reads the masks of its instances: bool [K, H, W] in the picture's own size, crowd regions left out."""
     faults: tuple[str, ...] = ()
     """What is wrong with its annotations, a few words each; such an example is refused or left out, never mended."""

@@ -22,9 +22,10 @@ from visionbench.config import ExperimentConfig
 from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predictions, RunPlan, Samples
 from visionbench.intake import told, usable
 from visionbench.plan import Parts, parts
+from visionbench.registry import ConfigError
 from visionbench.stages import evaluation, latency, load, memory, throughput, warmup
 from visionbench.stages.context import Context, assemble, input_bytes, preprocess
-from visionbench.stages.evaluation import Evaluated
+from visionbench.stages.evaluation import Evaluated, EvaluationError
 from visionbench.store import RunFolder
 
 STAGES: Mapping[str, Callable[[Context], Samples]] = {
@@ -207,6 +208,8 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
             numbers = compute(metrics, samples)
             row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels)
             yield Measured(row, samples, predictions)
+        except (ConfigError, EvaluationError) as error:  # of the quality case alone: the rest is measured already
+            yield Measured(CaseResult(case, core.FAILED, str(error), labels=labels), Samples())
         except Exception as error:
             if not device.is_out_of_memory(error):
                 raise

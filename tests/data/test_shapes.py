@@ -159,10 +159,10 @@ def test_files_are_jpeg_pictures_with_masks_of_the_same_size(tmp_path: Path, siz
         with Image.open(example.image) as picture:
             picture.load()
             assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (size, size))
-        assert example.mask is not None
-        with Image.open(example.mask) as mask:
-            assert (mask.format, mask.mode, mask.size) == ("PNG", "L", (size, size))
-            assert set(np.unique(np.asarray(mask))) == {0, 1, 2}
+        masks = example.masks()
+        assert (masks.shape, masks.dtype) == ((2, size, size), bool)
+        assert masks.any(axis=(1, 2)).all()
+        assert not masks.all(axis=0).any()
         assert len(example.captions) == 5
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from visionbench import annotation
 from visionbench.core import Example
 from visionbench.registry import ConfigError, register
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
 @register("data", "image_folder")
@@ -24,18 +23,17 @@ class ImageFolder:
     gives: ClassVar[frozenset[str]] = frozenset({"labels"})
 
     def __post_init__(self) -> None:
-        if self.samples is not None and self.samples < 1:
-            raise ConfigError(f"data.options.samples={self.samples}: must be at least 1")
+        """Refuse options out of range."""
+        annotation.at_least_one(samples=self.samples)
 
     def examples(self) -> Sequence[Example]:
         """The pictures. Raises ConfigError where there is no folder, or no picture in it."""
-        root = Path(self.root).expanduser()
-        if not root.is_dir():
-            raise ConfigError(f"data.options.root={self.root}: there is no such folder")
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        root = annotation.folder(self.root, "image_folder")
+        suffixes = annotation.PICTURE_SUFFIXES
+        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
         if not paths:
-            raise ConfigError(f"data.options.root={self.root}: no picture in it ({', '.join(sorted(SUFFIXES))})")
-        return [_example(path, root) for path in paths[: self.samples]]
+            raise ConfigError(f"data.root={self.root}: no picture in it ({', '.join(sorted(suffixes))})")
+        return [_example(path, root) for path in paths][: self.samples]
 
     def classes(self) -> Sequence[str]:
         """The first folders, sorted."""

@@ -103,7 +103,7 @@ def _averages(samples: Samples) -> dict[str, float]:
         "f1": classification.multiclass_f1_score,
     }
     return {
-        f"{what}_{average}_fraction": float(function(answered, true, num_classes=classes, average=average))
+        f"{what}_{average}_fraction": float(function(answered, true, num_classes=classes, average=average))  # type: ignore[arg-type]
         for what, function in functions.items()
         for average in AVERAGES
     }

@@ -69,14 +69,14 @@ class Segmentation:
         ):
             ious = samples.get(series)
             numbers = {
-                "miou": ious.mean,
-                "recall_at_iou_50": lambda ious=ious: (ious >= 0.5).mean(),
-                "recall_at_iou_75": lambda ious=ious: (ious >= 0.75).mean(),
-                "average_recall": lambda ious=ious: (ious[:, None] >= THRESHOLDS - 1e-12).mean(),
+                "miou": ious,
+                "recall_at_iou_50": ious >= 0.5,
+                "recall_at_iou_75": ious >= 0.75,
+                "average_recall": ious[:, None] >= THRESHOLDS - 1e-12,
             }
-            for what, number in numbers.items():
+            for what, of_each in numbers.items():
                 metric = f"segmentation_{name}{what}_fraction"
-                values[metric] = float(number()) if len(ious) else None
+                values[metric] = float(of_each.mean()) if len(ious) else None
                 if not len(ious):
                     reasons[metric] = (
                         "no instance was asked for" if series in samples.series else samples.why_missing(series)

@@ -1,0 +1,78 @@
+"""Reading annotation files as they come from elsewhere: JSON, lines and tables, with their faults in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from visionbench.core import Example
+from visionbench.registry import ConfigError
+
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+EMPTY_CAPTION = "an empty caption"
+
+
+def folder(root: str, name: str) -> Path:
+    """The data set's folder. Raises ConfigError where there is none."""
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        raise ConfigError(f"data.root={root}: there is no such folder; data={name} is read from one, see docs/data.md")
+    return path
+
+
+def within(root: Path, candidates: Sequence[str], expected: str) -> Path:
+    """The first of these paths below a folder that is there. Raises ConfigError that tells what is expected."""
+    found = next((root / name for name in candidates if (root / name).exists()), None)
+    if found is None:
+        raise ConfigError(f"data.root={root}: {candidates[0]} is not in it; expected {expected}, see docs/data.md")
+    return found
+
+
+def read_json(path: Path, keys: Iterable[str]) -> Mapping[str, Any]:
+    """An object that has these keys, each a list; read once as long as the file stays the same. Raises ConfigError."""
+    found = _json(path, path.stat().st_mtime_ns)
+    for key in keys:
+        if not isinstance(found, dict) or not isinstance(found.get(key), list):
+            raise ConfigError(f"{path}: not the annotations that are meant; it has no list '{key}'")
+    return found  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=4)
+def _json(path: Path, changed: int) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON ({error})") from None
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def caption_faults(captions: Iterable[Any]) -> tuple[str, ...]:
+    """Whether one of a picture's captions is no text or says nothing."""
+    return (EMPTY_CAPTION,) if any(not isinstance(text, str) or not text.strip() for text in captions) else ()
+
+
+def captioned(id: str, image: Path, captions: Sequence[Any], faults: Sequence[str] = ()) -> Example:
+    """An example with its captions, stripped, and its faults."""
+    every = (*faults, *caption_faults(captions), *([] if captions else ["no caption"]))
+    return Example(id, image, captions=tuple(str(text).strip() for text in captions), faults=every)
+
+
+def unlisted(id: str, root: Path) -> Example:
+    """What stands for a picture that annotations speak of and no list of pictures names."""
+    return Example(id, root / id, faults=("annotations for a picture that is not listed",))
+
+
+def at_least_one(**options: int | None) -> None:
+    """Raise ConfigError for a count below 1."""
+    for name, value in options.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"data.options.{name}={value}: must be at least 1")

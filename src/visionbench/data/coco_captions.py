@@ -1,0 +1,68 @@
+"""COCO's captions: `annotations/captions_<split>.json` beside the folder of pictures, as cocodataset.org gives them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from visionbench import annotation
+from visionbench.core import Example
+from visionbench.registry import register
+
+LAYOUT = "annotations/captions_<split>.json and a folder <split> of pictures"
+
+
+@register("data", "coco_captions")
+@dataclass(frozen=True)
+class CocoCaptions:
+    """Options: the `split`, another file of `annotations` in this form, and `samples`, the first so many pictures."""
+
+    root: str
+    split: str = "val2017"
+    annotations: str | None = None
+    """Below `root`; by default `annotations/captions_<split>.json`."""
+    samples: int | None = None
+
+    gives: ClassVar[frozenset[str]] = frozenset({"captions"})
+
+    def __post_init__(self) -> None:
+        """Refuse options out of range."""
+        annotation.at_least_one(samples=self.samples)
+
+    def examples(self) -> Sequence[Example]:
+        """The pictures by rising id, each with all its captions in the order of the file."""
+        found = annotation.read_json(self._file, ("images", "annotations"))
+        pictures = annotation.within(self._root, [self.split, f"images/{self.split}", "images"], LAYOUT)
+        captions: defaultdict[int, list[Any]] = defaultdict(list)
+        for row in sorted(found["annotations"], key=lambda row: row["id"]):
+            captions[row["image_id"]].append(row["caption"])
+        listed = {picture["id"]: picture["file_name"] for picture in sorted(found["images"], key=lambda one: one["id"])}
+        examples = [annotation.captioned(name, pictures / name, captions.pop(id, [])) for id, name in listed.items()]
+        strays = [annotation.unlisted(str(id), pictures) for id in sorted(captions)]
+        return [*examples, *strays][: self.samples]
+
+    def classes(self) -> Sequence[str]:
+        """None: it has no labels."""
+        return ()
+
+    def identity(self) -> Mapping[str, str]:
+        """Folder, split, number of pictures and a digest of the annotations."""
+        return {
+            "name": "coco_captions",
+            "root": str(self._root.resolve()),
+            "split": self.split,
+            "samples": str(len(self.examples())),
+            "annotations_sha256": annotation.digest(self._file),
+        }
+
+    @property
+    def _root(self) -> Path:
+        return annotation.folder(self.root, "coco_captions")
+
+    @property
+    def _file(self) -> Path:
+        names = [self.annotations or f"annotations/captions_{self.split}.json"]
+        return annotation.within(self._root, names, LAYOUT)
