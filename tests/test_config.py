@@ -90,9 +90,10 @@ def test_a_wrong_type_is_named_with_its_key(altered, changes, message):
     assert refusal(altered(**changes)) == message
 
 
-def test_a_missing_value_is_named_with_the_way_out(compose):
-    message = "'data.root' has no value; give it one, as in data.root=…"
-    assert refusal(compose("data=image_folder")) == message
+def test_a_missing_value_is_named_with_the_way_out(composed):
+    gap = OmegaConf.create(OmegaConf.to_container(composed))
+    gap.model.name = "???"
+    assert refusal(gap) == "'model.name' has no value; give it one, as in model.name=…"
 
 
 def test_a_reference_to_nothing_is_refused_in_one_line(altered):

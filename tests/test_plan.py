@@ -115,6 +115,11 @@ def test_the_evaluation_pass_alone_is_nothing_to_measure(config):
     assert all(case.timed for case in found.cases)
 
 
+def test_data_that_is_read_from_a_folder_wants_one(config):
+    with pytest.raises(ConfigError, match="'data.root' has no value; give it one, as in data.root=…"):
+        plan(config("data=image_folder"))
+
+
 def test_data_that_is_read_from_no_folder_refuses_a_root(config):
     with pytest.raises(ConfigError, match="data.root=x: data=shapes is read from no folder; leave it out"):
         plan(config("data.root=x"))

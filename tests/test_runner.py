@@ -38,7 +38,7 @@ def config(tmp_path):
         device=DeviceConfig(name="cpu", threads=1),
         precision=PrecisionConfig(name="fp32", dtype="float32"),
         batch=BatchConfig(sizes=[1, 2, 4]),
-        data=DataConfig(name="image_folder", options={"root": str(pictures)}),
+        data=DataConfig(name="image_folder", root=str(pictures)),
         metrics={"latency": {}, "throughput": {}, "memory": {}},
         measure=MeasureConfig(
             name="test",
@@ -52,7 +52,7 @@ def config(tmp_path):
 
 def rows(config):
     return {
-        event.result.case.id: event for event in runner.measure(config, plan(config)) if isinstance(event, Measured)
+        event.result.case.id: event for event in runner.measure(config, plan(config), {}) if isinstance(event, Measured)
     }
 
 
@@ -60,7 +60,7 @@ def run(config, tmp_path):
     worker.preheat([])
     folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(asdict(config)))
     seen = []
-    results = runner.run(config, plan(config), folder, "a sweep", seen.append)
+    results = runner.run(config, plan(config), folder, "a sweep", seen.append, {})
     return folder, results, seen
 
 
@@ -77,7 +77,7 @@ def test_each_batch_size_becomes_a_row_with_its_samples(config):
 
 def test_stages_come_in_the_order_of_the_protocol_after_loading(config):
     config.batch.sizes = [2]
-    events = list(runner.measure(config, plan(config)))
+    events = list(runner.measure(config, plan(config), {}))
     assert [event.stage for event in events if isinstance(event, Now)] == [
         "load",
         "inputs",
@@ -169,6 +169,6 @@ def test_an_interrupted_run_keeps_its_rows(config, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        runner.run(config, plan(config), folder, "a sweep", interrupt)
+        runner.run(config, plan(config), folder, "a sweep", interrupt, {})
     assert [row.status for row in folder.results()] == [core.OK, core.INTERRUPTED, core.NOT_RUN]
     assert folder.conditions()["status"] == "interrupted"

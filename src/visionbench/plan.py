@@ -43,12 +43,13 @@ def parts(config: ExperimentConfig) -> Parts:
 
 def find_data(config: DataConfig) -> DataSet:
     """The data set with its options; those that are read from a folder take `data.root` as one more."""
-    options = dict(config.options)
-    if config.root is not None:
-        if "root" not in find("data", config.name).__dataclass_fields__:
-            raise ConfigError(f"data.root={config.root}: data={config.name} is read from no folder; leave it out")
-        options["root"] = config.root
-    data: DataSet = part("data", config.name, options, "data.options")
+    from_folder = "root" in find("data", config.name).__dataclass_fields__
+    if config.root is not None and not from_folder:
+        raise ConfigError(f"data.root={config.root}: data={config.name} is read from no folder; leave it out")
+    if config.root is None and from_folder:
+        raise ConfigError("'data.root' has no value; give it one, as in data.root=…")
+    root = {"root": config.root} if from_folder else {}
+    data: DataSet = part("data", config.name, {**config.options, **root}, "data.options")
     return data
 
 

@@ -83,7 +83,7 @@ def test_fewer_than_one_sample_is_refused(samples):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"^data\.options\.root=nowhere: there is no such folder$"):
+    with pytest.raises(ConfigError, match=r"^data\.root=nowhere: there is no such folder; "):
         ImageFolder("nowhere").examples()
 
 

@@ -1,5 +1,6 @@
 """The printed table: a row for every case, marks for what is not to be trusted, and reasons below."""
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -135,7 +136,36 @@ def test_quality_stands_in_every_row_of_its_run():
     assert "i→t R@1" in header(lines) and "t→i R@5" in header(lines)
     assert cells(lines, 1) == ["1", "1", "0.500", "0.250"]
     assert cells(lines, 2) == ["2", "2", "0.500", "0.250"]
-    assert "clip_tiny: recall over the whole of shapes (1000 pictures)" in lines
+    assert "clip_tiny: quality over the whole of shapes" in lines
+
+
+def test_each_run_has_the_quality_columns_of_its_task():
+    retrieval = run(timed(1, latency_p50_ms=1.0), quality(recall_i2t_at_1_fraction=0.5))
+    captioner = run(timed(1, latency_p50_ms=2.0), quality(captioning_cider_score=6.5, captioning_bleu_4_fraction=0.7))
+    lines = printed(retrieval, captioner)
+    headers = [line for line in lines if line.startswith("batch")]
+    assert "i→t R@1" in headers[0] and "CIDEr" not in headers[0]
+    assert "CIDEr" in headers[1] and "i→t R@1" not in headers[1]
+
+
+def test_a_doubt_about_quality_stands_beside_its_numbers_and_is_told_below():
+    row = quality(recall_i2t_at_1_fraction=0.5)
+    doubted = replace(row, validity=Validity(WARNED, ("pictures_left_out: 2 of 9: a (missing)",)))
+    lines = printed(run(timed(1, latency_p50_ms=1.0), doubted))
+    assert cells(lines, 1) == ["1", "1", "0.500?"]
+    assert "  pictures_left_out: 2 of 9: a (missing)" in lines
+
+
+def test_the_pass_over_the_data_set_is_told_with_its_steps():
+    row = quality(
+        evaluation_images_count=998.0,
+        evaluation_images_per_s=412.34,
+        evaluation_decode_share_fraction=0.25,
+        evaluation_forward_share_fraction=0.75,
+    )
+    lines = printed(run(timed(1, latency_p50_ms=1.0), row))
+    told = "quality over 998 pictures of shapes, 412.3 img/s from file to answer (decode 25%, forward 75%)"
+    assert f"clip_tiny: {told}" in lines
 
 
 def test_quality_alone_is_a_row_without_a_batch_size():

@@ -41,12 +41,12 @@ COLUMNS = (
     Column("p95 ms", ("latency_p95_ms",)),
     Column("img/s", ("throughput_images_per_s",)),
     Column("texts/s", ("throughput_texts_per_s",), unless="throughput_images_per_s"),
-    Column("tok/s", ("throughput_tokens_per_s",)),
     Column("load s", ("load_s",)),
     Column("1st call s", ("load_first_call_s",)),
     Column("peak MiB", ("memory_peak_allocated_mib", "memory_process_peak_mib"), ",.0f"),
 )
 """Of speed and memory, the same for every run."""
+TOKENS = Column("tok/s", ("throughput_tokens_per_s",))
 QUALITY = (
     *(
         Column(f"{way.replace('2', '→')} R@{k}", (f"recall_{way}_at_{k}_fraction",), ".3f")
@@ -82,7 +82,7 @@ def render(runs: Sequence[RunRows]) -> RenderableType:
     parts: list[RenderableType] = []
     for run in runs:
         name = Text(run.conditions["plan"]["name"], style="bold")
-        parts += [name, _table(run, {**columns, **_of_quality(run)}, notes), Text()]
+        parts += [name, _table(run, {**columns, **_own(run)}, notes), Text()]
     return Group(*parts, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
 
 
@@ -116,12 +116,13 @@ def _rows(run: RunRows) -> Sequence[CaseResult]:
     return [row for row in run.results if row.case.timed] or run.results
 
 
-def _of_quality(run: RunRows) -> dict[Column, int]:
-    """The quality columns of a run and their widths."""
+def _own(run: RunRows) -> dict[Column, int]:
+    """The columns that a run has for its task, and their widths."""
     row = quality(run)
     values = row.metrics.values if row and row.status == OK else {}
     shown = [column for column in QUALITY if values.get(column.names[0]) is not None][:MOST_QUALITY]
-    return {column: _width(column, [run]) for column in shown}
+    tokens = [TOKENS] if _shown(TOKENS, run.results) else []
+    return {column: _width(column, [run]) for column in (*tokens, *shown)}
 
 
 def _width(column: Column, runs: Sequence[RunRows]) -> int:
