@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from visionbench.pictures import PictureError, decode
+from visionbench.pictures import PictureError, check, decode
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -138,3 +138,17 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path, side):
         PngImagePlugin.putchunk(file, b"IDAT", b"")
     with pytest.raises(PictureError, match=r"bomb\.png: .*decompression bomb"):
         decode(path)
+
+
+def test_a_look_at_size_and_header_finds_what_is_no_picture_and_not_what_is_cut_short(saved, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    path = saved(Image.fromarray(noise), "p.jpg")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    check(path)
+    with pytest.raises(PictureError, match="cannot be decoded"):
+        decode(path)
+    for content, reason in ((None, "missing"), (b"", "zero bytes"), (b"text", "cannot be decoded")):
+        path.unlink(missing_ok=True) if content is None else path.write_bytes(content)
+        with pytest.raises(PictureError) as caught:
+            check(path)
+        assert caught.value.reason.startswith(reason)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,31 @@ def _json(path: Path, changed: int) -> Any:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise ConfigError(f"{path}: not JSON ({error})") from None
+
+
+@contextmanager
+def entries_of(path: Path) -> Iterator[None]:
+    """Within it, entries that are not of the form that is read end in a ConfigError that names the file."""
+    try:
+        yield
+    except KeyError as error:
+        raise ConfigError(f"{path}: not the annotations that are meant; an entry has no {error}") from error
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path}: not the annotations that are meant; an entry is of another form ({error})"
+        ) from error
+
+
+def apart(examples: Iterable[Example]) -> list[Example]:
+    """One example for each id; one whose picture is listed more than once has that as a fault."""
+    every = list(examples)
+    times = Counter(example.id for example in every)
+    found: dict[str, Example] = {}
+    for example in every:
+        if times[example.id] > 1:
+            example = replace(example, faults=(*example.faults, f"listed {times[example.id]} times"))
+        found.setdefault(example.id, example)
+    return list(found.values())
 
 
 def digest(path: Path) -> str:

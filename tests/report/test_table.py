@@ -136,7 +136,7 @@ def test_quality_stands_in_every_row_of_its_run():
     assert "i→t R@1" in header(lines) and "t→i R@5" in header(lines)
     assert cells(lines, 1) == ["1", "1", "0.500", "0.250"]
     assert cells(lines, 2) == ["2", "2", "0.500", "0.250"]
-    assert "clip_tiny: quality over the whole of shapes" in lines
+    assert "clip_tiny·cpu·fp32: quality over the whole of shapes" in lines
 
 
 def test_each_run_has_the_quality_columns_of_its_task():
@@ -165,7 +165,7 @@ def test_the_pass_over_the_data_set_is_told_with_its_steps():
     )
     lines = printed(run(timed(1, latency_p50_ms=1.0), row))
     told = "quality over 998 pictures of shapes, 412.3 img/s from file to answer (decode 25%, forward 75%)"
-    assert f"clip_tiny: {told}" in lines
+    assert f"clip_tiny·cpu·fp32: {told}" in lines
 
 
 def test_quality_alone_is_a_row_without_a_batch_size():

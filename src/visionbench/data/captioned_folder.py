@@ -98,6 +98,7 @@ def _lines_of_json(path: Path) -> Iterator[tuple[str, Any]]:
             row = ()
         if row is None:
             continue
+        row = row if isinstance(row, dict) else {}
         picture = next((row[key] for key in PICTURE_KEYS if key in row), None)
         caption = next((row[key] for key in CAPTION_KEYS if key in row), None)
         if picture is None or caption is None:

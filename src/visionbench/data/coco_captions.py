@@ -37,12 +37,15 @@ class CocoCaptions:
         found = annotation.read_json(self._file, ("images", "annotations"))
         pictures = annotation.within(self._root, [self.split, f"images/{self.split}", "images"], LAYOUT)
         captions: defaultdict[int, list[Any]] = defaultdict(list)
-        for row in sorted(found["annotations"], key=lambda row: row["id"]):
-            captions[row["image_id"]].append(row["caption"])
-        listed = {picture["id"]: picture["file_name"] for picture in sorted(found["images"], key=lambda one: one["id"])}
-        examples = [annotation.captioned(name, pictures / name, captions.pop(id, [])) for id, name in listed.items()]
-        strays = [annotation.unlisted(str(id), pictures) for id in sorted(captions)]
-        return [*examples, *strays][: self.samples]
+        with annotation.entries_of(self._file):
+            for row in sorted(found["annotations"], key=lambda row: row["id"]):
+                captions[row["image_id"]].append(row["caption"])
+            listed = {row["id"]: row["file_name"] for row in sorted(found["images"], key=lambda row: row["id"])}
+            examples = [
+                annotation.captioned(name, pictures / name, captions.pop(id, [])) for id, name in listed.items()
+            ]
+            strays = [annotation.unlisted(str(id), pictures) for id in sorted(captions)]
+        return annotation.apart([*examples, *strays])[: self.samples]
 
     def classes(self) -> Sequence[str]:
         """None: it has no labels."""

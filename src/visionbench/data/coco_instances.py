@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,18 +46,19 @@ class CocoInstances:
         found = annotation.read_json(self._file, ("images", "annotations"))
         pictures = annotation.within(self._root, [self.split, f"images/{self.split}", "images"], LAYOUT)
         regions: defaultdict[int, list[Any]] = defaultdict(list)
-        for row in sorted(found["annotations"], key=lambda row: row["id"]):
-            if not row.get("iscrowd"):
-                regions[row["image_id"]].append(row["segmentation"])
         examples = []
-        for picture in sorted(found["images"], key=lambda one: one["id"]):
-            if of_one := regions.pop(picture["id"], []):
-                size, name = (picture["height"], picture["width"]), picture["file_name"]
-                faults = tuple(dict.fromkeys(fault for region in of_one for fault in region_faults(region, size)))
-                masks = partial(decoded, of_one, size)
-                examples.append(Example(name, pictures / name, masks=masks, faults=faults))
-        strays = [annotation.unlisted(str(id), pictures) for id in sorted(regions)]
-        return [*examples, *strays][: self.samples]
+        with annotation.entries_of(self._file):
+            for row in sorted(found["annotations"], key=lambda row: row["id"]):
+                if not row.get("iscrowd"):
+                    regions[row["image_id"]].append(row["segmentation"])
+            for picture in sorted(found["images"], key=lambda one: one["id"]):
+                if of_one := regions.pop(picture["id"], []):
+                    size, name = (picture["height"], picture["width"]), picture["file_name"]
+                    faults = tuple(dict.fromkeys(fault for region in of_one for fault in region_faults(region, size)))
+                    masks = partial(decoded, of_one, size)
+                    examples.append(Example(name, pictures / name, masks=masks, faults=faults))
+            strays = [annotation.unlisted(str(id), pictures) for id in sorted(regions)]
+        return annotation.apart([*examples, *strays])[: self.samples]
 
     def classes(self) -> Sequence[str]:
         """None: masks are asked for whatever they show."""
@@ -98,6 +100,9 @@ def region_faults(region: Any, size: tuple[int, int]) -> Iterator[str]:
             if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
                 yield "a polygon of fewer than three points"
                 continue
+            if not all(isinstance(number, int | float) and isfinite(number) for number in polygon):
+                yield "a polygon whose points are not numbers"
+                continue
             xs, ys = polygon[::2], polygon[1::2]
             if min(*xs, *ys) < -BEYOND or max(xs) > width + BEYOND or max(ys) > height + BEYOND:
                 yield "a mask outside its picture"
@@ -105,10 +110,33 @@ def region_faults(region: Any, size: tuple[int, int]) -> Iterator[str]:
         counts = region["counts"]
         if list(region["size"]) != [height, width]:
             yield f"a mask of {region['size'][1]} × {region['size'][0]} pixels for a picture of {width} × {height}"
-        elif isinstance(counts, list) and sum(counts) != height * width:
+        elif not (runs := unpacked(counts) if isinstance(counts, str) else counts) or not isinstance(runs, list):
+            yield "run lengths that cannot be read"
+        elif not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != height * width:
             yield "run lengths that do not fill the picture"
     else:
         yield "a region that is neither polygons nor run lengths"
+
+
+def unpacked(text: str) -> list[int]:
+    """Compressed run lengths as numbers; none where they cannot be read. A wrong sum would crash what decodes them.
+
+    Each character holds six bits above '0': five of the number, lowest first, and whether more follow; the last gives
+    the sign. From the fourth number on it is the difference to the one before the last.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            return []
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits >> 4 & 1) << shift
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
+    return [] if shift else runs
 
 
 def _run_lengths(region: Any, size: tuple[int, int]) -> list[Any]:

@@ -42,15 +42,17 @@ class Karpathy:
         """The pictures of the split in the file's order."""
         root = annotation.folder(self.root, "karpathy")
         rows = annotation.read_json(self._file, ("images",))["images"]
-        chosen = [row for row in rows if row["split"] == self.split]
+        with annotation.entries_of(self._file):
+            chosen = [row for row in rows if row["split"] == self.split]
         if not chosen:
             raise ConfigError(f"{self._file}: no picture of data.options.split={self.split}")
         examples = []
-        for row in chosen:
-            name = "/".join(filter(None, [row.get("filepath"), row["filename"]]))
-            said = [sentence["raw"] for sentence in row["sentences"]][: self.captions_per_image]
-            examples.append(annotation.captioned(name, _picture(root, name, row["filename"]), said))
-        return examples[: self.samples]
+        with annotation.entries_of(self._file):
+            for row in chosen:
+                name = "/".join(filter(None, [row.get("filepath"), row["filename"]]))
+                said = [sentence["raw"] for sentence in row["sentences"]][: self.captions_per_image]
+                examples.append(annotation.captioned(name, _picture(root, name, row["filename"]), said))
+        return annotation.apart(examples)[: self.samples]
 
     def classes(self) -> Sequence[str]:
         """None: it has no labels."""

@@ -192,7 +192,7 @@ def footnotes(run: RunRows) -> Iterator[tuple[str, str]]:
     elif any(row.metrics.values.get("memory_process_peak_mib") is not None for row in run.results):
         yield "", "peak MiB: peak resident set of the process, libraries included"
     if (row := quality(run)) and row.status == OK:
-        yield model, _whole(row, config["data"]["name"])
+        yield plan["name"], _whole(row, config["data"]["name"])
     elif found.get("left_out"):
         yield "", f"{len(found['left_out'])} pictures of {config['data']['name']} left out, see run.json"
 

@@ -1,0 +1,222 @@
+"""Quality from the command line: the bundled models on what they were trained for, on folders in COCO's layout, and on
+data with faults in it."""
+
+import json
+
+import pytest
+import yaml
+
+import coco_folder
+from test_commands import call
+from visionbench.store import RunFolder
+
+QUALITY = "metrics=[recall,segmentation,captioning,classification,evaluation]"
+TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny")
+NO_SWEEP = ["tracking=none", "device.threads=1"]
+
+
+def runs(folder):
+    """Run folders of every command in this folder, by model."""
+    found = [RunFolder.open(path.parent) for path in sorted((folder / "outputs").rglob("results.jsonl"))]
+    return {run.conditions()["plan"]["model"]: run for run in found}
+
+
+def quality_row(run):
+    (row,) = [row for row in run.results() if row.case.id == "quality"]
+    return row
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """The four bundled models, quality alone."""
+    folder = tmp_path_factory.mktemp("swept")
+    done = call(folder, "run", "-m", f"model={','.join(TINY)}", QUALITY, "data.options.samples=120", *NO_SWEEP)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+@pytest.mark.parametrize(
+    ("model", "metric", "least"),
+    [
+        ("clip_tiny", "recall_i2t_at_1_fraction", 0.9),
+        ("clip_tiny", "classification_top_1_fraction", 0.7),
+        ("sam_tiny", "segmentation_point_miou_fraction", 0.9),
+        ("sam_tiny", "segmentation_box_miou_fraction", 0.9),
+        ("blip2_tiny", "captioning_exact_match_fraction", 0.9),
+        ("blip2_tiny", "captioning_bleu_4_fraction", 0.9),
+        ("classifier_tiny", "classification_top_1_fraction", 0.9),
+    ],
+)
+def test_a_bundled_model_does_what_it_was_trained_for(swept, model, metric, least):
+    values = quality_row(runs(swept[0])[model]).metrics.values
+    assert least < values[metric] <= 1
+    assert values["evaluation_images_count"] == 120
+    assert values["evaluation_left_out_count"] == 0
+
+
+def test_each_model_has_the_quality_metrics_of_its_task_alone(swept):
+    groups = {model: set(quality_row(run).case.metrics) - {"evaluation"} for model, run in runs(swept[0]).items()}
+    assert groups == {
+        "clip_tiny": {"recall", "classification"},
+        "sam_tiny": {"segmentation"},
+        "blip2_tiny": {"captioning"},
+        "classifier_tiny": {"classification"},
+    }
+
+
+def test_the_table_shows_them_and_the_pass_over_the_data(swept):
+    stdout = swept[1].stdout
+    for heading in ("i→t R@1", "point mIoU", "box mIoU", "CIDEr", "BLEU-4", "top-1"):
+        assert heading in stdout
+    assert stdout.count("quality over 120 pictures of shapes") == 4
+
+
+def test_predictions_are_kept_and_every_number_can_be_computed_again(swept):
+    for model, run in runs(swept[0]).items():
+        predictions = run.predictions()
+        assert len(predictions.ids) == 120, model
+        done = call(swept[0], "summarize", str(run.path))
+        assert done.returncode == 0, done.stdout
+        assert "all as reported" in done.stdout
+
+
+def test_the_same_run_again_predicts_the_same(swept, tmp_path):
+    done = call(
+        tmp_path,
+        *("run", "model=blip2_tiny", QUALITY, "data.options.samples=120", "measure.evaluation.workers=1", *NO_SWEEP),
+    )
+    assert done.returncode == 0, done.stderr
+    first, again = (runs(folder)["blip2_tiny"].predictions() for folder in (swept[0], tmp_path))
+    assert again.columns["caption"] == first.columns["caption"]
+    assert list(again.ids) == list(first.ids)
+
+
+# --------------------------------------------------------------------------------------------------- in COCO's layout
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory):
+    root = tmp_path_factory.mktemp("coco")
+    coco_folder.write(root, pictures=6)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "metric", "least"),
+    [
+        ("clip_tiny", "coco_captions", "recall_i2t_at_1_fraction", 0.6),
+        ("blip2_tiny", "coco_captions", "captioning_token_f1_fraction", 0.6),
+        ("blip2_tiny", "coco_karpathy", "captioning_token_f1_fraction", 0.6),
+        ("sam_tiny", "coco_instances", "segmentation_box_miou_fraction", 0.8),
+    ],
+)
+def test_a_folder_in_cocos_layout_is_measured_by_every_path(tmp_path, coco, model, data, metric, least):
+    done = call(tmp_path, "run", f"model={model}", f"data={data}", f"data.root={coco}", QUALITY, *NO_SWEEP)
+    assert done.returncode == 0, done.stderr
+    values = quality_row(runs(tmp_path)[model]).metrics.values
+    assert values["evaluation_images_count"] == 6
+    assert values[metric] > least
+
+
+# --------------------------------------------------------------------------------------------------------- with faults
+@pytest.fixture
+def faulty(tmp_path):
+    """A captioned folder of six pictures in COCO's layout, and a function that spoils one."""
+    root = tmp_path / "coco"
+    coco_folder.write(root, pictures=12)
+
+    def spoil(at, how):
+        path = root / "val2017" / coco_folder.file_name(at)
+        if how == "missing":
+            path.unlink()
+        elif how == "zero bytes":
+            path.write_bytes(b"")
+        elif how == "truncated":
+            path.write_bytes(path.read_bytes()[:-900])
+        return path.name
+
+    return root, spoil
+
+
+def on(root, *words):
+    return ["run", "model=clip_tiny", "data=coco_captions", f"data.root={root}", "metrics=[recall,evaluation]", *words]
+
+
+def test_a_picture_that_cannot_be_used_stops_the_command_before_anything_loads(faulty, tmp_path):
+    root, spoil = faulty
+    first, second = spoil(2, "missing"), spoil(7, "zero bytes")
+    done = call(tmp_path, *on(root, *NO_SWEEP))
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"visionbench: data=coco_captions: 2 of 12 pictures cannot be used: {first} (missing), {second} (zero bytes); "
+        "mend them, or leave them out with data.on_error=skip\n"
+    )
+    assert not list(tmp_path.glob("outputs/*/results.jsonl"))
+
+
+def test_or_is_left_out_counted_and_named_on_the_screen_and_in_the_results(faulty, tmp_path):
+    root, spoil = faulty
+    names = [spoil(2, "missing"), spoil(7, "zero bytes")]
+    done = call(tmp_path, *on(root, "data.on_error=skip", *NO_SWEEP))
+    assert done.returncode == 0, done.stderr
+    told = " ".join(done.stdout.split())
+    assert f"pictures_left_out: 2 of 12: {names[0]} (missing), {names[1]} (zero bytes)" in told
+    run = runs(tmp_path)["clip_tiny"]
+    assert run.conditions()["left_out"] == {names[0]: "missing", names[1]: "zero bytes"}
+    row = quality_row(run)
+    assert row.validity.verdict == "warned"
+    assert row.metrics.values["evaluation_images_count"] == 10
+    assert row.metrics.values["evaluation_left_out_count"] == 2
+
+
+def test_what_shows_only_while_evaluating_costs_the_quality_row_and_no_other(faulty, tmp_path):
+    root, spoil = faulty
+    name = spoil(6, "truncated")
+    words = ["measure.inputs.distinct_samples=2", "batch=single", "measure.warmup.calls=1", "measure.latency.calls=6"]
+    done = call(tmp_path, *on(root, "metrics=[latency,recall,evaluation]", *words, *NO_SWEEP))
+    assert done.returncode == 1
+    timed, quality = runs(tmp_path)["clip_tiny"].results()
+    assert (timed.status, quality.status) == ("ok", "failed")
+    assert quality.reason.startswith(f"{name}: cannot be decoded") and "data.on_error=skip" in quality.reason
+    assert name in done.stdout
+
+
+def test_or_is_left_out_there_too(faulty, tmp_path):
+    root, spoil = faulty
+    name = spoil(6, "truncated")
+    done = call(tmp_path, *on(root, "data.on_error=skip", "measure.inputs.distinct_samples=2", *NO_SWEEP))
+    assert done.returncode == 0, done.stderr
+    row = quality_row(runs(tmp_path)["clip_tiny"])
+    assert row.metrics.values["evaluation_images_count"] == 11
+    assert any(name in reason for reason in row.validity.reasons)
+
+
+def test_an_empty_caption_and_a_stray_annotation_are_faults_of_the_data(faulty, tmp_path):
+    root, _ = faulty
+    path = root / "annotations" / "captions_val2017.json"
+    found = json.loads(path.read_text())
+    found["annotations"][0]["caption"] = "  "
+    found["annotations"].append({"id": 999, "image_id": 4242, "caption": "nowhere"})
+    path.write_text(json.dumps(found))
+    done = call(tmp_path, *on(root, *NO_SWEEP))
+    assert done.returncode == 2
+    assert "2 of 13 pictures cannot be used" in done.stderr
+    assert "an empty caption" in done.stderr and "4242" in done.stderr
+
+
+def test_classes_that_a_model_does_not_know_cost_its_quality_row(coco, tmp_path):
+    """Folders named by nothing that the classifier has learnt."""
+    for at in range(3):
+        folder = tmp_path / "pictures" / f"class {at}"
+        folder.mkdir(parents=True)
+        coco_folder.save(coco_folder.scene(at)[0], "rgb", folder / f"{at}.jpg")
+    words = ["model=classifier_tiny", "data=image_folder", f"data.root={tmp_path / 'pictures'}", QUALITY, *NO_SWEEP]
+    done = call(tmp_path, "run", *words)
+    assert done.returncode == 1
+    row = quality_row(runs(tmp_path)["classifier_tiny"])
+    assert row.reason.startswith("the model does not know 3 of the data's 3 classes, such as 'class 0'")
+
+
+def test_the_run_says_what_quality_metrics_it_was_not_asked_for(swept):
+    plan = runs(swept[0])["sam_tiny"].conditions()["plan"]
+    assert set(plan["unsuited"]) == {"recall", "captioning", "classification"}
+    assert plan["refused"] == {}
+    assert yaml.safe_load((runs(swept[0])["sam_tiny"].path / "config.yaml").read_text())["data"]["on_error"] == "fail"
