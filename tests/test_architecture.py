@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 GROUND = {
     "annotation",
     "core",
+    "download",
     "registry",
     "config",
     "intake",

@@ -3,11 +3,11 @@ data with faults in it."""
 
 import json
 
+import coco_folder
 import pytest
 import yaml
-
-import coco_folder
 from test_commands import call
+
 from visionbench.store import RunFolder
 
 QUALITY = "metrics=[recall,segmentation,captioning,classification,evaluation]"

@@ -78,6 +78,33 @@ def fetch(config_dir: Path | None, names: tuple[str, ...]) -> int:
     return command.fetch(names, config_dir)
 
 
+@cli.group()
+def data() -> None:
+    """Bring data sets here."""
+
+
+@data.group()
+def prepare() -> None:
+    """Make a folder that visionbench reads."""
+
+
+@prepare.command()
+@click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="How many pictures.")
+@click.option("--split", default="val2017", show_default=True)
+@click.option("--root", type=click.Path(path_type=Path), default=Path("data/coco"), show_default=True)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with COCO in its official layout; nothing is then fetched.",
+)
+def coco(samples: int, split: str, root: Path, source: Path | None) -> int:
+    """So many pictures of COCO 2017 with captions and instances, in COCO's own layout."""
+    from visionbench.commands import data as command
+
+    return command.prepare(samples, split, root, source)
+
+
 @cli.command()
 def doctor() -> int:
     """Tell what this machine is and what would go wrong."""

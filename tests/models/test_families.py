@@ -227,6 +227,16 @@ def test_as_many_classes_of_which_none_is_known_are_taken_in_their_order():
         named(own, ["n01", "n02"])
 
 
+def test_two_classes_of_one_name_are_told_apart_by_their_order():
+    own = ["hen", "crane", "rule, ruler", "crane"]
+    classes = ["hen", "crane (n02012849)", "rule, ruler", "crane (n03126707)"]
+    assert named(own, classes) == classes
+
+
+def test_as_many_classes_in_another_order_are_found_by_name():
+    assert named(["a", "b", "c"], ["C", "a", "b"]) == ["a", "b", "C"]
+
+
 @pytest.mark.parametrize("beams", [1, 2])
 @pytest.mark.parametrize("name", ["blip2_opt_2_7b", "blip_base"])
 def test_a_caption_is_the_new_tokens_alone(name, beams, photographs):

@@ -102,7 +102,7 @@ def test_large_numbers_are_written_out_and_whole():
 
 
 def test_the_columns_of_all_runs_stand_below_each_other():
-    lines = printed(run(timed(1, throughput_tokens_per_s=123456789.0)), run(timed(2, throughput_tokens_per_s=1.0)))
+    lines = printed(run(timed(1, latency_p50_ms=123456789.0)), run(timed(2, latency_p50_ms=1.0)))
     assert len({len(line) for line in lines if line.split()[:1] in (["1"], ["2"])}) == 1
 
 

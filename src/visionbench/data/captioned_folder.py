@@ -40,8 +40,11 @@ class CaptionedFolder:
     def examples(self) -> Sequence[Example]:
         """The pictures in the order in which the file first names them."""
         root, captions = self._root, dict[str, list[Any]]()
-        for name, caption in _pairs(self._file):
-            captions.setdefault(name, []).extend(caption if isinstance(caption, list) else [caption])
+        try:
+            for name, caption in _pairs(self._file):
+                captions.setdefault(name, []).extend(caption if isinstance(caption, list) else [caption])
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{self._file}: not UTF-8 ({error.reason} at byte {error.start})") from None
         if not captions:
             raise ConfigError(f"{self._file}: no caption in it")
         examples = [annotation.captioned(name, _picture(root, name), said) for name, said in captions.items()]
@@ -120,6 +123,8 @@ def _table(path: Path) -> Iterator[tuple[str, Any]]:
             if not heading or Path(heading[0]).suffix not in annotation.PICTURE_SUFFIXES:
                 raise ConfigError(f"{path}: no column for the picture ({', '.join(PICTURE_KEYS)}) and the caption")
             file.seek(0)
+        elif (picture, len(heading)) == (0, 2):
+            caption = None  # a comma in a caption without quotes belongs to it
         for row in rows:
             if len(row) > 1:
                 yield row[picture].strip(), ", ".join(row[1:]) if caption is None else (row + [""])[caption]

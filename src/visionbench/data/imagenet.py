@@ -74,7 +74,7 @@ class ImageNet:
             rows = list(csv.DictReader(file))
         if rows and not {"ImageId", "PredictionString"} <= set(rows[0]):
             raise ConfigError(f"{solutions}: not Kaggle's list, whose columns are ImageId and PredictionString")
-        return [(pictures / f"{row['ImageId']}.JPEG", row["PredictionString"].split()[0]) for row in rows]
+        return [(pictures / f"{row['ImageId']}.JPEG", row["PredictionString"].partition(" ")[0]) for row in rows]
 
     def _named(self) -> dict[str, str]:
         """Names by number, by rising number."""

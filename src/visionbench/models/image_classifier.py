@@ -100,25 +100,22 @@ class ClassifierEvaluator:
 def named(own: Sequence[str], classes: Sequence[str]) -> list[str]:
     """The model's classes in its order, those that the data set knows under the data set's name.
 
-    By name, without regard to case, or by one of the synonyms that a name lists ("tench, Tinca tinca"); a set of as
-    many classes as the model has, none of which it knows by name, is taken in its order (ImageNet's folders are named
-    by number). Raises ConfigError where that leaves a class unknown.
+    As many classes as the model has, of which none is known at another place, are taken in their order: ImageNet's may
+    be named by number, and two of its names stand for two classes each. Else each is found by its name, without regard
+    to case, or by one of the synonyms that a name lists ("tench, Tinca tinca"). Raises ConfigError where one is not.
     """
-    places: dict[str, int] = {}
-    for index, known in enumerate(own):
-        for synonym in (known, *known.split(", ")):
-            places.setdefault(synonym.lower(), index)
-    found = {
-        name: next((places[word.lower()] for word in (name, *name.split(", ")) if word.lower() in places), None)
-        for name in classes
-    }
-    unknown = [name for name, index in found.items() if index is None]
-    if len(unknown) == len(own):
+    places = {name.lower(): at for at, name in reversed(list(enumerate(own)))}
+    for at, name in enumerate(own):
+        for synonym in name.split(", "):
+            places.setdefault(synonym.lower(), at)
+    words = {name: [word.lower() for word in (name, *name.split(", "))] for name in classes}
+    found = {name: next((places[word] for word in of_one if word in places), None) for name, of_one in words.items()}
+    if len(classes) == len(own) and all(index in (None, at) for at, index in enumerate(found.values())):
         return list(classes)
-    if unknown:
+    if unknown := [name for name, index in found.items() if index is None]:
         raise ConfigError(
             f"the model does not know {len(unknown)} of the data's {len(classes)} classes, such as '{unknown[0]}'"
-            f"{nearest(unknown[0], own[:1000])}"
+            f"{nearest(unknown[0], own)}"
         )
     renamed = {index: name for name, index in found.items()}
     return [renamed.get(at, name) for at, name in enumerate(own)]
