@@ -1,0 +1,87 @@
+"""The bundled models: each loads offline by the Auto classes, stays small, is what its YAML and its card say."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from visionbench import weights
+from visionbench.config import models, root
+
+FILES = {
+    "clip_tiny": ("CLIPModel", {"AutoProcessor", "AutoTokenizer", "AutoImageProcessor"}),
+    "sam_tiny": ("SamModel", {"AutoProcessor", "AutoImageProcessor"}),
+    "blip2_tiny": ("Blip2ForConditionalGeneration", {"AutoProcessor", "AutoTokenizer", "AutoImageProcessor"}),
+    "classifier_tiny": ("ResNetForImageClassification", {"AutoImageProcessor"}),
+}
+AUTO = {
+    "dual_encoder": "AutoModel",
+    "promptable_segmenter": "AutoModelForMaskGeneration",
+    "captioner": "AutoModelForImageTextToText",
+    "image_classifier": "AutoModelForImageClassification",
+}
+LEFT_OUT = {"dtype", "architectures", "transformers_version", "_name_or_path", "id2label", "label2id"}
+
+
+def folder(name) -> Path:
+    return root("data") / name
+
+
+@pytest.fixture(scope="module", params=FILES)
+def loaded(request):
+    auto = getattr(transformers, AUTO[models()[request.param].family])
+    return request.param, auto.from_pretrained(folder(request.param), local_files_only=True).eval()
+
+
+def test_it_loads_offline_by_the_auto_classes(loaded):
+    name, model = loaded
+    kind, parts = FILES[name]
+    assert type(model).__name__ == kind
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    for part in parts:
+        assert getattr(transformers, part).from_pretrained(folder(name), local_files_only=True)
+
+
+def test_it_is_small(loaded):
+    name, model = loaded
+    assert sum(parameter.numel() for parameter in model.parameters()) < 1_000_000
+    assert (folder(name) / "model.safetensors").stat().st_size <= 5_000_000
+
+
+def test_its_yaml_describes_it(loaded):
+    name, model = loaded
+    config = models()[name]
+    auto = AUTO[config.family]
+    assert weights.parameter_count(config, auto) == sum(parameter.numel() for parameter in model.parameters())
+
+    def told(value):
+        return (
+            {key: told(item) for key, item in value.items() if key not in LEFT_OUT}
+            if isinstance(value, dict)
+            else value
+        )
+
+    assert told(weights.architecture(config).to_dict()) == told(model.config.to_dict())
+    ours, theirs = weights.image_processor(config, None), weights.image_processor(config, folder(name))
+    assert type(ours) is type(theirs)
+    assert ours.to_dict() == theirs.to_dict()
+
+
+def test_its_card_and_its_yaml_tell_its_size(loaded):
+    name, model = loaded
+    card, yaml = (folder(name) / "README.md").read_text(), (root("conf") / "model" / f"{name}.yaml").read_text()
+    count = f"{sum(parameter.numel() for parameter in model.parameters()):,}"
+    assert f"| parameters | {count} |" in card
+    assert f"{count} parameters" in yaml
+    megabytes = re.search(r"`model.safetensors` \| ([\d.]+) MB", card)
+    assert float(megabytes[1]) == pytest.approx((folder(name) / "model.safetensors").stat().st_size / 1e6, abs=0.005)
+
+
+def test_its_card_says_how_it_was_made(loaded):
+    name, _ = loaded
+    card = (folder(name) / "README.md").read_text()
+    script = re.search(r"Made by `python (scripts/\w+\.py)`", card)
+    assert (root("conf").parent / script[1]).is_file()
+    assert "No other" in card
