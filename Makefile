@@ -27,8 +27,8 @@ test: .venv/.test ## run the tests
 check: .venv/.test ## lint and type-check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-train-tiny: .venv/.test ## train the bundled model again (a quarter of an hour on one core)
-	@$(BIN)/python scripts/train_clip_tiny.py
+train-tiny: .venv/.test ## train the bundled models again (about half an hour on one core)
+	@for model in clip sam blip2 classifier; do $(BIN)/python scripts/train_$${model}_tiny.py || exit 1; done
 
 wheel: .venv/.test ## build dist/visionbench-….whl
 	@$(BIN)/python -m build --wheel

@@ -186,6 +186,20 @@ def test_the_metric_in_the_docs_works_as_written(folder):
     assert row["metrics"]["values"]["slow_calls_fraction"] == 0.0
 
 
+def test_the_quality_metric_in_the_docs_works_as_written(folder):
+    text = (TESTS.parent / "docs" / "extending.md").read_text()
+    (folder / "wordiness.py").write_text(next(block for block in blocks(text, "python") if "wordiness" in block))
+    metrics = folder.parent / "my_conf" / "metrics"
+    metrics.mkdir()
+    (metrics / "wordiness.yaml").write_text(next(block for block in blocks(text, "yaml") if "wordiness:" in block))
+    words = ["--config-dir", "../my_conf", "model=blip2_tiny", "metrics=[wordiness,captioning]", "tracking=none"]
+    done = call(folder, "run", *words, "data.options.samples=40", PYTHONPATH=f"{folder}:{TESTS}")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(only_run(folder).joinpath("results.jsonl").read_text().splitlines()[0])["metrics"]["values"]
+    assert 0.5 < values["wordiness_ratio"] < 1.5
+    assert values["captioning_pictures_count"] == 40
+
+
 def blocks(markdown, language):
     return re.findall(rf"```{language}\n(.*?)```", markdown, flags=re.DOTALL)
 
