@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from visionbench.core import OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Validity
-from visionbench.report.figures import BLUE, VERMILLION, throughput_latency
+from visionbench.report.figures import BLUE, VERMILLION, confusion_matrix, throughput_latency
 
 CONDITIONS = {
     "plan": {"name": "clip_tiny·cuda:0·bf16", "device": "cuda:0", "precision": "bf16", "protocol": "quick"},
@@ -67,3 +69,35 @@ def test_other_work_than_images_and_no_work_at_all() -> None:
     assert throughput_latency(CONDITIONS, [measured(1, unit="tokens")]).axes[0].get_ylabel() == "throughput (tokens/s)"
     assert texts(CaseResult(case(1), OUT_OF_MEMORY, "no room")).count("no value") == 2
     assert texts().count("no value") == 2
+
+
+# ------------------------------------------------------------------------------------------------- confusion of classes
+def confused(classes: int, truth: list[int], predicted: list[int]) -> Any:
+    names = [f"class {at}" for at in range(classes)]
+    return confusion_matrix(CONDITIONS, names, np.array(truth, float), np.array(predicted, float))
+
+
+def test_few_classes_are_named_and_every_count_stands_in_its_cell() -> None:
+    figure = confused(3, [0, 0, 0, 1, 2, 2], [0, 0, 1, 1, 2, 0])
+    (axes,) = figure.axes
+    cells = {(int(text.get_position()[1]), int(text.get_position()[0])): text.get_text() for text in axes.texts}
+    assert cells == {(0, 0): "2", (0, 1): "1", (1, 1): "1", (2, 2): "1", (2, 0): "1"}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["class 0", "class 1", "class 2"]
+    assert "6 pictures, 66.7% on the diagonal" in figure.get_suptitle()
+    shares = axes.images[0].get_array()
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+
+
+def test_of_many_classes_the_worst_pairs_are_told_in_words() -> None:
+    truth = [*range(100), 7, 7, 7, 5, 5]
+    predicted = [*range(100), 9, 9, 9, 6, 6]
+    (axes,) = confused(100, truth, predicted).axes
+    assert not axes.texts
+    title = axes.get_title(loc="left")
+    assert title.splitlines() == ["class 7 taken for class 9: 3", "class 5 taken for class 6: 2"]
+
+
+def test_a_confusion_matrix_is_a_picture(tmp_path: Path) -> None:
+    confused(15, [0, 1, 2], [0, 1, 3]).savefig(tmp_path / "confusion.png")
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert min(picture.size) > 500

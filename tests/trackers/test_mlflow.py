@@ -19,10 +19,22 @@ import yaml
 from PIL import Image
 
 from visionbench.config import TrackingConfig
-from visionbench.core import FAILED, OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Samples, TrackingError, Validity
+from visionbench.core import (
+    FAILED,
+    OK,
+    OUT_OF_MEMORY,
+    Case,
+    CaseResult,
+    Metrics,
+    Predictions,
+    Samples,
+    TrackingError,
+    Validity,
+)
 from visionbench.registry import ConfigError, find
 from visionbench.report import mlflow_view
 from visionbench.store import RunFolder
+from visionbench.trackers import mlflow
 from visionbench.trackers.mlflow import MlflowTracker
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's own store
@@ -214,6 +226,33 @@ def test_the_files_go_along(tracker: MlflowTracker, tmp_path: Path, output_dir: 
         assert min(picture.size) > 300
 
 
+def test_predictions_and_the_confusion_of_classes_go_along(
+    tracker: MlflowTracker, tmp_path: Path, output_dir: Path
+) -> None:
+    folder = write(tmp_path, RESULTS[0])
+    scores = [np.eye(3, dtype=np.float32)[at] for at in (0, 1, 1)]
+    predictions = Predictions(["a", "b", "c"], {"class_scores": scores, "label": ["x", "y", "z"]}, ["x", "y", "z"])
+    indices = {"true_index": np.array([0.0, 1.0, 2.0]), "predicted_index": np.array([0.0, 1.0, 1.0])}
+    samples = Samples({f"classification/{name}": series for name, series in indices.items()})
+    RunFolder(folder).append(scored(0.5), samples, predictions)
+    tracker.log(folder)
+    artifacts = output_dir / "mlartifacts" / only(tracker).info.run_id / "artifacts"
+    assert (artifacts / "predictions.parquet").read_bytes() == (folder / "predictions.parquet").read_bytes()
+    with Image.open(artifacts / "confusion_matrix.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_predictions_too_large_to_send_stay_in_the_folder(
+    tracker: MlflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path, RESULTS[0])
+    RunFolder(folder).append(scored(0.5), Samples(), Predictions(["a"], {"caption": ["a ring"]}))
+    monkeypatch.setattr(mlflow, "LARGEST_PREDICTIONS", 10)
+    tracker.log(folder)
+    sent = {item.path for item in tracker._client.list_artifacts(only(tracker).info.run_id)}
+    assert "results.jsonl" in sent and "predictions.parquet" not in sent
+
+
 def test_what_the_worker_said_goes_along(tracker: MlflowTracker, tmp_path: Path) -> None:
     folder = write(tmp_path, *RESULTS)
     RunFolder(folder).log.write_text("a warning of some library\n")
@@ -369,7 +408,8 @@ def test_two_processes_may_open_a_fresh_store_and_send_the_same_runs_at_once_and
     code = (
         "import sys; from pathlib import Path\n"
         "from visionbench.config import TrackingConfig\n"
-        "from visionbench.trackers.mlflow import MlflowTracker\n"
+        "from visionbench.trackers import mlflow
+from visionbench.trackers.mlflow import MlflowTracker\n"
         "tracker = MlflowTracker(TrackingConfig(), Path(sys.argv[1]))\n"
         "for folder in sys.argv[2:]: tracker.log(Path(folder))\n"
     )
