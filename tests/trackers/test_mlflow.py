@@ -408,8 +408,7 @@ def test_two_processes_may_open_a_fresh_store_and_send_the_same_runs_at_once_and
     code = (
         "import sys; from pathlib import Path\n"
         "from visionbench.config import TrackingConfig\n"
-        "from visionbench.trackers import mlflow
-from visionbench.trackers.mlflow import MlflowTracker\n"
+        "from visionbench.trackers.mlflow import MlflowTracker\n"
         "tracker = MlflowTracker(TrackingConfig(), Path(sys.argv[1]))\n"
         "for folder in sys.argv[2:]: tracker.log(Path(folder))\n"
     )
