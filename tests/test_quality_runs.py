@@ -8,6 +8,7 @@ import pytest
 import yaml
 from test_commands import call
 
+from visionbench.devices.cuda import Cuda
 from visionbench.store import RunFolder
 
 QUALITY = "metrics=[recall,segmentation,captioning,classification,evaluation]"
@@ -220,3 +221,17 @@ def test_the_run_says_what_quality_metrics_it_was_not_asked_for(swept):
     assert set(plan["unsuited"]) == {"recall", "captioning", "classification"}
     assert plan["refused"] == {}
     assert yaml.safe_load((runs(swept[0])["sam_tiny"].path / "config.yaml").read_text())["data"]["on_error"] == "fail"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(Cuda().why_absent() is not None, reason="this machine has no GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_on_a_gpu_the_bundled_models_do_as_well(tmp_path, precision):
+    words = [f"model={','.join(TINY)}", QUALITY, f"precision={precision}", "device=cuda", "tracking=none"]
+    done = call(tmp_path, "run", "-m", *words, "data.options.samples=200")
+    assert done.returncode == 0, done.stderr
+    values = {model: quality_row(run).metrics.values for model, run in runs(tmp_path).items()}
+    assert values["clip_tiny"]["recall_i2t_at_1_fraction"] > 0.9
+    assert values["sam_tiny"]["segmentation_point_miou_fraction"] > 0.9
+    assert values["blip2_tiny"]["captioning_exact_match_fraction"] > 0.85
+    assert values["classifier_tiny"]["classification_top_1_fraction"] > 0.9

@@ -22,6 +22,7 @@ TEXTS = {
     "pizza": ["a pizza with cheese", "pizza on a table"],
     "a train a train at a station at a station": ["a train at a station", "the train stands in a station"],
     "a bus on a street with people": ["a bus on a street with people", "a city bus in traffic"],
+    "": ["a dog on a bed", "a brown dog"],
     "a plate of food": ["a very long description of a plate with a lot of food on it that nobody would ever finish"],
 }
 WORDS = ["a", "man", "dog", "red", "runs", "the", "on", "street", "big", "small", "with", "and", "sits", "near", "two"]
@@ -97,6 +98,29 @@ def test_tokens_are_lower_case_words_without_punctuation():
     assert tokens('A man\'s dog (brown) runs, "fast" - very fast... Does it? Yes!') == tuple(
         ["a", "man", "'s", "dog", "brown", "runs", "fast", "very", "fast", "does", "it", "yes"]
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A dog runs. A cat sits.", "a dog runs a cat sits"),
+        ("a man’s “red” hat – big", "a man 's red hat big"),
+        ("St. Louis, U.S. flag at 3:30 p.m. today", "st. louis u.s. flag at 3:30 p.m. today"),
+        ("A man's dog can't run, doesn't it?", "a man 's dog ca n't run does n't it"),
+        ("a dog...and a cat", "a dog and a cat"),
+        ("black-and-white photo of cats/dogs and 1/2 pizza", "black-and-white photo of cats/dogs and 1/2 pizza"),
+        ("Mr. Smith & Sons, $5.00 each\n", "mr. smith & sons $ 5.00 each"),
+        (" ... ", ""),
+    ],
+)
+def test_tokens_are_those_that_stanfords_tokenizer_gave(text, expected):
+    """Recorded from pycocoevalcap's PTBTokenizer (Stanford CoreNLP 3.4.1), which needs Java."""
+    assert " ".join(tokens(text)) == expected
+
+
+def test_a_picture_without_references_is_refused_by_name():
+    with pytest.raises(ValueError, match="captioning: 1 has no reference to be held against"):
+        Captioning().score(predictions([("a dog", ["a dog"]), ("a cat", [])]))
 
 
 def test_a_right_caption_is_exact_whatever_its_case_and_stop():

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import precision_recall_fscore_support, top_k_accuracy_score
 
-from visionbench.core import Predictions
-from visionbench.metrics.classification import Classification
+from visionbench.core import Predictions, Samples
+from visionbench.metrics.classification import Classification, confusion_matrix
 from visionbench.registry import ConfigError, find
 
 
@@ -50,6 +51,16 @@ def test_top_k_is_scikit_learns(seed):
         assert values[f"classification_top_{k}_fraction"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_confusion_matrix_is_scikit_learns(seed):
+    scores, labels = drawn(seed)
+    found = confusion_matrix(Classification().score(predictions(scores, labels)))
+    np.testing.assert_array_equal(
+        found, sklearn_metrics.confusion_matrix(labels, scores.argmax(1), labels=range(scores.shape[1]))
+    )
+    assert confusion_matrix(Samples()).shape == (0, 0)
+
+
 def test_it_is_found_by_name():
     assert find("metrics", "classification") is Classification
 
@@ -88,6 +99,23 @@ def test_a_label_that_is_no_class_is_refused_by_the_pictures_name():
     given.columns["label"][1] = "elephant"
     with pytest.raises(ValueError, match="1 is labelled 'elephant', which is none of the 3 classes"):
         Classification().score(given)
+
+
+def test_scores_that_are_not_one_for_each_class_are_refused():
+    with pytest.raises(ValueError, match=r"scores of shape \(3,\) a picture, for 4 classes"):
+        Classification().score(predictions(np.eye(3), [0, 1, 2], ["a", "b", "c", "d"]))
+
+
+def test_the_first_of_classes_that_score_highest_is_the_answer():
+    samples = Classification().score(predictions([[0, 2, 2, 1]], [2]))
+    assert samples.series["classification/predicted_index"].tolist() == [1]
+    assert samples.series["classification/true_rank"].tolist() == [2]
+    assert samples.flags
+
+
+def test_numbers_can_be_computed_again_from_series_alone():
+    samples = Classification().score(predictions(*drawn(1)))
+    assert Classification().compute(Samples(samples.series)) == Classification().compute(samples)
 
 
 def test_scores_that_are_not_finite_are_refused_by_the_pictures_name():

@@ -24,9 +24,10 @@ def blob(rng):
 
 
 def near(mask, rng):
-    """The mask moved by some pixels, with pixels flipped near it."""
-    moved = np.roll(mask, rng.integers(-4, 5, 2), axis=(0, 1))
-    return moved ^ (rng.random(SIZE) < 0.01)
+    """The mask moved by some pixels or none, with some flipped anywhere or none."""
+    most = rng.integers(0, 4)
+    moved = np.roll(mask, rng.integers(-most, most + 1, 2), axis=(0, 1))
+    return moved ^ (rng.random(SIZE) < 0.003 * most)
 
 
 def rle(mask):
@@ -77,24 +78,30 @@ def test_ious_are_those_of_the_pixels_for_the_estimated_mask_and_for_the_best(se
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_recalls_are_those_of_cocos_evaluation(seed):
+@pytest.mark.parametrize("prompt", ["point", "box"])
+@pytest.mark.parametrize("best", [False, True])
+def test_miou_and_recalls_are_those_of_cocos_evaluation(seed, prompt, best):
     """Each instance in a category of its own, so that COCO's matching has no choice."""
     truths, answers, estimates = drawn(seed)
     picked = [
-        three[int(guess.argmax())]
-        for of_answer, of_guess in zip(answers["point"], estimates["point"], strict=True)
-        for three, guess in zip(of_answer, of_guess, strict=True)
+        max(three, key=lambda mask: pixel_iou(mask, truth)) if best else three[int(guess.argmax())]
+        for of_truth, of_answer, of_guess in zip(truths, answers[prompt], estimates[prompt], strict=True)
+        for truth, three, guess in zip(of_truth, of_answer, of_guess, strict=True)
     ]
     everything = [mask for of_one in truths for mask in of_one]
-    recalls = coco_recalls(everything, picked)
+    ious, recalls = coco_evaluation(everything, picked)
+    assert len(set(recalls)) > 3
+    assert recalls[-1] > 0
     values = Segmentation().compute(Segmentation().score(predictions(truths, answers, estimates))).values
-    assert values["segmentation_point_average_recall_fraction"] == pytest.approx(recalls.mean())
-    assert values["segmentation_point_recall_at_iou_50_fraction"] == pytest.approx(recalls[0])
-    assert values["segmentation_point_recall_at_iou_75_fraction"] == pytest.approx(recalls[5])
+    name = f"segmentation_{prompt}_{'best_of_three_' if best else ''}"
+    assert values[f"{name}miou_fraction"] == pytest.approx(np.mean(ious))
+    assert values[f"{name}average_recall_fraction"] == pytest.approx(recalls.mean())
+    assert values[f"{name}recall_at_iou_50_fraction"] == pytest.approx(recalls[0])
+    assert values[f"{name}recall_at_iou_75_fraction"] == pytest.approx(recalls[5])
 
 
-def coco_recalls(truths, answers):
-    """Recall at the ten thresholds by pycocotools."""
+def coco_evaluation(truths, answers):
+    """IoU of each instance, and recall at the ten thresholds, by pycocotools."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {
@@ -128,7 +135,8 @@ def coco_recalls(truths, answers):
         evaluation = COCOeval(coco, found, "segm")
         evaluation.evaluate()
         evaluation.accumulate()
-    return evaluation.eval["recall"][:, :, 0, -1].mean(axis=1)
+    ious = [float(evaluation.ious[1, at][0, 0]) for at in range(1, len(truths) + 1)]
+    return ious, evaluation.eval["recall"][:, :, 0, -1].mean(axis=1)
 
 
 def test_it_is_found_by_name():

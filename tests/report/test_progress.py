@@ -92,6 +92,26 @@ def test_on_a_terminal_the_bar_tells_the_stage_and_what_is_left(terminal, monkey
     assert "57 %  about 0:15 left" in text
 
 
+def test_the_evaluation_tells_its_share_and_moves_the_bar(terminal, monkeypatch):
+    monkeypatch.setattr(progress, "monotonic", lambda: 0.0)
+    shown = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
+    shown.next_run()
+    shown.show("evaluation", "quality", 0.4)
+    shown.close()
+    text = terminal.file.getvalue()
+    # 35 s expected in all, of which 30 come before the evaluation and 5 are its own
+    assert "quality  evaluation 40%" in text
+    assert "91 %  about 0:03 left" in text
+
+
+def test_without_a_terminal_shares_are_no_lines(console):
+    shown = SweepProgress([(plan(), MEASURE)], console)
+    shown.next_run()
+    for share in (0.0, 0.3, 0.9):
+        shown.show("evaluation", "quality", share)
+    assert console.file.getvalue().splitlines() == ["clip_tiny·cpu·fp32  quality"]
+
+
 def test_what_is_left_stretches_when_things_take_longer_than_expected(terminal, monkeypatch):
     monkeypatch.setattr(progress, "monotonic", lambda: 40.0)  # twice the 20 s that were expected
     shown = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)

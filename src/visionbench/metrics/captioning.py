@@ -1,7 +1,9 @@
 """Captions against references: CIDEr-D, BLEU-4 and ROUGE-L as COCO's captions are scored, exact match and token F1.
 
-Tokens are lower-case words by nltk's Treebank tokenizer without the punctuation that COCO's evaluation drops. COCO's
-own tokenizer is Stanford's in Java; the two differ on rare forms, so a published figure may be off by some tenths.
+Tokens are lower-case words by nltk's Treebank tokenizer without the punctuation that COCO's evaluation lists to drop.
+COCO's own tokenizer is Stanford's in Java, so this is an approximation of published figures. Typographic quotes and
+dashes, and a full stop inside a caption, are brought to what that one makes of them. Known to differ: brackets, which
+COCO's evaluation lists in capitals but meets in lower case, and so keeps; an abbreviation that ends a caption (`u.s`).
 
 CIDEr-D: Vedantam et al. 2015, with COCO's constants. BLEU: Papineni et al. 2002. ROUGE-L: Lin 2004, with β = 1.2 and
 the best precision and recall over the references, as COCO's evaluation has it (other tools report β = 1).
@@ -29,6 +31,9 @@ BETA = 1.2
 DROPPED = frozenset(
     ["''", "'", "``", "`", "(", ")", "[", "]", "{", "}", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
 )
+TYPED = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": " -- ", "—": " -- ", "…": " ... "})
+"""Typographic marks as a typewriter has them, which is how the Treebank tokenizer knows them."""
+ABBREVIATED = frozenset(["st.", "mr.", "mrs.", "ms.", "dr.", "jr.", "sr."])
 MEANS = {
     "cider_score": "cider",
     "rouge_l_fraction": "rouge_l",
@@ -53,8 +58,12 @@ class Captioning:
         """Each picture's caption against its references: CIDEr-D, ROUGE-L, exact match, token F1, and BLEU's counts.
 
         CIDEr-D weighs n-grams by how few pictures have them among these very references, so a subset's values are not
-        those of the whole set. An empty caption scores 0 and is counted.
+        those of the whole set. An empty caption scores 0 and is counted. Raises ValueError naming a picture that has no
+        reference.
         """
+        for name, of_one in zip(predictions.ids, predictions.columns["references"], strict=True):
+            if not len(of_one):
+                raise ValueError(f"captioning: {name} has no reference to be held against")
         captions = [tokens(caption) for caption in predictions.columns["caption"]]
         references = [[tokens(one) for one in of_one] for of_one in predictions.columns["references"]]
         counted = list(zip(captions, references, strict=True))
@@ -101,8 +110,14 @@ def _treebank() -> object:
 
 def tokens(text: str) -> Tokens:
     """Lower-case words of a caption, punctuation left out."""
-    words = _treebank().tokenize(text.lower())  # type: ignore[attr-defined]
-    return tuple(word for word in words if word not in DROPPED)
+    words = _treebank().tokenize(text.lower().translate(TYPED))  # type: ignore[attr-defined]
+    return tuple(_without_stop(word) for word in words if word not in DROPPED)
+
+
+def _without_stop(word: str) -> str:
+    """The word without the full stop of a sentence, which the Treebank tokenizer parts only at the end of a text."""
+    ends = word.endswith(".") and "." not in word[:-1] and word not in ABBREVIATED
+    return word[:-1] if ends else word
 
 
 def grams(words: Tokens, n: int) -> Grams:

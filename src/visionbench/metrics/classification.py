@@ -39,10 +39,13 @@ class Classification:
     def score(self, predictions: Predictions) -> Samples:
         """Scores [classes] and the label of each picture → indices of the true and the answered class, and the rank.
 
-        Raises ValueError naming a picture whose label is no class, or whose scores are not finite.
+        Raises ValueError naming a picture whose label is no class, or whose scores are not finite, and where scores are
+        not one for each class.
         """
         at = {name: index for index, name in enumerate(predictions.classes)}
         labels, scores = predictions.columns["label"], np.stack(predictions.columns["class_scores"])
+        if scores.shape[1:] != (len(at),):
+            raise ValueError(f"classification: scores of shape {scores.shape[1:]} a picture, for {len(at)} classes")
         for name, label, row in zip(predictions.ids, labels, scores, strict=True):
             if label not in at:
                 raise ValueError(
@@ -86,6 +89,15 @@ class Classification:
             {f"classification_{name}": value if isinstance(value, float) else None for name, value in found.items()},
             {f"classification_{name}": value for name, value in found.items() if isinstance(value, str)},
         )
+
+
+def confusion_matrix(samples: Samples) -> np.ndarray:
+    """How many pictures of each class (rows) were taken for which (columns): int [C, C], empty without samples."""
+    count = samples.get("classification/classes_count")
+    matrix = np.zeros((int(count[0]),) * 2 if len(count) else (0, 0), np.int64)
+    true, answered = (samples.get(f"classification/{name}_index").astype(np.int64) for name in ("true", "predicted"))
+    np.add.at(matrix, (true, answered), 1)
+    return matrix
 
 
 def _averages(samples: Samples) -> dict[str, float]:
