@@ -165,6 +165,20 @@ def save(out: Path, model: Any, processor: Any) -> None:
     (out / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
 
 
+def measured(evaluate: Callable[..., dict[str, float]], args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """What the saved model reaches on the test split, in fp32 and in bf16; validation is printed alone."""
+    print("validation:", evaluate(args.out, "validation", args.cache_dir))
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    found = {name: evaluate(args.out, "test", args.cache_dir, dtype) for name, dtype in dtypes.items()}
+    print("test:", found)
+    return found
+
+
+def side_by_side(found: dict[str, dict[str, float]]) -> str:
+    """Rows of a table: a name, then its value in fp32 and in bf16."""
+    return "\n".join(f"| {name} | {value:.3f} | {found['bf16'][name]:.3f} |" for name, value in found["fp32"].items())
+
+
 def facts(out: Path, model: nn.Module, args: argparse.Namespace, training: str, **rows: str) -> str:
     """The card's first table: size, the given rows, how it was trained and with which libraries."""
     megabytes = (out / "model.safetensors").stat().st_size / 1e6

@@ -27,11 +27,13 @@ from tiny import (
     build_tokenizer,
     check_pictures,
     facts,
+    measured,
     normalised,
     provenance,
     read_attributes,
     rendered,
     save,
+    side_by_side,
     steps,
     take_step,
 )
@@ -234,7 +236,7 @@ def write_card(
         queries=f"{QUERIES}, Q-Former of 2 layers, 96 wide",
         text="OPT of 2 layers, 96 wide, one token a word",
     )
-    rows = "\n".join(f"| {name} | {found['fp32'][name]:.3f} | {found['bf16'][name]:.3f} |" for name in found["fp32"])
+    rows = side_by_side(found)
     (out / "README.md").write_text(
         f"""---
 library_name: transformers
@@ -272,12 +274,7 @@ def main() -> None:
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens", flush=True)
     taken, seconds = train(model, processor, args, Path("data/clip_tiny"))
     save(args.out, model, processor)
-    print("validation:", evaluate(args.out, "validation", args.cache_dir))
-    found = {
-        name: evaluate(args.out, "test", args.cache_dir, dtype)
-        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-    }
-    print("test:", found)
+    found = measured(evaluate, args)
     training = f"{taken:,} steps of {BATCH} pictures, {seconds / 60:.1f} minutes with rendering"
     write_card(args.out, model, found, training, args)
 

@@ -15,7 +15,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tiny import SIZE, adamw, arguments, check_pictures, facts, normalised, provenance, rendered, save, steps, take_step
+from tiny import (
+    SIZE,
+    adamw,
+    arguments,
+    check_pictures,
+    facts,
+    measured,
+    normalised,
+    provenance,
+    rendered,
+    save,
+    side_by_side,
+    steps,
+    take_step,
+)
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import (
@@ -94,7 +108,7 @@ def write_card(
     """The model card, every number of it measured by this run."""
     layers = f"ResNet, four stages of one basic block, 16 to 96 channels, {SIZE} × {SIZE} pixels"
     table = facts(out, model, args, training, vision=layers, classes=str(len(LABELS)))
-    rows = "\n".join(f"| {name} | {found['fp32'][name]:.3f} | {found['bf16'][name]:.3f} |" for name in found["fp32"])
+    rows = side_by_side(found)
     (out / "README.md").write_text(
         f"""---
 library_name: transformers
@@ -130,12 +144,7 @@ def main() -> None:
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     taken, seconds = train(model, images, args)
     save(args.out, model, images)
-    print("validation:", evaluate(args.out, "validation", args.cache_dir))
-    found = {
-        name: evaluate(args.out, "test", args.cache_dir, dtype)
-        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-    }
-    print("test:", found)
+    found = measured(evaluate, args)
     training = f"{taken:,} steps of {BATCH} pictures, {seconds / 60:.1f} minutes with rendering"
     write_card(args.out, model, found, training, args)
 

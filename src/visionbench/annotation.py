@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,39 @@ def apart(examples: Iterable[Example]) -> list[Example]:
             example = replace(example, faults=(*example.faults, f"listed {times[example.id]} times"))
         found.setdefault(example.id, example)
     return list(found.values())
+
+
+@dataclass(frozen=True)
+class CocoFiles:
+    """One of COCO's annotation files and the folder of pictures that it speaks of."""
+
+    name: str
+    """Of the data set."""
+    root: Path
+    file: Path
+    pictures: Path
+    split: str
+
+    @classmethod
+    def find(cls, name: str, root: str, split: str, file: str) -> CocoFiles:
+        """`file` below `root`, and the pictures in `<split>` or `images/<split>`. Raises ConfigError."""
+        base, layout = folder(root, name), f"{file} and a folder {split} of pictures"
+        annotations = within(base, [file], layout)
+        return cls(name, base, annotations, within(base, [split, f"images/{split}", "images"], layout), split)
+
+    def read(self) -> Mapping[str, Any]:
+        """Its lists `images` and `annotations`."""
+        return read_json(self.file, ("images", "annotations"))
+
+    def identity(self, samples: int) -> Mapping[str, str]:
+        """Folder, split, number of pictures and a digest of the annotations."""
+        return {
+            "name": self.name,
+            "root": str(self.root.resolve()),
+            "split": self.split,
+            "samples": str(samples),
+            "annotations_sha256": digest(self.file),
+        }
 
 
 def digest(path: Path) -> str:

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import precision_recall_fscore_support, top_k_accuracy_score
 
 from visionbench.core import Predictions, Samples
-from visionbench.metrics.classification import Classification, confusion_matrix
+from visionbench.metrics.classification import Classification
 from visionbench.registry import ConfigError, find
 
 
@@ -49,16 +48,6 @@ def test_top_k_is_scikit_learns(seed):
     for k in (1, 2, 5):
         expected = top_k_accuracy_score(labels, scores.astype(np.float32), k=k, labels=range(9))
         assert values[f"classification_top_{k}_fraction"] == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_confusion_matrix_is_scikit_learns(seed):
-    scores, labels = drawn(seed)
-    found = confusion_matrix(Classification().score(predictions(scores, labels)))
-    np.testing.assert_array_equal(
-        found, sklearn_metrics.confusion_matrix(labels, scores.argmax(1), labels=range(scores.shape[1]))
-    )
-    assert confusion_matrix(Samples()).shape == (0, 0)
 
 
 def test_it_is_found_by_name():

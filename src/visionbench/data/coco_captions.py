@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from visionbench import annotation
 from visionbench.core import Example
 from visionbench.registry import register
-
-LAYOUT = "annotations/captions_<split>.json and a folder <split> of pictures"
 
 
 @register("data", "coco_captions")
@@ -34,10 +31,10 @@ class CocoCaptions:
 
     def examples(self) -> Sequence[Example]:
         """The pictures by rising id, each with all its captions in the order of the file."""
-        found = annotation.read_json(self._file, ("images", "annotations"))
-        pictures = annotation.within(self._root, [self.split, f"images/{self.split}", "images"], LAYOUT)
+        files = self._files
+        found, pictures = files.read(), files.pictures
         captions: defaultdict[int, list[Any]] = defaultdict(list)
-        with annotation.entries_of(self._file):
+        with annotation.entries_of(files.file):
             for row in sorted(found["annotations"], key=lambda row: row["id"]):
                 captions[row["image_id"]].append(row["caption"])
             listed = {row["id"]: row["file_name"] for row in sorted(found["images"], key=lambda row: row["id"])}
@@ -53,19 +50,9 @@ class CocoCaptions:
 
     def identity(self) -> Mapping[str, str]:
         """Folder, split, number of pictures and a digest of the annotations."""
-        return {
-            "name": "coco_captions",
-            "root": str(self._root.resolve()),
-            "split": self.split,
-            "samples": str(len(self.examples())),
-            "annotations_sha256": annotation.digest(self._file),
-        }
+        return self._files.identity(len(self.examples()))
 
     @property
-    def _root(self) -> Path:
-        return annotation.folder(self.root, "coco_captions")
-
-    @property
-    def _file(self) -> Path:
-        names = [self.annotations or f"annotations/captions_{self.split}.json"]
-        return annotation.within(self._root, names, LAYOUT)
+    def _files(self) -> annotation.CocoFiles:
+        file = self.annotations or f"annotations/captions_{self.split}.json"
+        return annotation.CocoFiles.find("coco_captions", self.root, self.split, file)

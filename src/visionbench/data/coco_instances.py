@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,6 @@ from visionbench import annotation
 from visionbench.core import Example
 from visionbench.registry import register
 
-LAYOUT = "annotations/instances_<split>.json and a folder <split> of pictures"
 BEYOND = 1.0
 """Pixels that a polygon may reach over the picture's edge: COCO's own touch it."""
 
@@ -43,11 +41,11 @@ class CocoInstances:
 
     def examples(self) -> Sequence[Example]:
         """The pictures by rising id, each with the masks of its instances in the order of the file."""
-        found = annotation.read_json(self._file, ("images", "annotations"))
-        pictures = annotation.within(self._root, [self.split, f"images/{self.split}", "images"], LAYOUT)
+        files = self._files
+        found, pictures = files.read(), files.pictures
         regions: defaultdict[int, list[Any]] = defaultdict(list)
         examples = []
-        with annotation.entries_of(self._file):
+        with annotation.entries_of(files.file):
             for row in sorted(found["annotations"], key=lambda row: row["id"]):
                 if not row.get("iscrowd"):
                     regions[row["image_id"]].append(row["segmentation"])
@@ -66,22 +64,12 @@ class CocoInstances:
 
     def identity(self) -> Mapping[str, str]:
         """Folder, split, number of pictures and a digest of the annotations."""
-        return {
-            "name": "coco_instances",
-            "root": str(self._root.resolve()),
-            "split": self.split,
-            "samples": str(len(self.examples())),
-            "annotations_sha256": annotation.digest(self._file),
-        }
+        return self._files.identity(len(self.examples()))
 
     @property
-    def _root(self) -> Path:
-        return annotation.folder(self.root, "coco_instances")
-
-    @property
-    def _file(self) -> Path:
-        names = [self.annotations or f"annotations/instances_{self.split}.json"]
-        return annotation.within(self._root, names, LAYOUT)
+    def _files(self) -> annotation.CocoFiles:
+        file = self.annotations or f"annotations/instances_{self.split}.json"
+        return annotation.CocoFiles.find("coco_instances", self.root, self.split, file)
 
 
 def decoded(regions: Sequence[Any], size: tuple[int, int]) -> np.ndarray:

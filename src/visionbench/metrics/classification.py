@@ -91,15 +91,6 @@ class Classification:
         )
 
 
-def confusion_matrix(samples: Samples) -> np.ndarray:
-    """How many pictures of each class (rows) were taken for which (columns): int [C, C], empty without samples."""
-    count = samples.get("classification/classes_count")
-    matrix = np.zeros((int(count[0]),) * 2 if len(count) else (0, 0), np.int64)
-    true, answered = (samples.get(f"classification/{name}_index").astype(np.int64) for name in ("true", "predicted"))
-    np.add.at(matrix, (true, answered), 1)
-    return matrix
-
-
 def _averages(samples: Samples) -> dict[str, float]:
     """Precision, recall and F1 by torchmetrics."""
     import torch
