@@ -138,6 +138,8 @@ class Predictions:
     """The names that `class_scores` are in the order of."""
 
 
+EVALUATION_STEPS = ("decode", "preprocess", "forward", "postprocess")
+"""What a picture goes through for quality, from its file to the model's answer."""
 TRUTHS = frozenset({"references", "label"})
 """Columns of the predictions that come from the data set: a picture's captions [C], and its class."""
 

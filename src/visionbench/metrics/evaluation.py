@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from visionbench.core import Metrics, Samples
+from visionbench.core import EVALUATION_STEPS, Metrics, Samples
 from visionbench.registry import register
-
-STEPS = ("decode", "preprocess", "forward", "postprocess")
 
 
 @register("metrics", "evaluation")
@@ -23,13 +21,19 @@ class Evaluation:
         the pass that the model waited for pictures; how many pictures were answered, and how many left out."""
         total = {
             name: float(samples.get(f"evaluation/{name}").sum())
-            for name in ("seconds_s", "images_count", "left_out_count", "starved_s", *(f"{step}_s" for step in STEPS))
+            for name in (
+                "seconds_s",
+                "images_count",
+                "left_out_count",
+                "starved_s",
+                *(f"{step}_s" for step in EVALUATION_STEPS),
+            )
             if len(samples.get(f"evaluation/{name}"))
         }
-        busy = sum(total.get(f"{step}_s", 0.0) for step in STEPS)
+        busy = sum(total.get(f"{step}_s", 0.0) for step in EVALUATION_STEPS)
         parts = {
             "images_per_s": ("images_count", total.get("seconds_s")),
-            **{f"{step}_share_fraction": (f"{step}_s", busy) for step in STEPS},
+            **{f"{step}_share_fraction": (f"{step}_s", busy) for step in EVALUATION_STEPS},
             "model_waits_fraction": ("starved_s", total.get("seconds_s")),
             "images_count": ("images_count", 1.0),
             "left_out_count": ("left_out_count", 1.0),

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
+from visionbench.core import EVALUATION_STEPS, INVALID, OK, VALID, WARNED, CaseResult
 
 MARKS = {VALID: "", WARNED: "?", INVALID: "!"}
 
@@ -65,7 +65,6 @@ QUALITY = (
 )
 """Of quality: each run has those of its task, up to MOST_QUALITY, right of the columns that all share."""
 MOST_QUALITY = 4
-STEPS = ("decode", "preprocess", "forward", "postprocess")
 WIDTH_OF_BATCH = 5
 
 
@@ -202,7 +201,7 @@ def _whole(row: CaseResult, data: str) -> str:
     values = row.metrics.values
     pictures = values.get("evaluation_images_count")
     text = f"quality over {f'{pictures:.0f} pictures' if pictures else 'the whole'} of {data}"
-    shares = {step: values.get(f"evaluation_{step}_share_fraction") for step in STEPS}
+    shares = {step: values.get(f"evaluation_{step}_share_fraction") for step in EVALUATION_STEPS}
     if speed := values.get("evaluation_images_per_s"):
         steps = ", ".join(f"{step} {share:.0%}" for step, share in shares.items() if share is not None)
         text += f", {speed:.4g} img/s from file to answer ({steps})"

@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 
 from visionbench.core import (
+    EVALUATION_STEPS,
     TRUTHS,
     Evaluator,
     Example,
@@ -33,7 +34,6 @@ from visionbench.machine import usable_cores
 from visionbench.pictures import PictureError, decode
 from visionbench.stages.context import Context
 
-STEPS = ("decode", "preprocess", "forward", "postprocess")
 MOST_WORKERS = 8
 TELL_EVERY_S = 0.5
 MASKS = "truth_masks"
@@ -69,7 +69,7 @@ class Batch:
     inputs: Inputs = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 0.0))
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(EVALUATION_STEPS, 0.0))
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -114,7 +114,10 @@ def run(context: Context) -> Generator[Progress, None, Evaluated]:
         raise EvaluationError(f"no picture has a prediction; the first: {next(iter(left_out.values()))}")
     samples = Samples(
         {
-            **{f"evaluation/{step}_s": np.array([batch.seconds[step] for batch in batches]) for step in STEPS},
+            **{
+                f"evaluation/{step}_s": np.array([batch.seconds[step] for batch in batches])
+                for step in EVALUATION_STEPS
+            },
             "evaluation/starved_s": np.array([starved]),
             "evaluation/seconds_s": np.array([seconds]),
             "evaluation/images_count": np.array([float(len(predictions.ids))]),
