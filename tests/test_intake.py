@@ -39,6 +39,11 @@ def test_missing_empty_unreadable_and_misannotated_pictures_are_named_with_their
     assert "cannot be decoded" in found["2"]
 
 
+def test_two_pictures_of_one_name_cannot_be_told_apart(examples):
+    twins = [*examples, Example("3", examples[0].image)]
+    assert intake.faults(twins, decoded=0) == {"3": "2 pictures have this name"}
+
+
 def test_only_the_first_are_decoded(examples):
     truncate(examples[1])
     truncate(examples[4])

@@ -6,6 +6,7 @@ only later (a truncated picture, an output that is not finite) the evaluation fi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from visionbench.core import Example
@@ -19,8 +20,11 @@ NAMED = 3
 def faults(examples: Sequence[Example], decoded: int) -> dict[str, str]:
     """Why examples cannot be used, by their id, in their order; the first `decoded` of the others are decoded."""
     found: dict[str, str] = {}
+    times = Counter(example.id for example in examples)
     for example in examples:
-        if why := _fault(example, decode_too=decoded > 0):
+        if times[example.id] > 1:
+            found[example.id] = f"{times[example.id]} pictures have this name"
+        elif why := _fault(example, decode_too=decoded > 0):
             found[example.id] = why
         else:
             decoded -= 1
