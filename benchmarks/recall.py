@@ -1,6 +1,6 @@
 """Cost of the recall metric: python benchmarks/recall.py
 
-Time: `Recall.score`, both ways, over the one matrix product that cannot be avoided, taken in turns in one process.
+Time: `Recall.rank`, both ways, over the one matrix product that cannot be avoided, taken in turns in one process.
 Memory: a slice of a large set in a fresh process; its peak is read above the embeddings, its total time extrapolated.
 Random embeddings, each caption's near its image's. Linux only.
 """
