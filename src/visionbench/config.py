@@ -133,6 +133,32 @@ class MemoryConfig:
 
 
 @dataclass
+class TelemetryConfig:
+    """A window of calls back to back beside which energy is read and utilisation is sampled; idle time before it."""
+
+    min_seconds: float = 10.0
+    interval_ms: int = 100
+    idle_seconds: float = 3.0
+
+
+@dataclass
+class CeilingConfig:
+    """Large matrix products and copies, for the rates that the device reaches at best."""
+
+    calls: int = 5
+    min_call_ms: float = 20.0
+    """Matrices grow until one product takes this long."""
+
+
+@dataclass
+class PipelineConfig:
+    """Pictures from encoded bytes to answers: so many batches for so long, serial and then overlapped."""
+
+    min_batches: int = 8
+    min_seconds: float = 10.0
+
+
+@dataclass
 class EvaluationConfig:
     """The data set once through the model, for quality."""
 
@@ -146,11 +172,21 @@ class MeasureConfig:
     """The protocol's numbers. Results are labelled with `name`: a loosened protocol is never taken for `standard`."""
 
     name: str = MISSING
+    repeats: int = 1
+    """Fresh processes that measure each case, one after the other over the whole sweep."""
+    order_seed: int = 0
+    """Shuffles the order of the runs within each repeat."""
+    retries: int = 3
+    """How often a window that came out invalid is measured again before it is published as invalid."""
+    retry_pause_seconds: float = 2.0
     inputs: InputsConfig = field(default_factory=InputsConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     throughput: ThroughputConfig = field(default_factory=ThroughputConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+    ceiling: CeilingConfig = field(default_factory=CeilingConfig)
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 

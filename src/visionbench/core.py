@@ -110,11 +110,16 @@ class Samples:
     """Series that cannot be had here, each with the reason."""
     flags: Mapping[str, str] = field(default_factory=dict)
     """Doubts raised while measuring: flag (`not_converged`) to what was seen."""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """What makes the numbers void (`thermal_throttling`), to what was seen."""
 
     def merged(self, other: Samples) -> Samples:
         """Both together; where a name stands in both, the other's."""
         return Samples(
-            {**self.series, **other.series}, {**self.missing, **other.missing}, {**self.flags, **other.flags}
+            {**self.series, **other.series},
+            {**self.missing, **other.missing},
+            {**self.flags, **other.flags},
+            {**self.faults, **other.faults},
         )
 
     def get(self, name: str) -> np.ndarray:
@@ -247,11 +252,34 @@ class Device(Protocol):
     def memory_in_use(self) -> Samples:
         """What the process holds now, in series `memory/…_bytes`."""
 
+    def watch(self) -> Callable[[], Samples]:
+        """Begin a window: what is returned ends it, and gives as flags and faults what disturbed the device within.
+
+        Readings before and after alone, so that they cost nothing in between.
+        """
+
+    def meter(self) -> Callable[[], Samples]:
+        """Begin a window of energy: what is returned ends it, synchronised, and gives `telemetry/energy_j`, or under
+        that name why it cannot be had."""
+
+    def probe(self) -> Mapping[str, float]:
+        """A reading of how hard the device works now: series of the telemetry pass (`telemetry/gpu_power_w`) to values;
+        empty where there is nothing to read. Called beside the work, from a thread of its own."""
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether the error means that this device had no room."""
 
     def fingerprint(self) -> Mapping[str, Any]:
         """What this device is: name, driver, clocks, limits, threads."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a model's call that can be run by itself, on inputs that were made ready for it."""
+
+    call: Callable[[], object]
+    times: int = 1
+    """How often it runs within one call of the model."""
 
 
 class LoadedModel(Protocol):
@@ -272,6 +300,12 @@ class LoadedModel(Protocol):
 
     def evidence(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Floating-point outputs by what they depend on (`image`, `text`): each must change where its input does."""
+
+    def pieces(self, inputs: Inputs) -> Mapping[str, Piece]:
+        """What `call` consists of, by name in its order (`encoder`, `decoder`): together its whole work.
+
+        What one needs of another is computed here, once. Also for a module on the meta device, where no value is known.
+        """
 
     def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
         """What `call` returned, as one answer for each picture: embeddings, masks, a caption, a class."""

@@ -9,7 +9,7 @@ from visionbench.config import DataConfig, DeviceConfig, ExperimentConfig, part
 from visionbench.core import TRUTHS, Adapter, Case, DataSet, Device, Metric, QualityMetric, RunPlan
 from visionbench.registry import ConfigError, find, names, nearest
 
-STAGES = ("warmup", "latency", "throughput", "memory", "evaluation")
+STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "evaluation")
 """In the order of the protocol; each case runs those that its metrics ask for."""
 DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS = ("pretrained", "random")
@@ -144,6 +144,10 @@ def _check(config: ExperimentConfig) -> None:
             "measure.throughput.min_calls": config.measure.throughput.min_calls,
             "measure.throughput.in_flight": config.measure.throughput.in_flight,
             "measure.memory.calls": config.measure.memory.calls,
+            "measure.repeats": config.measure.repeats,
+            "measure.telemetry.interval_ms": config.measure.telemetry.interval_ms,
+            "measure.ceiling.calls": config.measure.ceiling.calls,
+            "measure.pipeline.min_batches": config.measure.pipeline.min_batches,
             "measure.evaluation.batch_size": config.measure.evaluation.batch_size,
             "measure.evaluation.workers": config.measure.evaluation.workers,
         }

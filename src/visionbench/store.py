@@ -81,7 +81,7 @@ class RunFolder:
         if samples.series:
             self._write_samples(result.case.id, samples)
         row = {"schema": SCHEMA_VERSION, **asdict(result), "samples": {"missing": dict(samples.missing)}}
-        row["samples"]["flags"] = dict(samples.flags)
+        row["samples"] |= {"flags": dict(samples.flags), "faults": dict(samples.faults)}
         with (self.path / "results.jsonl").open("a") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
             file.flush()
@@ -105,12 +105,12 @@ class RunFolder:
         notes = next(row["samples"] for row in self._rows() if row["case"]["id"] == case_id)
         path = self.path / "samples" / f"{case_id}.parquet"
         if not path.is_file():
-            return Samples({}, notes["missing"], notes["flags"])
+            return Samples({}, notes["missing"], notes["flags"], notes.get("faults", {}))
         frame = pd.read_parquet(path)
         series = {
             str(name): part["value"].to_numpy() for name, part in frame.groupby("series", sort=False, observed=True)
         }
-        return Samples(series, notes["missing"], notes["flags"])
+        return Samples(series, notes["missing"], notes["flags"], notes.get("faults", {}))
 
     def predictions(self) -> Predictions | None:
         """What the model said of each picture, as it was appended; None where nothing was predicted."""
