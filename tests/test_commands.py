@@ -13,6 +13,7 @@ import pytest
 COMMAND = Path(sys.executable).with_name("visionbench")
 TESTS = Path(__file__).parent
 COUNTS = [
+    "measure.retries=0",
     "measure.warmup.calls=2",
     "measure.latency.calls=8",
     "measure.throughput.calls=5",

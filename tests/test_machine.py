@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from visionbench import machine
-from visionbench.machine import RunDelay
+from visionbench.machine import Noise, RunDelay
 
 TASKS = Path("/proc/self/task")
 
@@ -81,3 +81,21 @@ def test_two_readings_of_this_process_never_run_backwards():
     other.join()
     assert later.waited_s >= earlier.waited_s >= 0
     assert later.at_s > earlier.at_s
+
+
+def test_noise_is_a_rate_and_a_share_of_the_window(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    earlier, later = Noise(RunDelay(1.0, 10.0), 100, 2.0), Noise(RunDelay(2.0, 20.0), 150, 6.0)
+    found = later.since(earlier, threads=2)
+    assert (found["run_delay_fraction"], found["involuntary_switches_per_s"], found["steal_fraction"]) == (
+        0.05,
+        5.0,
+        0.1,
+    )
+    assert found["load_count"] >= 0
+
+
+def test_noise_that_the_kernel_does_not_tell_is_none():
+    earlier, later = Noise(RunDelay(None, 10.0), 0, None), Noise(RunDelay(None, 20.0), 0, 3.0)
+    found = later.since(earlier, threads=1)
+    assert found["run_delay_fraction"] is None and found["steal_fraction"] is None

@@ -42,6 +42,7 @@ def config(tmp_path):
         metrics={"latency": {}, "throughput": {}, "memory": {}},
         measure=MeasureConfig(
             name="test",
+            retries=0,
             warmup=WarmupConfig(calls=2),
             latency=LatencyConfig(calls=8),
             throughput=ThroughputConfig(calls=5),
@@ -89,6 +90,25 @@ def test_stages_come_in_the_order_of_the_protocol_after_loading(config):
     conditions = next(event.found for event in events if isinstance(event, Conditions))
     assert conditions["device"]["threads"] == 1
     assert conditions["data"]["samples"] == "6"
+
+
+@pytest.mark.parametrize(("bad", "attempts", "verdict"), [(0, 1, core.VALID), (2, 3, core.VALID), (9, 4, core.INVALID)])
+def test_an_invalid_window_is_measured_again_and_then_published_as_it_is(config, monkeypatch, bad, attempts, verdict):
+    config.measure.retries, config.measure.retry_pause_seconds = 3, 0.0
+    config.metrics, config.batch.sizes = {"throughput": {}}, [1]
+    seen = []
+
+    def disturbed(context):
+        seen.append(context.case.id)
+        faults = {"foreign_process": f"pid {len(seen)}"} if len(seen) <= bad else {}
+        return core.Samples({"throughput/completed_s": np.array([1.0])}, faults=faults)
+
+    monkeypatch.setitem(runner.STAGES, "throughput", disturbed)
+    result = rows(config)["batch-1"].result
+    assert len(seen) == attempts
+    assert result.validity.verdict == verdict
+    retried = result.labels.get("throughput_retried", "")
+    assert retried.count("foreign_process: pid") == attempts - 1
 
 
 def test_only_what_a_metric_asks_for_is_measured(config):

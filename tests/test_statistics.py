@@ -6,7 +6,15 @@ from math import comb
 import numpy as np
 import pytest
 
-from visionbench.statistics import autocorrelation, halves_ratio, interval_ranks, least_samples, quantile_interval
+from visionbench.statistics import (
+    across_interval,
+    autocorrelation,
+    halves_ratio,
+    interval_ranks,
+    least_samples,
+    outliers,
+    quantile_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -99,3 +107,77 @@ def test_a_constant_or_very_short_series_has_no_autocorrelation(series):
 )
 def test_the_halves_are_compared_by_their_medians_whichever_is_larger(series, ratio):
     assert halves_ratio(np.array(series)) == ratio
+
+
+# ----------------------------------------------------------------------------------------------------------- simulation
+def iid(rng, n):
+    return rng.lognormal(0.0, 0.1, n)
+
+
+def bimodal(rng, n):
+    return np.where(rng.random(n) < 0.4, 1.0, 1.5) * rng.lognormal(0.0, 0.01, n)
+
+
+def ar1(rng, n, phi=0.8):
+    noise = rng.standard_normal(n)
+    series = [noise[0] / (1 - phi**2) ** 0.5]
+    for shock in noise[1:]:
+        series.append(phi * series[-1] + shock)
+    return np.exp(0.05 * np.array(series))
+
+
+TRUE_MEDIAN = {iid: 1.0, ar1: 1.0, bimodal: float(np.median(bimodal(np.random.default_rng(0), 1_000_000)))}
+
+
+def covered(series, n, rounds=600):
+    """The share of simulated processes whose interval holds the true median."""
+    rng = np.random.default_rng(17)
+    hits = 0
+    for _ in range(rounds):
+        low, high = quantile_interval(series(rng, n), 0.5)
+        hits += low <= TRUE_MEDIAN[series] <= high
+    return hits / rounds
+
+
+@pytest.mark.parametrize("series", [iid, bimodal])
+@pytest.mark.parametrize("n", [20, 100])
+def test_the_interval_of_independent_samples_holds_the_median_as_often_as_it_says(series, n):
+    assert 0.95 - 0.02 <= covered(series, n) <= 0.99  # ranks are whole: it may cover more, three sigmas are 0.027
+
+
+def test_the_interval_of_dependent_samples_does_not_and_the_autocorrelation_tells():
+    assert covered(ar1, 100) < 0.75
+    rng = np.random.default_rng(17)
+    told = [autocorrelation(ar1(rng, 100)) > 0.2 for _ in range(200)]
+    assert np.mean(told) > 0.99
+
+
+@pytest.mark.parametrize("series", [iid, ar1, bimodal])
+@pytest.mark.parametrize("processes", [3, 5, 10])
+def test_the_interval_across_processes_holds_the_median_whatever_happens_within_them(series, processes):
+    rng = np.random.default_rng(23)
+    hits, rounds = 0, 400
+    for _ in range(rounds):
+        shift = np.exp(0.05 * rng.standard_normal(processes))  # each process has its own luck
+        medians = np.array([np.median(series(rng, 100)) for _ in range(processes)]) * shift
+        _, low, high = across_interval(medians)
+        hits += low <= TRUE_MEDIAN[series] <= high
+    assert 0.91 <= hits / rounds <= 0.99
+
+
+def test_the_interval_across_processes_is_that_of_students_t_on_logarithms():
+    centre, low, high = across_interval(np.array([1.0, np.e**2]))  # logs 0 and 2: mean 1, s = √2, t(1) = 12.706
+    assert centre == pytest.approx(np.e)
+    assert np.log([low, high]) == pytest.approx([1 - 12.7062, 1 + 12.7062], rel=1e-4)
+
+
+@pytest.mark.parametrize("medians", [[], [1.0], [1.0, 0.0]])
+def test_one_process_has_no_interval_across_processes(medians):
+    assert across_interval(np.array(medians)) is None
+
+
+def test_outliers_are_counted_beyond_tukeys_fences():
+    body = np.arange(100.0)  # quartiles 24.75 and 74.25: fences at 148.5 and 222.75
+    assert outliers(body) == (0, 0)
+    assert outliers(np.append(body, [-60.0, 170.0, 300.0])) == (2, 1)
+    assert outliers(np.ones(10)) == outliers(np.array([1.0, 9.0])) == (0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,3 +79,41 @@ class RunDelay:
         if self.waited_s is None or earlier.waited_s is None:
             return None
         return (self.waited_s - earlier.waited_s) / ((self.at_s - earlier.at_s) * threads)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A reading of what may disturb a window on the host; subtract two to judge it. None where the kernel is silent."""
+
+    delay: RunDelay
+    involuntary_switches: int
+    """Of this process's threads, so far."""
+    stolen_s: float | None
+    """Seconds that a hypervisor gave to others, over all cores, since boot."""
+
+    @staticmethod
+    def now() -> Noise:
+        """Read schedstat, the process's usage, and the first line of /proc/stat."""
+        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        return Noise(RunDelay.now(), switches, _stolen_s())
+
+    def since(self, earlier: Noise, threads: int) -> Mapping[str, float | None]:
+        """`run_delay_fraction` of the working threads, `involuntary_switches_per_s`, `steal_fraction` of all cores, and
+        the machine's load average over the last minute, `load_count`."""
+        seconds = self.delay.at_s - earlier.delay.at_s
+        known = self.stolen_s is not None and earlier.stolen_s is not None and seconds > 0
+        return {
+            "run_delay_fraction": self.delay.fraction_since(earlier.delay, threads) if seconds > 0 else None,
+            "involuntary_switches_per_s": (self.involuntary_switches - earlier.involuntary_switches) / seconds
+            if seconds > 0
+            else None,
+            "steal_fraction": (self.stolen_s - earlier.stolen_s) / (seconds * (os.cpu_count() or 1)) if known else None,  # type: ignore[operator]
+            "load_count": os.getloadavg()[0],
+        }
+
+
+def _stolen_s() -> float | None:
+    """The eighth number of /proc/stat's first line, see proc(5)."""
+    with suppress(OSError, IndexError, ValueError):
+        return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) / os.sysconf("SC_CLK_TCK")
+    return None

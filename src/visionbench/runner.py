@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 from uuid import uuid4
 
@@ -197,16 +197,20 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
             )
             samples = _work(model.work(case.batch_size)).merged(loading)
             predictions = None
+            again: dict[str, list[str]] = {}
             for stage in (stage for stage in case.stages if case.timed):
                 yield Now(stage, case.id)
-                samples = samples.merged(STAGES[stage](context))
+                found, earlier = _attempts(STAGES[stage], context)
+                samples = samples.merged(found)
+                again |= {stage: earlier} if earlier else {}
             if not case.timed:
                 evaluated = yield from _evaluate(context)
                 samples, predictions = samples.merged(evaluated.samples), evaluated.predictions
                 everything = {**left_out, **evaluated.left_out}
                 samples = samples.merged(_left_out(everything, len(examples) + len(left_out)))
             numbers = compute(metrics, samples)
-            row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels)
+            retried = {f"{stage}_retried": "; ".join(whys) for stage, whys in again.items()}
+            row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels | retried)
             yield Measured(row, samples, predictions)
         except (ConfigError, EvaluationError) as error:  # of the quality case alone: the rest is measured already
             yield Measured(CaseResult(case, core.FAILED, str(error), labels=labels), Samples())
@@ -231,6 +235,18 @@ def _evaluate(context: Context) -> Generator[Now, None, Evaluated]:
             evaluated: Evaluated = end.value
             return evaluated
         yield Now(stage, case, progress.done / progress.of)
+
+
+def _attempts(stage: Callable[[Context], Samples], context: Context) -> tuple[Samples, list[str]]:
+    """A stage, measured again after a pause while its window is invalid; and why earlier attempts were."""
+    earlier: list[str] = []
+    while True:
+        found = stage(context)
+        judged = validity.judge(found)
+        if judged.verdict != core.INVALID or len(earlier) == context.measure.retries:
+            return found, earlier
+        earlier.append(f"attempt {len(earlier) + 1}: {', '.join(judged.reasons)}")
+        sleep(context.measure.retry_pause_seconds)
 
 
 def _left_out(found: Mapping[str, str], of: int) -> Samples:

@@ -35,6 +35,31 @@ def quantile_interval(samples: np.ndarray, p: float, alpha: float = ALPHA) -> tu
     return float(ordered[ranks[0] - 1]), float(ordered[ranks[1] - 1])
 
 
+def across_interval(medians: np.ndarray, alpha: float = ALPHA) -> tuple[float, float, float] | None:
+    """Centre and interval of a positive quantity over processes, from one median of each, in their unit.
+
+    exp(mean(log mⱼ) ± t(R−1, 1−α/2) · s/√R), s the standard deviation of the logarithms; None below two processes.
+    """
+    from scipy.stats import t
+
+    if len(medians) < 2 or not (np.asarray(medians) > 0).all():
+        return None
+    logs = np.log(medians)
+    centre = float(logs.mean())
+    reach = float(t.ppf(1 - alpha / 2, len(logs) - 1)) * float(logs.std(ddof=1)) / len(logs) ** 0.5
+    return float(np.exp(centre)), float(np.exp(centre - reach)), float(np.exp(centre + reach))
+
+
+def outliers(samples: np.ndarray) -> tuple[int, int]:
+    """How many samples lie beyond Tukey's fences, mildly (1.5 interquartile ranges) and far (3); for labels only."""
+    if len(samples) < 4:
+        return 0, 0
+    low, high = np.quantile(samples, [0.25, 0.75])
+    beyond = np.maximum(low - samples, samples - high) / (high - low or np.inf)
+    far = int((beyond > 3).sum())
+    return int((beyond > 1.5).sum()) - far, far
+
+
 def least_samples(p: float, alpha: float = ALPHA) -> int:
     """The fewest samples for which quantile p has an interval: p50 6, p90 36, p95 72, p99 368 at 95 %.
 

@@ -22,8 +22,8 @@ def compute(host_s, missing=None, **series):
         ("latency_min_ms", 10.0),
         ("latency_max_ms", 60.0),
         ("latency_p50_ms", 35.0),
-        ("latency_p50_low_ms", 10.0),
-        ("latency_p50_high_ms", 60.0),
+        ("latency_p50_within_process_low_ms", 10.0),
+        ("latency_p50_within_process_high_ms", 60.0),
         ("latency_calls_count", 6),
         ("latency_autocorrelation_ratio", 0.5),  # (375 + 75 − 25 + 75 + 375) ÷ 1750
         ("latency_halves_ratio", 2.5),  # 50 ÷ 20
@@ -50,8 +50,8 @@ def test_latency_per_image_is_that_of_the_batch_by_its_images():
     values = compute(SERIES, work__images_count=[4.0]).values
     assert values["latency_per_image_p50_ms"] == pytest.approx(8.75)
     assert values["latency_per_image_mean_ms"] == pytest.approx(8.75)
-    assert values["latency_per_image_p50_low_ms"] == pytest.approx(2.5)
-    assert values["latency_per_image_p50_high_ms"] == pytest.approx(15.0)
+    assert values["latency_per_image_p50_within_process_low_ms"] == pytest.approx(2.5)
+    assert values["latency_per_image_p50_within_process_high_ms"] == pytest.approx(15.0)
 
 
 def test_a_percentile_that_is_none_is_none_per_image_for_the_same_reason():
@@ -80,7 +80,7 @@ def test_spans_that_were_not_taken_are_none_with_their_reason():
 def test_one_call_has_neither_spread_nor_halves():
     found = compute([0.010])
     assert found.values["latency_mean_ms"] == pytest.approx(10.0)
-    for name in ("latency_std_ms", "latency_halves_ratio", "latency_p50_ms", "latency_p50_low_ms"):
+    for name in ("latency_std_ms", "latency_halves_ratio", "latency_p50_ms", "latency_p50_within_process_low_ms"):
         assert found.values[name] is None
         assert found.reasons[name]
 

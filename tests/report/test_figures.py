@@ -23,7 +23,7 @@ def case(batch_size: int) -> Case:
 
 def measured(batch_size: int, verdict: str = "valid", unit: str = "images") -> CaseResult:
     p50 = 1.0 + batch_size
-    ends = {"latency_p50_low_ms": p50 * 0.9, "latency_p50_high_ms": p50 * 1.1}
+    ends = {"latency_p50_within_process_low_ms": p50 * 0.9, "latency_p50_within_process_high_ms": p50 * 1.1}
     metrics = Metrics({"latency_p50_ms": p50, **ends, f"throughput_{unit}_per_s": 1000 * batch_size / p50})
     reasons = () if verdict == "valid" else ("run_delay: 7 % of the window",)
     return CaseResult(case(batch_size), OK, None, metrics, Validity(verdict, reasons))

@@ -1,9 +1,14 @@
 """The latency pass ends when the median is known, and never pretends that it is."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from visionbench.config import LatencyConfig
-from visionbench.machine import RunDelay
+from visionbench.core import Samples
+from visionbench.machine import Noise, RunDelay
+from visionbench.stages import context as context_of_stages
 from visionbench.stages import latency
 
 
@@ -88,28 +93,25 @@ def test_a_device_without_a_queue_says_why_it_has_no_spans(measured):
     assert "latency/enqueue_s" in found.missing
 
 
-def test_the_run_delay_of_the_window_is_kept(measured, monkeypatch):
-    monkeypatch.setattr(latency, "RunDelay", readings(RunDelay(1.0, 0.0), RunDelay(3.0, 10.0)))
+def test_what_disturbed_the_window_is_kept(measured, monkeypatch):
+    readings = iter([Noise(RunDelay(1.0, 0.0), 3, 1.0), Noise(RunDelay(3.0, 10.0), 53, None)])
+    monkeypatch.setattr(context_of_stages.Noise, "now", lambda: next(readings))
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)
-    found = latency.run(measured(1.0, rule=rule(calls=2)))
+    found = latency.run(measured(1.0, rule=rule()))
     assert found.get("latency/run_delay_fraction").tolist() == [0.1]
+    assert found.get("latency/involuntary_switches_per_s").tolist() == [5.0]
+    assert found.missing["latency/steal_fraction"] == "the kernel does not tell it here"
 
 
-def test_a_run_delay_that_the_kernel_does_not_tell_is_missing_with_its_reason(measured, monkeypatch):
-    monkeypatch.setattr(latency, "RunDelay", readings(RunDelay(None, 0.0), RunDelay(None, 10.0)))
-    found = latency.run(measured(1.0, rule=rule(calls=2)))
-    assert not len(found.get("latency/run_delay_fraction"))
-    assert found.missing["latency/run_delay_fraction"] == "the kernel keeps no schedstat here"
+def test_what_the_device_saw_in_the_window_is_kept(measured):
+    context = measured(1.0, rule=rule())
+    context.device.watch = lambda: lambda: Samples(faults={"thermal_throttling": "0.2 s"})
+    assert latency.run(context).faults == {"thermal_throttling": "0.2 s"}
 
 
-def readings(*values):
-    left = iter(values)
-    return type("Readings", (), {"now": staticmethod(lambda: next(left))})
-
-
-def test_calls_rotate_over_the_batches_in_a_quiet_window(measured):
-    context = measured(rule=rule(calls=3), batches=("a", "b"))
-    latency.run(context)
-    assert context.model.called == ["a", "b", "a"]
-    assert context.model.collected_garbage == {False}
-    assert context.model.inference == {True}
+def test_a_compilation_within_the_window_voids_it(measured, monkeypatch):
+    counters = {"stats": {"unique_graphs": 1}}
+    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", SimpleNamespace(counters=counters))
+    context = measured(1.0, rule=rule())
+    context.model.call = lambda inputs: counters["stats"].update(unique_graphs=2)
+    assert latency.run(context).faults == {"recompiled": "torch compiled 1 times within the latency window"}

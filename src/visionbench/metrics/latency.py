@@ -9,7 +9,14 @@ import numpy as np
 
 from visionbench.core import Metrics, Samples
 from visionbench.registry import register
-from visionbench.statistics import autocorrelation, halves_ratio, interval_ranks, least_samples, quantile_interval
+from visionbench.statistics import (
+    autocorrelation,
+    halves_ratio,
+    interval_ranks,
+    least_samples,
+    outliers,
+    quantile_interval,
+)
 
 PERCENTILES = (50, 90, 95, 99)
 
@@ -52,7 +59,8 @@ def distribution(host: np.ndarray) -> Metrics:
         if values[name] is None:
             reasons[name] = f"{len(host)} calls, and p{percent} wants {least_samples(percent / 100)}"
     interval = quantile_interval(host, 0.5)
-    for name, end in zip(("latency_p50_low_ms", "latency_p50_high_ms"), interval or (None, None), strict=True):
+    ends = ("latency_p50_within_process_low_ms", "latency_p50_within_process_high_ms")
+    for name, end in zip(ends, interval or (None, None), strict=True):
         values[name] = end
         if end is None:
             reasons[name] = reasons["latency_p50_ms"]
@@ -72,9 +80,12 @@ def per_image(found: Metrics, images: float) -> Metrics:
 
 
 def steadiness(host: np.ndarray) -> Metrics:
-    """How many calls there were, and whether they drift."""
+    """How many calls there were, how many of them lie beyond Tukey's fences, and whether they drift."""
+    mild, far = outliers(host)
     values = {
         "latency_calls_count": float(len(host)),
+        "latency_outliers_mild_count": float(mild),
+        "latency_outliers_far_count": float(far),
         "latency_autocorrelation_ratio": autocorrelation(host),
         "latency_halves_ratio": halves_ratio(host) if len(host) > 1 else None,
     }
@@ -82,7 +93,8 @@ def steadiness(host: np.ndarray) -> Metrics:
 
 
 def device_side(samples: Samples) -> Metrics:
-    """Medians of the span on the device and of the time to enqueue, in ms, where the device has a queue."""
+    """Medians of the span on the device and of the time to enqueue, in ms, where the device has a queue; and their
+    ratio: near 1 or above, the host cannot enqueue as fast as the device works, and the case is launch-bound."""
     values: dict[str, float | None] = {}
     reasons = {}
     for name, series in (("latency_device_p50_ms", "device_s"), ("latency_enqueue_p50_ms", "enqueue_s")):
@@ -90,4 +102,8 @@ def device_side(samples: Samples) -> Metrics:
         values[name] = float(np.median(taken)) * 1e3 if len(taken) else None
         if not len(taken):
             reasons[name] = samples.why_missing(f"latency/{series}")
+    device, enqueue = values["latency_device_p50_ms"], values["latency_enqueue_p50_ms"]
+    values["latency_enqueue_to_device_ratio"] = enqueue / device if device and enqueue is not None else None
+    if values["latency_enqueue_to_device_ratio"] is None:
+        reasons["latency_enqueue_to_device_ratio"] = samples.why_missing("latency/enqueue_s")
     return Metrics(values, reasons)

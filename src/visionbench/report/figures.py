@@ -39,7 +39,7 @@ def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResu
     _curve(left, timed, f"throughput_{unit}_per_s", None)
     left.set(ylabel=f"throughput ({unit}/s)")
     left.set_ylim(bottom=0, top=left.get_ylim()[1] * 1.05)
-    ends = ("latency_p50_low_ms", "latency_p50_high_ms")
+    ends = ("latency_p50_within_process_low_ms", "latency_p50_within_process_high_ms")
     _curve(right, timed, "latency_p50_ms", ends)
     right.set(ylabel="latency of a batch, p50 (ms)")
     _log_latency(right, [_value(row, name) for row in timed for name in ("latency_p50_ms", *ends)])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from visionbench import weights
 from visionbench.config import InputsConfig, MeasureConfig
-from visionbench.core import Case, Device, Example, Inputs, LoadedModel, Metric
+from visionbench.core import Case, Device, Example, Inputs, LoadedModel, Metric, Samples
+from visionbench.machine import Noise
 from visionbench.pictures import decode
 
 if TYPE_CHECKING:
@@ -61,6 +65,39 @@ def quiet() -> Iterator[None]:
         gc.unfreeze()
         if collecting:
             gc.enable()
+
+
+@dataclass
+class Window:
+    """A timed window that is watched: `seen` is there once it has ended."""
+
+    seen: Samples = field(default_factory=Samples)
+
+
+@contextmanager
+def watched(context: Context, name: str) -> Iterator[Window]:
+    """A quiet window between two readings of what disturbs a measurement: series `<name>/run_delay_fraction`,
+    `involuntary_switches_per_s`, `steal_fraction` and `load_count`, and the device's own flags and faults."""
+    import torch
+
+    window = Window()
+    with quiet():
+        ended = context.device.watch()
+        compiled, before = _compilations(), Noise.now()
+        yield window
+        found = Noise.now().since(before, torch.get_num_threads())
+        compiled = _compilations() - compiled
+        window.seen = ended()
+    series = {f"{name}/{key}": np.array([value]) for key, value in found.items() if value is not None}
+    missing = {f"{name}/{key}": "the kernel does not tell it here" for key, value in found.items() if value is None}
+    faults = {"recompiled": f"torch compiled {compiled} times within the {name} window"} if compiled else {}
+    window.seen = window.seen.merged(Samples(series, missing, faults=faults))
+
+
+def _compilations() -> int:
+    """How many graphs torch has compiled so far; nothing is imported for it."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
 
 
 def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConfig) -> list[Inputs]:

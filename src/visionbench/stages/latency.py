@@ -8,8 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from visionbench.core import CallTiming, Samples
-from visionbench.machine import RunDelay
-from visionbench.stages.context import Context, quiet
+from visionbench.stages.context import Context, watched
 from visionbench.statistics import least_samples, quantile_interval
 
 CHECK_EVERY = 1.3
@@ -17,14 +16,11 @@ CHECK_EVERY = 1.3
 
 
 def run(context: Context) -> Samples:
-    """Series `latency/host_s`, `latency/device_s`, `latency/enqueue_s` (a GPU's) and `latency/run_delay_fraction`."""
-    import torch
-
+    """Series `latency/host_s`, `latency/device_s`, `latency/enqueue_s` (a GPU's), and what disturbed the window."""
     rule = context.measure.latency
     calls, taken = context.calls(), list[CallTiming]()
     check_at = 0.0
-    with quiet():
-        before = RunDelay.now()
+    with watched(context, "latency") as window:
         start = perf_counter()
         while rule.calls is None or len(taken) < rule.calls:
             elapsed = perf_counter() - start
@@ -36,13 +32,10 @@ def run(context: Context) -> Samples:
                         break
                     check_at = len(taken) * CHECK_EVERY
             taken.append(context.device.time_call(next(calls)))
-        delay = RunDelay.now().fraction_since(before, torch.get_num_threads())
-    samples = _series(taken, context)
+    samples = _series(taken, context).merged(window.seen)
     if rule.calls is None and (doubt := _doubt(taken, context)):
         samples = samples.merged(Samples(flags={"not_converged": doubt}))
-    if delay is None:
-        return samples.merged(Samples(missing={"latency/run_delay_fraction": "the kernel keeps no schedstat here"}))
-    return samples.merged(Samples({"latency/run_delay_fraction": np.array([delay])}))
+    return samples
 
 
 def _doubt(taken: Sequence[CallTiming], context: Context) -> str | None:

@@ -8,11 +8,12 @@ from time import perf_counter
 import numpy as np
 
 from visionbench.core import Samples
-from visionbench.stages.context import Call, Context, quiet
+from visionbench.stages.context import Call, Context, watched
 
 
 def run(context: Context) -> Samples:
-    """Series `throughput/completed_s`: seconds from the first issue to each call's completion."""
+    """Series `throughput/completed_s`, seconds from the first issue to each call's completion, and what disturbed the
+    window."""
 
     def issue() -> Iterator[Call]:
         rule = context.measure.throughput
@@ -25,6 +26,6 @@ def run(context: Context) -> Samples:
                 return
             yield call
 
-    with quiet():
+    with watched(context, "throughput") as window:
         completed = context.device.back_to_back(issue(), context.measure.throughput.in_flight)
-    return Samples({"throughput/completed_s": np.array(completed)})
+    return Samples({"throughput/completed_s": np.array(completed)}).merged(window.seen)
