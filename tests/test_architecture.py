@@ -26,7 +26,7 @@ GROUND = {
     "validity",
 }
 PARTS = {"models", "devices", "data", "metrics"}
-LINE = {"plan", "runner", "worker"}
+LINE = {"plan", "repeats", "runner", "worker"}
 READERS = {"report", "trackers"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),

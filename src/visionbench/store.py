@@ -5,6 +5,7 @@ run.json           identity and conditions: what ran, on what, with which versio
 results.jsonl      one row a case, appended and flushed as it comes
 samples/*.parquet  the raw samples of each case
 predictions.parquet  what the model said of each picture, and what is true of it
+repeats/N/         with measure.repeats, such a folder for each process; the files above hold what they found together
 worker.log         what libraries said while measuring
 """
 
@@ -52,6 +53,10 @@ class RunFolder:
         if not (path / "results.jsonl").is_file():
             raise ConfigError(f"{path}: not a run's folder (it has no results.jsonl)")
         return cls(path)
+
+    def repeat(self, number: int) -> RunFolder:
+        """A new folder within this one for one of several processes, with the same configuration."""
+        return RunFolder.create(self.path / "repeats" / str(number), (self.path / "config.yaml").read_text())
 
     @property
     def log(self) -> Path:

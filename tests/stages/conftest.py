@@ -64,6 +64,9 @@ class FakeDevice:
         self.log.append(f"peak, {kept_bytes} kept")
         return Samples({"memory/process_peak_bytes": np.array([7.0])})
 
+    def watch(self):
+        return Samples
+
     def memory_in_use(self):
         return Samples({"memory/process_bytes": np.array([5.0])}, {"memory/allocated_bytes": "no allocator"})
 

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,9 +58,20 @@ def run(arguments: Sequence[str]) -> int:
             session.begin(planned)
         try:
             job()
+            session.repeat()
         finally:
             session.end()
     return session.exit_code
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is about to be measured."""
+
+    config: ExperimentConfig
+    plan: RunPlan
+    folder: Any
+    sweep: str
 
 
 @dataclass
@@ -75,12 +86,15 @@ class Session:
     """Where the tracker shows the runs, once it has one."""
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)
     """For each data config, in YAML, the ids of examples that cannot be used, with the reason."""
+    put_off: list[Job] = field(default_factory=list)
+    """Runs that wait for all others to be known, since repeats take turns over the whole sweep."""
+    repeats: bool = False
 
     def begin(self, planned: Sequence[tuple[ExperimentConfig, RunPlan]]) -> None:
         """Have checkpoints and data here, start the fork server, and meanwhile make the tracking store ready."""
         from rich.console import Console
 
-        from visionbench import weights, worker
+        from visionbench import repeats, weights, worker
         from visionbench.report.progress import SweepProgress
 
         self.console = Console()
@@ -89,14 +103,17 @@ class Session:
             self._faults(config)
         modules = {module: None for config, _ in planned for module in weights.modules(config.model)}
         worker.preheat(["torch", "transformers", *modules])
-        self.progress = SweepProgress([(plan, config.measure) for config, plan in planned], self.console)
+        steps = [(plan, config.measure) for config, plan in planned]
+        if any(measure.repeats > 1 for _, measure in steps):
+            self.repeats = True
+            turns = repeats.order([measure.repeats for _, measure in steps], steps[0][1].order_seed)
+            steps = [(repeats.planned(steps[at][0], repeat), steps[at][1]) for repeat, at in turns]
+        self.progress = SweepProgress(steps, self.console)
         self.tracker = self._open_tracker(planned[0][0])
 
     def job(self, cfg: DictConfig) -> None:
         """One run, from config to tracker. What only the measuring process finds wrong costs this run alone."""
-        from visionbench import runner
         from visionbench.plan import plan
-        from visionbench.report.table import RunRows
         from visionbench.store import RunFolder
 
         hydra_config = HydraConfig.get()
@@ -107,21 +124,59 @@ class Session:
         alone = OmegaConf.is_missing(hydra_config.job, "num")
         sweep = path.name if alone else Path(hydra_config.sweep.dir).name
         self.folders.append(path)
-        self.progress.next_run()
+        run = Job(config, planned, folder, sweep)
+        if self.repeats:
+            self.put_off.append(run)
+        else:
+            try:
+                self._measure(run, folder)
+            finally:
+                self._keep(folder)
+
+    def repeat(self) -> None:
+        """Measure the runs that were put off, each as often as it asks for, and gather what their processes found."""
+        from visionbench import repeats
+
+        seed = self.put_off[0].config.measure.order_seed if self.put_off else 0
+        turns = repeats.order([run.config.measure.repeats for run in self.put_off], seed)
         try:
-            found = self._faults(config)
-            runner.run(
-                config, planned, folder, sweep, lambda now: self.progress.show(now.stage, now.case, now.done), found
-            )
+            for repeat, at in turns:
+                run = self.put_off[at]
+                plan = repeats.planned(run.plan, repeat)
+                if plan.cases:
+                    self._measure(replace(run, plan=plan), run.folder.repeat(repeat))
+                else:
+                    self.progress.next_run()
+        finally:
+            for run in self.put_off:
+                if repeats.folders(run.folder):
+                    repeats.write(run.folder, seed, run.config.measure.repeats)
+                    self._keep(run.folder)
+
+    def _measure(self, run: Job, folder: Any) -> None:
+        """One process's measuring, into a folder."""
+        from visionbench import runner
+
+        self.progress.next_run()
+
+        def show(now: Any) -> None:
+            self.progress.show(now.stage, now.case, now.done)
+
+        try:
+            runner.run(run.config, run.plan, folder, run.sweep, show, self._faults(run.config))
         except ConfigError as error:
             self.trouble.append(str(error))
             self.exit_code = 2
-        finally:
-            conditions = folder.conditions()
-            self.runs.append(RunRows(conditions, folder.results()))
-            if conditions["status"] == "failed" and not self.exit_code:
-                self.exit_code = 1
-            self._log(folder.path)
+
+    def _keep(self, folder: Any) -> None:
+        """What a run found goes into the table and to the tracker."""
+        from visionbench.report.table import RunRows
+
+        conditions = folder.conditions()
+        self.runs.append(RunRows(conditions, folder.results()))
+        if conditions["status"] == "failed" and not self.exit_code:
+            self.exit_code = 1
+        self._log(folder.path)
 
     def end(self) -> None:
         """Print what was measured, however the command ends."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from visionbench import validity
 from visionbench.config import part
 from visionbench.core import OK, CaseResult, Metrics, QualityMetric
+from visionbench.repeats import folders, gather
 from visionbench.report import table
 from visionbench.report.table import RunRows
 from visionbench.runner import compute
@@ -22,6 +23,8 @@ def show(path: Path) -> int:
     console = Console()
     reported = folder.results()
     again = [recompute(folder, row) for row in reported]
+    if repeats := folders(folder):
+        again = [row for row, _ in gather([[recompute(one, row) for row in one.results()] for one in repeats])]
     table.show([RunRows(folder.conditions(), again)], console)
     console.print()
     differences = [line for old, new in zip(reported, again, strict=True) for line in differing(old, new)]

@@ -14,7 +14,12 @@ from visionbench.registry import ConfigError, find
 def send(output_dir: Path, uri: str | None, experiment: str) -> int:
     """Send every run below the folder; those that the store has already are left as they are."""
     found = sorted(path.parent for path in output_dir.rglob("run.json"))
-    folders = [folder for folder in found if "mlartifacts" not in folder.parts]  # a store's copies of such folders
+    folders = [
+        folder
+        for folder in found
+        if "mlartifacts" not in folder.parts  # a store's copies of such folders
+        and folder.parents[1] not in found  # a repeat, of which the run's own folder tells
+    ]
     if not folders:
         raise ConfigError(f"--output-dir {output_dir}: no run in it")
     tracker: Tracker = find("trackers", "mlflow")(TrackingConfig(uri=uri, experiment=experiment), output_dir)

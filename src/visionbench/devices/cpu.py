@@ -88,6 +88,10 @@ class Cpu:
         status = _status()
         return Samples({name: np.array([status[key]]) for key, name in names.items() if key in status})
 
+    def watch(self) -> Callable[[], Samples]:
+        """Nothing of its own: what disturbs a CPU is read from the kernel for every device."""
+        return Samples
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Python's MemoryError, or torch's refusal to allocate on the host."""
         return isinstance(error, MemoryError) or "can't allocate memory" in str(error)

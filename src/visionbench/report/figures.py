@@ -21,7 +21,7 @@ MARKERS: Mapping[str, dict[str, Any]] = {
     WARNED: {"marker": "o", "color": BLUE, "markerfacecolor": "white", "label": "warned: to be doubted"},
     INVALID: {"marker": "X", "color": VERMILLION, "markersize": 8, "label": "invalid: not to be trusted"},
 }
-INTERVAL = "95 % interval of the median, within this process"
+INTERVAL = "95 % interval of the median, {}"
 UNITS = ("images", "texts", "prompts", "tokens")
 LONGEST_PROTOCOL = 60
 MOST_NAMED_CLASSES, WORST_PAIRS = 30, 5
@@ -39,7 +39,8 @@ def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResu
     _curve(left, timed, f"throughput_{unit}_per_s", None)
     left.set(ylabel=f"throughput ({unit}/s)")
     left.set_ylim(bottom=0, top=left.get_ylim()[1] * 1.05)
-    ends = ("latency_p50_within_process_low_ms", "latency_p50_within_process_high_ms")
+    kind = "across_processes" if conditions.get("repeats") else "within_process"
+    ends = (f"latency_p50_{kind}_low_ms", f"latency_p50_{kind}_high_ms")
     _curve(right, timed, "latency_p50_ms", ends)
     right.set(ylabel="latency of a batch, p50 (ms)")
     _log_latency(right, [_value(row, name) for row in timed for name in ("latency_p50_ms", *ends)])
@@ -92,8 +93,9 @@ def _curve(axes: Axes, timed: Sequence[CaseResult], name: str, interval: tuple[s
     for row, value in points:
         size = row.case.batch_size
         low, high = (_value(row, end) for end in interval) if interval else (None, None)
+        label = INTERVAL.format("across processes" if interval and "across" in interval[0] else "within this process")
         if low is not None and high is not None:
-            axes.plot([size, size], [low, high], color=BLUE, lw=1.5, marker="_", markersize=9, label=INTERVAL)
+            axes.plot([size, size], [low, high], color=BLUE, lw=1.5, marker="_", markersize=9, label=label)
         axes.plot([size], [value], ls="none", **{"markersize": 6, **MARKERS[row.validity.verdict]})
     if not points:
         axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center", va="center", color=GREY)

@@ -38,6 +38,7 @@ class Column:
 
 COLUMNS = (
     Column("p50 ms", ("latency_p50_ms",)),
+    Column("±", ("latency_p50_across_processes_half_width_fraction",), ".1%"),
     Column("p95 ms", ("latency_p95_ms",)),
     Column("img/s", ("throughput_images_per_s",)),
     Column("texts/s", ("throughput_texts_per_s",), unless="throughput_images_per_s"),
@@ -179,6 +180,12 @@ def footnotes(run: RunRows) -> Iterator[tuple[str, str]]:
     threads = f", {device['threads']} threads" if "threads" in device else ""
     versions = f"torch {host['torch']}, transformers {host['transformers']}"
     yield "", f"on {device.get('device_name', plan['device'])}{threads}, {versions}"
+    if repeats := found.get("repeats"):
+        yield (
+            "",
+            f"{repeats['measured']} fresh processes, order seed {repeats['order_seed']}: geometric means; "
+            "±: half the 95 % interval of p50 across processes",
+        )
     if (protocol := plan["protocol"]) != "standard":
         yield "", f"measure={protocol}: not the standard protocol; for a decision use measure=standard"
     if config["model"]["weights"] == "random":
@@ -190,6 +197,12 @@ def footnotes(run: RunRows) -> Iterator[tuple[str, str]]:
         yield "", "peak MiB: peak allocated on the device"
     elif any(row.metrics.values.get("memory_process_peak_mib") is not None for row in run.results):
         yield "", "peak MiB: peak resident set of the process, libraries included"
+    yield from (
+        (plan["name"], f"{result.case.id}: {label.replace('_', ' ')}, {why}")
+        for result in run.results
+        for label, why in result.labels.items()
+        if "_retried" in label
+    )
     if (row := quality(run)) and row.status == OK:
         yield plan["name"], _whole(row, config["data"]["name"])
     elif found.get("left_out"):
