@@ -70,10 +70,34 @@ def test_the_default_run_prints_its_table_and_how_to_look(finished):
     assert [line.split()[0] for line in lines if line.strip() and line.split()[0] in {"1", "2", "4", "8"}] == list(
         "1248"
     )
-    assert "measure=quick with measure.warmup.calls=2" in " ".join(done.stdout.split())
+    assert "measure=quick with measure.retries=0 measure.warmup.calls=2" in " ".join(done.stdout.split())
     assert "visionbench ui" in done.stdout
     assert "Warning" not in done.stdout + done.stderr
     assert done.stderr == ""
+
+
+def test_repeats_take_turns_over_the_sweep_and_become_one_run_each(folder):
+    words = ["model=own", "batch.sizes=[1,2]", "metrics=[latency,throughput]", "measure.repeats=2", *COUNTS]
+    sweep = ["-m", "model.seed=0,1", "hydra.sweep.dir=outputs/sweep"]
+    done = call(folder, "run", "--config-dir", "../my_conf", *words, *sweep)
+    assert done.returncode == 0, done.stderr
+    assert "2 fresh processes, order seed 0" in done.stdout
+    found = [
+        json.loads(path.read_text()) for path in sorted((folder / "outputs" / "sweep").glob("*/repeats/*/run.json"))
+    ]
+    turns = sorted(found, key=lambda one: one["started_at"])
+    assert sorted(one["config"]["model"]["seed"] for one in turns[:2]) == [0, 1]
+    assert sorted(one["config"]["model"]["seed"] for one in turns[2:]) == [0, 1]
+    for path in (folder / "outputs" / "sweep").glob("*/results.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [row["case"]["id"] for row in rows] == ["batch-1", "batch-2"]
+        values = rows[0]["metrics"]["values"]
+        low, high = (values[f"latency_p50_across_processes_{end}_ms"] for end in ("low", "high"))
+        assert low <= values["latency_p50_ms"] <= high
+        again = call(folder, "summarize", str(path.parent))
+        assert again.returncode == 0, again.stdout
+    synced = call(folder, "sync")
+    assert synced.stdout.startswith("2 runs in")
 
 
 def test_its_folder_holds_raw_samples_conditions_and_rows(finished):

@@ -36,9 +36,10 @@ class Column:
     """A metric that makes this column superfluous where any row has it."""
 
 
+SPREAD = Column("±", ("latency_p50_across_processes_half_width_fraction",), ".1%")
 COLUMNS = (
     Column("p50 ms", ("latency_p50_ms",)),
-    Column("±", ("latency_p50_across_processes_half_width_fraction",), ".1%"),
+    SPREAD,
     Column("p95 ms", ("latency_p95_ms",)),
     Column("img/s", ("throughput_images_per_s",)),
     Column("texts/s", ("throughput_texts_per_s",), unless="throughput_images_per_s"),
@@ -64,7 +65,8 @@ QUALITY = (
     Column("top-5", ("classification_top_5_fraction",), ".3f"),
     Column("F1", ("classification_f1_macro_fraction",), ".3f"),
 )
-"""Of quality: each run has those of its task, up to MOST_QUALITY, right of the columns that all share."""
+"""Of quality: each run has those of its task, up to MOST_QUALITY (one less beside a spread, for the line to fit),
+right of the columns that all share."""
 MOST_QUALITY = 4
 WIDTH_OF_BATCH = 5
 
@@ -120,7 +122,8 @@ def _own(run: RunRows) -> dict[Column, int]:
     """The columns that a run has for its task, and their widths."""
     row = quality(run)
     values = row.metrics.values if row and row.status == OK else {}
-    shown = [column for column in QUALITY if values.get(column.names[0]) is not None][:MOST_QUALITY]
+    most = MOST_QUALITY - _shown(SPREAD, run.results)
+    shown = [column for column in QUALITY if values.get(column.names[0]) is not None][:most]
     tokens = [TOKENS] if _shown(TOKENS, run.results) else []
     return {column: _width(column, [run]) for column in (*tokens, *shown)}
 
