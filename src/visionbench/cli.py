@@ -114,6 +114,14 @@ def doctor() -> int:
 
 
 @cli.command()
+def selftest() -> int:
+    """Measure what is known, and say whether this machine can be trusted."""
+    from visionbench.commands import selftest as command
+
+    return command.show()
+
+
+@cli.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
 def summarize(folder: Path) -> int:
     """Compute a run's metrics again from raw samples."""

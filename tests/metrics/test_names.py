@@ -6,7 +6,10 @@ import pytest
 from visionbench.core import Samples
 from visionbench.registry import find, names
 
-UNITS = ("_ms", "_s", "_mib", "_per_s", "_fraction", "_count", "_ratio", "_rank", "_score")
+UNITS = (
+    *("_ms", "_s", "_mib", "_per_s", "_fraction", "_count", "_ratio", "_rank", "_score"),
+    *("_j", "_w", "_mhz", "_celsius", "_gflop", "_flop_per_byte"),
+)
 WORK = Samples({f"work/{unit}_count": np.array([2.0]) for unit in ("images", "texts", "prompts", "tokens")})
 
 

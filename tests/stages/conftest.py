@@ -67,6 +67,14 @@ class FakeDevice:
     def watch(self):
         return Samples
 
+    def meter(self):
+        self.log.append("meter")
+        start = self.clock.now
+        return lambda: Samples({"telemetry/energy_j": np.array([100.0 * (self.clock.now - start)])})
+
+    def probe(self):
+        return {"telemetry/gpu_power_w": 100.0}
+
     def memory_in_use(self):
         return Samples({"memory/process_bytes": np.array([5.0])}, {"memory/allocated_bytes": "no allocator"})
 

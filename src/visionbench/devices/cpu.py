@@ -16,6 +16,8 @@ from visionbench.core import CallTiming, Precision, Samples
 from visionbench.registry import register
 
 KIB = 1024
+RAPL = Path("/sys/class/powercap")
+"""Where Linux shows the energy counters of Intel's and AMD's processors."""
 
 
 @register("devices", "cpu")
@@ -92,6 +94,23 @@ class Cpu:
         """Nothing of its own: what disturbs a CPU is read from the kernel for every device."""
         return Samples
 
+    def meter(self) -> Callable[[], Samples]:
+        """Energy by RAPL, the counters of all processor packages together."""
+        before = _package_energies(RAPL)
+
+        def ended() -> Samples:
+            after = _package_energies(RAPL)
+            if isinstance(before, str) or isinstance(after, str):
+                return Samples(missing={"telemetry/energy_j": before if isinstance(before, str) else str(after)})
+            used = ((after[name][0] - start) % after[name][1] for name, (start, _) in before.items())
+            return Samples({"telemetry/energy_j": np.array([sum(used) / 1e6])})
+
+        return ended
+
+    def probe(self) -> Mapping[str, float]:
+        """Nothing: what a CPU does is sampled for every device."""
+        return {}
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Python's MemoryError, or torch's refusal to allocate on the host."""
         return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
@@ -122,3 +141,20 @@ def _trim_heap() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def _package_energies(root: Path) -> dict[str, tuple[int, int]] | str:
+    """Of each processor package the counter in µJ and where it wraps around; or why there is none to read."""
+    packages = sorted(path for path in root.glob("intel-rapl:*") if path.name.count(":") == 1)
+    if not packages:
+        return "this machine shows no energy counter (RAPL)"
+    try:
+        return {
+            path.name: (
+                int((path / "energy_uj").read_text()),
+                int((path / "max_energy_range_uj").read_text()) + 1,
+            )
+            for path in packages
+        }
+    except OSError as error:
+        return f"the energy counter (RAPL) may not be read: {error.strerror}"

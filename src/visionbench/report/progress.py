@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from visionbench.config import MeasureConfig
 from visionbench.core import RunPlan
 
-FIXED_SECONDS = {"load": 2.0, "inputs": 2.0, "memory": 0.5, "evaluation": 5.0}
+FIXED_SECONDS = {"load": 2.0, "inputs": 2.0, "memory": 0.5, "flops": 5.0, "evaluation": 5.0}
 """A first guess at stages that no rule of time bounds."""
 
 
@@ -95,6 +95,8 @@ def steps(plan: RunPlan, measure: MeasureConfig) -> list[tuple[str, str, float]]
         "warmup": measure.warmup.min_seconds,
         "latency": measure.latency.min_seconds,
         "throughput": measure.throughput.min_seconds,
+        "telemetry": measure.telemetry.idle_seconds + measure.telemetry.min_seconds,
+        "pipeline": 2 * measure.pipeline.min_seconds,
     }
     listed = [(stage, "", seconds[stage]) for stage in ("load", "inputs")]
     return listed + [(stage, case.id, seconds[stage]) for case in plan.cases for stage in case.stages]

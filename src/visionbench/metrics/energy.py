@@ -1,0 +1,41 @@
+"""Energy: joules per image by the device's own counter, and what of them it would not have taken at rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from visionbench.core import Metrics, Samples
+from visionbench.registry import register
+
+
+@register("metrics", "energy")
+@dataclass
+class Energy:
+    """No options."""
+
+    stages: ClassVar[tuple[str, ...]] = ("warmup", "telemetry")
+
+    def compute(self, samples: Samples) -> Metrics:
+        """Counter differences over the telemetry window and the idle time before it; joules and watts. All None, with
+        the reason, where the device has no counter that may be read: energy is never estimated."""
+        taken = {
+            name: float(series[0])
+            for name in ("energy_j", "seconds_s", "idle_energy_j", "idle_s")
+            if len(series := samples.get(f"telemetry/{name}"))
+        }
+        work = samples.get("work/images_count")
+        images = len(samples.get("telemetry/completed_s")) * (float(work[0]) if len(work) else 0.0)
+        energy, seconds = taken.get("energy_j"), taken.get("seconds_s")
+        power = energy / seconds if energy is not None and seconds else None
+        idle_energy, idle_s = taken.get("idle_energy_j"), taken.get("idle_s")
+        idle = idle_energy / idle_s if idle_energy is not None and idle_s else None
+        above = energy - idle * seconds if energy is not None and idle is not None and seconds else None
+        values = {
+            "energy_per_image_j": energy / images if energy is not None and images else None,
+            "energy_above_idle_per_image_j": above / images if above is not None and images else None,
+            "energy_mean_power_w": power,
+            "energy_idle_power_w": idle,
+        }
+        why = samples.why_missing("telemetry/energy_j") if energy is None else "no images were counted, or no idle time"
+        return Metrics(values, {name: why for name, value in values.items() if value is None})
