@@ -277,7 +277,7 @@ class Device(Protocol):
 class Piece:
     """A part of a model's call that can be run by itself, on inputs that were made ready for it."""
 
-    call: Callable[[], object]
+    call: Callable[[], Any]
     times: int = 1
     """How often it runs within one call of the model."""
 

@@ -23,7 +23,7 @@ from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predi
 from visionbench.intake import told, usable
 from visionbench.plan import Parts, parts
 from visionbench.registry import ConfigError
-from visionbench.stages import evaluation, latency, load, memory, telemetry, throughput, warmup
+from visionbench.stages import evaluation, flops, latency, load, memory, telemetry, throughput, warmup
 from visionbench.stages.context import Context, assemble, input_bytes, preprocess
 from visionbench.stages.evaluation import Evaluated, EvaluationError
 from visionbench.store import RunFolder
@@ -34,6 +34,7 @@ STAGES: Mapping[str, Callable[[Context], Samples]] = {
     "throughput": throughput.run,
     "telemetry": telemetry.run,
     "memory": memory.run,
+    "flops": flops.run,
 }
 """Of the timed cases; the quality case has one stage of its own, `evaluation`."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Row
+from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Piece, Row
 from visionbench.registry import ConfigError, register
 
 if TYPE_CHECKING:
@@ -101,6 +102,58 @@ class LoadedCaptioner:
         )
         return tokens
 
+    def pieces(self, inputs: Inputs) -> Mapping[str, Piece]:
+        """`vision` (the picture to what the language model reads of it), `prefill` (that and the prompt to the first
+        token), and `decode`, one more token for the length that is the mean over all of them."""
+        import torch
+
+        vision = self._vision_of_queries if _queries(self.module.config) else self._vision
+        language = self._language_of_queries if _queries(self.module.config) else self._language
+        seen = vision(inputs["pixel_values"])
+        prompt = inputs["input_ids"][:, : self.tokens_before or None]
+        found = {
+            "vision": Piece(partial(vision, inputs["pixel_values"])),
+            "prefill": Piece(partial(language, seen, prompt, None)),
+        }
+        if (steps := self.options.new_tokens - 1) > 0:
+            token = prompt[:, -1:]
+            halfway = torch.cat([prompt, *[token] * ((steps - 1) // 2)], dim=1)
+            cache = language(seen, halfway, None).past_key_values
+            found["decode"] = Piece(partial(_one_more, language, seen, token, cache), steps)
+        return found
+
+    def _vision_of_queries(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Projected query features [B, queries, D]."""
+        module = self.module
+        states = module.vision_model(pixel_values=pixels).last_hidden_state
+        features = module.qformer(
+            query_embeds=module.query_tokens.expand(len(states), -1, -1), encoder_hidden_states=states
+        )[0]
+        projected: torch.Tensor = module.language_projection(features.to(states.dtype))
+        return projected
+
+    def _language_of_queries(self, seen: torch.Tensor, tokens: torch.Tensor, cache: Any) -> Any:
+        """The language model on query features in the places of their tokens, then the words; with a cache on the
+        tokens alone."""
+        import torch
+
+        language = self.module.language_model
+        if cache is not None:
+            return language(input_ids=tokens, past_key_values=cache, use_cache=True)
+        words = language.get_input_embeddings()(tokens[:, seen.shape[1] :])
+        return language(inputs_embeds=torch.cat([seen, words], dim=1), use_cache=True, logits_to_keep=1)
+
+    def _vision(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The vision model's states [B, patches + 1, D]."""
+        states: torch.Tensor = self.module.vision_model(pixel_values=pixels).last_hidden_state
+        return states
+
+    def _language(self, seen: torch.Tensor, tokens: torch.Tensor, cache: Any) -> Any:
+        """The decoder on tokens, with cross-attention to the picture's states."""
+        return self.module.text_decoder(
+            input_ids=tokens, encoder_hidden_states=seen, past_key_values=cache, use_cache=True
+        )
+
     def evidence(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Logits of the first new token."""
         return {"image": self.module(**inputs).logits[:, -1]}
@@ -173,6 +226,13 @@ class NanWatch:
         bad = scores.isnan().any(dim=-1).view(len(self.seen), -1).any(dim=-1)
         self.seen = self.seen.to(bad.device) | bad
         return scores
+
+
+def _one_more(language: Any, seen: torch.Tensor, token: torch.Tensor, cache: Any) -> Any:
+    """One step with a cache, which is as long afterwards as before."""
+    output = language(seen, token, cache)
+    cache.crop(-token.shape[1])
+    return output.logits
 
 
 def _prompt(config: Any, words: Sequence[int]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Row
+from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Piece, Row
 from visionbench.registry import ConfigError, nearest, register
 
 if TYPE_CHECKING:
@@ -109,14 +110,18 @@ class LoadedDualEncoder:
 
     def call(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Projected embeddings [B, D] by part, not normalised."""
+        return {part: piece.call().pooler_output for part, piece in self.pieces(inputs).items()}
+
+    def pieces(self, inputs: Inputs) -> Mapping[str, Piece]:
+        """`image` and `text`, each an encoder with its projection, as far as there are inputs for it."""
         pixels = {name: tensor for name, tensor in inputs.items() if name == "pixel_values"}
         tokens = {name: tensor for name, tensor in inputs.items() if name != "pixel_values"}
-        embeddings = {}
+        found = {}
         if pixels:
-            embeddings["image"] = self.module.get_image_features(**pixels).pooler_output
+            found["image"] = Piece(partial(self.module.get_image_features, **pixels))
         if tokens:
-            embeddings["text"] = self.module.get_text_features(**tokens).pooler_output
-        return embeddings
+            found["text"] = Piece(partial(self.module.get_text_features, **tokens))
+        return found
 
     def evidence(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """The embeddings of each part: each must follow its own input."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Row
+from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Piece, Row
 from visionbench.registry import ConfigError, nearest, register
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class LoadedClassifier:
         """Logits [B, classes]."""
         logits: torch.Tensor = self.module(**inputs).logits
         return logits
+
+    def pieces(self, inputs: Inputs) -> Mapping[str, Piece]:
+        """`image`: the whole of it."""
+        return {"image": Piece(partial(self.call, inputs))}
 
     def evidence(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """The logits."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Row
+from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Piece, Row
 from visionbench.registry import ConfigError, nearest, register
 
 if TYPE_CHECKING:
@@ -105,6 +106,18 @@ class LoadedSegmenter:
         if self.part == "encoder":
             return self.module.get_image_embeddings(inputs["pixel_values"])
         return self.module(**inputs, multimask_output=True)
+
+    def pieces(self, inputs: Inputs) -> Mapping[str, Piece]:
+        """`encoder` (pictures to embeddings) and `decoder` (embeddings and prompts to masks), as far as part goes."""
+        asked = {name: tensor for name, tensor in inputs.items() if name.startswith("input_")}
+        found = {}
+        embeddings = inputs.get("image_embeddings")
+        if embeddings is None:
+            found["encoder"] = Piece(partial(self.module.get_image_embeddings, inputs["pixel_values"]))
+            embeddings = found["encoder"].call() if asked else None
+        if asked:
+            found["decoder"] = Piece(partial(self.module, image_embeddings=embeddings, multimask_output=True, **asked))
+        return found
 
     def evidence(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Embeddings or mask logits."""
