@@ -187,3 +187,37 @@ def test_the_fingerprint_tells_the_processor_and_its_instructions():
     assert found["device_name"]
     assert found["cores_usable"] >= 1
     assert found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+
+
+# -------------------------------------------------------------------------------------------------------------- energy
+@pytest.fixture
+def rapl(tmp_path, monkeypatch):
+    """A tree of counters as Linux shows it: two packages, and a core domain that is within the first."""
+    monkeypatch.setattr(cpu, "RAPL", tmp_path)
+
+    def counters(**micro_joules):
+        for name, value in micro_joules.items():
+            folder = tmp_path / name.replace("_", ":").replace("rapl:", "intel-rapl:", 1)
+            folder.mkdir(exist_ok=True)
+            (folder / "energy_uj").write_text(f"{value}\n")
+            (folder / "max_energy_range_uj").write_text("999999\n")
+
+    return counters
+
+
+def test_energy_is_that_of_all_packages_and_not_of_their_parts_twice(rapl):
+    rapl(rapl_0=100, rapl_1=200, rapl_0_0=50)
+    ended = Cpu().meter()
+    rapl(rapl_0=400_100, rapl_1=100_200, rapl_0_0=300_000)
+    assert ended().get("telemetry/energy_j").tolist() == [0.5]
+
+
+def test_a_counter_that_wrapped_around_is_read_on(rapl):
+    rapl(rapl_0=999_000)
+    ended = Cpu().meter()
+    rapl(rapl_0=1_000)
+    assert ended().get("telemetry/energy_j").tolist() == [0.002]
+
+
+def test_without_counters_the_reason_is_told(rapl):
+    assert Cpu().meter()().missing == {"telemetry/energy_j": "this machine shows no energy counter (RAPL)"}

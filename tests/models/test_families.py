@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from pycocotools.mask import decode as decode_run_lengths
 from sklearn.datasets import load_sample_images
+from torch.utils.flop_counter import FlopCounterMode
 
 from visionbench import weights
 from visionbench.config import ModelConfig, models, part
@@ -17,6 +18,7 @@ from visionbench.models.image_classifier import named
 from visionbench.models.promptable_segmenter import PromptableSegmenter, box, middle
 from visionbench.pictures import decode
 from visionbench.registry import ConfigError
+from visionbench.stages import flops
 from visionbench.stages.load import EvidenceError, check_evidence
 
 CPU = torch.device("cpu")
@@ -448,3 +450,69 @@ def test_the_towers_of_blip2_run_on_the_meta_device_at_the_shipped_size(photogra
     embedded = loaded.module.language_projection(queries)
     assert seen.shape == (1, 257, 1408)
     assert loaded.module.language_model(inputs_embeds=embedded).logits.shape == (1, 32, 50304)
+
+
+# -------------------------------------------------------------------------------------------------------------- pieces
+def eager(model: ModelConfig) -> ModelConfig:
+    """With attention in its plain form, which torch's counter sees."""
+    model.attention = None if model.attention is None else "eager"
+    return model
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_pieces_of_a_model_are_the_whole_work_of_its_call(name, photographs):
+    loaded = load(eager(small(name)))
+    loaded.module.requires_grad_(False)
+    inputs = loaded.preprocess(photographs, ["a temple", "a red flower"])
+    work = flops.count(loaded, inputs)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        loaded.call(inputs)
+    pieces = loaded.pieces(inputs)
+    assert list(work) == list(pieces)
+    assert sum(work[piece].flop * pieces[piece].times for piece in pieces) == counter.get_total_flops() > 0
+    assert all(one.moved_bytes > 0 for one in work.values())
+
+
+@pytest.mark.parametrize(("name", "last"), [("blip2_opt_2_7b", "decode"), ("blip_base", "decode")])
+def test_a_captioners_pieces_write_the_first_token_that_its_call_writes(name, last, photographs):
+    loaded = load(small(name))
+    inputs = loaded.preprocess(photographs, ["", ""])
+    with torch.inference_mode():
+        pieces = loaded.pieces(inputs)
+        first = pieces["prefill"].call().logits[:, -1].argmax(-1)
+        written = loaded.call(inputs)[:, loaded.tokens_before]
+        once, again = pieces[last].call(), pieces[last].call()
+    expected = first if loaded.options.new_tokens == 1 else written
+    assert first.tolist() == expected.tolist() or _ended(loaded, first)
+    assert torch.equal(once, again)  # the cache is as long after a step as before
+
+
+def _ended(loaded, tokens) -> bool:
+    """Whether greedy search would have ended there, which timed calls forbid."""
+    ends = {loaded.module.config.text_config.eos_token_id, getattr(loaded.module.config.text_config, "sep_token_id", 0)}
+    return any(int(token) in ends for token in tokens)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "piece", "gflop"),
+    [("clip_vit_b32", {"part": "image"}, "image", 8.818), ("sam_vit_b", {"part": "encoder"}, "encoder", 972.0)],
+)
+def test_the_count_of_the_shipped_sizes_is_the_known_one(name, options, piece, gflop, photographs):
+    model = models()[name]
+    model.weights, model.options = "random", {**model.options, **options}
+    meta = torch.device("meta")
+    loaded = part("models", model.family, model.options, "model.options").load(model, meta, torch.float32)
+    work = flops.count(loaded, loaded.preprocess(photographs[:1], [""]))
+    assert work[piece].flop / 1e9 == pytest.approx(gflop, rel=1e-3)
+
+
+def test_the_least_traffic_is_what_is_read_once_and_what_comes_out(photographs):
+    model = eager(small("clip_vit_b32", part="image"))
+    loaded = load(model)
+    inputs = loaded.preprocess(photographs, ["", ""])
+    vision = sum(p.numel() for p in loaded.module.vision_model.parameters()) * 4
+    projection = loaded.module.visual_projection.weight.numel() * 4
+    moved = flops.count(loaded, inputs)["image"].moved_bytes
+    pixels = inputs["pixel_values"].numel() * 4
+    assert moved >= vision + projection + pixels
+    assert moved < (vision + projection + pixels) * 1.1

@@ -26,6 +26,10 @@ COPY_BYTES: Mapping[str, int] = {"cuda": 2**30}
 OTHER_COPY_BYTES = 2**28
 
 
+MASK = "attention_mask"
+"""Left out of the count: it changes no product, and transformers looks at its values, of which there are none."""
+
+
 @dataclass(frozen=True)
 class Work:
     """What one run of a piece does: floating-point operations, and the least bytes that it must move."""
@@ -63,7 +67,7 @@ def count(model: LoadedModel, inputs: Mapping[str, torch.Tensor]) -> Mapping[str
     """The work of each piece of a model on inputs of these shapes; takes no memory for numbers."""
     import torch
 
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in inputs.items()}
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in inputs.items() if name != MASK}
     with torch.no_grad():
         pieces = replace(model, module=without_numbers(model.module)).pieces(shapes)  # type: ignore[type-var]
         return {name: _work(piece) for name, piece in pieces.items()}

@@ -1,0 +1,65 @@
+"""FLOPs to rates, on samples whose answer can be worked out by hand."""
+
+import numpy as np
+import pytest
+
+from visionbench.core import Samples
+from visionbench.metrics.flops import Flops
+
+
+def samples(**changes):
+    series = {
+        "work/images_count": 4.0,
+        "flops/parameters_count": 1e6,
+        "flops/call_flop": 8e9,
+        "flops/call_bytes": 4e8,
+        "ceiling/flop_per_s": 1e11,
+        "ceiling/bytes_per_s": 2e9,
+        "flops/encoder_flop": 6e9,
+        "flops/encoder_calls_count": 1.0,
+        "flops/decoder_flop": 5e8,
+        "flops/decoder_calls_count": 4.0,
+    } | changes
+    arrays = {name: np.array([value]) for name, value in series.items() if value is not None}
+    arrays |= {"throughput/completed_s": np.array([0.2, 0.4]), "flops/encoder_s": np.array([0.1, 0.2, 0.1])}
+    return Samples(arrays, {name: "not here" for name, value in series.items() if value is None})
+
+
+def test_every_rate_follows_from_counts_and_times():
+    values = Flops().compute(samples()).values  # five calls a second
+    assert values["flops_per_image_gflop"] == pytest.approx(2.0)
+    assert values["flops_achieved_tflop_per_s"] == pytest.approx(0.04)
+    assert values["flops_ceiling_tflop_per_s"] == pytest.approx(0.1)
+    assert values["flops_mfu_fraction"] == pytest.approx(0.4)
+    assert values["flops_intensity_flop_per_byte"] == pytest.approx(20.0)
+    assert values["flops_attainable_tflop_per_s"] == pytest.approx(0.04)  # by the memory's bandwidth
+    assert values["flops_copy_gb_per_s"] == pytest.approx(2.0)
+
+
+def test_a_high_intensity_is_bounded_by_the_ceiling():
+    values = Flops().compute(samples(**{"flops/call_bytes": 1e6})).values
+    assert values["flops_attainable_tflop_per_s"] == pytest.approx(0.1)
+
+
+def test_parts_have_their_work_and_their_own_rate():
+    found = Flops().compute(samples())
+    assert found.values["flops_encoder_per_image_gflop"] == pytest.approx(1.5)
+    assert found.values["flops_decoder_per_image_gflop"] == pytest.approx(0.5)
+    assert found.values["flops_encoder_tflop_per_s"] == pytest.approx(0.06)
+    assert found.values["flops_encoder_mfu_fraction"] == pytest.approx(0.6)
+    assert found.values["flops_decoder_tflop_per_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("lacking", "name"),
+    [
+        ("flops/call_flop", "flops_mfu_fraction"),
+        ("ceiling/flop_per_s", "flops_mfu_fraction"),
+        ("ceiling/bytes_per_s", "flops_copy_gb_per_s"),
+        ("work/images_count", "flops_per_image_gflop"),
+    ],
+)
+def test_what_lacks_its_series_is_none_with_the_reason(lacking, name):
+    found = Flops().compute(samples(**{lacking: None}))
+    assert found.values[name] is None
+    assert found.reasons[name] == "not here"

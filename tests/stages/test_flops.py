@@ -1,0 +1,55 @@
+"""Ceilings are the best of what was timed, and what cannot be counted says why."""
+
+import numpy as np
+import pytest
+import torch
+
+from visionbench.config import CeilingConfig
+from visionbench.core import Piece
+from visionbench.stages import flops
+
+
+@pytest.fixture
+def context(measured):
+    def context(*seconds, **device):
+        found = measured(*seconds, **device)
+        found.measure.ceiling = CeilingConfig(calls=2, min_call_ms=1000.0)
+        found.model.module = torch.nn.Linear(2, 2)
+        return found
+
+    return context
+
+
+def test_the_ceiling_is_the_best_median_over_growing_products(context):
+    # each size is called three times, of which the first does not count: 512, 1024 and then 2048 takes over a second
+    taken = [9.0, 0.5, 0.5, 9.0, 0.8, 0.8, 9.0, 20.0, 20.0]
+    assert flops.product_rate(context(*taken)) == 2 * 1024**3 / 0.8
+
+
+def test_a_copy_moves_every_byte_twice(context):
+    assert flops.copy_rate(context(9.0, 0.25, 0.25)) == 2 * 2**28 / 0.25
+
+
+def test_on_a_device_with_a_clock_its_own_span_is_taken(context):
+    assert flops.copy_rate(context(9.0, 0.5, 0.5, queued=True)) == 2 * 2**28 / 0.25
+
+
+def test_a_model_that_cannot_be_counted_says_why(context, monkeypatch):
+    monkeypatch.setattr(flops, "product_rate", lambda context: 1.0)
+    monkeypatch.setattr(flops, "copy_rate", lambda context: 2.0)
+    found = flops.run(context())
+    assert found.get("flops/parameters_count").tolist() == [6.0]
+    assert found.missing["flops/call_flop"].startswith("cannot be counted on the meta device: ")
+
+
+def test_a_call_is_its_pieces_as_often_as_they_run(context, monkeypatch):
+    monkeypatch.setattr(flops, "product_rate", lambda context: 1.0)
+    monkeypatch.setattr(flops, "copy_rate", lambda context: 2.0)
+    work = {"prefill": flops.Work(100.0, 10.0), "decode": flops.Work(3.0, 5.0)}
+    monkeypatch.setattr(flops, "count", lambda model, inputs: work)
+    of = context(1.0)
+    of.model.pieces = lambda inputs: {"prefill": Piece(lambda: None), "decode": Piece(lambda: None, 4)}
+    found = flops.run(of)
+    assert (found.get("flops/call_flop")[0], found.get("flops/call_bytes")[0]) == (112.0, 30.0)
+    assert found.get("flops/decode_calls_count")[0] == 4
+    assert np.array_equal(found.get("flops/decode_s"), [1.0, 1.0])

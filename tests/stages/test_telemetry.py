@@ -1,0 +1,69 @@
+"""Telemetry meters a window of its own and samples beside it."""
+
+import pytest
+
+from visionbench.config import TelemetryConfig
+from visionbench.core import Samples
+from visionbench.stages import telemetry
+from visionbench.stages.telemetry import Sampler
+
+
+@pytest.fixture
+def context(measured, clock, monkeypatch):
+    monkeypatch.setattr(telemetry, "perf_counter", clock)
+
+    def rest(seconds):
+        clock.now += seconds
+
+    monkeypatch.setattr(telemetry, "sleep", rest)
+
+    def context(*seconds, **rule):
+        found = measured(*seconds)
+        found.measure.telemetry = TelemetryConfig(**rule)
+        return found
+
+    return context
+
+
+def test_idle_and_busy_are_metered_apart(context):
+    of = context(2.0, min_seconds=12.0, idle_seconds=3.0)
+    found = telemetry.run(of)
+    assert found.get("telemetry/completed_s").tolist() == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
+    assert (found.get("telemetry/idle_energy_j")[0], found.get("telemetry/idle_s")[0]) == (300.0, 3.0)
+    assert (found.get("telemetry/energy_j")[0], found.get("telemetry/seconds_s")[0]) == (1200.0, 12.0)
+    assert not found.flags
+    assert of.device.log.index("synchronize") < of.device.log.index("meter")
+
+
+def test_a_short_window_of_energy_is_flagged(context):
+    assert telemetry.run(context(1.0, min_seconds=2.0)).flags == {"energy_window_short": "2.0 s, and 10 s are wanted"}
+
+
+def test_without_a_counter_there_is_a_reason_and_no_flag(context):
+    of = context(1.0, min_seconds=2.0)
+    of.device.meter = lambda: lambda: Samples(missing={"telemetry/energy_j": "no counter"})
+    found = telemetry.run(of)
+    assert (found.missing, found.flags) == ({"telemetry/energy_j": "no counter"}, {})
+    assert not len(found.get("telemetry/idle_energy_j"))
+
+
+def test_a_reading_is_a_share_of_the_time_since_the_last(measured, monkeypatch):
+    clocks = iter([(0.0, 1.0, 10.0, 20.0), (2.0, 2.5, 13.0, 24.0), (4.0, 2.5, 14.0, 28.0)])
+    monkeypatch.setattr(Sampler, "_clocks", lambda self: next(clocks))
+    monkeypatch.setattr(telemetry, "usable_cores", lambda: 3)
+    with Sampler(measured().device, interval_s=1000.0) as sampler:
+        sampler.read()
+        sampler.read()
+    found = sampler.samples()
+    assert found.get("telemetry/process_cpu_fraction").tolist() == [0.25, 0.0]
+    assert found.get("telemetry/machine_cpu_fraction").tolist() == [0.75, 0.25]
+    assert found.get("telemetry/gpu_power_w").tolist() == [100.0, 100.0]
+
+
+def test_this_machines_clocks_go_forward(measured):
+    with Sampler(measured().device, interval_s=1000.0) as sampler:
+        before = sampler._clocks()
+        sum(range(300_000))
+        after = sampler._clocks()
+    assert all(new >= old for new, old in zip(after, before, strict=True))
+    assert after[2] <= after[3]
