@@ -145,6 +145,8 @@ class Predictions:
 
 EVALUATION_STEPS = ("decode", "preprocess", "forward", "postprocess")
 """What a picture goes through for quality, from its file to the model's answer."""
+PIPELINE_STEPS = ("read", "decode", "preprocess", "copy", "forward", "postprocess")
+"""The same for speed, from bytes on disk, with the way to the device as a step of its own."""
 TRUTHS = frozenset({"references", "label"})
 """Columns of the predictions that come from the data set: a picture's captions [C], and its class."""
 

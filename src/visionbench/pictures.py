@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,15 @@ def check(path: Path) -> None:
             _refuse_bomb(path, picture)
 
 
-def decode(path: Path) -> Image.Image:
+def decode(path: Path, encoded: bytes | None = None) -> Image.Image:
     """The picture in RGB, turned upright as its EXIF says; of an animation the first frame, on white where transparent.
+
+    `encoded` is what the file holds, where that has been read already.
 
     Raises PictureError naming the file, also where it has more pixels than Pillow takes without a warning. May be
     called by several threads at once.
     """
-    with _faults_named(path), Image.open(path) as picture:
+    with _faults_named(path), Image.open(path if encoded is None else BytesIO(encoded)) as picture:
         _refuse_bomb(path, picture)
         return _rgb(ImageOps.exif_transpose(picture))
 

@@ -23,7 +23,7 @@ from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predi
 from visionbench.intake import told, usable
 from visionbench.plan import Parts, parts
 from visionbench.registry import ConfigError
-from visionbench.stages import evaluation, flops, latency, load, memory, telemetry, throughput, warmup
+from visionbench.stages import evaluation, flops, latency, load, memory, pipeline, telemetry, throughput, warmup
 from visionbench.stages.context import Context, assemble, input_bytes, preprocess
 from visionbench.stages.evaluation import Evaluated, EvaluationError
 from visionbench.store import RunFolder
@@ -35,6 +35,7 @@ STAGES: Mapping[str, Callable[[Context], Samples]] = {
     "telemetry": telemetry.run,
     "memory": memory.run,
     "flops": flops.run,
+    "pipeline": pipeline.run,
 }
 """Of the timed cases; the quality case has one stage of its own, `evaluation`."""
 

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from visionbench.core import EVALUATION_STEPS, INVALID, OK, VALID, WARNED, CaseResult
+from visionbench.core import EVALUATION_STEPS, INVALID, OK, PIPELINE_STEPS, VALID, WARNED, CaseResult
 
 MARKS = {VALID: "", WARNED: "?", INVALID: "!"}
 
@@ -68,6 +68,7 @@ QUALITY = (
 """Of quality: each run has those of its task, up to MOST_QUALITY (one less beside a spread, for the line to fit),
 right of the columns that all share."""
 MOST_QUALITY = 4
+PIPELINE_HEADINGS = ("read", "decode", "prep", "copy", "model", "post")
 WIDTH_OF_BATCH = 5
 
 
@@ -84,7 +85,7 @@ def render(runs: Sequence[RunRows]) -> RenderableType:
     parts: list[RenderableType] = []
     for run in runs:
         name = Text(run.conditions["plan"]["name"], style="bold")
-        parts += [name, _table(run, {**columns, **_own(run)}, notes), Text()]
+        parts += [name, _table(run, {**columns, **_own(run)}, notes), *_steps(run), Text()]
     return Group(*parts, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
 
 
@@ -107,6 +108,35 @@ def _table(run: RunRows, columns: Mapping[Column, int], notes: dict[str, str]) -
     names = [str(row.case.batch_size) if row.case.timed else row.case.id for row in failed]
     lines = [f"{name:>{WIDTH_OF_BATCH}}  {_remark(row, notes)}" for name, row in zip(names, failed, strict=True)]
     return Group(*([table] if table.row_count else []), *map(Text, lines))
+
+
+def _steps(run: RunRows) -> Iterator[RenderableType]:
+    """Of runs with the pipeline: what each step of a batch takes, and what overlapping them brings."""
+    rows = [row for row in run.results if row.metrics.values.get("pipeline_serial_ms") is not None]
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    table.add_column("batch", justify="right", width=WIDTH_OF_BATCH)
+    for heading in (*PIPELINE_HEADINGS, "sum", "img/s", "overlapped"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=5)
+    table.add_column("limit", no_wrap=True)
+    for row in rows:
+        values = row.metrics.values
+        names = [*(f"pipeline_{step}_ms" for step in PIPELINE_STEPS), "pipeline_serial_ms"]
+        names += ["pipeline_serial_images_per_s", "pipeline_overlapped_images_per_s"]
+        cells = [_short(values.get(name)) for name in names]
+        busy = {who: values.get(f"pipeline_{who}_busy_fraction") or 0.0 for who in ("loaders", "model", "finisher")}
+        limit = max(busy, key=lambda who: busy[who])
+        table.add_row(str(row.case.batch_size), *cells, f"{limit} {busy[limit]:.0%}")
+    yield Text("from files to answers, ms a batch; img/s in series and overlapped", style="dim")
+    yield table
+
+
+def _short(value: float | None) -> str:
+    """Three digits, in few places."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def quality(run: RunRows) -> CaseResult | None:

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visionbench import weights
-from visionbench.config import InputsConfig, MeasureConfig
+from visionbench.config import EvaluationConfig, InputsConfig, MeasureConfig
 from visionbench.core import Case, Device, Example, Inputs, LoadedModel, Metric, Samples
-from visionbench.machine import Noise
+from visionbench.machine import Noise, usable_cores
 from visionbench.pictures import decode
 
 if TYPE_CHECKING:
     import torch
 
 Call = Callable[[], object]
+MOST_LOADERS = 8
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,11 @@ def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConf
         if len(singles) >= 2 and (len(singles) + 1) * input_bytes(singles[0]) > rule.max_mib * 2**20:
             break
     return singles
+
+
+def loader_count(rule: EvaluationConfig) -> int:
+    """Threads that decode and preprocess ahead of the model."""
+    return rule.workers or min(usable_cores(), MOST_LOADERS)
 
 
 def input_bytes(inputs: Inputs) -> int:

@@ -30,11 +30,9 @@ from visionbench.core import (
     Row,
     Samples,
 )
-from visionbench.machine import usable_cores
 from visionbench.pictures import PictureError, decode
-from visionbench.stages.context import Context
+from visionbench.stages.context import Context, loader_count
 
-MOST_WORKERS = 8
 TELL_EVERY_S = 0.5
 MASKS = "truth_masks"
 """The column for which masks must be read beside the picture."""
@@ -133,7 +131,7 @@ def flow(context: Context, evaluator: Evaluator, wanted: frozenset[str]) -> Iter
     import torch
 
     size, examples = context.case.batch_size, context.examples
-    workers = context.measure.evaluation.workers or min(usable_cores(), MOST_WORKERS)
+    workers = loader_count(context.measure.evaluation)
     parts = iter([examples[at : at + size] for at in range(0, len(examples), size)])
     loading, finishing = deque[Future[Batch]](), deque[tuple[Future[Batch], float]]()
     with ThreadPoolExecutor(workers, "load") as loaders, ThreadPoolExecutor(1, "finish") as finisher:

@@ -1,0 +1,87 @@
+"""The pipeline from files to answers: what each step takes, what overlapping brings, and which step is the limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from visionbench.core import PIPELINE_STEPS, Metrics, Samples
+from visionbench.registry import register
+
+RESOURCES = {"loaders": ("read", "decode", "preprocess"), "model": ("copy", "forward"), "finisher": ("postprocess",)}
+"""Who does which steps while they overlap."""
+
+
+@register("metrics", "pipeline")
+@dataclass
+class Pipeline:
+    """No options."""
+
+    stages: ClassVar[tuple[str, ...]] = ("warmup", "pipeline")
+
+    def compute(self, samples: Samples) -> Metrics:
+        """Means of a batch in ms, which add up; end-to-end images/s, serial and overlapped; the share of the overlapped
+        time that loaders (each of them), model and finisher were busy: the highest is the bottleneck's. Of captioners
+        the medians of vision, of the first token after the picture (vision and prefill), and of each further token."""
+        mean = {step: _mean(samples, f"{step}_s") for step in (*PIPELINE_STEPS, "serial")}
+        serial = samples.get("pipeline/serial_s")
+        images = samples.get("work/images_count")
+        per_batch = float(images[0]) if len(images) else None
+        whole, answered = _mean(samples, "overlapped_s"), _mean(samples, "overlapped_images_count")
+        fast = answered / whole if answered is not None and whole else None
+        slow = per_batch / mean["serial"] if per_batch and mean["serial"] else None
+        together = sum(samples.get(f"pipeline/{step}_s").sum() for step in PIPELINE_STEPS)
+        vision, prefill, token = (_median(samples, f"{name}_s") for name in ("vision", "prefill", "token"))
+        first = vision + prefill if vision is not None and prefill is not None else None
+        values = {f"pipeline_{step}_ms": _scaled(mean[step], 1e3) for step in mean}
+        values |= {
+            "pipeline_stages_sum_ratio": float(together / serial.sum()) if len(serial) else None,
+            "pipeline_serial_images_per_s": slow,
+            "pipeline_overlapped_images_per_s": fast,
+            "pipeline_overlap_speedup_ratio": fast / slow if fast and slow else None,
+            **{f"pipeline_{who}_busy_fraction": _busy(samples, who) for who in RESOURCES},
+            "pipeline_copy_pinned_gb_per_s": _scaled(_mean(samples, "copy_pinned_bytes_per_s"), 1e-9),
+            "pipeline_copy_pageable_gb_per_s": _scaled(_mean(samples, "copy_pageable_bytes_per_s"), 1e-9),
+            "pipeline_vision_ms": _scaled(vision, 1e3),
+            "pipeline_first_token_ms": _scaled(first, 1e3),
+            "pipeline_output_token_ms": _scaled(token, 1e3),
+        }
+        reasons = {name: samples.why_missing(_source(name)) for name, value in values.items() if value is None}
+        return Metrics(values, reasons)
+
+
+def _source(name: str) -> str:
+    """The series that a metric stands and falls with."""
+    of = {
+        "pipeline_copy_pinned_gb_per_s": "copy_pinned_bytes_per_s",
+        "pipeline_copy_pageable_gb_per_s": "copy_pageable_bytes_per_s",
+        "pipeline_vision_ms": "vision_s",
+        "pipeline_first_token_ms": "prefill_s",
+        "pipeline_output_token_ms": "token_s",
+    }
+    return f"pipeline/{of.get(name, 'serial_s')}"
+
+
+def _mean(samples: Samples, name: str) -> float | None:
+    found = samples.get(f"pipeline/{name}")
+    return float(found.mean()) if len(found) else None
+
+
+def _median(samples: Samples, name: str) -> float | None:
+    found = samples.get(f"pipeline/{name}")
+    return float(np.median(found)) if len(found) else None
+
+
+def _scaled(value: float | None, by: float) -> float | None:
+    return None if value is None else value * by
+
+
+def _busy(samples: Samples, who: str) -> float | None:
+    """Busy seconds ÷ the seconds that this resource had."""
+    whole, loaders = _mean(samples, "overlapped_s"), _mean(samples, "loaders_count")
+    steps = [_mean(samples, f"overlapped_{step}_s") for step in RESOURCES[who]]
+    if not whole or not loaders or None in steps:
+        return None
+    return sum(filter(None, steps)) / whole / (loaders if who == "loaders" else 1.0)

@@ -1,0 +1,127 @@
+"""From files to answers: the steps add up, and overlapping changes nothing but time."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from visionbench.config import InputsConfig, PipelineConfig
+from visionbench.core import PIPELINE_STEPS, CallTiming, Case, Example, Piece
+from visionbench.stages import pipeline
+
+
+class Model:
+    """Adds up pixels; every step takes a known time of the fake clock while batches go one after the other."""
+
+    def __init__(self, clock):
+        self.clock, self.seen = clock, []
+        self.module = torch.nn.Linear(1, 1)
+
+    def preprocess(self, images, captions):
+        self.clock.now += 3.0
+        return {"pixel_values": torch.stack([torch.tensor(np.asarray(image), dtype=torch.float32) for image in images])}
+
+    def call(self, inputs):
+        self.clock.now += 5.0
+        return inputs["pixel_values"].sum(dim=(1, 2, 3))
+
+    def postprocess(self, output, images):
+        self.clock.now += 2.0
+        self.seen += output.tolist()
+        return output.tolist()
+
+
+@pytest.fixture
+def context(measured, clock, monkeypatch, tmp_path):
+    monkeypatch.setattr(pipeline, "perf_counter", clock)
+    monkeypatch.setattr(pipeline, "loader_count", lambda rule: 2)
+    examples = []
+    for number in range(5):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / f"{number}.png")
+        examples.append(Example(str(number), tmp_path / f"{number}.png"))
+
+    def context(batch_size=2, **rule):
+        found = measured()
+        found.measure.pipeline = PipelineConfig(**{"min_batches": 3, "min_seconds": 0.0, **rule})
+        return replace(found, case=Case("b", batch_size, (), ()), examples=examples, model=Model(clock))
+
+    return context
+
+
+def test_the_steps_of_serial_batches_add_up(context):
+    found = pipeline.serial(context())
+    assert found.get("pipeline/serial_s").tolist() == [10.0] * 3
+    means = {step: found.get(f"pipeline/{step}_s").mean() for step in PIPELINE_STEPS}
+    assert means == {"read": 0, "decode": 0, "preprocess": 3.0, "copy": 0, "forward": 5.0, "postprocess": 2.0}
+    assert found.get("pipeline/copied_bytes").tolist() == [2 * 4 * 4 * 3 * 4.0] * 3
+    assert not found.flags
+
+
+def test_serial_batches_go_on_for_as_long_as_is_asked_for(context):
+    assert len(pipeline.serial(context(min_seconds=95.0)).get("pipeline/serial_s")) == 10
+
+
+def test_steps_that_do_not_add_up_are_flagged(context, monkeypatch):
+    of = context()
+    timed = pipeline._timed
+
+    def lossy(context, trip, step):
+        timed(context, trip, step)
+        context.device.clock.now += 0.2 if step == "copy" else 0.0
+        context.device.clock.now += 0.8 if step == "forward" else 0.0
+
+    monkeypatch.setattr(pipeline, "_timed", lossy)
+    assert pipeline.serial(of).flags == {"stages_do_not_add_up": "they make -9.1% of the end-to-end time"}
+
+
+def test_pictures_come_in_rotation_and_only_the_distinct_ones(context):
+    of = context(batch_size=2)
+    of.measure.inputs = InputsConfig(distinct_samples=3)
+    pipeline.serial(of)
+    assert of.model.seen == [16.0 * number for number in (0, 1, 2, 0, 1, 2, 0, 1)]
+
+
+def test_overlapping_gives_the_same_answers_in_order(context):
+    of = context(min_batches=7)
+    found = pipeline.overlapped(of)
+    assert of.model.seen == [16.0 * (number % 5) for number in range(14)]
+    assert found.get("pipeline/overlapped_images_count").tolist() == [14.0]
+    assert found.get("pipeline/loaders_count").tolist() == [2.0]
+
+
+def test_an_error_in_a_loader_is_not_lost(context):
+    of = context()
+    of.examples[3].image.write_bytes(b"no picture")
+    with pytest.raises(Exception, match="cannot be decoded"):
+        pipeline.overlapped(of)
+
+
+def test_a_model_that_writes_is_timed_by_its_pieces(context):
+    of = context()
+    of.device.time_call = lambda call: CallTiming(call())
+    of.model.pieces = lambda inputs: {
+        "vision": Piece(lambda: 1.0),
+        "prefill": Piece(lambda: 2.0),
+        "decode": Piece(lambda: 0.5, 19),
+    }
+    found = pipeline.tokens(of, SimpleNamespace(inputs={}))
+    assert {name: values.tolist() for name, values in found.series.items()} == {
+        "pipeline/vision_s": [1.0] * 3,
+        "pipeline/prefill_s": [2.0] * 3,
+        "pipeline/token_s": [0.5] * 3,
+    }
+
+
+def test_any_other_model_says_why_it_has_no_tokens(context):
+    found = pipeline.tokens(context(), SimpleNamespace(inputs={}))
+    assert set(found.missing.values()) == {"this model writes no tokens"}
+
+
+def test_on_a_cpu_nothing_is_copied(context):
+    found = pipeline.run(context())
+    assert found.missing["pipeline/copy_pinned_bytes_per_s"] == "on a CPU nothing is copied to a device"
+    assert len(found.get("pipeline/serial_s")) == 3
+    assert found.get("pipeline/overlapped_s")[0] > 0
