@@ -1,11 +1,13 @@
 """An NVIDIA GPU. What needs one is marked `gpu` and is skipped elsewhere; the rest says why there is none."""
 
 import os
+from types import SimpleNamespace
 
+import pynvml
 import pytest
 import torch
 
-from visionbench.core import Precision
+from visionbench.core import Precision, Samples
 from visionbench.devices import cuda
 from visionbench.devices.cuda import Cuda
 
@@ -68,7 +70,6 @@ def test_torchs_build_is_read_without_importing_it():
     ],
 )
 def test_with_a_driver_the_gpus_are_counted(monkeypatch, count, index, why):
-    import pynvml
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: True)
@@ -78,7 +79,6 @@ def test_with_a_driver_the_gpus_are_counted(monkeypatch, count, index, why):
 
 
 def test_a_gpu_that_the_variable_hides_is_absent(monkeypatch):
-    import pynvml
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: True)
@@ -89,7 +89,6 @@ def test_a_gpu_that_the_variable_hides_is_absent(monkeypatch):
 
 
 def test_without_a_driver_nvmls_own_words_are_the_reason(monkeypatch):
-    import pynvml
 
     def refuse():
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
@@ -134,7 +133,6 @@ class Nvml:
     ids=["this process's share", "not told", "hidden by a container"],
 )
 def test_the_memory_that_nvml_counts_is_this_processs_own(monkeypatch, processes, used):
-    import pynvml
 
     monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda handle: processes)
     assert cuda._process_memory("a handle") == used
@@ -239,7 +237,6 @@ def test_tf32_rounds_products_and_ieee_does_not(device):
 # ------------------------------------------------------------------------------------------------------------ identity
 @gpu
 def test_nvmls_handle_is_of_the_card_that_torch_runs_on(device):
-    import pynvml
 
     told, torchs = pynvml.nvmlDeviceGetPciInfo(device._nvml()), torch.cuda.get_device_properties(0)
     assert (told.domain, told.bus, told.device) == (torchs.pci_domain_id, torchs.pci_bus_id, torchs.pci_device_id)
@@ -252,3 +249,104 @@ def test_the_fingerprint_tells_the_card_the_driver_and_its_clocks(device):
     assert found["cuda"] == torch.version.cuda
     for name in ("driver", "clock_sm_mhz", "clock_sm_max_mhz", "power_limit_w", "device_memory_mib"):
         assert found[name], name
+
+
+# ---------------------------------------------------------------- windows, against an NVML that does as it is told
+@pytest.fixture
+def nvml(monkeypatch):
+    """What NVML says, to be changed by the test."""
+    says = SimpleNamespace(bits=0, violated={}, pids=[os.getpid()], millijoules=0, told=True)
+
+    def ask(answer):
+        def answered(*_):
+            if not says.told:
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+            return answer(*_)
+
+        return answered
+
+    answers = {
+        "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: says.bits,
+        "nvmlDeviceGetViolationStatus": lambda handle, policy: SimpleNamespace(
+            violationTime=says.violated.get(policy, 0)
+        ),
+        "nvmlDeviceGetComputeRunningProcesses": lambda handle: [SimpleNamespace(pid=pid) for pid in says.pids],
+        "nvmlDeviceGetTotalEnergyConsumption": lambda handle: says.millijoules,
+        "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=75, memory=50),
+        "nvmlDeviceGetClockInfo": lambda handle, clock: 1980,
+        "nvmlDeviceGetTemperature": lambda handle, sensor: 61,
+        "nvmlDeviceGetPowerUsage": lambda handle: 512_000,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, ask(answer))
+    monkeypatch.setattr(Cuda, "_nvml", lambda self: "a handle")
+    monkeypatch.setattr(Cuda, "synchronize", lambda self: None)
+    return says
+
+
+def test_an_undisturbed_window_has_neither_faults_nor_flags(nvml):
+    assert Cuda().watch()() == Samples()
+
+
+@pytest.mark.parametrize(
+    ("reason", "fault"),
+    [
+        ("SwThermalSlowdown", "thermal_throttling"),
+        ("HwSlowdown", "hardware_slowdown"),
+        ("HwThermalSlowdown", "hardware_thermal_slowdown"),
+        ("HwPowerBrakeSlowdown", "power_brake"),
+    ],
+)
+def test_a_slowdown_voids_the_window(nvml, reason, fault):
+    ended = Cuda().watch()
+    nvml.bits = getattr(pynvml, f"nvmlClocksThrottleReason{reason}")
+    assert set(ended().faults) == {fault}
+
+
+def test_the_power_limit_is_told_and_voids_nothing(nvml):
+    nvml.bits = pynvml.nvmlClocksThrottleReasonSwPowerCap
+    found = Cuda().watch()()
+    assert (set(found.flags), found.faults) == ({"software_power_cap"}, {})
+
+
+def test_throttling_between_the_ends_is_found_by_its_counter(nvml):
+    nvml.violated = {pynvml.NVML_PERF_POLICY_THERMAL: 5_000_000_000}
+    ended = Cuda().watch()
+    nvml.violated = {pynvml.NVML_PERF_POLICY_THERMAL: 5_250_000_000}
+    assert ended().faults == {"thermal_throttling": "0.25 s of the window"}
+
+
+def test_another_process_on_the_gpu_voids_the_window(nvml):
+    ended = Cuda().watch()
+    nvml.pids = [os.getpid(), 4242]
+    assert ended().faults == {"foreign_process": "also on this GPU: process 4242"}
+
+
+def test_where_a_container_hides_process_ids_none_is_taken_for_foreign(nvml):
+    nvml.pids = [999_999_999]
+    assert Cuda().watch()() == Samples()
+
+
+def test_energy_is_the_difference_of_the_counter(nvml):
+    nvml.millijoules = 1_000
+    ended = Cuda().meter()
+    nvml.millijoules = 3_500
+    assert ended().get("telemetry/energy_j").tolist() == [2.5]
+
+
+def test_what_nvml_does_not_tell_is_left_out_with_a_reason(nvml):
+    nvml.told = False
+    assert Cuda().watch()() == Samples()
+    assert "NVML does not tell this GPU's energy" in Cuda().meter()().missing["telemetry/energy_j"]
+    assert Cuda().probe() == {}
+
+
+def test_a_reading_is_in_the_units_of_its_names(nvml):
+    assert Cuda().probe() == {
+        "telemetry/gpu_sm_fraction": 0.75,
+        "telemetry/gpu_memory_fraction": 0.5,
+        "telemetry/gpu_clock_sm_mhz": 1980.0,
+        "telemetry/gpu_clock_memory_mhz": 1980.0,
+        "telemetry/gpu_temperature_celsius": 61.0,
+        "telemetry/gpu_power_w": 512.0,
+    }

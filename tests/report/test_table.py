@@ -244,3 +244,56 @@ def test_random_weights_are_told_instead_of_each_group_that_they_refuse():
 
 def test_warnings_of_the_plan_stand_below():
     assert "fp16 is slow here" in printed(run(timed(1, latency_p50_ms=1.0), warnings=["fp16 is slow here"]))
+
+
+# -------------------------------------------------------------------------------------------- the rest of the protocol
+def test_repeats_show_the_spread_and_say_what_it_is():
+    values = {"latency_p50_ms": 2.0, "latency_p50_across_processes_half_width_fraction": 0.043}
+    lines = printed(run(timed(1, **values), repeats={"measured": 5, "order_seed": 3}))
+    assert header(lines).split() == ["batch", "p50", "ms", "±"]
+    assert cells(lines, 1) == ["1", "2", "4.3%"]
+    assert any(line.startswith("5 fresh processes, order seed 3") for line in lines)
+
+
+def test_what_was_measured_again_is_told_below():
+    row = replace(timed(4, latency_p50_ms=1.0), labels={"latency_retried": "attempt 1: run_delay: 9 %"})
+    lines = printed(run(row))
+    assert "clip_tiny·cpu·fp32: batch-4: latency retried, attempt 1: run_delay: 9 %" in lines
+
+
+def test_the_steps_from_file_to_answer_stand_in_a_table_that_names_the_limit():
+    steps = {"read": 0.1, "decode": 1.7, "preprocess": 4.7, "copy": 0.06, "forward": 145.3, "postprocess": 0.2}
+    values = {f"pipeline_{step}_ms": took for step, took in steps.items()}
+    values |= {"pipeline_serial_ms": 152.1, "pipeline_serial_images_per_s": 6.5}
+    values |= {"pipeline_overlapped_images_per_s": 1234.5, "pipeline_loaders_busy_fraction": 0.4}
+    values |= {"pipeline_model_busy_fraction": 0.97, "pipeline_finisher_busy_fraction": 0.01}
+    lines = printed(run(timed(8, **values)))
+    at = next(number for number, line in enumerate(lines) if line.startswith("from files to answers"))
+    assert lines[at + 1].split() == [
+        "batch",
+        "read",
+        "decode",
+        "prep",
+        "copy",
+        "model",
+        "post",
+        "sum",
+        "img/s",
+        "overlapped",
+        "limit",
+    ]
+    assert lines[at + 2].split() == [
+        "8",
+        "0.10",
+        "1.70",
+        "4.70",
+        "0.06",
+        "145",
+        "0.20",
+        "152",
+        "6.50",
+        "1,234",
+        "model",
+        "97%",
+    ]
+    assert max(map(len, lines[at + 1 : at + 3])) <= 80

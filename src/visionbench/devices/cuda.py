@@ -21,6 +21,21 @@ from visionbench import machine
 from visionbench.core import CallTiming, Precision, Samples
 from visionbench.registry import register
 
+FAULTS: Mapping[str, str] = {
+    "thermal_throttling": "SwThermalSlowdown",
+    "hardware_slowdown": "HwSlowdown",
+    "hardware_thermal_slowdown": "HwThermalSlowdown",
+    "power_brake": "HwPowerBrakeSlowdown",
+}
+"""Reasons of NVML for lowered clocks that make a measurement void, by the names that we give them."""
+LABELS: Mapping[str, str] = {"software_power_cap": "SwPowerCap"}
+"""Those that are told and no more: a GPU at its power limit is a GPU at work."""
+VIOLATIONS: Mapping[str, str] = {
+    "thermal_throttling": "NVML_PERF_POLICY_THERMAL",
+    "reliability_throttling": "NVML_PERF_POLICY_RELIABILITY",
+}
+"""Counters of time, in ns, that a policy held the clocks down."""
+
 
 @register("devices", "cuda")
 @dataclass
@@ -136,6 +151,73 @@ class Cuda:
         allocated = np.array([float(torch.cuda.memory_allocated(self.index))])
         return Samples({"memory/allocated_bytes": allocated}).merged(self._nvml_memory("memory/process_bytes"))
 
+    def watch(self) -> Callable[[], Samples]:
+        """Throttling and other processes on the GPU, by NVML's reasons and violation counters around the window."""
+        handle = self._nvml()
+        before = _violations(handle)
+        reasons = _clock_reasons(handle)
+
+        def ended() -> Samples:
+            after, seen = _violations(handle), reasons | _clock_reasons(handle)
+            faults = {
+                name: f"{(after[name] - began) / 1e9:.3g} s of the window"
+                for name, began in before.items()
+                if after.get(name, began) > began
+            }
+            faults |= {name: "seen at an end of the window" for name in FAULTS if name in seen and name not in faults}
+            if others := _other_processes(handle):
+                faults["foreign_process"] = f"also on this GPU: process {', '.join(map(str, others))}"
+            flags = {name: "the power limit holds the clocks down" for name in LABELS if name in seen}
+            return Samples(flags=flags, faults=faults)
+
+        return ended
+
+    def meter(self) -> Callable[[], Samples]:
+        """The difference of NVML's energy counter, synchronised at both ends."""
+        import pynvml
+
+        handle = self._nvml()
+
+        def now() -> float | str:
+            self.synchronize()
+            try:
+                return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+            except pynvml.NVMLError as error:
+                return f"NVML does not tell this GPU's energy ({error})"
+
+        before: float | str = now() if handle else "NVML does not know this GPU"
+
+        def ended() -> Samples:
+            after = before if isinstance(before, str) else now()
+            if isinstance(before, str) or isinstance(after, str):
+                return Samples(missing={"telemetry/energy_j": str(after)})
+            return Samples({"telemetry/energy_j": np.array([(after - before) / 1e3])})
+
+        return ended
+
+    def probe(self) -> Mapping[str, float]:
+        """NVML's utilisation, clocks, temperature and power; what it does not tell is left out."""
+        import pynvml
+
+        if not hasattr(self, "_probed"):
+            self._probed = self._nvml()  # once: finding the GPU costs more than reading it
+        handle = self._probed
+        if handle is None:
+            return {}
+        questions: dict[str, Callable[[], float]] = {
+            "gpu_sm_fraction": lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
+            "gpu_memory_fraction": lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).memory / 100,
+            "gpu_clock_sm_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
+            "gpu_clock_memory_mhz": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
+            "gpu_temperature_celsius": lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+            "gpu_power_w": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
+        }
+        found = {}
+        for name, ask in questions.items():
+            with suppress(pynvml.NVMLError):
+                found[f"telemetry/{name}"] = float(ask())
+        return found
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Torch's own error, or a library's refusal (cuBLAS, cuDNN) for want of room."""
         import torch
@@ -199,6 +281,45 @@ def _process_memory(handle: Any) -> float | None:
             if process.pid == os.getpid() and process.usedGpuMemory is not None:
                 return float(process.usedGpuMemory)
     return None
+
+
+def _violations(handle: Any) -> dict[str, int]:
+    """The violation counters that this GPU has, in ns."""
+    import pynvml
+
+    found = {}
+    for name, policy in VIOLATIONS.items() if handle else ():
+        with suppress(pynvml.NVMLError):
+            status = pynvml.nvmlDeviceGetViolationStatus(handle, getattr(pynvml, policy))
+            found[name] = int(status.violationTime)
+    return found
+
+
+def _clock_reasons(handle: Any) -> set[str]:
+    """Why the clocks are lowered now, of those in FAULTS and LABELS; none where NVML does not tell."""
+    import pynvml
+
+    if handle is None:
+        return set()
+    with suppress(pynvml.NVMLError):
+        bits = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+        names = {**FAULTS, **LABELS}
+        return {
+            name for name, reason in names.items() if bits & getattr(pynvml, f"nvmlClocksThrottleReason{reason}", 0)
+        }
+    return set()
+
+
+def _other_processes(handle: Any) -> list[int]:
+    """Ids of other processes that compute on this GPU; none where NVML does not tell (a container hides them)."""
+    import pynvml
+
+    if handle is None:
+        return []
+    with suppress(pynvml.NVMLError):
+        running = [process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+        return [pid for pid in running if pid != os.getpid()] if os.getpid() in running else []
+    return []
 
 
 def _torch_has_cuda() -> bool:
