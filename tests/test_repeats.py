@@ -86,6 +86,14 @@ def test_the_worst_verdict_counts_with_how_many_had_each_reason():
     )
 
 
+def test_doubts_about_an_interval_within_a_process_are_none_about_the_one_across():
+    doubt = Validity(WARNED, ("autocorrelated: lag 1: 0.5",))
+    [(result, _)] = gather([[row(1.0, validity=doubt)], [row(1.0, validity=doubt)]])
+    assert result.validity == Validity(VALID, ())
+    [(alone, _)] = gather([[row(1.0, validity=doubt)]])
+    assert alone.validity == doubt
+
+
 def test_a_process_that_was_lost_is_a_doubt_and_all_lost_is_a_failure():
     [(result, samples)] = gather([[row(1.0)], [failed("no luck")], [row(1.0)]])
     assert (result.status, result.validity.verdict) == (OK, WARNED)

@@ -22,6 +22,8 @@ from visionbench.store import RunFolder
 ACROSS = "across/"
 HEADLINES = ("latency_p50_ms", "throughput_images_per_s", "throughput_texts_per_s")
 """Metrics that get an interval across processes."""
+WITHIN_PROCESS = ("autocorrelated", "not_converged")
+"""Doubts that are about the interval within one process alone."""
 
 
 def order(repeats: Sequence[int], seed: int) -> list[tuple[int, int]]:
@@ -136,18 +138,22 @@ def _gathered(results: Sequence[CaseResult]) -> tuple[CaseResult, Samples]:
 
 
 def _judged(results: Sequence[CaseResult], flags: Mapping[str, str]) -> Validity:
-    """The worst verdict; each kind of reason once, as the first process had it, with how many had it."""
+    """The worst verdict; each kind of reason once, as the first process had it, with how many had it.
+
+    Of several processes, doubts about the interval within one are left out: theirs is taken across.
+    """
     seen: dict[str, list[str]] = {}
     for result in results:
         for reason in result.validity.reasons:
-            seen.setdefault(reason.partition(": ")[0], []).append(reason)
+            if len(results) == 1 or reason.partition(": ")[0] not in WITHIN_PROCESS:
+                seen.setdefault(reason.partition(": ")[0], []).append(reason)
     counts = [
         f"{reasons[0]} (in {len(reasons)} of {len(results)} processes)" if len(results) > 1 else reasons[0]
         for reasons in seen.values()
     ]
-    verdicts = {result.validity.verdict for result in results} | ({WARNED} if flags else set())
-    worst = next(verdict for verdict in (INVALID, WARNED, VALID) if verdict in verdicts)
-    return Validity(worst, (*(f"{flag}: {text}" for flag, text in flags.items()), *counts))
+    reasons = (*(f"{flag}: {text}" for flag, text in flags.items()), *counts)
+    invalid = any(result.validity.verdict == INVALID for result in results)
+    return Validity(INVALID if invalid else WARNED if reasons else VALID, reasons)
 
 
 def _centre(name: str, values: np.ndarray) -> float:

@@ -183,9 +183,11 @@ def _remark(row: CaseResult, notes: dict[str, str]) -> str:
         noted = notes.get(row.status, "")
         notes[row.status] = noted if reason in noted else "; ".join(filter(None, [noted, reason]))
         return row.status
+    of_row: dict[str, str] = {}
     for reason in row.validity.reasons:
         kind, _, seen = reason.partition(": ")
-        notes[kind] = seen
+        of_row[kind] = "; ".join(filter(None, [of_row.get(kind), seen]))
+    notes.update(of_row)
     return MARKS[row.validity.verdict]
 
 
