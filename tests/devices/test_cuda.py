@@ -255,7 +255,7 @@ def test_the_fingerprint_tells_the_card_the_driver_and_its_clocks(device):
 @pytest.fixture
 def nvml(monkeypatch):
     """What NVML says, to be changed by the test."""
-    says = SimpleNamespace(bits=0, violated={}, pids=[os.getpid()], millijoules=0, told=True)
+    says = SimpleNamespace(bits=0, violated={}, pids=[os.getpid()], millijoules=0, told=True, gpm=0)
 
     def ask(answer):
         def answered(*_):
@@ -276,6 +276,7 @@ def nvml(monkeypatch):
         "nvmlDeviceGetClockInfo": lambda handle, clock: 1980,
         "nvmlDeviceGetTemperature": lambda handle, sensor: 61,
         "nvmlDeviceGetPowerUsage": lambda handle: 512_000,
+        "nvmlGpmQueryDeviceSupport": lambda handle: SimpleNamespace(isSupportedDevice=says.gpm),
     }
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, ask(answer))
@@ -350,3 +351,28 @@ def test_a_reading_is_in_the_units_of_its_names(nvml):
         "telemetry/gpu_temperature_celsius": 61.0,
         "telemetry/gpu_power_w": 512.0,
     }
+
+
+def test_counters_are_read_between_one_sample_and_the_next(nvml, monkeypatch):
+    nvml.gpm = 1
+    taken, between = [], []
+
+    def sample():
+        taken.append(pynvml.c_nvmlGpmSample_t())
+        return taken[-1]
+
+    def metrics(asked):
+        between.append((asked.sample1, asked.sample2))
+        wanted = [asked.metrics[at].metricId for at in range(asked.numMetrics)]
+        assert wanted == [2, 5, 10]  # SM, any tensor core, DRAM bandwidth
+        for at, (value, status) in enumerate([(80.0, 0), (40.0, 0), (0.0, pynvml.NVML_ERROR_NOT_SUPPORTED)]):
+            asked.metrics[at].value, asked.metrics[at].nvmlReturn = value, status
+
+    monkeypatch.setattr(pynvml, "nvmlGpmSampleAlloc", sample)
+    monkeypatch.setattr(pynvml, "nvmlGpmSampleGet", lambda handle, into: into)
+    monkeypatch.setattr(pynvml, "nvmlGpmMetricsGet", metrics)
+    device = Cuda()
+    found = {name: value for name, value in device.probe().items() if "gpm" in name}
+    assert found == {"telemetry/gpu_gpm_sm_fraction": 0.8, "telemetry/gpu_gpm_tensor_fraction": 0.4}
+    device.probe()
+    assert (len(taken), len(between)) == (2, 2)

@@ -37,6 +37,14 @@ VIOLATIONS: Mapping[str, str] = {
 """Counters of time, in ns, that a policy held the clocks down."""
 
 
+GPM: Mapping[str, str] = {
+    "gpu_gpm_sm_fraction": "NVML_GPM_METRIC_SM_UTIL",
+    "gpu_gpm_tensor_fraction": "NVML_GPM_METRIC_ANY_TENSOR_UTIL",
+    "gpu_gpm_dram_fraction": "NVML_GPM_METRIC_DRAM_BW_UTIL",
+}
+"""Counters in percent of their maximum."""
+
+
 @register("devices", "cuda")
 @dataclass
 class Cuda:
@@ -199,8 +207,9 @@ class Cuda:
         """NVML's utilisation, clocks, temperature and power; what it does not tell is left out."""
         import pynvml
 
-        if not hasattr(self, "_probed"):
-            self._probed = self._nvml()  # once: finding the GPU costs more than reading it
+        if not hasattr(self, "_probed"):  # once: finding the GPU costs more than reading it
+            self._probed = self._nvml()
+            self._counters = Counters.of(self._probed)
         handle = self._probed
         if handle is None:
             return {}
@@ -216,7 +225,7 @@ class Cuda:
         for name, ask in questions.items():
             with suppress(pynvml.NVMLError):
                 found[f"telemetry/{name}"] = float(ask())
-        return found
+        return found | (self._counters.read() if self._counters else {})
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Torch's own error, or a library's refusal (cuBLAS, cuDNN) for want of room."""
@@ -281,6 +290,47 @@ def _process_memory(handle: Any) -> float | None:
             if process.pid == os.getpid() and process.usedGpuMemory is not None:
                 return float(process.usedGpuMemory)
     return None
+
+
+@dataclass
+class Counters:
+    """NVML's GPM counters, which newer GPUs have: means over the time since the last reading."""
+
+    handle: Any
+    samples: list[Any]
+    """Two: the last one taken, and one to take next."""
+
+    @staticmethod
+    def of(handle: Any) -> Counters | None:
+        """The counters of a GPU, with a first sample; None where it has none."""
+        import pynvml
+
+        if handle is None:
+            return None
+        with suppress(pynvml.NVMLError):
+            if pynvml.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice:
+                samples = [pynvml.nvmlGpmSampleAlloc() for _ in range(2)]
+                pynvml.nvmlGpmSampleGet(handle, samples[0])
+                return Counters(handle, samples)
+        return None
+
+    def read(self) -> dict[str, float]:
+        """Shares of the time that multiprocessors and tensor cores were busy, and of the memory's bandwidth."""
+        import pynvml
+
+        asked = pynvml.c_nvmlGpmMetricsGet_t()
+        asked.version, asked.numMetrics = pynvml.NVML_GPM_METRICS_GET_VERSION, len(GPM)
+        for at, metric in enumerate(GPM.values()):
+            asked.metrics[at].metricId = getattr(pynvml, metric)
+        try:
+            pynvml.nvmlGpmSampleGet(self.handle, self.samples[1])
+            asked.sample1, asked.sample2 = self.samples
+            pynvml.nvmlGpmMetricsGet(asked)
+        except pynvml.NVMLError:
+            return {}
+        self.samples.reverse()
+        answers = zip(GPM, asked.metrics[: len(GPM)], strict=True)
+        return {f"telemetry/{name}": answer.value / 100 for name, answer in answers if answer.nvmlReturn == 0}
 
 
 def _violations(handle: Any) -> dict[str, int]:
