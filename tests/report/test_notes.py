@@ -57,3 +57,12 @@ def test_a_finished_run_begins_with_its_best() -> None:
 def test_numbers_read_well() -> None:
     cells = {None: "–", 8: "8", "valid": "valid", 0.123456: "0.1235", 12.3456: "12.35", 1234.56: "1,235"}
     assert [notes.text(cell) for cell in cells] == list(cells.values())
+
+
+def test_what_was_measured_again_and_by_how_many_processes_is_told() -> None:
+    row = measured(4, latency_p50_ms=1.0)
+    again = CaseResult(row.case, OK, None, row.metrics, row.validity, {"latency_retried": "attempt 1: steal: 9 %"})
+    note = notes.note({**CONDITIONS, "repeats": {"measured": 5, "order_seed": 2}}, [again])
+    assert "**Measured again**" in note
+    assert "- batch-4, latency retried: attempt 1: steal: 9 %" in note
+    assert "- 5 fresh processes, order seed 2; intervals across processes" in note

@@ -65,6 +65,7 @@ def note(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
         _headline(conditions, results),
         _markdown(table(results)),
         _items("Doubts", _doubts(results)),
+        _items("Measured again", _retried(results)),
         _items("Without numbers", failures(results)),
         _items("Conditions", _conditions(conditions)),
         _items("Refused", _pairs(conditions["plan"]["refused"])),
@@ -145,6 +146,8 @@ def _conditions(conditions: Mapping[str, Any]) -> Iterator[str]:
     driver = [f"driver {device['driver']}"] if device.get("driver") else []
     yield ", ".join([f"{plan['device']}: {device.get('device_name', 'unknown')}", plan["precision"], *threads, *driver])
     yield f"protocol {plan['protocol']}"
+    if repeats := conditions.get("repeats"):
+        yield f"{repeats['measured']} fresh processes, order seed {repeats['order_seed']}; intervals across processes"
     versions = [f"{name} {host[name]}" for name in ("torch", "transformers", "python") if host.get(name)]
     if versions:
         yield ", ".join([*versions, f"on {host.get('host', 'an unknown host')}"])
@@ -157,6 +160,16 @@ def _doubts(results: Sequence[CaseResult]) -> list[str]:
         f"{row.case.id} is {row.validity.verdict}: {'; '.join(row.validity.reasons)}"
         for row in results
         if row.status == OK and row.validity.verdict != VALID
+    ]
+
+
+def _retried(results: Sequence[CaseResult]) -> list[str]:
+    """Windows that were void at first, with what was wrong then."""
+    return [
+        f"{row.case.id}, {label.replace('_', ' ')}: {why}"
+        for row in results
+        for label, why in row.labels.items()
+        if "_retried" in label
     ]
 
 

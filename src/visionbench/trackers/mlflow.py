@@ -246,6 +246,7 @@ def params(conditions: Mapping[str, Any]) -> dict[str, Any]:
         "batch_sizes": [case["batch_size"] for case in plan["cases"] if "evaluation" not in case["stages"]],
         "protocol": plan["protocol"],
         "threads": device.get("threads"),
+        "processes": conditions.get("repeats", {}).get("measured", 1),
         "dtype": settings["precision"]["dtype"],
         "tf32": settings["precision"].get("tf32"),
         "family": model["family"],
