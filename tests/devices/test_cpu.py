@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from visionbench.core import Precision
+from visionbench.core import Precision, Samples
 from visionbench.devices import cpu
 from visionbench.devices.cpu import Cpu
 
@@ -192,13 +192,14 @@ def test_the_fingerprint_tells_the_processor_and_its_instructions():
 # -------------------------------------------------------------------------------------------------------------- energy
 @pytest.fixture
 def rapl(tmp_path, monkeypatch):
-    """A tree of counters as Linux shows it: two packages, and a core domain that is within the first."""
+    """A tree of counters as Linux shows it, by the names of the folders (`rapl_0_0` is a part of `rapl_0`)."""
     monkeypatch.setattr(cpu, "RAPL", tmp_path)
 
-    def counters(**micro_joules):
+    def counters(kind="package-0", **micro_joules):
         for name, value in micro_joules.items():
             folder = tmp_path / name.replace("_", ":").replace("rapl:", "intel-rapl:", 1)
             folder.mkdir(exist_ok=True)
+            (folder / "name").write_text(f"{kind}\n")
             (folder / "energy_uj").write_text(f"{value}\n")
             (folder / "max_energy_range_uj").write_text("999999\n")
 
@@ -219,5 +220,34 @@ def test_a_counter_that_wrapped_around_is_read_on(rapl):
     assert ended().get("telemetry/energy_j").tolist() == [0.002]
 
 
+def test_the_counter_of_the_whole_platform_is_not_added_to_those_of_its_packages(rapl):
+    rapl(rapl_0=0)
+    rapl(kind="psys", rapl_1=0)
+    ended = Cpu().meter()
+    rapl(rapl_0=500_000)
+    rapl(kind="psys", rapl_1=900_000)
+    assert ended().get("telemetry/energy_j").tolist() == [0.5]
+
+
 def test_without_counters_the_reason_is_told(rapl):
     assert Cpu().meter()().missing == {"telemetry/energy_j": "this machine shows no energy counter (RAPL)"}
+
+
+def test_a_counter_that_may_not_be_read_is_missing_with_the_reason(rapl, monkeypatch):
+    rapl(rapl_0=100)
+    read = Path.read_text
+
+    def refuse(path, *args, **kwargs):
+        if path.name == "energy_uj":
+            raise PermissionError(13, "Permission denied")
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    found = Cpu().meter()()
+    assert found.missing == {"telemetry/energy_j": "the energy counter (RAPL) may not be read: Permission denied"}
+    assert not found.series
+
+
+def test_a_cpu_has_nothing_of_its_own_to_watch_or_to_probe():
+    assert Cpu().watch()() == Samples()
+    assert Cpu().probe() == {}

@@ -145,10 +145,12 @@ def _trim_heap() -> None:
 
 def _package_energies(root: Path) -> dict[str, tuple[int, int]] | str:
     """Of each processor package the counter in µJ and where it wraps around; or why there is none to read."""
-    packages = sorted(path for path in root.glob("intel-rapl:*") if path.name.count(":") == 1)
-    if not packages:
-        return "this machine shows no energy counter (RAPL)"
+    zones = sorted(path for path in root.glob("intel-rapl:*") if path.name.count(":") == 1)
     try:
+        # `psys` stands beside the packages and counts them once more
+        packages = [path for path in zones if (path / "name").read_text().startswith("package")]
+        if not packages:
+            return "this machine shows no energy counter (RAPL)"
         return {
             path.name: (
                 int((path / "energy_uj").read_text()),
