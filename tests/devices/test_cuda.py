@@ -266,6 +266,7 @@ def nvml(monkeypatch):
         return answered
 
     answers = {
+        "nvmlDeviceGetCurrentClocksEventReasons": lambda handle: says.bits,
         "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: says.bits,
         "nvmlDeviceGetViolationStatus": lambda handle, policy: SimpleNamespace(
             violationTime=says.violated.get(policy, 0)
@@ -310,6 +311,27 @@ def test_the_power_limit_is_told_and_voids_nothing(nvml):
     assert (set(found.flags), found.faults) == ({"software_power_cap"}, {})
 
 
+def test_a_driver_that_knows_only_the_older_question_is_asked_it(nvml, monkeypatch):
+    def refuse(handle):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+
+    nvml.bits = pynvml.nvmlClocksThrottleReasonHwSlowdown
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCurrentClocksEventReasons", refuse)
+    assert set(Cuda().watch()().faults) == {"hardware_slowdown"}
+
+
+def test_the_newer_question_is_enough(nvml, monkeypatch):
+    nvml.bits = pynvml.nvmlClocksEventReasonHwSlowdown
+    monkeypatch.delattr(pynvml, "nvmlDeviceGetCurrentClocksThrottleReasons")
+    assert set(Cuda().watch()().faults) == {"hardware_slowdown"}
+
+
+def test_a_power_limit_between_the_ends_is_found_by_its_counter(nvml):
+    ended = Cuda().watch()
+    nvml.violated = {pynvml.NVML_PERF_POLICY_POWER: 1_500_000_000}
+    assert ended() == Samples(flags={"software_power_cap": "1.5 s of the window"})
+
+
 def test_throttling_between_the_ends_is_found_by_its_counter(nvml):
     nvml.violated = {pynvml.NVML_PERF_POLICY_THERMAL: 5_000_000_000}
     ended = Cuda().watch()
@@ -320,6 +342,13 @@ def test_throttling_between_the_ends_is_found_by_its_counter(nvml):
 def test_another_process_on_the_gpu_voids_the_window(nvml):
     ended = Cuda().watch()
     nvml.pids = [os.getpid(), 4242]
+    assert ended().faults == {"foreign_process": "also on this GPU: process 4242"}
+
+
+def test_another_process_that_was_gone_by_the_end_voids_it_too(nvml):
+    nvml.pids = [4242, os.getpid()]
+    ended = Cuda().watch()
+    nvml.pids = [os.getpid()]
     assert ended().faults == {"foreign_process": "also on this GPU: process 4242"}
 
 
@@ -353,26 +382,60 @@ def test_a_reading_is_in_the_units_of_its_names(nvml):
     }
 
 
-def test_counters_are_read_between_one_sample_and_the_next(nvml, monkeypatch):
+@pytest.fixture
+def counters(nvml, monkeypatch):
+    """GPM counters: what they say, in percent and with NVML's status, which samples were asked about, and the time."""
+    says = SimpleNamespace(answers=[(80.0, 0), (40.0, 0), (20.0, 0)], between=[], allocated=[], now=100.0)
     nvml.gpm = 1
-    taken, between = [], []
 
     def sample():
-        taken.append(pynvml.c_nvmlGpmSample_t())
-        return taken[-1]
+        says.allocated.append(pynvml.c_nvmlGpmSample_t())
+        return says.allocated[-1]
 
     def metrics(asked):
-        between.append((asked.sample1, asked.sample2))
+        says.between.append((asked.sample1, asked.sample2))
         wanted = [asked.metrics[at].metricId for at in range(asked.numMetrics)]
         assert wanted == [2, 5, 10]  # SM, any tensor core, DRAM bandwidth
-        for at, (value, status) in enumerate([(80.0, 0), (40.0, 0), (0.0, pynvml.NVML_ERROR_NOT_SUPPORTED)]):
+        for at, (value, status) in enumerate(says.answers):
             asked.metrics[at].value, asked.metrics[at].nvmlReturn = value, status
 
     monkeypatch.setattr(pynvml, "nvmlGpmSampleAlloc", sample)
     monkeypatch.setattr(pynvml, "nvmlGpmSampleGet", lambda handle, into: into)
     monkeypatch.setattr(pynvml, "nvmlGpmMetricsGet", metrics)
+    monkeypatch.setattr(cuda, "perf_counter", lambda: says.now)
+    return says
+
+
+def gpm(device):
+    return {name: value for name, value in device.probe().items() if "gpm" in name}
+
+
+def test_counters_are_read_between_one_sample_and_the_next(counters):
     device = Cuda()
-    found = {name: value for name, value in device.probe().items() if "gpm" in name}
-    assert found == {"telemetry/gpu_gpm_sm_fraction": 0.8, "telemetry/gpu_gpm_tensor_fraction": 0.4}
+    assert gpm(device) == {}  # a first sample has none before it
+    for _ in range(2):
+        counters.now += 0.25
+        assert gpm(device) == {
+            "telemetry/gpu_gpm_sm_fraction": 0.8,
+            "telemetry/gpu_gpm_tensor_fraction": 0.4,
+            "telemetry/gpu_gpm_dram_fraction": 0.2,
+        }
+    assert (len(counters.allocated), len(counters.between)) == (2, 2)
+
+
+def test_counters_are_not_asked_oftener_than_nvml_renews_them(counters):
+    device = Cuda()
     device.probe()
-    assert (len(taken), len(between)) == (2, 2)
+    found = []
+    for _ in range(8):
+        counters.now += 0.0625
+        found.append(bool(gpm(device)))
+    assert found == [False, True] * 4
+
+
+def test_a_counter_that_nvml_refuses_or_cannot_compute_is_left_out(counters):
+    counters.answers = [(80.0, 0), (float("nan"), 0), (0.0, pynvml.NVML_ERROR_NOT_SUPPORTED)]
+    device = Cuda()
+    device.probe()
+    counters.now += 1.0
+    assert gpm(device) == {"telemetry/gpu_gpm_sm_fraction": 0.8}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar
@@ -33,16 +34,17 @@ LABELS: Mapping[str, str] = {"software_power_cap": "SwPowerCap"}
 VIOLATIONS: Mapping[str, str] = {
     "thermal_throttling": "NVML_PERF_POLICY_THERMAL",
     "reliability_throttling": "NVML_PERF_POLICY_RELIABILITY",
+    "software_power_cap": "NVML_PERF_POLICY_POWER",
 }
 """Counters of time, in ns, that a policy held the clocks down."""
-
-
 GPM: Mapping[str, str] = {
     "gpu_gpm_sm_fraction": "NVML_GPM_METRIC_SM_UTIL",
     "gpu_gpm_tensor_fraction": "NVML_GPM_METRIC_ANY_TENSOR_UTIL",
     "gpu_gpm_dram_fraction": "NVML_GPM_METRIC_DRAM_BW_UTIL",
 }
 """Counters in percent of their maximum."""
+GPM_LEAST_S = 0.1
+"""NVML renews these counters no oftener: samples that lie nearer to each other say nothing."""
 
 
 @register("devices", "cuda")
@@ -162,21 +164,20 @@ class Cuda:
     def watch(self) -> Callable[[], Samples]:
         """Throttling and other processes on the GPU, by NVML's reasons and violation counters around the window."""
         handle = self._nvml()
-        before = _violations(handle)
-        reasons = _clock_reasons(handle)
+        before, reasons, others = _violations(handle), _clock_reasons(handle), _other_processes(handle)
 
         def ended() -> Samples:
             after, seen = _violations(handle), reasons | _clock_reasons(handle)
-            faults = {
+            found = {name: "seen at an end of the window" for name in seen}
+            found |= {
                 name: f"{(after[name] - began) / 1e9:.3g} s of the window"
                 for name, began in before.items()
                 if after.get(name, began) > began
             }
-            faults |= {name: "seen at an end of the window" for name in FAULTS if name in seen and name not in faults}
-            if others := _other_processes(handle):
-                faults["foreign_process"] = f"also on this GPU: process {', '.join(map(str, others))}"
-            flags = {name: "the power limit holds the clocks down" for name in LABELS if name in seen}
-            return Samples(flags=flags, faults=faults)
+            if foreign := sorted(others | _other_processes(handle)):
+                found["foreign_process"] = f"also on this GPU: process {', '.join(map(str, foreign))}"
+            flags = {name: found.pop(name) for name in LABELS if name in found}
+            return Samples(flags=flags, faults=found)
 
         return ended
 
@@ -299,6 +300,8 @@ class Counters:
     handle: Any
     samples: list[Any]
     """Two: the last one taken, and one to take next."""
+    taken_at: float
+    """When the last one was taken, in seconds of the clock."""
 
     @staticmethod
     def of(handle: Any) -> Counters | None:
@@ -311,13 +314,17 @@ class Counters:
             if pynvml.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice:
                 samples = [pynvml.nvmlGpmSampleAlloc() for _ in range(2)]
                 pynvml.nvmlGpmSampleGet(handle, samples[0])
-                return Counters(handle, samples)
+                return Counters(handle, samples, perf_counter())
         return None
 
     def read(self) -> dict[str, float]:
-        """Shares of the time that multiprocessors and tensor cores were busy, and of the memory's bandwidth."""
+        """Shares of the time that multiprocessors and tensor cores were busy, and of the memory's bandwidth; nothing
+        where the last reading is too near."""
         import pynvml
 
+        now = perf_counter()
+        if now - self.taken_at < GPM_LEAST_S:
+            return {}
         asked = pynvml.c_nvmlGpmMetricsGet_t()
         asked.version, asked.numMetrics = pynvml.NVML_GPM_METRICS_GET_VERSION, len(GPM)
         for at, metric in enumerate(GPM.values()):
@@ -329,8 +336,13 @@ class Counters:
         except pynvml.NVMLError:
             return {}
         self.samples.reverse()
+        self.taken_at = now
         answers = zip(GPM, asked.metrics[: len(GPM)], strict=True)
-        return {f"telemetry/{name}": answer.value / 100 for name, answer in answers if answer.nvmlReturn == 0}
+        return {
+            f"telemetry/{name}": answer.value / 100
+            for name, answer in answers
+            if answer.nvmlReturn == 0 and isfinite(answer.value)
+        }
 
 
 def _violations(handle: Any) -> dict[str, int]:
@@ -349,27 +361,26 @@ def _clock_reasons(handle: Any) -> set[str]:
     """Why the clocks are lowered now, of those in FAULTS and LABELS; none where NVML does not tell."""
     import pynvml
 
-    if handle is None:
-        return set()
-    with suppress(pynvml.NVMLError):
-        bits = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-        names = {**FAULTS, **LABELS}
-        return {
-            name for name, reason in names.items() if bits & getattr(pynvml, f"nvmlClocksThrottleReason{reason}", 0)
-        }
+    names = {**FAULTS, **LABELS}
+    for question in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
+        if handle is None or not hasattr(pynvml, question):  # the second is for drivers before 535
+            continue
+        with suppress(pynvml.NVMLError):
+            bits = getattr(pynvml, question)(handle)
+            return {name for name, reason in names.items() if bits & getattr(pynvml, f"nvmlClocksEventReason{reason}")}
     return set()
 
 
-def _other_processes(handle: Any) -> list[int]:
+def _other_processes(handle: Any) -> set[int]:
     """Ids of other processes that compute on this GPU; none where NVML does not tell (a container hides them)."""
     import pynvml
 
     if handle is None:
-        return []
+        return set()
     with suppress(pynvml.NVMLError):
-        running = [process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
-        return [pid for pid in running if pid != os.getpid()] if os.getpid() in running else []
-    return []
+        running = {process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)}
+        return running - {os.getpid()} if os.getpid() in running else set()
+    return set()
 
 
 def _torch_has_cuda() -> bool:
