@@ -5,7 +5,6 @@ import pytest
 
 from visionbench.core import Samples
 from visionbench.metrics.energy import Energy
-from visionbench.metrics.utilization import Utilization
 
 BUSY = {
     "work/images_count": np.array([4.0]),
@@ -32,14 +31,9 @@ def test_without_a_counter_every_value_is_none_with_its_reason():
     assert set(found.reasons.values()) == {"RAPL may not be read"}
 
 
-def test_utilisation_is_its_mean_median_and_high_percentile():
-    taken = np.linspace(0.0, 1.0, 101)
-    found = Utilization().compute(
-        Samples({"telemetry/process_cpu_fraction": taken**2, "telemetry/gpu_gpm_sm_fraction": taken})
-    )
-    assert found.values["utilization_process_cpu_mean_fraction"] == pytest.approx(0.335)
-    assert found.values["utilization_process_cpu_p50_fraction"] == pytest.approx(0.25)
-    assert found.values["utilization_process_cpu_p95_fraction"] == pytest.approx(0.9025)
-    assert found.values["utilization_gpu_gpm_sm_mean_fraction"] == pytest.approx(0.5)
-    assert found.values["utilization_samples_count"] == 101
-    assert found.reasons["utilization_gpu_power_mean_w"] == "no NVIDIA GPU told it in this run"
+def test_without_time_at_rest_only_what_is_above_it_is_none():
+    series = {name: values for name, values in BUSY.items() if "idle" not in name}
+    found = Energy().compute(Samples(series))
+    absent = {name for name, value in found.values.items() if value is None}
+    assert absent == set(found.reasons) == {"energy_above_idle_per_image_j", "energy_idle_power_w"}
+    assert found.values["energy_per_image_j"] == pytest.approx(50.0)

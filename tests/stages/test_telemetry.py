@@ -1,5 +1,7 @@
 """Telemetry meters a window of its own and samples beside it."""
 
+from threading import Event, current_thread
+
 import pytest
 
 from visionbench.config import TelemetryConfig
@@ -58,6 +60,39 @@ def test_a_reading_is_a_share_of_the_time_since_the_last(measured, monkeypatch):
     assert found.get("telemetry/process_cpu_fraction").tolist() == [0.25, 0.0]
     assert found.get("telemetry/machine_cpu_fraction").tolist() == [0.75, 0.25]
     assert found.get("telemetry/gpu_power_w").tolist() == [100.0, 100.0]
+
+
+def test_a_first_reading_of_the_device_is_dropped_for_it_reaches_back_before_the_window(measured):
+    device = measured().device
+    powers = iter([1.0, 2.0])
+    device.probe = lambda: {"telemetry/gpu_power_w": next(powers)}
+    with Sampler(device, interval_s=1000.0) as sampler:
+        sampler.read()
+    assert sampler.samples().get("telemetry/gpu_power_w").tolist() == [2.0]
+
+
+def test_the_thread_reads_until_the_window_ends(measured):
+    device = measured().device
+    threads, often = [], Event()
+
+    def probe():
+        threads.append(current_thread().name)
+        if len(threads) >= 4:
+            often.set()
+        return {}
+
+    device.probe = probe
+    with Sampler(device, interval_s=0.001) as sampler:
+        assert often.wait(60)
+    read = len(threads)
+    assert set(threads[1:]) == {"telemetry"}
+    assert not sampler._thread.is_alive() and len(threads) == read
+
+
+def test_a_window_shorter_than_the_interval_has_no_samples(measured):
+    with Sampler(measured().device, interval_s=1000.0) as sampler:
+        pass
+    assert sampler.samples() == Samples()
 
 
 def test_this_machines_clocks_go_forward(measured):

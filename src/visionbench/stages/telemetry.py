@@ -71,6 +71,7 @@ class Sampler:
         self._thread = Thread(target=self._sample, name="telemetry", daemon=True)
 
     def __enter__(self) -> Sampler:
+        self._device.probe()  # some of it is a mean since the last reading, which lies in another window
         self._last = self._clocks()
         self._thread.start()
         return self
