@@ -77,7 +77,9 @@ def test_every_stage_that_can_be_planned_has_an_expected_time():
     from visionbench.plan import STAGES as planned
 
     whole = RunPlan("x", "x", "x", "cpu", "fp32", (Case("batch-1", 1, planned, ()),))
-    assert all(seconds > 0 for _, _, seconds in steps(whole, MEASURE))
+    expected = {stage: seconds for stage, _, seconds in steps(whole, MEASURE)}
+    assert all(seconds > 0 for seconds in expected.values())
+    assert (expected["telemetry"], expected["pipeline"]) == (3.0 + 10.0, 2 * 10.0)  # at rest and busy; both ways
 
 
 def test_on_a_terminal_the_bar_tells_the_stage_and_what_is_left(terminal, monkeypatch):
