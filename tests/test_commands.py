@@ -266,10 +266,11 @@ def test_bad_input_is_one_line_before_anything_loads(folder, words, line):
 
 
 def test_help_and_config_are_what_hydra_users_expect(folder):
+    helped = " ".join(call(folder, "run", "--help").stdout.split())
     assert (
-        "metrics: all, captioning, classification, evaluation, latency, load, memory, recall, segmentation, throughput"
-        in call(folder, "run", "--help").stdout
-    )
+        "metrics: all, captioning, classification, energy, evaluation, flops, latency, load, memory, pipeline, recall, "
+        "segmentation, throughput, utilization"
+    ) in helped
     assert "own" in call(folder, "run", "--config-dir", "../my_conf", "--help").stdout
     shown = call(folder, "run", "batch=single", "--cfg", "job").stdout
     assert "sizes:\n  - 1\n" in shown
