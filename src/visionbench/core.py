@@ -397,3 +397,9 @@ class Tracker(Protocol):
 
 class TrackingError(Exception):
     """The tracking store cannot be reached or refused; results are safe in the run's folder."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

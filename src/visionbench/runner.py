@@ -171,7 +171,7 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
         if not device.is_out_of_memory(error):
             raise
         for case in plan.cases:
-            yield Measured(CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {_first_line(error)}"), Samples())
+            yield Measured(CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {core.first_line(error)}"), Samples())
         return
     yield Conditions(_conditions(run, model.identity))
     labels = {"protocol": plan.protocol, "distinct_inputs": str(len(singles))}
@@ -223,7 +223,7 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
             full_at = case
             batches.clear()
             device.reset_peak_memory()  # gives back what the failed attempt held
-            yield Measured(CaseResult(case, core.OUT_OF_MEMORY, _first_line(error), labels=labels), Samples())
+            yield Measured(CaseResult(case, core.OUT_OF_MEMORY, core.first_line(error), labels=labels), Samples())
 
 
 def _evaluate(context: Context) -> Generator[Now, None, Evaluated]:
@@ -276,11 +276,6 @@ def _conditions(run: Parts, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _work(units: Mapping[str, int]) -> Samples:
     return Samples({f"work/{unit}_count": np.array([float(count)]) for unit, count in units.items()})
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _now() -> str:

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from visionbench.config import ModelConfig, root
+from visionbench.core import first_line
 from visionbench.registry import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -228,8 +229,7 @@ def _resume(url: str, size: int, blob: Path, what: str) -> None:
 
 def _one_line(error: BaseException) -> str:
     """What an error says, as far as it fits in a line of ours: its first sentence."""
-    lines = str(error).strip().splitlines()
-    return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
+    return first_line(error).split(". ")[0].rstrip(".")
 
 
 # ----------------------------------------------------------------------------------------------------- how it is built

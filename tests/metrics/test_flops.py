@@ -22,7 +22,7 @@ def samples(**changes):
     } | changes
     arrays = {name: np.array([value]) for name, value in series.items() if value is not None}
     arrays |= {"throughput/completed_s": np.array([0.2, 0.4]), "flops/encoder_s": np.array([0.1, 0.2, 0.1])}
-    return Samples(arrays, {name: "not here" for name, value in series.items() if value is None})
+    return Samples(arrays, {name: f"{name} is not here" for name, value in series.items() if value is None})
 
 
 def test_every_rate_follows_from_counts_and_times():
@@ -56,10 +56,33 @@ def test_parts_have_their_work_and_their_own_rate():
         ("flops/call_flop", "flops_mfu_fraction"),
         ("ceiling/flop_per_s", "flops_mfu_fraction"),
         ("ceiling/bytes_per_s", "flops_copy_gb_per_s"),
+        ("ceiling/bytes_per_s", "flops_attainable_tflop_per_s"),
+        ("flops/call_bytes", "flops_intensity_flop_per_byte"),
+        ("work/images_count", "flops_encoder_per_image_gflop"),
+        ("ceiling/flop_per_s", "flops_encoder_mfu_fraction"),
         ("work/images_count", "flops_per_image_gflop"),
     ],
 )
 def test_what_lacks_its_series_is_none_with_the_reason(lacking, name):
     found = Flops().compute(samples(**{lacking: None}))
     assert found.values[name] is None
-    assert found.reasons[name] == "not here"
+    assert found.reasons[name] == f"{lacking} is not here"
+
+
+def test_a_part_that_was_not_timed_says_so():
+    assert Flops().compute(samples()).reasons["flops_decoder_tflop_per_s"] == "no flops/decoder_s was recorded"
+
+
+def test_every_reason_of_texts_alone_is_that_there_are_no_images():
+    found = Flops().compute(samples(**{"work/images_count": None}))
+    per_image = {name for name in found.values if name.endswith("_per_image_gflop")}
+    assert {name: found.reasons[name] for name in per_image} == dict.fromkeys(
+        per_image, "work/images_count is not here"
+    )
+    assert found.values["flops_mfu_fraction"] is not None
+
+
+def test_what_is_divided_by_zero_is_none_with_the_reason():
+    found = Flops().compute(samples(**{"flops/call_bytes": 0.0}))
+    assert found.values["flops_intensity_flop_per_byte"] is None
+    assert found.reasons["flops_intensity_flop_per_byte"] == "one of flops/call_flop, flops/call_bytes is zero"

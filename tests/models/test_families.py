@@ -473,6 +473,19 @@ def test_the_pieces_of_a_model_are_the_whole_work_of_its_call(name, photographs)
     assert all(one.moved_bytes > 0 for one in work.values())
 
 
+@pytest.mark.parametrize("name", ["clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny"])
+def test_the_pieces_of_a_bundled_model_are_the_whole_work_of_its_call(name, photographs):
+    """Within 1 %: where the number of steps is even, none of them has the mean length."""
+    loaded = load(eager(models()[name]))
+    inputs = loaded.preprocess(photographs, ["a temple", "a red flower"])
+    work = flops.count(loaded, inputs)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        loaded.call(inputs)
+    pieces = loaded.pieces(inputs)
+    whole = sum(work[piece].flop * pieces[piece].times for piece in pieces)
+    assert whole == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
 @pytest.mark.parametrize(("name", "last"), [("blip2_opt_2_7b", "decode"), ("blip_base", "decode")])
 def test_a_captioners_pieces_write_the_first_token_that_its_call_writes(name, last, photographs):
     loaded = load(small(name))
@@ -516,3 +529,11 @@ def test_the_least_traffic_is_what_is_read_once_and_what_comes_out(photographs):
     pixels = inputs["pixel_values"].numel() * 4
     assert moved >= vision + projection + pixels
     assert moved < (vision + projection + pixels) * 1.1
+
+
+@pytest.mark.parametrize("part_", ["image", "text"])
+def test_a_dual_encoders_piece_gives_the_embeddings_alone(part_, photographs):
+    loaded = load(small("clip_vit_b32", part=part_))
+    with torch.inference_mode():
+        output = loaded.pieces(loaded.preprocess(photographs, ["a temple", "a flower"]))[part_].call()
+    assert output.shape == (2, 16)

@@ -26,6 +26,38 @@ def test_the_ceiling_is_the_best_median_over_growing_products(context):
     assert flops.product_rate(context(*taken)) == 2 * 1024**3 / 0.8
 
 
+def full_after(found, calls):
+    """The device refuses everything after so many calls."""
+    timed, left = found.device.time_call, iter(range(calls))
+
+    def time_call(call):
+        if next(left, None) is None:
+            raise MemoryError("no room")
+        return timed(call)
+
+    found.device.time_call = time_call
+    found.device.is_out_of_memory = lambda error: isinstance(error, MemoryError)
+    return found
+
+
+def test_the_ceiling_ends_where_the_memory_does(context):
+    assert flops.product_rate(full_after(context(0.5), calls=3)) == 2 * 512**3 / 0.5
+
+
+def test_a_ceiling_without_room_is_missing_and_the_rest_is_there(context):
+    found = flops.run(full_after(context(0.5), calls=3))
+    assert found.get("ceiling/flop_per_s")[0] == 2 * 512**3 / 0.5
+    assert found.missing["ceiling/bytes_per_s"] == "the device has no room for it beside the model"
+    assert found.get("flops/parameters_count").tolist() == [6.0]
+
+
+def test_another_error_in_a_ceiling_is_not_swallowed(context):
+    found = full_after(context(0.5), calls=0)
+    found.device.is_out_of_memory = lambda error: False
+    with pytest.raises(MemoryError):
+        flops.run(found)
+
+
 def test_a_copy_moves_every_byte_twice(context):
     assert flops.copy_rate(context(9.0, 0.25, 0.25)) == 2 * 2**28 / 0.25
 

@@ -11,6 +11,20 @@ from visionbench.core import Metrics, Samples
 from visionbench.registry import register
 
 GIGA, TERA = 1e9, 1e12
+FLOP, MOVED = "flops/call_flop", "flops/call_bytes"
+PRODUCTS, COPY = "ceiling/flop_per_s", "ceiling/bytes_per_s"
+IMAGES, COMPLETED = "work/images_count", "throughput/completed_s"
+NEEDS = {
+    "flops_parameters_count": ("flops/parameters_count",),
+    "flops_per_image_gflop": (FLOP, IMAGES),
+    "flops_achieved_tflop_per_s": (FLOP, COMPLETED),
+    "flops_ceiling_tflop_per_s": (PRODUCTS,),
+    "flops_mfu_fraction": (FLOP, COMPLETED, PRODUCTS),
+    "flops_intensity_flop_per_byte": (FLOP, MOVED),
+    "flops_attainable_tflop_per_s": (FLOP, MOVED, PRODUCTS, COPY),
+    "flops_copy_gb_per_s": (COPY,),
+}
+"""The series that each value follows from; the first that is lacking is why there is none."""
 
 
 @register("metrics", "flops")
@@ -24,13 +38,13 @@ class Flops:
         """Counts in GFLOP (a multiply-accumulate is two), rates in TFLOP/s, intensity in FLOP per byte.
 
         MFU is the achieved rate ÷ the ceiling, the best rate of large matrix products in this process and dtype. The
-        attainable rate is the roofline's, min(ceiling, intensity × copy bandwidth), with every byte that a call must
-        move moved once: no implementation can be faster, and most are not as fast.
+        attainable rate is the roofline's, min(ceiling, intensity × copy bandwidth), with weights, inputs and outputs
+        moved once and nothing spilled: an upper bound, unless weights stay in a cache from call to call.
         """
-        flop, moved = _first(samples, "flops/call_flop"), _first(samples, "flops/call_bytes")
-        images, completed = _first(samples, "work/images_count"), samples.get("throughput/completed_s")
+        flop, moved = _first(samples, FLOP), _first(samples, MOVED)
+        images, completed = _first(samples, IMAGES), samples.get(COMPLETED)
         calls_per_s = len(completed) / float(completed.max()) if len(completed) else None
-        ceiling, bandwidth = _first(samples, "ceiling/flop_per_s"), _first(samples, "ceiling/bytes_per_s")
+        ceiling, bandwidth = _first(samples, PRODUCTS), _first(samples, COPY)
         achieved = flop * calls_per_s if flop is not None and calls_per_s is not None else None
         intensity = flop / moved if flop is not None and moved else None
         roof = min(ceiling, intensity * bandwidth) if ceiling and intensity is not None and bandwidth else None
@@ -44,10 +58,10 @@ class Flops:
             "flops_attainable_tflop_per_s": _over(roof, TERA),
             "flops_copy_gb_per_s": _over(bandwidth, GIGA),
         }
+        needs = dict(NEEDS)
         for piece in pieces(samples):
-            each = _first(samples, f"flops/{piece}_flop")
-            times = _first(samples, f"flops/{piece}_calls_count")
-            took = samples.get(f"flops/{piece}_s")
+            work, often, seconds = (f"flops/{piece}_{what}" for what in ("flop", "calls_count", "s"))
+            each, times, took = _first(samples, work), _first(samples, often), samples.get(seconds)
             rate = each / float(np.median(took)) if each is not None and len(took) else None
             whole = each * times if each is not None and times is not None else None
             values |= {
@@ -55,7 +69,12 @@ class Flops:
                 f"flops_{piece}_tflop_per_s": _over(rate, TERA),
                 f"flops_{piece}_mfu_fraction": _over(rate, ceiling),
             }
-        return Metrics(values, {name: _why(name, samples) for name, value in values.items() if value is None})
+            needs |= {
+                f"flops_{piece}_per_image_gflop": (work, often, IMAGES),
+                f"flops_{piece}_tflop_per_s": (work, seconds),
+                f"flops_{piece}_mfu_fraction": (work, seconds, PRODUCTS),
+            }
+        return Metrics(values, {name: _why(needs[name], samples) for name, value in values.items() if value is None})
 
 
 def pieces(samples: Samples) -> list[str]:
@@ -79,11 +98,7 @@ def _over(value: float | None, *by: float | None) -> float | None:
     return value
 
 
-def _why(name: str, samples: Samples) -> str:
-    """The first series that is lacking for it."""
-    needed = {
-        "flops_parameters_count": ("flops/parameters_count",),
-        "flops_ceiling_tflop_per_s": ("ceiling/flop_per_s",),
-        "flops_copy_gb_per_s": ("ceiling/bytes_per_s",),
-    }.get(name, ("flops/call_flop", "throughput/completed_s", "ceiling/flop_per_s", "work/images_count"))
-    return samples.why_missing(next((series for series in needed if not len(samples.get(series))), needed[0]))
+def _why(needed: tuple[str, ...], samples: Samples) -> str:
+    """The reason for the first series that is lacking."""
+    lacking = (samples.why_missing(series) for series in needed if not len(samples.get(series)))
+    return next(lacking, f"one of {', '.join(needed)} is zero")

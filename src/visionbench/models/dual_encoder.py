@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
@@ -110,7 +109,7 @@ class LoadedDualEncoder:
 
     def call(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Projected embeddings [B, D] by part, not normalised."""
-        return {part: piece.call().pooler_output for part, piece in self.pieces(inputs).items()}
+        return {part: piece.call() for part, piece in self.pieces(inputs).items()}
 
     def pieces(self, inputs: Inputs) -> Mapping[str, Piece]:
         """`image` and `text`, each an encoder with its projection, as far as there are inputs for it."""
@@ -118,9 +117,9 @@ class LoadedDualEncoder:
         tokens = {name: tensor for name, tensor in inputs.items() if name != "pixel_values"}
         found = {}
         if pixels:
-            found["image"] = Piece(partial(self.module.get_image_features, **pixels))
+            found["image"] = Piece(lambda: self.module.get_image_features(**pixels).pooler_output)
         if tokens:
-            found["text"] = Piece(partial(self.module.get_text_features, **tokens))
+            found["text"] = Piece(lambda: self.module.get_text_features(**tokens).pooler_output)
         return found
 
     def evidence(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:

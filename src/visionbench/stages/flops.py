@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionbench.core import LoadedModel, Piece, Samples
+from visionbench.core import LoadedModel, Piece, Samples, first_line
 from visionbench.stages.context import Context, quiet
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ SMALLEST, LARGEST = 512, 16384
 """Sides of the square matrices that the ceiling is looked for with."""
 COPY_BYTES: Mapping[str, int] = {"cuda": 2**30}
 OTHER_COPY_BYTES = 2**28
-
-
 MASK = "attention_mask"
 """Left out of the count: it changes no product, and transformers looks at its values, of which there are none."""
 
@@ -41,15 +39,15 @@ class Work:
 def run(context: Context) -> Samples:
     """Series `flops/<piece>_flop`, `_bytes`, `_calls_count` and `_s` (each run), `flops/call_flop` and `call_bytes`,
     `flops/parameters_count`, and of this device `ceiling/flop_per_s` and `ceiling/bytes_per_s`."""
-    ceilings = {"ceiling/flop_per_s": product_rate(context), "ceiling/bytes_per_s": copy_rate(context)}
-    series = {name: np.array([value]) for name, value in ceilings.items()}
+    ceilings = _ceilings(context)
+    series = dict(ceilings.series)
     module = context.model.module
     series["flops/parameters_count"] = np.array([float(sum(p.numel() for p in module.parameters()))])
     try:
         work = count(context.model, context.batches[0])
     except Exception as error:  # a model of one's own may do what no device without numbers can
-        why = f"cannot be counted on the meta device: {type(error).__name__}: {str(error).splitlines()[0]}"
-        return Samples(series, {"flops/call_flop": why, "flops/call_bytes": why})
+        why = f"cannot be counted on the meta device: {type(error).__name__}: {first_line(error)}"
+        return Samples(series, {**ceilings.missing, "flops/call_flop": why, "flops/call_bytes": why})
     with quiet():
         pieces = context.model.pieces(context.batches[0])
         for name, piece in pieces.items():
@@ -60,7 +58,7 @@ def run(context: Context) -> Samples:
     for what in ("flop", "bytes"):
         of_pieces = [series[f"flops/{name}_{what}"] * piece.times for name, piece in pieces.items()]
         series[f"flops/call_{what}"] = np.sum(of_pieces, axis=0)
-    return Samples(series)
+    return Samples(series, ceilings.missing)
 
 
 def count(model: LoadedModel, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, Work]:
@@ -87,18 +85,41 @@ def without_numbers(module: Any) -> Any:
         )
 
 
+def _ceilings(context: Context) -> Samples:
+    """Both rates; one for which there is no room beside the model is missing, and costs the case nothing else."""
+    series, missing = dict[str, np.ndarray](), dict[str, str]()
+    for name, rate in {"ceiling/flop_per_s": product_rate, "ceiling/bytes_per_s": copy_rate}.items():
+        try:
+            series[name] = np.array([rate(context)])
+        except Exception as error:
+            if not context.device.is_out_of_memory(error):
+                raise
+            missing[name] = "the device has no room for it beside the model"
+    return Samples(series, missing)
+
+
 def product_rate(context: Context) -> float:
-    """FLOP/s of large square matrix products in the model's dtype: the best of the medians over growing sizes."""
+    """FLOP/s of large square matrix products in the model's dtype: the best of the medians over growing sizes, as far
+    as there is room for them."""
     import torch
 
     module, rule = context.model.module, context.measure.ceiling
     dtype, place = _kind(module)
+
+    def seconds(size: int) -> float:
+        left, right = (torch.randn(size, size, device=place).to(dtype) for _ in range(2))
+        product = torch.empty_like(left)
+        return float(np.median(_times(context, Piece(partial(torch.mm, left, right, out=product)))))
+
     best, size, median = 0.0, SMALLEST, 0.0
     with quiet():
         while size <= LARGEST and median * 1e3 < rule.min_call_ms:
-            left, right = (torch.randn(size, size, device=place).to(dtype) for _ in range(2))
-            product = torch.empty_like(left)
-            median = float(np.median(_times(context, Piece(partial(torch.mm, left, right, out=product)))))
+            try:
+                median = seconds(size)
+            except Exception as error:
+                if not best or not context.device.is_out_of_memory(error):
+                    raise
+                break
             best = max(best, 2.0 * size**3 / median)
             size *= 2
     return best
