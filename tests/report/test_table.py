@@ -20,14 +20,14 @@ from visionbench.core import (
     Validity,
 )
 from visionbench.report import table
-from visionbench.report.table import RunRows
+from visionbench.report.archive import Run
 
 VALID = Validity()
 
 
 def run(*results, model="clip_tiny", protocol="standard", weights="pretrained", refused=(), warnings=(), **found):
     """A run's rows under its conditions."""
-    return RunRows(
+    return Run(
         {
             "plan": {
                 "name": f"{model}·cpu·fp32",
@@ -207,7 +207,7 @@ def test_failures_for_different_reasons_are_all_told_and_equal_ones_once():
 def test_a_run_that_failed_before_it_had_conditions_is_shown():
     rows = run(timed(1, FAILED, "RuntimeError: no such weights"))
     conditions = {key: value for key, value in rows.conditions.items() if key != "device"}
-    lines = printed(RunRows(conditions, rows.results))
+    lines = printed(Run(conditions, rows.results))
     assert cells(lines, 1) == ["1", FAILED]
     assert "on cpu, torch 2.13.0, transformers 5.17.0" in lines
 

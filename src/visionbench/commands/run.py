@@ -170,10 +170,10 @@ class Session:
 
     def _keep(self, folder: Any) -> None:
         """What a run found goes into the table and to the tracker."""
-        from visionbench.report.table import RunRows
+        from visionbench.report.archive import Run
 
         conditions = folder.conditions()
-        self.runs.append(RunRows(conditions, folder.results()))
+        self.runs.append(Run(conditions, folder.results()))
         if conditions["status"] == "failed" and not self.exit_code:
             self.exit_code = 1
         self._log(folder.path)

@@ -12,7 +12,7 @@ from visionbench.config import part
 from visionbench.core import OK, CaseResult, Metrics, QualityMetric
 from visionbench.repeats import folders, gather
 from visionbench.report import table
-from visionbench.report.table import RunRows
+from visionbench.report.archive import Run
 from visionbench.runner import compute
 from visionbench.store import RunFolder
 
@@ -25,7 +25,7 @@ def show(path: Path) -> int:
     again = [recompute(folder, row) for row in reported]
     if repeats := folders(folder):
         again = [row for row, _ in gather([[recompute(one, row) for row in one.results()] for one in repeats])]
-    table.show([RunRows(folder.conditions(), again)], console)
+    table.show([Run(folder.conditions(), again)], console)
     console.print()
     differences = [line for old, new in zip(reported, again, strict=True) for line in differing(old, new)]
     for line in differences:

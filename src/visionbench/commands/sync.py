@@ -9,24 +9,19 @@ from rich.console import Console
 from visionbench.config import TrackingConfig
 from visionbench.core import Tracker, TrackingError
 from visionbench.registry import ConfigError, find
+from visionbench.report import archive
 
 
 def send(output_dir: Path, uri: str | None, experiment: str) -> int:
     """Send every run below the folder; those that the store has already are left as they are."""
-    found = sorted(path.parent for path in output_dir.rglob("run.json"))
-    folders = [
-        folder
-        for folder in found
-        if "mlartifacts" not in folder.parts  # a store's copies of such folders
-        and folder.parents[1] not in found  # a repeat, of which the run's own folder tells
-    ]
+    folders = archive.folders(output_dir)
     if not folders:
         raise ConfigError(f"--output-dir {output_dir}: no run in it")
     tracker: Tracker = find("trackers", "mlflow")(TrackingConfig(uri=uri, experiment=experiment), output_dir)
     try:
         tracker.open()
         for folder in folders:
-            tracker.log(folder)
+            tracker.log(folder.path)
     except TrackingError as error:
         raise ConfigError(str(error)) from error
     Console().print(

@@ -5,23 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from visionbench.core import EVALUATION_STEPS, INVALID, OK, PIPELINE_STEPS, VALID, WARNED, CaseResult
+from visionbench.report.archive import Run
 
 MARKS = {VALID: "", WARNED: "?", INVALID: "!"}
-
-
-@dataclass(frozen=True)
-class RunRows:
-    """What one run brought: its conditions (run.json) and its rows."""
-
-    conditions: Mapping[str, Any]
-    results: Sequence[CaseResult]
 
 
 @dataclass(frozen=True)
@@ -72,12 +64,12 @@ PIPELINE_HEADINGS = ("read", "decode", "prep", "copy", "model", "post")
 WIDTH_OF_BATCH = 5
 
 
-def show(runs: Sequence[RunRows], console: Console) -> None:
+def show(runs: Sequence[Run], console: Console) -> None:
     """Print the table of these runs."""
     console.print(render(runs))
 
 
-def render(runs: Sequence[RunRows]) -> RenderableType:
+def render(runs: Sequence[Run]) -> RenderableType:
     """Rows by run, then footnotes: doubts, absences with their reasons, and under what conditions this was measured."""
     rows = [row for run in runs for row in run.results]
     columns = {column: _width(column, runs) for column in COLUMNS if _shown(column, rows)}
@@ -89,7 +81,7 @@ def render(runs: Sequence[RunRows]) -> RenderableType:
     return Group(*parts, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
 
 
-def _table(run: RunRows, columns: Mapping[Column, int], notes: dict[str, str]) -> Group:
+def _table(run: Run, columns: Mapping[Column, int], notes: dict[str, str]) -> Group:
     """One run's rows, in columns of the given widths: equal for every run, so that they stand below each other.
 
     A case without numbers is a line below, with its status in their place.
@@ -101,8 +93,8 @@ def _table(run: RunRows, columns: Mapping[Column, int], notes: dict[str, str]) -
     table.add_column("", no_wrap=True)
     for row in [row for row in _rows(run) if row.status == OK]:
         batch = str(row.case.batch_size) if row.case.timed else "–"
-        table.add_row(batch, *(_cell(column, row, quality(run)) for column in columns), _remark(row, notes))
-    if (of_run := quality(run)) and of_run.status == OK:
+        table.add_row(batch, *(_cell(column, row, run.quality) for column in columns), _remark(row, notes))
+    if (of_run := run.quality) and of_run.status == OK:
         _remark(of_run, notes)
     failed = [row for row in run.results if row.status != OK]
     names = [str(row.case.batch_size) if row.case.timed else row.case.id for row in failed]
@@ -110,7 +102,7 @@ def _table(run: RunRows, columns: Mapping[Column, int], notes: dict[str, str]) -
     return Group(*([table] if table.row_count else []), *map(Text, lines))
 
 
-def _steps(run: RunRows) -> Iterator[RenderableType]:
+def _steps(run: Run) -> Iterator[RenderableType]:
     """Of runs with the pipeline: what each step of a batch takes, and what overlapping them brings."""
     rows = [row for row in run.results if row.metrics.values.get("pipeline_serial_ms") is not None]
     if not rows:
@@ -139,18 +131,13 @@ def _short(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def quality(run: RunRows) -> CaseResult | None:
-    """The run's quality case, which speaks for all its batch sizes."""
-    return next((row for row in run.results if not row.case.timed), None)
-
-
-def _rows(run: RunRows) -> Sequence[CaseResult]:
+def _rows(run: Run) -> Sequence[CaseResult]:
     return [row for row in run.results if row.case.timed] or run.results
 
 
-def _own(run: RunRows) -> dict[Column, int]:
+def _own(run: Run) -> dict[Column, int]:
     """The columns that a run has for its task, and their widths."""
-    row = quality(run)
+    row = run.quality
     values = row.metrics.values if row and row.status == OK else {}
     most = MOST_QUALITY - _shown(SPREAD, run.results)
     shown = [column for column in QUALITY if values.get(column.names[0]) is not None][:most]
@@ -158,8 +145,8 @@ def _own(run: RunRows) -> dict[Column, int]:
     return {column: _width(column, [run]) for column in (*tokens, *shown)}
 
 
-def _width(column: Column, runs: Sequence[RunRows]) -> int:
-    cells = (_cell(column, row, quality(run)) for run in runs for row in _rows(run))
+def _width(column: Column, runs: Sequence[Run]) -> int:
+    cells = (_cell(column, row, run.quality) for run in runs for row in _rows(run))
     return max(6, len(column.title), *map(len, cells))
 
 
@@ -197,7 +184,7 @@ def _legend(notes: Mapping[str, str]) -> Iterator[str]:
         yield from (f"  {kind}: {seen}" for kind, seen in notes.items())
 
 
-def _footnotes(runs: Sequence[RunRows]) -> Iterator[str]:
+def _footnotes(runs: Sequence[Run]) -> Iterator[str]:
     """Each remark once, with the models it holds for where it is about a model."""
     about: dict[str, dict[str, None]] = {}
     for run in runs:
@@ -207,7 +194,7 @@ def _footnotes(runs: Sequence[RunRows]) -> Iterator[str]:
         yield ": ".join(filter(None, [", ".join(filter(None, names)), remark]))
 
 
-def footnotes(run: RunRows) -> Iterator[tuple[str, str]]:
+def footnotes(run: Run) -> Iterator[tuple[str, str]]:
     """Conditions and reservations of one run: the model that each is about (or nothing), and the remark."""
     found = run.conditions
     plan, config = found["plan"], found["config"]
@@ -238,7 +225,7 @@ def footnotes(run: RunRows) -> Iterator[tuple[str, str]]:
         for label, why in result.labels.items()
         if "_retried" in label
     )
-    if (row := quality(run)) and row.status == OK:
+    if (row := run.quality) and row.status == OK:
         yield plan["name"], _whole(row, config["data"]["name"])
     elif found.get("left_out"):
         yield "", f"{len(found['left_out'])} pictures of {config['data']['name']} left out, see run.json"
