@@ -67,7 +67,7 @@ def test_batch_sizes_are_measured_from_small_to_large(config):
 
 def test_a_plan_says_what_runs_where(config):
     found = plan(config("model=sam_vit_b", "model.weights=random", "precision=bf16"))
-    assert found.name == "sam_vit_b·cpu·bf16"
+    assert found.name == "sam_vit_b · cpu · bf16"
     assert (found.model, found.device, found.precision) == ("sam_vit_b", "cpu", "bf16")
 
 

@@ -145,7 +145,7 @@ def test_a_folder_holds_everything_a_run_found(config, tmp_path):
     assert json.loads((folder.path / "run.json").read_text())["status"] == "finished"
     found = folder.conditions()
     assert found["sweep"] == "a sweep"
-    assert found["plan"]["name"] == "own·cpu·fp32"
+    assert found["plan"]["name"] == "own · cpu · fp32"
     assert found["host"]["torch"]
     assert set(found["seconds"]) >= {"load", "inputs", "warmup", "latency", "throughput", "memory", "keep"}
     assert seen[0] == Now("load")

@@ -39,7 +39,7 @@ def test_it_runs_in_an_empty_folder(unpacked, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "clip_tiny·" in done.stdout
+    assert "clip_tiny · cpu · " in done.stdout
     script = "import visionbench; print(visionbench.__file__)"
     env = {**os.environ, "PYTHONPATH": str(unpacked / "site")}
     where = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)

@@ -88,7 +88,7 @@ def plan(config: ExperimentConfig, overrides: Sequence[str] = ()) -> RunPlan:
     if quality:
         cases.append(_case("quality", config.measure.evaluation.batch_size, quality))
     return RunPlan(
-        name=f"{config.model.name}·{run.device.id}·{config.precision.name}",
+        name=f"{config.model.name} · {run.device.id} · {config.precision.name}",
         model=config.model.name,
         task=run.adapter.task,
         device=run.device.id,

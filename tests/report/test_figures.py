@@ -11,7 +11,7 @@ from visionbench.core import OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Valid
 from visionbench.report.figures import BLUE, VERMILLION, confusion_matrix, throughput_latency
 
 CONDITIONS = {
-    "plan": {"name": "clip_tiny·cuda:0·bf16", "device": "cuda:0", "precision": "bf16", "protocol": "quick"},
+    "plan": {"name": "clip_tiny · cuda:0 · bf16", "device": "cuda:0", "precision": "bf16", "protocol": "quick"},
     "config": {"measure": {"name": "quick"}},
     "device": {"device_name": "NVIDIA H100", "threads": 8, "driver": "560.35"},
 }
@@ -49,7 +49,7 @@ def test_axes_tell_units_and_batch_sizes() -> None:
 
 def test_conditions_stand_above() -> None:
     assert texts(measured(1))[:2] == [
-        "clip_tiny·cuda:0·bf16",
+        "clip_tiny · cuda:0 · bf16",
         "NVIDIA H100 · bf16 · protocol quick · 8 threads · driver 560.35",
     ]
 

@@ -16,7 +16,7 @@ MEASURE = MeasureConfig(name="standard")
 
 def plan(model="clip_tiny"):
     cases = (Case("batch-1", 1, STAGES, ()), Case("batch-2", 2, STAGES, ()), Case("quality", 32, ("evaluation",), ()))
-    return RunPlan(f"{model}·cpu·fp32", model, "retrieval", "cpu", "fp32", cases)
+    return RunPlan(f"{model} · cpu · fp32", model, "retrieval", "cpu", "fp32", cases)
 
 
 def play(shown, run):
@@ -41,10 +41,10 @@ def test_without_a_terminal_loading_and_each_case_are_one_line(console):
     play(shown, plan())
     shown.close()
     assert console.file.getvalue().splitlines() == [
-        "clip_tiny·cpu·fp32  load",
-        "clip_tiny·cpu·fp32  batch 1",
-        "clip_tiny·cpu·fp32  batch 2",
-        "clip_tiny·cpu·fp32  quality",
+        "clip_tiny · cpu · fp32  load",
+        "clip_tiny · cpu · fp32  batch 1",
+        "clip_tiny · cpu · fp32  batch 2",
+        "clip_tiny · cpu · fp32  quality",
     ]
 
 
@@ -54,8 +54,8 @@ def test_several_runs_are_counted(console):
     for run in runs:
         play(shown, run)
     lines = console.file.getvalue().splitlines()
-    assert lines[0] == "[1/2] clip_tiny·cpu·fp32  load"
-    assert lines[4] == "[2/2] vit_b16·cpu·fp32  load"
+    assert lines[0] == "[1/2] clip_tiny · cpu · fp32  load"
+    assert lines[4] == "[2/2] vit_b16 · cpu · fp32  load"
     assert len(lines) == len(set(lines)) == 8
 
 
@@ -90,7 +90,7 @@ def test_on_a_terminal_the_bar_tells_the_stage_and_what_is_left(terminal, monkey
     shown.close()
     text = terminal.file.getvalue()
     # 2 + 2 for loading, 3 + 10 + 3 s so far; 10 s of latency and 5 of evaluation are to come
-    assert "clip_tiny·cpu·fp32  batch 2  latency" in text
+    assert "clip_tiny · cpu · fp32  batch 2  latency" in text
     assert "57 %  about 0:15 left" in text
 
 
@@ -111,7 +111,7 @@ def test_without_a_terminal_shares_are_no_lines(console):
     shown.next_run()
     for share in (0.0, 0.3, 0.9):
         shown.show("evaluation", "quality", share)
-    assert console.file.getvalue().splitlines() == ["clip_tiny·cpu·fp32  quality"]
+    assert console.file.getvalue().splitlines() == ["clip_tiny · cpu · fp32  quality"]
 
 
 def test_what_is_left_stretches_when_things_take_longer_than_expected(terminal, monkeypatch):

@@ -30,7 +30,7 @@ def run(*results, model="clip_tiny", protocol="standard", weights="pretrained", 
     return Run(
         {
             "plan": {
-                "name": f"{model}·cpu·fp32",
+                "name": f"{model} · cpu · fp32",
                 "model": model,
                 "device": "cpu",
                 "protocol": protocol,
@@ -74,14 +74,14 @@ def header(lines):
 # -------------------------------------------------------------------------------------------------------- rows, columns
 def test_a_run_is_headed_by_its_name_and_has_a_row_for_each_batch_size():
     lines = printed(run(timed(1, latency_p50_ms=1.0), timed(8, latency_p50_ms=4.0)))
-    assert lines[0] == "clip_tiny·cpu·fp32"
+    assert lines[0] == "clip_tiny · cpu · fp32"
     assert cells(lines, 1) == ["1", "1"]
     assert cells(lines, 8) == ["8", "4"]
 
 
 def test_every_run_has_its_rows():
     lines = printed(run(timed(1, latency_p50_ms=1.0)), run(timed(2, latency_p50_ms=2.0), model="vit_b16"))
-    assert lines.index("vit_b16·cpu·fp32") > lines.index("clip_tiny·cpu·fp32")
+    assert lines.index("vit_b16 · cpu · fp32") > lines.index("clip_tiny · cpu · fp32")
     assert cells(lines, 2) == ["2", "2"]
 
 
@@ -136,7 +136,7 @@ def test_quality_stands_in_every_row_of_its_run():
     assert "i→t R@1" in header(lines) and "t→i R@5" in header(lines)
     assert cells(lines, 1) == ["1", "1", "0.500", "0.250"]
     assert cells(lines, 2) == ["2", "2", "0.500", "0.250"]
-    assert "clip_tiny·cpu·fp32: quality over the whole of shapes" in lines
+    assert "clip_tiny · cpu · fp32: quality over the whole of shapes" in lines
 
 
 def test_each_run_has_the_quality_columns_of_its_task():
@@ -165,7 +165,7 @@ def test_the_pass_over_the_data_set_is_told_with_its_steps():
     )
     lines = printed(run(timed(1, latency_p50_ms=1.0), row))
     told = "quality over 998 pictures of shapes, 412.3 img/s from file to answer (decode 25%, forward 75%)"
-    assert f"clip_tiny·cpu·fp32: {told}" in lines
+    assert f"clip_tiny · cpu · fp32: {told}" in lines
 
 
 def test_quality_alone_is_a_row_without_a_batch_size():
@@ -258,7 +258,7 @@ def test_repeats_show_the_spread_and_say_what_it_is():
 def test_what_was_measured_again_is_told_below():
     row = replace(timed(4, latency_p50_ms=1.0), labels={"latency_retried": "attempt 1: run_delay: 9 %"})
     lines = printed(run(row))
-    assert "clip_tiny·cpu·fp32: batch-4: latency retried, attempt 1: run_delay: 9 %" in lines
+    assert "clip_tiny · cpu · fp32: batch-4: latency retried, attempt 1: run_delay: 9 %" in lines
 
 
 def test_the_steps_from_file_to_answer_stand_in_a_table_that_names_the_limit():

@@ -80,7 +80,7 @@ def write(path: Path, *results: CaseResult, status: str = "finished", **more: An
     """A run's folder as the runner leaves it."""
     folder = RunFolder.create(path / uuid4().hex, CONFIG)
     plan = {
-        "name": "clip_tiny·cpu·bf16",
+        "name": "clip_tiny · cpu · bf16",
         "model": "clip_tiny",
         "task": "retrieval",
         "device": "cpu",
@@ -158,7 +158,7 @@ def test_a_metric_has_its_batch_size_as_step(tracker: MlflowTracker, tmp_path: P
 def test_runs_are_flat_and_named_by_their_plan(tracker: MlflowTracker, tmp_path: Path) -> None:
     for _ in range(2):
         tracker.log(write(tmp_path, *RESULTS))
-    assert [run.info.run_name for run in runs(tracker)] == ["clip_tiny·cpu·bf16"] * 2
+    assert [run.info.run_name for run in runs(tracker)] == ["clip_tiny · cpu · bf16"] * 2
     assert not [name for run in runs(tracker) for name in run.data.tags if name == "mlflow.parentRunId"]
     assert {run.data.tags["visionbench.sweep"] for run in runs(tracker)} == {"2026-01-02_03-04-05"}
 
