@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visionbench.core import CaseResult
+from visionbench.core import CaseResult, first_line
 from visionbench.registry import ConfigError, nearest
 from visionbench.report import notes
 from visionbench.store import RunFolder
 
 UNKNOWN = "unknown"
 LATEST = "latest"
+NEEDED = ("uid", "sweep", "started_at", "status", "host", "plan", "config")
+"""The conditions that every run has from its start."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,15 @@ class Run:
 
     @classmethod
     def read(cls, folder: RunFolder) -> Run:
-        """A run from its folder's files."""
-        return cls(folder.conditions(), folder.results(), folder)
+        """A run from its folder's files. Raises ConfigError where they were cut short or are no run's."""
+        try:
+            conditions = folder.conditions()
+            lacking = [name for name in NEEDED if name not in conditions]
+            if lacking:
+                raise ConfigError(f"{folder.path}: run.json lacks {', '.join(lacking)}")
+            return cls(conditions, folder.results(), folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{folder.path}: {type(error).__name__}: {first_line(error)}") from error
 
     @property
     def name(self) -> str:
@@ -99,13 +110,38 @@ FACTS = (
 
 def folders(output_dir: Path) -> list[RunFolder]:
     """Every run's folder in this one (which may be a run's itself), by name; not its repeats, nor a store's copies."""
-    found = {path.parent for path in output_dir.rglob("run.json") if "mlartifacts" not in path.parts}
-    return [RunFolder(path) for path in sorted(found) if path.parent.parent not in found]
+    return [RunFolder(path) for path in sorted(_with_runs(output_dir))]
 
 
-def read(output_dir: Path) -> list[Run]:
-    """Every run below a folder, in the order they began."""
-    return sorted(map(Run.read, folders(output_dir)), key=lambda run: str(run.conditions["started_at"]))
+def _with_runs(output_dir: Path) -> Iterator[Path]:
+    for place, below, files in os.walk(output_dir):
+        run = "run.json" in files
+        below[:] = [name for name in below if name != "mlartifacts" and not (run and name in ("repeats", "samples"))]
+        if run:
+            yield Path(place)
+
+
+def warn(line: str) -> None:
+    """Say on standard error what was left out, where results on standard output stay clean of it."""
+    print(f"visionbench: {line}", file=sys.stderr)
+
+
+def read(output_dir: Path, tell: Callable[[str], None] = warn) -> list[Run]:
+    """Every run below a folder, in the order they began; one that cannot be read is left out and told in a line."""
+    found = []
+    for folder in folders(output_dir):
+        try:
+            found.append(Run.read(folder))
+        except ConfigError as error:
+            tell(f"left out {error}")
+    return sorted(found, key=lambda run: str(run.conditions["started_at"]))
+
+
+def of_folder(output_dir: Path) -> list[Run]:
+    """Every run below a folder, in the order they began. Raises ConfigError where there is none."""
+    if runs := read(output_dir):
+        return runs
+    raise ConfigError(f"--output-dir {output_dir}: no run in it; measure something first: visionbench run")
 
 
 def of_sweep(output_dir: Path, sweep: str) -> list[Run]:
@@ -116,9 +152,7 @@ def of_sweep(output_dir: Path, sweep: str) -> list[Run]:
         raise ConfigError(f"{sweep}: no run in this folder")
     if (output_dir / sweep).is_dir() and (runs := read(output_dir / sweep)):
         return runs  # as most sweeps lie: nothing else has to be read
-    found = read(output_dir)
-    if not found:
-        raise ConfigError(f"--output-dir {output_dir}: no run in it; measure something first: visionbench run")
+    found = of_folder(output_dir)
     wanted = found[-1].sweep if sweep == LATEST else sweep
     if runs := [run for run in found if run.sweep == wanted]:
         return runs
@@ -141,6 +175,17 @@ def parse_filter(text: str, where: str) -> dict[str, str]:
 def choose(runs: Sequence[Run], wanted: Mapping[str, str]) -> list[Run]:
     """The runs that have all of these facts."""
     return [run for run in runs if wanted.items() <= run.facts().items()]
+
+
+def select(runs: Sequence[Run], wanted: Mapping[str, str], where: str) -> list[Run]:
+    """The runs that have all of these facts. Raises ConfigError where none has, with the values that there are."""
+    if chosen := choose(runs, wanted):
+        return chosen
+    facts = [run.facts() for run in runs]
+    for name, value in wanted.items():
+        if value not in (known := {of_run[name] for of_run in facts}):
+            raise ConfigError(f"{where}: no run has {name}={value}; there are: {', '.join(sorted(known))}")
+    raise ConfigError(f"{where}: each of these occurs, but no run has all of them")
 
 
 def sweeps(runs: Sequence[Run]) -> Iterator[tuple[str, list[Run]]]:
