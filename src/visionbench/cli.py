@@ -131,6 +131,78 @@ def summarize(folder: Path) -> int:
 
 
 @cli.command()
+@click.argument("sweeps", nargs=-1, metavar="[SWEEP]…")
+@click.option("--baseline", default="", help="Ratios to these runs too: model=clip_vit_b32,precision=fp32.")
+@click.option("--where", default="", help="Only runs that are so: model=clip_tiny,device=cpu.")
+@click.option("--language", default="en", show_default=True, help="en or zh.")
+@click.option("--p95-ms", type=click.FloatRange(min=0, min_open=True), default=50.0, show_default=True)
+@click.option("--within", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Of the best quality.")
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="A folder; by default the sweep's own.")
+@click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
+def report(
+    sweeps: tuple[str, ...],
+    baseline: str,
+    where: str,
+    language: str,
+    p95_ms: float,
+    within: float,
+    to: Path | None,
+    output_dir: Path,
+) -> int:
+    """Write what sweeps found as one page and as Markdown.
+
+    SWEEP is a sweep's id or a folder; the latest sweep where none is named.
+    """
+    from visionbench.commands import report as command
+
+    return command.make(sweeps, output_dir, to, baseline, where, language, p95_ms, within)
+
+
+@cli.command()
+@click.argument("base")
+@click.argument("candidate")
+@click.option("--where", help="Of both sides only the runs that are so: model=clip_tiny,precision=fp32.")
+@click.option("--metric", "metrics", multiple=True, help="Instead of the headlines; may be given again.")
+@click.option("--threshold", default="5%", show_default=True, help="Of speed and memory, a factor.")
+@click.option(
+    "--quality-threshold", default="0.01", show_default=True, help="Of fractions absolute, of scores relative."
+)
+@click.option("--force", is_flag=True, help="Compare under conditions that differ.")
+@click.option("--strict", is_flag=True, help="Exit with 1 also where anything stays undecided.")
+@click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file to write it to as well.")
+@click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
+@click.option("--uri", help="A tracking store other than the one in the output folder.")
+@click.option("--experiment", default="visionbench", show_default=True)
+def compare(
+    base: str,
+    candidate: str,
+    where: str | None,
+    metrics: tuple[str, ...],
+    threshold: str,
+    quality_threshold: str,
+    force: bool,
+    strict: bool,
+    form: str,
+    output: Path | None,
+    output_dir: Path,
+    uri: str | None,
+    experiment: str,
+) -> int:
+    """Tell what got slower or worse; exit with 1 if anything did.
+
+    BASE and CANDIDATE are each a sweep's id, latest, a folder, a results.jsonl, git:REVISION or mlflow:FILTER.
+    """
+    from visionbench.commands import compare as command
+    from visionbench.report.compare import Rules
+
+    limit = command.fraction(threshold, "--threshold", 0.001)
+    drop = command.fraction(quality_threshold, "--quality-threshold", 0.0)
+    sources = command.Sources(output_dir, uri, experiment, where)
+    return command.show(base, candidate, sources, Rules(limit, drop, force, metrics), form, output, strict)
+
+
+@cli.command()
 @click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
 @click.option("--uri", help="A tracking store other than the one in the output folder.")
 @click.option("--experiment", default="visionbench", show_default=True)
@@ -139,6 +211,19 @@ def sync(output_dir: Path, uri: str | None, experiment: str) -> int:
     from visionbench.commands import sync as command
 
     return command.send(output_dir, uri, experiment)
+
+
+@cli.command()
+@click.argument("sweep", required=False)
+@click.option("--format", "kind", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; else standard output.")
+@click.option("--where", default="", metavar="FACT=VALUE,…", help="Only runs with these facts, model=clip_tiny say.")
+@click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
+def export(sweep: str | None, kind: str, output: Path | None, where: str, output_dir: Path) -> int:
+    """Write results as one table, a row a case; SWEEP is an id, a folder or `latest`."""
+    from visionbench.commands import export as command
+
+    return command.write(sweep, output_dir, where, kind, output)
 
 
 def _fail(message: str) -> int:

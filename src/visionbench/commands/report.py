@@ -1,0 +1,58 @@
+"""`visionbench report`: what a sweep found, as one HTML page and as Markdown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from visionbench.registry import ConfigError
+from visionbench.report import archive, content, page
+from visionbench.report.archive import Run
+from visionbench.report.content import P95_MS, QUALITY_WITHIN
+from visionbench.report.words import check
+
+
+def make(
+    sweeps: Sequence[str],
+    output_dir: Path,
+    to: Path | None,
+    baseline: str,
+    where: str,
+    language: str,
+    p95_ms: float,
+    within: float,
+) -> int:
+    """Write the report of the sweeps (the latest where none is named), and print where it is."""
+    check(language, "--language")
+    wanted, base = archive.parse_filter(where, "--where"), archive.parse_filter(baseline, "--baseline")
+    runs = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep)]
+    chosen = archive.choose(runs, wanted)
+    if not chosen:
+        raise ConfigError(f"--where {where}: no run is that; there are: {'; '.join(sorted({r.name for r in runs}))}")
+    paths = write(chosen, language, to or _folder(chosen), base, p95_ms, within)
+    console = Console()
+    for path in paths[:2]:
+        shown = os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path
+        console.print(str(shown), soft_wrap=True, highlight=False)
+    return 0
+
+
+def write(
+    runs: Sequence[Run],
+    language: str,
+    folder: Path,
+    baseline: Mapping[str, str] | None = None,
+    p95_ms: float = P95_MS,
+    within: float = QUALITY_WITHIN,
+) -> list[Path]:
+    """The report of these runs in a folder; returns what was written, the page first, then Markdown and figures."""
+    return page.write(content.compose(runs, language, baseline, p95_ms, within), runs, folder)
+
+
+def _folder(runs: Sequence[Run]) -> Path:
+    """The sweep's folder: what all the runs' folders lie in, or the run's own where it is alone."""
+    paths = [run.folder.path for run in runs if run.folder is not None]
+    return paths[0] if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))

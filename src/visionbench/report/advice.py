@@ -1,0 +1,140 @@
+"""What to choose and what to try, by rule, from results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from visionbench.core import (
+    FAILED,
+    INVALID,
+    KILLED,
+    OK,
+    OUT_OF_MEMORY,
+    SKIPPED_AFTER_OOM,
+    CaseResult,
+)
+from visionbench.report import notes
+from visionbench.report.archive import Run
+
+HEADLINES: Mapping[str, str] = {
+    "recall_t2i_at_1_fraction": "text→image R@1",
+    "segmentation_point_miou_fraction": "mIoU (point)",
+    "segmentation_box_miou_fraction": "mIoU (box)",
+    "captioning_cider_score": "CIDEr",
+    "classification_top_1_fraction": "top-1",
+}
+"""The metric that a task's models are compared by: the first of these that a run has."""
+TRY: Mapping[str, tuple[str, ...]] = {
+    OUT_OF_MEMORY: ("try smaller", "try lower", "try quantised"),
+    SKIPPED_AFTER_OOM: ("try smaller", "try lower", "try quantised"),
+    KILLED: ("try smaller", "try lower", "try quantised", "try log"),
+    FAILED: ("try log",),
+}
+"""By status, what may help: keys of `words`."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A case of a run, as it is weighed against others of its task."""
+
+    run: Run
+    row: CaseResult
+    images_per_s: float
+    p50_ms: float | None
+    p95_ms: float | None
+    peak_mib: float | None
+    quality: float | None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What the rule picks for a task, and otherwise what stands nearest; every part may be absent."""
+
+    task: str
+    candidates: Sequence[Candidate]
+    chosen: Candidate | None
+    quality_known: bool
+    """Whether quality took part in the choice."""
+    nearest: Candidate | None
+    """Of what is good enough, the one with the lowest p95."""
+    fastest: Candidate | None
+    smallest: Candidate | None
+
+
+def headline(run: Run) -> tuple[str, float] | None:
+    """A run's quality: the metric's name and its value; None where none was measured."""
+    row = run.quality
+    if row is None or row.status != OK:
+        return None
+    found = ((name, row.metrics.values.get(name)) for name in HEADLINES)
+    return next(((name, value) for name, value in found if value is not None), None)
+
+
+def peak(row: CaseResult) -> float | None:
+    """Peak memory of a case in MiB: on the device where it is counted there, else of the process."""
+    values = (row.metrics.values.get(name) for name in notes.MEMORY)
+    return next((value for value in values if value is not None), None)
+
+
+def advise(runs: Sequence[Run], p95_ms: float, within: float) -> Iterator[Advice]:
+    """For each task, by the rule: throughput the largest, p95 at most `p95_ms`, quality at least (1 − `within`) of the
+    best that is measured by the same metric. Invalid cases are never chosen."""
+    for task in dict.fromkeys(str(run.conditions["plan"]["task"]) for run in runs):
+        yield _for_task(task, [run for run in runs if run.conditions["plan"]["task"] == task], p95_ms, within)
+
+
+def _for_task(task: str, runs: Sequence[Run], p95_ms: float, within: float) -> Advice:
+    found = [candidate for run in runs for candidate in _candidates(run)]
+    qualities = [one.quality for one in found if one.quality is not None]
+    known = bool(qualities)
+    good = [one for one in found if one.quality is not None and one.quality >= (1 - within) * max(qualities)]
+    good = good if known else found
+    timed = [one for one in good if one.p95_ms is not None]
+    quick = [one for one in timed if one.p95_ms is not None and one.p95_ms <= p95_ms]
+    return Advice(
+        task=task,
+        candidates=found,
+        chosen=max(quick, key=lambda one: one.images_per_s, default=None),
+        quality_known=known,
+        nearest=min(timed, key=lambda one: one.p95_ms or 0.0, default=None),
+        fastest=min((one for one in good if one.p50_ms is not None), key=lambda one: one.p50_ms or 0.0, default=None),
+        smallest=min((one for one in good if one.peak_mib), key=lambda one: one.peak_mib or 0.0, default=None),
+    )
+
+
+def _candidates(run: Run) -> Iterator[Candidate]:
+    quality = headline(run)
+    name = notes.throughput_name(run.timed)
+    for row in run.timed:
+        speed = row.metrics.values.get(name)
+        if row.status == OK and row.validity.verdict != INVALID and speed is not None:
+            values = row.metrics.values
+            yield Candidate(
+                run,
+                row,
+                speed,
+                values.get("latency_p50_ms"),
+                values.get("latency_p95_ms"),
+                peak(row),
+                quality[1] if quality else None,
+            )
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The Pareto front of points of which more is better in both, by rising first coordinate."""
+    front: list[tuple[float, float]] = []
+    for point in sorted(set(points), reverse=True):
+        if not front or point[1] > front[-1][1]:
+            front.append(point)
+    return front[::-1]
+
+
+def remedies(run: Run, row: CaseResult) -> tuple[str, ...]:
+    """What to try after a case without numbers: keys of `words`."""
+    keys = TRY.get(row.status, ("try again",))
+    if row.status in (OUT_OF_MEMORY, KILLED) and run.conditions["plan"]["device"] != "cpu":
+        keys = (*keys, "try cpu")
+    if row.case.batch_size == 1 or not row.case.timed:
+        keys = tuple(key for key in keys if key != "try smaller")
+    return keys

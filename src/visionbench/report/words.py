@@ -1,0 +1,143 @@
+"""The words of a report, in English and Chinese. Names of models, metrics and statuses stay as they are in results."""
+
+from __future__ import annotations
+
+from visionbench.registry import ConfigError, nearest
+
+LANGUAGES = {"en": "English", "zh": "中文"}
+
+WORDS: dict[str, tuple[str, str]] = {
+    "title": ("Vision models measured", "视觉模型测评报告"),
+    "asked": ("What was asked", "测了什么"),
+    "machine": ("On what machine", "测试机器"),
+    "choice": ("What to choose", "如何选择"),
+    "summary": ("Summary", "结果汇总"),
+    "relative": ("Relative to the baseline", "相对基线"),
+    "curves": ("Over batch size", "随批大小的变化"),
+    "distribution": ("How latency is distributed", "延迟分布"),
+    "memory": ("Memory", "内存占用"),
+    "tradeoff": ("Quality against speed", "质量与速度"),
+    "stages": ("From file to answer", "各阶段耗时"),
+    "roofline": ("Roofline", "屋顶线"),
+    "doubts": ("What is to be doubted", "存疑的数据"),
+    "failures": ("What failed, and what to try", "失败项与建议"),
+    "conditions": ("Conditions of each run", "每次运行的条件"),
+    "model": ("model", "模型"),
+    "device": ("device", "设备"),
+    "precision": ("precision", "精度"),
+    "batch": ("batch", "批大小"),
+    "quality": ("quality", "质量"),
+    "verdict": ("verdict", "有效性"),
+    "throughput": ("throughput", "吞吐量"),
+    "p50": ("p50, ms a batch", "p50，毫秒/批"),
+    "p95": ("p95, ms a batch", "p95，毫秒/批"),
+    "peak": ("peak memory, MiB", "峰值内存，MiB"),
+    "batch size": ("batch size", "批大小"),
+    "latency, p50 (ms)": ("latency of a batch, p50 (ms)", "每批延迟 p50（毫秒）"),
+    "share of calls": ("share of calls at most so long", "不超过该延迟的调用占比"),
+    "call (ms)": ("latency of a call (ms)", "单次调用延迟（毫秒）"),
+    "weights": ("weights", "权重"),
+    "activations": ("beside the model: activations, workspace", "模型之外：激活与工作区"),
+    "libraries": ("process: Python and its libraries", "进程：Python 与库"),
+    "intensity": ("FLOP per byte moved", "每字节浮点运算数"),
+    "rate": ("TFLOP/s", "TFLOP/s"),
+    "ms a batch": ("ms a batch, in series", "毫秒/批（串行）"),
+    "legend": ("? to be doubted · ! not to be trusted", "? 存疑 · ! 不可信"),
+    "random": (
+        "random weights: speed and memory are those of the real model, quality is refused",
+        "随机权重：速度与内存与真实模型一致，不给出质量",
+    ),
+    "quick": (
+        "measured by protocol “{protocol}”, which is not the standard one; decide by measure=standard",
+        "使用“{protocol}”测量方案，并非标准方案；做决定请用 measure=standard",
+    ),
+    "rule": (
+        "Rule: the largest throughput among cases that are not invalid, with p95 at most {limit} ms and quality within "
+        "{within} of the best of its task.",
+        "规则：在未判无效的结果中，p95 不超过 {limit} 毫秒、质量不低于同任务最佳值的 {within} 以内者，取吞吐量最大。",
+    ),
+    "chosen": ("{task}: {name} at batch size {batch}: {values}", "{task}：{name}，批大小 {batch}：{values}"),
+    "none": ("{task}: no case meets the rule: {why}", "{task}：没有结果满足规则：{why}"),
+    "no p95": ("none has a p95 (too few calls)", "都没有 p95（调用次数太少）"),
+    "too slow": (
+        "the lowest p95 is {p95} ms, of {name} at batch size {batch}",
+        "最低 p95 为 {p95} 毫秒（{name}，批大小 {batch}）",
+    ),
+    "quality unknown": ("quality was not measured, so speed alone decides", "未测质量，仅按速度选择"),
+    "fastest": (
+        "lowest latency: {name} at batch size {batch}, p50 {p50} ms",
+        "延迟最低：{name}，批大小 {batch}，p50 {p50} 毫秒",
+    ),
+    "smallest": (
+        "least memory: {name} at batch size {batch}, {mib} MiB",
+        "内存最少：{name}，批大小 {batch}，{mib} MiB",
+    ),
+    "doubtful": ("marked {mark}: see the doubts", "标记为 {mark}，见存疑一节"),
+    "baseline": ("Baseline: {name}.", "基线：{name}。"),
+    "no baseline": ("no case of the baseline at this batch size", "基线没有该批大小"),
+    "ratio of throughput": ("throughput ÷ baseline", "吞吐量 ÷ 基线"),
+    "ratio of latency": ("p50 ÷ baseline", "p50 ÷ 基线"),
+    "interval across": ("95 % interval across processes", "跨进程 95 % 区间"),
+    "interval within": (
+        "within-process bounds, not an interval across processes (measure.repeats=5 gives one)",
+        "进程内界限，并非跨进程区间（用 measure.repeats=5 可得）",
+    ),
+    "try smaller": ("a smaller batch size", "更小的批大小"),
+    "try lower": ("a lower precision (precision=bf16)", "更低精度（precision=bf16）"),
+    "try quantised": ("a quantised checkpoint", "量化后的权重"),
+    "try cpu": ("device=cpu, which has the machine's memory", "device=cpu，使用主机内存"),
+    "try log": ("what worker.log in the run's folder says", "查看运行目录中的 worker.log"),
+    "try again": ("the same command again", "重新运行同一命令"),
+    "try": ("try", "可尝试"),
+    "nothing": ("Nothing.", "无。"),
+    "left out": (
+        "{shown} of {all} runs are drawn; all are in the table.",
+        "图中只画 {all} 次运行中的 {shown} 次；表中齐全。",
+    ),
+    "caption throughput": (
+        "Throughput over batch size, both axes logarithmic. Hollow: warned; cross: invalid.",
+        "吞吐量随批大小的变化（双对数轴）。空心：存疑；叉号：无效。",
+    ),
+    "caption latency": (
+        "Median latency of a batch, with its 95 % interval ({kind}).",
+        "每批延迟中位数及 95 % 区间（{kind}）。",
+    ),
+    "across processes": ("across processes", "跨进程"),
+    "within a process": ("within one process", "单进程内"),
+    "caption distribution": (
+        "{name}: the share of calls that took at most so long, one curve a batch size, from raw samples.",
+        "{name}：各批大小下，延迟不超过横轴值的调用占比，由原始样本绘制。",
+    ),
+    "caption memory": (
+        "Peak memory at the largest batch size of each run. On a CPU the process holds Python and its libraries too.",
+        "每次运行最大批大小时的峰值内存。CPU 上进程还含 Python 与库。",
+    ),
+    "caption tradeoff": (
+        "{metric} over the best throughput of each run. The line joins what no other run beats in both.",
+        "{metric} 与各次运行最高吞吐量。折线连接两方面都未被超越者。",
+    ),
+    "caption stages": (
+        "Where a batch's time goes, each boundary synchronised, at the largest batch size.",
+        "每批时间的去向（各边界均同步），取最大批大小。",
+    ),
+    "caption roofline": (
+        "Achieved rate (dots) under ceilings measured in the same process (lines).",
+        "实测速率（点）与同一进程内实测上限（线）。",
+    ),
+    "printed": (
+        "Made by visionbench {version} from results of sweep {sweep}. Every figure is computed from them.",
+        "由 visionbench {version} 根据批次 {sweep} 的结果生成，所有数字均由结果计算。",
+    ),
+}
+
+
+def check(language: str, where: str) -> str:
+    """The language, if there is such a report. Raises ConfigError, naming `where` it was asked for."""
+    if language not in LANGUAGES:
+        raise ConfigError(f"{where}={language}: no report in it{nearest(language, LANGUAGES)}")
+    return language
+
+
+def say(key: str, language: str, **fields: object) -> str:
+    """The words of a key in a language, with their fields filled in."""
+    return WORDS[key][list(LANGUAGES).index(language)].format(**fields)
