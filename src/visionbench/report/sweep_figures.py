@@ -24,7 +24,7 @@ STYLES = ("-", "--", ":", "-.")
 GREY = "#666666"
 MOST_CURVES, MOST_BARS = 12, 24
 FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei", "DejaVu Sans")
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": list(FONTS),
     "font.size": 9,
@@ -118,7 +118,7 @@ def _distributions(runs: Sequence[Run], language: str) -> Iterator[tuple[str, st
 
 
 def _memory(runs: Sequence[Run], language: str) -> Iterator[tuple[str, str, Figure]]:
-    bars = [(run.name, split) for run in runs if (split := _split(_largest(run)))][:MOST_BARS]
+    bars = [(run.name, split) for run in runs if (split := _split(_largest(run, "memory_weights_mib")))][:MOST_BARS]
     if not bars:
         return
     figure, axes = _new((5.4, 1.3 + 0.32 * len(bars)))
@@ -142,9 +142,11 @@ def _tradeoffs(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -
         axes.plot(*zip(*front, strict=True), color=GREY, lw=1, ls="--", zorder=1)
         for at, (run, speed, value) in enumerate(points):
             axes.plot([speed], [value], "o", ms=7, color=palette[run.model], mfc=_fill(run, palette))
-            place = {"xytext": (5, 5 if at % 2 else -11), "textcoords": "offset points", "fontsize": 7}
-            axes.annotate(run.name, (speed, value), **place)
+            place = (5.0, 5.0 if at % 2 else -11.0)
+            axes.annotate(run.name, (speed, value), xytext=place, textcoords="offset points", fontsize=7)
         axes.margins(0.25, 0.3)
+        if metric.endswith("_fraction"):
+            axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
         axes.set(xlabel=say("throughput", language), ylabel=title)
         axes.grid(color="#e5e5e5", lw=0.6)
         yield "tradeoff", say("caption tradeoff", language, metric=title), figure
@@ -167,12 +169,12 @@ def _stages(runs: Sequence[Run], language: str) -> Iterator[tuple[str, str, Figu
 
 def _roofline(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> Iterator[tuple[str, str, Figure]]:
     names = ("intensity_flop_per_byte", "achieved_tflop_per_s", "ceiling_tflop_per_s", "copy_gb_per_s")
-    found = []
+    found: list[tuple[Run, CaseResult, list[float]]] = []
     for run in runs:
         for row in run.timed:
-            numbers = [_values(row).get(f"flops_{name}") for name in names]
-            if None not in numbers:
-                found.append((run, row, numbers))
+            known = [value for name in names if (value := _values(row).get(f"flops_{name}")) is not None]
+            if len(known) == len(names):
+                found.append((run, row, known))
     if not found:
         return
     figure, axes = _new()
@@ -181,8 +183,8 @@ def _roofline(runs: Sequence[Run], palette: Mapping[str, Any], language: str) ->
     for run, _, numbers in found:
         key = (run.facts()["device_name"], run.conditions["plan"]["precision"])
         roofs.setdefault(key, []).append(numbers)
-    for (device, precision), numbers, style in zip(roofs, roofs.values(), STYLES * len(roofs), strict=False):
-        ceiling, copy = max(n[2] for n in numbers), max(n[3] for n in numbers)
+    for (device, precision), of_roof, style in zip(roofs, roofs.values(), STYLES * len(roofs), strict=False):
+        ceiling, copy = max(n[2] for n in of_roof), max(n[3] for n in of_roof)
         roof = np.minimum(ceiling, reach * copy / 1e3)
         axes.plot(reach, roof, color=GREY, lw=1.2, ls=style, label=f"{precision}, {device}")
     for run, row, numbers in found:
@@ -221,7 +223,7 @@ def _line(
 
 def _style(at: int, run: Run, runs: Sequence[Run]) -> str:
     """Runs of one model are told apart by their line."""
-    return STYLES[[other for other in runs[:at] if other.model == run.model].__len__() % len(STYLES)]
+    return STYLES[sum(other.model == run.model for other in runs[:at]) % len(STYLES)]
 
 
 def _log_log(axes: Axes, runs: Sequence[Run]) -> None:
@@ -274,7 +276,7 @@ def _stack(
 
 
 def _split(row: CaseResult | None) -> dict[str, float]:
-    """A case's peak memory in MiB: weights, what is beside them for the model, and the process's own; of what is known."""
+    """A case's peak memory in MiB: weights, what is beside them for the model, and the process's own."""
     values = _values(row)
     weights = values.get("memory_weights_mib")
     allocated, process = values.get("memory_peak_allocated_mib"), values.get("memory_process_peak_mib")
@@ -286,8 +288,9 @@ def _split(row: CaseResult | None) -> dict[str, float]:
     return {"weights": weights, "activations": above, "libraries": max((process or 0.0) - weights - above, 0.0)}
 
 
-def _largest(run: Run, name: str = "") -> CaseResult | None:
-    rows = [row for row in run.timed if row.status == OK and (not name or _values(row).get(name) is not None)]
+def _largest(run: Run, name: str) -> CaseResult | None:
+    """The case of the largest batch size that has the metric."""
+    rows = [row for row in run.timed if _values(row).get(name) is not None]
     return rows[-1] if rows else None
 
 

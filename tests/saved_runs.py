@@ -1,0 +1,110 @@
+"""Runs written by hand, for tests that read results: no model, no process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from visionbench.core import OK, Case, CaseResult, Metrics, Samples, Validity
+from visionbench.report.archive import Run
+from visionbench.store import RunFolder
+
+BATCH = Case("batch-1", 1, ("warmup", "latency", "throughput", "memory"), ("latency", "throughput", "memory"))
+QUALITY = Case("quality", 32, ("evaluation",), ("recall",))
+_numbers = count()
+
+
+def row(case=BATCH, status=OK, reason=None, verdict="valid", reasons=(), none=None, **values):
+    """A case's row with these metrics; those of `none` have no value, with a reason."""
+    none = none or {}
+    return CaseResult(
+        case, status, reason, Metrics({**values, **dict.fromkeys(none)}, none), Validity(verdict, reasons)
+    )
+
+
+def speed(p50, **more):
+    """A row with a latency alone."""
+    return row(latency_p50_ms=p50, **more)
+
+
+def conditions(name="clip_tiny", kind="cpu", precision="fp32", cases=(BATCH,), **more: Any) -> dict[str, Any]:
+    """A run.json; the later it is made, the later it began. `more` are its keys, dictionaries being merged."""
+    number = next(_numbers)
+    found = {
+        "uid": f"{number:032x}",
+        "sweep": "2026-01-02_03-04-05",
+        "started_at": f"2026-01-02T{number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}.000+00:00",
+        "ended_at": "2026-01-03T00:00:00.000+00:00",
+        "status": "finished",
+        "git_commit": "a" * 40,
+        "host": {"host": "box", "cpu": "a processor", "torch": "2.13.0", "transformers": "5.0.0"},
+        "plan": {
+            "name": f"{name} · {kind} · {precision}",
+            "model": name,
+            "task": "image-text retrieval",
+            "device": kind,
+            "precision": precision,
+            "cases": [asdict(case) for case in cases],
+            "protocol": "quick",
+            "refused": {},
+            "warnings": [],
+        },
+        "config": {
+            "model": {
+                "name": name,
+                "family": "dual_encoder",
+                "weights": "pretrained",
+                "checkpoint": f"bundled:{name}",
+                "revision": None,
+                "seed": 0,
+                "options": {"part": "both"},
+            },
+            "precision": {"dtype": "float32", "tf32": False},
+            "data": {"name": "shapes", "options": {}},
+            "measure": {"name": "quick", "repeats": 1, "latency": {"calls": 20}},
+            "metrics": {"recall": {"ks": [1, 5]}},
+        },
+        "left_out": {},
+        "model": {"weights": "pretrained", "checkpoint": f"bundled:{name}", "revision": None},
+        "device": {"device_name": "a processor", "threads": 2},
+        "data": {"name": "shapes", "split": "test", "annotations_sha256": "f00"},
+    }
+    return _merged(found, more)
+
+
+def run(*rows, **more) -> Run:
+    """A run that was never on disk."""
+    return Run(conditions(cases=[one.case for one in rows], **more), rows)
+
+
+def processes(values, **more) -> list[Run]:
+    """Runs under equal conditions, a process each, with these latencies."""
+    return [run(speed(float(value)), **more) for value in values]
+
+
+def save(path, *rows, across=None, **more) -> RunFolder:
+    """A run's folder; with `across`, metrics to a value of each process, one that was measured in repeats."""
+    folder = RunFolder.create(path, "model: {name: hand}\n")
+    found = conditions(cases=[one.case for one in rows], **more)
+    if across:
+        size = len(next(iter(across.values())))
+        starts = more.get("repeats", {}).get("started_at", [found["started_at"]] * size)
+        found["repeats"] = {"wanted": size, "measured": size, "order_seed": 0, "started_at": starts}
+    folder.write_conditions(found)
+    for one in rows:
+        series = {f"across/{name}": np.array(values, np.float64) for name, values in (across or {}).items()}
+        folder.append(one, Samples(series if one.status == OK and one.case.timed else {}))
+    folder.log.touch()
+    return folder
+
+
+def _merged(found, more):
+    both = {**found, **more}
+    return both | {
+        name: _merged(found[name], value)
+        for name, value in more.items()
+        if isinstance(value, dict) and isinstance(found.get(name), dict)
+    }
