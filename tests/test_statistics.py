@@ -14,6 +14,7 @@ from visionbench.statistics import (
     least_samples,
     outliers,
     quantile_interval,
+    welch_ratio,
 )
 
 
@@ -174,6 +175,37 @@ def test_the_interval_across_processes_is_that_of_students_t_on_logarithms():
 @pytest.mark.parametrize("medians", [[], [1.0], [1.0, 0.0]])
 def test_one_process_has_no_interval_across_processes(medians):
     assert across_interval(np.array(medians)) is None
+
+
+@pytest.mark.parametrize("sizes", [(5, 5), (2, 2), (3, 9)])
+def test_the_interval_of_a_ratio_is_welchs_of_the_logarithms(sizes):
+    from scipy.stats import ttest_ind
+
+    rng = np.random.default_rng(7)
+    base, candidate = np.exp(rng.normal(1, 0.1, sizes[0])), np.exp(rng.normal(1.2, 0.3, sizes[1]))
+    ratio, low, high = welch_ratio(base, candidate)
+    known = ttest_ind(np.log(candidate), np.log(base), equal_var=False).confidence_interval(0.95)
+    assert np.log([low, high]) == pytest.approx([known.low, known.high])
+    assert np.log(ratio) == pytest.approx(np.log(candidate).mean() - np.log(base).mean())
+
+
+def test_the_interval_of_a_ratio_holds_the_ratio_as_often_as_it_says():
+    rng = np.random.default_rng(11)
+    hits, rounds = 0, 1000
+    for _ in range(rounds):
+        base, candidate = np.exp(0.02 * rng.standard_normal(5)), 1.1 * np.exp(0.08 * rng.standard_normal(5))
+        _, low, high = welch_ratio(base, candidate)
+        hits += low <= 1.1 <= high
+    assert 0.93 <= hits / rounds <= 0.97
+
+
+def test_a_ratio_without_spread_is_its_own_interval():
+    assert welch_ratio(np.ones(3), np.full(2, 2.0)) == pytest.approx((2.0, 2.0, 2.0))
+
+
+@pytest.mark.parametrize("base", [[1.0], [], [1.0, 0.0]])
+def test_one_process_or_a_value_of_zero_has_no_interval_of_a_ratio(base):
+    assert welch_ratio(np.array(base), np.ones(3)) is None
 
 
 def test_outliers_are_counted_beyond_tukeys_fences():

@@ -50,6 +50,26 @@ def across_interval(medians: np.ndarray, alpha: float = ALPHA) -> tuple[float, f
     return float(np.exp(centre)), float(np.exp(centre - reach)), float(np.exp(centre + reach))
 
 
+def welch_ratio(base: np.ndarray, candidate: np.ndarray, alpha: float = ALPHA) -> tuple[float, float, float] | None:
+    """Ratio candidate ÷ base of positive quantities and its interval, from one median of each process of either side.
+
+    exp(d ± t(ν, 1−α/2) · √(s²₁/R₁ + s²₂/R₂)), d the difference of the mean logarithms and ν by Welch and Satterthwaite:
+    the sides may differ in spread and in size. None below two processes a side.
+    """
+    from scipy.stats import t
+
+    sides = [np.asarray(side, np.float64) for side in (base, candidate)]
+    if min(map(len, sides)) < 2 or not all((side > 0).all() for side in sides):
+        return None
+    logs = [np.log(side) for side in sides]
+    difference = float(logs[1].mean() - logs[0].mean())
+    parts = [float(side.var(ddof=1)) / len(side) for side in logs]
+    squares = sum(part**2 / (len(side) - 1) for part, side in zip(parts, logs, strict=True))
+    freedom = sum(parts) ** 2 / squares if squares > 0 else np.inf
+    reach = float(t.ppf(1 - alpha / 2, freedom)) * sum(parts) ** 0.5
+    return float(np.exp(difference)), float(np.exp(difference - reach)), float(np.exp(difference + reach))
+
+
 def outliers(samples: np.ndarray) -> tuple[int, int]:
     """How many samples lie beyond Tukey's fences, mildly (1.5 interquartile ranges) and far (3); for labels only."""
     if len(samples) < 4:

@@ -36,6 +36,7 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -46,6 +47,10 @@ LOCK_SECONDS = 60
 METRICS_A_CALL, PAIRS_A_CALL = 800, 100
 """MLflow takes 1,000 entities in one call, of them 100 params and 100 tags."""
 LONGEST_VALUE = 5000
+MOST_FETCHED = 1000
+"""Runs that one filter may find."""
+FETCHED = {"config.yaml", "run.json", "results.jsonl", "samples"}
+"""Of a run's artifacts, what its folder is read from."""
 LARGEST_PREDICTIONS = 32 * 2**20
 """Bytes; a larger file of predictions stays in the run's folder alone."""
 TRUE_INDEX, PREDICTED_INDEX = "classification/true_index", "classification/predicted_index"
@@ -82,6 +87,29 @@ class MlflowTracker:
             if (run_id := self._run_to_fill(run.conditions())) is not None:
                 self._fill(run_id, run)
         return self.page()
+
+    def fetch(self, query: str, into: Path) -> int:
+        """Bring the files of the experiment's runs that a filter of MLflow's finds, each to a folder of its own below
+        `into`; returns how many. Raises TrackingError where store, experiment or a run's files are not there."""
+        file = _sqlite_file(self.uri)
+        with self._one_line_errors():
+            if file is not None and not file.is_file():
+                raise TrackingError(f"tracking.uri={_public(self.uri)}: there is no such file")
+            experiment = self._client.get_experiment_by_name(self.config.experiment)
+            if experiment is None:
+                raise TrackingError(f"tracking.experiment={self.config.experiment}: not in {_public(self.uri)}")
+            found = self._client.search_runs([experiment.experiment_id], query, max_results=MOST_FETCHED)
+            if found.token:
+                raise TrackingError(f"over {MOST_FETCHED} runs are found by {query}; narrow the filter")
+            for run in found:
+                run_id, folder = run.info.run_id, into / run.info.run_id
+                there = {artifact.path for artifact in self._client.list_artifacts(run_id)}
+                if not {"run.json", "results.jsonl"} <= there:
+                    raise TrackingError(f"run {run_id} in {_public(self.uri)} has no run.json and results.jsonl")
+                folder.mkdir(parents=True)
+                for name in there & FETCHED:
+                    self._client.download_artifacts(run_id, name, str(folder))
+        return len(found)
 
     @cached_property
     def uri(self) -> str:
