@@ -394,6 +394,12 @@ class Tracker(Protocol):
         Raises TrackingError where the store does not answer.
         """
 
+    def attach(self, folder: Path, files: Sequence[Path]) -> None:
+        """Put these files beside what was sent of a run's folder, below `report/`, in the place of earlier ones.
+
+        Raises TrackingError where the store does not answer or has no such run.
+        """
+
 
 class TrackingError(Exception):
     """The tracking store cannot be reached or refused; results are safe in the run's folder."""

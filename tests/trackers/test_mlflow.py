@@ -190,7 +190,13 @@ def test_params_and_tags_say_what_ran_on_what(tracker: MlflowTracker, tmp_path: 
     assert (params["part"], params["data_split"], params["checkpoint"]) == ("both", "test", "bundled:clip_tiny")
     assert "revision" not in params
     assert tags["visionbench.torch"] == "2.13.0"
-    assert tags["visionbench.validity"] == "warned"
+    assert {name: tags[f"visionbench.{name}"] for name in ("task", "family", "weights", "data", "validity")} == {
+        "task": "retrieval",
+        "family": "dual_encoder",
+        "weights": "pretrained",
+        "data": "shapes",
+        "validity": "warned",
+    }
     assert tags["visionbench.device_name"] == "a processor"
     assert tags["mlflow.source.git.commit"] == "0123abc"
     assert "visionbench.failures" not in tags
@@ -350,6 +356,40 @@ def test_a_deleted_run_stays_deleted(tracker: MlflowTracker, tmp_path: Path) -> 
 def test_a_folder_without_results_is_refused(tracker: MlflowTracker, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a run's folder"):
         tracker.log(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------- attachments
+def test_files_are_attached_below_report_in_the_place_of_earlier_ones(
+    tracker: MlflowTracker, tmp_path: Path, output_dir: Path
+) -> None:
+    first, second = (write(tmp_path, *RESULTS) for _ in range(2))
+    tracker.log(first)
+    run = only(tracker)
+    tracker.log(second)
+    page, figure = tmp_path / "report.html", tmp_path / "curves.png"
+    for text in ("early", "late"):
+        page.write_text(f"<p>{text}</p>")
+        figure.write_bytes(text.encode())
+        tracker.attach(first, [page, figure])
+    attached = output_dir / "mlartifacts" / run.info.run_id / "artifacts" / "report"
+    assert {path.name: path.read_text() for path in attached.iterdir()} == {
+        "report.html": "<p>late</p>",
+        "curves.png": "late",
+    }
+    [other] = [found for found in runs(tracker) if found.info.run_id != run.info.run_id]
+    assert "report" not in {item.path for item in tracker._client.list_artifacts(other.info.run_id)}
+    assert tracker._client.get_run(run.info.run_id).info.end_time == run.info.end_time
+
+
+def test_nothing_is_attached_to_a_run_that_the_store_lacks(tracker: MlflowTracker, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("<p>whole</p>")
+    folder = write(tmp_path, *RESULTS)
+    with pytest.raises(TrackingError, match="it has no run of .*; send it with visionbench sync"):
+        tracker.attach(folder, [tmp_path / "report.html"])
+    tracker.log(folder)
+    tracker._client.delete_run(only(tracker).info.run_id)
+    with pytest.raises(TrackingError, match="it has no run of"):
+        tracker.attach(folder, [tmp_path / "report.html"])
 
 
 # ----------------------------------------------------------------------------------------------------------- the store

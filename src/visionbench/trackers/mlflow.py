@@ -47,6 +47,8 @@ LOCK_SECONDS = 60
 METRICS_A_CALL, PAIRS_A_CALL = 800, 100
 """MLflow takes 1,000 entities in one call, of them 100 params and 100 tags."""
 LONGEST_VALUE = 5000
+REPORT = "report"
+"""The folder of what is attached, among a run's artifacts."""
 MOST_FETCHED = 1000
 """Runs that one filter may find."""
 FETCHED = {"config.yaml", "run.json", "results.jsonl", "samples"}
@@ -87,6 +89,21 @@ class MlflowTracker:
             if (run_id := self._run_to_fill(run.conditions())) is not None:
                 self._fill(run_id, run)
         return self.page()
+
+    def attach(self, folder: Path, files: Sequence[Path]) -> None:
+        """Put these files among the artifacts of the run whose folder this is, below `report/`, over earlier ones.
+
+        Raises TrackingError where the store has no such run, and ConfigError where the folder is no run's.
+        """
+        uid = RunFolder.open(folder).conditions()["uid"]
+        with self._one_line_errors():
+            sent = [run for run in self._with_uid(uid) if run.info.lifecycle_stage == "active"]
+            if not sent:
+                raise TrackingError(
+                    f"tracking.uri={_public(self.uri)}: it has no run of {folder}; send it with visionbench sync"
+                )
+            for file in files:
+                self._client.log_artifact(sent[0].info.run_id, str(file), REPORT)
 
     def fetch(self, query: str, into: Path) -> int:
         """Bring the files of the experiment's runs that a filter of MLflow's finds, each to a folder of its own below
@@ -203,11 +220,8 @@ class MlflowTracker:
         A run that somebody deleted stays deleted. One that was sent before it ended is replaced.
         """
         uid, experiment_id = conditions["uid"], self._experiment_id
-        from mlflow.entities import ViewType  # after the store is opened, which sets MLflow's environment
-
         with self._lock():
-            same = f"tags.`visionbench.uid` = '{uid}'"
-            found = self._client.search_runs([experiment_id], same, run_view_type=ViewType.ALL)
+            found = self._with_uid(uid)
             for run in found:
                 if run.info.status != "RUNNING" and run.data.tags.get("visionbench.status") == conditions["status"]:
                     return None
@@ -224,6 +238,14 @@ class MlflowTracker:
                 run_name=conditions["plan"]["name"],
             )
         return str(created.info.run_id)
+
+    def _with_uid(self, uid: str) -> list[Any]:
+        """The store's runs of one folder, latest first; those that somebody deleted are among them."""
+        experiment_id = self._experiment_id
+        from mlflow.entities import ViewType  # after the store is opened, which sets MLflow's environment
+
+        same = f"tags.`visionbench.uid` = '{uid}'"
+        return list(self._client.search_runs([experiment_id], same, run_view_type=ViewType.ALL))
 
     def _fill(self, run_id: str, run: RunFolder) -> None:
         """Send everything and end the run; sending it twice leaves it as it is."""
@@ -293,13 +315,16 @@ def params(conditions: Mapping[str, Any]) -> dict[str, Any]:
 
 def tags(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> dict[str, Any]:
     """What to search and filter runs by, the versions of everything, and the note."""
-    plan, device, host = conditions["plan"], conditions.get("device", {}), conditions.get("host", {})
+    plan, settings = conditions["plan"], conditions["config"]
+    device, host = conditions.get("device", {}), conditions.get("host", {})
     own = {
         **{name: conditions.get(name) for name in ("sweep", "status", "git_commit")},
         "validity": notes.verdict(results),
         "failures": "\n".join(notes.failures(results)),
         "protocol": plan["protocol"],
         **{name: plan[name] for name in ("model", "task", "device", "precision")},
+        **{name: settings["model"][name] for name in ("family", "weights")},
+        "data": settings["data"]["name"],
         **{name: device.get(name) for name in ("device_name", "driver", "cuda")},
         **host,
     }

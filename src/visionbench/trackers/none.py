@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,3 +24,6 @@ class NoTracker:
     def log(self, folder: Path) -> str:
         """Nothing to send."""
         return ""
+
+    def attach(self, folder: Path, files: Sequence[Path]) -> None:
+        """Nothing to attach to."""
