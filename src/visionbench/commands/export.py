@@ -1,0 +1,33 @@
+"""`visionbench export`: runs as one table in CSV, JSON or Parquet, a row a case."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from visionbench import __version__
+from visionbench.registry import ConfigError
+from visionbench.report import archive, frame
+
+PARQUET = "parquet"
+TEXTS = {"csv": frame.csv, "json": frame.json_text}
+
+
+def write(sweep: str | None, output_dir: Path, where: str, kind: str, output: Path | None) -> int:
+    """Write the chosen runs' cases to a file, or to standard output and nothing else there."""
+    if kind == PARQUET and output is None:
+        raise ConfigError("--format parquet is not for a terminal: give a file with --output FILE")
+    wanted = archive.parse_filter(where, "--where")
+    runs = archive.of_sweep(output_dir, sweep) if sweep else archive.of_folder(output_dir)
+    runs = archive.select(runs, wanted, f"--where {where}")
+    table = frame.cases(runs)
+    if output is None:
+        sys.stdout.write(TEXTS[kind](table))
+        return 0
+    content = frame.parquet(table, __version__) if kind == PARQUET else TEXTS[kind](table).encode()
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise ConfigError(f"--output {output}: {error.strerror}") from error
+    print(f"{len(table)} cases of {len(runs)} runs in {output}")
+    return 0
