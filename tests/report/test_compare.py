@@ -105,8 +105,10 @@ def test_invalid_cases_are_inconclusive_with_the_reason():
     bad = [run(speed(value, verdict="invalid", reasons=("run_delay: 66 %",))) for value in STEADY]
     found = only(compare(processes(STEADY), bad))
     assert found.verdict == "inconclusive"
-    assert found.reason == "the candidate is invalid: run_delay: 66 %"
+    assert found.reason == "the candidate is invalid: run_delay: 66 % (in 5 of 5 runs)"
     assert found.candidate.validity == "invalid"
+    one = [run(speed(1.0, verdict="invalid", reasons=("run_delay: 66 %", "steal: 9 %", "run_delay: 70 %")))]
+    assert only(compare(one, one)).reason == "the base is invalid: run_delay: 66 %; steal: 9 %"
 
 
 def test_process_values_are_those_of_the_repeats(tmp_path):

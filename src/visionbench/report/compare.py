@@ -181,8 +181,18 @@ class Measured:
 
     @property
     def reasons(self) -> list[str]:
-        """Of the verdict, each once."""
-        return list(dict.fromkeys(reason for row in self.rows if row.status == OK for reason in row.validity.reasons))
+        """Of the verdict: each kind once, as the first row had it, with how many of several rows had it."""
+        seen: dict[str, str] = {}
+        counts: Counter[str] = Counter()
+        good = [row for row in self.rows if row.status == OK]
+        for row in good:
+            kinds = {reason.partition(": ")[0]: reason for reason in reversed(row.validity.reasons)}
+            seen = {**kinds, **seen}
+            counts.update(kinds.keys())
+        return [
+            f"{reason} (in {counts[kind]} of {len(good)} runs)" if len(good) > 1 else reason
+            for kind, reason in seen.items()
+        ]
 
     def has(self, metric: str) -> bool:
         """Whether the metric was asked for, with a value or without."""
