@@ -21,6 +21,7 @@ GROUND = {
     "intake",
     "machine",
     "pictures",
+    "regions",
     "statistics",
     "store",
     "validity",

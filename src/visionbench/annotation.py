@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -99,6 +99,27 @@ class CocoFiles:
         """Its lists `images` and `annotations`."""
         return read_json(self.file, ("images", "annotations"))
 
+    def listed(self) -> list[Mapping[str, Any]]:
+        """The pictures by rising id."""
+        with entries_of(self.file):
+            return sorted(self.read()["images"], key=lambda picture: picture["id"])
+
+    def captions(self) -> dict[int, list[Any]]:
+        """By the picture's id, its captions in the order of their own ids."""
+        return self._by_picture("caption")
+
+    def regions(self) -> dict[int, list[Any]]:
+        """By the picture's id, the regions of its instances in the order of their own ids, without those of crowds."""
+        return self._by_picture("segmentation")
+
+    def _by_picture(self, key: str) -> dict[int, list[Any]]:
+        found: defaultdict[int, list[Any]] = defaultdict(list)
+        with entries_of(self.file):
+            for row in sorted(self.read()["annotations"], key=lambda row: row["id"]):
+                if not row.get("iscrowd"):
+                    found[row["image_id"]].append(row[key])
+        return found
+
     def identity(self, samples: int) -> Mapping[str, str]:
         """Folder, split, number of pictures and a digest of the annotations."""
         return {
@@ -114,6 +135,11 @@ def digest(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of_all(paths: Iterable[Path]) -> str:
+    """SHA-256 of the digests of several files, in turn."""
+    return hashlib.sha256("".join(digest(path) for path in paths).encode()).hexdigest()
 
 
 def caption_faults(captions: Iterable[Any]) -> tuple[str, ...]:

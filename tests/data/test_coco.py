@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from visionbench.data.coco import Coco
 from visionbench.data.coco_captions import CocoCaptions
 from visionbench.data.coco_instances import CocoInstances
 from visionbench.data.karpathy import Karpathy
@@ -16,8 +17,9 @@ from visionbench.pictures import check, decode
 from visionbench.registry import ConfigError, find
 
 SIZE = (40, 56)
-PARTS = {"coco_captions": CocoCaptions, "coco_instances": CocoInstances, "karpathy": Karpathy}
+PARTS = {"coco": Coco, "coco_captions": CocoCaptions, "coco_instances": CocoInstances, "karpathy": Karpathy}
 FILES = {
+    "coco": "annotations/instances_val2017.json",
     "coco_captions": "annotations/captions_val2017.json",
     "coco_instances": "annotations/instances_val2017.json",
     "karpathy": "dataset_coco.json",
@@ -65,15 +67,16 @@ def test_every_kind_of_picture_is_there_without_a_fault_and_decodes_upright(writ
         assert np.corrcoef(levels)[0, 1] > 0.9
 
 
-@pytest.mark.parametrize("name", ["coco_captions", "karpathy"])
+@pytest.mark.parametrize("name", ["coco", "coco_captions", "karpathy"])
 def test_captions_come_with_their_pictures(written, name):
     found = PARTS[name](str(written)).examples()
     assert [example.captions for example in found] == [coco_folder.captions(at) for at in range(6)]
 
 
+@pytest.mark.parametrize("name", ["coco", "coco_instances"])
 @pytest.mark.parametrize("at", range(6))
-def test_masks_are_those_that_were_written_in_all_three_forms_without_the_crowd(written, at):
-    example = CocoInstances(str(written)).examples()[at]
+def test_masks_are_those_that_were_written_in_all_three_forms_without_the_crowd(written, name, at):
+    example = PARTS[name](str(written)).examples()[at]
     masks = example.masks()
     assert masks.dtype == bool
     np.testing.assert_array_equal(masks, coco_folder.scene(at, SIZE)[1])
@@ -84,13 +87,14 @@ def test_masks_are_read_only_when_asked_for_and_in_another_process_too(written):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(example)).masks(), example.masks())
 
 
-def test_a_picture_with_nothing_but_a_crowd_is_left_out(coco):
+@pytest.mark.parametrize("name", ["coco", "coco_instances"])
+def test_a_picture_with_nothing_but_a_crowd_is_left_out(coco, name):
     def only_crowds(found):
         for row in found["annotations"]:
             row["iscrowd"] = int(row["image_id"] == 1)
 
     changed(coco, "coco_instances", only_crowds)
-    assert [example.id for example in CocoInstances(str(coco)).examples()] == [
+    assert [example.id for example in PARTS[name](str(coco)).examples()] == [
         coco_folder.file_name(n) for n in range(1, 6)
     ]
 
@@ -114,11 +118,19 @@ def test_other_annotations_are_read_again_and_have_another_digest(coco, name):
     assert PARTS[name](str(coco)).identity()["annotations_sha256"] != before["annotations_sha256"]
 
 
-@pytest.mark.parametrize("name", ["coco_captions", "coco_instances"])
+@pytest.mark.parametrize("name", ["coco", "coco_captions", "coco_instances"])
 def test_pictures_may_lie_below_images(coco, name):
     (coco / "images").mkdir()
     (coco / "val2017").rename(coco / "images" / "val2017")
     assert all(example.image.is_file() for example in PARTS[name](str(coco)).examples())
+
+
+def test_cocos_digest_tells_a_change_in_either_file(coco):
+    digests = [Coco(str(coco)).identity()["annotations_sha256"]]
+    for name in ("coco_captions", "coco_instances"):
+        changed(coco, name, lambda found: found.update(info={"changed": True}))
+        digests.append(Coco(str(coco)).identity()["annotations_sha256"])
+    assert len(set(digests)) == 3
 
 
 # ---------------------------------------------------------------------------------------------------------- karpathy
@@ -159,6 +171,19 @@ def faulty(examples):
     return {example.id: example.faults for example in examples if example.faults}
 
 
+def test_a_picture_without_a_caption_is_a_fault_where_both_are_asked_for(coco):
+    def silent(found):
+        found["annotations"] = [row for row in found["annotations"] if row["image_id"] != 2]
+
+    changed(coco, "coco_captions", silent)
+    assert faulty(Coco(str(coco)).examples()) == {coco_folder.file_name(1): ("no caption",)}
+
+
+def test_annotations_of_either_kind_for_a_picture_that_is_not_listed_are_a_fault(coco):
+    changed(coco, "coco_instances", lambda found: found["images"].pop())
+    assert faulty(Coco(str(coco)).examples()) == {"6": ("annotations for a picture that is not listed",)}
+
+
 def test_captions_of_a_picture_that_is_not_listed_are_a_fault(coco):
     changed(coco, "coco_captions", lambda found: found["images"].pop())
     assert faulty(CocoCaptions(str(coco)).examples()) == {"6": ("annotations for a picture that is not listed",)}
@@ -168,7 +193,7 @@ def test_captions_of_a_picture_that_is_not_listed_are_a_fault(coco):
 def test_an_empty_caption_is_a_fault(coco, caption):
     changed(coco, "coco_captions", lambda found: found["annotations"][3].update(caption=caption))
     changed(coco, "karpathy", lambda found: found["images"][0]["sentences"][3].update(raw=caption))
-    for part in (CocoCaptions, Karpathy):
+    for part in (Coco, CocoCaptions, Karpathy):
         assert list(faulty(part(str(coco)).examples()).values()) == [("an empty caption",)]
 
 
@@ -194,8 +219,9 @@ def test_an_empty_caption_is_a_fault(coco, caption):
 )
 def test_a_mask_that_cannot_be_is_a_fault(coco, region, fault):
     changed(coco, "coco_instances", lambda found: found["annotations"][2].update(segmentation=region))
-    ((name, faults),) = faulty(CocoInstances(str(coco)).examples()).items()
-    assert name == coco_folder.file_name(1) and len(faults) == 1 and fault in faults[0]
+    for part in (Coco, CocoInstances):
+        ((name, faults),) = faulty(part(str(coco)).examples()).items()
+        assert name == coco_folder.file_name(1) and len(faults) == 1 and fault in faults[0]
 
 
 def test_a_polygon_may_touch_the_border(coco):

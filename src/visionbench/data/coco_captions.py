@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from visionbench import annotation
 from visionbench.core import Example
@@ -32,16 +31,13 @@ class CocoCaptions:
     def examples(self) -> Sequence[Example]:
         """The pictures by rising id, each with all its captions in the order of the file."""
         files = self._files
-        found, pictures = files.read(), files.pictures
-        captions: defaultdict[int, list[Any]] = defaultdict(list)
+        captions = files.captions()
         with annotation.entries_of(files.file):
-            for row in sorted(found["annotations"], key=lambda row: row["id"]):
-                captions[row["image_id"]].append(row["caption"])
-            listed = {row["id"]: row["file_name"] for row in sorted(found["images"], key=lambda row: row["id"])}
+            listed = {picture["id"]: picture["file_name"] for picture in files.listed()}
             examples = [
-                annotation.captioned(name, pictures / name, captions.pop(id, [])) for id, name in listed.items()
+                annotation.captioned(name, files.pictures / name, captions.pop(id, [])) for id, name in listed.items()
             ]
-            strays = [annotation.unlisted(str(id), pictures) for id in sorted(captions)]
+        strays = [annotation.unlisted(str(id), files.pictures) for id in sorted(captions)]
         return annotation.apart([*examples, *strays])[: self.samples]
 
     def classes(self) -> Sequence[str]:
