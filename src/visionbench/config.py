@@ -5,6 +5,7 @@ Values are checked here by name and type, and in `plan.py` by meaning. A DictCon
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -30,6 +31,7 @@ class ModelConfig:
     """A Hub repository, a local folder, or `bundled:NAME` for one that comes with visionbench."""
     revision: str | None = None
     weights: str = "pretrained"
+    """`pretrained`, `random`, or `auto`: pretrained where the checkpoint is here or can be fetched, else random."""
     attention: str | None = "sdpa"
     """The attention that transformers is told to use; null for a model without one."""
     trust_remote_code: bool = False
@@ -71,6 +73,10 @@ class DataConfig:
     name: str = MISSING
     root: str | None = None
     """The folder that it lies in, for those that are read from a folder."""
+    prepare: int | None = None
+    """Where `root` is not there, fetch so many pictures into it first; COCO's alone can be fetched."""
+    otherwise: str | None = None
+    """The option of `data`, one that needs no folder, that stands in where `root` is not there even so."""
     on_error: str = "fail"
     """What to do with examples that cannot be used: `fail` (before measuring, where it can be known then) or `skip`."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -200,6 +206,14 @@ class TrackingConfig:
 
 
 @dataclass
+class ReportConfig:
+    """The sweep's report, made once all is measured: by default of several runs, and by `make` always or never."""
+
+    make: bool | None = None
+    language: str = "en"
+
+
+@dataclass
 class ExperimentConfig:
     """The whole of a run's configuration."""
 
@@ -211,6 +225,9 @@ class ExperimentConfig:
     metrics: dict[str, Any] = field(default_factory=dict)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    check: bool = False
+    """Whether to tell first what this machine is and what would go wrong on it."""
     output_dir: str = "outputs"
 
 
@@ -269,6 +286,29 @@ def models(config_dir: Path | None = None) -> dict[str, ModelConfig]:
         except YAMLError as error:
             raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     return dict(sorted(found.items()))  # type: ignore[arg-type]
+
+
+def data_option(name: str, config_dir: Path | None = None) -> DataConfig:
+    """What `data=name` means by itself, from one's own config folder or visionbench's. Raises ConfigError."""
+    folders = [*([config_dir] if config_dir else []), root("conf")]
+    options = {path.stem: path for folder in reversed(folders) for path in (folder / "data").glob("*.yaml")}
+    if name not in options:
+        raise ConfigError(f"data.otherwise={name}: no such option of data{nearest(name, options)}")
+    try:
+        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), OmegaConf.load(options[name])))
+    except OmegaConfBaseException as error:
+        known = [item.name for item in fields(DataConfig)]
+        raise ConfigError(f"{options[name]}: {explain(error, 'data', known)}") from error
+    assert isinstance(found, DataConfig)
+    return found
+
+
+def changed(cfg: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
+    """A copy of the composed config in which these keys, in dotted form, have other values."""
+    found = copy.deepcopy(cfg)
+    for key, value in changes.items():
+        OmegaConf.update(found, key, value, merge=False)
+    return found
 
 
 def saved(cfg: DictConfig) -> str:

@@ -12,7 +12,7 @@ from visionbench.registry import ConfigError, find, names, nearest
 STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "evaluation")
 """In the order of the protocol; each case runs those that its metrics ask for."""
 DTYPES = ("float32", "bfloat16", "float16")
-WEIGHTS = ("pretrained", "random")
+WEIGHTS = ("pretrained", "random", "auto")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 ON_ERROR = ("fail", "skip")
 ACCELERATORS = ("cuda",)
@@ -130,6 +130,7 @@ def _check(config: ExperimentConfig) -> None:
         )
     _positive(
         {
+            "data.prepare": config.data.prepare,
             "device.threads": config.device.threads,
             "measure.inputs.distinct_samples": config.measure.inputs.distinct_samples,
             "measure.inputs.max_mib": config.measure.inputs.max_mib,

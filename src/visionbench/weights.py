@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionbench.config import ModelConfig, root
 from visionbench.core import first_line
+from visionbench.download import Unreachable
 from visionbench.registry import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -122,11 +123,12 @@ def fetch(model: ModelConfig) -> Path:
     """Download the checkpoint at its pinned revision into the Hub's cache; a broken download resumes.
 
     Only one format of weights is fetched, safetensors where the repository has them. Raises ConfigError where the Hub
-    does not give it, and OSError as it comes where the disk does not take it.
+    does not give it (Unreachable where it does not answer), and OSError as it comes where the disk does not take it.
     """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import (
         GatedRepoError,
+        HfHubHTTPError,
         HFValidationError,
         HTTPError,
         OfflineModeIsEnabled,
@@ -153,19 +155,20 @@ def fetch(model: ModelConfig) -> Path:
     except HFValidationError:
         raise ConfigError(f"{what}: {NO_NAME}") from None
     except GatedRepoError:
-        raise ConfigError(f"{what}: ask for access on its page and set HF_TOKEN, {otherwise}") from None
+        raise ConfigError(f"{what}: it is gated; ask for access on its page and set HF_TOKEN, {otherwise}") from None
     except RepositoryNotFoundError:
         raise ConfigError(f"{what}: the Hub knows no such repository; if it is private, set HF_TOKEN") from None
     except RevisionNotFoundError:
         raise ConfigError(f"model.revision={revision}: {repo} has no such revision") from None
     except OfflineModeIsEnabled:
-        raise ConfigError(
+        raise Unreachable(
             f"{what}: not on this machine, and HF_HUB_OFFLINE forbids fetching it; unset that, {otherwise}"
         ) from None
     except (HTTPError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault, not the Hub's
-        raise ConfigError(
+        refusal = ConfigError if isinstance(error, HfHubHTTPError) else Unreachable
+        raise refusal(
             f"{what}: not on this machine, and {constants.ENDPOINT} could not be read ({_one_line(error)}); "
             f"run 'visionbench models fetch {model.name}' where there is a network, {otherwise}"
         ) from None

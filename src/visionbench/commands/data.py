@@ -33,19 +33,35 @@ def prepare(samples: int, split: str, root: Path, source: Path | None) -> int:
     """Make the subset; what is there already is checked and kept. Raises ConfigError for what cannot be had."""
     if split not in SPLITS:
         raise ConfigError(f"--split {split}: no such split{nearest(split, SPLITS)}")
-    console, subset = Console(), root / f"{split}-{samples}"
+    console, subset = Console(), folder(samples, split, root)
     try:
-        whole = _annotations(split, root, source, console)
-        chosen = choose(whole, samples, split)
-        new = _pictures(chosen, split, subset, source, console)
+        bring(samples, split, root, source, console)
     except Unreachable as error:
         raise ConfigError(f"{error}; {_by_hand(samples, split, root)}") from None
-    _write(subset, split, cut(whole, chosen))
-    _remember(subset, split, source)
-    console.print(f"{len(chosen)} pictures of {split} in {subset}: {new} new, {len(chosen) - new} were there already")
     console.print(f"visionbench run model=clip_vit_b32 data=coco_captions data.root={subset}", soft_wrap=True)
     console.print(f"visionbench run model=sam_vit_b data=coco_instances data.root={subset}", soft_wrap=True)
     return 0
+
+
+def folder(samples: int, split: str, root: Path) -> Path:
+    """Where a subset lies, below the folder of all."""
+    return root / f"{split}-{samples}"
+
+
+def is_ready(subset: Path, split: str) -> bool:
+    """Whether a folder has COCO's annotations, which are written when all pictures are there."""
+    return all((subset / "annotations" / f"{kind}_{split}.json").is_file() for kind in KINDS)
+
+
+def bring(samples: int, split: str, root: Path, source: Path | None, console: Console) -> None:
+    """Make the subset and say what was done. Raises Unreachable, and ConfigError for what cannot be had."""
+    subset = folder(samples, split, root)
+    whole = _annotations(split, root, source, console)
+    chosen = choose(whole, samples, split)
+    new = _pictures(chosen, split, subset, source, console)
+    _write(subset, split, cut(whole, chosen))
+    _remember(subset, split, source)
+    console.print(f"{len(chosen)} pictures of {split} in {subset}: {new} new, {len(chosen) - new} were there already")
 
 
 def choose(whole: Mapping[str, Any], samples: int, split: str) -> list[dict[str, Any]]:

@@ -46,6 +46,23 @@ def show() -> int:
     return 1 if facts.troubles else 0
 
 
+def tell(console: Console) -> None:
+    """Print in three lines what this machine is, and its troubles, before something is measured on it."""
+    facts = examine()
+    found = facts.found
+    accelerators = ", ".join(f"{kind}: {found[f'{kind} device']}" for kind in ACCELERATORS)
+    versions = ", ".join(f"{name} {found[name]}" for name in ("python", "torch", "transformers"))
+    lines = (
+        f"{found['processor']}, {found['instructions']}; {found['memory']}; disk {found['disk']}",
+        f"{found['system']}; {versions}",
+        accelerators,
+    )
+    for heading, line in zip(("machine", "", ""), lines, strict=True):
+        console.print(f"{heading:<9}{line}", soft_wrap=True, highlight=False, markup=False)
+    for trouble, remedy in facts.troubles:
+        console.print(f"! {trouble}: {remedy}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+
+
 def examine(folder: Path = Path()) -> Facts:
     """Look at processor, memory, disk, accelerators, libraries and what the kernel lets a process know of itself."""
     import torch

@@ -22,8 +22,10 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from visionbench.commands.settle import Settlement, check
 from visionbench.config import (
     ExperimentConfig,
+    changed,
     explain,
     from_hydra,
     register_schema,
@@ -32,7 +34,7 @@ from visionbench.config import (
     schema_keys,
     unknown_key,
 )
-from visionbench.core import RunPlan, Tracker, TrackingError
+from visionbench.core import RunPlan, Tracker, TrackingError, first_line
 from visionbench.registry import ConfigError, find, names, nearest
 
 CONF = str(root("conf"))
@@ -47,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
         flags.remove(override)
     sys.argv = [sys.argv[0], *flags, *args.overrides]  # Hydra refuses flags between overrides
     register_schema()
-    session = Session()
+    session = Session(Settlement(Path(args.config_dir) if args.config_dir else None))
 
     @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
     def job(cfg: DictConfig) -> None:
@@ -78,6 +80,7 @@ class Job:
 class Session:
     """The runs of one command: what they share, and what came of them."""
 
+    settlement: Settlement
     exit_code: int = 0
     runs: list[Any] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
@@ -89,15 +92,23 @@ class Session:
     put_off: list[Job] = field(default_factory=list)
     """Runs that wait for all others to be known, since repeats take turns over the whole sweep."""
     repeats: bool = False
+    language: str | None = None
+    """Of the report that is made in the end; None makes none."""
 
     def begin(self, planned: Sequence[tuple[ExperimentConfig, RunPlan]]) -> None:
         """Have checkpoints and data here, start the fork server, and meanwhile make the tracking store ready."""
         from rich.console import Console
 
         from visionbench import repeats, weights, worker
+        from visionbench.commands import doctor
         from visionbench.report.progress import SweepProgress
 
         self.console = Console()
+        if any(config.check for config, _ in planned):
+            doctor.tell(self.console)
+        planned = [self._settled(OmegaConf.structured(config))[1:] for config, _ in planned]
+        for note in dict.fromkeys(note for _, plan in planned for note in plan.warnings):
+            self.console.print(f"! {note}", style="yellow", soft_wrap=True, highlight=False, markup=False)
         for config, _ in planned:
             weights.ensure(config.model)
             self._faults(config)
@@ -109,17 +120,17 @@ class Session:
             turns = repeats.order([measure.repeats for _, measure in steps], steps[0][1].order_seed)
             steps = [(repeats.planned(steps[at][0], repeat), steps[at][1]) for repeat, at in turns]
         self.progress = SweepProgress(steps, self.console)
+        wanted = planned[0][0].report
+        self.language = wanted.language if wanted.make or (wanted.make is None and len(planned) > 1) else None
         self.tracker = self._open_tracker(planned[0][0])
 
     def job(self, cfg: DictConfig) -> None:
         """One run, from config to tracker. What only the measuring process finds wrong costs this run alone."""
-        from visionbench.plan import plan
         from visionbench.store import RunFolder
 
         hydra_config = HydraConfig.get()
         path = Path(hydra_config.runtime.output_dir)
-        config = from_hydra(cfg)
-        planned = plan(config, hydra_config.overrides.task)
+        cfg, config, planned = self._settled(cfg, hydra_config.overrides.task)
         folder = RunFolder.create(path, saved(cfg))
         alone = OmegaConf.is_missing(hydra_config.job, "num")
         sweep = path.name if alone else Path(hydra_config.sweep.dir).name
@@ -153,6 +164,22 @@ class Session:
                     repeats.write(run.folder, seed, run.config.measure.repeats)
                     self._keep(run.folder)
 
+    def _settled(self, cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[DictConfig, ExperimentConfig, RunPlan]:
+        """What was composed, with all settled that it leaves open, and its plan, which tells what was settled and why.
+
+        Raises ConfigError.
+        """
+        from visionbench.plan import plan
+
+        answer = self.settlement.of(from_hydra(cfg))
+        cfg = changed(cfg, answer.changes)
+        config = from_hydra(cfg)
+        try:
+            planned = plan(config, overrides)
+        except ConfigError as error:
+            raise ConfigError("; ".join([str(error), *answer.notes])) from None
+        return cfg, config, replace(planned, warnings=(*answer.notes, *planned.warnings))
+
     def _measure(self, run: Job, folder: Any) -> None:
         """One process's measuring, into a folder."""
         from visionbench import runner
@@ -173,7 +200,7 @@ class Session:
         from visionbench.report.archive import Run
 
         conditions = folder.conditions()
-        self.runs.append(Run(conditions, folder.results()))
+        self.runs.append(Run(conditions, folder.results(), folder))
         if conditions["status"] == "failed" and not self.exit_code:
             self.exit_code = 1
         self._log(folder.path)
@@ -188,13 +215,35 @@ class Session:
         if self.runs:
             table.show(self.runs, self.console)
             self.console.print()
+        report = self._report()
         for line in dict.fromkeys(self.trouble):
             print(f"visionbench: {line}", file=sys.stderr)
         if self.folders:
             shared = self.folders[0] if len(self.folders) == 1 else self.folders[0].parent
             self.console.print(f"results  {_relative(shared)}", soft_wrap=True, highlight=False)
+            if report is not None:
+                self.console.print(f"report   {_relative(report)}", soft_wrap=True, highlight=False)
             if self.tracker is not None and self.seen:
                 self.console.print("look     visionbench ui", soft_wrap=True, highlight=False)
+
+    def _report(self) -> Path | None:
+        """The page of what was measured, beside the runs' folders and with the first run in the tracker."""
+        if self.language is None or not self.runs:
+            return None
+        from visionbench.commands import report
+
+        of_first = self.runs[0].folder.path
+        try:
+            files = report.write(self.runs, self.language, of_first if len(self.folders) == 1 else of_first.parent)
+        except Exception as error:  # whatever it is, results are on disk and are shown
+            self.trouble.append(f"report: {type(error).__name__}: {first_line(error)}; try visionbench report")
+            return None
+        if self.tracker is not None and self.seen:
+            try:
+                self.tracker.attach(of_first, files)
+            except TrackingError as error:
+                self.trouble.append(str(error))
+        return files[0]
 
     def _faults(self, config: ExperimentConfig) -> dict[str, str]:
         """What of the data cannot be used, looked for once; each fault found is told. Raises ConfigError to refuse."""
@@ -248,6 +297,7 @@ def plan_all(args: argparse.Namespace) -> list[tuple[ExperimentConfig, RunPlan]]
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     from visionbench.plan import plan
+    from visionbench.report import words
 
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion or args.experimental_rerun:
         return []
@@ -262,6 +312,9 @@ def plan_all(args: argparse.Namespace) -> list[tuple[ExperimentConfig, RunPlan]]
             own = parser.parse_overrides([f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()])
             jobs = BasicSweeper.split_arguments([*own, *given], None)[0]
         configs = [from_hydra(compose(job)) for job in jobs]
+    for config in configs:
+        words.check(config.report.language, "report.language")
+        check(config, Path(args.config_dir) if args.config_dir else None)
     return [(config, plan(config)) for config in configs]
 
 
