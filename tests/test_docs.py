@@ -1,0 +1,200 @@
+"""README and docs say what is so: links lead somewhere, commands plan, examples run and print what is shown."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from visionbench import registry
+from visionbench.cli import cli
+from visionbench.commands.run import parse, plan_all
+from visionbench.config import part, register_schema
+from visionbench.core import Predictions
+from visionbench.devices.cuda import Cuda
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TUTORIALS = [ROOT / "docs" / "tutorial.md", ROOT / "docs" / "tutorial.zh.md"]
+FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\w*)\n(?P<body>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+SPAN = re.compile(r"(?<!`)`(?!`)([^`]+)`")
+ENVIRONMENT = {"HOME": "/home/me", "PWD": "/home/me", "SLURM_JOB_ID": "4711"}
+SHOWN_ONLY = {
+    "visionbench run --config-dir my_conf device=xpu": "wants an installed package that names the device",
+}
+"""Commands that cannot be planned here, each with the reason."""
+
+
+def text_of(page):
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page, kind):
+    return [found["body"] for found in FENCE.finditer(text_of(page)) if found["kind"] == kind]
+
+
+def prose(page):
+    return FENCE.sub("", text_of(page))
+
+
+def anchors(page):
+    """The names that headings are linked by: lower case, without punctuation, blanks as hyphens."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands(page):
+    """Every line of the shell that calls visionbench, and every such call in running text, without what is elided."""
+    shell = [body for kind in ("sh", "bash", "") for body in blocks(page, kind)]
+    lines = "\n".join(shell).replace("\\\n", " ").splitlines()
+    first_comments = [body.partition("\n")[0].partition(": ")[2] for body in blocks(page, "yaml")]
+    spans = [" ".join(span.split()) for span in SPAN.findall(prose(page))]
+    for line in [*lines, *first_comments, *spans]:
+        found = re.match(r'(?:eval "\$\()?(?:[A-Z_]+=\S+ )*(visionbench(?: .+)?)$', line.strip())
+        if found and "…" not in line:
+            yield re.split(r"\s+#|\s&&|\s\|\||\s[|>]|\)\"", found[1])[0].strip()
+
+
+COMMANDS = sorted({command for page in PAGES for command in commands(page)})
+RUNS = [command for command in COMMANDS if command.startswith("visionbench run")]
+OTHERS = [command for command in COMMANDS if command not in RUNS]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with every file that the docs tell to write, each named by its first comment."""
+    folder = tmp_path_factory.mktemp("docs")
+    for page in PAGES:
+        for body in [*blocks(page, "python"), *blocks(page, "yaml")]:
+            if name := re.match(r"# ([\w/]+\.(?:py|yaml))\b", body):
+                path = folder / name[1]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(body)
+    return folder
+
+
+@pytest.fixture
+def there(workplace, monkeypatch):
+    """Stand in that folder, on a machine that is taken for one with a GPU: planning loads nothing."""
+    monkeypatch.chdir(workplace)
+    monkeypatch.syspath_prepend(workplace)
+    monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    register_schema()
+    yield workplace
+    for module in (path.stem for path in workplace.glob("*.py")):
+        sys.modules.pop(module, None)
+        registry._registered.pop(("metrics", module), None)
+
+
+# --------------------------------------------------------------------------------------------------------------- links
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in LINK.findall(prose(page)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        aim = (page.parent / path).resolve() if path else page
+        assert aim.exists(), target
+        assert not anchor or anchor in anchors(aim), target
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+def test_commands_are_found_in_every_way_that_they_are_written():
+    assert "visionbench run -sc install=bash" in RUNS  # within eval "$( )"
+    assert any("batch=tutorial measure=standard" in command for command in RUNS)  # indented, in a list
+    assert "visionbench run --config-dir my_conf model=clip_b16" in RUNS  # a YAML's first comment
+    assert "visionbench doctor" in OTHERS
+    assert all(shown in RUNS for shown in SHOWN_ONLY)
+
+
+@pytest.mark.parametrize("command", [command for command in RUNS if command not in SHOWN_ONLY])
+def test_every_run_composes_and_plans(there, command):
+    args = parse(shlex.split(os.path.expandvars(command))[2:])
+    planned = plan_all(args)
+    assert all(found.cases for _, found in planned)
+    assert planned or args.help or args.shell_completion
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_every_other_command_is_one_with_such_options(there, command):
+    words = shlex.split(command)[1:]
+    words = ["." if before == "--from" else word for before, word in pairwise(["", *words])]
+    shown, context = cli, None
+    while isinstance(shown, click.Group) and words and words != ["--help"]:
+        name, shown, words = shown.resolve_command(click.Context(shown, parent=context), words)
+        wanted = isinstance(shown, click.Group)
+        context = shown.make_context(name, list(words), parent=context, resilient_parsing=wanted and not words)
+        words = [*context._protected_args, *context.args] if wanted else []
+    assert not words or words == ["--help"]
+
+
+# ------------------------------------------------------------------------------------------------------------ examples
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_example_in_python_compiles(page):
+    for body in blocks(page, "python"):
+        compile(body, page.name, "exec")
+
+
+def test_what_is_computed_by_hand_is_what_visionbench_computes():
+    body = next(body for body in blocks(TUTORIALS[0], "python") if "by_hand.py" in body)
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout in blocks(TUTORIALS[0], "text")
+
+
+def test_the_tutorials_metric_gives_what_its_check_says(there):
+    metric = part("metrics", "reciprocal_rank", {}, "metrics.reciprocal_rank")
+    cosines = np.array([[0.9, 0.2, 0.1], [0.3, 0.5, 0.6], [0.2, 0.1, 0.7]])
+    captions = np.hstack([cosines, np.sqrt(1 - (cosines**2).sum(axis=1, keepdims=True))])
+    columns = {"image_embedding": list(np.eye(3, 4)), "caption_embeddings": [caption[None] for caption in captions]}
+    found = metric.compute(metric.score(Predictions(["A", "B", "C"], columns)))
+    assert found.values == {"t2i_mrr_fraction": pytest.approx((1 + 1 / 2 + 1) / 3)}
+
+
+def test_the_tutorials_metric_runs_as_written(workplace):
+    body = next(body for body in blocks(TUTORIALS[0], "sh") if "reciprocal_rank]" in body)
+    words = shlex.split(body.splitlines()[0])
+    assert words[:2] == ["PYTHONPATH=.", "visionbench"]
+    small = ["tracking=none", "data.options.samples=40", "hydra.run.dir=found"]
+    done = subprocess.run(
+        [sys.executable, "-m", *words[1:], *small],
+        cwd=workplace,
+        env={**os.environ, "PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    values = json.loads((workplace / "found" / "results.jsonl").read_text())["metrics"]["values"]
+    first = values["recall_t2i_at_1_fraction"]
+    assert first <= values["t2i_mrr_fraction"] <= first + (1 - first) / 2
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.name)
+def test_room_for_weights_is_parameters_times_bytes(page):
+    rows = re.findall(r"^\| [\w./-]+ \| ([\d,]+) \| ([\d,.]+) \| ([\d,.]+) \|$", prose(page), re.MULTILINE)
+    assert len(rows) == 3
+    for row in rows:
+        count, fp32, half = (float(cell.replace(",", "")) for cell in row)
+        assert (fp32, half) == (pytest.approx(count * 4 / 2**20, abs=0.06), pytest.approx(count * 2 / 2**20, abs=0.06))
+
+
+def test_both_tutorials_show_the_same():
+    """Apart from comments in the shell, whose language is the page's."""
+    english, chinese = ([found.groups() for found in FENCE.finditer(text_of(page))] for page in TUTORIALS)
+    assert [without_comments(*block) for block in english] == [without_comments(*block) for block in chinese]
+    levels = [re.findall(r"^#+", prose(page), re.MULTILINE) for page in TUTORIALS]
+    assert levels[0] == levels[1]
+
+
+def without_comments(indent, kind, body):
+    return indent, kind, re.sub(r" +#.*", "", body) if kind == "sh" else body
