@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from functools import cache
 
+import coco_folder
 import pytest
+from file_server import FileServer
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
@@ -35,3 +39,27 @@ def config(compose):
         return from_hydra(OmegaConf.unsafe_merge(OmegaConf.create(OmegaConf.to_container(of_groups(*groups))), keys))
 
     return config
+
+
+@pytest.fixture
+def official_coco(tmp_path):
+    """COCO's official layout, seven pictures."""
+    coco_folder.write(tmp_path / "official", pictures=7)
+    return tmp_path / "official"
+
+
+@pytest.fixture
+def coco_server(official_coco, monkeypatch):
+    """What cocodataset.org serves, of that folder."""
+    from visionbench.commands import data as command
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in (official_coco / "annotations").iterdir():
+            archive.write(path, f"annotations/{path.name}")
+    files = {f"/val2017/{path.name}": path.read_bytes() for path in (official_coco / "val2017").iterdir()}
+    server = FileServer({"/annotations/annotations_trainval2017.zip": packed.getvalue(), **files})
+    monkeypatch.setattr(command, "SERVER", server.url)
+    monkeypatch.setitem(command.ARCHIVES, "2017", ("annotations_trainval2017.zip", None))
+    yield server
+    server.stop()

@@ -6,35 +6,12 @@ import zipfile
 
 import coco_folder
 import pytest
-from file_server import FileServer
 from test_commands import call
 
 from visionbench.commands import data as command
 from visionbench.data.coco_captions import CocoCaptions
 from visionbench.data.coco_instances import CocoInstances
 from visionbench.registry import ConfigError
-
-
-@pytest.fixture
-def coco(tmp_path):
-    """COCO's official layout, seven pictures."""
-    coco_folder.write(tmp_path / "official", pictures=7)
-    return tmp_path / "official"
-
-
-@pytest.fixture
-def server(coco, monkeypatch):
-    """What cocodataset.org serves, of that folder."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for path in (coco / "annotations").iterdir():
-            archive.write(path, f"annotations/{path.name}")
-    files = {f"/val2017/{path.name}": path.read_bytes() for path in (coco / "val2017").iterdir()}
-    server = FileServer({"/annotations/annotations_trainval2017.zip": packed.getvalue(), **files})
-    monkeypatch.setattr(command, "SERVER", server.url)
-    monkeypatch.setitem(command.ARCHIVES, "2017", ("annotations_trainval2017.zip", None))
-    yield server
-    server.stop()
 
 
 def prepared(root, samples=4, source=None):
@@ -46,7 +23,7 @@ def listed(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_subset_is_read_as_coco_is(server, tmp_path):
+def test_the_subset_is_read_as_coco_is(coco_server, tmp_path):
     subset = prepared(tmp_path / "mine")
     captions, instances = CocoCaptions(str(subset)).examples(), CocoInstances(str(subset)).examples()
     assert [example.id for example in captions] == [coco_folder.file_name(at) for at in range(4)]
@@ -55,33 +32,33 @@ def test_the_subset_is_read_as_coco_is(server, tmp_path):
     assert all(example.masks().shape == (2, 64, 64) and not example.faults for example in instances)
 
 
-def test_only_the_chosen_pictures_are_fetched_and_each_file_is_remembered(server, tmp_path):
+def test_only_the_chosen_pictures_are_fetched_and_each_file_is_remembered(coco_server, tmp_path):
     subset = prepared(tmp_path / "mine")
-    assert sum(path.startswith("/val2017/") for path, _ in server.asked) == 4
+    assert sum(path.startswith("/val2017/") for path, _ in coco_server.asked) == 4
     record = json.loads((subset / "provenance.json").read_text())
-    assert record["source"] == server.url
+    assert record["source"] == coco_server.url
     assert set(record["sha256"]) == set(listed(subset)) - {"provenance.json"}
     assert all(len(digest) == 64 for digest in record["sha256"].values())
 
 
-def test_again_asks_for_nothing_and_changes_nothing(server, tmp_path, capsys):
+def test_again_asks_for_nothing_and_changes_nothing(coco_server, tmp_path, capsys):
     before = listed(prepared(tmp_path / "mine"))
-    asked = len(server.asked)
+    asked = len(coco_server.asked)
     after = listed(prepared(tmp_path / "mine"))
-    assert len(server.asked) == asked
+    assert len(coco_server.asked) == asked
     assert {name: body for name, body in after.items() if name != "provenance.json"} == {
         name: body for name, body in before.items() if name != "provenance.json"
     }
     assert "0 new, 4 were there already" in " ".join(capsys.readouterr().out.split())
 
 
-def test_more_pictures_fetch_the_annotations_no_second_time(server, tmp_path):
+def test_more_pictures_fetch_the_annotations_no_second_time(coco_server, tmp_path):
     prepared(tmp_path / "mine", samples=2)
     prepared(tmp_path / "mine", samples=3)
-    assert sum(path.endswith(".zip") for path, _ in server.asked) == 1
+    assert sum(path.endswith(".zip") for path, _ in coco_server.asked) == 1
 
 
-def test_a_picture_that_has_been_spoilt_is_fetched_again(server, tmp_path):
+def test_a_picture_that_has_been_spoilt_is_fetched_again(coco_server, tmp_path):
     subset = prepared(tmp_path / "mine")
     path = subset / "val2017" / coco_folder.file_name(1)
     whole = path.read_bytes()
@@ -90,39 +67,39 @@ def test_a_picture_that_has_been_spoilt_is_fetched_again(server, tmp_path):
     assert path.read_bytes() == whole
 
 
-def test_a_connection_that_breaks_off_is_told_with_both_ways_out_and_goes_on_later(server, tmp_path):
-    server.cut["/annotations/annotations_trainval2017.zip"] = 500
+def test_a_connection_that_breaks_off_is_told_with_both_ways_out_and_goes_on_later(coco_server, tmp_path):
+    coco_server.cut["/annotations/annotations_trainval2017.zip"] = 500
     with pytest.raises(ConfigError) as error:
         prepared(tmp_path / "mine")
     said = str(error.value)
     assert "\n" not in said
     assert "run the same command again, or bring" in said and "val2017.zip" in said and "--from FOLDER" in said
     prepared(tmp_path / "mine")
-    assert ("/annotations/annotations_trainval2017.zip", "bytes=500-") in server.asked
+    assert ("/annotations/annotations_trainval2017.zip", "bytes=500-") in coco_server.asked
 
 
-def test_an_archive_without_the_annotations_is_told(server, tmp_path):
+def test_an_archive_without_the_annotations_is_told(coco_server, tmp_path):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("annotations/other.json", "{}")
-    server.files["/annotations/annotations_trainval2017.zip"] = packed.getvalue()
+    coco_server.files["/annotations/annotations_trainval2017.zip"] = packed.getvalue()
     with pytest.raises(ConfigError, match="not COCO's archive of annotations"):
         prepared(tmp_path / "mine")
 
 
-def test_from_a_folder_nothing_is_fetched(coco, tmp_path, monkeypatch):
+def test_from_a_folder_nothing_is_fetched(official_coco, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "SERVER", "http://127.0.0.1:9")
-    subset = prepared(tmp_path / "mine", source=coco)
+    subset = prepared(tmp_path / "mine", source=official_coco)
     assert len(CocoCaptions(str(subset)).examples()) == 4
-    (coco / "val2017" / coco_folder.file_name(6)).unlink()
-    with pytest.raises(ConfigError, match=f"--from {coco}: val2017/{coco_folder.file_name(6)} is not in it"):
-        prepared(tmp_path / "mine", samples=7, source=coco)
+    (official_coco / "val2017" / coco_folder.file_name(6)).unlink()
+    with pytest.raises(ConfigError, match=f"--from {official_coco}: val2017/{coco_folder.file_name(6)} is not in it"):
+        prepared(tmp_path / "mine", samples=7, source=official_coco)
 
 
 @pytest.mark.parametrize("samples", [0, 8])
-def test_as_many_pictures_as_there_are_and_no_more(coco, tmp_path, samples):
+def test_as_many_pictures_as_there_are_and_no_more(official_coco, tmp_path, samples):
     with pytest.raises(ConfigError, match=f"--samples {samples}: val2017 has 1 to 7 pictures"):
-        prepared(tmp_path / "mine", samples=samples, source=coco)
+        prepared(tmp_path / "mine", samples=samples, source=official_coco)
 
 
 def test_without_a_network_the_command_says_so_in_one_line(tmp_path):
@@ -132,8 +109,8 @@ def test_without_a_network_the_command_says_so_in_one_line(tmp_path):
     assert "cannot be read" in done.stderr and "--from FOLDER" in done.stderr
 
 
-def test_the_command_makes_the_subset_and_says_how_to_use_it(coco, tmp_path):
-    done = call(tmp_path, "data", "prepare", "coco", "--samples", "3", "--from", str(coco))
+def test_the_command_makes_the_subset_and_says_how_to_use_it(official_coco, tmp_path):
+    done = call(tmp_path, "data", "prepare", "coco", "--samples", "3", "--from", str(official_coco))
     assert done.returncode == 0, done.stderr
     assert "3 new, 0 were there already" in done.stdout
     words = [line for line in done.stdout.splitlines() if "coco_instances" in line][0].split()

@@ -1,0 +1,117 @@
+"""`experiment=tutorial` as a user types it, with the bundled models in the place of the full-size ones."""
+
+import json
+import os
+
+import coco_folder
+import pytest
+import yaml
+from hub_server import Repository, serving
+from test_commands import COUNTS, call
+
+from visionbench.config import root
+
+PINNED = "1" * 40
+NOWHERE = "http://127.0.0.1:9"
+SWEEP = "hydra.sweep.dir=outputs/sweep"
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    """The folder and the finished process of the tutorial where neither the Hub nor COCO answers."""
+    folder = tmp_path_factory.mktemp("offline")
+    words = ["experiment=tutorial", "model=clip_tiny,sam_tiny,blip2_tiny", SWEEP, *COUNTS]
+    return folder, call(folder, "run", *words, HF_ENDPOINT=NOWHERE, VISIONBENCH_COCO_URL=NOWHERE)
+
+
+def configs(folder):
+    return [yaml.safe_load(path.read_text()) for path in sorted((folder / "outputs" / "sweep").glob("*/config.yaml"))]
+
+
+def test_it_says_first_what_the_machine_is_and_what_stands_in(offline):
+    _, done = offline
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("machine  ") and "cores usable" in lines[0] and "GiB available" in lines[0]
+    starts = [line.split("/")[0] for line in lines]
+    assert starts.index("! data=coco: shapes in its place, since http:") < starts.index("[1")
+    assert done.stdout.count("data=coco: shapes in its place") == 2  # then, and under the table
+
+
+def test_it_measures_speed_memory_and_quality_of_three_kinds_of_model(offline):
+    folder, _ = offline
+    found = {}
+    for path in sorted((folder / "outputs" / "sweep").glob("*/results.jsonl")):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [row["case"]["id"] for row in rows] == ["batch-1", "batch-2", "batch-4", "quality"]
+        found |= rows[0]["metrics"]["values"] | rows[-1]["metrics"]["values"]
+    wanted = {
+        "latency_p50_ms",
+        "throughput_images_per_s",
+        "memory_process_peak_mib",
+        "recall_i2t_at_1_fraction",
+        "segmentation_box_miou_fraction",
+        "captioning_cider_score",
+    }
+    assert wanted <= set(found)
+
+
+def test_what_really_ran_is_in_the_configs(offline):
+    found = configs(offline[0])
+    assert {config["model"]["weights"] for config in found} == {"pretrained"}
+    assert {config["data"]["name"] for config in found} == {"shapes"}
+    assert {config["data"]["options"]["samples"] for config in found} == {40}
+
+
+def test_it_ends_with_a_report_which_is_in_mlflow_too(offline):
+    folder, done = offline
+    assert "report   outputs/sweep/report.html" in done.stdout
+    assert "<html" in (folder / "outputs" / "sweep" / "report.html").read_text()
+    (kept,) = (folder / "outputs" / "mlartifacts").rglob("report.html")
+    assert (kept.parent / "report.md").is_file()
+
+
+def test_with_a_hub_and_coco_at_hand_both_are_used_and_what_is_missing_there_is_random(tmp_path):
+    """COCO lies where the tutorial keeps it; a report that cannot be made costs a line."""
+    coco_folder.write(tmp_path / "data" / "coco" / "val2017-100")
+    (tmp_path / "outputs" / "sweep" / "report.html").mkdir(parents=True)
+    words = [
+        "experiment=tutorial",
+        "model=clip_tiny",
+        "model.checkpoint=tiny/clip,tiny/clap",
+        f"model.revision={PINNED}",
+    ]
+    fast = [*(word for word in COUNTS if "samples" not in word), "batch=single", "tracking=none", SWEEP]
+    with serving({"tiny/clip": Repository({PINNED: root("data") / "clip_tiny"})}) as hub:
+        env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "VISIONBENCH_COCO_URL": NOWHERE}
+        done = call(tmp_path, "run", *words, *fast, "hydra.sweep.subdir=${hydra.job.num}", **env)
+    assert done.returncode == 0, done.stderr
+    pretrained, random = configs(tmp_path)
+    assert [config["model"]["weights"] for config in (pretrained, random)] == ["pretrained", "random"]
+    assert pretrained["data"]["name"] == random["data"]["name"] == "coco"
+    first, second = (json.loads((tmp_path / "outputs" / "sweep" / n / "run.json").read_text()) for n in "01")
+    assert first["plan"]["warnings"] == [] and first["model"]["revision"] == PINNED
+    (note,) = second["plan"]["warnings"]
+    assert note.startswith(
+        "model.weights=auto: random for clip_tiny, since model.checkpoint=tiny/clap: the Hub knows no"
+    )
+    assert "quality" in (tmp_path / "outputs" / "sweep" / "0" / "results.jsonl").read_text()
+    (trouble,) = done.stderr.splitlines()
+    assert trouble.startswith("visionbench: report: IsADirectoryError: ")
+    assert "report   " not in done.stdout and "results  outputs/sweep" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["report.language=fr"], "report.language=fr: no report in it; there are: en, zh"),
+        (["report.make=perhaps"], "report.make=perhaps: not true or false"),
+        (["check=often"], "check=often: not true or false"),
+        (["data.otherwise=shaeps"], "data.otherwise=shaeps: no such option of data; did you mean 'shapes'?"),
+    ],
+)
+def test_bad_values_are_one_line_and_nothing_is_made(tmp_path, words, line):
+    done = call(tmp_path, "run", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"visionbench: {line}") and done.stderr.count("\n") == 1
+    assert not os.listdir(tmp_path)
