@@ -17,8 +17,16 @@ from visionbench import registry
 from visionbench.cli import cli
 from visionbench.commands.run import parse, plan_all
 from visionbench.config import part, register_schema
-from visionbench.core import Predictions
-from visionbench.devices.cuda import Cuda
+from visionbench.core import (
+    FAILED,
+    INTERRUPTED,
+    KILLED,
+    NOT_RUN,
+    OUT_OF_MEMORY,
+    SKIPPED_AFTER_OOM,
+    Predictions,
+)
+from visionbench.devices.cuda import FAULTS, LABELS, VIOLATIONS, Cuda
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -136,6 +144,16 @@ def test_every_other_command_is_one_with_such_options(there, command):
         context = shown.make_context(name, list(words), parent=context, resilient_parsing=wanted and not words)
         words = [*context._protected_args, *context.args] if wanted else []
     assert not words or words == ["--help"]
+
+
+# -------------------------------------------------------------------------------------------------------------- faults
+def test_every_status_and_every_mark_has_a_line_of_its_own():
+    told = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| .*? \|", text_of(ROOT / "docs" / "faults.md"), re.M))))
+    sources = "".join(text_of(path) for path in (ROOT / "src" / "visionbench").rglob("*.py"))
+    flags = set(re.findall(r'(?:flags|faults)=\{"(\w+)"', sources))
+    assert {"not_converged", "tied_scores", "empty_masks"} <= flags
+    statuses = {FAILED, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, KILLED, NOT_RUN, INTERRUPTED}
+    assert not ({*statuses, *flags, *FAULTS, *LABELS, *VIOLATIONS} - told)
 
 
 # ------------------------------------------------------------------------------------------------------------ examples
