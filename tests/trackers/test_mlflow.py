@@ -163,6 +163,13 @@ def test_runs_are_flat_and_named_by_their_plan(tracker: MlflowTracker, tmp_path:
     assert {run.data.tags["visionbench.sweep"] for run in runs(tracker)} == {"2026-01-02_03-04-05"}
 
 
+def test_neighbouring_runs_differ_in_colour(tracker: MlflowTracker, tmp_path: Path) -> None:
+    for second in range(len(mlflow_view.COLOURS) + 1):
+        tracker.log(write(tmp_path, RESULTS[0], started_at=f"2026-01-02T03:04:{second:02}+00:00"))
+    colours = [run.data.tags["mlflow.runColor"] for run in reversed(runs(tracker))]
+    assert colours == [*mlflow_view.COLOURS, mlflow_view.COLOURS[0]]
+
+
 @pytest.mark.parametrize(
     ("status", "stored"), [("finished", "FINISHED"), ("failed", "FAILED"), ("interrupted", "KILLED")]
 )

@@ -14,28 +14,55 @@ from typing import Any
 KEY = "visionbench"
 TAG = f"mlflow.sharedViewState.{KEY}"
 
-CURVES, BEST, REST = "Over batch size (step = batch size)", "Best of each run", "Model metrics"
-"""Sections. The last has the name that the UI files further metrics under, and stands closed."""
+CURVES, BEST = "Over batch size (step = batch size)", "Best of each run"
+QUALITY = "Quality, and its price in speed: each row one task"
+REST = "Model metrics"
+"""The name that the UI files further metrics under; this section stands closed."""
+A_ROW = 3
+"""Charts beside each other."""
+
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#7b4fa3",
+    "#8c564b",
+    "#5a5a5a",
+    "#9a9a00",
+)
+"""Of runs, one after the other: those of Okabe and Ito's palette that show on white, and four more. The UI chooses by
+the run's id, which gave neighbours the same red."""
 
 COLUMNS = {
+    "params.`task`": 170,
+    "tags.`visionbench.validity`": 145,
+    "metrics.`best_throughput_images_per_s`": 215,
+    "metrics.`lowest_latency_p50_ms`": 180,
+    "metrics.`highest_memory_process_peak_mib`": 245,
+    "metrics.`best_throughput_batch_size`": 190,
+    "metrics.`recall_i2t_at_1_fraction`": 180,
+    "metrics.`recall_t2i_at_1_fraction`": 180,
+    "metrics.`segmentation_point_miou_fraction`": 235,
+    "metrics.`captioning_cider_score`": 170,
+    "metrics.`classification_top_1_fraction`": 200,
+    "attributes.`Dataset`": 250,
+    "params.`protocol`": 90,
+    "params.`device_name`": 200,
     "params.`model`": 130,
     "params.`device`": 80,
     "params.`precision`": 90,
-    "metrics.`best_throughput_images_per_s`": 215,
-    "metrics.`best_throughput_batch_size`": 190,
-    "metrics.`lowest_latency_p50_ms`": 180,
-    "metrics.`highest_memory_process_peak_mib`": 245,
-    "metrics.`recall_i2t_at_1_fraction`": 180,
-    "metrics.`recall_t2i_at_1_fraction`": 180,
-    "metrics.`segmentation_point_miou_fraction`": 230,
-    "metrics.`captioning_cider_score`": 170,
-    "metrics.`classification_top_1_fraction`": 200,
-    "tags.`visionbench.validity`": 150,
-    "params.`protocol`": 90,
-    "params.`device_name`": 200,
+    "tags.`visionbench.weights`": 150,
     "tags.`visionbench.sweep`": 150,
 }
-"""Columns of the table and their widths: the UI's own width cuts a heading after eleven characters."""
+"""Columns of the table, those to choose by first, and their widths: the UI's own cuts a heading after 11 characters."""
+
+
+def colour_after(latest: str | None) -> str:
+    """The colour of the run that follows one of this colour, or one of none."""
+    return COLOURS[(COLOURS.index(latest) + 1) % len(COLOURS)] if latest in COLOURS else COLOURS[0]
 
 
 def path(experiment_id: str) -> str:
@@ -74,33 +101,40 @@ def state() -> dict[str, Any]:
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
         "compareRunSections": [
-            {"uuid": name, "name": name, "display": name != REST, "isReordered": True} for name in (CURVES, BEST, REST)
+            {"uuid": name, "name": name, "display": name != REST, "isReordered": True, "columns": A_ROW}
+            for name in (CURVES, BEST, QUALITY, REST)
         ],
         "compareRunCharts": charts(),
     }
 
 
 def charts() -> list[dict[str, Any]]:
-    """Curves over batch size, then one value a run. The UI heads each with its metric's name."""
-    throughput, recall = "best_throughput_images_per_s", "recall_i2t_at_1_fraction"
+    """Curves over batch size; then one value a run; and for each task a row of its quality, first against speed.
+
+    The UI heads each with its metric's name, and a scatter with both.
+    """
+    speed = "best_throughput_images_per_s"
     return [
         _line("throughput_images_per_s"),
         _line("latency_p50_ms"),
         _line("latency_p95_ms"),
         _line("memory_process_peak_mib"),
         _line("memory_peak_allocated_mib"),
-        _bar(throughput),
-        _bar("lowest_latency_p50_ms"),
-        _scatter(throughput, recall),
-        _bar(recall),
-        _bar("recall_t2i_at_1_fraction"),
-        _bar("segmentation_point_miou_fraction"),
-        _bar("segmentation_box_miou_fraction"),
-        _bar("captioning_cider_score"),
-        _bar("captioning_exact_match_fraction"),
-        _bar("classification_top_1_fraction"),
-        _bar("evaluation_images_per_s"),
-        _bar("memory_weights_mib"),
+        _bar(speed, BEST),
+        _bar("lowest_latency_p50_ms", BEST),
+        _bar("memory_weights_mib", BEST),
+        _scatter(speed, "recall_i2t_at_1_fraction"),
+        _bar("recall_i2t_at_1_fraction", QUALITY),
+        _bar("recall_t2i_at_1_fraction", QUALITY),
+        _scatter(speed, "segmentation_point_miou_fraction"),
+        _bar("segmentation_point_miou_fraction", QUALITY),
+        _bar("segmentation_box_miou_fraction", QUALITY),
+        _scatter(speed, "captioning_cider_score"),
+        _bar("captioning_cider_score", QUALITY),
+        _bar("captioning_bleu_4_fraction", QUALITY),
+        _scatter(speed, "classification_top_1_fraction"),
+        _bar("classification_top_1_fraction", QUALITY),
+        _bar("classification_top_5_fraction", QUALITY),
     ]
 
 
@@ -119,13 +153,14 @@ def _line(metric: str) -> dict[str, Any]:
     }
 
 
-def _bar(metric: str) -> dict[str, Any]:
-    return _card("BAR", metric, BEST) | {"metricKey": metric}
+def _bar(metric: str, section: str) -> dict[str, Any]:
+    return _card("BAR", metric, section) | {"metricKey": metric}
 
 
-def _scatter(x: str, y: str) -> dict[str, Any]:
-    axes = {name: {"key": key, "type": "METRIC"} for name, key in (("xaxis", x), ("yaxis", y))}
-    return _card("SCATTER", f"{x}-{y}", BEST) | axes
+def _scatter(speed: str, quality: str) -> dict[str, Any]:
+    """Speed to the right and quality upwards."""
+    axes = {name: {"key": key, "type": "METRIC"} for name, key in (("xaxis", speed), ("yaxis", quality))}
+    return _card("SCATTER", f"{speed}-{quality}", QUALITY) | axes
 
 
 def _card(kind: str, key: str, section: str) -> dict[str, Any]:

@@ -47,6 +47,7 @@ LOCK_SECONDS = 60
 METRICS_A_CALL, PAIRS_A_CALL = 800, 100
 """MLflow takes 1,000 entities in one call, of them 100 params and 100 tags."""
 LONGEST_VALUE = 5000
+COLOUR_TAG = "mlflow.runColor"
 REPORT = "report"
 """The folder of what is attached, among a run's artifacts."""
 MOST_FETCHED = 1000
@@ -234,10 +235,15 @@ class MlflowTracker:
             created = self._client.create_run(
                 experiment_id,
                 start_time=_ms(conditions["started_at"]),
-                tags={"visionbench.uid": uid},
+                tags={"visionbench.uid": uid, COLOUR_TAG: self._next_colour()},
                 run_name=conditions["plan"]["name"],
             )
         return str(created.info.run_id)
+
+    def _next_colour(self) -> str:
+        """Another than the latest run's, so that the curves of a sweep are told apart."""
+        latest = self._client.search_runs([self._experiment_id], max_results=1, order_by=["attributes.start_time DESC"])
+        return mlflow_view.colour_after(latest[0].data.tags.get(COLOUR_TAG) if latest else None)
 
     def _with_uid(self, uid: str) -> list[Any]:
         """The store's runs of one folder, latest first; those that somebody deleted are among them."""
