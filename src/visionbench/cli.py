@@ -215,6 +215,20 @@ def sync(output_dir: Path, uri: str | None, experiment: str) -> int:
 
 @cli.command()
 @click.argument("sweep", required=False)
+@click.option("--where", default="", metavar="FACT=VALUE,…", help="Only runs with these facts, model=clip_tiny say.")
+@click.option("--runs", is_flag=True, help="Runs over all sweeps.")
+@click.option("--limit", type=click.IntRange(min=1), help="So many of the newest; else 20, and of a SWEEP all.")
+@click.option("--json", "as_json", is_flag=True, help="For a program, to full precision.")
+@click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
+def results(sweep: str | None, where: str, runs: bool, limit: int | None, as_json: bool, output_dir: Path) -> int:
+    """List the sweeps on disk, or the runs of SWEEP: an id, a folder or `latest`."""
+    from visionbench.commands import results as command
+
+    return command.show(sweep, output_dir, where, runs, limit, as_json)
+
+
+@cli.command()
+@click.argument("sweep", required=False)
 @click.option("--format", "kind", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; else standard output.")
 @click.option("--where", default="", metavar="FACT=VALUE,…", help="Only runs with these facts, model=clip_tiny say.")

@@ -36,17 +36,19 @@ def failures(results: Sequence[CaseResult]) -> list[str]:
 
 
 def summary(results: Sequence[CaseResult]) -> dict[str, float]:
-    """A run's best numbers over its batch sizes, from the cases that are not invalid wherever there are such.
+    """`best`, rounded to five significant digits, since they are there to be read side by side."""
+    return {name: float(f"{value:.5g}") for name, value in best(results).items()}
 
-    Rounded to five significant digits, since they are there to be read side by side.
-    """
+
+def best(results: Sequence[CaseResult]) -> dict[str, float]:
+    """A run's best numbers over its batch sizes, from the cases that are not invalid wherever there are such."""
     timed = [row for row in results if row.case.timed and row.status == OK]
     trusted = [row for row in timed if row.validity.verdict != INVALID] or timed
     throughput = throughput_name(trusted)
     found: dict[str, float] = {}
     if speeds := _values(trusted, throughput):
-        best = max(speeds, key=lambda batch_size: speeds[batch_size])
-        found |= {f"best_{throughput}": speeds[best], "best_throughput_batch_size": float(best)}
+        fastest = max(speeds, key=lambda batch_size: speeds[batch_size])
+        found |= {f"best_{throughput}": speeds[fastest], "best_throughput_batch_size": float(fastest)}
     for name, of, choose in (
         ("lowest_latency_p50_ms", "latency_p50_ms", min),
         ("lowest_latency_p95_ms", "latency_p95_ms", min),
@@ -56,7 +58,7 @@ def summary(results: Sequence[CaseResult]) -> dict[str, float]:
             found[name] = choose(values.values())
     if timed:
         found["largest_batch_size"] = float(max(row.case.batch_size for row in timed))
-    return {name: float(f"{value:.5g}") for name, value in found.items()}
+    return found
 
 
 def note(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
@@ -84,7 +86,7 @@ def table(results: Sequence[CaseResult]) -> list[dict[str, Cell]]:
     memory = next((name for name in MEMORY if _values(timed, name)), MEMORY[-1])
     throughput = throughput_name(timed)
     shown = {
-        _unit(throughput): throughput,
+        unit(throughput): throughput,
         "p50 ms": "latency_p50_ms",
         "p95 ms": "latency_p95_ms",
         f"{'allocated' if memory == MEMORY[0] else 'process'} peak MiB": memory,
@@ -105,6 +107,11 @@ def quality(results: Sequence[CaseResult]) -> dict[str, float]:
     return {name: value for row in rows for name, value in row.metrics.values.items() if value is not None}
 
 
+def words(metric: str) -> str:
+    """`recall i2t@1`, from a metric's name."""
+    return metric.removesuffix("_fraction").replace("_at_", "@").replace("_", " ")
+
+
 def text(cell: Cell) -> str:
     """A cell to read: four significant digits, thousands grouped, a dash for what is not there."""
     if cell is None:
@@ -118,23 +125,23 @@ def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> s
     """What went wrong, the best numbers, and how far they are to be trusted."""
     status, lines = conditions.get("status"), failures(results)
     wrong = [line for line in lines if " not_run: " not in line] or lines
-    worst, best, name = verdict(results), summary(results), throughput_name(results)
+    worst, found, name = verdict(results), summary(results), throughput_name(results)
     failed = status != "finished"
     parts = [f"**{status}**: {_short(wrong[0] if wrong else 'no reason known', HEADLINE_REASON)}"] if failed else []
-    if f"best_{name}" in best:
-        speed, at = text(best[f"best_{name}"]), f"batch size {best['best_throughput_batch_size']:.0f}"
-        parts.append(f"**{speed} {_unit(name)}** at {at}")
-    if "lowest_latency_p50_ms" in best:
-        parts.append(f"lowest p50 **{text(best['lowest_latency_p50_ms'])} ms**")
+    if f"best_{name}" in found:
+        speed, at = text(found[f"best_{name}"]), f"batch size {found['best_throughput_batch_size']:.0f}"
+        parts.append(f"**{speed} {unit(name)}** at {at}")
+    if "lowest_latency_p50_ms" in found:
+        parts.append(f"lowest p50 **{text(found['lowest_latency_p50_ms'])} ms**")
     for metric, value in list(quality(results).items())[:QUALITY_SHOWN]:
-        words = metric.removesuffix("_fraction").replace("_at_", "@").replace("_", " ")
-        parts.append(f"{words} **{text(value)}**")
+        parts.append(f"{words(metric)} **{text(value)}**")
     parts.append(f"**{worst}** (see the doubts)" if worst in (WARNED, INVALID) else "")
     parts += [f"{len(lines)} without numbers"] if lines and not failed else []
     return " · ".join(filter(None, parts))
 
 
-def _unit(throughput: str) -> str:
+def unit(throughput: str) -> str:
+    """`images/s`, from a throughput's name."""
     return throughput.removeprefix("throughput_").replace("_per_", "/")
 
 
