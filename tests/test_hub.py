@@ -16,6 +16,9 @@ from hub_server import Repository, serving
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 
+from visionbench import weights
+from visionbench.registry import ConfigError
+
 PINNED, OTHER = "1" * 40, "2" * 40
 CUT_AT, KEPT = 24_000_000, 2 * 10 * 2**20
 """Where the connection breaks in a file of 32 MB, and how much stays: huggingface_hub writes 10 MiB at a time."""
@@ -288,6 +291,14 @@ def test_a_full_disk_is_the_systems_own_error(hub, tmp_path):
         check=False,
     )
     assert done.stderr.splitlines()[-1] == "OSError: [Errno 27] File too large"
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_not_begun(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"^m: 1,000,000,000,000 MB are still to come, and [\d,]+ MB of disk are free; "
+    ):
+        weights._resume("http://127.0.0.1:9/file", 10**18, tmp_path / "blob", "m")
+    assert not (tmp_path / "blob.incomplete").read_bytes()
 
 
 def test_offline_mode_is_named_and_half_a_snapshot_does_not_count(session, offline, home, hub):

@@ -48,11 +48,12 @@ def run(overrides: tuple[str, ...]) -> int:
 @click.option("--uri", help="A tracking store other than the one in the output folder.")
 @click.option("--experiment", default="visionbench", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-def ui(output_dir: Path, uri: str | None, experiment: str, port: int) -> int:
+@click.option("--no-browser", is_flag=True, help="Print the address and leave opening it to you.")
+def ui(output_dir: Path, uri: str | None, experiment: str, port: int, no_browser: bool) -> int:
     """Open the MLflow UI over an output folder's results."""
     from visionbench.commands import ui as command
 
-    return command.serve(output_dir, uri, experiment, port)
+    return command.serve(output_dir, uri, experiment, port, browser=not no_browser)
 
 
 @cli.group(invoke_without_command=True)

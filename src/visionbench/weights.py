@@ -11,6 +11,7 @@ import json
 import os
 import random
 import re
+import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -206,6 +207,12 @@ def _resume(url: str, size: int, blob: Path, what: str) -> None:
     part = blob.with_name(f"{blob.name}.incomplete")
     with part.open("ab") as file:
         start = file.tell() if file.tell() <= size else file.truncate(0)
+        free = shutil.disk_usage(blob.parent).free
+        if size - start > free:
+            raise ConfigError(
+                f"{what}: {(size - start) / 1e6:,.0f} MB are still to come, and {free / 1e6:,.0f} MB of disk are free; "
+                "make room, or move HF_HOME"
+            )
         try:
             http_get(
                 url,

@@ -29,5 +29,5 @@ def write(sweep: str | None, output_dir: Path, where: str, kind: str, output: Pa
         output.write_bytes(content)
     except OSError as error:
         raise ConfigError(f"--output {output}: {error.strerror}") from error
-    print(f"{len(table)} cases of {len(runs)} runs in {output}")
+    print(f"{len(table)} cases of {len(runs)} run{'s' * (len(runs) > 1)} in {output}")
     return 0

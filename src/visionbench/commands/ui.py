@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+import webbrowser
 from pathlib import Path
 
 from rich.console import Console
@@ -17,8 +20,11 @@ REFUSED_BY_BROWSERS = {5060, 5061, 6000, 6566, *range(6665, 6670), 6697, 10080}
 """Ports above 1023 that Chromium will not open."""
 
 
-def serve(output_dir: Path, uri: str | None, experiment: str, port: int) -> int:
-    """Print the address of the experiment's charts, and become the server of a local store; Ctrl-C ends it."""
+def serve(output_dir: Path, uri: str | None, experiment: str, port: int, browser: bool = True) -> int:
+    """Print the address of the experiment's charts, and become the server of a local store; Ctrl-C ends it.
+
+    `browser` opens the address too, where a person sits at a terminal with a display.
+    """
     tracker = MlflowTracker(TrackingConfig(uri=uri, experiment=experiment), output_dir)
     if uri is None and not (output_dir / "mlflow.db").is_file():
         raise ConfigError(f"--output-dir {output_dir}: no mlflow.db in it; measure something first: visionbench run")
@@ -31,13 +37,32 @@ def serve(output_dir: Path, uri: str | None, experiment: str, port: int) -> int:
         raise ConfigError(str(error).partition("; results")[0]) from error
     if page.startswith("http"):
         console.print(page, soft_wrap=True, highlight=False)
+        if browser and _has_browser():
+            webbrowser.open(page)
         return 0
     if not _free(port):
         raise ConfigError(f"--port {port}: something listens there already; take another, such as --port {port + 1}")
     command, environment = tracker.server(port)
-    console.print(f"http://127.0.0.1:{port}/{page}", soft_wrap=True, highlight=False)
+    address = f"http://127.0.0.1:{port}/{page}"
+    console.print(address, soft_wrap=True, highlight=False)
     console.print("Ctrl-C ends it", style="dim")
+    if browser and _has_browser():
+        opening = [sys.executable, "-m", "visionbench.commands.open_page", address]
+        none = subprocess.DEVNULL  # what browsers say on a terminal helps nobody
+        subprocess.Popen(opening, stdin=none, stdout=none, stderr=none)
     os.execve(command[0], command, environment)  # so that whatever ends this command ends the server
+
+
+def _has_browser() -> bool:
+    """Whether there is a browser to open a window: without a display there are at most those that fill the terminal."""
+    display = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & set(os.environ)
+    if not display or not sys.stdout.isatty():
+        return False
+    try:
+        webbrowser.get()
+    except webbrowser.Error:
+        return False
+    return True
 
 
 def _free(port: int) -> bool:

@@ -86,7 +86,8 @@ class MlflowTracker:
         Raises TrackingError, and ConfigError where the folder is no run's.
         """
         run = RunFolder.open(folder)
-        with self._one_line_errors():
+        self.open()  # before the lock, since it takes the same
+        with self._one_line_errors(), self._lock():
             if (run_id := self._run_to_fill(run.conditions())) is not None:
                 self._fill(run_id, run)
         return self.page()
@@ -196,7 +197,7 @@ class MlflowTracker:
         return str(experiment.experiment_id)
 
     def _lock(self) -> FileLock:
-        """Held by the one process that sets the store up, or looks for a run and makes it."""
+        """Held by the one process that sets the store up, or sends a run: two that send the same would clash."""
         file = _sqlite_file(self.uri) or self.output_dir.absolute() / "mlflow"
         file.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(f"{file}.lock", timeout=LOCK_SECONDS)
@@ -220,24 +221,22 @@ class MlflowTracker:
 
         A run that somebody deleted stays deleted. One that was sent before it ended is replaced.
         """
-        uid, experiment_id = conditions["uid"], self._experiment_id
-        with self._lock():
-            found = self._with_uid(uid)
-            for run in found:
-                if run.info.status != "RUNNING" and run.data.tags.get("visionbench.status") == conditions["status"]:
-                    return None
-            for run in found:
-                if run.info.lifecycle_stage != "active":
-                    continue
-                if run.info.status == "RUNNING":
-                    return str(run.info.run_id)
-                self._client.delete_run(run.info.run_id)
-            created = self._client.create_run(
-                experiment_id,
-                start_time=_ms(conditions["started_at"]),
-                tags={"visionbench.uid": uid, COLOUR_TAG: self._next_colour()},
-                run_name=conditions["plan"]["name"],
-            )
+        found = self._with_uid(conditions["uid"])
+        for run in found:
+            if run.info.status != "RUNNING" and run.data.tags.get("visionbench.status") == conditions["status"]:
+                return None
+        for run in found:
+            if run.info.lifecycle_stage != "active":
+                continue
+            if run.info.status == "RUNNING":
+                return str(run.info.run_id)
+            self._client.delete_run(run.info.run_id)
+        created = self._client.create_run(
+            self._experiment_id,
+            start_time=_ms(conditions["started_at"]),
+            tags={"visionbench.uid": conditions["uid"], COLOUR_TAG: self._next_colour()},
+            run_name=conditions["plan"]["name"],
+        )
         return str(created.info.run_id)
 
     def _next_colour(self) -> str:
