@@ -104,7 +104,7 @@ def documented(heading):
 
 
 def measurable(table):
-    """Every metric's name: those of a real run, of each group on samples of its kind, and of intervals over processes."""
+    """Every metric's name: those of a real run, of each group on its samples, and of intervals over processes."""
     found = set(table) - set(frame.TYPES)
     for group in names("metrics"):
         found |= set(find("metrics", group)().compute(Samples({**WORK, **GPM})).values)
