@@ -1,0 +1,40 @@
+"""`visionbench ui` over a store with one hand-written run."""
+
+import subprocess
+from urllib.request import urlopen
+
+import pytest
+from saved_runs import save, speed
+from ui_server import COMMAND, served
+
+from visionbench.config import TrackingConfig
+from visionbench.trackers.mlflow import MlflowTracker
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's own store
+
+
+@pytest.fixture(scope="module")
+def output_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("outputs")
+    MlflowTracker(TrackingConfig(), folder).log(save(folder / "run", speed(5.0)).path)
+    return folder
+
+
+def test_at_a_terminal_the_charts_are_opened_once_the_server_answers(output_dir, tmp_path):
+    with served(output_dir, tmp_path) as (printed, opened):
+        assert opened == printed
+        assert "/#/experiments/1/runs?viewStateShareKey=visionbench&compareRunsMode=CHART" in opened
+        with urlopen(opened.partition("#")[0]) as page:
+            assert b"MLflow" in page.read()
+        port = printed.partition("127.0.0.1:")[2].partition("/")[0]
+        second = subprocess.run(
+            [COMMAND, "ui", "--output-dir", output_dir, "--port", port], capture_output=True, text=True
+        )
+    assert (second.returncode, second.stdout) == (2, "")
+    assert second.stderr.startswith(f"visionbench: --port {port}: something listens there already; take another")
+
+
+def test_a_folder_without_a_store_is_refused(tmp_path):
+    done = subprocess.run([COMMAND, "ui", "--output-dir", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no mlflow.db in it; measure something first: visionbench run" in done.stderr
