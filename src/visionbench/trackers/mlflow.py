@@ -276,14 +276,17 @@ class MlflowTracker:
 
 # ------------------------------------------------------------------------------------------------------- what is sent
 def metrics(results: Sequence[CaseResult]) -> Iterator[tuple[str, float, int]]:
-    """Name, value and step: timed cases at their batch size, quality and the summary at 0."""
-    for row in results:
+    """Name, value and step: the summary and quality at 0, then timed cases at their batch size.
+
+    The page of a run lists them in this order.
+    """
+    for name, value in notes.summary(results).items():
+        yield name, value, 0
+    for row in sorted(results, key=lambda row: row.case.timed):
         step = row.case.batch_size if row.case.timed else 0
         for name, value in row.metrics.values.items() if row.status == OK else ():
             if value is not None:
                 yield name, value, step
-    for name, value in notes.summary(results).items():
-        yield name, value, 0
 
 
 def params(conditions: Mapping[str, Any]) -> dict[str, Any]:
