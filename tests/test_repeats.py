@@ -86,6 +86,14 @@ def test_the_worst_verdict_counts_with_how_many_had_each_reason():
     )
 
 
+def test_a_process_counts_once_though_two_of_its_windows_have_the_same_reason():
+    both = Validity(WARNED, ("run_delay: latency window", "run_delay: throughput window"))
+    [(result, _)] = gather([[row(1.0, validity=both)], [row(1.0, validity=both)]])
+    assert result.validity.reasons == ("run_delay: latency window (in 2 of 2 processes)",)
+    [(alone, _)] = gather([[row(1.0, validity=both)]])
+    assert alone.validity == both
+
+
 def test_doubts_about_an_interval_within_a_process_are_none_about_the_one_across():
     doubt = Validity(WARNED, ("autocorrelated: lag 1: 0.5",))
     [(result, _)] = gather([[row(1.0, validity=doubt)], [row(1.0, validity=doubt)]])

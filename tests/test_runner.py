@@ -1,6 +1,7 @@
 """The whole line in this process and through the worker, with a small model that can be told to go wrong."""
 
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -22,6 +23,7 @@ from visionbench.config import (
     WarmupConfig,
 )
 from visionbench.plan import plan
+from visionbench.registry import ConfigError
 from visionbench.runner import Conditions, Measured, Now
 from visionbench.store import RunFolder
 
@@ -192,3 +194,14 @@ def test_an_interrupted_run_keeps_its_rows(config, tmp_path):
         runner.run(config, plan(config), folder, "a sweep", interrupt, {})
     assert [row.status for row in folder.results()] == [core.OK, core.INTERRUPTED, core.NOT_RUN]
     assert folder.conditions()["status"] == "interrupted"
+
+
+def test_what_only_the_measuring_process_finds_wrong_is_the_reason_in_its_rows(config, tmp_path):
+    planned = plan(config)
+    worker.preheat([])
+    folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(asdict(config)))
+    shutil.rmtree(config.data.root)
+    with pytest.raises(ConfigError) as raised:
+        runner.run(config, planned, folder, "a sweep", lambda now: None, {})
+    assert {(row.status, row.reason) for row in folder.results()} == {(core.FAILED, str(raised.value))}
+    assert folder.conditions()["status"] == "failed"

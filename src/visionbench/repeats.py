@@ -142,16 +142,17 @@ def _judged(results: Sequence[CaseResult], flags: Mapping[str, str]) -> Validity
 
     Of several processes, doubts about the interval within one are left out: theirs is taken across.
     """
-    seen: dict[str, list[str]] = {}
-    for result in results:
+    seen: dict[str, dict[int, str]] = {}
+    for at, result in enumerate(results):
         for reason in result.validity.reasons:
-            if len(results) == 1 or reason.partition(": ")[0] not in WITHIN_PROCESS:
-                seen.setdefault(reason.partition(": ")[0], []).append(reason)
+            seen.setdefault(reason.partition(": ")[0], {}).setdefault(at, reason)
     counts = [
-        f"{reasons[0]} (in {len(reasons)} of {len(results)} processes)" if len(results) > 1 else reasons[0]
-        for reasons in seen.values()
+        f"{next(iter(of_process.values()))} (in {len(of_process)} of {len(results)} processes)"
+        for kind, of_process in seen.items()
+        if kind not in WITHIN_PROCESS
     ]
-    reasons = (*(f"{flag}: {text}" for flag, text in flags.items()), *counts)
+    found = counts if len(results) > 1 else results[0].validity.reasons
+    reasons = (*(f"{flag}: {text}" for flag, text in flags.items()), *found)
     invalid = any(result.validity.verdict == INVALID for result in results)
     return Validity(INVALID if invalid else WARNED if reasons else VALID, reasons)
 

@@ -130,6 +130,9 @@ def run(
         status, reason = core.KILLED, str(death)
     except worker.WorkerFailed as failure:
         status, reason = core.FAILED, f"{failure}; the traceback is in {folder.log}"
+    except ConfigError as error:
+        status, reason = core.FAILED, str(error)
+        raise
     except KeyboardInterrupt:
         status, reason = core.INTERRUPTED, "interrupted from the keyboard"
         raise

@@ -54,7 +54,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "rule": (
         "Rule: the largest throughput among cases that are not invalid, with p95 at most {limit} ms and quality within "
         "{within} of the best of its task.",
-        "规则：在未判无效的结果中，p95 不超过 {limit} 毫秒、质量不低于同任务最佳值的 {within} 以内者，取吞吐量最大。",
+        "规则：在未判无效的结果中，p95 不超过 {limit} 毫秒、质量与同任务最佳值相差不超过 {within} 者，取吞吐量最大。",
     ),
     "chosen": ("{task}: {name} at batch size {batch}: {values}", "{task}：{name}，批大小 {batch}：{values}"),
     "none": ("{task}: no case meets the rule: {why}", "{task}：没有结果满足规则：{why}"),
