@@ -280,8 +280,7 @@ def metrics(results: Sequence[CaseResult]) -> Iterator[tuple[str, float, int]]:
 
     The page of a run lists them in this order.
     """
-    for name, value in notes.summary(results).items():
-        yield name, value, 0
+    yield from ((name, value, 0) for name, value in notes.summary(results).items())
     for row in sorted(results, key=lambda row: row.case.timed):
         step = row.case.batch_size if row.case.timed else 0
         for name, value in row.metrics.values.items() if row.status == OK else ():
