@@ -130,7 +130,7 @@ def _log_latency(axes: Axes, values: Sequence[float | None]) -> None:
     if not known:
         return
     axes.set_yscale("log")
-    few = max(known) / min(known) < 30
+    few = max(known) / min(known) < 100
     axes.set_ylim(min(known) / 1.5, max(known) * 1.5)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -159,7 +159,7 @@ def _titles(figure: Figure, conditions: Mapping[str, Any], timed: Sequence[CaseR
 
 
 def _kinds(row: CaseResult) -> str:
-    return ", ".join(reason.partition(":")[0] for reason in row.validity.reasons)
+    return ", ".join(dict.fromkeys(reason.partition(":")[0] for reason in row.validity.reasons))
 
 
 def _value(row: CaseResult, name: str) -> float | None:
