@@ -56,6 +56,7 @@ SWEEP = (
     "measure.latency.calls=8",
     "measure.throughput.calls=5",
     "device.name=cpu",
+    "device.threads=1",
     "data.options.samples=40",
 )
 NAMES = {"clip_tiny · cpu · fp32", "classifier_tiny · cpu · fp32"}
@@ -70,7 +71,6 @@ class Page:
 
     def open(self):
         """The address that the command opens, with MLflow's assistant put away as a user would."""
-        self.driver.get("about:blank")
         self.driver.get(self.address)
         self.all(f"{CARD} .js-plotly-plot")
         for button in self.now("[data-component-id='mlflow.assistant.chat_panel.close']"):
