@@ -1,5 +1,8 @@
 """The checks of `visionbench selftest`: each passes on what it is to find and on nothing else."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -69,8 +72,10 @@ def test_coverage_that_falls_short_has_a_remedy():
 
 @resets
 def test_a_known_peak_and_a_leak_are_found_within_one_mib():
-    assert selftest.known_peak().passed
-    assert selftest.leak().passed
+    """In a process of its own, as the command does it: what other tests gave back to the allocator is taken first."""
+    code = "from visionbench.commands import selftest; print(selftest.known_peak(), selftest.leak(), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("passed=True") == 2, done.stdout
 
 
 @resets
