@@ -41,6 +41,12 @@ def test_identical_processes_rarely_look_different(spread):
     assert (verdicts.count("same") / TRIALS > 0.9) == (spread == 0.01)
 
 
+def test_processes_that_differ_much_must_show_more_and_then_do():
+    noisy = list(simulated(1.0, 0.25, 5, np.random.default_rng(5)))
+    assert (noisy.count("slower") + noisy.count("faster")) / TRIALS <= 0.005
+    assert list(simulated(3.0, 0.25, 5, np.random.default_rng(6))).count("slower") / TRIALS > 0.7
+
+
 @pytest.mark.parametrize("effect, verdict", [(1.10, "slower"), (1 / 1.10, "faster")])
 def test_ten_percent_are_found_where_processes_agree(effect, verdict):
     assert list(simulated(effect, 0.015, 5, np.random.default_rng(2))).count(verdict) / TRIALS > 0.95

@@ -24,6 +24,8 @@ from visionbench.statistics import welch_ratio
 
 LEAST_PROCESSES = 5
 """A side, for a verdict on a timing."""
+CAUTIOUS_ALPHA = 0.001
+"""Of the interval that must exclude 1 where the smallest detectable effect is above the threshold."""
 ACROSS = "across/"
 """Of the series that hold one value of each process."""
 QUALITY = ("recall", "segmentation", "captioning", "classification")
@@ -410,17 +412,23 @@ def _judged(
     sizes = min(map(len, values))
     if not metric.startswith("memory_") and sizes < LEAST_PROCESSES:
         return row(INCONCLUSIVE, _too_few(place[-1], len(values[0]), len(values[1])), ratio)
-    return row(*_by_ratio(metric, ratio, rules.threshold), ratio)
+    cautious = welch_ratio(*values, alpha=CAUTIOUS_ALPHA) or ratio
+    return row(*_by_ratio(metric, ratio, cautious, rules.threshold), ratio)
 
 
-def _by_ratio(metric: str, ratio: tuple[float, float, float], threshold: float) -> tuple[str, str]:
-    """The verdict on a ratio with its interval, which for single values is the ratio itself; and why there is none."""
+def _by_ratio(
+    metric: str, ratio: tuple[float, float, float], cautious: tuple[float, float, float], threshold: float
+) -> tuple[str, str]:
+    """The verdict on a ratio with its intervals, which for single values are the ratio itself; and why there is none.
+
+    Processes that differ so much that the threshold could not be detected must show more: the cautious interval decides.
+    """
     effect, low, high = (log(value) for value in ratio)
     worse, improved = WORDS[_kind(metric)]
-    limit = log1p(threshold)
+    limit, detectable = log1p(threshold), (high - low) / 2
+    low, high = (log(value) for value in cautious[1:]) if detectable > limit else (low, high)
     if abs(effect) > limit and (low > 0 or high < 0):
         return (worse if effect * better(metric) < 0 else improved), ""
-    detectable = (high - low) / 2
     if detectable > limit:
         return INCONCLUSIVE, (
             f"the smallest detectable effect is {expm1(detectable):.1%}, above the threshold of {threshold:.1%}: "
