@@ -421,7 +421,7 @@ def _by_ratio(
 ) -> tuple[str, str]:
     """The verdict on a ratio with its intervals, which for single values are the ratio itself; and why there is none.
 
-    Processes that differ so much that the threshold could not be detected must show more: the cautious interval decides.
+    Processes that differ too much for the threshold to be detected must show more: the cautious interval decides.
     """
     effect, low, high = (log(value) for value in ratio)
     worse, improved = WORDS[_kind(metric)]
