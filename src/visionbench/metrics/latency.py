@@ -18,7 +18,7 @@ from visionbench.statistics import (
     quantile_interval,
 )
 
-PERCENTILES = (50, 90, 95, 99)
+PERCENTILES = (10, 50, 90, 95, 99)
 
 
 @register("metrics", "latency")
