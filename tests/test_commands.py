@@ -245,6 +245,12 @@ def blocks(markdown, language):
         (["metrics=[recal]"], "metrics=recal: no such option; did you mean 'recall'?"),
         (["+metrics.recal.ks=[1]"], "there is no 'recal' among the metrics; did you mean 'recall'?"),
         (["metrics.recall.kz=[1]"], "there is no key 'metrics.recall.kz'; did you mean 'metrics.recall.ks'?"),
+        (["metrics=[latency]", "+metrics=memory"], "metrics=[latency] +metrics=memory: give either the whole list or"),
+        (
+            ["model=blip2_tiny", "model.options.beams=2"],
+            "'model.options.beams' is not in the config, though it may be: a plus in front adds it, as in "
+            "+model.options.beams=…",
+        ),
         (["model.options.prt=image"], "there is no key 'model.options.prt'; did you mean 'model.options.part'?"),
         (["model.options.part=imge"], "model.options.part=imge: no such part; did you mean 'image'?"),
         (["data=image_folder"], "'data.root' has no value; give it one, as in data.root=…"),
@@ -263,6 +269,14 @@ def test_bad_input_is_one_line_before_anything_loads(folder, words, line):
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
     assert not list(folder.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_one_line(folder):
+    (folder / "file").touch()
+    done = call(folder, "run", "output_dir=file/below", "tracking=none", "hydra.run.dir=file/below/run")
+    assert done.returncode == 2
+    assert done.stderr.startswith("visionbench: file/below/run: Not a directory; make room, or give a folder that")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_help_and_config_are_what_hydra_users_expect(folder):

@@ -14,8 +14,6 @@ from visionbench.config import TrackingConfig
 from visionbench.registry import ConfigError
 from visionbench.trackers.mlflow import MlflowTracker
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's own store
-
 STEADY = [10.0, 10.1, 9.9, 10.05, 9.95]
 SLOWER = [value * 1.2 for value in STEADY]
 

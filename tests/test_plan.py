@@ -2,6 +2,7 @@
 
 import pytest
 
+from visionbench import registry
 from visionbench.config import DeviceConfig
 from visionbench.core import Case
 from visionbench.devices.cuda import Cuda
@@ -188,6 +189,17 @@ def test_other_precisions_and_a_gpu_are_not_warned_of(config, gpu):
 )
 def test_a_combination_that_cannot_be_is_refused_in_one_line(refusal, overrides, message):
     assert refusal(*overrides) == message
+
+
+@pytest.mark.parametrize("kind, base", [("trackers", "none.NoTracker"), ("devices", "cpu.Cpu")])
+def test_a_tracker_or_device_may_be_a_module_on_the_path(config, tmp_path, monkeypatch, kind, base):
+    module, _, name = base.partition(".")
+    source = f"from visionbench.{kind}.{module} import {name}\nfrom visionbench.registry import register\n"
+    own = f"own_of_{kind}"
+    (tmp_path / f"{own}.py").write_text(f"{source}\n@register('{kind}', '{own}')\nclass Own({name}): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    assert plan(config(f"{'tracking' if kind == 'trackers' else 'device'}.name={own}")).cases
 
 
 @pytest.mark.parametrize("stage, name", [("warmup", "max_ratio"), ("latency", "median_within")])

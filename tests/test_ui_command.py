@@ -10,8 +10,6 @@ from ui_server import COMMAND, served
 from visionbench.config import TrackingConfig
 from visionbench.trackers.mlflow import MlflowTracker
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's own store
-
 
 @pytest.fixture(scope="module")
 def output_dir(tmp_path_factory):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ import click
 
 from visionbench.registry import ConfigError
 
+UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
+WAY_OUT = "make room, or give a folder that can be written: output_dir=… of a run, --output-dir of other commands"
 COMMANDS_OF_HYDRA = ("-sc", "--shell-completion")
 
 
@@ -24,6 +27,10 @@ def main() -> None:
         sys.exit(_fail(f"{error.format_message()} (see visionbench --help)"))
     except ConfigError as error:
         sys.exit(_fail(str(error)))
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        sys.exit(_fail(f"{error.filename or 'writing results'}: {error.strerror}; {WAY_OUT}"))
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
 

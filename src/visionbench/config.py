@@ -383,6 +383,8 @@ def explain(error: Exception, prefix: str = "", known: Iterable[str] = ()) -> Co
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """One line for a key that is not in the schema, with the nearest that is."""
     known = [name for name in known if not key.startswith(f"{name}.")]
+    if key in known:
+        return f"'{key}' is not in the config, though it may be: a plus in front adds it, as in +{key}=…"
     siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
     ending = nearest(key, known)
     return f"there is no key '{key}'{ending if 'did you mean' in ending else nearest(key, siblings)}"

@@ -394,8 +394,9 @@ class Tracker(Protocol):
         Raises TrackingError where the store does not answer.
         """
 
-    def attach(self, folder: Path, files: Sequence[Path]) -> None:
-        """Put these files beside what was sent of a run's folder, below `report/`, in the place of earlier ones.
+    def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
+        """Put these files beside what was sent of a run's folder, below `report/`: in the place of earlier ones, or
+        without `again` only those that are not there.
 
         Raises TrackingError where the store does not answer or has no such run.
         """

@@ -122,8 +122,9 @@ def _check(config: ExperimentConfig) -> None:
     if config.model.attention is not None:
         _one_of("model.attention", config.model.attention, ATTENTION)
     _one_of("data.on_error", config.data.on_error, ON_ERROR)
-    _one_of("tracking.name", config.tracking.name, names("trackers"))
-    _one_of("device.name", config.device.name, ["auto", *names("devices")])
+    _part("tracking.name", config.tracking.name, "trackers")
+    if config.device.name != "auto":
+        _part("device.name", config.device.name, "devices", "auto")
     if config.model.weights == "pretrained" and not config.model.checkpoint:
         raise ConfigError(
             f"model {config.model.name} names no checkpoint; give model.checkpoint=… or model.weights=random"
@@ -211,6 +212,16 @@ def _protocol(name: str, overrides: Sequence[str]) -> str:
 def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
     if value not in (allowed := list(allowed)):
         raise ConfigError(f"{key}={value}: no such value{nearest(value, allowed)}")
+
+
+def _part(key: str, name: str, kind: str, *also: str) -> None:
+    """Refuse a name that no part of a kind has, by the key it came from; `also` are names of no part that would do."""
+    try:
+        find(kind, name)
+    except ConfigError:
+        if name in (known := names(kind)):
+            raise
+        raise ConfigError(f"{key}={name}: no such value{nearest(name, [*also, *known])}") from None
 
 
 def _positive(values: Mapping[str, int | None]) -> None:

@@ -37,8 +37,6 @@ from visionbench.store import RunFolder
 from visionbench.trackers import mlflow
 from visionbench.trackers.mlflow import MlflowTracker
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's own store
-
 STARTED, ENDED = "2026-01-02T03:04:05.678+00:00", "2026-01-02T03:05:05.678+00:00"
 STARTED_MS = 1767323045678
 CONFIG = """\
@@ -393,10 +391,34 @@ def test_nothing_is_attached_to_a_run_that_the_store_lacks(tracker: MlflowTracke
     folder = write(tmp_path, *RESULTS)
     with pytest.raises(TrackingError, match="it has no run of .*; send it with visionbench sync"):
         tracker.attach(folder, [tmp_path / "report.html"])
+
+
+def test_a_run_that_was_deleted_gets_no_attachments(tracker: MlflowTracker, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("<p>whole</p>")
+    folder = write(tmp_path, *RESULTS)
     tracker.log(folder)
-    tracker._client.delete_run(only(tracker).info.run_id)
-    with pytest.raises(TrackingError, match="it has no run of"):
-        tracker.attach(folder, [tmp_path / "report.html"])
+    run_id = only(tracker).info.run_id
+    tracker._client.delete_run(run_id)
+    tracker.attach(folder, [tmp_path / "report.html"])
+    assert "report" not in {item.path for item in tracker._client.list_artifacts(run_id)}
+
+
+def test_what_is_attached_already_may_be_left_as_it_is(
+    tracker: MlflowTracker, tmp_path: Path, output_dir: Path
+) -> None:
+    folder = write(tmp_path, *RESULTS)
+    tracker.log(folder)
+    page, figure = tmp_path / "report.html", tmp_path / "curves.png"
+    page.write_text("<p>early</p>")
+    tracker.attach(folder, [page], again=False)
+    for file in (page, figure):
+        file.write_text("late")
+    tracker.attach(folder, [page, figure], again=False)
+    attached = output_dir / "mlartifacts" / only(tracker).info.run_id / "artifacts" / "report"
+    assert {path.name: path.read_text() for path in attached.iterdir()} == {
+        "report.html": "<p>early</p>",
+        "curves.png": "late",
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------- the store

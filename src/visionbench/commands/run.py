@@ -303,6 +303,10 @@ def plan_all(args: argparse.Namespace) -> list[tuple[ExperimentConfig, RunPlan]]
         return []
     parser = OverridesParser.create()
     given = parser.parse_overrides(args.overrides)
+    lists = [override for override in given if override.key_or_group == "metrics" and not override.is_delete()]
+    if len({override.is_add() for override in lists}) == 2:  # Hydra would drop the latter
+        said = " ".join(str(override.input_line) for override in lists)
+        raise ConfigError(f"{said}: give either the whole list or what is added to the default; here metrics=[…,…]")
     with composer(args) as compose:
         base = compose([override.input_line for override in given if not override.is_sweep_override()])
         jobs = [args.overrides]

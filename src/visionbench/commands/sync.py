@@ -1,7 +1,8 @@
-"""`visionbench sync`: what a tracking store has missed is sent to it, once."""
+"""`visionbench sync`: what a tracking store has missed is sent to it, once; reports too, each with its first run."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -9,7 +10,8 @@ from rich.console import Console
 from visionbench.config import TrackingConfig
 from visionbench.core import Tracker, TrackingError
 from visionbench.registry import ConfigError, find
-from visionbench.report import archive
+from visionbench.report import archive, page
+from visionbench.store import RunFolder
 
 
 def send(output_dir: Path, uri: str | None, experiment: str) -> int:
@@ -22,6 +24,8 @@ def send(output_dir: Path, uri: str | None, experiment: str) -> int:
         tracker.open()
         for folder in folders:
             tracker.log(folder.path)
+        for place, files in _reports(folders):
+            tracker.attach(place, files, again=False)
     except TrackingError as error:
         raise ConfigError(str(error)) from error
     Console().print(
@@ -30,3 +34,14 @@ def send(output_dir: Path, uri: str | None, experiment: str) -> int:
         highlight=False,
     )
     return 0
+
+
+def _reports(folders: Sequence[RunFolder]) -> Iterator[tuple[Path, list[Path]]]:
+    """The files of each report beside or in these folders, with the folder of the run that began first of it."""
+    of_report: dict[Path, list[RunFolder]] = {}
+    for folder in folders:
+        for place in (folder.path, folder.path.parent):
+            of_report.setdefault(place, []).append(folder)
+    for place, runs in of_report.items():
+        if files := page.written(place):
+            yield min(runs, key=lambda run: str(run.conditions()["started_at"])).path, files

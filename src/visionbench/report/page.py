@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from visionbench.report.archive import Run
 
+PAGE, TEXT, FIGURES = "report.html", "report.md", "figures"
+"""Of a report, in its folder."""
 SECTIONS = ("curves", "tradeoff", "distribution", "memory", "stages", "roofline")
 """Of figures, in the order of the page."""
 
@@ -25,7 +27,7 @@ SECTIONS = ("curves", "tradeoff", "distribution", "memory", "stages", "roofline"
 def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
     """Write report.html, report.md and figures/*.png into the folder; returns their paths, the page first."""
     drawn: dict[str, list[tuple[str, str, bytes]]] = {section: [] for section in SECTIONS}
-    pictures = folder / "figures"
+    pictures = folder / FIGURES
     pictures.mkdir(parents=True, exist_ok=True)
     for old in pictures.glob("*.png"):
         old.unlink()
@@ -33,12 +35,18 @@ def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
     for section, caption, figure in sweep_figures.figures(runs, report.language):
         path = pictures / f"{section}-{len(drawn[section]) + 1}.png"
         svg = _draw(figure, path)
-        drawn[section].append((caption, f"figures/{path.name}", svg))
+        drawn[section].append((caption, f"{FIGURES}/{path.name}", svg))
         paths.append(path)
-    page, text = folder / "report.html", folder / "report.md"
+    page, text = folder / PAGE, folder / TEXT
     page.write_text(html(report, drawn, len(runs)), encoding="utf-8")
     text.write_text(markdown(report, drawn, len(runs)), encoding="utf-8")
     return [page, text, *paths]
+
+
+def written(folder: Path) -> list[Path]:
+    """The files of a report that lies in a folder, as `write` returned them; none where there is no report."""
+    page, text = folder / PAGE, folder / TEXT
+    return [page, text, *sorted((folder / FIGURES).glob("*.png"))] if page.is_file() and text.is_file() else []
 
 
 def html(report: Report, drawn: dict[str, list[tuple[str, str, bytes]]], count: int) -> str:

@@ -92,20 +92,27 @@ class MlflowTracker:
                 self._fill(run_id, run)
         return self.page()
 
-    def attach(self, folder: Path, files: Sequence[Path]) -> None:
-        """Put these files among the artifacts of the run whose folder this is, below `report/`, over earlier ones.
+    def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
+        """Put these files among the artifacts of the run whose folder this is, below `report/`: over earlier ones, or
+        without `again` only those that are not there. A run that somebody deleted stays so, and gets none.
 
         Raises TrackingError where the store has no such run, and ConfigError where the folder is no run's.
         """
         uid = RunFolder.open(folder).conditions()["uid"]
         with self._one_line_errors():
-            sent = [run for run in self._with_uid(uid) if run.info.lifecycle_stage == "active"]
-            if not sent:
+            found = self._with_uid(uid)
+            if not found:
                 raise TrackingError(
                     f"tracking.uri={_public(self.uri)}: it has no run of {folder}; send it with visionbench sync"
                 )
+            active = [run.info.run_id for run in found if run.info.lifecycle_stage == "active"]
+            if not active:
+                return
+            run_id = active[0]
+            there = set() if again else {Path(one.path).name for one in self._client.list_artifacts(run_id, REPORT)}
             for file in files:
-                self._client.log_artifact(sent[0].info.run_id, str(file), REPORT)
+                if file.name not in there:
+                    self._client.log_artifact(run_id, str(file), REPORT)
 
     def fetch(self, query: str, into: Path) -> int:
         """Bring the files of the experiment's runs that a filter of MLflow's finds, each to a folder of its own below

@@ -25,5 +25,5 @@ class NoTracker:
         """Nothing to send."""
         return ""
 
-    def attach(self, folder: Path, files: Sequence[Path]) -> None:
+    def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
         """Nothing to attach to."""
