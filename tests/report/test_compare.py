@@ -92,6 +92,7 @@ def test_a_difference_that_could_not_be_seen_is_inconclusive():
     found = against([10, 12, 8, 11, 9], [11, 13, 9, 12, 10])
     assert found.verdict == "inconclusive"
     assert "smallest detectable effect" in found.reason
+    assert "--metric latency_p10_ms" in found.reason
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,15 @@ def test_a_finished_run_begins_with_its_best() -> None:
     assert "- bf16 is slow here" in note
 
 
+def test_batch_sizes_that_wait_for_the_host_are_named() -> None:
+    ratios = {1: 1.02, 2: 0.9, 4: 0.5}
+    rows = [measured(size, latency_enqueue_to_device_ratio=ratio) for size, ratio in ratios.items()]
+    rows += [measured(8, latency_enqueue_to_device_ratio=None), measured(16)]
+    assert notes.launch_bound(rows).startswith("launch-bound at batch size 1 (1.02), 2 (0.90): the host takes as long")
+    assert "- launch-bound at batch size 1 (1.02)" in notes.note(CONDITIONS, rows)
+    assert notes.launch_bound(rows[2:]) == ""
+
+
 def test_numbers_read_well() -> None:
     cells = {None: "–", 8: "8", "valid": "valid", 0.123456: "0.1235", 12.3456: "12.35", 1234.56: "1,235"}
     assert [notes.text(cell) for cell in cells] == list(cells.values())

@@ -242,6 +242,11 @@ def test_random_weights_are_told_instead_of_each_group_that_they_refuse():
     assert told == ["clip_tiny: random weights; speed and memory are those of the real model, quality is refused"]
 
 
+def test_a_run_whose_calls_wait_for_the_host_is_told():
+    lines = printed(run(timed(1, latency_p50_ms=1.0, latency_enqueue_to_device_ratio=0.97)))
+    assert any(line.startswith("clip_tiny · cpu · fp32: launch-bound at batch size 1 (0.97)") for line in lines)
+
+
 def test_warnings_of_the_plan_stand_below():
     assert "fp16 is slow here" in printed(run(timed(1, latency_p50_ms=1.0), warnings=["fp16 is slow here"]))
 

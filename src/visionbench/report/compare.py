@@ -22,6 +22,7 @@ from visionbench.report import conditions, notes
 from visionbench.report.archive import Run
 from visionbench.statistics import welch_ratio
 
+P10 = ", --metric latency_p10_ms, which neighbours disturb least,"
 LEAST_PROCESSES = 5
 """A side, for a verdict on a timing."""
 CAUTIOUS_ALPHA = 0.001
@@ -432,7 +433,7 @@ def _by_ratio(
     if detectable > limit:
         return INCONCLUSIVE, (
             f"the smallest detectable effect is {expm1(detectable):.1%}, above the threshold of {threshold:.1%}: "
-            "more processes (measure.repeats) or a quieter machine"
+            f"more processes (measure.repeats){P10 * (metric == 'latency_p50_ms')} or a quieter machine"
         )
     return SAME, ""
 

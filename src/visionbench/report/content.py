@@ -244,6 +244,8 @@ def _doubts(runs: Sequence[Run]) -> Iterator[str]:
             if row.status == OK and row.validity.reasons:
                 mark = table.MARKS[row.validity.verdict]
                 yield f"{mark} {run.name}, {row.case.id}: {'; '.join(row.validity.reasons)}"
+        if bound := notes.launch_bound(run.results):
+            yield f"{run.name}: {bound}"
 
 
 def _failures(runs: Sequence[Run], language: str) -> Iterator[str]:

@@ -11,6 +11,8 @@ from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
 UNITS = ("images", "texts", "prompts", "tokens")
 MEMORY = ("memory_peak_allocated_mib", "memory_process_peak_mib")
 """The first that a run has is shown."""
+LAUNCH_BOUND = 0.9
+"""From this ratio of enqueue time to the span on the device on, a case waits for the host."""
 QUALITY_SHOWN = 2
 HEADLINE_REASON = 160
 LONGEST_IDENTITY = 40
@@ -33,6 +35,16 @@ def verdict(results: Sequence[CaseResult]) -> str | None:
 def failures(results: Sequence[CaseResult]) -> list[str]:
     """A line for each case without numbers: its status and the reason."""
     return [f"{row.case.id} {row.status}: {row.reason}" for row in results if row.status != OK]
+
+
+def launch_bound(results: Sequence[CaseResult]) -> str:
+    """Which batch sizes wait for the host to enqueue and not for the device, and what that means; empty for none."""
+    ratios = {row.case.batch_size: _value(row, "latency_enqueue_to_device_ratio") for row in results if row.case.timed}
+    found = {size: ratio for size, ratio in ratios.items() if ratio is not None and ratio >= LAUNCH_BOUND}
+    if not found:
+        return ""
+    listed = ", ".join(f"{size} ({ratio:.2f})" for size, ratio in found.items())
+    return f"launch-bound at batch size {listed}: the host takes as long to enqueue a call as the device to work it off"
 
 
 def summary(results: Sequence[CaseResult]) -> dict[str, float]:
@@ -66,7 +78,7 @@ def note(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
     parts = [
         _headline(conditions, results),
         _markdown(table(results)),
-        _items("Doubts", _doubts(results)),
+        _items("Doubts", [*_doubts(results), *filter(None, [launch_bound(results)])]),
         _items("Measured again", _retried(results)),
         _items("Without numbers", failures(results)),
         _items("Conditions", _conditions(conditions)),

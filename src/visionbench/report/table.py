@@ -12,6 +12,7 @@ from rich.text import Text
 
 from visionbench.core import EVALUATION_STEPS, INVALID, OK, PIPELINE_STEPS, VALID, WARNED, CaseResult
 from visionbench.report.archive import Run
+from visionbench.report.notes import launch_bound
 
 MARKS = {VALID: "", WARNED: "?", INVALID: "!"}
 
@@ -219,6 +220,8 @@ def footnotes(run: Run) -> Iterator[tuple[str, str]]:
         yield "", "peak MiB: peak allocated on the device"
     elif any(row.metrics.values.get("memory_process_peak_mib") is not None for row in run.results):
         yield "", "peak MiB: peak resident set of the process, libraries included"
+    if bound := launch_bound(run.results):
+        yield plan["name"], bound
     yield from (
         (plan["name"], f"{result.case.id}: {label.replace('_', ' ')}, {why}")
         for result in run.results
