@@ -61,7 +61,7 @@ def test_where_nothing_is_quick_enough_the_nearest_is_named():
     assert found.chosen is None
     assert names(found.nearest) == ("clip_tiny", 1)
     report = content.compose([run(timed(1, 90, 95))])
-    assert "no case meets the rule: the lowest p95 is 95 ms" in report.choices[0]
+    assert "no case meets the rule: the lowest p95 is 95 ms" in report.choices[0][1][0]
 
 
 def test_the_front_is_what_no_other_point_beats_in_both():

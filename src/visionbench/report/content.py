@@ -40,7 +40,8 @@ class Report:
     machine: Sequence[tuple[str, str]]
     remarks: Sequence[str]
     rule: str
-    choices: Sequence[str]
+    choices: Sequence[tuple[str, Sequence[str]]]
+    """Of each task, what to choose and why."""
     summary: Grid
     relative: Grid | None
     relative_notes: Sequence[str]
@@ -71,7 +72,7 @@ def compose(
         machine=list(_machine(runs)),
         remarks=list(_remarks(runs, language)),
         rule=say("rule", language, limit=f"{p95_ms:g}", within=f"{within:.0%}"),
-        choices=[line for one in advice.advise(runs, p95_ms, within) for line in _choice(one, language)],
+        choices=[(one.task, list(_choice(one, language))) for one in advice.advise(runs, p95_ms, within)],
         summary=_summary(runs, language),
         relative=_relative(pairs, language) if pairs else None,
         relative_notes=list(_relative_notes(pairs, language)),
@@ -129,18 +130,18 @@ def _choice(one: Advice, language: str) -> Iterator[str]:
         values += [f"{advice.HEADLINES[found[0]]} {notes.text(found[1])}"] if found else []
         values += _marked(chosen, language)
         name, batch = chosen.run.name, chosen.row.case.batch_size
-        yield say("chosen", language, task=one.task, name=name, batch=batch, values=", ".join(values))
+        yield say("chosen", language, name=name, batch=batch, values=", ".join(values))
     elif one.nearest:
         why = _of("too slow", one.nearest, language, p95=notes.text(one.nearest.p95_ms))
-        yield say("none", language, task=one.task, why=why)
+        yield say("none", language, why=why)
     else:
-        yield say("none", language, task=one.task, why=say("no p95", language))
+        yield say("none", language, why=say("no p95", language))
     if not one.quality_known:
-        yield f"{one.task}: {say('quality unknown', language)}"
+        yield say("quality unknown", language)
     if one.fastest:
-        yield f"{one.task}: {_of('fastest', one.fastest, language, p50=notes.text(one.fastest.p50_ms))}"
+        yield _of("fastest", one.fastest, language, p50=notes.text(one.fastest.p50_ms))
     if one.smallest:
-        yield f"{one.task}: {_of('smallest', one.smallest, language, mib=_whole(one.smallest.peak_mib))}"
+        yield _of("smallest", one.smallest, language, mib=_whole(one.smallest.peak_mib))
 
 
 def _of(key: str, one: Candidate, language: str, **numbers: str) -> str:

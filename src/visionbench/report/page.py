@@ -76,7 +76,7 @@ def markdown(report: Report, drawn: dict[str, list[tuple[str, str, bytes]]], cou
         return f"## {say(key, report.language)}"
 
     parts = [f"# {report.title}", report.subtitle, _items(report.remarks)]
-    parts += [heading("choice"), report.rule, _items(report.choices)]
+    parts += [heading("choice"), report.rule, *(f"**{task}**\n\n{_items(lines)}" for task, lines in report.choices)]
     parts += [heading("summary"), say("legend", report.language), _grid(report.summary)]
     if report.relative:
         parts += [heading("relative"), _items(report.relative_notes), _grid(report.relative)]
