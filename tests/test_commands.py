@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from visionbench.cli import main
+
 COMMAND = Path(sys.executable).with_name("visionbench")
 TESTS = Path(__file__).parent
 COUNTS = [
@@ -262,13 +264,24 @@ def blocks(markdown, language):
         (["--nonsense"], "unrecognized arguments: --nonsense; see visionbench run --help"),
     ],
 )
-def test_bad_input_is_one_line_before_anything_loads(folder, words, line):
-    done = call(folder, "run", *words)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"visionbench: {line}")
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stdout == ""
+def test_bad_input_is_one_line_before_anything_loads(folder, monkeypatch, capsys, words, line):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["visionbench", "run", *words])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # the command sets it
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert err.startswith(f"visionbench: {line}")
+    assert len(err.splitlines()) == 1
+    assert out == ""
     assert not list(folder.iterdir())
+
+
+def test_of_bad_input_nothing_else_is_printed_in_a_process_of_its_own(folder):
+    done = call(folder, "run", "model=clip_tny")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "visionbench: model=clip_tny: no such option; did you mean 'clip_tiny'?\n"
 
 
 def test_a_place_that_cannot_be_written_is_one_line(folder):
