@@ -9,10 +9,10 @@ import pytest
 from saved_runs import QUALITY, row, run
 
 from visionbench.core import FAILED, KILLED, OUT_OF_MEMORY, Case, Samples
-from visionbench.registry import ConfigError
+from visionbench.registry import ConfigError, find
 from visionbench.report import advice, content, page, relative, sweep_figures
 from visionbench.report.archive import Run
-from visionbench.report.words import LANGUAGES, WORDS, check
+from visionbench.report.words import LANGUAGES, TASKS, WORDS, check
 from visionbench.store import RunFolder
 
 
@@ -61,7 +61,18 @@ def test_where_nothing_is_quick_enough_the_nearest_is_named():
     assert found.chosen is None
     assert names(found.nearest) == ("clip_tiny", 1)
     report = content.compose([run(timed(1, 90, 95))])
-    assert "no case meets the rule: the lowest p95 is 95 ms" in report.choices[0][1][0]
+    task, lines = report.choices[0]
+    assert task == "image-text retrieval"
+    assert "no case meets the rule: the lowest p95 is 95 ms" in lines[0]
+    assert not any("speed alone decides" in line for line in lines)
+
+
+def test_of_quality_that_was_not_measured_is_told_and_tasks_have_chinese_names():
+    (choice,) = content.compose([run(timed(1, 5, 6))], "zh").choices
+    assert choice[0] == "图文检索"
+    assert "未测质量，仅按速度选择" in choice[1]
+    families = ("dual_encoder", "promptable_segmenter", "captioner", "image_classifier")
+    assert {find("models", family).task for family in families} == set(TASKS)
 
 
 def test_the_front_is_what_no_other_point_beats_in_both():

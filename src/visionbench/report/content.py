@@ -12,7 +12,7 @@ from visionbench.registry import ConfigError
 from visionbench.report import advice, notes, relative, table
 from visionbench.report.advice import Advice, Candidate
 from visionbench.report.archive import Run
-from visionbench.report.words import check, say
+from visionbench.report.words import check, say, task
 
 P95_MS, QUALITY_WITHIN = 50.0, 0.01
 """Of the rule that recommends: the limit of p95, and how far quality may lie below the best."""
@@ -72,7 +72,9 @@ def compose(
         machine=list(_machine(runs)),
         remarks=list(_remarks(runs, language)),
         rule=say("rule", language, limit=f"{p95_ms:g}", within=f"{within:.0%}"),
-        choices=[(one.task, list(_choice(one, language))) for one in advice.advise(runs, p95_ms, within)],
+        choices=[
+            (task(one.task, language), list(_choice(one, language))) for one in advice.advise(runs, p95_ms, within)
+        ],
         summary=_summary(runs, language),
         relative=_relative(pairs, language) if pairs else None,
         relative_notes=list(_relative_notes(pairs, language)),
@@ -136,7 +138,7 @@ def _choice(one: Advice, language: str) -> Iterator[str]:
         yield say("none", language, why=why)
     else:
         yield say("none", language, why=say("no p95", language))
-    if not one.quality_known:
+    if one.chosen and not one.quality_known:
         yield say("quality unknown", language)
     if one.fastest:
         yield _of("fastest", one.fastest, language, p50=notes.text(one.fastest.p50_ms))

@@ -130,6 +130,14 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
 }
 
+TASKS = {
+    "image-text retrieval": "图文检索",
+    "promptable segmentation": "提示分割",
+    "image captioning": "图像描述",
+    "image classification": "图像分类",
+}
+"""In Chinese; a family's own task stays as it is."""
+
 
 def check(language: str, where: str) -> str:
     """The language, if there is such a report. Raises ConfigError, naming `where` it was asked for."""
@@ -141,3 +149,8 @@ def check(language: str, where: str) -> str:
 def say(key: str, language: str, **fields: object) -> str:
     """The words of a key in a language, with their fields filled in."""
     return WORDS[key][list(LANGUAGES).index(language)].format(**fields)
+
+
+def task(name: str, language: str) -> str:
+    """A task's name in a language."""
+    return TASKS.get(name, name) if language == "zh" else name
