@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import zipfile
 from functools import cache
 
@@ -14,6 +15,12 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from visionbench.config import from_hydra, register_schema, root
+
+
+def pytest_configure():
+    """A shell has what it starts in the background ignore Ctrl-C; what tests start inherits that, and must not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -166,7 +166,11 @@ def test_a_sweep_goes_on_after_a_run_was_killed(folder):
     assert "killed by SIGKILL" in done.stdout
 
 
-def test_control_c_keeps_what_was_measured(folder):
+@pytest.mark.parametrize(
+    ("send", "number", "code", "reason"),
+    [(os.killpg, signal.SIGINT, 130, "interrupted from the keyboard"), (os.kill, signal.SIGTERM, 143, "SIGTERM")],
+)
+def test_control_c_and_kill_keep_what_was_measured(send, number, code, reason, folder):
     slow = ["measure.latency.calls=100000000", "batch.sizes=[1,2]", "model=own", "tracking=none"]
     process = subprocess.Popen(
         [COMMAND, "run", "--config-dir", "../my_conf", *COUNTS[:1], *slow],
@@ -177,14 +181,19 @@ def test_control_c_keeps_what_was_measured(folder):
         text=True,
         start_new_session=True,
     )
-    for line in process.stdout:
-        if "batch 1" in line:
-            os.killpg(process.pid, signal.SIGINT)
-            break
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "interrupted" in out
-    assert "Traceback" not in err
+    try:
+        for line in process.stdout:
+            if "batch 1" in line:
+                send(process.pid, number)
+                break
+        out, err = process.communicate(timeout=60)
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == code, err
+    assert reason in out
+    assert not err.strip()
     statuses = [
         json.loads(line)["status"] for line in only_run(folder).joinpath("results.jsonl").read_text().splitlines()
     ]

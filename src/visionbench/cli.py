@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -18,9 +19,17 @@ WAY_OUT = "make room, or give a folder that can be written: output_dir=… of a 
 COMMANDS_OF_HYDRA = ("-sc", "--shell-completion")
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which `kill`, containers and batch systems send: a command ends as by Ctrl-C, keeping what there is."""
+
+
 def main() -> None:
-    """The `visionbench` command: exit code 0, 1 where something measured failed, 2 for bad input, 130 for Ctrl-C."""
+    """The `visionbench` command.
+
+    Exit code 0, 1 where something measured failed, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM.
+    """
     _route_completion()
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.exit(cli(standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -31,8 +40,13 @@ def main() -> None:
         if error.errno not in UNWRITABLE:
             raise
         sys.exit(_fail(f"{error.filename or 'writing results'}: {error.strerror}; {WAY_OUT}"))
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(130)
+    except (KeyboardInterrupt, click.Abort) as error:
+        terminated = isinstance(error.__cause__, Terminated)
+        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated("ended by SIGTERM")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -133,8 +133,8 @@ def run(
     except ConfigError as error:
         status, reason = core.FAILED, str(error)
         raise
-    except KeyboardInterrupt:
-        status, reason = core.INTERRUPTED, "interrupted from the keyboard"
+    except KeyboardInterrupt as interrupt:
+        status, reason = core.INTERRUPTED, str(interrupt) or "interrupted from the keyboard"
         raise
     finally:
         for case in left.values():
