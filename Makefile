@@ -22,7 +22,7 @@ doctor: .venv/.run ## what this machine is, and what would go wrong on it
 	@$(BIN)/visionbench doctor
 
 test: .venv/.test ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 check: .venv/.test ## lint and type-check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -14,6 +14,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
+from visionbench import registry
 from visionbench.config import from_hydra, register_schema, root
 
 
@@ -46,6 +47,18 @@ def config(compose):
         return from_hydra(OmegaConf.unsafe_merge(OmegaConf.create(OmegaConf.to_container(of_groups(*groups))), keys))
 
     return config
+
+
+@pytest.fixture
+def own_parts_forgotten():
+    """What a test registers is forgotten after it; what the package registers meanwhile stays, as its modules do."""
+    before = dict(registry._registered)
+    yield
+    for key, part in list(registry._registered.items()):
+        if key in before:
+            registry._registered[key] = before[key]
+        elif not part.__module__.startswith("visionbench."):
+            del registry._registered[key]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The commands as a user types them, each in a process of its own and an empty folder."""
+"""The commands as a user types them, each in an empty folder."""
 
 import json
 import os
@@ -6,14 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from terminal import COMMAND, TESTS, call, here
 
-from visionbench.cli import main
-
-COMMAND = Path(sys.executable).with_name("visionbench")
-TESTS = Path(__file__).parent
 COUNTS = [
     "measure.retries=0",
     "measure.warmup.calls=2",
@@ -36,17 +32,6 @@ def folder(tmp_path):
     (tmp_path / "my_conf" / "model" / "own.yaml").write_text(OWN)
     (tmp_path / "work").mkdir()
     return tmp_path / "work"
-
-
-def call(folder, *words, **env):
-    return subprocess.run(
-        [COMMAND, *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(TESTS), "COLUMNS": "110", "PYTHONWARNINGS": "error::SyntaxWarning", **env},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 def only_run(folder):
@@ -81,7 +66,7 @@ def test_the_default_run_prints_its_table_and_how_to_look(finished):
 def test_repeats_take_turns_over_the_sweep_and_become_one_run_each(folder):
     words = ["model=own", "batch.sizes=[1,2]", "metrics=[latency,throughput]", "measure.repeats=2", *COUNTS]
     sweep = ["-m", "model.seed=0,1", "hydra.sweep.dir=outputs/sweep"]
-    done = call(folder, "run", "--config-dir", "../my_conf", *words, *sweep)
+    done = here(folder, "run", "--config-dir", "../my_conf", *words, *sweep)
     assert done.returncode == 0, done.stderr
     assert "2 fresh processes, order seed 0" in done.stdout
     found = [
@@ -96,9 +81,9 @@ def test_repeats_take_turns_over_the_sweep_and_become_one_run_each(folder):
         values = rows[0]["metrics"]["values"]
         low, high = (values[f"latency_p50_across_processes_{end}_ms"] for end in ("low", "high"))
         assert low <= values["latency_p50_ms"] <= high
-        again = call(folder, "summarize", str(path.parent))
+        again = here(folder, "summarize", str(path.parent))
         assert again.returncode == 0, again.stdout
-    synced = call(folder, "sync")
+    synced = here(folder, "sync")
     assert synced.stdout.startswith("2 runs in")
 
 
@@ -129,7 +114,7 @@ def test_it_is_in_mlflow_with_batch_size_as_the_step(finished):
 
 def test_summarize_computes_the_same_values_again(finished):
     folder, _ = finished
-    done = call(folder, "summarize", str(only_run(folder)))
+    done = here(folder, "summarize", str(only_run(folder)))
     assert done.returncode == 0, done.stdout
     assert "all as reported" in done.stdout
 
@@ -141,7 +126,7 @@ def test_summarize_tells_a_changed_value(finished, tmp_path):
     rows = [json.loads(line) for line in (copy / "results.jsonl").read_text().splitlines()]
     rows[0]["metrics"]["values"]["latency_mean_ms"] = 0.125
     (copy / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = call(tmp_path, "summarize", str(copy))
+    done = here(tmp_path, "summarize", str(copy))
     assert done.returncode == 1
     assert "batch-1 latency_mean_ms: reported 0.125, now" in done.stdout
 
@@ -150,15 +135,14 @@ def test_sync_sends_what_a_store_has_missed_once(finished, tmp_path):
     folder, _ = finished
     store = f"sqlite:///{tmp_path}/other.db"
     for _ in range(2):
-        done = call(folder, "sync", "--uri", store)
+        done = here(folder, "sync", "--uri", store)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("1 run in ")
 
 
 def test_a_sweep_goes_on_after_a_run_was_killed(folder):
-    words = ["model=own", "model.options.fault=none,kill,none", "+model.options.at_batch=2", "batch=tutorial"]
-    words[1] = "+model.options.fault=kill,none"
-    done = call(folder, "run", "-m", "--config-dir", "../my_conf", *words, *COUNTS, "tracking=none")
+    words = ["model=own", "+model.options.fault=kill,none", "+model.options.at_batch=2", "batch=tutorial"]
+    done = here(folder, "run", "-m", "--config-dir", "../my_conf", *words, *COUNTS, "tracking=none")
     assert done.returncode == 1
     first, second = sorted((folder / "outputs").glob("*/*/results.jsonl"))
     assert [json.loads(line)["status"] for line in first.read_text().splitlines()] == ["ok", "killed", "not_run"]
@@ -202,7 +186,7 @@ def test_control_c_and_kill_keep_what_was_measured(send, number, code, reason, f
 
 def test_a_tracking_server_that_is_down_costs_nothing_but_a_line(folder):
     words = ["model=own", "batch=single", "tracking.uri=http://127.0.0.1:9"]
-    done = call(folder, "run", "--config-dir", "../my_conf", *words, *COUNTS)
+    done = here(folder, "run", "--config-dir", "../my_conf", *words, *COUNTS)
     assert done.returncode == 0, done.stderr
     assert "visionbench sync" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -273,17 +257,12 @@ def blocks(markdown, language):
         (["--nonsense"], "unrecognized arguments: --nonsense; see visionbench run --help"),
     ],
 )
-def test_bad_input_is_one_line_before_anything_loads(folder, monkeypatch, capsys, words, line):
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["visionbench", "run", *words])
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # the command sets it
-    with pytest.raises(SystemExit) as ended:
-        main()
-    out, err = capsys.readouterr()
-    assert ended.value.code == 2
-    assert err.startswith(f"visionbench: {line}")
-    assert len(err.splitlines()) == 1
-    assert out == ""
+def test_bad_input_is_one_line_before_anything_loads(folder, words, line):
+    done = here(folder, "run", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"visionbench: {line}")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
     assert not list(folder.iterdir())
 
 
@@ -295,7 +274,7 @@ def test_of_bad_input_nothing_else_is_printed_in_a_process_of_its_own(folder):
 
 def test_a_place_that_cannot_be_written_is_one_line(folder):
     (folder / "file").touch()
-    done = call(folder, "run", "output_dir=file/below", "tracking=none", "hydra.run.dir=file/below/run")
+    done = here(folder, "run", "output_dir=file/below", "tracking=none", "hydra.run.dir=file/below/run")
     assert done.returncode == 2
     assert done.stderr.startswith("visionbench: file/below/run: Not a directory; make room, or give a folder that")
     assert len(done.stderr.splitlines()) == 1

@@ -2,10 +2,10 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import terminal
 from click.testing import CliRunner
 from saved_runs import QUALITY, row, save, speed
 
@@ -174,8 +174,7 @@ def test_bad_input_is_told(outputs, words, told):
 
 
 def test_bad_input_exits_with_two_in_one_line(outputs):
-    command = Path(sys.executable).with_name("visionbench")
-    done = subprocess.run([command, "compare", "base", "sane"], capture_output=True, text=True)
+    done = terminal.call(outputs.parent, "compare", "base", "sane")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("visionbench: 'sane': no such sweep in outputs")
     assert done.stderr.count("\n") == 1

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from io import StringIO
 from itertools import product
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from terminal import call, here
 
 from visionbench import __version__, repeats
 from visionbench.core import Samples
@@ -18,7 +17,6 @@ from visionbench.metrics.utilization import COUNTERS
 from visionbench.registry import find, names
 from visionbench.report import archive, frame
 
-COMMAND = Path(sys.executable).with_name("visionbench")
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 COUNTS = [
     *("measure=quick", "measure.retries=0", "measure.warmup.calls=2", "measure.latency.calls=8"),
@@ -30,15 +28,11 @@ WORK = {f"work/{unit}_count": np.array([2.0]) for unit in ("images", "texts", "p
 GPM = {f"telemetry/{name}": np.array([0.5]) for name in COUNTERS}
 
 
-def call(folder, *words):
-    return subprocess.run([COMMAND, *words], cwd=folder, capture_output=True, text=True, timeout=300)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A working folder with one run of clip_tiny with all metrics."""
     folder = tmp_path_factory.mktemp("export")
-    done = call(folder, "run", "model=clip_tiny", "batch=single", "metrics=[all]", *COUNTS)
+    done = here(folder, "run", "model=clip_tiny", "batch=single", "metrics=[all]", *COUNTS)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -59,17 +53,17 @@ def test_csv_is_all_that_stands_on_standard_output(folder, table):
 
 
 def test_json_goes_to_a_file_where_one_is_named(folder, table):
-    done = call(folder, "export", "latest", "--format", "json", "--output", "cases.json")
+    done = here(folder, "export", "latest", "--format", "json", "--output", "cases.json")
     assert (done.returncode, done.stdout) == (0, "2 cases of 1 run in cases.json\n")
     content = json.loads((folder / "cases.json").read_text(), parse_constant=pytest.fail)
     assert content["cases"][0]["latency_p50_ms"] == table["latency_p50_ms"][0]
 
 
 def test_parquet_wants_a_file(folder, table):
-    done = call(folder, "export", "--format", "parquet")
+    done = here(folder, "export", "--format", "parquet")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--output FILE" in done.stderr and done.stderr.count("\n") == 1
-    assert call(folder, "export", "--format", "parquet", "--output", "cases.parquet").returncode == 0
+    assert here(folder, "export", "--format", "parquet", "--output", "cases.parquet").returncode == 0
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "cases.parquet"), table, check_exact=True)
     assert __version__.encode() in (folder / "cases.parquet").read_bytes()
 
@@ -83,7 +77,7 @@ def test_parquet_wants_a_file(folder, table):
     ],
 )
 def test_what_cannot_be_had_is_told_in_a_line(folder, words, said):
-    done = call(folder, "export", *words)
+    done = here(folder, "export", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"visionbench: {said}") and done.stderr.count("\n") == 1
 
@@ -149,7 +143,7 @@ def test_the_page_names_the_schema_of_the_table():
 
 def test_the_example_in_pandas_runs(folder, monkeypatch):
     for kind in ("csv", "json", "parquet"):
-        assert call(folder, "export", "--format", kind, "--output", f"cases.{kind}").returncode == 0
+        assert here(folder, "export", "--format", kind, "--output", f"cases.{kind}").returncode == 0
     (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(folder)
     found = {}

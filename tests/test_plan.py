@@ -2,7 +2,6 @@
 
 import pytest
 
-from visionbench import registry
 from visionbench.config import DeviceConfig
 from visionbench.core import Case
 from visionbench.devices.cuda import Cuda
@@ -192,13 +191,13 @@ def test_a_combination_that_cannot_be_is_refused_in_one_line(refusal, overrides,
 
 
 @pytest.mark.parametrize("kind, base", [("trackers", "none.NoTracker"), ("devices", "cpu.Cpu")])
+@pytest.mark.usefixtures("own_parts_forgotten")
 def test_a_tracker_or_device_may_be_a_module_on_the_path(config, tmp_path, monkeypatch, kind, base):
     module, _, name = base.partition(".")
     source = f"from visionbench.{kind}.{module} import {name}\nfrom visionbench.registry import register\n"
     own = f"own_of_{kind}"
     (tmp_path / f"{own}.py").write_text(f"{source}\n@register('{kind}', '{own}')\nclass Own({name}): ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     assert plan(config(f"{'tracking' if kind == 'trackers' else 'device'}.name={own}")).cases
 
 

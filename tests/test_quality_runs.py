@@ -6,7 +6,7 @@ import json
 import coco_folder
 import pytest
 import yaml
-from test_commands import call
+from terminal import here
 
 from visionbench.devices.cuda import Cuda
 from visionbench.store import RunFolder
@@ -31,7 +31,7 @@ def quality_row(run):
 def swept(tmp_path_factory):
     """The four bundled models, quality alone."""
     folder = tmp_path_factory.mktemp("swept")
-    done = call(folder, "run", "-m", f"model={','.join(TINY)}", QUALITY, "data.options.samples=120", *NO_SWEEP)
+    done = here(folder, "run", "-m", f"model={','.join(TINY)}", QUALITY, "data.options.samples=120", *NO_SWEEP)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -76,13 +76,13 @@ def test_predictions_are_kept_and_every_number_can_be_computed_again(swept):
     for model, run in runs(swept[0]).items():
         predictions = run.predictions()
         assert len(predictions.ids) == 120, model
-        done = call(swept[0], "summarize", str(run.path))
+        done = here(swept[0], "summarize", str(run.path))
         assert done.returncode == 0, done.stdout
         assert "all as reported" in done.stdout
 
 
 def test_the_same_run_again_predicts_the_same(swept, tmp_path):
-    done = call(
+    done = here(
         tmp_path,
         *("run", "model=blip2_tiny", QUALITY, "data.options.samples=120", "measure.evaluation.workers=1", *NO_SWEEP),
     )
@@ -110,7 +110,7 @@ def coco(tmp_path_factory):
     ],
 )
 def test_a_folder_in_cocos_layout_is_measured_by_every_path(tmp_path, coco, model, data, metric, least):
-    done = call(tmp_path, "run", f"model={model}", f"data={data}", f"data.root={coco}", QUALITY, *NO_SWEEP)
+    done = here(tmp_path, "run", f"model={model}", f"data={data}", f"data.root={coco}", QUALITY, *NO_SWEEP)
     assert done.returncode == 0, done.stderr
     values = quality_row(runs(tmp_path)[model]).metrics.values
     assert values["evaluation_images_count"] == 6
@@ -144,7 +144,7 @@ def on(root, *words):
 def test_a_picture_that_cannot_be_used_stops_the_command_before_anything_loads(faulty, tmp_path):
     root, spoil = faulty
     first, second = spoil(2, "missing"), spoil(7, "zero bytes")
-    done = call(tmp_path, *on(root, *NO_SWEEP))
+    done = here(tmp_path, *on(root, *NO_SWEEP))
     assert done.returncode == 2
     assert done.stderr == (
         f"visionbench: data=coco_captions: 2 of 12 pictures cannot be used: {first} (missing), {second} (zero bytes); "
@@ -156,7 +156,7 @@ def test_a_picture_that_cannot_be_used_stops_the_command_before_anything_loads(f
 def test_or_is_left_out_counted_and_named_on_the_screen_and_in_the_results(faulty, tmp_path):
     root, spoil = faulty
     names = [spoil(2, "missing"), spoil(7, "zero bytes")]
-    done = call(tmp_path, *on(root, "data.on_error=skip", *NO_SWEEP))
+    done = here(tmp_path, *on(root, "data.on_error=skip", *NO_SWEEP))
     assert done.returncode == 0, done.stderr
     told = " ".join(done.stdout.split())
     assert f"pictures_left_out: 2 of 12: {names[0]} (missing), {names[1]} (zero bytes)" in told
@@ -172,7 +172,7 @@ def test_what_shows_only_while_evaluating_costs_the_quality_row_and_no_other(fau
     root, spoil = faulty
     name = spoil(6, "truncated")
     words = ["measure.inputs.distinct_samples=2", "batch=single", "measure.warmup.calls=1", "measure.latency.calls=6"]
-    done = call(tmp_path, *on(root, "metrics=[latency,recall,evaluation]", *words, *NO_SWEEP))
+    done = here(tmp_path, *on(root, "metrics=[latency,recall,evaluation]", *words, *NO_SWEEP))
     assert done.returncode == 1
     timed, quality = runs(tmp_path)["clip_tiny"].results()
     assert (timed.status, quality.status) == ("ok", "failed")
@@ -183,7 +183,7 @@ def test_what_shows_only_while_evaluating_costs_the_quality_row_and_no_other(fau
 def test_or_is_left_out_there_too(faulty, tmp_path):
     root, spoil = faulty
     name = spoil(6, "truncated")
-    done = call(tmp_path, *on(root, "data.on_error=skip", "measure.inputs.distinct_samples=2", *NO_SWEEP))
+    done = here(tmp_path, *on(root, "data.on_error=skip", "measure.inputs.distinct_samples=2", *NO_SWEEP))
     assert done.returncode == 0, done.stderr
     row = quality_row(runs(tmp_path)["clip_tiny"])
     assert row.metrics.values["evaluation_images_count"] == 11
@@ -197,7 +197,7 @@ def test_an_empty_caption_and_a_stray_annotation_are_faults_of_the_data(faulty, 
     found["annotations"][0]["caption"] = "  "
     found["annotations"].append({"id": 999, "image_id": 4242, "caption": "nowhere"})
     path.write_text(json.dumps(found))
-    done = call(tmp_path, *on(root, *NO_SWEEP))
+    done = here(tmp_path, *on(root, *NO_SWEEP))
     assert done.returncode == 2
     assert "2 of 13 pictures cannot be used" in done.stderr
     assert "an empty caption" in done.stderr and "4242" in done.stderr
@@ -210,7 +210,7 @@ def test_classes_that_a_model_does_not_know_cost_its_quality_row(coco, tmp_path)
         folder.mkdir(parents=True)
         coco_folder.save(coco_folder.scene(at)[0], "rgb", folder / f"{at}.jpg")
     words = ["model=classifier_tiny", "data=image_folder", f"data.root={tmp_path / 'pictures'}", QUALITY, *NO_SWEEP]
-    done = call(tmp_path, "run", *words)
+    done = here(tmp_path, "run", *words)
     assert done.returncode == 1
     row = quality_row(runs(tmp_path)["classifier_tiny"])
     assert row.reason.startswith("the model does not know 3 of the data's 3 classes, such as 'class 0'")
@@ -228,7 +228,7 @@ def test_the_run_says_what_quality_metrics_it_was_not_asked_for(swept):
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_on_a_gpu_the_bundled_models_do_as_well(tmp_path, precision):
     words = [f"model={','.join(TINY)}", QUALITY, f"precision={precision}", "device=cuda", "tracking=none"]
-    done = call(tmp_path, "run", "-m", *words, "data.options.samples=200")
+    done = here(tmp_path, "run", "-m", *words, "data.options.samples=200")
     assert done.returncode == 0, done.stderr
     values = {model: quality_row(run).metrics.values for model, run in runs(tmp_path).items()}
     assert values["clip_tiny"]["recall_i2t_at_1_fraction"] > 0.9

@@ -10,9 +10,7 @@ from visionbench.registry import ConfigError, find, names, nearest, register
 PART = "from visionbench.registry import register\n\n@register('metrics', '{name}')\nclass Own: ...\n"
 
 
-@pytest.fixture(autouse=True)
-def forgotten_afterwards(monkeypatch):
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+pytestmark = pytest.mark.usefixtures("own_parts_forgotten")
 
 
 @pytest.fixture

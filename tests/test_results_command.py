@@ -2,18 +2,15 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from saved_runs import QUALITY, row, save
+from terminal import call, here
 
 from visionbench.commands import results
 from visionbench.core import OUT_OF_MEMORY, WARNED
 from visionbench.registry import ConfigError
 
-COMMAND = Path(sys.executable).with_name("visionbench")
 LONG = "a_model_with_a_name_that_goes_on_and_on"
 
 
@@ -114,7 +111,7 @@ def test_json_has_full_precision_and_nothing_beside_it(outputs, capsys):
 
 
 def test_an_empty_folder_is_told_in_a_line(tmp_path):
-    done = subprocess.run([COMMAND, "results"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = call(tmp_path, "results")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "visionbench: --output-dir outputs: no run in it; measure something first: visionbench run\n"
@@ -123,8 +120,7 @@ def test_an_empty_folder_is_told_in_a_line(tmp_path):
 
 def test_a_broken_run_is_told_on_standard_error_and_the_rest_listed(outputs):
     (outputs / "third" / "run.json").write_text('{"uid": "')
-    words = [COMMAND, "results", "--json", "--output-dir", outputs]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = here(outputs.parent, "results", "--json", "--output-dir", str(outputs))
     assert done.returncode == 0
     assert [found["sweep"] for found in json.loads(done.stdout)["sweeps"]] == [
         "2026-01-03_03-04-05",

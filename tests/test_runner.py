@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from terminal import fork_server
 
-from visionbench import core, runner, worker
+from visionbench import core, runner
 from visionbench.config import (
     BatchConfig,
     DataConfig,
@@ -60,7 +61,7 @@ def rows(config):
 
 
 def run(config, tmp_path):
-    worker.preheat([])
+    fork_server()
     folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(asdict(config)))
     seen = []
     results = runner.run(config, plan(config), folder, "a sweep", seen.append, {})
@@ -183,7 +184,7 @@ def test_a_child_that_fails_while_loading_fails_every_case_with_the_reason(confi
 
 
 def test_an_interrupted_run_keeps_its_rows(config, tmp_path):
-    worker.preheat([])
+    fork_server()
     folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(asdict(config)))
 
     def interrupt(now):
@@ -198,7 +199,7 @@ def test_an_interrupted_run_keeps_its_rows(config, tmp_path):
 
 def test_what_only_the_measuring_process_finds_wrong_is_the_reason_in_its_rows(config, tmp_path):
     planned = plan(config)
-    worker.preheat([])
+    fork_server()
     folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(asdict(config)))
     shutil.rmtree(config.data.root)
     with pytest.raises(ConfigError) as raised:

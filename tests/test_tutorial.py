@@ -7,7 +7,8 @@ import coco_folder
 import pytest
 import yaml
 from hub_server import Repository, serving
-from test_commands import COUNTS, call
+from terminal import call
+from test_commands import COUNTS
 
 from visionbench.config import root
 

@@ -1,11 +1,11 @@
 """`visionbench ui` over a store with one hand-written run."""
 
-import subprocess
 from urllib.request import urlopen
 
 import pytest
 from saved_runs import save, speed
-from ui_server import COMMAND, served
+from terminal import call, here
+from ui_server import served
 
 from visionbench.config import TrackingConfig
 from visionbench.trackers.mlflow import MlflowTracker
@@ -25,14 +25,12 @@ def test_at_a_terminal_the_charts_are_opened_once_the_server_answers(output_dir,
         with urlopen(opened.partition("#")[0]) as page:
             assert b"MLflow" in page.read()
         port = printed.partition("127.0.0.1:")[2].partition("/")[0]
-        second = subprocess.run(
-            [COMMAND, "ui", "--output-dir", output_dir, "--port", port], capture_output=True, text=True
-        )
+        second = call(tmp_path, "ui", "--output-dir", str(output_dir), "--port", port)
     assert (second.returncode, second.stdout) == (2, "")
     assert second.stderr.startswith(f"visionbench: --port {port}: something listens there already; take another")
 
 
 def test_a_folder_without_a_store_is_refused(tmp_path):
-    done = subprocess.run([COMMAND, "ui", "--output-dir", tmp_path], capture_output=True, text=True)
+    done = here(tmp_path, "ui", "--output-dir", str(tmp_path))
     assert done.returncode == 2
     assert "no mlflow.db in it; measure something first: visionbench run" in done.stderr

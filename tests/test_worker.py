@@ -2,15 +2,15 @@ import os
 
 import pytest
 import worker_jobs
+from terminal import fork_server
 
-from visionbench import worker
 from visionbench.registry import ConfigError
 from visionbench.worker import WorkerDied, WorkerFailed, stream
 
 
 @pytest.fixture(scope="module", autouse=True)
 def server():
-    worker.preheat(["worker_jobs"])
+    fork_server()
 
 
 def test_items_come_back_in_order_and_output_goes_to_the_log(tmp_path, capfd):

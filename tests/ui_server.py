@@ -8,12 +8,12 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-COMMAND = Path(sys.executable).with_name("visionbench")
+from terminal import COMMAND
+
 SECONDS = 120
 
 

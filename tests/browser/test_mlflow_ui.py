@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,8 @@ from selenium.common.exceptions import (
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from ui_server import COMMAND, served
+from terminal import call
+from ui_server import served
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -110,9 +110,7 @@ class Page:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     work = tmp_path_factory.mktemp("ui")
-    done = subprocess.run(
-        [COMMAND, "run", "-m", *SWEEP, f"output_dir={work / 'outputs'}"], cwd=work, capture_output=True, text=True
-    )
+    done = call(work, "run", "-m", *SWEEP, f"output_dir={work / 'outputs'}")
     assert done.returncode == 0, done.stderr
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from worker_jobs import digest_of_shapes
 
 from visionbench.data import shapes
 from visionbench.data.shapes import Composition, Shapes, Thing, compositions
@@ -244,14 +245,9 @@ def test_two_that_render_at_once_end_with_one_whole_set(tmp_path: Path, monkeypa
     assert len(every_file(data.folder)) == 25
 
 
-def _digest(cache_dir: str) -> tuple[int, str]:
-    data = Shapes(samples=40, cache_dir=cache_dir)
-    return len(data.examples()), data.identity()["annotations_sha256"]
-
-
 def test_many_processes_at_once_are_safe(tmp_path: Path) -> None:
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(_digest, [str(tmp_path)] * 6))
+        found = list(pool.map(digest_of_shapes, [str(tmp_path)] * 6))
     assert len(set(found)) == 1 and found[0][0] == 40
     (only,) = tmp_path.iterdir()
     assert [entry.name for entry in only.iterdir()] == ["test"]

@@ -1,0 +1,53 @@
+"""The command as a user types it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from visionbench import worker
+from visionbench.cli import main
+
+TESTS = Path(__file__).parent
+COMMAND = Path(sys.executable).with_name("visionbench")
+SECONDS = 300
+
+
+def call(folder: Path, *words: str, **env: str) -> Any:
+    """The command in a process of its own; what the process printed and its `returncode`."""
+    return subprocess.run(
+        [COMMAND, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(TESTS), "COLUMNS": "110", "PYTHONWARNINGS": "error::SyntaxWarning", **env},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+def fork_server() -> None:
+    """Start what runs' processes are forked from, once for all tests, with what most of them import."""
+    families = (f"transformers.models.{family}" for family in ("clip", "sam", "blip_2", "resnet"))
+    worker.preheat(["torch", "transformers", *families])
+
+
+def here(folder: Path, *words: str) -> Any:
+    """The same within this process, which has paid already for the imports that take a command most of its time."""
+    fork_server()
+    out, err = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["visionbench", *words])
+        patch.setenv("COLUMNS", "110")
+        patch.setenv("HYDRA_FULL_ERROR", "")  # the command sets it
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return SimpleNamespace(returncode=ended.value.code, stdout=out.getvalue(), stderr=err.getvalue())
