@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pynvml
 import pytest
+import stand_in_gpu
 import torch
 
 from visionbench.core import Precision, Samples
@@ -22,13 +23,10 @@ def gpu(test):
 
 @pytest.fixture
 def device():
-    """The first GPU, set up for IEEE products, with torch's switches put back afterwards."""
-    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-    before = matmul.fp32_precision, conv.fp32_precision
+    """The first GPU, set up for IEEE products."""
     device = Cuda()
     device.setup(FP32, threads=None)
     yield device
-    matmul.fp32_precision, conv.fp32_precision = before
     torch.cuda.empty_cache()
 
 
@@ -109,6 +107,8 @@ def test_its_id_is_torchs_name_of_it():
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), True),
+        (RuntimeError("CUDA driver error: out of memory"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
     ],
 )
@@ -213,6 +213,18 @@ def test_it_knows_torchs_own_refusal_on_this_gpu(device):
 
 
 # ------------------------------------------------------------------------------------------------------------ numerics
+@pytest.mark.parametrize("allowed", [True, False, True])
+def test_every_switch_of_tf32_says_the_same(allowed):
+    cuda._allow_tf32(allowed)
+    products = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    assert {part.fp32_precision for part in products} == {"tf32" if allowed else "ieee"}
+    assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is allowed
+    assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest")
+    with torch.backends.cudnn.flags(enabled=False):  # reads and sets them all
+        pass
+    assert torch.backends.cudnn.allow_tf32 is allowed
+
+
 @gpu
 def test_tf32_rounds_products_and_ieee_does_not(device):
     if torch.cuda.get_device_capability()[0] < 8:
@@ -255,35 +267,8 @@ def test_the_fingerprint_tells_the_card_the_driver_and_its_clocks(device):
 @pytest.fixture
 def nvml(monkeypatch):
     """What NVML says, to be changed by the test."""
-    says = SimpleNamespace(bits=0, violated={}, pids=[os.getpid()], millijoules=0, told=True, gpm=0)
-
-    def ask(answer):
-        def answered(*_):
-            if not says.told:
-                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-            return answer(*_)
-
-        return answered
-
-    answers = {
-        "nvmlDeviceGetCurrentClocksEventReasons": lambda handle: says.bits,
-        "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: says.bits,
-        "nvmlDeviceGetViolationStatus": lambda handle, policy: SimpleNamespace(
-            violationTime=says.violated.get(policy, 0)
-        ),
-        "nvmlDeviceGetComputeRunningProcesses": lambda handle: [SimpleNamespace(pid=pid) for pid in says.pids],
-        "nvmlDeviceGetTotalEnergyConsumption": lambda handle: says.millijoules,
-        "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=75, memory=50),
-        "nvmlDeviceGetClockInfo": lambda handle, clock: 1980,
-        "nvmlDeviceGetTemperature": lambda handle, sensor: 61,
-        "nvmlDeviceGetPowerUsage": lambda handle: 512_000,
-        "nvmlGpmQueryDeviceSupport": lambda handle: SimpleNamespace(isSupportedDevice=says.gpm),
-    }
-    for name, answer in answers.items():
-        monkeypatch.setattr(pynvml, name, ask(answer))
-    monkeypatch.setattr(Cuda, "_nvml", lambda self: "a handle")
     monkeypatch.setattr(Cuda, "synchronize", lambda self: None)
-    return says
+    return stand_in_gpu.nvml(monkeypatch)
 
 
 def test_an_undisturbed_window_has_neither_faults_nor_flags(nvml):

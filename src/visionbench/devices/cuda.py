@@ -1,6 +1,7 @@
 """An NVIDIA GPU: work is queued, so spans are taken with events and every clock reading waits for the device.
 
-Not yet run on a GPU: no figure in this repository comes from it, and its tests are marked `gpu`.
+Not yet run on a GPU: no figure in this repository comes from it. Tests run it against `tests/stand_in_gpu.py`, and
+those marked `gpu` wait for a real one.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ GPM: Mapping[str, str] = {
 GPM_LEAST_S = 0.1
 """NVML renews these counters no oftener: samples that lie nearer to each other say nothing."""
 
+NO_ROOM = ("CUDA error: out of memory", "CUDA driver error: out of memory", "_STATUS_ALLOC_FAILED")
+"""What stands in errors about room for what torch's allocator does not give: handles, kernels, pinned memory."""
+
 
 @register("devices", "cuda")
 @dataclass
@@ -89,9 +93,7 @@ class Cuda:
         if threads is not None:
             torch.set_num_threads(threads)
         torch.cuda.set_device(self.index)
-        products = "tf32" if precision.tf32 else "ieee"
-        torch.backends.cuda.matmul.fp32_precision = products
-        torch.backends.cudnn.conv.fp32_precision = products
+        _allow_tf32(precision.tf32)
         torch.backends.cudnn.benchmark = False
         self._baseline = _process_memory(self._nvml())
 
@@ -229,10 +231,10 @@ class Cuda:
         return found | (self._counters.read() if self._counters else {})
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Torch's own error, or a library's refusal (cuBLAS, cuDNN) for want of room."""
+        """Torch's own error, or the driver's or a library's refusal (cuBLAS, cuDNN) for want of room."""
         import torch
 
-        return isinstance(error, torch.OutOfMemoryError) or "_STATUS_ALLOC_FAILED" in str(error)
+        return isinstance(error, torch.OutOfMemoryError) or any(refusal in str(error) for refusal in NO_ROOM)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The GPU's name, memory, driver, CUDA, clocks and power limit; None where NVML does not tell."""
@@ -278,6 +280,21 @@ class Cuda:
         if used is None:
             return Samples(missing={name: "NVML does not tell this process's memory here (a container hides it)"})
         return Samples({name: np.array([used - (self._baseline or 0.0)])})
+
+
+def _allow_tf32(allowed: bool) -> None:
+    """TF32 for products and convolutions, or IEEE fp32 for both.
+
+    By the older switches and by the newer: where they differ, torch refuses to tell the older ones, which code in
+    models and in torch itself still asks for.
+    """
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+    parts: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    for products in parts:
+        products.fp32_precision = "tf32" if allowed else "ieee"
 
 
 def _process_memory(handle: Any) -> float | None:

@@ -1,0 +1,101 @@
+"""A GPU that is none: the code of `devices/cuda.py` with this machine's processor behind torch.cuda, and NVML's answers
+made up. It shows that the line holds together for a device with a queue, events and NVML; of a GPU it shows nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from time import perf_counter
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+import pytest
+import torch
+
+from visionbench.devices.cuda import Cuda
+from visionbench.registry import register
+
+MIB = 2**20
+MEMORY = 8 * 2**30
+
+
+@register("devices", "stand_in_gpu")
+class StandIn(Cuda):
+    """Torch puts its tensors where it can."""
+
+    id = "cpu"
+
+    def why_absent(self) -> None:
+        """It is always there."""
+
+
+class Event:
+    """What `torch.cuda.Event` is, on a device that is done with a call as soon as the call returns."""
+
+    def __init__(self, enable_timing: bool = False) -> None: ...
+
+    def record(self) -> None:
+        self.at = perf_counter()
+
+    def synchronize(self) -> None: ...
+
+    def elapsed_time(self, end: Event) -> float:
+        return (end.at - self.at) * 1e3
+
+
+def nvml(patch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Have NVML say what stands in the answer, which may be changed at any time; refuse everything if not `told`."""
+    says = SimpleNamespace(bits=0, violated={}, pids=[os.getpid()], millijoules=0, told=True, gpm=0, used=512 * MIB)
+
+    def ask(answer: Callable[..., Any]) -> Callable[..., Any]:
+        def answered(*given: Any) -> Any:
+            if not says.told:
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+            return answer(*given)
+
+        return answered
+
+    answers = {
+        "nvmlDeviceGetCurrentClocksEventReasons": lambda handle: says.bits,
+        "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: says.bits,
+        "nvmlDeviceGetViolationStatus": lambda handle, policy: SimpleNamespace(
+            violationTime=says.violated.get(policy, 0)
+        ),
+        "nvmlDeviceGetComputeRunningProcesses": lambda handle: [
+            SimpleNamespace(pid=pid, usedGpuMemory=says.used) for pid in says.pids
+        ],
+        "nvmlDeviceGetTotalEnergyConsumption": lambda handle: says.millijoules,
+        "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=75, memory=50),
+        "nvmlDeviceGetClockInfo": lambda handle, clock: 1980,
+        "nvmlDeviceGetMaxClockInfo": lambda handle, clock: 1980,
+        "nvmlDeviceGetTemperature": lambda handle, sensor: 61,
+        "nvmlDeviceGetPowerUsage": lambda handle: 512_000,
+        "nvmlDeviceGetEnforcedPowerLimit": lambda handle: 700_000,
+        "nvmlSystemGetDriverVersion": lambda: "580.00",
+        "nvmlGpmQueryDeviceSupport": lambda handle: SimpleNamespace(isSupportedDevice=says.gpm),
+    }
+    for name, answer in answers.items():
+        patch.setattr(pynvml, name, ask(answer))
+    patch.setattr(Cuda, "_nvml", lambda self: "a handle")
+    return says
+
+
+def torch_cuda(patch: pytest.MonkeyPatch) -> None:
+    """Have torch.cuda answer for the processor."""
+    card = SimpleNamespace(name="stand-in GPU", total_memory=MEMORY, major=9, minor=0)
+    answers = {
+        "Event": Event,
+        "set_device": lambda index: None,
+        "synchronize": lambda index: None,
+        "empty_cache": lambda: None,
+        "reset_peak_memory_stats": lambda index: None,
+        "memory_allocated": lambda index: 3 * MIB,
+        "max_memory_allocated": lambda index: 5 * MIB,
+        "max_memory_reserved": lambda index: 8 * MIB,
+        "get_device_properties": lambda index: card,
+    }
+    for name, answer in answers.items():
+        patch.setattr(torch.cuda, name, answer)
+    patch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)

@@ -1,0 +1,73 @@
+"""The whole line, from the command to the report and MLflow, on a device that has what only a GPU has."""
+
+import pynvml
+import pytest
+import stand_in_gpu
+from mlflow import MlflowClient
+from terminal import here
+from test_export_command import COUNTS
+
+from visionbench import worker
+from visionbench.store import RunFolder
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The finished command, and its run's folder. It measures in this process, where the stand-in is."""
+    folder = tmp_path_factory.mktemp("stand_in")
+    (folder / "conf" / "device").mkdir(parents=True)
+    (folder / "conf" / "device" / "stand_in_gpu.yaml").write_text("name: stand_in_gpu\n")
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in_gpu.torch_cuda(patch)
+        says = stand_in_gpu.nvml(patch)
+        says.bits = pynvml.nvmlClocksEventReasonSwPowerCap
+        patch.setattr(worker, "stream", lambda generate, *args, log: generate(*args))
+        words = ["device=stand_in_gpu", "metrics=[all]", "batch.sizes=[1,2]", "hydra.run.dir=outputs/run"]
+        told = ["tracking=mlflow", "report.make=true"]
+        done = here(folder, "run", "--config-dir", "conf", "model=clip_tiny", *words, *COUNTS, *told)
+    assert done.returncode == 0, done.stderr
+    return done, RunFolder.open(folder / "outputs" / "run")
+
+
+def test_every_case_has_its_row_and_the_device_its_fingerprint(measured):
+    _, run = measured
+    rows = [(row.case.id, row.status) for row in run.results()]
+    assert rows == [("batch-1", "ok"), ("batch-2", "ok"), ("quality", "ok")]
+    device = run.conditions()["device"]
+    assert device["device_name"] == "stand-in GPU"
+    assert (device["driver"], device["power_limit_w"], device["compute_capability"]) == ("580.00", 700.0, "9.0")
+
+
+def test_what_only_a_gpu_has_is_in_the_metrics(measured):
+    row, *_ = measured[1].results()
+    found = row.metrics.values
+    assert found["latency_device_p50_ms"] <= found["latency_p50_ms"]
+    assert found["latency_enqueue_to_device_ratio"] == pytest.approx(1, abs=0.05)
+    assert found["memory_peak_allocated_mib"] == 5
+    assert found["memory_peak_allocated_above_model_mib"] == 2
+    assert found["utilization_gpu_sm_mean_fraction"] == 0.75
+    assert found["utilization_gpu_power_mean_w"] == 512
+    assert found["energy_per_image_j"] == 0  # the counter stands still
+    for name in ("flops_mfu_fraction", "flops_copy_gb_per_s", "pipeline_copy_pinned_gb_per_s"):
+        assert found[name] > 0, name
+    assert row.validity.reasons[0] == "software_power_cap: seen at an end of the window"
+
+
+def test_the_table_tells_of_the_device_and_that_its_host_is_what_limits(measured):
+    told = " ".join(measured[0].stdout.split())
+    assert "on stand-in GPU, 1 threads" in told
+    assert "peak MiB: peak allocated on the device" in told
+    assert "launch-bound at batch size 1 (" in told
+    assert "software_power_cap: seen at an end of the window" in told
+
+
+def test_report_and_mlflow_have_it_all(measured):
+    _, run = measured
+    page = (run.path / "report.html").read_text()
+    for part in ("stand-in GPU", "580.00", "software_power_cap", "launch-bound"):
+        assert part in page, part
+    client = MlflowClient(f"sqlite:///{run.path.parent}/mlflow.db")
+    (kept,) = client.search_runs([client.get_experiment_by_name("visionbench").experiment_id])
+    assert kept.info.status == "FINISHED"
+    assert kept.data.metrics["utilization_gpu_temperature_mean_celsius"] == 61
+    assert kept.data.tags["visionbench.driver"] == "580.00"
