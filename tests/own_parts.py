@@ -60,6 +60,8 @@ class OwnModel:
                 raise RuntimeError("the third layer is upside down")
             if self.fault == "memory":
                 raise MemoryError("no room for the batch")
+            if self.fault == "gpu_memory":
+                raise torch.OutOfMemoryError("no room for the batch\nGPU 0 has a total capacity of 8.00 GiB")
         return self.module(pixels)
 
     def pieces(self, inputs):

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import stand_in_gpu
 import yaml
 from PIL import Image
 from terminal import fork_server
@@ -121,8 +122,12 @@ def test_only_what_a_metric_asks_for_is_measured(config):
     assert not len(samples.get("latency/host_s"))
 
 
-def test_a_batch_that_finds_no_room_ends_the_larger_ones_and_no_other(config):
-    config.model.options = {"fault": "memory", "at_batch": 2}
+@pytest.mark.parametrize(("device", "fault"), [("cpu", "memory"), ("stand_in_gpu", "gpu_memory")])
+def test_a_batch_that_finds_no_room_ends_the_larger_ones_and_no_other(device, fault, config, monkeypatch):
+    stand_in_gpu.nvml(monkeypatch)
+    stand_in_gpu.torch_cuda(monkeypatch)
+    config.device.name = device
+    config.model.options = {"fault": fault, "at_batch": 2}
     measured = rows(config)
     assert {case: event.result.status for case, event in measured.items()} == {
         "batch-1": core.OK,
