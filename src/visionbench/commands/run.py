@@ -171,9 +171,11 @@ class Session:
         """
         from visionbench.plan import plan
 
-        answer = self.settlement.of(from_hydra(cfg))
-        cfg = changed(cfg, answer.changes)
         config = from_hydra(cfg)
+        answer = self.settlement.of(config)
+        if answer.changes:
+            cfg = changed(cfg, answer.changes)
+            config = from_hydra(cfg)
         try:
             planned = plan(config, overrides)
         except ConfigError as error:

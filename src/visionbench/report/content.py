@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import visionbench
-from visionbench.core import OK
+from visionbench.core import OK, CaseResult
 from visionbench.registry import ConfigError
 from visionbench.report import advice, notes, relative, table
 from visionbench.report.advice import Advice, Candidate
@@ -162,7 +162,8 @@ def _unit(one: Candidate) -> str:
 
 # --------------------------------------------------------------------------------------------------------------- tables
 def _summary(runs: Sequence[Run], language: str) -> Grid:
-    keys = ("model", "device", "precision", "batch", "p50", "p95", "throughput", "peak", "quality", "verdict")
+    """The verdict stands before the numbers: on a narrow screen they are what is out of sight, and not it alone."""
+    keys = ("model", "device", "precision", "batch", "verdict", "p50", "p95", "throughput", "peak", "quality")
     rows = []
     for run in runs:
         plan, found = run.conditions["plan"], advice.headline(run)
@@ -173,43 +174,45 @@ def _summary(runs: Sequence[Run], language: str) -> Grid:
             batch = str(row.case.batch_size) if row.case.timed else "–"
             values = row.metrics.values
             if row.status != OK:
-                rows.append([*head, batch, "–", "–", "–", "–", "–", row.status])
+                rows.append([*head, batch, row.status, "–", "–", "–", "–", "–"])
                 continue
             spread = values.get(SPREAD)
             p50 = notes.text(values.get("latency_p50_ms")) + (f" ±{spread:.1%}" if spread is not None else "")
             speed, unit_text = values.get(unit), unit.removeprefix("throughput_").replace("_per_", "/")
-            verdict = row.validity.verdict
             rows.append(
                 [
                     *head,
                     batch,
+                    _verdict(row),
                     p50,
                     notes.text(values.get("latency_p95_ms")),
                     f"{notes.text(speed)} {unit_text}" if speed is not None else "–",
                     _whole(advice.peak(row)),
                     quality,
-                    f"{table.MARKS[verdict]} {verdict}".strip(),
                 ]
             )
     return Grid([say(key, language) for key in keys], rows, names=3)
 
 
 def _relative(pairs: Sequence[relative.Relative], language: str) -> Grid:
-    headings = [say(key, language) for key in ("model", "device", "precision", "batch")]
-    headings += [say("ratio of throughput", language), say("ratio of latency", language), say("verdict", language)]
+    keys = ("model", "device", "precision", "batch", "verdict", "ratio of throughput", "ratio of latency")
     rows = [
         [
             pair.run.model,
             pair.run.facts()["device_name"],
             str(pair.run.conditions["plan"]["precision"]),
             str(pair.row.case.batch_size),
+            _verdict(pair.row),
             _ratio(pair.throughput),
             _ratio(pair.latency),
-            f"{table.MARKS[pair.row.validity.verdict]} {pair.row.validity.verdict}".strip(),
         ]
         for pair in pairs
     ]
-    return Grid(headings, rows, names=3)
+    return Grid([say(key, language) for key in keys], rows, names=3)
+
+
+def _verdict(row: CaseResult) -> str:
+    return f"{table.MARKS[row.validity.verdict]} {row.validity.verdict}".strip()
 
 
 def _ratio(ratio: relative.Ratio | None) -> str:
