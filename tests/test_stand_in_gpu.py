@@ -42,7 +42,7 @@ def test_what_only_a_gpu_has_is_in_the_metrics(measured):
     row, *_ = measured[1].results()
     found = row.metrics.values
     assert found["latency_device_p50_ms"] <= found["latency_p50_ms"]
-    assert found["latency_enqueue_to_device_ratio"] == pytest.approx(1, abs=0.05)
+    assert found["latency_enqueue_to_device_ratio"] >= 1  # the call has ended when it is enqueued
     assert found["memory_peak_allocated_mib"] == 5
     assert found["memory_peak_allocated_above_model_mib"] == 2
     assert found["utilization_gpu_sm_mean_fraction"] == 0.75
@@ -50,7 +50,7 @@ def test_what_only_a_gpu_has_is_in_the_metrics(measured):
     assert found["energy_per_image_j"] == 0  # the counter stands still
     for name in ("flops_mfu_fraction", "flops_copy_gb_per_s", "pipeline_copy_pinned_gb_per_s"):
         assert found[name] > 0, name
-    assert row.validity.reasons[0] == "software_power_cap: seen at an end of the window"
+    assert "software_power_cap: seen at an end of the window" in row.validity.reasons
 
 
 def test_the_table_tells_of_the_device_and_that_its_host_is_what_limits(measured):
