@@ -14,14 +14,13 @@ import pynvml
 import pytest
 import torch
 
+from visionbench import registry
 from visionbench.devices.cuda import Cuda
-from visionbench.registry import register
 
 MIB = 2**20
 MEMORY = 8 * 2**30
 
 
-@register("devices", "stand_in_gpu")
 class StandIn(Cuda):
     """Torch puts its tensors where it can."""
 
@@ -82,8 +81,8 @@ def nvml(patch: pytest.MonkeyPatch) -> SimpleNamespace:
     return says
 
 
-def torch_cuda(patch: pytest.MonkeyPatch) -> None:
-    """Have torch.cuda answer for the processor."""
+def install(patch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Have `device=stand_in_gpu`, with torch.cuda answering for the processor; what NVML says, as of `nvml`."""
     card = SimpleNamespace(name="stand-in GPU", total_memory=MEMORY, major=9, minor=0)
     answers = {
         "Event": Event,
@@ -99,3 +98,5 @@ def torch_cuda(patch: pytest.MonkeyPatch) -> None:
     for name, answer in answers.items():
         patch.setattr(torch.cuda, name, answer)
     patch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    patch.setitem(registry._registered, ("devices", "stand_in_gpu"), StandIn)
+    return nvml(patch)

@@ -61,8 +61,8 @@ def test_a_typo_is_told_the_nearest_name():
 def test_a_name_near_to_nothing_is_told_all_there_are():
     assert nearest("xyz", ["b", "a", "a"]) == "; there are: a, b"
     assert nearest("xyz", []) == ""
-    with pytest.raises(ConfigError, match=r"^there is no 'xyz' among the trackers; there are: mlflow, none$"):
-        find("trackers", "xyz")
+    with pytest.raises(ConfigError, match=r"^there is no 'xyz' among the devices; there are: cpu, cuda$"):
+        find("devices", "xyz")
 
 
 @pytest.mark.parametrize("name", ["nowhere.mine", ".mine", "mine.", "", "statistics"])

@@ -124,8 +124,8 @@ def test_only_what_a_metric_asks_for_is_measured(config):
 
 @pytest.mark.parametrize(("device", "fault"), [("cpu", "memory"), ("stand_in_gpu", "gpu_memory")])
 def test_a_batch_that_finds_no_room_ends_the_larger_ones_and_no_other(device, fault, config, monkeypatch):
-    stand_in_gpu.nvml(monkeypatch)
-    stand_in_gpu.torch_cuda(monkeypatch)
+    if device == "stand_in_gpu":
+        stand_in_gpu.install(monkeypatch)
     config.device.name = device
     config.model.options = {"fault": fault, "at_batch": 2}
     measured = rows(config)

@@ -18,8 +18,7 @@ def measured(tmp_path_factory):
     (folder / "conf" / "device").mkdir(parents=True)
     (folder / "conf" / "device" / "stand_in_gpu.yaml").write_text("name: stand_in_gpu\n")
     with pytest.MonkeyPatch.context() as patch:
-        stand_in_gpu.torch_cuda(patch)
-        says = stand_in_gpu.nvml(patch)
+        says = stand_in_gpu.install(patch)
         says.bits = pynvml.nvmlClocksEventReasonSwPowerCap
         patch.setattr(worker, "stream", lambda generate, *args, log: generate(*args))
         words = ["device=stand_in_gpu", "metrics=[all]", "batch.sizes=[1,2]", "hydra.run.dir=outputs/run"]

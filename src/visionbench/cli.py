@@ -41,7 +41,7 @@ def main() -> None:
             raise
         sys.exit(_fail(f"{error.filename or 'writing results'}: {error.strerror}; {WAY_OUT}"))
     except (KeyboardInterrupt, click.Abort) as error:
-        terminated = isinstance(error.__cause__, Terminated)
+        terminated = isinstance(error.__cause__ or error, Terminated)  # click raises Abort of it
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
 
 
