@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from visionbench.core import OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Validity
@@ -15,6 +17,7 @@ CONDITIONS = {
     "config": {"measure": {"name": "quick"}},
     "device": {"device_name": "NVIDIA H100", "threads": 8, "driver": "560.35"},
 }
+BATCHES = (1, 2, 4, 8)
 
 
 def case(batch_size: int) -> Case:
@@ -59,6 +62,18 @@ def test_a_doubt_is_seen(verdict: str, colour: str) -> None:
     figure = throughput_latency(CONDITIONS, [measured(1), measured(4, verdict)])
     assert [line.get_color() for line in figure.axes[0].lines][-1] == colour
     assert (f"{verdict}: run_delay" in [text.get_text() for text in figure.texts]) == (verdict != "valid")
+
+
+def test_many_doubts_are_told_once_each_and_stay_within_the_picture() -> None:
+    names = "run_delay", "steal", "involuntary_switches", "autocorrelated", "halves_differ", "warmup_unstable"
+    doubts = [
+        replace(measured(size), validity=Validity("warned", names[at:] + names[:at])) for at, size in enumerate(BATCHES)
+    ]
+    figure = throughput_latency(CONDITIONS, doubts)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    (told,) = [text for text in figure.texts if text.get_text().startswith("warned: ")]
+    assert [told.get_text().count(name) for name in names] == [1] * len(names)
+    assert told.get_window_extent(renderer).x1 <= figure.bbox.x1
 
 
 def test_a_size_without_numbers_is_named() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from textwrap import fill, shorten
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ MARKERS: Mapping[str, dict[str, Any]] = {
 }
 INTERVAL = "95 % interval of the median, {}"
 UNITS = ("images", "texts", "prompts", "tokens")
-LONGEST_PROTOCOL = 60
+LONGEST_PROTOCOL, WIDEST_DOUBTS = 60, 100
+"""In characters; the second is what a line of a figure holds."""
 MOST_NAMED_CLASSES, WORST_PAIRS = 30, 5
 
 
@@ -150,16 +151,18 @@ def _titles(figure: Figure, conditions: Mapping[str, Any], timed: Sequence[CaseR
     ]
     figure.text(0.08, 0.935, conditions["plan"]["name"], fontsize=13, weight="bold")
     figure.text(0.08, 0.88, " · ".join(filter(None, parts)), fontsize=9, color=GREY)
-    doubts = {f"{row.validity.verdict}: {_kinds(row)}" for row in timed if row.status == OK and row.validity.reasons}
-    if doubts:
-        figure.text(0.08, 0.80, fill("; ".join(sorted(doubts)), 120), fontsize=9, color=VERMILLION, weight="bold")
+    judged = [row.validity for row in timed if row.status == OK and row.validity.reasons]
+    kinds = {verdict: _kinds(one.reasons for one in judged if one.verdict == verdict) for verdict in (INVALID, WARNED)}
+    doubts = "; ".join(f"{verdict}: {', '.join(found)}" for verdict, found in kinds.items() if found)
+    figure.text(0.08, 0.80, fill(doubts, WIDEST_DOUBTS), fontsize=9, color=VERMILLION, weight="bold")
     marks = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if marks:
         figure.legend(list(marks.values()), list(marks), loc=(0.07, 0.01), ncols=4, fontsize=8, frameon=False)
 
 
-def _kinds(row: CaseResult) -> str:
-    return ", ".join(dict.fromkeys(reason.partition(":")[0] for reason in row.validity.reasons))
+def _kinds(reasons: Iterable[Sequence[str]]) -> list[str]:
+    """What reasons are about, each once: the name before the colon."""
+    return list(dict.fromkeys(reason.partition(":")[0] for of_case in reasons for reason in of_case))
 
 
 def _value(row: CaseResult, name: str) -> float | None:
