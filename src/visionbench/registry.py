@@ -54,6 +54,12 @@ def names(kind: str) -> list[str]:
     return sorted(shipped | outside | {name for k, name in _registered if k == kind})
 
 
+def modules(*kinds: str) -> list[str]:
+    """The package's own modules that hold the parts of these kinds found so far, for a fork server to import before."""
+    held = {cls.__module__ for (kind, _), cls in _registered.items() if kind in kinds}
+    return sorted(module for module in held if module.startswith("visionbench."))
+
+
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """The end of an error message: `; did you mean 'recall'?`, or the list of what there is when nothing is near."""
     known = sorted(set(known))

@@ -1,8 +1,8 @@
 """A fresh process for a run: a generator runs in a child, and its items come back one by one.
 
-The child is forked from a server that has imported torch and the model's own module and done nothing else, so that it
-starts in a moment and yet owns its memory figures and its crashes. The parent sleeps on the pipe; the child waits for
-the parent's answer to each item, so that the parent never works inside a timed window.
+The child is forked from a server that has imported torch, the model's own module and the run's parts and done nothing
+else, so that it starts in a moment and yet owns its memory figures and its crashes. The parent sleeps on the pipe; the
+child waits for the parent's answer to each item, so that the parent never works inside a timed window.
 """
 
 from __future__ import annotations

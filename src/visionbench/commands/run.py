@@ -99,7 +99,7 @@ class Session:
         """Have checkpoints and data here, start the fork server, and meanwhile make the tracking store ready."""
         from rich.console import Console
 
-        from visionbench import repeats, weights, worker
+        from visionbench import registry, repeats, weights, worker
         from visionbench.commands import doctor
         from visionbench.report.progress import SweepProgress
 
@@ -112,8 +112,8 @@ class Session:
         for config, _ in planned:
             weights.ensure(config.model)
             self._faults(config)
-        modules = {module: None for config, _ in planned for module in weights.modules(config.model)}
-        worker.preheat(["torch", "transformers", *modules])
+        modules = dict.fromkeys(module for config, _ in planned for module in weights.modules(config.model))
+        worker.preheat(["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")])
         steps = [(plan, config.measure) for config, plan in planned]
         if any(measure.repeats > 1 for _, measure in steps):
             self.repeats = True

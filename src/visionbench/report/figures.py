@@ -74,7 +74,8 @@ def confusion_matrix(
         axes.set_yticks(range(len(classes)), classes, fontsize=8)
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=colour)
+            text = axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=colour)
+            text.set_in_layout(False)  # it stands within the picture; to leave room for it would take a while
     else:
         wrong = counts * ~np.eye(len(classes), dtype=bool)
         worst = [np.unravel_index(at, wrong.shape) for at in np.argsort(wrong, axis=None)[::-1][:WORST_PAIRS]]
