@@ -1,8 +1,11 @@
 import os
+import select
+import subprocess
+import sys
 
 import pytest
 import worker_jobs
-from terminal import fork_server
+from terminal import SECONDS, TESTS, fork_server
 
 from visionbench.registry import ConfigError
 from visionbench.worker import WorkerDied, WorkerFailed, stream
@@ -62,3 +65,22 @@ def test_closing_the_stream_ends_the_child(tmp_path):
     assert os.path.exists(f"/proc/{pid}")
     items.close()
     assert not os.path.exists(f"/proc/{pid}")
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "pidfd_open"), reason="a process that is not our own child is watched as Linux does"
+)
+def test_a_child_ends_with_its_parent_even_where_that_is_killed_in_the_midst_of_a_stage(tmp_path):
+    log = tmp_path / "log"
+    os.mkfifo(log)
+    code = (
+        "import pathlib, sys, worker_jobs; from visionbench.worker import stream; "
+        "next(stream(worker_jobs.never_answers, log=pathlib.Path(sys.argv[1])))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, log], env={**os.environ, "PYTHONPATH": str(TESTS)})
+    with log.open() as said:
+        child = os.pidfd_open(int(said.readline()))
+    parent.kill()
+    parent.wait()
+    assert select.select([child], [], [], SECONDS)[0]
+    os.close(child)

@@ -40,3 +40,9 @@ def dies(how):
 def endless():
     yield os.getpid()
     signal.pause()
+
+
+def never_answers():
+    print(os.getpid())
+    signal.pause()
+    yield

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -74,6 +75,7 @@ def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Ite
 
 def _work(pipe: Connection, log: Path, generate: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _redirect(log)
     try:
         for item in generate(*args):
@@ -87,6 +89,14 @@ def _work(pipe: Connection, log: Path, generate: Callable[..., Iterator[Any]], a
     except Exception as error:
         traceback.print_exc()
         pipe.send(("raised", WorkerFailed(f"{type(error).__name__}: {error}")))
+
+
+def _end_with_parent() -> None:
+    """Sleep until the parent is gone, killed maybe, and then end in the midst of whatever is being measured."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _redirect(log: Path) -> None:
