@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from visionbench import __version__
 from visionbench.registry import ConfigError
 
 UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
@@ -50,7 +51,7 @@ def _terminate(*_: object) -> NoReturn:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="visionbench")
+@click.version_option(__version__, prog_name="visionbench")
 def cli() -> None:
     """Measure vision models, and say what each number is worth."""
 
