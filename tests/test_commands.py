@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from terminal import COMMAND, TESTS, call, here
 
 COUNTS = [
@@ -61,6 +62,23 @@ def test_the_default_run_prints_its_table_and_how_to_look(finished):
     assert "visionbench ui" in done.stdout
     assert "Warning" not in done.stdout + done.stderr
     assert done.stderr == ""
+
+
+def test_hydra_does_not_compose_a_job_again_to_run_it_that_it_composed_to_check_it(folder, monkeypatch):
+    composed = []
+    compose = ConfigLoaderImpl.load_configuration
+
+    def counted(loader, config_name, overrides, run_mode, **named):
+        composed.append(list(overrides))
+        return compose(loader, config_name, overrides, run_mode, **named)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
+    words = ["model=own", "batch=single", "metrics=[latency]", "tracking=none", "report.make=false", *COUNTS]
+    done = here(folder, "run", "--config-dir", "../my_conf", "-m", *words, "model.seed=0,1")
+    assert done.returncode == 0, done.stderr
+    seeds = [json.loads(path.read_text())["config"]["model"]["seed"] for path in folder.rglob("run.json")]
+    assert sorted(seeds) == [0, 1]
+    assert sum("model.seed=1" in overrides for overrides in composed) == 2  # to plan it, and by Hydra
 
 
 def test_repeats_take_turns_over_the_sweep_and_become_one_run_each(folder):

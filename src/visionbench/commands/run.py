@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -59,7 +60,8 @@ def run(arguments: Sequence[str]) -> int:
         if planned := plan_all(args):
             session.begin(planned)
         try:
-            job()
+            with composed_once():
+                job()
             session.repeat()
         finally:
             session.end()
@@ -344,6 +346,31 @@ def composer(args: Any) -> Iterator[Any]:
         yield lambda overrides: loader.load_configuration(args.config_name or "config", list(overrides), RunMode.RUN)
     finally:
         GlobalHydra.instance().clear()
+
+
+@contextmanager
+def composed_once() -> Iterator[None]:
+    """Hydra composes every job of a sweep to check it, and again to run it, each a matter of a tenth of a second or
+    more between two runs. Here the second time gives what the first one made."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    compose = ConfigLoaderImpl.load_sweep_config
+    kept: dict[tuple[str, ...], bytes] = {}
+
+    def load(loader: ConfigLoaderImpl, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        job = tuple(sweep_overrides)
+        if job in kept:
+            made: DictConfig = pickle.loads(kept.pop(job))
+            return made
+        composed = compose(loader, master_config, sweep_overrides)
+        kept[job] = pickle.dumps(composed)
+        return composed
+
+    ConfigLoaderImpl.load_sweep_config = load  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl.load_sweep_config = compose  # type: ignore[method-assign]
 
 
 # -------------------------------------------------------------------------------------------------------------- errors

@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.report import sweep_figures
+from visionbench.report import figures, sweep_figures
 from visionbench.report.content import Grid, Report
 from visionbench.report.words import say
 
@@ -105,10 +105,12 @@ def _left_out(report: Report, count: int) -> str:
 
 def _draw(figure: Figure, path: Path) -> bytes:
     """The figure as PNG in a file and as SVG in bytes, without what would differ from one drawing to the next."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     vector = BytesIO()
     with sweep_figures.styled():
-        figure.savefig(path, metadata={"Software": None})
-        figure.savefig(vector, format="svg", metadata={"Date": None})
+        figures.write_png(figure, path)
+        FigureCanvasSVG(figure).print_svg(vector, metadata={"Date": None})  # type: ignore[no-untyped-call]
     return re.sub(rb"^.*?(?=<svg)", b"", vector.getvalue(), count=1, flags=re.DOTALL)
 
 

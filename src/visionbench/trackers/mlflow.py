@@ -372,7 +372,7 @@ def stage_artifacts(
     side_by_side = {"columns": columns, "data": [list(map(notes.text, row.values())) for row in rows]}
     (staging / "summary.json").write_text(json.dumps(side_by_side))
     if any(row.case.timed for row in results):
-        figures.throughput_latency(conditions, results).savefig(staging / "throughput_latency.png")
+        figures.write_png(figures.throughput_latency(conditions, results), staging / "throughput_latency.png")
     if run.predictions_file.is_file() and run.predictions_file.stat().st_size <= LARGEST_PREDICTIONS:
         shutil.copyfile(run.predictions_file, staging / run.predictions_file.name)
     for row in results:
@@ -381,7 +381,7 @@ def stage_artifacts(
             shown = figures.confusion_matrix(
                 conditions, predictions.classes, series[TRUE_INDEX], series[PREDICTED_INDEX]
             )
-            shown.savefig(staging / "confusion_matrix.png")
+            figures.write_png(shown, staging / "confusion_matrix.png")
 
 
 def _dataset(identity: Mapping[str, str]) -> Any:
