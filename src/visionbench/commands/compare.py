@@ -17,6 +17,7 @@ from visionbench.registry import ConfigError
 from visionbench.report import archive, compare_view
 from visionbench.report.archive import Run
 from visionbench.report.compare import Comparison, Rules, compare
+from visionbench.report.screen import screen
 
 GIT, MLFLOW = "git:", "mlflow:"
 WIDTH = 140
@@ -44,7 +45,7 @@ def show(
         sides = [_find(name, text, sources, fetched) for name, text in (("BASE", base), ("CANDIDATE", candidate))]
         found = compare(sides[0][0], sides[1][0], rules)
     found = Comparison(found.rules, found.rows, (*sides[0][1], *sides[1][1], *found.notes))
-    _print(found, form, Console())
+    _print(found, form, screen())
     if output is not None:
         try:
             with output.open("w") as file:

@@ -20,6 +20,7 @@ from visionbench import annotation
 from visionbench.download import Unreachable, fetch
 from visionbench.pictures import PictureError, decode
 from visionbench.registry import ConfigError, nearest
+from visionbench.report.screen import screen
 
 SERVER = os.environ.get("VISIONBENCH_COCO_URL", "http://images.cocodataset.org")
 ARCHIVES = {"2017": ("annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")}
@@ -33,7 +34,7 @@ def prepare(samples: int, split: str, root: Path, source: Path | None) -> int:
     """Make the subset; what is there already is checked and kept. Raises ConfigError for what cannot be had."""
     if split not in SPLITS:
         raise ConfigError(f"--split {split}: no such split{nearest(split, SPLITS)}")
-    console, subset = Console(), folder(samples, split, root)
+    console, subset = screen(), folder(samples, split, root)
     try:
         bring(samples, split, root, source, console)
     except Unreachable as error:

@@ -16,6 +16,7 @@ from rich.table import Table
 from visionbench import machine
 from visionbench.plan import ACCELERATORS
 from visionbench.registry import find
+from visionbench.report.screen import screen
 
 GIB = 2**30
 LEAST_DISK_GIB = 5
@@ -33,7 +34,7 @@ class Facts:
 def show() -> int:
     """Print facts and troubles; exit code 1 where there is trouble."""
     facts = examine()
-    console = Console()
+    console = screen()
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name, value in facts.found.items():
         table.add_row(f"[bold]{name}[/bold]", str(value))

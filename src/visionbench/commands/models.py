@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from visionbench import weights
 from visionbench.config import ModelConfig, models
 from visionbench.registry import ConfigError, find, nearest
+from visionbench.report.screen import screen
 
 
 def show(config_dir: Path | None) -> int:
@@ -31,7 +31,7 @@ def show(config_dir: Path | None) -> int:
             "yes" if model.checkpoint and weights.present(model) else "no",
             model.checkpoint or "–",
         )
-    Console().print(table)
+    screen().print(table)
     return 0
 
 
@@ -47,7 +47,7 @@ def fetch(names: Sequence[str], config_dir: Path | None) -> int:
     for name in names:
         if name not in known:
             raise ConfigError(f"there is no model '{name}'{nearest(name, known)}")
-    console = Console()
+    console = screen()
     for name in names:
         model = known[name]
         path = weights.present(model) or weights.fetch(model)

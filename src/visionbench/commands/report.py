@@ -6,12 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from visionbench.registry import ConfigError
 from visionbench.report import archive, content, page
 from visionbench.report.archive import Run
 from visionbench.report.content import P95_MS, QUALITY_WITHIN
+from visionbench.report.screen import screen
 from visionbench.report.words import check
 
 
@@ -33,7 +32,7 @@ def make(
     if not chosen:
         raise ConfigError(f"--where {where}: no run is that; there are: {'; '.join(sorted({r.name for r in runs}))}")
     paths = write(chosen, language, to or _folder(chosen), base, p95_ms, within)
-    console = Console()
+    console = screen()
     for path in paths[:2]:
         shown = os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path
         console.print(str(shown), soft_wrap=True, highlight=False)

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from visionbench.core import INVALID, WARNED
 from visionbench.report import archive, listing, notes
+from visionbench.report.screen import screen
 from visionbench.report.table import MARKS
 
 MOST = 20
@@ -43,7 +43,7 @@ def show(sweep: str | None, output_dir: Path, where: str, runs: bool, limit: int
         content = {"schema": listing.SCHEMA, "total": len(groups), kind: entries}
         sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         return 0
-    console = Console(highlight=False)
+    console = screen(highlight=False)
     width = console.width
     console.print(_of_runs(entries, width, with_sweep=sweep is None) if of_runs else _of_sweeps(entries, width))
     if any(entry["validity"] in (WARNED, INVALID) for entry in entries) and of_runs:

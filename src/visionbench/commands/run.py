@@ -99,13 +99,13 @@ class Session:
 
     def begin(self, planned: Sequence[tuple[ExperimentConfig, RunPlan]]) -> None:
         """Have checkpoints and data here, start the fork server, and meanwhile make the tracking store ready."""
-        from rich.console import Console
 
         from visionbench import registry, repeats, weights, worker
         from visionbench.commands import doctor
         from visionbench.report.progress import SweepProgress
+        from visionbench.report.screen import screen
 
-        self.console = Console()
+        self.console = screen()
         if any(config.check for config, _ in planned):
             doctor.tell(self.console)
         planned = [self._settled(OmegaConf.structured(config))[1:] for config, _ in planned]

@@ -12,13 +12,13 @@ from time import perf_counter
 from typing import Any, cast
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from visionbench import validity
 from visionbench.config import LatencyConfig, MeasureConfig, MemoryConfig, ThroughputConfig
 from visionbench.core import VALID, Case, Inputs, LoadedModel, Precision, Samples
 from visionbench.devices.cpu import Cpu
+from visionbench.report.screen import screen
 from visionbench.stages import latency, memory, throughput
 from visionbench.stages.context import Context
 from visionbench.stages.context import quiet as quiet_window
@@ -75,7 +75,7 @@ class Leaky:
 
 def show() -> int:
     """Print what each check found; exit code 1 where this machine cannot be trusted."""
-    console = Console()
+    console = screen()
     Cpu().setup(Precision("fp32", "float32"), threads=1)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("", "check", "found", "wanted"):

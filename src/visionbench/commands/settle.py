@@ -140,12 +140,11 @@ def _is_there(data: DataConfig) -> bool:
 
 
 def _fetch(data: DataConfig) -> None:
-    from rich.console import Console
-
     from visionbench.commands import data as coco
+    from visionbench.report.screen import screen
 
     assert data.prepare is not None and data.root is not None
-    coco.bring(data.prepare, _split(data), Path(data.root).expanduser().parent, None, Console())
+    coco.bring(data.prepare, _split(data), Path(data.root).expanduser().parent, None, screen())
 
 
 def _split(data: DataConfig) -> str:

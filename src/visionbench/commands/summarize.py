@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from visionbench import validity
 from visionbench.config import part
 from visionbench.core import OK, CaseResult, Metrics, QualityMetric
 from visionbench.repeats import folders, gather
 from visionbench.report import table
 from visionbench.report.archive import Run
+from visionbench.report.screen import screen
 from visionbench.runner import compute
 from visionbench.store import RunFolder
 
@@ -20,7 +19,7 @@ from visionbench.store import RunFolder
 def show(path: Path) -> int:
     """Print the table from recomputed metrics; exit code 1 where one differs from the reported value."""
     folder = RunFolder.open(path)
-    console = Console()
+    console = screen()
     reported = folder.results()
     again = [recompute(folder, row) for row in reported]
     if repeats := folders(folder):

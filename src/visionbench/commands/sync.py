@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from visionbench.config import TrackingConfig
 from visionbench.core import Tracker, TrackingError
 from visionbench.registry import ConfigError, find
 from visionbench.report import archive, page
+from visionbench.report.screen import screen
 from visionbench.store import RunFolder
 
 
@@ -28,7 +27,7 @@ def send(output_dir: Path, uri: str | None, experiment: str) -> int:
             tracker.attach(place, files, again=False)
     except TrackingError as error:
         raise ConfigError(str(error)) from error
-    Console().print(
+    screen().print(
         f"{len(folders)} run{'s' * (len(folders) > 1)} in {uri or output_dir / 'mlflow.db'}",
         soft_wrap=True,
         highlight=False,

@@ -9,11 +9,10 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from rich.console import Console
-
 from visionbench.config import TrackingConfig
 from visionbench.core import TrackingError
 from visionbench.registry import ConfigError
+from visionbench.report.screen import screen
 from visionbench.trackers.mlflow import MlflowTracker
 
 REFUSED_BY_BROWSERS = {5060, 5061, 6000, 6566, *range(6665, 6670), 6697, 10080}
@@ -30,7 +29,7 @@ def serve(output_dir: Path, uri: str | None, experiment: str, port: int, browser
         raise ConfigError(f"--output-dir {output_dir}: no mlflow.db in it; measure something first: visionbench run")
     if port in REFUSED_BY_BROWSERS:
         raise ConfigError(f"--port {port}: browsers refuse to open it; take another, such as 5000")
-    console = Console()
+    console = screen()
     try:
         page = tracker.page()
     except TrackingError as error:
