@@ -11,6 +11,9 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from terminal import COMMAND, TESTS, call, here
 
+from visionbench.report.progress import SweepProgress
+from visionbench.trackers.mlflow import MlflowTracker
+
 COUNTS = [
     "measure.retries=0",
     "measure.warmup.calls=2",
@@ -64,21 +67,46 @@ def test_the_default_run_prints_its_table_and_how_to_look(finished):
     assert done.stderr == ""
 
 
-def test_hydra_does_not_compose_a_job_again_to_run_it_that_it_composed_to_check_it(folder, monkeypatch):
-    composed = []
-    compose = ConfigLoaderImpl.load_configuration
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """A sweep of two; what was composed for it, and in which order stages began and runs were sent to the tracker."""
+    folder = tmp_path_factory.mktemp("watched")
+    (folder / "my_conf" / "model").mkdir(parents=True)
+    (folder / "my_conf" / "model" / "own.yaml").write_text(OWN)
+    composed, order = [], []
+    compose, show, send = ConfigLoaderImpl.load_configuration, SweepProgress.show, MlflowTracker.log
 
-    def counted(loader, config_name, overrides, run_mode, **named):
+    def composing(loader, config_name, overrides, run_mode, **named):
         composed.append(list(overrides))
         return compose(loader, config_name, overrides, run_mode, **named)
 
-    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
-    words = ["model=own", "batch=single", "metrics=[latency]", "tracking=none", "report.make=false", *COUNTS]
-    done = here(folder, "run", "--config-dir", "../my_conf", "-m", *words, "model.seed=0,1")
+    def showing(progress, stage, *rest):
+        order.append(stage)
+        show(progress, stage, *rest)
+
+    def sending(tracker, path):
+        order.append(f"sent {path.name[0]}")
+        return send(tracker, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigLoaderImpl, "load_configuration", composing)
+        patch.setattr(SweepProgress, "show", showing)
+        patch.setattr(MlflowTracker, "log", sending)
+        words = ["model=own", "batch=single", "metrics=[latency]", "report.make=false", *COUNTS]
+        done = here(folder, "run", "--config-dir", "my_conf", "-m", *words, "model.seed=0,1")
     assert done.returncode == 0, done.stderr
-    seeds = [json.loads(path.read_text())["config"]["model"]["seed"] for path in folder.rglob("run.json")]
-    assert sorted(seeds) == [0, 1]
-    assert sum("model.seed=1" in overrides for overrides in composed) == 2  # to plan it, and by Hydra
+    seeds = [json.loads(path.read_text())["config"]["model"]["seed"] for path in folder.rglob("*/run.json")]
+    assert {0, 1} <= set(seeds)
+    return composed, order
+
+
+def test_hydra_does_not_compose_a_job_again_to_run_it_that_it_composed_to_check_it(watched):
+    assert sum("model.seed=1" in overrides for overrides in watched[0]) == 2  # to plan it, and by Hydra
+
+
+def test_a_run_is_sent_to_the_tracker_while_the_next_one_prepares_its_inputs(watched):
+    a_run = ["load", "inputs", "first_call", "warmup", "latency"]
+    assert watched[1] == [*a_run, *a_run[:2], "sent 0", *a_run[2:], "sent 1"]
 
 
 def test_repeats_take_turns_over_the_sweep_and_become_one_run_each(folder):

@@ -86,6 +86,7 @@ def test_stages_come_in_the_order_of_the_protocol_after_loading(config):
     assert [event.stage for event in events if isinstance(event, Now)] == [
         "load",
         "inputs",
+        "first_call",
         "warmup",
         "latency",
         "throughput",

@@ -67,6 +67,18 @@ def test_closing_the_stream_ends_the_child(tmp_path):
     assert not os.path.exists(f"/proc/{pid}")
 
 
+def test_after_an_item_that_is_ahead_the_child_goes_on_while_the_parent_has_not_come_back(tmp_path):
+    log = tmp_path / "log"
+    os.mkfifo(log)
+    said = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    items = stream(worker_jobs.goes_on, log=log)
+    assert next(items).ahead
+    assert select.select([said], [], [], SECONDS)[0]
+    assert os.read(said, 100) == b"went on\n"
+    assert list(items) == [2]
+    os.close(said)
+
+
 @pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="a process that is not our own child is watched as Linux does"
 )

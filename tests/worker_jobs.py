@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from types import SimpleNamespace
 
 from visionbench.data.shapes import Shapes
 from visionbench.registry import ConfigError
@@ -46,3 +47,9 @@ def never_answers():
     print(os.getpid())
     signal.pause()
     yield
+
+
+def goes_on():
+    yield SimpleNamespace(ahead=True)
+    print("went on")
+    yield 2

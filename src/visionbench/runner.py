@@ -48,6 +48,8 @@ class Now:
     case: str = ""
     done: float = 0.0
     """The share of the stage that is done, where it tells."""
+    ahead: bool = False
+    """Whether the measuring process goes on at once, since the stage times nothing: see `worker.stream`."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ def run(
             else:
                 at = event
                 show(at)
+                if at.ahead:
+                    continue
             clock.lap("keep")
     except worker.WorkerDied as death:
         status, reason = core.KILLED, str(death)
@@ -166,8 +170,9 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     try:
         model, loading = load.load(run.adapter, config.model, device, place, dtype)
-        yield Now("inputs")
+        yield Now("inputs", ahead=True)
         singles = preprocess(model, examples, config.measure.inputs)
+        yield Now("first_call")
         loading = loading.merged(load.first_call(model, device, next(assemble(singles[:1], 1, place, dtype))))
         load.check_evidence(model, singles, place, dtype)
     except Exception as error:

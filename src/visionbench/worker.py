@@ -2,7 +2,8 @@
 
 The child is forked from a server that has imported torch, the model's own module and the run's parts and done nothing
 else, so that it starts in a moment and yet owns its memory figures and its crashes. The parent sleeps on the pipe; the
-child waits for the parent's answer to each item, so that the parent never works inside a timed window.
+child waits for the parent's answer to each item, so that the parent never works inside a timed window. After an item
+that says it is `ahead` the child goes on at once, and what the parent has to do it can do meanwhile.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def preheat(modules: Sequence[str]) -> None:
 
 
 def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Iterator[Any]:
-    """Run `generate(*args)` in a fresh process and yield what it yields; its output goes to the log.
+    """Run `generate(*args)` in a fresh process and yield what it yields; its output goes to the log. The process waits
+    after each item until the next is asked for, except where the item has a true attribute `ahead`.
 
     Raises WorkerFailed where it raised (a ConfigError as it is), and WorkerDied where it ended otherwise. Closing the
     iterator ends the child.
@@ -60,7 +62,8 @@ def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Ite
                 raise WorkerDied(_how(child.exitcode)) from None
             if kind == "item":
                 yield item
-                ours.send("go on")
+                if not _ahead(item):
+                    ours.send("go on")
                 continue
             child.join()
             if kind == "raised":
@@ -80,15 +83,20 @@ def _work(pipe: Connection, log: Path, generate: Callable[..., Iterator[Any]], a
     try:
         for item in generate(*args):
             pipe.send(("item", item))
-            pipe.recv()
+            if not _ahead(item):
+                pipe.recv()
         pipe.send(("done", None))
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         sys.exit(1)  # the parent is gone, and nobody waits for the rest
     except ConfigError as error:
         pipe.send(("raised", error))
     except Exception as error:
         traceback.print_exc()
         pipe.send(("raised", WorkerFailed(f"{type(error).__name__}: {error}")))
+
+
+def _ahead(item: Any) -> bool:
+    return bool(getattr(item, "ahead", False))
 
 
 def _end_with_parent() -> None:

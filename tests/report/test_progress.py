@@ -63,6 +63,7 @@ def test_the_steps_of_a_plan_are_its_stages_in_order_with_the_seconds_they_take_
     assert [(stage, case) for stage, case, _ in steps(plan(), MEASURE)] == [
         ("load", ""),
         ("inputs", ""),
+        ("first_call", ""),
         ("warmup", "batch-1"),
         ("latency", "batch-1"),
         ("warmup", "batch-2"),

@@ -91,6 +91,9 @@ class Session:
     """Where the tracker shows the runs, once it has one."""
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)
     """For each data config, in YAML, the ids of examples that cannot be used, with the reason."""
+    unsent: list[Path] = field(default_factory=list)
+    """Folders of runs that the tracker has not got yet. It gets them while the next run's process prepares its inputs,
+    which is timed by nobody, or in the end."""
     put_off: list[Job] = field(default_factory=list)
     """Runs that wait for all others to be known, since repeats take turns over the whole sweep."""
     repeats: bool = False
@@ -192,6 +195,8 @@ class Session:
 
         def show(now: Any) -> None:
             self.progress.show(now.stage, now.case, now.done)
+            if now.ahead:
+                self._send()
 
         try:
             runner.run(run.config, run.plan, folder, run.sweep, show, self._faults(run.config))
@@ -200,14 +205,14 @@ class Session:
             self.exit_code = 2
 
     def _keep(self, folder: Any) -> None:
-        """What a run found goes into the table and to the tracker."""
+        """What a run found goes into the table, and to the tracker as soon as it disturbs nobody."""
         from visionbench.report.archive import Run
 
         conditions = folder.conditions()
         self.runs.append(Run(conditions, folder.results(), folder))
         if conditions["status"] == "failed" and not self.exit_code:
             self.exit_code = 1
-        self._log(folder.path)
+        self.unsent.append(folder.path)
 
     def end(self) -> None:
         """Print what was measured, however the command ends."""
@@ -215,6 +220,7 @@ class Session:
             return
         from visionbench.report import table
 
+        self._send()
         self.progress.close()
         if self.runs:
             table.show(self.runs, self.console)
@@ -271,13 +277,15 @@ class Session:
             return None
         return tracker
 
-    def _log(self, folder: Path) -> None:
-        if self.tracker is None:
-            return
-        try:
-            self.seen = self.tracker.log(folder) or self.seen
-        except TrackingError as error:
-            self.trouble.append(str(error))
+    def _send(self) -> None:
+        """Give the tracker what it has not got yet."""
+        while self.unsent:
+            if self.tracker is not None:
+                try:
+                    self.seen = self.tracker.log(self.unsent[0]) or self.seen
+                except TrackingError as error:
+                    self.trouble.append(str(error))
+            del self.unsent[0]
 
 
 # --------------------------------------------------------------------------------------------------- before the first

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from visionbench.config import MeasureConfig
 from visionbench.core import RunPlan
 
-FIXED_SECONDS = {"load": 2.0, "inputs": 2.0, "memory": 0.5, "flops": 5.0, "evaluation": 5.0}
+FIXED_SECONDS = {"load": 2.0, "inputs": 1.5, "first_call": 0.5, "memory": 0.5, "flops": 5.0, "evaluation": 5.0}
 """A first guess at stages that no rule of time bounds."""
 
 
@@ -98,7 +98,7 @@ def steps(plan: RunPlan, measure: MeasureConfig) -> list[tuple[str, str, float]]
         "telemetry": measure.telemetry.idle_seconds + measure.telemetry.min_seconds,
         "pipeline": 2 * measure.pipeline.min_seconds,
     }
-    listed = [(stage, "", seconds[stage]) for stage in ("load", "inputs")]
+    listed = [(stage, "", seconds[stage]) for stage in ("load", "inputs", "first_call")]
     return listed + [(stage, case.id, seconds[stage]) for case in plan.cases for stage in case.stages]
 
 
