@@ -389,7 +389,7 @@ class Tracker(Protocol):
         """Import what it takes and make the store ready, before anything is measured. Raises TrackingError."""
 
     def log(self, folder: Path) -> str:
-        """Send one run's folder, whole; sending it again changes nothing. Returns where to see it, or ''.
+        """Send one run's folder, whole; sending it again changes nothing. Returns where or how to see it, or ''.
 
         Raises TrackingError where the store does not answer.
         """

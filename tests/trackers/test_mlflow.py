@@ -317,6 +317,22 @@ def test_sending_again_changes_nothing(tracker: MlflowTracker, tmp_path: Path) -
     assert only(tracker).data.tags["mlflow.note.content"] == "what a person wrote"
 
 
+@pytest.mark.parametrize(
+    ("output_dir", "config", "command"),
+    [
+        ("outputs", {}, "visionbench ui"),
+        ("out puts", {"experiment": "lab"}, "visionbench ui --output-dir 'out puts' --experiment lab"),
+        ("outputs", {"uri": "sqlite:///lab.db"}, "visionbench ui --uri sqlite:///lab.db"),
+    ],
+)
+def test_how_to_look_at_a_run_is_told_as_the_command_that_opens_its_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output_dir: str, config: dict[str, str], command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(output_dir).mkdir()
+    assert MlflowTracker(TrackingConfig(**config), Path(output_dir)).log(write(tmp_path, *RESULTS)) == command
+
+
 @pytest.mark.parametrize("broken", ["log_batch", "log_inputs", "log_artifacts", "set_terminated"])
 def test_a_half_sent_run_is_completed(
     tracker: MlflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str

@@ -88,7 +88,7 @@ class Session:
     folders: list[Path] = field(default_factory=list)
     trouble: list[str] = field(default_factory=list)
     seen: str = ""
-    """Where the tracker shows the runs, once it has one."""
+    """Where the tracker shows the runs or how to see them there, once it has one."""
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)
     """For each data config, in YAML, the ids of examples that cannot be used, with the reason."""
     unsent: list[Path] = field(default_factory=list)
@@ -234,7 +234,7 @@ class Session:
             if report is not None:
                 self.console.print(f"report   {_relative(report)}", soft_wrap=True, highlight=False)
             if self.tracker is not None and self.seen:
-                self.console.print("look     visionbench ui", soft_wrap=True, highlight=False)
+                self.console.print(f"look     {self.seen}", soft_wrap=True, highlight=False, markup=False)
 
     def _report(self) -> Path | None:
         """The page of what was measured, beside the runs' folders and with the first run in the tracker."""

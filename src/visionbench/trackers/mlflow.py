@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import sys
@@ -26,7 +27,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from visionbench.config import TrackingConfig
+from visionbench.config import ExperimentConfig, TrackingConfig
 from visionbench.core import OK, CaseResult, TrackingError
 from visionbench.registry import register
 from visionbench.report import figures, mlflow_view, notes
@@ -82,15 +83,15 @@ class MlflowTracker:
     def log(self, folder: Path) -> str:
         """Send one run's folder, whole; where it is already, nothing is sent.
 
-        Returns the page of the experiment: an address for a server, and below the address of the UI for a local store.
-        Raises TrackingError, and ConfigError where the folder is no run's.
+        Returns the experiment's address where a server has it, and for a local store the command that shows it. Raises
+        TrackingError, and ConfigError where the folder is no run's.
         """
         run = RunFolder.open(folder)
         self.open()  # before the lock, since it takes the same
         with self._one_line_errors(), self._lock():
             if (run_id := self._run_to_fill(run.conditions())) is not None:
                 self._fill(run_id, run)
-        return self.page()
+        return self.page() if self._on_a_server else self._command()
 
     def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
         """Put these files among the artifacts of the run whose folder this is, below `report/`: over earlier ones, or
@@ -145,10 +146,29 @@ class MlflowTracker:
         return f"sqlite:///{file}" if file else uri
 
     def page(self) -> str:
-        """Where the experiment's charts are: see `log`. Opens the store; raises TrackingError."""
+        """Where the experiment's charts are: an address for a server, and for a local store below the UI's.
+
+        Opens the store; raises TrackingError.
+        """
         self.open()
         path = mlflow_view.path(self._experiment_id)
-        return f"{_public(self.uri).rstrip('/')}/{path}" if self.uri.startswith("http") else path
+        return f"{_public(self.uri).rstrip('/')}/{path}" if self._on_a_server else path
+
+    def _command(self) -> str:
+        """The shortest command that opens this experiment."""
+        usual = ExperimentConfig()
+        words = ["visionbench", "ui"]
+        if self.config.uri:
+            words += ["--uri", _public(self.config.uri)]
+        elif str(self.output_dir) != usual.output_dir:
+            words += ["--output-dir", str(self.output_dir)]
+        if self.config.experiment != usual.tracking.experiment:
+            words += ["--experiment", self.config.experiment]
+        return shlex.join(words)
+
+    @property
+    def _on_a_server(self) -> bool:
+        return self.uri.startswith("http")
 
     def server(self, port: int) -> tuple[list[str], dict[str, str]]:
         """The command that serves the UI of a local store on this machine alone, and its environment."""
