@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint, EntryPoints
 import pytest
 
 from visionbench import registry
-from visionbench.registry import ConfigError, find, names, nearest, register
+from visionbench.registry import ConfigError, find, modules, names, nearest, register
 
 PART = "from visionbench.registry import register\n\n@register('metrics', '{name}')\nclass Own: ...\n"
 
@@ -107,3 +107,12 @@ def test_an_entry_point_that_registers_nothing_is_told_what_it_lacks(on_the_path
     entry_point("sharpness", "own_metric_e:Own")
     with pytest.raises(ConfigError, match=r"no class there says @register\('metrics', 'sharpness'\)$"):
         find("metrics", "sharpness")
+
+
+def test_modules_are_those_of_the_packages_own_parts_of_the_kinds_asked_for(on_the_path):
+    on_the_path(own_metric_f=PART.format(name="own_metric_f"))
+    for kind, name in (("metrics", "own_metric_f"), ("metrics", "latency"), ("devices", "cpu")):
+        find(kind, name)
+    assert "visionbench.metrics.latency" in modules("metrics")
+    assert not {"own_metric_f", "visionbench.devices.cpu"} & set(modules("metrics"))
+    assert {"visionbench.metrics.latency", "visionbench.devices.cpu"} <= set(modules("metrics", "devices"))

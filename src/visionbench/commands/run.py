@@ -102,7 +102,6 @@ class Session:
 
     def begin(self, planned: Sequence[tuple[ExperimentConfig, RunPlan]]) -> None:
         """Have checkpoints and data here, start the fork server, and meanwhile make the tracking store ready."""
-
         from visionbench import registry, repeats, weights, worker
         from visionbench.commands import doctor
         from visionbench.report.progress import SweepProgress
@@ -220,11 +219,11 @@ class Session:
             return
         from visionbench.report import table
 
-        self._send()
         self.progress.close()
         if self.runs:
             table.show(self.runs, self.console)
             self.console.print()
+        self._send()
         report = self._report()
         for line in dict.fromkeys(self.trouble):
             print(f"visionbench: {line}", file=sys.stderr)
