@@ -20,6 +20,7 @@ GROUND = {
     "config",
     "intake",
     "machine",
+    "nvml",
     "pictures",
     "regions",
     "statistics",

@@ -99,3 +99,12 @@ def test_noise_that_the_kernel_does_not_tell_is_none():
     earlier, later = Noise(RunDelay(None, 10.0), 0, None), Noise(RunDelay(None, 20.0), 0, 3.0)
     found = later.since(earlier, threads=1)
     assert found["run_delay_fraction"] is None and found["steal_fraction"] is None
+
+
+@pytest.mark.skipif(not (TASKS / str(os.getpid()) / "schedstat").exists(), reason="this kernel keeps no schedstat")
+def test_a_reading_of_the_calling_thread_is_of_that_thread_alone(monkeypatch, tmp_path):
+    for thread, waited in ((threading.get_native_id(), 250_000_000), (12, 500_000_000)):
+        (tmp_path / str(thread)).mkdir()
+        (tmp_path / str(thread) / "schedstat").write_text(f"999 {waited} 7\n")
+    monkeypatch.setattr(machine, "Path", lambda _: tmp_path)
+    assert RunDelay.now(this_thread_only=True).waited_s == 0.25

@@ -6,6 +6,7 @@ ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -112,6 +113,8 @@ class Samples:
     """Doubts raised while measuring: flag (`not_converged`) to what was seen."""
     faults: Mapping[str, str] = field(default_factory=dict)
     """What makes the numbers void (`thermal_throttling`), to what was seen."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Conditions of the window that raise no doubt (`software_power_cap`), to what was seen."""
 
     def merged(self, other: Samples) -> Samples:
         """Both together; where a name stands in both, the other's."""
@@ -120,6 +123,7 @@ class Samples:
             {**self.missing, **other.missing},
             {**self.flags, **other.flags},
             {**self.faults, **other.faults},
+            {**self.labels, **other.labels},
         )
 
     def get(self, name: str) -> np.ndarray:
@@ -221,6 +225,10 @@ class Device(Protocol):
 
     kind: ClassVar[str]
     """The registered name, `cpu` or `cuda`, by which the protocol's tolerances are chosen."""
+    queued: ClassVar[bool]
+    """Whether one host thread feeds the device through a queue, so that calls return before their work is done."""
+    probe_lag_s: ClassVar[float]
+    """How far back `probe` may reach: its readings are means over at most this many seconds."""
 
     @property
     def id(self) -> str:
@@ -235,11 +243,18 @@ class Device(Protocol):
     def synchronize(self) -> None:
         """Return when all work issued so far is done."""
 
+    def mark(self, name: str) -> AbstractContextManager[None]:
+        """Name a stretch of work for the device's own profilers; never around a single timed call."""
+
     def time_call(self, call: Callable[[], object]) -> CallTiming:
         """Time one call, synchronised before and after."""
 
     def back_to_back(self, calls: Iterable[Callable[[], object]], in_flight: int) -> list[float]:
         """Issue the calls with at most `in_flight` unfinished; seconds from the start to each completion."""
+
+    def profile(self, call: Callable[[], object]) -> Samples:
+        """One call under a profiler, outside timed windows: series `kernels/busy_s`, `launched_count` and
+        `host_waits_count`, or the reason why there is none."""
 
     def reset_peak_memory(self) -> None:
         """Begin a window for `peak_memory`."""
@@ -288,6 +303,8 @@ class LoadedModel(Protocol):
     """A model on its device, ready to be called."""
 
     module: torch.nn.Module
+    dtype: torch.dtype
+    """The run's dtype, which inputs are placed in. Single parameters may keep another (BLIP-2's Q-Former in fp16)."""
     identity: Mapping[str, Any]
     """What was loaded: weights, checkpoint, revision, classes of model and processor, dtype, attention."""
 

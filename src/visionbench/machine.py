@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import get_native_id
 from time import perf_counter
 from typing import Any
 
@@ -55,19 +56,27 @@ def library_version(name: str) -> str | None:
     return None
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error means that the host had no memory: Python's MemoryError, or torch's or the kernel's refusal."""
+    refusals = ("can't allocate memory", "Cannot allocate memory")
+    return isinstance(error, MemoryError) or any(refusal in str(error) for refusal in refusals)
+
+
 @dataclass(frozen=True)
 class RunDelay:
-    """A reading of how long this process's threads have waited for a core; subtract two to judge a window."""
+    """A reading of how long threads of this process have waited for a core; subtract two to judge a window."""
 
     waited_s: float | None
     at_s: float
 
     @staticmethod
-    def now() -> RunDelay:
-        """Read the second field of every /proc/self/task/*/schedstat; `waited_s` is None where there is none."""
+    def now(this_thread_only: bool = False) -> RunDelay:
+        """Read the second field of /proc/self/task/*/schedstat, of all threads or of the calling one; `waited_s` is
+        None where there is none."""
         waited = 0
         try:
-            for task in Path("/proc/self/task").iterdir():
+            tasks = Path("/proc/self/task")
+            for task in [tasks / str(get_native_id())] if this_thread_only else tasks.iterdir():
                 with suppress(FileNotFoundError):  # a thread that ended meanwhile
                     waited += int((task / "schedstat").read_text().split()[1])
         except (OSError, IndexError):
@@ -92,10 +101,10 @@ class Noise:
     """Seconds that a hypervisor gave to others, over all cores, since boot."""
 
     @staticmethod
-    def now() -> Noise:
-        """Read schedstat, the process's usage, and the first line of /proc/stat."""
-        switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-        return Noise(RunDelay.now(), switches, _stolen_s())
+    def now(this_thread_only: bool = False) -> Noise:
+        """Read schedstat, the usage of the process or of the calling thread, and the first line of /proc/stat."""
+        who = resource.RUSAGE_THREAD if this_thread_only else resource.RUSAGE_SELF
+        return Noise(RunDelay.now(this_thread_only), resource.getrusage(who).ru_nivcsw, _stolen_s())
 
     def since(self, earlier: Noise, threads: int) -> Mapping[str, float | None]:
         """`run_delay_fraction` of the working threads, `involuntary_switches_per_s`, `steal_fraction` of all cores, and

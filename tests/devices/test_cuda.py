@@ -8,6 +8,7 @@ import pytest
 import stand_in_gpu
 import torch
 
+from visionbench import nvml as nvml_readings
 from visionbench.core import Precision, Samples
 from visionbench.devices import cuda
 from visionbench.devices.cuda import Cuda
@@ -51,50 +52,103 @@ def test_hidden_gpus_are_told_by_the_variable_that_hides_them(monkeypatch):
 
 def test_a_torch_without_cuda_is_told(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: False)
+    monkeypatch.setattr(cuda, "_cuda_of_torch", lambda: None)
     assert Cuda().why_absent() == "this torch was built without CUDA"
 
 
-def test_torchs_build_is_read_without_importing_it():
-    assert cuda._torch_has_cuda() is (torch.version.cuda is not None)
+def test_the_cuda_of_torchs_build_is_read_without_importing_torch():
+    assert cuda._cuda_of_torch() == torch.version.cuda
+
+
+@pytest.mark.parametrize("line", ["cuda: Optional[str] = '13.0'", 'cuda = "13.0"'])
+def test_the_cuda_of_a_build_is_read_from_either_form_of_the_version_file(monkeypatch, tmp_path, line):
+    (tmp_path / "version.py").write_text(f"debug = False\n{line}\n")
+    monkeypatch.setattr(cuda, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "__init__.py")))
+    assert cuda._cuda_of_torch() == "13.0"
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """A torch built for CUDA 13.0, and a driver whose GPUs and CUDA version the test may change."""
+    says = SimpleNamespace(count=1, cuda=13000, nvml=True)
+
+    def init():
+        if not says.nvml:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(cuda, "_cuda_of_torch", lambda: "13.0")
+    monkeypatch.setattr(pynvml, "nvmlInit", init)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: says.count)
+    monkeypatch.setattr(pynvml, "nvmlSystemGetCudaDriverVersion", lambda: says.cuda)
+    return says
 
 
 @pytest.mark.parametrize(
     ("count", "index", "why"),
     [
-        (0, 0, "of the 0 GPUs that can be used, counted from 0, none is 0"),
+        (0, 0, "device index 0 is out of range: no GPU is visible"),
         (1, 0, None),
-        (2, 2, "of the 2 GPUs that can be used, counted from 0, none is 2"),
+        (1, 1, "device index 1 is out of range: 1 GPU is visible (0)"),
+        (2, 2, "device index 2 is out of range: 2 GPUs are visible (0, 1)"),
     ],
 )
-def test_with_a_driver_the_gpus_are_counted(monkeypatch, count, index, why):
-
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: True)
-    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: count)
+def test_with_a_driver_the_gpus_are_counted(driver, count, index, why):
+    driver.count = count
     assert Cuda(index=index).why_absent() == why
 
 
-def test_a_gpu_that_the_variable_hides_is_absent(monkeypatch):
+@pytest.mark.parametrize(
+    ("visible", "shown"),
+    [
+        ("3", 1),
+        ("0, 1", 2),
+        ("GPU-0b2e,GPU-77aa,1", 3),
+        ("0,-1,1", 1),
+        ("0,9,1", 1),
+        ("MIG-41c6f0e4,MIG-99aa", 1),
+    ],
+    ids=["one", "two", "by UUID", "a negative entry ends the list", "so does a GPU that is not there", "MIG: one only"],
+)
+def test_the_visible_gpus_are_counted_as_cuda_counts_them(driver, monkeypatch, visible, shown):
+    driver.count = 4
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert Cuda(index=shown - 1).why_absent() is None
+    assert Cuda(index=shown).why_absent().startswith(f"device index {shown} is out of range")
 
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: True)
-    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 4)
-    assert Cuda().why_absent() is None
-    assert Cuda(index=1).why_absent() == "of the 1 GPUs that can be used, counted from 0, none is 1"
+
+@pytest.mark.parametrize(("supports", "refused"), [(13000, False), (13020, False), (12080, True), (11040, True)])
+def test_a_driver_too_old_for_torchs_build_is_refused_with_both_versions(driver, supports, refused):
+    driver.cuda = supports
+    why = Cuda().why_absent()
+    assert bool(why) is refused
+    if refused:
+        major, minor = supports // 1000, supports % 1000 // 10
+        assert why.startswith(
+            f"the driver supports CUDA {major}.{minor} and this torch was built for CUDA 13.0: update"
+        )
 
 
-def test_without_a_driver_nvmls_own_words_are_the_reason(monkeypatch):
-
-    def refuse():
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(cuda, "_torch_has_cuda", lambda: True)
-    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+def test_without_a_driver_nvmls_own_words_are_the_reason(driver):
+    driver.nvml = False
     assert Cuda().why_absent() == "no NVIDIA driver answers (NVML Shared Library Not Found)"
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"), [("2 13000", None), ("0 13000", "no NVIDIA driver answers"), ("", "no NVIDIA")]
+)
+def test_where_nvml_is_absent_cuda_itself_is_asked(driver, monkeypatch, answer, why):
+    driver.nvml = False
+    monkeypatch.setattr(cuda, "COUNT_GPUS", f"print('{answer}')")
+    found = Cuda(index=1).why_absent()
+    assert found is None if why is None else found.startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("index", "visible", "only"), [(0, None, "0"), (2, None, "2"), (1, "5, 7", "7"), (0, "GPU-0b2e", "GPU-0b2e")]
+)
+def test_a_measuring_process_sees_its_own_gpu_alone(index, visible, only):
+    assert cuda.only_visible(index, visible) == only
 
 
 def test_its_id_is_torchs_name_of_it():
@@ -109,6 +163,9 @@ def test_its_id_is_torchs_name_of_it():
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), True),
         (RuntimeError("CUDA driver error: out of memory"), True),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), True),
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
     ],
 )
@@ -135,7 +192,7 @@ class Nvml:
 def test_the_memory_that_nvml_counts_is_this_processs_own(monkeypatch, processes, used):
 
     monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda handle: processes)
-    assert cuda._process_memory("a handle") == used
+    assert nvml_readings.process_memory("a handle") == used
 
 
 # -------------------------------------------------------------------------------------------------------------- timing
@@ -290,10 +347,10 @@ def test_a_slowdown_voids_the_window(nvml, reason, fault):
     assert set(ended().faults) == {fault}
 
 
-def test_the_power_limit_is_told_and_voids_nothing(nvml):
+def test_the_power_limit_is_a_label_and_raises_no_doubt(nvml):
     nvml.bits = pynvml.nvmlClocksThrottleReasonSwPowerCap
     found = Cuda().watch()()
-    assert (set(found.flags), found.faults) == ({"software_power_cap"}, {})
+    assert (set(found.labels), found.flags, found.faults) == ({"software_power_cap"}, {}, {})
 
 
 def test_a_driver_that_knows_only_the_older_question_is_asked_it(nvml, monkeypatch):
@@ -311,17 +368,43 @@ def test_the_newer_question_is_enough(nvml, monkeypatch):
     assert set(Cuda().watch()().faults) == {"hardware_slowdown"}
 
 
-def test_a_power_limit_between_the_ends_is_found_by_its_counter(nvml):
+@pytest.fixture
+def ten_seconds(monkeypatch):
+    """A window of ten seconds by the device's clock."""
+    times = iter([100.0, 110.0])
+    monkeypatch.setattr(cuda, "perf_counter", lambda: next(times))
+
+
+@pytest.mark.parametrize(
+    ("policy", "name"),
+    [(pynvml.NVML_PERF_POLICY_POWER, "software_power_cap"), (pynvml.NVML_PERF_POLICY_RELIABILITY, "reliability_cap")],
+)
+def test_a_limit_between_the_ends_is_a_label_found_by_its_counter(nvml, ten_seconds, policy, name):
     ended = Cuda().watch()
-    nvml.violated = {pynvml.NVML_PERF_POLICY_POWER: 1_500_000_000}
-    assert ended() == Samples(flags={"software_power_cap": "1.5 s of the window"})
+    nvml.violated = {policy: 1_500_000_000}
+    assert ended() == Samples(labels={name: "1.5 s of a window of 10 s"})
 
 
-def test_throttling_between_the_ends_is_found_by_its_counter(nvml):
+def test_throttling_between_the_ends_is_a_fault_found_by_its_counter(nvml, ten_seconds):
     nvml.violated = {pynvml.NVML_PERF_POLICY_THERMAL: 5_000_000_000}
     ended = Cuda().watch()
     nvml.violated = {pynvml.NVML_PERF_POLICY_THERMAL: 5_250_000_000}
-    assert ended().faults == {"thermal_throttling": "0.25 s of the window"}
+    assert ended().faults == {"thermal_throttling": "0.25 s of a window of 10 s"}
+
+
+@pytest.mark.parametrize("reason", ["POWER", "THERMAL", "RELIABILITY"])
+def test_a_counter_that_grew_by_less_than_a_hundredth_of_the_window_is_noise(nvml, ten_seconds, reason):
+    ended = Cuda().watch()
+    nvml.violated = {getattr(pynvml, f"NVML_PERF_POLICY_{reason}"): 99_000_000}
+    assert ended() == Samples()
+
+
+def test_a_field_of_the_driver_counts_what_the_older_question_does_not_know(nvml, ten_seconds):
+    brake = pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN
+    nvml.fields = {brake: 0}
+    ended = Cuda().watch()
+    nvml.fields = {brake: 2_000_000_000}
+    assert ended().faults == {"power_brake": "2 s of a window of 10 s"}
 
 
 def test_another_process_on_the_gpu_voids_the_window(nvml):
@@ -352,19 +435,34 @@ def test_energy_is_the_difference_of_the_counter(nvml):
 def test_what_nvml_does_not_tell_is_left_out_with_a_reason(nvml):
     nvml.told = False
     assert Cuda().watch()() == Samples()
-    assert "NVML does not tell this GPU's energy" in Cuda().meter()().missing["telemetry/energy_j"]
+    assert "NVML does not report this GPU's energy" in Cuda().meter()().missing["telemetry/energy_j"]
     assert Cuda().probe() == {}
 
 
 def test_a_reading_is_in_the_units_of_its_names(nvml):
     assert Cuda().probe() == {
-        "telemetry/gpu_sm_fraction": 0.75,
-        "telemetry/gpu_memory_fraction": 0.5,
+        "telemetry/gpu_kernel_active_fraction": 0.75,
+        "telemetry/gpu_memory_active_fraction": 0.5,
         "telemetry/gpu_clock_sm_mhz": 1980.0,
         "telemetry/gpu_clock_memory_mhz": 1980.0,
         "telemetry/gpu_temperature_celsius": 61.0,
         "telemetry/gpu_power_w": 512.0,
     }
+
+
+def test_the_momentary_power_is_preferred_to_the_mean_over_a_second(nvml):
+    nvml.fields = {pynvml.NVML_FI_DEV_POWER_INSTANT: 640_000, pynvml.NVML_FI_DEV_MEMORY_TEMP: 77}
+    found = Cuda().probe()
+    assert (found["telemetry/gpu_power_w"], found["telemetry/gpu_memory_temperature_celsius"]) == (640.0, 77.0)
+
+
+@pytest.mark.parametrize(
+    ("spans", "covered"),
+    [([], 0), ([(0, 2), (5, 6)], 3), ([(0, 4), (1, 2), (3, 6)], 6)],
+    ids=["none", "apart", "overlapping"],
+)
+def test_kernels_that_overlap_count_once(spans, covered):
+    assert cuda._covered(spans) == covered
 
 
 @pytest.fixture
@@ -387,7 +485,7 @@ def counters(nvml, monkeypatch):
     monkeypatch.setattr(pynvml, "nvmlGpmSampleAlloc", sample)
     monkeypatch.setattr(pynvml, "nvmlGpmSampleGet", lambda handle, into: into)
     monkeypatch.setattr(pynvml, "nvmlGpmMetricsGet", metrics)
-    monkeypatch.setattr(cuda, "perf_counter", lambda: says.now)
+    monkeypatch.setattr(nvml_readings, "perf_counter", lambda: says.now)
     return says
 
 

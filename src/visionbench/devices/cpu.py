@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -28,6 +29,8 @@ class Cpu:
     index: int = 0
     kind: ClassVar[str] = "cpu"
     id: ClassVar[str] = "cpu"
+    queued: ClassVar[bool] = False
+    probe_lag_s: ClassVar[float] = 0.0
 
     def why_absent(self) -> str | None:
         """None: there always is one."""
@@ -45,6 +48,10 @@ class Cpu:
     def synchronize(self) -> None:
         """Nothing is pending on a CPU."""
 
+    def mark(self, name: str) -> AbstractContextManager[None]:
+        """Nothing: profilers of a CPU see the functions themselves."""
+        return nullcontext()
+
     def time_call(self, call: Callable[[], object]) -> CallTiming:
         """Host time of one call."""
         start = perf_counter()
@@ -60,6 +67,11 @@ class Cpu:
             completed.append(perf_counter() - start)
         return completed
 
+    def profile(self, call: Callable[[], object]) -> Samples:
+        """Nothing: a CPU is busy for as long as the call takes."""
+        reason = "a CPU runs a call itself and launches no kernels"
+        return Samples(missing={f"kernels/{name}": reason for name in ("busy_s", "launched_count", "host_waits_count")})
+
     def reset_peak_memory(self) -> None:
         """Give freed heap pages back to the kernel, then let it forget the peak so far (`clear_refs`, see proc(5))."""
         _trim_heap()
@@ -74,6 +86,7 @@ class Cpu:
         status = _status()
         reason = "a CPU has no allocator statistics of torch"
         missing = {f"memory/peak_{kind}_bytes": reason for kind in ("allocated", "reserved")}
+        missing["memory/context_bytes"] = "a CPU has no context"
         if "VmHWM" not in status:
             missing["memory/process_peak_bytes"] = "/proc/self/status has no VmHWM here"
             return Samples(missing=missing)
@@ -113,7 +126,7 @@ class Cpu:
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Python's MemoryError, or torch's refusal to allocate on the host."""
-        return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+        return machine.is_out_of_memory(error)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The processor, the cores that this process may use, and torch's threads and instruction set."""
