@@ -29,12 +29,13 @@ class OwnFamily:
         if self.fault == "raise_at_load":
             raise RuntimeError("no such weights")
         module = torch.nn.Linear(3, 2).to(device, dtype)
-        return OwnModel(module, self.fault, self.at_batch)
+        return OwnModel(module, dtype, self.fault, self.at_batch)
 
 
 @dataclass
 class OwnModel:
     module: torch.nn.Linear
+    dtype: torch.dtype
     fault: str
     at_batch: int
 

@@ -317,12 +317,21 @@ def image_processor(model: ModelConfig, source: Path | None) -> Any:
         return load(described)
 
 
-def place(inputs: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """A batch on the device, its floating-point tensors in the dtype."""
+def describe(image_processor: Any) -> Mapping[str, str]:
+    """The class of an image processor and its backend, `torchvision` or `pil`, whose results differ slightly."""
     return {
-        name: tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)
-        for name, tensor in inputs.items()
+        "image_processor": type(image_processor).__name__,
+        "image_backend": str(getattr(image_processor, "backend", "unknown")),
     }
+
+
+def place(inputs: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """A batch on the device, its floating-point tensors in the dtype.
+
+    From pinned memory the host goes on while the copy runs; the tensors are then converted on the device.
+    """
+    placed = {name: tensor.to(device, non_blocking=tensor.is_pinned()) for name, tensor in inputs.items()}
+    return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in placed.items()}
 
 
 def modules(model: ModelConfig) -> list[str]:

@@ -1,5 +1,7 @@
 """Ceilings are the best of what was timed, and what cannot be counted says why."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ def context(measured):
     def context(*seconds, **device):
         found = measured(*seconds, **device)
         found.measure.ceiling = CeilingConfig(calls=2, min_call_ms=1000.0)
-        found.model.module = torch.nn.Linear(2, 2)
+        found.model.module, found.model.dtype = torch.nn.Linear(2, 2), torch.float32
         return found
 
     return context
@@ -78,10 +80,33 @@ def test_a_call_is_its_pieces_as_often_as_they_run(context, monkeypatch):
     monkeypatch.setattr(flops, "product_rate", lambda context: 1.0)
     monkeypatch.setattr(flops, "copy_rate", lambda context: 2.0)
     work = {"prefill": flops.Work(100.0, 10.0), "decode": flops.Work(3.0, 5.0)}
-    monkeypatch.setattr(flops, "count", lambda model, inputs: work)
+    monkeypatch.setattr(flops, "without_numbers", lambda model: None)
+    monkeypatch.setattr(flops, "count", lambda model, empty, inputs: work)
     of = context(1.0)
     of.model.pieces = lambda inputs: {"prefill": Piece(lambda: None), "decode": Piece(lambda: None, 4)}
     found = flops.run(of)
     assert (found.get("flops/call_flop")[0], found.get("flops/call_bytes")[0]) == (112.0, 30.0)
     assert found.get("flops/decode_calls_count")[0] == 4
     assert np.array_equal(found.get("flops/decode_s"), [1.0, 1.0])
+
+
+def test_ceilings_and_the_model_without_numbers_are_made_once_a_run(context, monkeypatch):
+    made = []
+    monkeypatch.setattr(flops, "product_rate", lambda context: made.append("products") or 1.0)
+    monkeypatch.setattr(flops, "copy_rate", lambda context: made.append("copy") or 2.0)
+    monkeypatch.setattr(flops, "without_numbers", lambda model: made.append("model"))
+    monkeypatch.setattr(flops, "count", lambda model, empty, inputs: {"image": flops.Work(1.0, 1.0)})
+    small = context(1.0)
+    small.model.pieces = lambda inputs: {"image": Piece(lambda: None)}
+    large = replace(small, case=replace(small.case, id="batch-2", batch_size=2))
+    rates = [flops.run(case).get("ceiling/flop_per_s").tolist() for case in (small, large)]
+    assert (made, rates) == (["products", "copy", "model"], [[1.0], [1.0]])
+
+
+def test_the_ceiling_is_of_the_runs_dtype_whatever_single_parameters_keep(context, monkeypatch):
+    found, seen = context(9.0, 0.5, 0.5, 9.0, 20.0, 20.0), []
+    found.model.module = torch.nn.Linear(2, 2)  # fp32, as BLIP-2's Q-Former stays in a run of fp16
+    found.model.dtype = torch.float16
+    monkeypatch.setattr(torch, "mm", lambda left, right, out: seen.append((left.dtype, right.dtype, out.dtype)))
+    flops.product_rate(found)
+    assert set(seen) == {(torch.float16,) * 3}

@@ -58,7 +58,7 @@ class Captioner:
         prompt_ids = tokenizer(self.prompt, add_special_tokens=False).input_ids if tokenizer and self.prompt else []
         identity = {
             **built.identity,
-            "image_processor": type(processor).__name__,
+            **weights.describe(processor),
             "tokenizer": type(tokenizer).__name__ if tokenizer else None,
             "prompt": self.prompt,
             "new_tokens": self.new_tokens,
@@ -66,7 +66,7 @@ class Captioner:
             "beams": self.beams,
         }
         whole_prompt = _prompt(built.module.config, prompt_ids)
-        return LoadedCaptioner(built.module, processor, tokenizer, whole_prompt, self, identity)
+        return LoadedCaptioner(built.module, dtype, processor, tokenizer, whole_prompt, self, identity)
 
 
 @dataclass
@@ -74,6 +74,7 @@ class LoadedCaptioner:
     """A captioner on its device; `prompt_ids` is the whole prompt, image tokens included."""
 
     module: Any
+    dtype: torch.dtype
     processor: Any
     tokenizer: Any
     prompt_ids: list[int]
@@ -193,7 +194,7 @@ class CaptionerEvaluator:
         """New tokens [B, L] and, for each picture, whether any of its logits was NaN [B]."""
         from transformers import LogitsProcessorList
 
-        placed = weights.place(inputs, self.model.module.device, self.model.module.dtype)
+        placed = weights.place(inputs, self.model.module.device, self.model.dtype)
         watch = NanWatch(len(placed["input_ids"]))
         tokens = self.model.module.generate(
             **placed,

@@ -71,14 +71,14 @@ class DualEncoder:
             tokenizer = AutoTokenizer.from_pretrained(built.source, local_files_only=True)
         identity = {
             **built.identity,
-            "image_processor": type(processor).__name__,
+            **weights.describe(processor),
             "tokenizer": type(tokenizer).__name__,
             "part": self.part,
             "text_tokens": self.text_tokens,
             "templates": list(self.templates),
         }
         return LoadedDualEncoder(
-            built.module, processor, tokenizer, self.part, self.text_tokens, self.templates, identity
+            built.module, dtype, processor, tokenizer, self.part, self.text_tokens, self.templates, identity
         )
 
 
@@ -87,6 +87,7 @@ class LoadedDualEncoder:
     """A dual encoder on its device."""
 
     module: Any
+    dtype: torch.dtype
     processor: Any
     tokenizer: Any
     part: str
@@ -172,7 +173,7 @@ class LoadedDualEncoder:
         return array
 
     def _place(self, inputs: Inputs) -> Inputs:
-        return weights.place(inputs, self.module.device, self.module.dtype)
+        return weights.place(inputs, self.module.device, self.dtype)
 
 
 @dataclass(frozen=True)

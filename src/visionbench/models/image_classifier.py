@@ -35,9 +35,7 @@ class ImageClassifier:
         """An AutoModelForImageClassification with its image processor."""
         built = weights.build(model, self.auto_class, device, dtype)
         processor = weights.image_processor(model, built.source)
-        return LoadedClassifier(
-            built.module, processor, {**built.identity, "image_processor": type(processor).__name__}
-        )
+        return LoadedClassifier(built.module, dtype, processor, {**built.identity, **weights.describe(processor)})
 
 
 @dataclass
@@ -45,6 +43,7 @@ class LoadedClassifier:
     """A classifier on its device."""
 
     module: Any
+    dtype: torch.dtype
     processor: Any
     identity: Mapping[str, Any]
 
@@ -93,7 +92,7 @@ class ClassifierEvaluator:
 
     def forward(self, inputs: Inputs) -> np.ndarray:
         """Logits [B, classes] in fp32."""
-        placed = weights.place(inputs, self.model.module.device, self.model.module.dtype)
+        placed = weights.place(inputs, self.model.module.device, self.model.dtype)
         logits: np.ndarray = self.model.call(placed).float().cpu().numpy()
         return logits
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,12 +64,12 @@ class PromptableSegmenter:
         processor = SamProcessor(weights.image_processor(model, built.source))
         identity = {
             **built.identity,
-            "image_processor": type(processor.image_processor).__name__,
+            **weights.describe(processor.image_processor),
             "part": self.part,
             "prompt": self.prompt,
             "prompts_per_image": self.prompts_per_image,
         }
-        return LoadedSegmenter(built.module, processor, self.part, self.prompt, self.prompts_per_image, identity)
+        return LoadedSegmenter(built.module, dtype, processor, self.part, self.prompt, self.prompts_per_image, identity)
 
 
 @dataclass
@@ -77,11 +77,14 @@ class LoadedSegmenter:
     """A promptable segmenter on its device."""
 
     module: Any
+    dtype: torch.dtype
     processor: Any
     part: str
     prompt: str
     prompts_per_image: int
     identity: Mapping[str, Any]
+    scaled_sizes: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    """By the size (height, width) of a picture, the size that preprocessing scales it to before it is padded."""
 
     def work(self, batch_size: int) -> Mapping[str, int]:
         """Images, and the masks that are asked of them."""
@@ -92,9 +95,10 @@ class LoadedSegmenter:
         """`pixel_values` [B, 3, S, S], or for the decoder alone `image_embeddings` [B, C, S/16, S/16], and prompts:
         `input_points` [B, P, 1, 2] or `input_boxes` [B, P, 4] in the model's frame."""
         encoded = self.processor(images=list(images), return_tensors="pt", **self._prompts(images))
+        self.scaled_sizes |= dict(zip(_sizes(images), _pairs(encoded["reshaped_input_sizes"]), strict=True))
         inputs = {"pixel_values": encoded["pixel_values"]}
         if self.part == "decoder":
-            pixels = weights.place(inputs, self.module.device, self.module.dtype)["pixel_values"]
+            pixels = weights.place(inputs, self.module.device, self.dtype)["pixel_values"]
             inputs = {"image_embeddings": self.module.get_image_embeddings(pixels).cpu()}
         if self.part != "encoder":
             name = f"input_{'points' if self.prompt == 'point' else 'boxes'}"
@@ -128,14 +132,14 @@ class LoadedSegmenter:
         """For each picture its masks [P, 3, H, W], boolean and of the picture's own size; the encoder's rows alone."""
         if self.part == "encoder":
             return list(output.float().cpu().numpy())
-        sizes = [(image.height, image.width) for image in images]
-        frames = self.processor.image_processor(list(images), return_tensors="pt")["reshaped_input_sizes"]
-        masks = self.processor.post_process_masks(output.pred_masks.float().cpu(), sizes, frames)
+        sizes = _sizes(images)
+        scaled = [self.scaled_sizes[size] for size in sizes]
+        masks = self.processor.post_process_masks(output.pred_masks.float().cpu(), sizes, scaled)
         return [mask.numpy() for mask in masks]
 
     def evaluator(self, wanted: frozenset[str], classes: Sequence[str]) -> Evaluator:
         """Masks of every instance, asked for by one point and by its box."""
-        return SegmenterEvaluator(self.module, self.processor.image_processor)
+        return SegmenterEvaluator(self.module, self.dtype, self.processor.image_processor)
 
     def _prompts(self, images: Sequence[Image]) -> dict[str, Any]:
         """Points on the diagonal of each picture, or boxes of a third of its sides around them."""
@@ -160,6 +164,7 @@ class SegmenterEvaluator:
     is asked for twice, and three masks are wanted each time."""
 
     module: Any
+    dtype: torch.dtype
     image_processor: Any
     classes: Sequence[str] = ()
 
@@ -186,9 +191,7 @@ class SegmenterEvaluator:
         at_once = max(1, PIXELS_AT_ONCE // pixels[0, 0].numel())
         found = []
         for start in range(0, len(pixels), at_once):
-            few = weights.place(
-                {"pixel_values": pixels[start : start + at_once]}, self.module.device, self.module.dtype
-            )
+            few = weights.place({"pixel_values": pixels[start : start + at_once]}, self.module.device, self.dtype)
             embeddings = self.module.get_image_embeddings(few["pixel_values"])
             for at, embedding in enumerate(embeddings, start=start):
                 prompts = {name: inputs[name][at] for name in PROMPTS}
@@ -235,6 +238,15 @@ class SegmenterEvaluator:
             scores = torch.where(finite, output.iou_scores.float()[0], torch.nan)
             estimates.append(scores.cpu().numpy())
         return np.concatenate(masks), np.concatenate(estimates)
+
+
+def _sizes(images: Sequence[Image]) -> list[tuple[int, int]]:
+    return [(image.height, image.width) for image in images]
+
+
+def _pairs(sizes: Any) -> list[tuple[int, int]]:
+    """Heights and widths [B, 2], of a tensor or of lists, as pairs of numbers."""
+    return [(int(height), int(width)) for height, width in sizes]
 
 
 def _with_pixels(picture: Picture) -> np.ndarray:

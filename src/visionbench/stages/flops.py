@@ -24,6 +24,8 @@ SMALLEST, LARGEST = 512, 16384
 """Sides of the square matrices that the ceiling is looked for with."""
 COPY_BYTES: Mapping[str, int] = {"cuda": 2**30}
 OTHER_COPY_BYTES = 2**28
+CEILINGS, EMPTY = "flops/ceilings", "flops/module_without_numbers"
+"""Found once a run, whatever its batch sizes: keys of `Context.once`."""
 MASK = "attention_mask"
 """Left out of the count: it changes no product, and transformers looks at its values, of which there are none."""
 
@@ -39,12 +41,16 @@ class Work:
 def run(context: Context) -> Samples:
     """Series `flops/<piece>_flop`, `_bytes`, `_calls_count` and `_s` (each run), `flops/call_flop` and `call_bytes`,
     `flops/parameters_count`, and of this device `ceiling/flop_per_s` and `ceiling/bytes_per_s`."""
-    ceilings = _ceilings(context)
+    if CEILINGS not in context.once:
+        context.once[CEILINGS] = _ceilings(context)
+    ceilings: Samples = context.once[CEILINGS]
     series = dict(ceilings.series)
     module = context.model.module
     series["flops/parameters_count"] = np.array([float(sum(p.numel() for p in module.parameters()))])
     try:
-        work = count(context.model, context.batches[0])
+        if EMPTY not in context.once:
+            context.once[EMPTY] = without_numbers(context.model)
+        work = count(context.model, context.once[EMPTY], context.batches[0])
     except Exception as error:  # a model of one's own may do what no device without numbers can
         why = f"cannot be counted on the meta device: {type(error).__name__}: {first_line(error)}"
         return Samples(series, {**ceilings.missing, "flops/call_flop": why, "flops/call_bytes": why})
@@ -61,25 +67,26 @@ def run(context: Context) -> Samples:
     return Samples(series, ceilings.missing)
 
 
-def count(model: LoadedModel, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, Work]:
-    """The work of each piece of a model on inputs of these shapes; takes no memory for numbers."""
+def count(model: LoadedModel, empty: Any, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, Work]:
+    """The work of each piece of a model on inputs of these shapes; `empty` is its module without numbers."""
     import torch
 
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in inputs.items() if name != MASK}
     with torch.no_grad():
-        pieces = replace(model, module=without_numbers(model.module)).pieces(shapes)  # type: ignore[type-var]
+        pieces = replace(model, module=empty).pieces(shapes)  # type: ignore[type-var]
         return {name: _work(piece) for name, piece in pieces.items()}
 
 
-def without_numbers(module: Any) -> Any:
-    """The same architecture on the meta device, with attention in its plain form."""
+def without_numbers(model: LoadedModel) -> Any:
+    """The model's architecture on the meta device in the run's dtype, with attention in its plain form."""
     import torch
 
+    module: Any = model.module
     config = deepcopy(module.config)
     with torch.device("meta"):
         return (
             type(module)
-            ._from_config(config, dtype=module.dtype, attn_implementation="eager")
+            ._from_config(config, dtype=model.dtype, attn_implementation="eager")
             .eval()
             .requires_grad_(False)
         )
@@ -103,8 +110,7 @@ def product_rate(context: Context) -> float:
     as there is room for them."""
     import torch
 
-    module, rule = context.model.module, context.measure.ceiling
-    dtype, place = _kind(module)
+    rule, dtype, place = context.measure.ceiling, context.model.dtype, _place(context)
 
     def seconds(size: int) -> float:
         left, right = (torch.randn(size, size, device=place).to(dtype) for _ in range(2))
@@ -129,7 +135,7 @@ def copy_rate(context: Context) -> float:
     """Bytes read and written a second by a large copy within the device's memory."""
     import torch
 
-    _, place = _kind(context.model.module)
+    place = _place(context)
     wanted = COPY_BYTES.get(place.type, OTHER_COPY_BYTES)
     with quiet():
         source = torch.ones(wanted, dtype=torch.uint8, device=place)
@@ -138,10 +144,9 @@ def copy_rate(context: Context) -> float:
     return 2.0 * wanted / float(np.median(taken))
 
 
-def _kind(module: torch.nn.Module) -> tuple[torch.dtype, torch.device]:
-    """Dtype and device of a module's first floating-point parameter."""
-    first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
-    return first.dtype, first.device
+def _place(context: Context) -> torch.device:
+    """The device that the model lies on."""
+    return next(iter(context.model.module.parameters())).device
 
 
 def _times(context: Context, piece: Piece) -> np.ndarray:

@@ -49,7 +49,7 @@ def run(context: Context) -> Samples:
     `overlapped_s`, `overlapped_images_count`, `loaders_count` and each step's busy `overlapped_<step>_s`; of captioners
     `vision_s`, `prefill_s` and `token_s`; on an accelerator `copy_pinned_bytes_per_s` and `copy_pageable_bytes_per_s`.
     Flag `stages_do_not_add_up`."""
-    context.batches.clear()  # pipeline makes inputs of its own
+    del context.batches[1:]  # the pipeline makes its own inputs
     with quiet():
         found = serial(context).merged(overlapped(context))
         trip = _loaded(context, next(_batches(context)))
@@ -94,13 +94,13 @@ def overlapped(context: Context) -> Samples:
         while True:
             more = issued < rule.min_batches or perf_counter() - start < rule.min_seconds
             while more and len(loading) <= workers:
-                loading.append(loaders.submit(_loaded, context, next(source)))
+                loading.append(loaders.submit(_loaded, context, next(source), pinned=context.device.queued))
                 issued += 1
             if not loading:
                 break
             trip = loading.popleft().result()
-            for step in ("copy", "forward"):
-                _timed(context, trip, step)
+            _timed(context, trip, "copy", wait=False)  # from pinned memory: the model's work is queued behind it
+            _timed(context, trip, "forward")
             finishing.append(finisher.submit(_finished, context, trip))
             while len(finishing) > 2:
                 done.append(finishing.popleft().result())
@@ -136,7 +136,7 @@ def tokens(context: Context, trip: Trip) -> Samples:
 def copies(context: Context, trip: Trip) -> Samples:
     """The rate of copying a batch's inputs to an accelerator, from pinned and from pageable memory."""
     names = ("pipeline/copy_pinned_bytes_per_s", "pipeline/copy_pageable_bytes_per_s")
-    if context.device.kind == "cpu":
+    if not context.device.queued:
         return Samples(missing=dict.fromkeys(names, "on a CPU nothing is copied to a device"))
     place = context.model.module.device
     tensors = list(trip.inputs.values())
@@ -191,22 +191,27 @@ STEPS: dict[str, Callable[[Context, Trip], None]] = {
 }
 
 
-def _timed(context: Context, trip: Trip, step: str) -> None:
-    """A step with its seconds; those that use the device end when it is done."""
+def _timed(context: Context, trip: Trip, step: str, wait: bool = True) -> None:
+    """A step with its seconds; those that use the device end when it is done, unless they do not `wait` for it."""
     start = perf_counter()
     STEPS[step](context, trip)
-    if step not in HOST_STEPS:
+    if wait and step not in HOST_STEPS:
         context.device.synchronize()
     trip.seconds[step] = perf_counter() - start
 
 
-def _loaded(context: Context, examples: Sequence[Example]) -> Trip:
+def _loaded(context: Context, examples: Sequence[Example], pinned: bool = False) -> Trip:
+    """A batch up to its inputs on the host; `pinned` in memory that a GPU copies from without stopping the host."""
     import torch
 
     trip = Trip(examples)
     with torch.inference_mode():
         for step in HOST_STEPS:
             _timed(context, trip, step)
+        if pinned:
+            start = perf_counter()
+            trip.inputs = {name: tensor.pin_memory() for name, tensor in trip.inputs.items()}
+            trip.seconds["preprocess"] += perf_counter() - start
     return trip
 
 
@@ -220,9 +225,8 @@ def _finished(context: Context, trip: Trip) -> Trip:
 
 
 def _placed(context: Context, inputs: Inputs) -> Inputs:
-    module = context.model.module
-    first = next(parameter for parameter in module.parameters() if parameter.is_floating_point())
-    return weights.place(inputs, first.device, first.dtype)
+    first = next(iter(context.model.module.parameters()))
+    return weights.place(inputs, first.device, context.model.dtype)
 
 
 def _batches(context: Context) -> Iterator[Sequence[Example]]:
