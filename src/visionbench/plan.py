@@ -9,7 +9,7 @@ from visionbench.config import DataConfig, DeviceConfig, ExperimentConfig, part
 from visionbench.core import TRUTHS, Adapter, Case, DataSet, Device, Metric, QualityMetric, RunPlan
 from visionbench.registry import ConfigError, find, names, nearest
 
-STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "evaluation")
+STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "kernels", "evaluation")
 """In the order of the protocol; each case runs those that its metrics ask for."""
 DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS = ("pretrained", "random", "auto")

@@ -23,7 +23,18 @@ from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predi
 from visionbench.intake import told, usable
 from visionbench.plan import Parts, parts
 from visionbench.registry import ConfigError
-from visionbench.stages import evaluation, flops, latency, load, memory, pipeline, telemetry, throughput, warmup
+from visionbench.stages import (
+    evaluation,
+    flops,
+    kernels,
+    latency,
+    load,
+    memory,
+    pipeline,
+    telemetry,
+    throughput,
+    warmup,
+)
 from visionbench.stages.context import Context, assemble, input_bytes, preprocess
 from visionbench.stages.evaluation import Evaluated, EvaluationError
 from visionbench.store import RunFolder
@@ -36,6 +47,7 @@ STAGES: Mapping[str, Callable[[Context], Samples]] = {
     "memory": memory.run,
     "flops": flops.run,
     "pipeline": pipeline.run,
+    "kernels": kernels.run,
 }
 """Of the timed cases; the quality case has one stage of its own, `evaluation`."""
 
@@ -164,10 +176,10 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
 
     run = parts(config)
     device = run.device
-    place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
     yield Now("load")
     examples = usable(run.data.examples(), left_out)
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
+    place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
     try:
         model, loading = load.load(run.adapter, config.model, device, place, dtype)
         yield Now("inputs", ahead=True)
@@ -182,17 +194,21 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
             yield Measured(CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {core.first_line(error)}"), Samples())
         return
     yield Conditions(_conditions(run, model.identity))
-    labels = {"protocol": plan.protocol, "distinct_inputs": str(len(singles))}
     kept_bytes = sum(map(input_bytes, singles))
     full_at: Case | None = None
     batches: list[Inputs] = []
+    once: dict[str, Any] = {}
     for case in plan.cases:
+        labels = {"protocol": plan.protocol, "distinct_inputs": str(len(singles))}
+        no_room = ""
         if full_at and case.timed and case.batch_size > full_at.batch_size:
             reason = f"not tried: batch size {full_at.batch_size} already ran out of memory"
             yield Measured(CaseResult(case, core.SKIPPED_AFTER_OOM, reason), Samples())
             continue
         try:
-            batches = list(assemble(singles, case.batch_size, place, dtype)) if case.timed else []
+            if case.timed:
+                batches = list(assemble(singles, case.batch_size, place, dtype, config.measure.inputs.max_mib))
+                labels["distinct_inputs"] = str(min(len(singles), len(batches) * case.batch_size))
             metrics = {name: run.metrics[name] for name in case.metrics}
             context = Context(
                 case,
@@ -205,13 +221,15 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
                 metrics,
                 run.data.classes(),
                 config.data.on_error,
+                once,
             )
             samples = _work(model.work(case.batch_size)).merged(loading)
             predictions = None
             again: dict[str, list[str]] = {}
             for stage in (stage for stage in case.stages if case.timed):
                 yield Now(stage, case.id)
-                found, earlier = _attempts(STAGES[stage], context)
+                with device.mark(f"{case.id} {stage}"):
+                    found, earlier = _attempts(STAGES[stage], context)
                 samples = samples.merged(found)
                 again |= {stage: earlier} if earlier else {}
             if not case.timed:
@@ -221,17 +239,19 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
                 samples = samples.merged(_left_out(everything, len(examples) + len(left_out)))
             numbers = compute(metrics, samples)
             retried = {f"{stage}_retried": "; ".join(whys) for stage, whys in again.items()}
-            row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels | retried)
+            noted = {**labels, **samples.labels, **retried}
+            row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), noted)
             yield Measured(row, samples, predictions)
         except (ConfigError, EvaluationError) as error:  # of the quality case alone: the rest is measured already
             yield Measured(CaseResult(case, core.FAILED, str(error), labels=labels), Samples())
         except Exception as error:
             if not device.is_out_of_memory(error):
                 raise
-            full_at = case
+            full_at, no_room = case, core.first_line(error)
+        if no_room:  # outside the except block: until it ends, the traceback holds the activations of the failed call
             batches.clear()
-            device.reset_peak_memory()  # gives back what the failed attempt held
-            yield Measured(CaseResult(case, core.OUT_OF_MEMORY, core.first_line(error), labels=labels), Samples())
+            device.reset_peak_memory()
+            yield Measured(CaseResult(case, core.OUT_OF_MEMORY, no_room, labels=labels), Samples())
 
 
 def _evaluate(context: Context) -> Generator[Now, None, Evaluated]:

@@ -180,7 +180,7 @@ def test_quality_needs_no_processes(metric, base, candidate, verdict):
         "evaluation_forward_share_fraction": 0,
         "latency_calls_count": 0,
         "latency_p50_across_processes_low_ms": 0,
-        "utilization_gpu_sm_mean_fraction": 0,
+        "utilization_gpu_kernel_active_mean_fraction": 0,
     }.items(),
 )
 def test_the_direction_follows_from_the_name(metric, direction):

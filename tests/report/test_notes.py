@@ -55,11 +55,11 @@ def test_a_finished_run_begins_with_its_best() -> None:
 
 
 def test_batch_sizes_that_wait_for_the_host_are_named() -> None:
-    ratios = {1: 1.02, 2: 0.9, 4: 0.5}
-    rows = [measured(size, latency_enqueue_to_device_ratio=ratio) for size, ratio in ratios.items()]
-    rows += [measured(8, latency_enqueue_to_device_ratio=None), measured(16)]
-    assert notes.launch_bound(rows).startswith("launch-bound at batch size 1 (1.02), 2 (0.90): the host takes as long")
-    assert "- launch-bound at batch size 1 (1.02)" in notes.note(CONDITIONS, rows)
+    shares = {1: 0.072, 2: 0.49, 4: 0.5}
+    rows = [measured(size, kernels_busy_fraction=share) for size, share in shares.items()]
+    rows += [measured(8, kernels_busy_fraction=None), measured(16)]
+    assert notes.launch_bound(rows).startswith("launch-bound at batch size 1 (7%), 2 (49%): kernels run for this share")
+    assert "- launch-bound at batch size 1 (7%)" in notes.note(CONDITIONS, rows)
     assert notes.launch_bound(rows[2:]) == ""
 
 
@@ -72,6 +72,6 @@ def test_what_was_measured_again_and_by_how_many_processes_is_told() -> None:
     row = measured(4, latency_p50_ms=1.0)
     again = CaseResult(row.case, OK, None, row.metrics, row.validity, {"latency_retried": "attempt 1: steal: 9 %"})
     note = notes.note({**CONDITIONS, "repeats": {"measured": 5, "order_seed": 2}}, [again])
-    assert "**Measured again**" in note
-    assert "- batch-4, latency retried: attempt 1: steal: 9 %" in note
+    assert "**Remarks**" in note
+    assert "- batch-4: latency retried, attempt 1: steal: 9 %" in note
     assert "- 5 fresh processes, order seed 2; intervals across processes" in note

@@ -243,8 +243,8 @@ def test_random_weights_are_told_instead_of_each_group_that_they_refuse():
 
 
 def test_a_run_whose_calls_wait_for_the_host_is_told():
-    lines = printed(run(timed(1, latency_p50_ms=1.0, latency_enqueue_to_device_ratio=0.97)))
-    assert any(line.startswith("clip_tiny · cpu · fp32: launch-bound at batch size 1 (0.97)") for line in lines)
+    lines = printed(run(timed(1, latency_p50_ms=1.0, kernels_busy_fraction=0.07)))
+    assert any(line.startswith("clip_tiny · cpu · fp32: launch-bound at batch size 1 (7%)") for line in lines)
 
 
 def test_warnings_of_the_plan_stand_below():

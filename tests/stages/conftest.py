@@ -35,6 +35,7 @@ class FakeDevice:
     kind: str = "cpu"
     id: str = "cpu"
     queued: bool = False
+    probe_lag_s: float = 0.0
     log: list = field(default_factory=list)
 
     def __post_init__(self):

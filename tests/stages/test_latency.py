@@ -95,12 +95,23 @@ def test_a_device_without_a_queue_says_why_it_has_no_spans(measured):
 
 def test_what_disturbed_the_window_is_kept(measured, monkeypatch):
     readings = iter([Noise(RunDelay(1.0, 0.0), 3, 1.0), Noise(RunDelay(3.0, 10.0), 53, None)])
-    monkeypatch.setattr(context_of_stages.Noise, "now", lambda: next(readings))
+    monkeypatch.setattr(context_of_stages.Noise, "now", lambda this_thread_only: next(readings))
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)
     found = latency.run(measured(1.0, rule=rule()))
     assert found.get("latency/run_delay_fraction").tolist() == [0.1]
     assert found.get("latency/involuntary_switches_per_s").tolist() == [5.0]
     assert found.missing["latency/steal_fraction"] == "the kernel does not tell it here"
+
+
+def test_on_a_device_with_a_queue_only_the_launching_thread_is_watched(measured, monkeypatch):
+    readings, asked = iter([Noise(RunDelay(1.0, 0.0), 3, 1.0), Noise(RunDelay(2.0, 10.0), 53, None)]), []
+    monkeypatch.setattr(
+        context_of_stages.Noise, "now", lambda this_thread_only: asked.append(this_thread_only) or next(readings)
+    )
+    monkeypatch.setattr("torch.get_num_threads", lambda: 16)
+    found = latency.run(measured(1.0, rule=rule(), queued=True))
+    assert asked == [True, True]
+    assert found.get("latency/run_delay_fraction").tolist() == [0.1]  # not a sixteenth of it
 
 
 def test_what_the_device_saw_in_the_window_is_kept(measured):

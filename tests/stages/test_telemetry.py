@@ -89,6 +89,28 @@ def test_the_thread_reads_until_the_window_ends(measured):
     assert not sampler._thread.is_alive() and len(threads) == read
 
 
+class Over:
+    """An event that comes after so many waits, which it keeps."""
+
+    def __init__(self, after):
+        self.after, self.waits = after, []
+
+    def wait(self, seconds):
+        self.waits.append(seconds)
+        return len(self.waits) > self.after
+
+
+def test_readings_that_reach_back_before_the_window_are_dropped(measured):
+    device = measured().device
+    powers = iter([1.0, 2.0, 3.0])
+    device.probe = lambda: {"telemetry/gpu_power_w": next(powers)}
+    sampler = Sampler(device, interval_s=0.1, lag_s=1.0)
+    sampler._over = Over(after=3)
+    sampler._sample()
+    assert sampler._over.waits == [1.0, 0.1, 0.1, 0.1]
+    assert sampler.samples().get("telemetry/gpu_power_w").tolist() == [2.0, 3.0]
+
+
 def test_a_window_shorter_than_the_interval_has_no_samples(measured):
     with Sampler(measured().device, interval_s=1000.0) as sampler:
         pass

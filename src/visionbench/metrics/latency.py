@@ -93,8 +93,11 @@ def steadiness(host: np.ndarray) -> Metrics:
 
 
 def device_side(samples: Samples) -> Metrics:
-    """Medians of the span on the device and of the time to enqueue, in ms, where the device has a queue; and their
-    ratio: near 1 or above, the host cannot enqueue as fast as the device works, and the case is launch-bound."""
+    """Medians of the span on the device and of the time to enqueue a call, in ms, where the device has a queue.
+
+    A call that reads a value back (`generate` at each token) returns late whether or not its kernels keep the device
+    busy, so the two say nothing of what limits it; `metrics=[kernels]` does.
+    """
     values: dict[str, float | None] = {}
     reasons = {}
     for name, series in (("latency_device_p50_ms", "device_s"), ("latency_enqueue_p50_ms", "enqueue_s")):
@@ -102,8 +105,4 @@ def device_side(samples: Samples) -> Metrics:
         values[name] = float(np.median(taken)) * 1e3 if len(taken) else None
         if not len(taken):
             reasons[name] = samples.why_missing(f"latency/{series}")
-    device, enqueue = values["latency_device_p50_ms"], values["latency_enqueue_p50_ms"]
-    values["latency_enqueue_to_device_ratio"] = enqueue / device if device and enqueue is not None else None
-    if values["latency_enqueue_to_device_ratio"] is None:
-        reasons["latency_enqueue_to_device_ratio"] = samples.why_missing("latency/enqueue_s")
     return Metrics(values, reasons)

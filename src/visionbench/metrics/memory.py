@@ -13,6 +13,7 @@ DIRECT = {
     "memory_weights_mib": "memory/weights_bytes",
     "memory_peak_allocated_mib": "memory/peak_allocated_bytes",
     "memory_peak_reserved_mib": "memory/peak_reserved_bytes",
+    "memory_context_mib": "memory/context_bytes",
 }
 
 
@@ -24,8 +25,9 @@ class Memory:
     stages: ClassVar[tuple[str, ...]] = ("warmup", "memory")
 
     def compute(self, samples: Samples) -> Metrics:
-        """MiB, from `memory/…_bytes`. The process's peak is on a GPU what NVML counts for it, on a CPU VmHWM less the
-        inputs that the benchmark keeps for other batch sizes."""
+        """MiB, from `memory/…_bytes`. The process's peak is on a GPU what NVML counts for it, CUDA's context included
+        (`memory_context_mib` is that part), on a CPU VmHWM less the inputs that the benchmark keeps for other batch
+        sizes."""
         values: dict[str, float | None] = {}
         reasons = {}
         for name, series in DIRECT.items():

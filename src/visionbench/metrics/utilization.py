@@ -12,11 +12,12 @@ from visionbench.registry import register
 
 HOST = ("process_cpu_fraction", "machine_cpu_fraction")
 GPU = (
-    "gpu_sm_fraction",
-    "gpu_memory_fraction",
+    "gpu_kernel_active_fraction",
+    "gpu_memory_active_fraction",
     "gpu_clock_sm_mhz",
     "gpu_clock_memory_mhz",
     "gpu_temperature_celsius",
+    "gpu_memory_temperature_celsius",
     "gpu_power_w",
 )
 COUNTERS = ("gpu_gpm_sm_fraction", "gpu_gpm_tensor_fraction", "gpu_gpm_dram_fraction")
@@ -32,7 +33,9 @@ class Utilization:
 
     def compute(self, samples: Samples) -> Metrics:
         """Mean, median and 95th percentile of each series sampled beside the telemetry window, and how many samples
-        there were. CPU fractions are of the usable cores (process) and of all cores (machine)."""
+        there were. CPU fractions are of the usable cores (process) and of all cores (machine). `gpu_kernel_active` is
+        the share of time in which any kernel ran, and no share of the multiprocessors; `gpu_memory_active` is the share
+        in which device memory was read or written, and no share of its capacity."""
         values: dict[str, float | None] = {}
         reasons = {}
         present = tuple(name for name in COUNTERS if len(samples.get(f"telemetry/{name}")))

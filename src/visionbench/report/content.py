@@ -252,6 +252,7 @@ def _doubts(runs: Sequence[Run]) -> Iterator[str]:
                 yield f"{mark} {run.name}, {row.case.id}: {'; '.join(row.validity.reasons)}"
         if bound := notes.launch_bound(run.results):
             yield f"{run.name}: {bound}"
+        yield from (f"{run.name}, {remark}" for remark in notes.remarks(run.results))
 
 
 def _failures(runs: Sequence[Run], language: str) -> Iterator[str]:

@@ -11,8 +11,10 @@ from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
 UNITS = ("images", "texts", "prompts", "tokens")
 MEMORY = ("memory_peak_allocated_mib", "memory_process_peak_mib")
 """The first that a run has is shown."""
-LAUNCH_BOUND = 0.9
-"""From this ratio of enqueue time to the span on the device on, a case waits for the host."""
+LAUNCH_BOUND = 0.5
+"""Below this share of a call in which a kernel runs, the device waits for the host more than it works."""
+CONDITIONS_OF_A_CASE = frozenset({"protocol", "distinct_inputs", "processes"})
+"""Labels that every case has; others are remarks."""
 QUALITY_SHOWN = 2
 HEADLINE_REASON = 160
 LONGEST_IDENTITY = 40
@@ -38,13 +40,24 @@ def failures(results: Sequence[CaseResult]) -> list[str]:
 
 
 def launch_bound(results: Sequence[CaseResult]) -> str:
-    """Which batch sizes wait for the host to enqueue and not for the device, and what that means; empty for none."""
-    ratios = {row.case.batch_size: _value(row, "latency_enqueue_to_device_ratio") for row in results if row.case.timed}
-    found = {size: ratio for size, ratio in ratios.items() if ratio is not None and ratio >= LAUNCH_BOUND}
-    if not found:
+    """The batch sizes at which the device waits for the host to launch kernels, where `metrics=[kernels]` measured
+    it; empty for none."""
+    shares = {row.case.batch_size: _value(row, "kernels_busy_fraction") for row in results if row.case.timed}
+    idle = {size: share for size, share in shares.items() if share is not None and share < LAUNCH_BOUND}
+    if not idle:
         return ""
-    listed = ", ".join(f"{size} ({ratio:.2f})" for size, ratio in found.items())
-    return f"launch-bound at batch size {listed}: the host takes as long to enqueue a call as the device to work it off"
+    listed = ", ".join(f"{size} ({share:.0%})" for size, share in idle.items())
+    return f"launch-bound at batch size {listed}: kernels run for this share of a call, and the host limits the rest"
+
+
+def remarks(results: Sequence[CaseResult]) -> list[str]:
+    """What happened while measuring and raises no doubt: repeated windows, a GPU at its power limit."""
+    return [
+        f"{row.case.id}: {label.replace('_', ' ')}, {why}"
+        for row in results
+        for label, why in row.labels.items()
+        if label not in CONDITIONS_OF_A_CASE
+    ]
 
 
 def summary(results: Sequence[CaseResult]) -> dict[str, float]:
@@ -79,7 +92,7 @@ def note(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
         _headline(conditions, results),
         _markdown(table(results)),
         _items("Doubts", [*_doubts(results), *filter(None, [launch_bound(results)])]),
-        _items("Measured again", _retried(results)),
+        _items("Remarks", remarks(results)),
         _items("Without numbers", failures(results)),
         _items("Conditions", _conditions(conditions)),
         _items("Refused", _pairs(conditions["plan"]["refused"])),
@@ -179,16 +192,6 @@ def _doubts(results: Sequence[CaseResult]) -> list[str]:
         f"{row.case.id} is {row.validity.verdict}: {'; '.join(row.validity.reasons)}"
         for row in results
         if row.status == OK and row.validity.verdict != VALID
-    ]
-
-
-def _retried(results: Sequence[CaseResult]) -> list[str]:
-    """Windows that were void at first, with what was wrong then."""
-    return [
-        f"{row.case.id}, {label.replace('_', ' ')}: {why}"
-        for row in results
-        for label, why in row.labels.items()
-        if "_retried" in label
     ]
 
 

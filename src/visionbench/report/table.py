@@ -12,7 +12,7 @@ from rich.text import Text
 
 from visionbench.core import EVALUATION_STEPS, INVALID, OK, PIPELINE_STEPS, VALID, WARNED, CaseResult
 from visionbench.report.archive import Run
-from visionbench.report.notes import launch_bound
+from visionbench.report.notes import launch_bound, remarks
 
 MARKS = {VALID: "", WARNED: "?", INVALID: "!"}
 
@@ -222,12 +222,7 @@ def footnotes(run: Run) -> Iterator[tuple[str, str]]:
         yield "", "peak MiB: peak resident set of the process, libraries included"
     if bound := launch_bound(run.results):
         yield plan["name"], bound
-    yield from (
-        (plan["name"], f"{result.case.id}: {label.replace('_', ' ')}, {why}")
-        for result in run.results
-        for label, why in result.labels.items()
-        if "_retried" in label
-    )
+    yield from ((plan["name"], remark) for remark in remarks(run.results))
     if (row := run.quality) and row.status == OK:
         yield plan["name"], _whole(row, config["data"]["name"])
     elif found.get("left_out"):

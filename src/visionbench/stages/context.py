@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class Context:
     """The data set's, where it gives labels."""
     on_error: str = "fail"
     """Whether a picture without a prediction ends the case (`fail`) or is left out and named (`skip`)."""
+    once: dict[str, Any] = field(default_factory=dict)
+    """What a stage finds once for all batch sizes of the run (the device's ceilings, the model without numbers)."""
 
     def calls(self) -> Iterator[Call]:
         """Calls without end, rotating over the batches."""
@@ -82,11 +84,12 @@ def watched(context: Context, name: str) -> Iterator[Window]:
     import torch
 
     window = Window()
+    feeds_queue = context.device.queued  # then the thread that launches is the only one that the device waits for
     with quiet():
         ended = context.device.watch()
-        compiled, before = _compilations(), Noise.now()
+        compiled, before = _compilations(), Noise.now(this_thread_only=feeds_queue)
         yield window
-        found = Noise.now().since(before, torch.get_num_threads())
+        found = Noise.now(this_thread_only=feeds_queue).since(before, 1 if feeds_queue else torch.get_num_threads())
         compiled = _compilations() - compiled
         window.seen = ended()
     series = {f"{name}/{key}": np.array([value]) for key, value in found.items() if value is not None}
@@ -122,11 +125,19 @@ def input_bytes(inputs: Inputs) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in inputs.values())
 
 
-def assemble(singles: Sequence[Inputs], batch_size: int, device: torch.device, dtype: torch.dtype) -> Iterator[Inputs]:
-    """Batches of `batch_size` on the device, until every single sample was used once; the last wraps around."""
+def assemble(
+    singles: Sequence[Inputs], batch_size: int, device: torch.device, dtype: torch.dtype, max_mib: int | None = None
+) -> Iterator[Inputs]:
+    """Batches of `batch_size` on the device, until every single sample was used once; the last wraps around.
+
+    There is at least one, and no more than fit into `max_mib` (counted as on the host).
+    """
     import torch
 
     samples = cycle(singles)
-    for _ in range(-(-len(singles) // batch_size)):
+    count = -(-len(singles) // batch_size)
+    if max_mib is not None:
+        count = min(count, max(1, max_mib * 2**20 // (input_bytes(singles[0]) * batch_size)))
+    for _ in range(count):
         chosen = list(islice(samples, batch_size))
         yield weights.place({name: torch.cat([one[name] for one in chosen]) for name in chosen[0]}, device, dtype)

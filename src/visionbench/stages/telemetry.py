@@ -40,7 +40,7 @@ def run(context: Context) -> Samples:
         start = perf_counter()
         sleep(rule.idle_seconds)
         idle_energy, idle_s = idle(), perf_counter() - start
-        with Sampler(device, rule.interval_ms / 1e3) as sampler:
+        with Sampler(device, rule.interval_ms / 1e3, device.probe_lag_s) as sampler:
             busy = device.meter()
             start = perf_counter()
             completed = device.back_to_back(issue(), context.measure.throughput.in_flight)
@@ -59,12 +59,13 @@ def run(context: Context) -> Samples:
 class Sampler:
     """Reads from a thread of its own, at an interval in seconds, how hard host and device work: series
     `telemetry/process_cpu_fraction` and `machine_cpu_fraction` (of the usable and of all cores, over the time since the
-    last reading) and what the device's `probe` gives."""
+    last reading) and what the device's `probe` gives. `lag_s` is how far back a reading reaches: so long after the
+    start nothing is kept, since it would still hold the time before the window."""
 
-    def __init__(self, device: Device, interval_s: float) -> None:
+    def __init__(self, device: Device, interval_s: float, lag_s: float = 0.0) -> None:
         import psutil
 
-        self._device, self._interval_s = device, interval_s
+        self._device, self._interval_s, self._lag_s = device, interval_s, lag_s
         self._process = psutil.Process(os.getpid())
         self._taken: dict[str, list[float]] = {}
         self._over = Event()
@@ -97,8 +98,13 @@ class Sampler:
             self._taken.setdefault(name, []).append(value)
 
     def _sample(self) -> None:
-        while not self._over.wait(self._interval_s):
-            self.read()
+        wait_s = self._lag_s
+        while not self._over.wait(wait_s or self._interval_s):
+            if wait_s:  # the readings start over: this one reaches back to before the window
+                self._device.probe()
+                self._last, wait_s = self._clocks(), 0.0
+            else:
+                self.read()
 
     def _clocks(self) -> tuple[float, float, float, float]:
         """Wall seconds, CPU seconds of the process, and busy and all CPU seconds of the machine."""

@@ -1,0 +1,45 @@
+"""Kernels: how much of a call the device is busy, with how many kernels, and how often the host waits for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from visionbench.core import Metrics, Samples
+from visionbench.registry import register
+
+DIRECT = {
+    "kernels_busy_ms": ("kernels/busy_s", 1e3),
+    "kernels_launched_count": ("kernels/launched_count", 1.0),
+    "kernels_host_waits_count": ("kernels/host_waits_count", 1.0),
+}
+"""Values, each with its series and what that is multiplied by."""
+
+
+@register("metrics", "kernels")
+@dataclass
+class Kernels:
+    """No options."""
+
+    stages: ClassVar[tuple[str, ...]] = ("warmup", "latency", "kernels")
+
+    def compute(self, samples: Samples) -> Metrics:
+        """From one profiled call: ms in which a kernel or copy ran, how many there were, and how often the host waited.
+
+        The busy fraction is that time ÷ the median span of an unprofiled call on the device (`latency/device_s`), since
+        the profiler slows the host. Where it is low the device waits for the host to launch kernels.
+        """
+        values: dict[str, float | None] = {}
+        reasons = {}
+        for name, (series, scale) in DIRECT.items():
+            taken = samples.get(series)
+            values[name] = float(taken[0]) * scale if len(taken) else None
+            if not len(taken):
+                reasons[name] = samples.why_missing(series)
+        busy, span, name = samples.get("kernels/busy_s"), samples.get("latency/device_s"), "kernels_busy_fraction"
+        values[name] = float(busy[0]) / float(np.median(span)) if len(busy) and len(span) else None
+        if values[name] is None:
+            reasons[name] = samples.why_missing("latency/device_s" if len(busy) else "kernels/busy_s")
+        return Metrics(values, reasons)
