@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check ui doctor tutorial train-tiny wheel clean
+.PHONY: help run test check ui doctor tutorial gpu train-tiny wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: .venv/.test ## run the tests
 
 check: .venv/.test ## lint and type-check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+gpu: ## check an NVIDIA GPU in eight minutes (PYTHON=…, torch for CUDA); results in outputs/gpu-check
+	@bash benchmarks/gpu_check.sh
 
 train-tiny: .venv/.test ## train the bundled models again (about half an hour on one core)
 	@for model in clip sam blip2 classifier; do $(BIN)/python scripts/train_$${model}_tiny.py || exit 1; done

@@ -23,12 +23,23 @@ COMMAND = Path(sys.executable).with_name("visionbench")
 SECONDS = 300
 
 
+def python_path(*folders: Path | str) -> str:
+    """PYTHONPATH with these folders before what stands in it already, which may be where the packages are."""
+    return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def call(folder: Path, *words: str, **env: str) -> Any:
     """The command in a process of its own; what the process printed and its `returncode`."""
     return subprocess.run(
         [COMMAND, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(TESTS), "COLUMNS": "110", "PYTHONWARNINGS": "error::SyntaxWarning", **env},
+        env={
+            **os.environ,
+            "PYTHONPATH": python_path(TESTS),
+            "COLUMNS": "110",
+            "PYTHONWARNINGS": "error::SyntaxWarning",
+            **env,
+        },
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from terminal import COMMAND, TESTS, call, here
+from terminal import COMMAND, TESTS, call, here, python_path
 
 from visionbench.report.progress import SweepProgress
 from visionbench.trackers.mlflow import MlflowTracker
@@ -205,7 +205,7 @@ def test_control_c_and_kill_keep_what_was_measured(send, number, code, reason, f
     process = subprocess.Popen(
         [COMMAND, "run", "--config-dir", "../my_conf", *COUNTS[:1], *slow],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": python_path(TESTS)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -246,7 +246,7 @@ def test_the_metric_in_the_docs_works_as_written(folder):
     metrics.mkdir()
     (metrics / "slow_calls.yaml").write_text(next(block for block in blocks(text, "yaml") if "slow_calls:" in block))
     words = ["--config-dir", "../my_conf", "model=own", "+metrics=slow_calls", "batch=single", "tracking=none"]
-    done = call(folder, "run", *words, *COUNTS, PYTHONPATH=f"{folder}:{TESTS}")
+    done = call(folder, "run", *words, *COUNTS, PYTHONPATH=python_path(folder, TESTS))
     assert done.returncode == 0, done.stderr
     row = json.loads(only_run(folder).joinpath("results.jsonl").read_text().splitlines()[0])
     assert row["metrics"]["values"]["slow_calls_fraction"] == 0.0
@@ -259,7 +259,7 @@ def test_the_quality_metric_in_the_docs_works_as_written(folder):
     metrics.mkdir()
     (metrics / "wordiness.yaml").write_text(next(block for block in blocks(text, "yaml") if "wordiness:" in block))
     words = ["--config-dir", "../my_conf", "model=blip2_tiny", "metrics=[wordiness,captioning]", "tracking=none"]
-    done = call(folder, "run", *words, "data.options.samples=40", PYTHONPATH=f"{folder}:{TESTS}")
+    done = call(folder, "run", *words, "data.options.samples=40", PYTHONPATH=python_path(folder, TESTS))
     assert done.returncode == 0, done.stderr
     values = json.loads(only_run(folder).joinpath("results.jsonl").read_text().splitlines()[0])["metrics"]["values"]
     assert 0.5 < values["wordiness_ratio"] < 1.5

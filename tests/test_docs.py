@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from terminal import python_path
 
 from visionbench import registry
 from visionbench.cli import cli
@@ -187,7 +188,7 @@ def test_the_tutorials_metric_runs_as_written(workplace):
     done = subprocess.run(
         [sys.executable, "-m", *words[1:], *small],
         cwd=workplace,
-        env={**os.environ, "PYTHONPATH": "."},
+        env={**os.environ, "PYTHONPATH": python_path(".")},
         capture_output=True,
         text=True,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
+from terminal import python_path
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,13 +35,13 @@ def test_it_runs_in_an_empty_folder(unpacked, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "visionbench", "run", *words, "tracking=none", "data.options.samples=20"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(unpacked / "site")},
+        env={**os.environ, "PYTHONPATH": python_path(unpacked / "site")},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert "clip_tiny · cpu · " in done.stdout
     script = "import visionbench; print(visionbench.__file__)"
-    env = {**os.environ, "PYTHONPATH": str(unpacked / "site")}
+    env = {**os.environ, "PYTHONPATH": python_path(unpacked / "site")}
     where = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
     assert where.stdout.startswith(str(unpacked))

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import worker_jobs
-from terminal import SECONDS, TESTS, fork_server
+from terminal import SECONDS, TESTS, fork_server, python_path
 
 from visionbench.registry import ConfigError
 from visionbench.worker import WorkerDied, WorkerFailed, stream
@@ -90,7 +90,7 @@ def test_a_child_ends_with_its_parent_even_where_that_is_killed_in_the_midst_of_
         "import pathlib, sys, worker_jobs; from visionbench.worker import stream; "
         "next(stream(worker_jobs.never_answers, log=pathlib.Path(sys.argv[1])))"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code, log], env={**os.environ, "PYTHONPATH": str(TESTS)})
+    parent = subprocess.Popen([sys.executable, "-c", code, log], env={**os.environ, "PYTHONPATH": python_path(TESTS)})
     with log.open() as said:
         child = os.pidfd_open(int(said.readline()))
     parent.kill()

@@ -1,12 +1,15 @@
 """An NVIDIA GPU. What needs one is marked `gpu` and is skipped elsewhere; the rest says why there is none."""
 
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pynvml
 import pytest
 import stand_in_gpu
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from visionbench import nvml as nvml_readings
 from visionbench.core import Precision, Samples
@@ -269,7 +272,66 @@ def test_it_knows_torchs_own_refusal_on_this_gpu(device):
     assert device.is_out_of_memory(caught.value)
 
 
+@gpu
+def test_the_context_is_a_figure_of_its_own_and_part_of_the_processs_memory(device):
+    held = torch.empty(256 * MIB, dtype=torch.uint8, device=device.id)
+    found = device.peak_memory(0)
+    if "memory/context_bytes" in found.missing:
+        pytest.skip("this machine hides the process's memory")
+    assert 64 * MIB < value(found, "context") < 2048 * MIB
+    assert value(found, "process_peak") >= value(found, "context") + held.numel()
+
+
+# ------------------------------------------------------------------------------------------------------------- profile
+@gpu
+def test_a_profile_counts_kernels_and_the_values_that_the_host_reads_back(device):
+    numbers = torch.randn(512, 512, device=device.id)
+
+    def call():
+        for _ in range(3):
+            float(torch.mm(numbers, numbers)[0, 0])
+
+    call()
+    found = device.profile(call)
+    silent = device.profile(lambda: torch.mm(numbers, numbers))
+    assert found.get("kernels/launched_count")[0] >= 3
+    assert found.get("kernels/host_waits_count")[0] == 3
+    assert silent.get("kernels/host_waits_count")[0] == 0
+    assert 0 < silent.get("kernels/busy_s")[0] < found.get("kernels/busy_s")[0]
+
+
+# ---------------------------------------------------------------------------------------------------------- visibility
+@gpu
+def test_a_measuring_process_sees_one_gpu_and_its_parent_needs_no_cuda():
+    code = (
+        "import os, torch; from visionbench.core import Precision; from visionbench.devices.cuda import Cuda; "
+        "device = Cuda(); assert device.why_absent() is None and not torch.cuda.is_initialized(); "
+        "device.setup(Precision('fp32', 'float32'), None); "
+        "print(os.environ['CUDA_VISIBLE_DEVICES'], torch.cuda.device_count(), device.id)"
+    )
+    env = {name: text for name, text in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "1", "cuda:0"]
+
+
 # ------------------------------------------------------------------------------------------------------------ numerics
+@gpu
+@pytest.mark.parametrize(("dtype", "within"), [("bfloat16", 1e-2), ("float16", 1e-2), ("float32", 1e-5)])
+@pytest.mark.parametrize(
+    "shape", [(25, 12, 196, 64), (1, 12, 4096, 64)], ids=["SAM's windows", "SAM's global attention"]
+)
+def test_attention_with_a_bias_is_right_against_float64(device, shape, dtype, within):
+    drawn = torch.Generator(device.id).manual_seed(0)
+    dtype = getattr(torch, dtype)
+    q, k, v = (torch.randn(shape, device=device.id, generator=drawn).to(dtype) for _ in range(3))
+    bias = torch.randn(*shape[:3], shape[2], device=device.id, generator=drawn).to(dtype)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    found = attend(q, k, v, attn_mask=bias).double()
+    with sdpa_kernel(SDPBackend.MATH):
+        exact = attend(q.double(), k.double(), v.double(), attn_mask=bias.double())
+    assert float((found - exact).norm() / exact.norm()) < within
+
+
 @pytest.mark.parametrize("allowed", [True, False, True])
 def test_every_switch_of_tf32_says_the_same(allowed):
     cuda._allow_tf32(allowed)
@@ -318,6 +380,17 @@ def test_the_fingerprint_tells_the_card_the_driver_and_its_clocks(device):
     assert found["cuda"] == torch.version.cuda
     for name in ("driver", "clock_sm_mhz", "clock_sm_max_mhz", "power_limit_w", "device_memory_mib"):
         assert found[name], name
+    assert found["multiprocessors"] == torch.cuda.get_device_properties(0).multi_processor_count
+    assert "math" in found["attention_backends"].split()
+
+
+@gpu
+def test_a_reading_of_this_gpu_has_power_clock_and_temperature(device):
+    torch.mm(torch.randn(4096, 4096, device=device.id), torch.randn(4096, 4096, device=device.id))
+    found = device.probe()
+    assert 0 < found["telemetry/gpu_clock_sm_mhz"] <= device.fingerprint()["clock_sm_max_mhz"]
+    assert 0 < found["telemetry/gpu_power_w"] < 2 * device.fingerprint()["power_limit_w"]
+    assert 0 < found["telemetry/gpu_temperature_celsius"] < 110
 
 
 # ---------------------------------------------------------------- windows, against an NVML that does as it is told

@@ -36,6 +36,13 @@ def test_every_rate_follows_from_counts_and_times():
     assert values["flops_copy_gb_per_s"] == pytest.approx(2.0)
 
 
+def test_a_share_above_one_is_no_share_and_the_rate_stays():
+    found = Flops().compute(samples(**{"ceiling/flop_per_s": 3.2e10}))
+    assert found.values["flops_mfu_fraction"] is None
+    assert found.reasons["flops_mfu_fraction"].startswith("1.25 is above 1: the ceiling was disturbed")
+    assert found.values["flops_achieved_tflop_per_s"] == pytest.approx(0.04)
+
+
 def test_a_high_intensity_is_bounded_by_the_ceiling():
     values = Flops().compute(samples(**{"flops/call_bytes": 1e6})).values
     assert values["flops_attainable_tflop_per_s"] == pytest.approx(0.1)

@@ -465,7 +465,7 @@ def test_the_pieces_of_a_model_are_the_whole_work_of_its_call(name, photographs)
     loaded = load(eager(small(name)))
     loaded.module.requires_grad_(False)
     inputs = loaded.preprocess(photographs, ["a temple", "a red flower"])
-    work = flops.count(loaded, inputs)
+    work = flops.count(loaded, flops.without_numbers(loaded), inputs)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         loaded.call(inputs)
     pieces = loaded.pieces(inputs)
@@ -479,7 +479,7 @@ def test_the_pieces_of_a_bundled_model_are_the_whole_work_of_its_call(name, phot
     """Within 1 %: where the number of steps is even, none of them has the mean length."""
     loaded = load(eager(models()[name]))
     inputs = loaded.preprocess(photographs, ["a temple", "a red flower"])
-    work = flops.count(loaded, inputs)
+    work = flops.count(loaded, flops.without_numbers(loaded), inputs)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         loaded.call(inputs)
     pieces = loaded.pieces(inputs)
@@ -516,7 +516,7 @@ def test_the_count_of_the_shipped_sizes_is_the_known_one(name, options, piece, g
     model.weights, model.options = "random", {**model.options, **options}
     meta = torch.device("meta")
     loaded = part("models", model.family, model.options, "model.options").load(model, meta, torch.float32)
-    work = flops.count(loaded, loaded.preprocess(photographs[:1], [""]))
+    work = flops.count(loaded, flops.without_numbers(loaded), loaded.preprocess(photographs[:1], [""]))
     assert work[piece].flop / 1e9 == pytest.approx(gflop, rel=1e-3)
 
 
@@ -526,7 +526,7 @@ def test_the_least_traffic_is_what_is_read_once_and_what_comes_out(photographs):
     inputs = loaded.preprocess(photographs, ["", ""])
     vision = sum(p.numel() for p in loaded.module.vision_model.parameters()) * 4
     projection = loaded.module.visual_projection.weight.numel() * 4
-    moved = flops.count(loaded, inputs)["image"].moved_bytes
+    moved = flops.count(loaded, flops.without_numbers(loaded), inputs)["image"].moved_bytes
     pixels = inputs["pixel_values"].numel() * 4
     assert moved >= vision + projection + pixels
     assert moved < (vision + projection + pixels) * 1.1
@@ -538,3 +538,33 @@ def test_a_dual_encoders_piece_gives_the_embeddings_alone(part_, photographs):
     with torch.inference_mode():
         output = loaded.pieces(loaded.preprocess(photographs, ["a temple", "a flower"]))[part_].call()
     assert output.shape == (2, 16)
+
+
+def test_blip2_in_fp16_takes_inputs_in_fp16_though_its_first_parameter_stays_in_fp32(photographs):
+    model = models()["blip2_tiny"]
+    loaded = part("models", model.family, model.options, "model.options").load(model, CPU, torch.float16)
+    assert next(loaded.module.parameters()).dtype == torch.float32  # transformers keeps the query tokens so
+    assert loaded.dtype == torch.float16
+    placed = weights.place(loaded.preprocess(photographs[:1], [""]), CPU, loaded.dtype)
+    assert placed["pixel_values"].dtype == torch.float16
+    with torch.inference_mode():
+        assert {output.dtype for output in loaded.evidence(placed).values()} == {torch.float16}
+    work = flops.count(loaded, flops.without_numbers(loaded), placed)
+    half = sum(p.numel() * 2 for p in loaded.module.language_model.parameters())
+    assert 0.9 * half < work["prefill"].moved_bytes < 1.5 * half  # in fp32 it would be twice as much
+
+
+def test_a_segmenters_masks_need_no_second_look_at_the_pictures(photographs, monkeypatch):
+    model = models()["sam_tiny"]
+    loaded = part("models", model.family, model.options, "model.options").load(model, CPU, torch.float32)
+    inputs = loaded.preprocess(photographs, ["", ""])
+    with torch.inference_mode():
+        output = loaded.call(inputs)
+    expected = loaded.processor.post_process_masks(
+        output.pred_masks,
+        [(image.height, image.width) for image in photographs],
+        loaded.processor.image_processor(photographs, return_tensors="pt")["reshaped_input_sizes"],
+    )
+    monkeypatch.setattr(type(loaded.processor.image_processor), "preprocess", None)
+    answers = loaded.postprocess(output, photographs)
+    assert all((answer == whole.numpy()).all() for answer, whole in zip(answers, expected, strict=True))

@@ -21,6 +21,8 @@ from visionbench.report.screen import screen
 GIB = 2**30
 LEAST_DISK_GIB = 5
 LEAST_MEMORY_GIB = 4
+TRACKER = "mlflow"
+"""Runs without it, with `tracking=none`."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def examine(folder: Path = Path()) -> Facts:
         "disk": f"{disk / GIB:.1f} GiB free here",
         "system": host["system"],
         "python": host["python"],
-        **{name: host[name] or "not installed" for name in machine.LIBRARIES},
+        **{name: host[name] or _not_installed(name) for name in machine.LIBRARIES},
         "CUDA of torch": torch.version.cuda or "none: this is a CPU build",
         **{f"{kind} device": why or _describe(kind) for kind, why in absent.items()},
         "Hub cache": os.environ.get("HF_HOME", "~/.cache/huggingface"),
@@ -102,9 +104,13 @@ def _troubles(disk: float, memory: float, busy: float, host: Any) -> Iterator[tu
         yield "/proc/self/clear_refs cannot be written", "peak memory on the CPU is since the start of the process"
     if _nvidia_hardware() and (why := find("devices", "cuda")().why_absent()):
         yield "there is an NVIDIA GPU that cannot be used", why
-    missing = [name for name in machine.LIBRARIES if not host[name]]
+    missing = [name for name in machine.LIBRARIES if not host[name] and name != TRACKER]
     if missing:
         yield f"not installed: {', '.join(missing)}", "install visionbench again, as its README says"
+
+
+def _not_installed(name: str) -> str:
+    return "not installed: runs need tracking=none" if name == TRACKER else "not installed"
 
 
 def _describe(kind: str) -> str:

@@ -37,9 +37,10 @@ class Flops:
     def compute(self, samples: Samples) -> Metrics:
         """Counts in GFLOP (a multiply-accumulate is two), rates in TFLOP/s, intensity in FLOP per byte.
 
-        MFU is the achieved rate ÷ the ceiling, the best rate of large matrix products in this process and dtype. The
-        attainable rate is the roofline's, min(ceiling, intensity × copy bandwidth), with weights, inputs and outputs
-        moved once and nothing spilled: an upper bound, unless weights stay in a cache from call to call.
+        MFU is the achieved rate ÷ the ceiling, the best rate of large matrix products in this process and dtype. Above
+        1 it cannot be right and is None. The attainable rate is the roofline's, min(ceiling, intensity × copy
+        bandwidth), with weights, inputs and outputs moved once and nothing spilled: an upper bound, unless weights stay
+        in a cache from call to call.
         """
         flop, moved = _first(samples, FLOP), _first(samples, MOVED)
         images, completed = _first(samples, IMAGES), samples.get(COMPLETED)
@@ -74,7 +75,14 @@ class Flops:
                 f"flops_{piece}_tflop_per_s": (work, seconds),
                 f"flops_{piece}_mfu_fraction": (work, seconds, PRODUCTS),
             }
-        return Metrics(values, {name: _why(needs[name], samples) for name, value in values.items() if value is None})
+        reasons = {name: _why(needs[name], samples) for name, value in values.items() if value is None}
+        for name, value in values.items():
+            if name.endswith("_mfu_fraction") and value is not None and value > 1:
+                reasons[name] = (
+                    f"{value:.2f} is above 1: the ceiling was disturbed, or is of another dtype than the work"
+                )
+        values |= {name: None for name in reasons}
+        return Metrics(values, reasons)
 
 
 def pieces(samples: Samples) -> list[str]:
