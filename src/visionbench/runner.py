@@ -2,15 +2,17 @@
 
 run      in the parent: config → plan → a child that measures → the run's folder → the tracker
 measure  in the child:  load → stages fill samples → metrics → a row for each case
+profile  in a child before it, for metrics=[kernels] on a GPU: load → one profiled call for each case
 """
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from time import perf_counter, sleep
 from typing import Any
 from uuid import uuid4
@@ -80,6 +82,14 @@ class Conditions:
     found: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Profiled:
+    """What the profiler saw of one call of a case."""
+
+    case: str
+    samples: Samples
+
+
 Event = Now | Measured | Conditions
 
 
@@ -127,7 +137,9 @@ def run(
     clock = Lap(spent)
     status, reason = core.NOT_RUN, ""
     try:
-        for event in worker.stream(measure, config, plan, left_out, log=folder.log):
+        profiled = _profiled(config, plan, left_out, folder, show)
+        clock.lap("kernels")
+        for event in worker.stream(measure, config, plan, left_out, profiled, log=folder.log):
             clock.lap(at.stage)
             if isinstance(event, Measured):
                 folder.append(event.result, event.samples, event.predictions)
@@ -170,8 +182,47 @@ def ended(results: list[CaseResult]) -> str:
     return "failed" if statuses & {core.FAILED, core.KILLED, core.NOT_RUN} or core.OK not in statuses else "finished"
 
 
-def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> Iterator[Event]:
-    """Load the model once and measure the plan's cases in order, without the examples that are left out."""
+def _profiled(
+    config: ExperimentConfig,
+    plan: RunPlan,
+    left_out: Mapping[str, str],
+    folder: RunFolder,
+    show: Callable[[Now], None],
+) -> dict[str, Samples]:
+    """What `profile` sees of each case in a process of its own, as far as that process gets; empty where no case needs
+    it. Why it ended early stands in the log."""
+    profiled: dict[str, Samples] = {}
+    if parts(config).device.queued and any("kernels" in case.stages for case in plan.cases):
+        show(Now("kernels"))
+        with suppress(worker.WorkerDied, worker.WorkerFailed):
+            for event in worker.stream(profile, config, plan, left_out, log=folder.log):
+                profiled[event.case] = event.samples
+    return profiled
+
+
+def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> Iterator[Profiled]:
+    """Load the model and run one call of each case that wants it under the device's profiler; nothing is timed."""
+    import torch
+
+    run = parts(config)
+    device = run.device
+    device.setup(Precision(**asdict(config.precision)), config.device.threads)
+    place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
+    model, _ = load.load(run.adapter, config.model, device, place, dtype)
+    singles = preprocess(model, usable(run.data.examples(), left_out), config.measure.inputs)
+    for case in plan.cases:
+        if "kernels" in case.stages:
+            batch = next(assemble(singles, case.batch_size, place, dtype))
+            yield Profiled(case.id, kernels.profile(device, partial(model.call, batch)))
+
+
+def measure(
+    config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str], profiled: Mapping[str, Samples]
+) -> Iterator[Event]:
+    """Load the model once and measure the plan's cases in order, without the examples that are left out.
+
+    `profiled` is what the profiling process saw, by the case's id.
+    """
     import torch
 
     run = parts(config)
@@ -197,7 +248,7 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     kept_bytes = sum(map(input_bytes, singles))
     full_at: Case | None = None
     batches: list[Inputs] = []
-    once: dict[str, Any] = {}
+    once: dict[str, Any] = {kernels.SEEN: profiled}
     for case in plan.cases:
         labels = {"protocol": plan.protocol, "distinct_inputs": str(len(singles))}
         no_room = ""

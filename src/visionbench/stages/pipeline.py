@@ -49,7 +49,7 @@ def run(context: Context) -> Samples:
     `overlapped_s`, `overlapped_images_count`, `loaders_count` and each step's busy `overlapped_<step>_s`; of captioners
     `vision_s`, `prefill_s` and `token_s`; on an accelerator `copy_pinned_bytes_per_s` and `copy_pageable_bytes_per_s`.
     Flag `stages_do_not_add_up`."""
-    del context.batches[1:]  # the pipeline makes its own inputs
+    context.batches.clear()  # the pipeline makes its own inputs
     with quiet():
         found = serial(context).merged(overlapped(context))
         trip = _loaded(context, next(_batches(context)))
