@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
 from time import perf_counter, sleep
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -217,7 +218,10 @@ def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
 
 
 def measure(
-    config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str], profiled: Mapping[str, Samples]
+    config: ExperimentConfig,
+    plan: RunPlan,
+    left_out: Mapping[str, str],
+    profiled: Mapping[str, Samples] = MappingProxyType({}),
 ) -> Iterator[Event]:
     """Load the model once and measure the plan's cases in order, without the examples that are left out.
 
