@@ -27,7 +27,8 @@ from visionbench.core import (
     SKIPPED_AFTER_OOM,
     Predictions,
 )
-from visionbench.devices.cuda import FAULTS, LABELS, VIOLATIONS, Cuda
+from visionbench.devices.cuda import Cuda
+from visionbench.nvml import COUNTERS, FAULTS, LABELS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -154,7 +155,7 @@ def test_every_status_and_every_mark_has_a_line_of_its_own():
     flags = set(re.findall(r'(?:flags|faults)=\{"(\w+)"', sources))
     assert {"not_converged", "tied_scores", "empty_masks"} <= flags
     statuses = {FAILED, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, KILLED, NOT_RUN, INTERRUPTED}
-    assert not ({*statuses, *flags, *FAULTS, *LABELS, *VIOLATIONS} - told)
+    assert not ({*statuses, *flags, *FAULTS, *LABELS, *COUNTERS} - told)
 
 
 # ------------------------------------------------------------------------------------------------------------ examples
