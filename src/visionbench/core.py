@@ -37,6 +37,8 @@ class Example:
     """Reads the masks of its instances: bool [K, H, W] in the picture's own size, crowd regions left out."""
     faults: tuple[str, ...] = ()
     """What is wrong with its annotations, a few words each; such an example is refused or left out, never mended."""
+    instances: int = 0
+    """How many instances `masks` gives."""
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ def test_masks_are_those_that_were_written_in_all_three_forms_without_the_crowd(
     example = PARTS[name](str(written)).examples()[at]
     masks = example.masks()
     assert masks.dtype == bool
+    assert len(masks) == example.instances
     np.testing.assert_array_equal(masks, coco_folder.scene(at, SIZE)[1])
 
 

@@ -42,7 +42,8 @@ class Coco:
                     example = annotation.captioned(
                         name, files.pictures / name, said, regions.faults_of_all(found, size)
                     )
-                    examples.append(replace(example, masks=partial(regions.decoded, found, size)))
+                    masks = partial(regions.decoded, found, size)
+                    examples.append(replace(example, masks=masks, instances=len(found)))
         strays = [annotation.unlisted(str(id), files.pictures) for id in sorted({*instances, *captions})]
         return annotation.apart([*examples, *strays])[: self.samples]
 
