@@ -41,7 +41,9 @@ class CocoInstances:
                 if found := instances.pop(picture["id"], []):
                     size, name = (picture["height"], picture["width"]), picture["file_name"]
                     masks, faults = partial(regions.decoded, found, size), regions.faults_of_all(found, size)
-                    examples.append(Example(name, files.pictures / name, masks=masks, faults=faults, instances=len(found)))
+                    examples.append(
+                        Example(name, files.pictures / name, masks=masks, faults=faults, instances=len(found))
+                    )
         strays = [annotation.unlisted(str(id), files.pictures) for id in sorted(instances)]
         return annotation.apart([*examples, *strays])[: self.samples]
 
