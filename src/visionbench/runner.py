@@ -20,7 +20,7 @@ import numpy as np
 from visionbench import core, machine, validity, worker
 from visionbench.config import ExperimentConfig
 from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predictions, RunPlan, Samples
-from visionbench.intake import told, usable
+from visionbench.intake import in_frame, refuse, told, usable
 from visionbench.plan import Parts, parts
 from visionbench.registry import ConfigError
 from visionbench.stages import evaluation, flops, latency, load, memory, pipeline, telemetry, throughput, warmup
@@ -166,12 +166,15 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     device = run.device
     place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
     yield Now("load")
-    examples = usable(run.data.examples(), left_out)
+    examples = usable(in_frame(run.data.examples(), config.data.exif), left_out)
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     try:
         model, loading = load.load(run.adapter, config.model, device, place, dtype)
         yield Now("inputs", ahead=True)
-        singles = preprocess(model, examples, config.measure.inputs)
+        prepared = preprocess(model, examples, config.measure.inputs)
+        singles, unfit = prepared.singles, prepared.unfit
+        refuse(config.data.name, unfit, len(examples), config.data.on_error)
+        examples, left_out = usable(examples, unfit), {**left_out, **unfit}
         yield Now("first_call")
         loading = loading.merged(load.first_call(model, device, next(assemble(singles[:1], 1, place, dtype))))
         load.check_evidence(model, singles, place, dtype)
@@ -181,7 +184,7 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
         for case in plan.cases:
             yield Measured(CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {core.first_line(error)}"), Samples())
         return
-    yield Conditions(_conditions(run, model.identity))
+    yield Conditions({**_conditions(run, model.identity), "left_out": dict(left_out)})
     labels = {"protocol": plan.protocol, "distinct_inputs": str(len(singles))}
     kept_bytes = sum(map(input_bytes, singles))
     full_at: Case | None = None

@@ -69,13 +69,13 @@ def reds(singles):
 
 
 def test_as_many_examples_are_preprocessed_as_the_rule_wants(examples):
-    assert reds(preprocess(Processor(), examples, InputsConfig(distinct_samples=4))) == [0, 1, 2, 3]
-    assert len(preprocess(Processor(), examples, InputsConfig(distinct_samples=64))) == 6
+    assert reds(preprocess(Processor(), examples, InputsConfig(distinct_samples=4)).singles) == [0, 1, 2, 3]
+    assert len(preprocess(Processor(), examples, InputsConfig(distinct_samples=64)).singles) == 6
 
 
 @pytest.mark.parametrize(("max_mib", "count"), [(1, 2), (2, 2), (3, 3), (1024, 6)])
 def test_no_more_than_memory_holds_but_two_of_them(examples, max_mib, count):
-    assert len(preprocess(Processor(), examples, InputsConfig(max_mib=max_mib))) == count
+    assert len(preprocess(Processor(), examples, InputsConfig(max_mib=max_mib)).singles) == count
 
 
 def test_each_picture_comes_with_its_first_caption_or_an_empty_one(examples):
