@@ -4,6 +4,7 @@ retrieval are usually reported."""
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from visionbench import annotation
 from visionbench.annotation import printable
 from visionbench.coco_schema import first
 from visionbench.core import Example
-from visionbench.json_file import kind, shown
+from visionbench.json_file import key, kind, shown
 from visionbench.registry import ConfigError, nearest, register
 
 SPLITS = ("train", "restval", "val", "test")
@@ -101,6 +102,9 @@ def _example(root: Path, at: int, row: Mapping[str, Any], most: int | None) -> E
     said = sentences[:most]
     if any(not isinstance(sentence, dict) or "raw" not in sentence for sentence in said):
         faults.append("a sentence without 'raw'")
+    sentids = Counter(key(sentence.get("sentid")) for sentence in sentences if isinstance(sentence, dict))
+    if twice := [shown(id) for id, times in sentids.items() if id is not None and times > 1]:
+        faults.append(f"several of its sentences have the sentid {first(twice)}")
     captions = [sentence["raw"] for sentence in said if isinstance(sentence, dict) and "raw" in sentence]
     return annotation.captioned(id, path, captions, (*faults, *wrong))
 
