@@ -105,7 +105,8 @@ class CocoFiles:
         """A listed picture without its annotations: its id is its path below the folder of pictures."""
         if picture.name is None:
             return Example(f"id {picture.id}", self.pictures, faults=picture.faults)
-        path, faults = placed(picture.name, [self.pictures / picture.name, self.root / picture.name], self.root)
+        places = [folder / name for name in spellings(picture.name) for folder in (self.pictures, self.root)]
+        path, faults = placed(picture.name, places, self.root)
         if faults:
             return Example(printable(picture.name), path, faults=(*picture.faults, *faults))
         below = next(folder for folder in (self.pictures, self.root) if path.is_relative_to(os.path.normpath(folder)))
@@ -148,14 +149,20 @@ def placed(name: str, places: Sequence[Path], root: Path) -> tuple[Path, tuple[s
     if any(unicodedata.category(character) in UNPRINTABLE for character in name):
         return root, ("a file name with characters that cannot be printed",)
     if "://" in name:
-        return root, ("a file name that is a URL, not a path below the folder of pictures",)
+        return root, ("a file name that is a URL: write its path below the folder of pictures",)
     if re.match(r"[/\\]|[A-Za-z]:[/\\]", name):
-        return root, ("a file name that is an absolute path, not one below the folder of pictures",)
+        return root, ("a file name that is an absolute path: write its path below the folder of pictures",)
     plain = [Path(os.path.normpath(place)) for place in places]
     found = next((place for place in plain if os.path.isfile(place)), plain[0])
     if Path(os.path.normpath(root)) not in found.parents:
         return root, ("a file name that leads out of the data set's folder",)
     return found, ()
+
+
+def spellings(name: str) -> list[str]:
+    """A file's name as it is, with Windows' backslashes as slashes, and in the Unicode forms that systems write."""
+    forms = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+    return list(dict.fromkeys([name, name.replace("\\", "/"), *forms]))
 
 
 def printable(name: str) -> str:

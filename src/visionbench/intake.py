@@ -81,8 +81,8 @@ def _misfit(example: Example) -> str | None:
     found = header(example.image)
     if found.orientation > 1 and example.exif is None:
         return (
-            f"its EXIF orientation is {found.orientation}, and nothing says whether its masks are turned: set "
-            "data.exif=stored or data.exif=turned"
+            f"its EXIF orientation is {found.orientation}: set data.exif=stored or data.exif=turned, as its masks were "
+            "drawn"
         )
     (height, width), meant = found.size(example.turned), example.size
     if meant is None or meant == (height, width):

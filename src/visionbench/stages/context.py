@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Call = Callable[[], object]
 MOST_LOADERS = 8
+MOST_SHOWN = 120
+"""So many characters of a model's error are shown with a picture."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,10 @@ def why_not(error: Exception) -> str:
     """Why a picture has no inputs or no answer: what is wrong with its file, or what the model said of it."""
     if isinstance(error, PictureError):
         return error.reason
-    return f"the model cannot take it ({type(error).__name__}: {first_line(error)})"
+    line = first_line(error)
+    if len(line) > MOST_SHOWN:
+        line = f"{line[:MOST_SHOWN]}…"
+    return f"the model cannot take it ({type(error).__name__}: {line})"
 
 
 def loader_count(rule: EvaluationConfig) -> int:
