@@ -82,8 +82,13 @@ def _sides(size: Any) -> tuple[int, int] | None:
 
 
 def faults_of_all(found: Sequence[Any], size: tuple[int, int]) -> tuple[str, ...]:
-    """What is wrong with any of a picture's regions, each fault once."""
-    return tuple(dict.fromkeys(fault for region in found for fault in faults(region, size)))
+    """What is wrong with any of a picture's regions, each fault once; and with all of its polygons together."""
+    if every := dict.fromkeys(fault for region in found for fault in faults(region, size)):
+        return tuple(every)
+    numbers = [number for region in found if isinstance(region, list) for polygon in region for number in polygon]
+    if max(size) > 2 and numbers and min(numbers) >= 0 and max(numbers) <= 1:
+        return ("polygons that all lie within one pixel: points are pixels, not shares of a picture's sides",)
+    return ()
 
 
 def unpacked(text: str) -> list[int]:

@@ -219,6 +219,20 @@ def test_an_empty_caption_is_a_fault(coco, caption):
         ({"size": [40, 56], "counts": None}, "cannot be read"),
         ([[1, 1, float("nan"), 5, 7, 7]], "not numbers"),
         ([[1, 1, "5", 5, 7, 7]], "not numbers"),
+        ([[1, 1, True, 5, 7, 7]], "not numbers"),
+        ([[1, 1, 10**400, 5, 7, 7]], "not numbers"),
+        (None, "neither polygons nor run lengths: null"),
+        ([4, 4, 30, 4, 30, 30], "fewer than three points"),
+        ({"size": [], "counts": [2240]}, r"a mask whose size is []"),
+        ({"size": None, "counts": [2240]}, "a mask whose size is null"),
+        ({"size": "56", "counts": [2240]}, "a mask whose size is"),
+        ({"size": [40, True], "counts": [2240]}, "a mask whose size is"),
+        ({"size": {"h": 40}, "counts": [2240]}, "a mask whose size is"),
+        ({"size": [40, 56], "counts": [2240.0]}, "do not fill"),
+        ({"size": [40, 56], "counts": [True] * 2240}, "do not fill"),
+        ({"size": [40, 56], "counts": {"0": 2240}}, "cannot be read"),
+        ({"size": [40, 56], "counts": "b'Wfj8'"}, "cannot be read"),
+        ({"size": [40, 56], "counts": "o" * 5000 + "0"}, "cannot be read"),
     ],
 )
 def test_a_mask_that_cannot_be_is_a_fault(coco, region, fault):
@@ -226,6 +240,18 @@ def test_a_mask_that_cannot_be_is_a_fault(coco, region, fault):
     for part in (Coco, CocoInstances):
         ((name, faults),) = faulty(part(str(coco)).examples()).items()
         assert name == coco_folder.file_name(1) and len(faults) == 1 and fault in faults[0]
+
+
+def test_polygons_in_shares_of_the_sides_are_a_fault(coco):
+    def shares(found):
+        for row in found["annotations"]:
+            if row["image_id"] == 3:
+                row["segmentation"] = [[0.1, 0.1, 0.5, 0.1, 0.5, 0.9]]
+
+    changed(coco, "coco_instances", shares)
+    for part in (Coco, CocoInstances):
+        ((name, (fault,)),) = faulty(part(str(coco)).examples()).items()
+        assert name == coco_folder.file_name(2) and fault.startswith("polygons that all lie within one pixel")
 
 
 def test_a_polygon_may_touch_the_border(coco):
