@@ -105,12 +105,17 @@ class CocoFiles:
         """A listed picture without its annotations: its id is its path below the folder of pictures."""
         if picture.name is None:
             return Example(f"id {picture.id}", self.pictures, faults=picture.faults)
-        places = [folder / name for name in spellings(picture.name) for folder in (self.pictures, self.root)]
+        folders = (self.pictures, self.pictures.parent, self.root)
+        places = [folder / name for name in spellings(picture.name) for folder in folders]
         path, faults = placed(picture.name, places, self.root)
         if faults:
             return Example(printable(picture.name), path, faults=(*picture.faults, *faults))
-        below = next(folder for folder in (self.pictures, self.root) if path.is_relative_to(os.path.normpath(folder)))
-        return Example(path.relative_to(os.path.normpath(below)).as_posix(), path, faults=picture.faults)
+        inside = path.is_relative_to(os.path.normpath(self.pictures))
+        id = os.path.relpath(path, self.pictures if inside else self.root)
+        alone = spellings(picture.name)[-1].replace("\\", "/").rpartition("/")[2]
+        if not os.path.isfile(path) and os.path.isfile(self.pictures / alone):
+            faults = (f"missing; {alone} lies in {self.pictures.name}: write its file_name without folders",)
+        return Example(id, path, faults=(*picture.faults, *faults))
 
     def identity(self, samples: int) -> Mapping[str, str]:
         """Folder, split, number of pictures and a digest of the annotations."""
@@ -154,7 +159,7 @@ def placed(name: str, places: Sequence[Path], root: Path) -> tuple[Path, tuple[s
         return root, ("a file name that is an absolute path: write its path below the folder of pictures",)
     plain = [Path(os.path.normpath(place)) for place in places]
     found = next((place for place in plain if os.path.isfile(place)), plain[0])
-    if Path(os.path.normpath(root)) not in found.parents:
+    if Path(os.path.abspath(root)) not in Path(os.path.abspath(found)).parents:
         return root, ("a file name that leads out of the data set's folder",)
     return found, ()
 

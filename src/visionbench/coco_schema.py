@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,12 @@ class ListedPicture:
     """What is wrong with height and width: a fault only where masks are to fit them."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Described:
     """What `annotations` has of one picture, in the order of the annotations' ids."""
 
-    values: list[Any] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    values: tuple[Any, ...] = ()
+    faults: tuple[str, ...] = ()
     count: int = 0
     """How many annotations there are, those with a fault too."""
 
@@ -77,28 +77,32 @@ def described(path: Path, rows: Sequence[Any], wanted: str, crowds: bool) -> dic
         raise ConfigError(f"{path}: {len(bad)} of {len(rows)} entries of 'annotations' name no picture: {first(bad)}")
     ids = [key(row.get("id")) for row in rows]
     times = Counter(ids)
-    found: defaultdict[Id, Described] = defaultdict(Described)
+    grouped = defaultdict(list)
     for at in sorted(range(len(rows)), key=lambda at: order(ids[at])):
-        row, id, picture = rows[at], ids[at], pictures[at]
-        assert picture is not None
-        crowd = _crowd(row.get("iscrowd", 0)) if crowds else False
-        faults = []
-        if id is None:
-            faults.append(f"an annotation has no id: {_entry('annotations', at, row, 'id')}")
-        elif times[id] > 1:
-            faults.append(f"{times[id]} annotations have the id {shown(id)}")
-        if crowd is None:
-            faults.append(f"iscrowd of annotation {shown(id)} is {shown(row['iscrowd'])}, neither 0 nor 1")
-        elif not crowd and wanted not in row:
-            faults.append(f"annotation {shown(id)} has no '{wanted}'")
-        if crowd and not faults:
-            continue
-        one = found[picture]
-        one.faults += [fault for fault in faults if fault not in one.faults]
-        one.count += 1
-        if not faults:
-            one.values.append(row[wanted])
-    return dict(found)
+        grouped[pictures[at]].append(at)
+    found = {}
+    for picture, places in grouped.items():
+        values, faults, count = [], dict[str, None](), 0
+        for at in places:
+            row, id = rows[at], ids[at]
+            crowd = _crowd(row.get("iscrowd", 0)) if crowds else False
+            wrong = []
+            if id is None:
+                wrong.append(f"an annotation has no id: {_entry('annotations', at, row, 'id')}")
+            elif times[id] > 1:
+                wrong.append(f"{times[id]} annotations have the id {shown(id)}")
+            if crowd is None:
+                wrong.append(f"iscrowd of annotation {shown(id)} is {shown(row['iscrowd'])}, neither 0 nor 1")
+            elif not crowd and wanted not in row:
+                wrong.append(f"annotation {shown(id)} has no '{wanted}'")
+            if crowd and not wrong:
+                continue
+            count += 1
+            faults |= dict.fromkeys(wrong)
+            values += [] if wrong else [row[wanted]]
+        if count and picture is not None:
+            found[picture] = Described(tuple(values), tuple(faults), count)
+    return found
 
 
 def order(id: Id | None) -> tuple[bool, int, str]:

@@ -586,3 +586,29 @@ def test_a_file_in_another_unicode_encoding_is_the_same(coco, name, encoding):
     before, path = contents(name, coco), coco / FILES[name]
     path.write_text(path.read_text("utf-8"), encoding)
     assert contents(name, coco) == before
+
+
+@pytest.mark.parametrize("name", COCO_PARTS)
+def test_a_missing_picture_that_lies_in_the_folder_itself_is_told(coco, name):
+    changed(coco, name, lambda found: found["images"][1].update(file_name=f"images\\1/{coco_folder.file_name(1)}"))
+    if name == "coco":
+        changed(
+            coco,
+            "coco_captions",
+            lambda found: found["images"][1].update(file_name=f"images\\1/{coco_folder.file_name(1)}"),
+        )
+    ((_, (fault,)),) = faulty(PARTS[name](str(coco)).examples()).items()
+    assert fault == f"missing; {coco_folder.file_name(1)} lies in val2017: write its file_name without folders"
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_name_leads_out_of_a_folder_that_is_given_from_the_working_folder_too(coco, name, monkeypatch):
+    monkeypatch.chdir(coco)
+    (coco.parent / "outside.jpg").write_bytes((coco / "val2017" / coco_folder.file_name(0)).read_bytes())
+    key = "filename" if name == "karpathy" else "file_name"
+    for file in {name, "coco_captions"} if name != "karpathy" else {name}:
+        up = "../outside.jpg" if name == "karpathy" else "../../outside.jpg"
+        changed(coco, file, lambda found, up=up: found["images"][1].update({key: up, "filepath": ""}))
+    for root in (".", "../coco"):
+        ((_, faults),) = faulty(PARTS[name](root).examples()).items()
+        assert faults[0] == "a file name that leads out of the data set's folder"
