@@ -121,7 +121,7 @@ def test_the_command_makes_the_subset_and_says_how_to_use_it(official_coco, tmp_
     ("change", "told"),
     [
         (lambda found: found["images"][0].pop("id"), "have no id that is a number or text"),
-        (lambda found: found["images"][0].update(id=2), "stand more than once"),
+        (lambda found: found["images"][0].update(id=2), "1 id stands more than once"),
         (lambda found: found["annotations"][0].update(image_id=None), "name no picture"),
         (lambda found: found["annotations"].append(None), "are no objects"),
     ],

@@ -67,6 +67,15 @@ def test_faults_are_refused_in_one_line_that_names_the_first_and_the_way_out():
     )
 
 
+def test_data_without_any_picture_are_refused():
+    with pytest.raises(ConfigError, match=r"^data=coco: there is no picture in it that could be measured; check split"):
+        intake.refuse("coco", {}, 0, "skip")
+
+
+def test_a_name_of_many_characters_is_cut():
+    assert intake.told({"x" * 5000: "missing"}) == f"{'x' * 120}… (missing)"
+
+
 def test_faults_are_let_pass_where_they_are_to_be_left_out_unless_nothing_remains(examples):
     intake.refuse("coco", {"0": "missing"}, 6, "skip")
     intake.refuse("coco", {}, 6, "fail")

@@ -60,9 +60,10 @@ def listed(path: Path, rows: Sequence[Any]) -> list[ListedPicture]:
         for id, same in by_id.items()
         if len(same) > 1
     ]:
+        many = "id stands" if len(shared) == 1 else "ids stand"
         raise ConfigError(
-            f"{path}: {len(shared)} ids stand more than once in 'images': {first(shared)}; annotations cannot be "
-            "matched to pictures: give each picture an id of its own"
+            f"{path}: {len(shared)} {many} more than once in 'images': {first(shared)}; annotations cannot be matched to "
+            "pictures: give each picture an id of its own"
         )
     return sorted((_picture(id, row) for id, (row,) in by_id.items() if id is not None), key=lambda one: order(one.id))
 

@@ -17,6 +17,8 @@ from visionbench.registry import ConfigError
 
 NAMED = 3
 """So many faults are named in a line; the others are counted."""
+MOST_SHOWN = 120
+"""So many characters of a picture's name are shown."""
 
 
 def in_frame(examples: Sequence[Example], exif: str | None) -> list[Example]:
@@ -45,6 +47,8 @@ def usable(examples: Sequence[Example], left_out: Mapping[str, str]) -> list[Exa
 
 def refuse(name: str, found: Mapping[str, str], of: int, on_error: str) -> None:
     """Raise ConfigError where there are faults and `on_error` is `fail`, or where nothing is left."""
+    if not of:
+        raise ConfigError(f"data={name}: there is no picture in it that could be measured; check split and annotations")
     if len(found) == of:
         raise ConfigError(f"data={name}: none of its {of} pictures can be used: {told(found)}")
     if found and on_error == "fail":
@@ -56,7 +60,8 @@ def refuse(name: str, found: Mapping[str, str], of: int, on_error: str) -> None:
 
 def told(found: Mapping[str, str]) -> str:
     """The first faults with their pictures, and how many more there are."""
-    named = [f"{id} ({why})" for id, why in list(found.items())[:NAMED]]
+    first = list(found.items())[:NAMED]
+    named = [f"{id if len(id) <= MOST_SHOWN else f'{id[:MOST_SHOWN]}…'} ({why})" for id, why in first]
     more = [f"and {len(found) - NAMED} more"] if len(found) > NAMED else []
     return ", ".join([*named, *more])
 

@@ -549,6 +549,12 @@ def test_an_entry_of_another_form_is_a_fault_of_its_picture_alone(coco, change, 
     assert [row for row in contents("karpathy", coco) if not faulty(examples).get(row[0])] == before[:2] + before[3:]
 
 
+def test_where_no_entry_is_of_the_split_the_splits_are_named(coco):
+    changed(coco, "karpathy", lambda found: [row.update(split=f"Test {at}") for at, row in enumerate(found["images"])])
+    with pytest.raises(ConfigError, match=r'split=test; its splits are: "Test 0", "Test 1", "Test 2", and 3 more$'):
+        Karpathy(str(coco)).examples()
+
+
 # ---------------------------------------------------------------------------------------------- files of another form
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ class Karpathy:
         others = [split for split in SPLITS if split != self.split]
         chosen = [(at, row) for at, row in enumerate(rows) if row.get("split") not in others]
         if not any(row.get("split") == self.split for _, row in chosen):
-            raise ConfigError(f"{self._file}: no picture of data.options.split={self.split}")
+            there = first(sorted({_value(row, "split") for row in rows}))
+            raise ConfigError(f"{self._file}: no picture of data.options.split={self.split}; its splits are: {there}")
         examples = [_example(root, at, row, self.captions_per_image) for at, row in chosen]
         return annotation.apart(examples)[: self.samples]
 
