@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -106,14 +106,14 @@ class CocoFiles:
         if picture.name is None:
             return Example(f"id {picture.id}", self.pictures, faults=picture.faults)
         folders = (self.pictures, self.pictures.parent, self.root)
-        places = [folder / name for name in spellings(picture.name) for folder in folders]
+        places = (folder / name for name in spellings(picture.name) for folder in folders)
         path, faults = placed(picture.name, places, self.root)
         if faults:
             return Example(printable(picture.name), path, faults=(*picture.faults, *faults))
         inside = path.is_relative_to(os.path.normpath(self.pictures))
         id = os.path.relpath(path, self.pictures if inside else self.root)
-        alone = spellings(picture.name)[-1].replace("\\", "/").rpartition("/")[2]
-        if not os.path.isfile(path) and os.path.isfile(self.pictures / alone):
+        alone = picture.name.replace("\\", "/").rpartition("/")[2]
+        if not os.path.isfile(path) and alone and os.path.isfile(self.pictures / alone):
             faults = (f"missing; {alone} lies in {self.pictures.name}: write its file_name without folders",)
         return Example(id, path, faults=(*picture.faults, *faults))
 
@@ -145,29 +145,35 @@ def _described(path: Path, changed: tuple[int, int], wanted: str, crowds: bool) 
     return coco_schema.described(path, rows, wanted, crowds)
 
 
-def placed(name: str, places: Sequence[Path], root: Path) -> tuple[Path, tuple[str, ...]]:
+def placed(name: str, places: Iterable[Path], root: Path) -> tuple[Path, tuple[str, ...]]:
     """Where the picture of this name lies: the first of the places that is a file, else the first of all.
 
     Returns its path and what is wrong with the name: one that cannot be printed, that is no path below a folder, or
     that leads out of `root`.
     """
-    if any(unicodedata.category(character) in UNPRINTABLE for character in name):
+    if not name.isprintable() and printable(name) != name:
         return root, ("a file name with characters that cannot be printed",)
     if "://" in name:
         return root, ("a file name that is a URL: write its path below the folder of pictures",)
     if re.match(r"[/\\]|[A-Za-z]:[/\\]", name):
         return root, ("a file name that is an absolute path: write its path below the folder of pictures",)
-    plain = [Path(os.path.normpath(place)) for place in places]
-    found = next((place for place in plain if os.path.isfile(place)), plain[0])
-    if Path(os.path.abspath(root)) not in Path(os.path.abspath(found)).parents:
+    found = None
+    for place in map(os.path.normpath, places):
+        found = found or place
+        if os.path.isfile(place):
+            found = place
+            break
+    assert found is not None
+    if not os.path.abspath(found).startswith(os.path.join(os.path.abspath(root), "")):
         return root, ("a file name that leads out of the data set's folder",)
-    return found, ()
+    return Path(found), ()
 
 
-def spellings(name: str) -> list[str]:
+def spellings(name: str) -> Iterator[str]:
     """A file's name as it is, with Windows' backslashes as slashes, and in the Unicode forms that systems write."""
-    forms = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
-    return list(dict.fromkeys([name, name.replace("\\", "/"), *forms]))
+    yield name
+    yield name.replace("\\", "/")
+    yield from (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
 
 
 def printable(name: str) -> str:

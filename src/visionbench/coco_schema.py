@@ -62,8 +62,8 @@ def listed(path: Path, rows: Sequence[Any]) -> list[ListedPicture]:
     ]:
         many = "id stands" if len(shared) == 1 else "ids stand"
         raise ConfigError(
-            f"{path}: {len(shared)} {many} more than once in 'images': {first(shared)}; annotations cannot be matched to "
-            "pictures: give each picture an id of its own"
+            f"{path}: {len(shared)} {many} more than once in 'images': {first(shared)}; annotations cannot be matched "
+            "to pictures: give each picture an id of its own"
         )
     return sorted((_picture(id, row) for id, (row,) in by_id.items() if id is not None), key=lambda one: order(one.id))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,6 @@ MOST_BITS = 30
 """The place of a run's highest bits: no picture has so many pixels, and what decodes them has no more room."""
 BEYOND = 1.0
 """Pixels that a polygon may reach over the picture's edge: COCO's own touch it."""
-
-
-MOST = 1e9
-"""The largest coordinate that is looked at as one: far beyond every picture."""
 
 
 def masked(example: Example, picture: ListedPicture, found: Described) -> Example:
@@ -52,7 +49,7 @@ def faults(region: Any, size: tuple[int, int]) -> Iterator[str]:
             if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
                 yield "a polygon of fewer than three points"
                 continue
-            if not all(type(number) in (int, float) and abs(number) <= MOST for number in polygon):
+            if not set(map(type, polygon)) <= {int, float} or not _are_finite(polygon):
                 yield "a polygon whose points are not numbers"
                 continue
             xs, ys = polygon[::2], polygon[1::2]
@@ -72,6 +69,13 @@ def faults(region: Any, size: tuple[int, int]) -> Iterator[str]:
         yield f"a region that is neither polygons nor run lengths: {shown(region)}"
 
 
+def _are_finite(numbers: Sequence[float]) -> bool:
+    try:
+        return all(map(isfinite, numbers))
+    except OverflowError:  # a whole number beyond every float
+        return False
+
+
 def _sides(size: Any) -> tuple[int, int] | None:
     """Height and width of a mask, where they are two numbers."""
     sides = [whole(side) for side in size] if isinstance(size, list) and len(size) == 2 else [None]
@@ -85,8 +89,8 @@ def faults_of_all(found: Sequence[Any], size: tuple[int, int]) -> tuple[str, ...
     """What is wrong with any of a picture's regions, each fault once; and with all of its polygons together."""
     if every := dict.fromkeys(fault for region in found for fault in faults(region, size)):
         return tuple(every)
-    numbers = [number for region in found if isinstance(region, list) for polygon in region for number in polygon]
-    if max(size) > 2 and numbers and min(numbers) >= 0 and max(numbers) <= 1:
+    polygons = [polygon for region in found if isinstance(region, list) for polygon in region]
+    if max(size) > 2 and polygons and all(max(polygon) <= 1 and min(polygon) >= 0 for polygon in polygons):
         return ("polygons that all lie within one pixel: points are pixels, not shares of a picture's sides",)
     return ()
 
