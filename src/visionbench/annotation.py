@@ -221,7 +221,11 @@ def captioned(id: str, image: Path, captions: Sequence[Any], faults: Sequence[st
 def unlisted(ids: Iterable[Id], root: Path) -> list[Example]:
     """What stands for pictures that annotations speak of and no list of pictures names, by rising id."""
     fault = "annotations for a picture that is not listed"
-    return [Example(str(id), root, faults=(fault,)) for id in sorted(set(ids), key=coco_schema.order)]
+    names = [
+        str(id) if isinstance(id, int) else f"image_id {json_file.shown(id)}"
+        for id in sorted(set(ids), key=coco_schema.order)
+    ]
+    return [Example(name, root, faults=(fault,)) for name in names]
 
 
 def at_least_one(**options: int | None) -> None:

@@ -85,24 +85,29 @@ def described(path: Path, rows: Sequence[Any], wanted: str, crowds: bool) -> dic
     for picture, places in grouped.items():
         values, faults, count = [], dict[str, None](), 0
         for at in places:
-            row, id = rows[at], ids[at]
-            crowd = _crowd(row.get("iscrowd", 0)) if crowds else False
-            wrong = []
-            if id is None:
-                wrong.append(f"an annotation has no id: {_entry('annotations', at, row, 'id')}")
-            elif times[id] > 1:
-                wrong.append(f"{times[id]} annotations have the id {shown(id)}")
-            if crowd is None:
-                wrong.append(f"iscrowd of annotation {shown(id)} is {shown(row['iscrowd'])}, neither 0 nor 1")
-            elif not crowd and wanted not in row:
-                wrong.append(f"annotation {shown(id)} has no '{wanted}'")
-            if crowd and not wrong:
-                continue
-            count += 1
-            faults |= dict.fromkeys(wrong)
-            values += [] if wrong else [row[wanted]]
+            crowd = _crowd(rows[at].get("iscrowd", 0)) if crowds else False
+            wrong = _faults(at, rows[at], times[ids[at]], wanted, crowd)
+            if wrong or not crowd:
+                count += 1
+                faults |= dict.fromkeys(wrong)
+                values += [] if wrong else [rows[at][wanted]]
         if count and picture is not None:
             found[picture] = Described(tuple(values), tuple(faults), count)
+    return found
+
+
+def _faults(at: int, row: Mapping[str, Any], times: int, wanted: str, crowd: bool | None) -> list[str]:
+    """What is wrong with an annotation, whose id stands so many times in the list."""
+    id = key(row.get("id"))
+    found = []
+    if id is None:
+        found.append(f"an annotation has no id: {_entry('annotations', at, row, 'id')}")
+    elif times > 1:
+        found.append(f"{times} annotations have the id {shown(id)}")
+    if crowd is None:
+        found.append(f"iscrowd of annotation {shown(id)} is {shown(row['iscrowd'])}, neither 0 nor 1")
+    elif not crowd and wanted not in row:
+        found.append(f"annotation {shown(id)} has no '{wanted}'")
     return found
 
 

@@ -193,6 +193,18 @@ def test_captions_of_a_picture_that_is_not_listed_are_a_fault(coco):
     assert faulty(CocoCaptions(str(coco)).examples()) == {"6": ("annotations for a picture that is not listed",)}
 
 
+def test_annotations_that_name_pictures_by_file_are_told_beside_the_pictures_that_lack_them(coco):
+    def by_file(found):
+        for row in found["annotations"]:
+            row["image_id"] = coco_folder.file_name(row["image_id"] - 1)
+
+    changed(coco, "coco_captions", by_file)
+    found = faulty(CocoCaptions(str(coco)).examples())
+    name = coco_folder.file_name(0)
+    assert found[name] == ("no caption",)
+    assert found[f'image_id "{name}"'] == ("annotations for a picture that is not listed",)
+
+
 @pytest.mark.parametrize("caption", ["", " \n", None, 5])
 def test_an_empty_caption_is_a_fault(coco, caption):
     changed(coco, "coco_captions", lambda found: found["annotations"][3].update(caption=caption))
