@@ -12,6 +12,7 @@ from PIL import Image
 from visionbench import intake
 from visionbench.config import EvaluationConfig, MeasureConfig
 from visionbench.core import Case, Example, Metrics, Samples
+from visionbench.devices.cpu import Cpu
 from visionbench.pictures import PictureError, decode
 from visionbench.stages import evaluation
 from visionbench.stages.context import Context
@@ -86,7 +87,7 @@ def context(examples, model, batch_size=4, workers=2, on_error="fail"):
     measure = MeasureConfig(name="test", evaluation=EvaluationConfig(batch_size, workers))
     case = Case("quality", batch_size, ("evaluation",), ("brightness",))
     metrics = {"brightness": Brightness()}
-    return Context(case, model, None, measure, [], 0, examples, metrics, ("dark", "light"), on_error)
+    return Context(case, model, Cpu(), measure, [], 0, examples, metrics, ("dark", "light"), on_error)
 
 
 def evaluate(examples, model, **settings):
@@ -273,6 +274,18 @@ def test_a_batch_that_only_fails_as_a_whole_comes_through(examples):
 
     with pytest.raises(MemoryError, match="no room"):
         evaluate(examples, Small(), on_error="skip")
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("step", ["forward", "finish"])
+def test_a_model_that_finds_no_room_is_not_blamed_on_a_picture(examples, step, batch_size):
+    class Large(Choosy):
+        def fail(self, step, means):
+            if step == self.step and 50.0 in means:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        evaluate(examples, Large(step), batch_size=batch_size, on_error="skip")
 
 
 def test_without_any_answer_to_single_pictures_there_is_no_number(examples):

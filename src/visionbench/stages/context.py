@@ -128,6 +128,8 @@ def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConf
             break
         try:
             inputs = model.preprocess([picture_of(example)], list(example.captions[:1]) or [""])
+        except MemoryError:
+            raise
         except Exception as error:
             unfit[example.id] = why_not(error)
             errors.append(error)

@@ -20,6 +20,7 @@ import numpy as np
 from visionbench.core import (
     EVALUATION_STEPS,
     TRUTHS,
+    Device,
     Evaluator,
     Example,
     Inputs,
@@ -144,7 +145,7 @@ def flow(context: Context, evaluator: Evaluator, wanted: frozenset[str]) -> Iter
         try:
             batch = future.result()
         except Exception as error:
-            batch = _without_unfit(batch, evaluator, wanted, good, error)
+            batch = _without_unfit(batch, evaluator, wanted, good, error, context.device)
         good = next((picture for picture in batch.pictures if picture.example.id in batch.rows), good)
         return batch, waited
 
@@ -166,7 +167,9 @@ def flow(context: Context, evaluator: Evaluator, wanted: frozenset[str]) -> Iter
                 except Exception as error:
                     while finishing:
                         yield finished()
-                    yield _without_unfit(batch, evaluator, wanted, good, error), waited
+                    batch = _without_unfit(batch, evaluator, wanted, good, error, context.device)
+                    good = next((picture for picture in batch.pictures if picture.example.id in batch.rows), good)
+                    yield batch, waited
                     continue
                 finishing.append((finisher.submit(_finish, batch, output, evaluator, wanted), batch, waited))
                 while len(finishing) > 2:
@@ -201,6 +204,8 @@ def _prepare(batch: Batch, evaluator: Evaluator) -> None:
     try:
         batch.inputs = evaluator.prepare(batch.pictures)
         return
+    except MemoryError:
+        raise
     except Exception as error:
         fit = []
         for picture in batch.pictures:
@@ -217,28 +222,33 @@ def _prepare(batch: Batch, evaluator: Evaluator) -> None:
 
 
 def _without_unfit(
-    batch: Batch, evaluator: Evaluator, wanted: frozenset[str], good: Picture | None, error: Exception
+    batch: Batch, evaluator: Evaluator, wanted: frozenset[str], good: Picture | None, error: Exception, device: Device
 ) -> Batch:
     """A batch that ended in an error, answered again without the pictures that end in one by themselves too.
 
     Raises the error where it is the model's and no picture's: where each picture is answered by itself, or none is,
-    nor is `good`, which was answered before. One picture alone, before any was answered, is taken to be at fault.
+    nor is `good`, which was answered before; and where there is no room. One picture alone, before any was answered, is
+    taken to be at fault.
     """
-    found = {picture.example.id: _why_unanswered(picture, evaluator, wanted) for picture in batch.pictures}
+    if device.is_out_of_memory(error):
+        raise error
+    found = {picture.example.id: _why_unanswered(picture, evaluator, wanted, device) for picture in batch.pictures}
     unfit = {id: why for id, why in found.items() if why is not None}
     rest = [picture for picture in batch.pictures if picture.example.id not in unfit]
-    of_model = len(unfit) > 1 if good is None else _why_unanswered(good, evaluator, wanted) is not None
+    of_model = len(unfit) > 1 if good is None else _why_unanswered(good, evaluator, wanted, device) is not None
     if not unfit or (not rest and of_model):
         raise error
     again = Batch(rest, faults={**batch.faults, **unfit}, seconds=batch.seconds)
     return _answered(again, evaluator, wanted) if rest else again
 
 
-def _why_unanswered(picture: Picture, evaluator: Evaluator, wanted: frozenset[str]) -> str | None:
-    """Why the model has no answer to a picture by itself, or None where it has one."""
+def _why_unanswered(picture: Picture, evaluator: Evaluator, wanted: frozenset[str], device: Device) -> str | None:
+    """Why the model has no answer to a picture by itself, or None where it has one. Raises where there is no room."""
     try:
         _answered(Batch([picture]), evaluator, wanted)
     except Exception as error:
+        if device.is_out_of_memory(error):
+            raise
         return why_not(error)
     return None
 
