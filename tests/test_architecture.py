@@ -14,11 +14,13 @@ PACKAGE = Path(visionbench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 GROUND = {
     "annotation",
+    "coco_schema",
     "core",
     "download",
     "registry",
     "config",
     "intake",
+    "json_file",
     "machine",
     "nvml",
     "pictures",

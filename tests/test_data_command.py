@@ -115,3 +115,34 @@ def test_the_command_makes_the_subset_and_says_how_to_use_it(official_coco, tmp_
     assert "3 new, 0 were there already" in done.stdout
     words = [line for line in done.stdout.splitlines() if "coco_instances" in line][0].split()
     assert words[-1] == "data.root=data/coco/val2017-3"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda found: found["images"][0].pop("id"), "have no id that is a number or text"),
+        (lambda found: found["images"][0].update(id=2), "1 id stands more than once"),
+        (lambda found: found["annotations"][0].update(image_id=None), "name no picture"),
+        (lambda found: found["annotations"].append(None), "are no objects"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["captions", "instances"])
+def test_annotations_that_mix_up_pictures_are_refused_in_one_line(official_coco, tmp_path, kind, change, told):
+    path = official_coco / "annotations" / f"{kind}_val2017.json"
+    found = json.loads(path.read_text())
+    change(found)
+    path.write_text(json.dumps(found))
+    with pytest.raises(ConfigError, match=rf"{kind}_val2017\.json: .*{told}"):
+        prepared(tmp_path / "mine", source=official_coco)
+
+
+@pytest.mark.parametrize("damage", [{"file_name": "../../1.jpg"}, {"file_name": None}, {"width": None}])
+def test_pictures_with_a_fault_are_not_chosen(official_coco, tmp_path, damage):
+    path = official_coco / "annotations" / "instances_val2017.json"
+    found = json.loads(path.read_text())
+    found["images"][0].update(damage)
+    for row in found["annotations"]:
+        row.pop("iscrowd") if not row["iscrowd"] else None
+    path.write_text(json.dumps(found))
+    examples = CocoInstances(str(prepared(tmp_path / "mine", source=official_coco))).examples()
+    assert [example.id for example in examples] == [coco_folder.file_name(at) for at in range(1, 5)]

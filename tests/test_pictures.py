@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from visionbench.pictures import PictureError, check, decode
+from visionbench.core import Example
+from visionbench.pictures import PictureError, check, decode, header, picture_of
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -88,6 +89,76 @@ def test_a_picture_that_says_it_lies_on_its_side_is_set_upright(saved):
     found = pixels(saved(image, exif=exif))
     assert found.shape == (4, 2, 3)
     assert tuple(found[0, 1]) == RED
+
+
+TURNED = {
+    1: lambda stored: stored,
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored, 2).transpose(1, 0, 2),
+    8: np.rot90,
+}
+"""What a picture shows that has an EXIF orientation, by its definition, made of the pixels as stored."""
+
+
+@pytest.mark.parametrize("size", [(5, 7), (6, 6)], ids=["oblong", "square"])
+@pytest.mark.parametrize("name", ["p.png", "p.tiff", "p.webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_each_exif_orientation_is_turned_or_left_as_stored_and_the_header_gives_the_size(
+    saved, name, orientation, size
+):
+    stored = np.random.default_rng(orientation).integers(0, 255, (*size, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(Image.fromarray(stored), name, exif=exif, **({"lossless": True} if name == "p.webp" else {}))
+    turned = TURNED[orientation](stored)
+    np.testing.assert_array_equal(np.asarray(decode(path)), turned)
+    np.testing.assert_array_equal(np.asarray(decode(path, turned=False)), stored)
+    found = header(path)
+    assert found.orientation == orientation
+    assert found.size(turned=True) == turned.shape[:2] and found.size(turned=False) == size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_is_turned_or_left_as_stored_by_each_orientation(saved, orientation):
+    stored = np.zeros((32, 48, 3), np.uint8)
+    stored[:16, :16] = 255  # one corner is white, and the next one grey
+    stored[:16, 32:] = 128
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(Image.fromarray(stored), "p.jpg", exif=exif, quality=95, subsampling=0)
+    for found, meant in ((decode(path), TURNED[orientation](stored)), (decode(path, turned=False), stored)):
+        assert np.abs(np.asarray(found, int) - meant).max() < 16
+    assert header(path).size(turned=False) == (32, 48)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_is_none(saved, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(Image.new("RGB", (4, 2)), exif=exif)
+    assert header(path).orientation == 1 and decode(path).size == decode(path, turned=False).size == (4, 2)
+
+
+@pytest.mark.parametrize(("exif", "seen"), [(None, (2, 4)), ("turned", (2, 4)), ("stored", (4, 2))])
+def test_an_examples_picture_is_turned_unless_its_masks_are_of_the_stored_pixels(saved, exif, seen):
+    data = Image.Exif()
+    data[0x0112] = 6
+    path = saved(Image.new("RGB", (4, 2)), exif=data)
+    assert picture_of(Example("one", path, exif=exif)).size == seen
+    assert picture_of(Example("one", path, exif=exif), path.read_bytes()).size == seen
+
+
+def test_damaged_exif_data_are_a_fault_of_the_picture_or_no_orientation(saved):
+    path = saved(Image.new("RGB", (8, 8)), "p.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0")
+    for look in (header, decode, lambda path: decode(path, turned=False)):
+        try:
+            look(path)
+        except PictureError as error:
+            assert "cannot be decoded" in error.reason
 
 
 def test_of_an_animation_the_first_frame_is_taken(saved):

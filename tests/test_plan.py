@@ -218,3 +218,15 @@ def test_a_changed_protocol_is_told_by_what_was_changed(config):
     assert plan(plain).protocol == "quick"
     typed = ["model=clip_tiny", "measure.latency.calls=7", "+measure.warmup.calls=2", "measure=quick"]
     assert plan(plain, typed).protocol == "quick with measure.latency.calls=7 +measure.warmup.calls=2"
+
+
+def test_the_frame_of_masks_is_stored_or_turned_and_only_for_data_with_masks(config, refusal):
+    masks = ("data=coco_instances", "data.root=nowhere", "model=sam_tiny", "metrics=[segmentation]")
+    for frame in ("stored", "turned", "null"):
+        assert plan(config(*masks, f"data.exif={frame}")).cases
+    assert refusal(*masks, "data.exif=upright").startswith("data.exif=upright: no such value")
+    bare = ("data=image_folder", "data.root=nowhere", "model=classifier_tiny", "metrics=[latency]")
+    assert plan(config(*bare, "data.exif=turned")).cases
+    assert refusal(*bare, "data.exif=stored") == (
+        "data.exif=stored: data=image_folder gives no masks, and pictures without masks are always turned; leave it out"
+    )

@@ -110,7 +110,9 @@ def coco(tmp_path_factory):
     ],
 )
 def test_a_folder_in_cocos_layout_is_measured_by_every_path(tmp_path, coco, model, data, metric, least):
-    done = here(tmp_path, "run", f"model={model}", f"data={data}", f"data.root={coco}", QUALITY, *NO_SWEEP)
+    turned = ["data.exif=turned"] if data == "coco_instances" else []
+    words = [f"model={model}", f"data={data}", f"data.root={coco}", *turned, QUALITY, *NO_SWEEP]
+    done = here(tmp_path, "run", *words)
     assert done.returncode == 0, done.stderr
     values = quality_row(runs(tmp_path)[model]).metrics.values
     assert values["evaluation_images_count"] == 6

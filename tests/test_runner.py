@@ -212,3 +212,43 @@ def test_what_only_the_measuring_process_finds_wrong_is_the_reason_in_its_rows(c
         runner.run(config, planned, folder, "a sweep", lambda now: None, {})
     assert {(row.status, row.reason) for row in folder.results()} == {(core.FAILED, str(raised.value))}
     assert folder.conditions()["status"] == "failed"
+
+
+# ---------------------------------------------------------------------------------- pictures that a model cannot take
+@pytest.fixture
+def choosy(config, monkeypatch):
+    """A config of whose six pictures the model's processor takes all but the third."""
+    import own_parts
+
+    Image.new("RGB", (300, 1)).save(f"{config.data.root}/2.png")
+    take = own_parts.OwnModel.preprocess
+
+    def preprocess(model, images, captions):
+        if any(image.height < 2 for image in images):
+            raise ValueError("height is 0")
+        return take(model, images, captions)
+
+    monkeypatch.setattr(own_parts.OwnModel, "preprocess", preprocess)
+    return config
+
+
+def test_a_picture_that_the_processor_cannot_take_is_refused_by_name_before_anything_is_timed(choosy):
+    with pytest.raises(ConfigError) as raised:
+        rows(choosy)
+    assert str(raised.value) == (
+        "data=image_folder: 1 of 6 pictures cannot be used: 2.png (the model cannot take it (ValueError: height is "
+        "0)); mend them, or leave them out with data.on_error=skip"
+    )
+
+
+def test_or_is_left_out_of_the_timed_inputs_and_named_with_the_run(choosy):
+    choosy.data.on_error = "skip"
+    events = list(runner.measure(choosy, plan(choosy), {"9.png": "missing"}))
+    (conditions,) = [event.found for event in events if isinstance(event, Conditions)]
+    assert conditions["left_out"] == {
+        "9.png": "missing",
+        "2.png": "the model cannot take it (ValueError: height is 0)",
+    }
+    measured = [event.result for event in events if isinstance(event, Measured)]
+    assert [row.status for row in measured] == [core.OK] * 3
+    assert {row.labels["distinct_inputs"] for row in measured} == {"5"}

@@ -81,6 +81,7 @@ def test_with_a_hub_and_coco_at_hand_both_are_used_and_what_is_missing_there_is_
         "model=clip_tiny",
         "model.checkpoint=tiny/clip,tiny/clap",
         f"model.revision={PINNED}",
+        "data.exif=turned",  # as the folder's masks are
     ]
     fast = [*(word for word in COUNTS if "samples" not in word), "batch=single", "tracking=none", SWEEP]
     with serving({"tiny/clip": Repository({PINNED: root("data") / "clip_tiny"})}) as hub:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import Counter, defaultdict
+import os
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from visionbench import coco_schema, json_file
+from visionbench.coco_schema import Described, Id, ListedPicture
 from visionbench.core import Example
 from visionbench.registry import ConfigError
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 EMPTY_CAPTION = "an empty caption"
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, halves of characters, and ends of lines and paragraphs."""
 
 
 def folder(root: str, name: str) -> Path:
@@ -37,32 +42,18 @@ def within(root: Path, candidates: Sequence[str], expected: str) -> Path:
 
 def read_json(path: Path, keys: Iterable[str]) -> Mapping[str, Any]:
     """An object that has these keys, each a list; read once as long as the file stays the same. Raises ConfigError."""
-    found = _json(path, path.stat().st_mtime_ns)
-    for key in keys:
-        if not isinstance(found, dict) or not isinstance(found.get(key), list):
-            raise ConfigError(f"{path}: not the annotations that are meant; it has no list '{key}'")
-    return found  # type: ignore[no-any-return]
-
-
-@lru_cache(maxsize=4)
-def _json(path: Path, changed: int) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON ({error})") from None
-
-
-@contextmanager
-def entries_of(path: Path) -> Iterator[None]:
-    """Within it, entries that are not of the form that is read end in a ConfigError that names the file."""
-    try:
-        yield
-    except KeyError as error:
-        raise ConfigError(f"{path}: not the annotations that are meant; an entry has no {error}") from error
-    except (TypeError, AttributeError) as error:
+    found = json_file.read(path)
+    names = list(keys)
+    if not isinstance(found, dict):
         raise ConfigError(
-            f"{path}: not the annotations that are meant; an entry is of another form ({error})"
-        ) from error
+            f"{path}: not the annotations that are meant; it is {json_file.kind(found)}, not an object with the "
+            f"lists {' and '.join(map(repr, names))}"
+        )
+    for key in names:
+        if not isinstance(found.get(key), list):
+            there = f"its '{key}' is {json_file.kind(found[key])}" if key in found else f"it has no list '{key}'"
+            raise ConfigError(f"{path}: not the annotations that are meant; {there}")
+    return found
 
 
 def apart(examples: Iterable[Example]) -> list[Example]:
@@ -95,30 +86,36 @@ class CocoFiles:
         annotations = within(base, [file], layout)
         return cls(name, base, annotations, within(base, [split, f"images/{split}", "images"], layout), split)
 
-    def read(self) -> Mapping[str, Any]:
-        """Its lists `images` and `annotations`."""
-        return read_json(self.file, ("images", "annotations"))
+    def listed(self) -> list[ListedPicture]:
+        """The pictures by rising id. Raises ConfigError where the list does not tell them apart."""
+        return _listed(self.file, _stamp(self.file))
 
-    def listed(self) -> list[Mapping[str, Any]]:
-        """The pictures by rising id."""
-        with entries_of(self.file):
-            return sorted(self.read()["images"], key=lambda picture: picture["id"])
+    def captions(self) -> dict[Id, Described]:
+        """By the picture's id, its captions in the order of their own ids. Raises ConfigError."""
+        return dict(_described(self.file, _stamp(self.file), "caption", False))
 
-    def captions(self) -> dict[int, list[Any]]:
-        """By the picture's id, its captions in the order of their own ids."""
-        return self._by_picture("caption")
+    def regions(self) -> dict[Id, Described]:
+        """By the picture's id, the regions of its instances in the order of their own ids, without those of crowds.
 
-    def regions(self) -> dict[int, list[Any]]:
-        """By the picture's id, the regions of its instances in the order of their own ids, without those of crowds."""
-        return self._by_picture("segmentation")
+        Raises ConfigError.
+        """
+        return dict(_described(self.file, _stamp(self.file), "segmentation", True))
 
-    def _by_picture(self, key: str) -> dict[int, list[Any]]:
-        found: defaultdict[int, list[Any]] = defaultdict(list)
-        with entries_of(self.file):
-            for row in sorted(self.read()["annotations"], key=lambda row: row["id"]):
-                if not row.get("iscrowd"):
-                    found[row["image_id"]].append(row[key])
-        return found
+    def example(self, picture: ListedPicture) -> Example:
+        """A listed picture without its annotations: its id is its path below the folder of pictures."""
+        if picture.name is None:
+            return Example(f"id {picture.id}", self.pictures, faults=picture.faults)
+        folders = (self.pictures, self.pictures.parent, self.root)
+        places = (folder / name for name in spellings(picture.name) for folder in folders)
+        path, faults = placed(picture.name, places, self.root)
+        if faults:
+            return Example(printable(picture.name), path, faults=(*picture.faults, *faults))
+        inside = path.is_relative_to(os.path.normpath(self.pictures))
+        id = os.path.relpath(path, self.pictures if inside else self.root)
+        alone = picture.name.replace("\\", "/").rpartition("/")[2]
+        if not os.path.isfile(path) and alone and os.path.isfile(self.pictures / alone):
+            faults = (f"missing; {alone} lies in {self.pictures.name}: write its file_name without folders",)
+        return Example(id, path, faults=(*picture.faults, *faults))
 
     def identity(self, samples: int) -> Mapping[str, str]:
         """Folder, split, number of pictures and a digest of the annotations."""
@@ -129,6 +126,62 @@ class CocoFiles:
             "samples": str(samples),
             "annotations_sha256": digest(self.file),
         }
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes with a file's content."""
+    at = path.stat()
+    return at.st_mtime_ns, at.st_size
+
+
+@lru_cache(maxsize=4)
+def _listed(path: Path, changed: tuple[int, int]) -> list[ListedPicture]:
+    return coco_schema.listed(path, read_json(path, ("images", "annotations"))["images"])
+
+
+@lru_cache(maxsize=4)
+def _described(path: Path, changed: tuple[int, int], wanted: str, crowds: bool) -> dict[Id, Described]:
+    rows = read_json(path, ("images", "annotations"))["annotations"]
+    return coco_schema.described(path, rows, wanted, crowds)
+
+
+def placed(name: str, places: Iterable[Path], root: Path) -> tuple[Path, tuple[str, ...]]:
+    """Where the picture of this name lies: the first of the places that is a file, else the first of all.
+
+    Returns its path and what is wrong with the name: one that cannot be printed, that is no path below a folder, or
+    that leads out of `root`.
+    """
+    if not name.isprintable() and printable(name) != name:
+        return root, ("a file name with characters that cannot be printed",)
+    if "://" in name:
+        return root, ("a file name that is a URL: write its path below the folder of pictures",)
+    if re.match(r"[/\\]|[A-Za-z]:[/\\]", name):
+        return root, ("a file name that is an absolute path: write its path below the folder of pictures",)
+    found = None
+    for place in map(os.path.normpath, places):
+        found = found or place
+        if os.path.isfile(place):
+            found = place
+            break
+    assert found is not None
+    if not os.path.abspath(found).startswith(os.path.join(os.path.abspath(root), "")):
+        return root, ("a file name that leads out of the data set's folder",)
+    return Path(found), ()
+
+
+def spellings(name: str) -> Iterator[str]:
+    """A file's name as it is, with Windows' backslashes as slashes, and in the Unicode forms that systems write."""
+    yield name
+    yield name.replace("\\", "/")
+    yield from (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+
+
+def printable(name: str) -> str:
+    """A name in which characters that would break a line, or cannot be written, are escaped."""
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in UNPRINTABLE else character
+        for character in name
+    )
 
 
 def digest(path: Path) -> str:
@@ -144,7 +197,19 @@ def digest_of_all(paths: Iterable[Path]) -> str:
 
 def caption_faults(captions: Iterable[Any]) -> tuple[str, ...]:
     """Whether one of a picture's captions is no text or says nothing."""
-    return (EMPTY_CAPTION,) if any(not isinstance(text, str) or not text.strip() for text in captions) else ()
+    every = list(captions)
+    found = []
+    if any(isinstance(text, list | dict) for text in every):
+        found.append("a caption that is a list or an object, not text")
+    if any(not isinstance(text, list | dict) and (not isinstance(text, str) or not text.strip()) for text in every):
+        found.append(EMPTY_CAPTION)
+    if any(isinstance(text, str) and not _encodable(text) for text in every):
+        found.append("a caption with half a character (a lone surrogate)")
+    return tuple(found)
+
+
+def _encodable(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def captioned(id: str, image: Path, captions: Sequence[Any], faults: Sequence[str] = ()) -> Example:
@@ -153,9 +218,14 @@ def captioned(id: str, image: Path, captions: Sequence[Any], faults: Sequence[st
     return Example(id, image, captions=tuple(str(text).strip() for text in captions), faults=every)
 
 
-def unlisted(id: str, root: Path) -> Example:
-    """What stands for a picture that annotations speak of and no list of pictures names."""
-    return Example(id, root / id, faults=("annotations for a picture that is not listed",))
+def unlisted(ids: Iterable[Id], root: Path) -> list[Example]:
+    """What stands for pictures that annotations speak of and no list of pictures names, by rising id."""
+    fault = "annotations for a picture that is not listed"
+    names = [
+        str(id) if isinstance(id, int) else f"image_id {json_file.shown(id)}"
+        for id in sorted(set(ids), key=coco_schema.order)
+    ]
+    return [Example(name, root, faults=(fault,)) for name in names]
 
 
 def at_least_one(**options: int | None) -> None:

@@ -79,6 +79,9 @@ class DataConfig:
     """The option of `data`, one that needs no folder, that stands in where `root` is not there even so."""
     on_error: str = "fail"
     """What to do with examples that cannot be used: `fail` (before measuring, where it can be known then) or `skip`."""
+    exif: str | None = None
+    """Which pixels masks were drawn on where a picture has an EXIF orientation: `stored`, or `turned` as it says. By
+    default such pictures are refused. Pictures without masks are always turned."""
     options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -38,6 +38,17 @@ class Example:
     """Reads the masks of its instances: bool [K, H, W] in the picture's own size, crowd regions left out."""
     faults: tuple[str, ...] = ()
     """What is wrong with its annotations, a few words each; such an example is refused or left out, never mended."""
+    instances: int = 0
+    """How many instances `masks` gives."""
+    size: tuple[int, int] | None = None
+    """Height and width of its masks, where the annotations give them."""
+    exif: str | None = None
+    """Which pixels its masks were drawn on, where `data.exif` names them: `stored`, or `turned` as EXIF says."""
+
+    @property
+    def turned(self) -> bool:
+        """Whether its picture is turned as its EXIF orientation says."""
+        return self.exif != "stored"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS = ("pretrained", "random", "auto")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 ON_ERROR = ("fail", "skip")
+EXIF = ("stored", "turned")
 ACCELERATORS = ("cuda",)
 """Device kinds that `auto` prefers to the CPU, best first."""
 
@@ -71,6 +72,11 @@ def plan(config: ExperimentConfig, overrides: Sequence[str] = ()) -> RunPlan:
     """The run's cases, or ConfigError in one line. `overrides`, as typed, tell where the protocol was changed."""
     _check(config)
     run = parts(config)
+    if config.data.exif == "stored" and "masks" not in run.data.gives:
+        raise ConfigError(
+            f"data.exif=stored: data={config.data.name} gives no masks, and pictures without masks are always turned; "
+            "leave it out"
+        )
     refused, unsuited = _refusals(config, run)
     wanted = {name: metric for name, metric in run.metrics.items() if name not in {**refused, **unsuited}}
     if not run.metrics:
@@ -122,6 +128,8 @@ def _check(config: ExperimentConfig) -> None:
     if config.model.attention is not None:
         _one_of("model.attention", config.model.attention, ATTENTION)
     _one_of("data.on_error", config.data.on_error, ON_ERROR)
+    if config.data.exif is not None:
+        _one_of("data.exif", config.data.exif, EXIF)
     _part("tracking.name", config.tracking.name, "trackers")
     if config.device.name != "auto":
         _part("device.name", config.device.name, "devices", "auto")

@@ -23,7 +23,7 @@ import numpy as np
 from visionbench import core, machine, validity, worker
 from visionbench.config import ExperimentConfig
 from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predictions, RunPlan, Samples
-from visionbench.intake import told, usable
+from visionbench.intake import in_frame, refuse, told, usable
 from visionbench.plan import Parts, parts
 from visionbench.registry import ConfigError
 from visionbench.stages import (
@@ -210,7 +210,8 @@ def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
     model, _ = load.load(run.adapter, config.model, device, place, dtype)
-    singles = preprocess(model, usable(run.data.examples(), left_out), config.measure.inputs)
+    examples = usable(in_frame(run.data.examples(), config.data.exif), left_out)
+    singles = preprocess(model, examples, config.measure.inputs).singles
     for case in plan.cases:
         if "kernels" in case.stages:
             batch = next(assemble(singles, case.batch_size, place, dtype))
@@ -232,13 +233,16 @@ def measure(
     run = parts(config)
     device = run.device
     yield Now("load")
-    examples = usable(run.data.examples(), left_out)
+    examples = usable(in_frame(run.data.examples(), config.data.exif), left_out)
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
     try:
         model, loading = load.load(run.adapter, config.model, device, place, dtype)
         yield Now("inputs", ahead=True)
-        singles = preprocess(model, examples, config.measure.inputs)
+        prepared = preprocess(model, examples, config.measure.inputs)
+        singles, unfit = prepared.singles, prepared.unfit
+        refuse(config.data.name, unfit, len(examples), config.data.on_error)
+        examples, left_out = usable(examples, unfit), {**left_out, **unfit}
         yield Now("first_call")
         loading = loading.merged(load.first_call(model, device, next(assemble(singles[:1], 1, place, dtype))))
         load.check_evidence(model, singles, place, dtype)
@@ -248,7 +252,7 @@ def measure(
         for case in plan.cases:
             yield Measured(CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {core.first_line(error)}"), Samples())
         return
-    yield Conditions(_conditions(run, model.identity))
+    yield Conditions({**_conditions(run, model.identity), "left_out": dict(left_out)})
     kept_bytes = sum(map(input_bytes, singles))
     full_at: Case | None = None
     batches: list[Inputs] = []

@@ -162,6 +162,7 @@ def test_files_are_jpeg_pictures_with_masks_of_the_same_size(tmp_path: Path, siz
             assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (size, size))
         masks = example.masks()
         assert (masks.shape, masks.dtype) == ((2, size, size), bool)
+        assert example.instances == 2
         assert masks.any(axis=(1, 2)).all()
         assert not masks.all(axis=0).any()
         assert len(example.captions) == 5

@@ -69,19 +69,62 @@ def reds(singles):
 
 
 def test_as_many_examples_are_preprocessed_as_the_rule_wants(examples):
-    assert reds(preprocess(Processor(), examples, InputsConfig(distinct_samples=4))) == [0, 1, 2, 3]
-    assert len(preprocess(Processor(), examples, InputsConfig(distinct_samples=64))) == 6
+    assert reds(preprocess(Processor(), examples, InputsConfig(distinct_samples=4)).singles) == [0, 1, 2, 3]
+    assert len(preprocess(Processor(), examples, InputsConfig(distinct_samples=64)).singles) == 6
 
 
 @pytest.mark.parametrize(("max_mib", "count"), [(1, 2), (2, 2), (3, 3), (1024, 6)])
 def test_no_more_than_memory_holds_but_two_of_them(examples, max_mib, count):
-    assert len(preprocess(Processor(), examples, InputsConfig(max_mib=max_mib))) == count
+    assert len(preprocess(Processor(), examples, InputsConfig(max_mib=max_mib)).singles) == count
 
 
 def test_each_picture_comes_with_its_first_caption_or_an_empty_one(examples):
     processor = Processor()
     preprocess(processor, [*examples[:2], Example("bare", examples[2].image)], InputsConfig())
     assert processor.captions == ["red 0", "red 1", ""]
+
+
+class Choosy(Processor):
+    """It takes no picture of these reds."""
+
+    def __init__(self, *refused):
+        super().__init__()
+        self.refused = refused
+
+    def preprocess(self, images, captions):
+        if images[0].getpixel((0, 0))[0] in self.refused:
+            raise ValueError("height is 0\nand more lines")
+        return super().preprocess(images, captions)
+
+
+def test_a_picture_that_the_processor_cannot_take_is_named_and_the_next_one_takes_its_place(examples):
+    found = preprocess(Choosy(1, 5), examples, InputsConfig(distinct_samples=3))
+    assert reds(found.singles) == [0, 2, 3]
+    assert found.unfit == {"1": "the model cannot take it (ValueError: height is 0)"}
+
+
+def test_pictures_that_are_not_kept_are_tried_all_the_same(examples):
+    found = preprocess(Choosy(4), examples, InputsConfig(max_mib=1))
+    assert reds(found.singles) == [0, 1] and list(found.unfit) == ["4"]
+
+
+def test_a_processor_that_takes_no_picture_ends_the_run_with_its_own_error(examples):
+    with pytest.raises(ValueError, match="height is 0"):
+        preprocess(Choosy(*range(6)), examples, InputsConfig())
+    processor = Choosy(0, 1)
+    with pytest.raises(ValueError, match="height is 0"):
+        preprocess(processor, examples, InputsConfig(distinct_samples=2))
+
+
+def test_a_picture_is_turned_for_timed_calls_as_its_masks_need_it(examples, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    picture = Image.new("RGB", (2, 2), (9, 0, 0))
+    picture.putpixel((0, 0), (7, 0, 0))
+    picture.save(tmp_path / "turned.png", exif=exif)
+    for frame, red in (("stored", 7), ("turned", 9), (None, 9)):
+        example = Example("a", tmp_path / "turned.png", exif=frame)
+        assert reds(preprocess(Processor(), [example], InputsConfig()).singles) == [red]
 
 
 def test_the_bytes_of_inputs_are_those_of_their_tensors():

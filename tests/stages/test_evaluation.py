@@ -9,8 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from visionbench import intake
 from visionbench.config import EvaluationConfig, MeasureConfig
 from visionbench.core import Case, Example, Metrics, Samples
+from visionbench.devices.cpu import Cpu
+from visionbench.pictures import PictureError, decode
 from visionbench.stages import evaluation
 from visionbench.stages.context import Context
 from visionbench.stages.evaluation import EvaluationError
@@ -84,7 +87,7 @@ def context(examples, model, batch_size=4, workers=2, on_error="fail"):
     measure = MeasureConfig(name="test", evaluation=EvaluationConfig(batch_size, workers))
     case = Case("quality", batch_size, ("evaluation",), ("brightness",))
     metrics = {"brightness": Brightness()}
-    return Context(case, model, None, measure, [], 0, examples, metrics, ("dark", "light"), on_error)
+    return Context(case, model, Cpu(), measure, [], 0, examples, metrics, ("dark", "light"), on_error)
 
 
 def evaluate(examples, model, **settings):
@@ -197,6 +200,100 @@ def test_a_fault_of_the_model_comes_through_and_ends_the_threads(examples):
     assert threading.active_count() == before
 
 
+class Choosy(Dim):
+    """A step of it fails for pictures of some means: with 255 for all of them."""
+
+    def __init__(self, step, *refused):
+        super().__init__()
+        self.step, self.refused = step, refused
+
+    def fail(self, step, means):
+        if step == self.step and any(mean in self.refused for mean in means):
+            raise RuntimeError("a side of no pixel")
+
+    def prepare(self, pictures):
+        found = super().prepare(pictures)
+        self.fail("prepare", found["means"].tolist())
+        return found
+
+    def forward(self, inputs):
+        self.fail("forward", inputs["means"].tolist())
+        return super().forward(inputs)
+
+    def finish(self, output, pictures):
+        self.fail("finish", output.tolist())
+        return super().finish(output, pictures)
+
+
+STEPS = ["prepare", "forward", "finish"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
+@pytest.mark.parametrize("refused", [(0.0,), (30.0,), (100.0,), (20.0, 30.0), (0.0, 40.0, 100.0)])
+def test_a_picture_that_a_step_cannot_take_is_left_out_and_the_others_keep_their_answers(
+    examples, step, batch_size, refused
+):
+    found = evaluate(examples, Choosy(step, *refused), batch_size=batch_size, on_error="skip")
+    odd = [f"picture {int(mean / 10)}" for mean in refused]
+    assert found.left_out == dict.fromkeys(odd, "the model cannot take it (RuntimeError: a side of no pixel)")
+    assert list(found.predictions.ids) == [example.id for example in examples if example.id not in odd]
+    assert [float(value[0]) for value in found.predictions.columns["brightness"]] == [
+        10.0 * k for k in range(11) if 10.0 * k not in refused
+    ]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_or_ends_the_case_by_its_name(examples, step):
+    with pytest.raises(EvaluationError) as caught:
+        evaluate(examples, Choosy(step, 30.0))
+    assert str(caught.value) == (
+        "picture 3: the model cannot take it (RuntimeError: a side of no pixel); data.on_error=skip would leave it out"
+    )
+
+
+@pytest.mark.parametrize("step", ["forward", "finish"])
+def test_a_model_that_answers_nothing_any_more_is_not_blamed_on_its_pictures(examples, step):
+    model = Choosy(step)
+
+    def once(means, fail=model.fail):
+        model.refused = tuple(10.0 * k for k in range(11)) if 50.0 in means else model.refused
+        fail(step, means)
+
+    model.fail = lambda at, means: once(means) if at == step else None
+    with pytest.raises(RuntimeError, match="a side of no pixel"):
+        evaluate(examples, model, batch_size=2, on_error="skip")
+
+
+def test_a_batch_that_only_fails_as_a_whole_comes_through(examples):
+    class Small(Dim):
+        def forward(self, inputs):
+            if len(inputs["means"]) > 1:
+                raise MemoryError("no room")
+            return super().forward(inputs)
+
+    with pytest.raises(MemoryError, match="no room"):
+        evaluate(examples, Small(), on_error="skip")
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("step", ["forward", "finish"])
+def test_a_model_that_finds_no_room_is_not_blamed_on_a_picture(examples, step, batch_size):
+    class Large(Choosy):
+        def fail(self, step, means):
+            if step == self.step and 50.0 in means:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        evaluate(examples, Large(step), batch_size=batch_size, on_error="skip")
+
+
+def test_without_any_answer_to_single_pictures_there_is_no_number(examples):
+    every = Choosy("forward", *(10.0 * k for k in range(11)))
+    with pytest.raises((EvaluationError, RuntimeError), match="a side of no pixel"):
+        evaluate(examples, every, batch_size=1, on_error="skip")
+
+
 def test_masks_of_another_size_than_the_picture_are_a_fault(examples, monkeypatch):
     class Masks(Brightness):
         reads = frozenset({"brightness", "truth_masks"})
@@ -223,3 +320,31 @@ def broken(folder, fault):
         Image.fromarray(noise).save(path, "JPEG")
         path.write_bytes(path.read_bytes()[:-600])
     return path
+
+
+def test_masks_that_cannot_be_read_are_a_fault_of_their_picture(examples):
+    def broken_masks():
+        raise TypeError("no region")
+
+    example = Example("odd", examples[0].image, masks=broken_masks)
+    with pytest.raises(PictureError, match=r"its masks cannot be read \(no region\)"):
+        evaluation._picture(example, with_masks=True)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (6, 6)], ids=["oblong", "square"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_masks_lie_on_their_pixels_in_either_frame_for_each_orientation(tmp_path, orientation, size):
+    """A picture that is red where its mask is, which was drawn on the stored or on the turned pixels."""
+    stored = np.random.default_rng(orientation).integers(0, 2, size).astype(bool)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.zeros((*size, 3), np.uint8)
+    pixels[stored, 0] = 255
+    path = tmp_path / "p.png"
+    Image.fromarray(pixels).save(path, exif=exif)
+    turned = np.asarray(decode(path))[..., 0] > 0
+    for frame, mask in (("stored", stored), ("turned", turned)):
+        example = Example("a", path, masks=lambda mask=mask: mask[None], size=mask.shape, exif=frame)
+        assert not intake.faults([example], decoded=1)
+        picture = evaluation._picture(example, with_masks=True)
+        np.testing.assert_array_equal(np.asarray(picture.image)[..., 0] > 0, picture.masks[0])

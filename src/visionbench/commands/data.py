@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 import visionbench
-from visionbench import annotation
+from visionbench import annotation, coco_schema, json_file
 from visionbench.download import Unreachable, fetch
 from visionbench.pictures import PictureError, decode
 from visionbench.registry import ConfigError, nearest
@@ -66,23 +66,40 @@ def bring(samples: int, split: str, root: Path, source: Path | None, console: Co
 
 
 def choose(whole: Mapping[str, Any], samples: int, split: str) -> list[dict[str, Any]]:
-    """The first so many pictures by id that have captions and an instance which is no crowd."""
-    captioned = {row["image_id"] for row in whole["captions"]["annotations"]}
-    with_instance = {row["image_id"] for row in whole["instances"]["annotations"] if not row["iscrowd"]}
-    fit = [one for one in whole["instances"]["images"] if one["id"] in captioned & with_instance]
+    """The first so many pictures by id that have captions and an instance which is no crowd, none with a fault.
+
+    Raises ConfigError, also where the lists do not tell pictures apart.
+    """
+    captions, instances = (
+        coco_schema.described(Path(f"{kind}_{split}.json"), whole[kind]["annotations"], wanted, crowds)
+        for kind, wanted, crowds in (("captions", "caption", False), ("instances", "segmentation", True))
+    )
+    _, pictures = (coco_schema.listed(Path(f"{kind}_{split}.json"), whole[kind]["images"]) for kind in KINDS)
+    rows = {json_file.key(row["id"]): row for row in whole["instances"]["images"]}
+    fit = [
+        rows[one.id]
+        for one in pictures
+        if one.name == Path(one.name or "").name  # a plain name, which leads to no other folder
+        and one.size is not None
+        and all(_sound(found.get(one.id)) for found in (captions, instances))
+    ]
     if not 1 <= samples <= len(fit):
         raise ConfigError(f"--samples {samples}: {split} has 1 to {len(fit)} pictures with captions and instances")
-    return sorted(fit, key=lambda one: one["id"])[:samples]
+    return fit[:samples]
+
+
+def _sound(found: coco_schema.Described | None) -> bool:
+    return found is not None and bool(found.values) and not found.faults
 
 
 def cut(whole: Mapping[str, Any], chosen: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The annotations of the chosen pictures alone, in the official form."""
-    ids = {picture["id"] for picture in chosen}
+    ids = {json_file.key(picture["id"]) for picture in chosen}
     return {
         kind: {
             **found,
-            "images": [picture for picture in found["images"] if picture["id"] in ids],
-            "annotations": [row for row in found["annotations"] if row["image_id"] in ids],
+            "images": [picture for picture in found["images"] if json_file.key(picture["id"]) in ids],
+            "annotations": [row for row in found["annotations"] if json_file.key(row["image_id"]) in ids],
         }
         for kind, found in whole.items()
     }

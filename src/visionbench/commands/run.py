@@ -261,9 +261,9 @@ class Session:
 
         key = OmegaConf.to_yaml(OmegaConf.structured(config.data))
         if key not in self.left_out:
-            examples = find_data(config.data).examples()
+            examples = intake.in_frame(find_data(config.data).examples(), config.data.exif)
             found = intake.faults(examples, config.measure.inputs.distinct_samples)
-            intake.refuse(config.data.name, found, len(examples), config.data.on_error)
+            intake.refuse(config.data.name, found, len({one.id for one in examples}), config.data.on_error)
             self.left_out[key] = found
         return self.left_out[key]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import ClassVar
 
 from visionbench import annotation, regions
+from visionbench.coco_schema import Described
 from visionbench.core import Example
 from visionbench.registry import register
 
@@ -32,18 +32,19 @@ class Coco:
 
     def examples(self) -> Sequence[Example]:
         """The pictures by rising id, each with its captions and masks in the order of the files."""
-        files, examples = self._files("instances"), []
-        instances, captions = files.regions(), self._files("captions").captions()
-        with annotation.entries_of(files.file):
-            for picture in files.listed():
-                said, found = captions.pop(picture["id"], []), instances.pop(picture["id"], [])
-                if found:
-                    size, name = (picture["height"], picture["width"]), picture["file_name"]
-                    example = annotation.captioned(
-                        name, files.pictures / name, said, regions.faults_of_all(found, size)
-                    )
-                    examples.append(replace(example, masks=partial(regions.decoded, found, size)))
-        strays = [annotation.unlisted(str(id), files.pictures) for id in sorted({*instances, *captions})]
+        files, other, examples = self._files("instances"), self._files("captions"), []
+        instances, captions = files.regions(), other.captions()
+        names = {picture.id: picture.name for picture in other.listed()}
+        for picture in files.listed():
+            said, found = captions.pop(picture.id, Described()), instances.pop(picture.id, None)
+            if found:
+                one = files.example(picture)
+                faults = [*one.faults, *said.faults]
+                if picture.id in names and names[picture.id] != picture.name:
+                    faults.append(f"its id {picture.id} is {names[picture.id]} in {other.file.name}")
+                one = annotation.captioned(one.id, one.image, said.values, faults)
+                examples.append(regions.masked(one, picture, found))
+        strays = annotation.unlisted([*instances, *captions], files.pictures)
         return annotation.apart([*examples, *strays])[: self.samples]
 
     def classes(self) -> Sequence[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from visionbench import annotation
+from visionbench.coco_schema import Described
 from visionbench.core import Example
 from visionbench.registry import register
 
@@ -30,14 +31,12 @@ class CocoCaptions:
 
     def examples(self) -> Sequence[Example]:
         """The pictures by rising id, each with all its captions in the order of the file."""
-        files = self._files
+        files, examples = self._files, []
         captions = files.captions()
-        with annotation.entries_of(files.file):
-            listed = {picture["id"]: picture["file_name"] for picture in files.listed()}
-            examples = [
-                annotation.captioned(name, files.pictures / name, captions.pop(id, [])) for id, name in listed.items()
-            ]
-        strays = [annotation.unlisted(str(id), files.pictures) for id in sorted(captions)]
+        for picture in files.listed():
+            said, one = captions.pop(picture.id, Described()), files.example(picture)
+            examples.append(annotation.captioned(one.id, one.image, said.values, (*one.faults, *said.faults)))
+        strays = annotation.unlisted(captions, files.pictures)
         return annotation.apart([*examples, *strays])[: self.samples]
 
     def classes(self) -> Sequence[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from visionbench import annotation, regions
@@ -34,15 +33,12 @@ class CocoInstances:
 
     def examples(self) -> Sequence[Example]:
         """The pictures by rising id, each with the masks of its instances in the order of the file."""
-        files = self._files
-        instances, examples = files.regions(), []
-        with annotation.entries_of(files.file):
-            for picture in files.listed():
-                if found := instances.pop(picture["id"], []):
-                    size, name = (picture["height"], picture["width"]), picture["file_name"]
-                    masks, faults = partial(regions.decoded, found, size), regions.faults_of_all(found, size)
-                    examples.append(Example(name, files.pictures / name, masks=masks, faults=faults))
-        strays = [annotation.unlisted(str(id), files.pictures) for id in sorted(instances)]
+        files, examples = self._files, []
+        instances = files.regions()
+        for picture in files.listed():
+            if found := instances.pop(picture.id, None):
+                examples.append(regions.masked(files.example(picture), picture, found))
+        strays = annotation.unlisted(instances, files.pictures)
         return annotation.apart([*examples, *strays])[: self.samples]
 
     def classes(self) -> Sequence[str]:

@@ -3,13 +3,18 @@ retrieval are usually reported."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from visionbench import annotation
+from visionbench.annotation import printable
+from visionbench.coco_schema import first
 from visionbench.core import Example
+from visionbench.json_file import key, kind, shown
 from visionbench.registry import ConfigError, nearest, register
 
 SPLITS = ("train", "restval", "val", "test")
@@ -42,16 +47,17 @@ class Karpathy:
         """The pictures of the split in the file's order."""
         root = annotation.folder(self.root, "karpathy")
         rows = annotation.read_json(self._file, ("images",))["images"]
-        with annotation.entries_of(self._file):
-            chosen = [row for row in rows if row["split"] == self.split]
-        if not chosen:
-            raise ConfigError(f"{self._file}: no picture of data.options.split={self.split}")
-        examples = []
-        with annotation.entries_of(self._file):
-            for row in chosen:
-                name = "/".join(filter(None, [row.get("filepath"), row["filename"]]))
-                said = [sentence["raw"] for sentence in row["sentences"]][: self.captions_per_image]
-                examples.append(annotation.captioned(name, _picture(root, name, row["filename"]), said))
+        if bad := [f"images[{at}] is {kind(row)}" for at, row in enumerate(rows) if not isinstance(row, dict)]:
+            raise ConfigError(
+                f"{self._file}: {len(bad)} of {len(rows)} entries of 'images' are no objects: {first(bad)}"
+            )
+        # a split that is not known may be a damaged name of this one
+        others = [split for split in SPLITS if split != self.split]
+        chosen = [(at, row) for at, row in enumerate(rows) if row.get("split") not in others]
+        if not any(row.get("split") == self.split for _, row in chosen):
+            there = first(sorted({_value(row, "split") for row in rows}))
+            raise ConfigError(f"{self._file}: no picture of data.options.split={self.split}; its splits are: {there}")
+        examples = [_example(root, at, row, self.captions_per_image) for at, row in chosen]
         return annotation.apart(examples)[: self.samples]
 
     def classes(self) -> Sequence[str]:
@@ -79,7 +85,35 @@ class Karpathy:
         return name if name.is_absolute() else annotation.within(root, places, "Karpathy's file beside the pictures")
 
 
-def _picture(root: Path, name: str, filename: str) -> Path:
-    """Where a picture lies: of the places that users have, the first that holds it, else the first of all."""
-    places = (root / name, root / "images" / name, root / filename, root / "flickr30k-images" / filename)
-    return next((place for place in places if place.is_file()), places[0])
+def _example(root: Path, at: int, row: Mapping[str, Any], most: int | None) -> Example:
+    """The picture of an entry with its first captions, `most` of them or all."""
+    filepath, filename, sentences = row.get("filepath") or "", row.get("filename"), row.get("sentences")
+    faults = []
+    if row.get("split") not in SPLITS:
+        faults.append(f"its split is {_value(row, 'split')}, none of {', '.join(SPLITS)}")
+    if not isinstance(filename, str) or not filename.strip():
+        return Example(f"images[{at}]", root, faults=(*faults, f"its filename is {_value(row, 'filename')}"))
+    if not isinstance(filepath, str):
+        return Example(printable(filename), root, faults=(*faults, f"its filepath is {shown(filepath)}, not text"))
+    name = f"{filepath}/{filename}" if filepath else filename
+    path, wrong = annotation.placed(name, _places(root, name, filename), root)
+    id = printable(name) if wrong else os.path.normpath(name)
+    if not isinstance(sentences, list):
+        return Example(id, path, faults=(*faults, *wrong, f"its sentences are {_value(row, 'sentences')}, not a list"))
+    said = sentences[:most]
+    if any(not isinstance(sentence, dict) or "raw" not in sentence for sentence in said):
+        faults.append("a sentence without 'raw'")
+    sentids = Counter(key(sentence.get("sentid")) for sentence in sentences if isinstance(sentence, dict))
+    if twice := [shown(id) for id, times in sentids.items() if id is not None and times > 1]:
+        faults.append(f"several of its sentences have the sentid {first(twice)}")
+    captions = [sentence["raw"] for sentence in said if isinstance(sentence, dict) and "raw" in sentence]
+    return annotation.captioned(id, path, captions, (*faults, *wrong))
+
+
+def _value(row: Mapping[str, Any], key: str) -> str:
+    return shown(row[key]) if key in row else "missing"
+
+
+def _places(root: Path, name: str, filename: str) -> tuple[Path, ...]:
+    """Where users have pictures, the likeliest place first."""
+    return root / name, root / "images" / name, root / filename, root / "flickr30k-images" / filename

@@ -15,15 +15,17 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.config import EvaluationConfig, InputsConfig, MeasureConfig
-from visionbench.core import Case, Device, Example, Inputs, LoadedModel, Metric, Samples
+from visionbench.core import Case, Device, Example, Inputs, LoadedModel, Metric, Samples, first_line
 from visionbench.machine import Noise, usable_cores
-from visionbench.pictures import decode
+from visionbench.pictures import PictureError, picture_of
 
 if TYPE_CHECKING:
     import torch
 
 Call = Callable[[], object]
 MOST_LOADERS = 8
+MOST_SHOWN = 120
+"""So many characters of a model's error are shown with a picture."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +106,54 @@ def _compilations() -> int:
     return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
 
 
-def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConfig) -> list[Inputs]:
-    """Decode and preprocess as many examples as the rule wants and its memory holds, at least two where there are two;
-    each to inputs with a batch axis of one, on the host."""
+@dataclass(frozen=True)
+class Prepared:
+    """Inputs for timed calls, and the pictures that the model's processor cannot take."""
+
+    singles: list[Inputs]
+    """Each with a batch axis of one, on the host."""
+    unfit: Mapping[str, str]
+    """By the example's id, why it has no inputs."""
+
+
+def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConfig) -> Prepared:
+    """Decode and preprocess as many examples as the rule wants; keep what its memory holds, at least two where there
+    are two. Those that are not kept are tried all the same, since the pipeline uses them.
+
+    Raises the processor's error where it takes none of the first so many pictures: then the fault is not a picture's.
+    """
     singles: list[Inputs] = []
-    for example in examples[: rule.distinct_samples]:
-        singles.append(model.preprocess([decode(example.image)], list(example.captions[:1]) or [""]))
-        if len(singles) >= 2 and (len(singles) + 1) * input_bytes(singles[0]) > rule.max_mib * 2**20:
+    unfit: dict[str, str] = {}
+    errors: list[Exception] = []
+    taken, full = 0, False
+    for example in examples:
+        if taken == rule.distinct_samples or (not taken and len(errors) == rule.distinct_samples):
             break
-    return singles
+        try:
+            inputs = model.preprocess([picture_of(example)], list(example.captions[:1]) or [""])
+        except MemoryError:
+            raise
+        except Exception as error:
+            unfit[example.id] = why_not(error)
+            errors.append(error)
+            continue
+        taken += 1
+        if not full:
+            singles.append(inputs)
+            full = len(singles) >= 2 and (len(singles) + 1) * input_bytes(singles[0]) > rule.max_mib * 2**20
+    if errors and not taken:
+        raise errors[0]
+    return Prepared(singles, unfit)
+
+
+def why_not(error: Exception) -> str:
+    """Why a picture has no inputs or no answer: what is wrong with its file, or what the model said of it."""
+    if isinstance(error, PictureError):
+        return error.reason
+    line = first_line(error)
+    if len(line) > MOST_SHOWN:
+        line = f"{line[:MOST_SHOWN]}…"
+    return f"the model cannot take it ({type(error).__name__}: {line})"
 
 
 def loader_count(rule: EvaluationConfig) -> int:

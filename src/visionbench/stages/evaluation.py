@@ -20,6 +20,7 @@ import numpy as np
 from visionbench.core import (
     EVALUATION_STEPS,
     TRUTHS,
+    Device,
     Evaluator,
     Example,
     Inputs,
@@ -29,9 +30,10 @@ from visionbench.core import (
     QualityMetric,
     Row,
     Samples,
+    first_line,
 )
-from visionbench.pictures import PictureError, decode
-from visionbench.stages.context import Context, loader_count
+from visionbench.pictures import PictureError, picture_of
+from visionbench.stages.context import Context, loader_count, why_not
 
 TELL_EVERY_S = 0.5
 MASKS = "truth_masks"
@@ -133,7 +135,20 @@ def flow(context: Context, evaluator: Evaluator, wanted: frozenset[str]) -> Iter
     size, examples = context.case.batch_size, context.examples
     workers = loader_count(context.measure.evaluation)
     parts = iter([examples[at : at + size] for at in range(0, len(examples), size)])
-    loading, finishing = deque[Future[Batch]](), deque[tuple[Future[Batch], float]]()
+    loading, finishing = deque[Future[Batch]](), deque[tuple[Future[Batch], Batch, float]]()
+    good: Picture | None = None
+
+    def finished() -> tuple[Batch, float]:
+        """The earliest batch that is being finished; one of its pictures is kept, as one that the model answers."""
+        nonlocal good
+        future, batch, waited = finishing.popleft()
+        try:
+            batch = future.result()
+        except Exception as error:
+            batch = _without_unfit(batch, evaluator, wanted, good, error, context.device)
+        good = next((picture for picture in batch.pictures if picture.example.id in batch.rows), good)
+        return batch, waited
+
     with ThreadPoolExecutor(workers, "load") as loaders, ThreadPoolExecutor(1, "finish") as finisher:
         try:
             while True:
@@ -145,15 +160,22 @@ def flow(context: Context, evaluator: Evaluator, wanted: frozenset[str]) -> Iter
                 batch = loading.popleft().result()
                 waited = perf_counter() - start
                 output = None
-                if batch.pictures:
-                    with batch.timed("forward"), torch.inference_mode():
-                        output = evaluator.forward(batch.inputs)
-                finishing.append((finisher.submit(_finish, batch, output, evaluator, wanted), waited))
+                try:
+                    if batch.pictures:
+                        with batch.timed("forward"), torch.inference_mode():
+                            output = evaluator.forward(batch.inputs)
+                except Exception as error:
+                    while finishing:
+                        yield finished()
+                    batch = _without_unfit(batch, evaluator, wanted, good, error, context.device)
+                    good = next((picture for picture in batch.pictures if picture.example.id in batch.rows), good)
+                    yield batch, waited
+                    continue
+                finishing.append((finisher.submit(_finish, batch, output, evaluator, wanted), batch, waited))
                 while len(finishing) > 2:
-                    finished, waited = finishing.popleft()
-                    yield finished.result(), waited
-            for finished, waited in finishing:
-                yield finished.result(), waited
+                    yield finished()
+            while finishing:
+                yield finished()
         finally:
             loaders.shutdown(cancel_futures=True)
 
@@ -170,13 +192,89 @@ def _load(examples: Sequence[Example], evaluator: Evaluator, with_masks: bool) -
                 batch.faults[example.id] = error.reason
     if batch.pictures:
         with batch.timed("preprocess"), torch.inference_mode():
-            batch.inputs = evaluator.prepare(batch.pictures)
+            _prepare(batch, evaluator)
     return batch
 
 
+def _prepare(batch: Batch, evaluator: Evaluator) -> None:
+    """Fill in the batch's inputs; pictures that the processor cannot take alone either are its faults.
+
+    Raises the processor's error where it takes each picture alone and not the batch.
+    """
+    try:
+        batch.inputs = evaluator.prepare(batch.pictures)
+        return
+    except MemoryError:
+        raise
+    except Exception as error:
+        fit = []
+        for picture in batch.pictures:
+            try:
+                evaluator.prepare([picture])
+                fit.append(picture)
+            except Exception as own:
+                batch.faults[picture.example.id] = why_not(own)
+        if len(fit) == len(batch.pictures):
+            raise error
+    batch.pictures = fit
+    if fit:
+        batch.inputs = evaluator.prepare(fit)
+
+
+def _without_unfit(
+    batch: Batch, evaluator: Evaluator, wanted: frozenset[str], good: Picture | None, error: Exception, device: Device
+) -> Batch:
+    """A batch that ended in an error, answered again without the pictures that end in one by themselves too.
+
+    Raises the error where it is the model's and no picture's: where each picture is answered by itself, or none is,
+    nor is `good`, which was answered before; and where there is no room. One picture alone, before any was answered, is
+    taken to be at fault.
+    """
+    if device.is_out_of_memory(error):
+        raise error
+    found = {picture.example.id: _why_unanswered(picture, evaluator, wanted, device) for picture in batch.pictures}
+    unfit = {id: why for id, why in found.items() if why is not None}
+    rest = [picture for picture in batch.pictures if picture.example.id not in unfit]
+    of_model = len(unfit) > 1 if good is None else _why_unanswered(good, evaluator, wanted, device) is not None
+    if not unfit or (not rest and of_model):
+        raise error
+    again = Batch(rest, faults={**batch.faults, **unfit}, seconds=batch.seconds)
+    return _answered(again, evaluator, wanted) if rest else again
+
+
+def _why_unanswered(picture: Picture, evaluator: Evaluator, wanted: frozenset[str], device: Device) -> str | None:
+    """Why the model has no answer to a picture by itself, or None where it has one. Raises where there is no room."""
+    try:
+        _answered(Batch([picture]), evaluator, wanted)
+    except Exception as error:
+        if device.is_out_of_memory(error):
+            raise
+        return why_not(error)
+    return None
+
+
+def _answered(batch: Batch, evaluator: Evaluator, wanted: frozenset[str]) -> Batch:
+    """A batch's decoded pictures through all further steps, in this thread."""
+    import torch
+
+    with torch.inference_mode():
+        with batch.timed("preprocess"):
+            batch.inputs = evaluator.prepare(batch.pictures)
+        with batch.timed("forward"):
+            output = evaluator.forward(batch.inputs)
+        return _finish(batch, output, evaluator, wanted)
+
+
 def _picture(example: Example, with_masks: bool) -> Picture:
-    image = decode(example.image)
-    masks = example.masks() if with_masks and example.masks is not None else None
+    image = picture_of(example)
+    masks = None
+    if with_masks and example.masks is not None:
+        try:
+            masks = example.masks()
+        except PictureError:
+            raise
+        except Exception as error:
+            raise PictureError(example.image, f"its masks cannot be read ({first_line(error)})") from error
     if masks is not None and masks.shape[1:] != (image.height, image.width):
         height, width = masks.shape[1:]
         raise PictureError(

@@ -18,7 +18,7 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.core import PIPELINE_STEPS, Example, Inputs, Samples
-from visionbench.pictures import decode
+from visionbench.pictures import picture_of
 from visionbench.stages.context import Context, input_bytes, loader_count, quiet
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _read(context: Context, trip: Trip) -> None:
 
 def _decode(context: Context, trip: Trip) -> None:
     both = zip(trip.examples, trip.encoded, strict=True)
-    trip.images = [decode(example.image, encoded) for example, encoded in both]
+    trip.images = [picture_of(example, encoded) for example, encoded in both]
 
 
 def _preprocess(context: Context, trip: Trip) -> None:
