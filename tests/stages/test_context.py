@@ -143,3 +143,13 @@ def test_numbers_take_the_precision_and_tokens_stay_whole():
     (batch,) = assemble([{"pixels": torch.zeros(1, 2), "ids": torch.tensor([[7]])}], 1, CPU, torch.bfloat16)
     assert batch["pixels"].dtype == torch.bfloat16
     assert batch["ids"].dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("size", "max_mib", "count"),
+    [(1, None, 6), (1, 2, 2), (2, 4, 2), (4, 4, 1), (64, 1, 1)],
+    ids=["no bound", "two of six", "two of three", "one of two", "at least one, however wide"],
+)
+def test_a_cases_batches_together_keep_within_the_bound(size, max_mib, count):
+    singles = [{"pixels": torch.zeros(1, 2**18)} for _ in range(6)]  # a MiB each
+    assert len(list(assemble(singles, size, CPU, torch.float32, max_mib))) == count
