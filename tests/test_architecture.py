@@ -14,20 +14,26 @@ PACKAGE = Path(visionbench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 GROUND = {
     "annotation",
+    "class_mapping",
+    "classes",
+    "contents",
     "core",
+    "denominators",
     "download",
+    "folders",
     "registry",
     "config",
     "intake",
     "machine",
     "pictures",
     "regions",
+    "sampling",
     "statistics",
     "store",
     "validity",
 }
 PARTS = {"models", "devices", "data", "metrics"}
-LINE = {"plan", "repeats", "runner", "worker"}
+LINE = {"labelling", "plan", "repeats", "runner", "worker"}
 READERS = {"report", "trackers"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),

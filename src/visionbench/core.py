@@ -35,6 +35,8 @@ class Example:
     """The name of its class, one of the data set's `classes()`."""
     masks: Callable[[], np.ndarray] | None = field(default=None, compare=False)
     """Reads the masks of its instances: bool [K, H, W] in the picture's own size, crowd regions left out."""
+    instances: int = 0
+    """How many instances `masks` gives."""
     faults: tuple[str, ...] = ()
     """What is wrong with its annotations, a few words each; such an example is refused or left out, never mended."""
 
@@ -47,6 +49,18 @@ class Picture:
     image: Image
     masks: np.ndarray | None = None
     """bool [K, H, W]."""
+
+
+@dataclass(frozen=True)
+class DataClass:
+    """A class of a data set, with what helps to find it among a model's classes."""
+
+    name: str
+    """One of the data set's `classes()`."""
+    number: str = ""
+    """Its WordNet number, such as n01440764, where it has one."""
+    target: str | int | None = None
+    """The model's class that the config gives for it, by its name or its index."""
 
 
 class DataSet(Protocol):
@@ -63,6 +77,22 @@ class DataSet(Protocol):
 
     def identity(self) -> Mapping[str, str]:
         """What makes this data set this one (root, split, seed, digest …), to be kept beside every result."""
+
+
+@runtime_checkable
+class DescribesClasses(Protocol):
+    """A data set that knows more of its classes than their names."""
+
+    def described_classes(self) -> Sequence[DataClass]:
+        """Its classes in the order of `classes()`."""
+
+
+@runtime_checkable
+class HasDoubts(Protocol):
+    """A data set that can say what of its folder may be missing in its examples."""
+
+    def doubts(self) -> Mapping[str, str]:
+        """Flags for the quality row: flag (`other_endings`) to what was seen."""
 
 
 # -------------------------------------------------------------------------------------------------------------- plan
@@ -357,6 +387,14 @@ class Adapter(Protocol):
 
     def load(self, model: Any, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load `config.ModelConfig`'s checkpoint, or its architecture with random weights, on the device."""
+
+
+@runtime_checkable
+class Labels(Protocol):
+    """A model family whose models answer with classes of their own."""
+
+    def labels(self, model: Any) -> Sequence[str]:
+        """The names of the classes by rising index, read from the checkpoint's config before anything loads."""
 
 
 class Metric(Protocol):

@@ -7,7 +7,7 @@ measure  in the child:  load → stages fill samples → metrics → a row for e
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -17,12 +17,14 @@ from uuid import uuid4
 
 import numpy as np
 
-from visionbench import core, machine, validity, worker
+from visionbench import contents, core, denominators, machine, validity, worker
 from visionbench.config import ExperimentConfig
 from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predictions, RunPlan, Samples
 from visionbench.intake import told, usable
+from visionbench.labelling import labelling
 from visionbench.plan import Parts, parts
 from visionbench.registry import ConfigError
+from visionbench.sampling import whole
 from visionbench.stages import evaluation, flops, latency, load, memory, pipeline, telemetry, throughput, warmup
 from visionbench.stages.context import Context, assemble, input_bytes, preprocess
 from visionbench.stages.evaluation import Evaluated, EvaluationError
@@ -166,7 +168,9 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     device = run.device
     place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
     yield Now("load")
-    examples = usable(run.data.examples(), left_out)
+    taken = run.data.examples()
+    meant = labelling(config, run, plan.cases)
+    examples = meant.relabelled(usable(taken, left_out))
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     try:
         model, loading = load.load(run.adapter, config.model, device, place, dtype)
@@ -181,7 +185,7 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
         for case in plan.cases:
             yield Measured(CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {core.first_line(error)}"), Samples())
         return
-    yield Conditions(_conditions(run, model.identity))
+    yield Conditions(_conditions(run, model.identity, taken))
     labels = {"protocol": plan.protocol, "distinct_inputs": str(len(singles))}
     kept_bytes = sum(map(input_bytes, singles))
     full_at: Case | None = None
@@ -203,7 +207,7 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
                 kept_bytes,
                 examples,
                 metrics,
-                run.data.classes(),
+                meant.classes or run.data.classes(),
                 config.data.on_error,
             )
             samples = _work(model.work(case.batch_size)).merged(loading)
@@ -219,6 +223,8 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
                 samples, predictions = samples.merged(evaluated.samples), evaluated.predictions
                 everything = {**left_out, **evaluated.left_out}
                 samples = samples.merged(_left_out(everything, len(examples) + len(left_out)))
+                samples = samples.merged(_stands_on(run, case, len(taken), evaluated))
+                samples = samples.merged(Samples(flags=meant.flags))
             numbers = compute(metrics, samples)
             retried = {f"{stage}_retried": "; ".join(whys) for stage, whys in again.items()}
             row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels | retried)
@@ -266,19 +272,31 @@ def _left_out(found: Mapping[str, str], of: int) -> Samples:
     return Samples({"evaluation/left_out_count": np.array([float(len(found))])}, flags=doubt)
 
 
+def _stands_on(run: Parts, case: Case, taken: int, evaluated: Evaluated) -> Samples:
+    """What of the data set the quality figures stand on, `taken` of its pictures having been asked for."""
+    metrics = [run.metrics[name] for name in case.metrics]
+    needs = frozenset().union(*(metric.needs for metric in metrics if isinstance(metric, core.QualityMetric)))
+    found = whole(run.data)
+    samples = denominators.counted(found, taken, set(evaluated.predictions.ids), needs, evaluated.samples)
+    if "labels" in needs:
+        samples = samples.merged(denominators.of_classes(run.data.classes(), found))
+    doubts = run.data.doubts() if isinstance(run.data, core.HasDoubts) else {}
+    return samples.merged(Samples(flags=doubts))
+
+
 def compute(metrics: Mapping[str, core.Metric], samples: Samples) -> Metrics:
-    """All metric groups over a case's samples."""
+    """All metric groups over a case's samples, and what of the data they stand on."""
     found = Metrics()
     for metric in metrics.values():
         found = found.merged(metric.compute(samples))
-    return found
+    return found.merged(denominators.compute(samples))
 
 
-def _conditions(run: Parts, identity: Mapping[str, Any]) -> dict[str, Any]:
+def _conditions(run: Parts, identity: Mapping[str, Any], examples: Sequence[core.Example]) -> dict[str, Any]:
     return {
         "model": dict(identity),
         "device": dict(run.device.fingerprint()),
-        "data": dict(run.data.identity()),
+        "data": {**run.data.identity(), "contents_sha256": contents.sha256(examples)},
     }
 
 

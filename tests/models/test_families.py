@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from visionbench import weights
 from visionbench.config import ModelConfig, models, part
 from visionbench.core import Example, Picture
-from visionbench.models.image_classifier import named
 from visionbench.models.promptable_segmenter import PromptableSegmenter, box, middle
 from visionbench.pictures import decode
 from visionbench.registry import ConfigError
@@ -218,25 +217,6 @@ def test_a_classifier_scores_all_its_classes_by_the_names_of_the_data(photograph
     with torch.inference_mode():
         logits = loaded.call(loaded.preprocess(photographs, ["", ""]))
     np.testing.assert_allclose([row["class_scores"] for row in rows], logits, atol=1e-5)
-
-
-def test_as_many_classes_of_which_none_is_known_are_taken_in_their_order():
-    own = ["tench", "shark", "hen"]
-    assert named(own, ["n01", "n02", "n03"]) == ["n01", "n02", "n03"]
-    with pytest.raises(ConfigError, match="does not know 1 of the data's 2 classes, such as 'hem'; did you mean 'hen'"):
-        named(own, ["tench", "hem"])
-    with pytest.raises(ConfigError, match="does not know 2 of the data's 2 classes"):
-        named(own, ["n01", "n02"])
-
-
-def test_two_classes_of_one_name_are_told_apart_by_their_order():
-    own = ["hen", "crane", "rule, ruler", "crane"]
-    classes = ["hen", "crane (n02012849)", "rule, ruler", "crane (n03126707)"]
-    assert named(own, classes) == classes
-
-
-def test_as_many_classes_in_another_order_are_found_by_name():
-    assert named(["a", "b", "c"], ["C", "a", "b"]) == ["a", "b", "C"]
 
 
 @pytest.mark.parametrize("beams", [1, 2])

@@ -188,6 +188,7 @@ class Shapes:
                 captions=tuple(row["captions"]),
                 label=row["label"],
                 masks=partial(numbered_masks, self.folder / row["mask"]),
+                instances=2,
             )
             for row in rows
         )
