@@ -8,7 +8,6 @@ import numpy as np
 
 from visionbench.core import Example, Metrics, Samples
 
-KINDS = ("pictures", "captions", "instances")
 ASKED = "segmentation/instances_count"
 """The instances that were asked for: those with a pixel."""
 CLASSES, EMPTY = "data/classes_count", "data/classes_without_pictures_count"
@@ -19,7 +18,7 @@ def counted(
     found: Sequence[Example], taken: int, used: Collection[str], needs: Collection[str], scored: Samples
 ) -> Samples:
     """Series `data/<kind>_used_count` and `_found_count` of what the quality metrics need, and a flag where fewer were
-    used than found.
+    used than found. Pictures that are left out have a flag of their own, which names them.
 
     `found` are all examples of the data set, of which `samples` took so many; `used` are the ids that have a
     prediction, and `scored` the samples of the metrics.
@@ -44,7 +43,7 @@ def counted(
         if taken < len(found)
         else {}
     )
-    for kind in KINDS:
+    for kind in ("captions", "instances"):
         of, all_ = series.get(f"{kind}_used"), series.get(f"{kind}_found")
         if of is not None and all_ is not None and of < all_:
             flags[f"{kind}_used"] = f"{of} of {all_} {kind}"

@@ -237,6 +237,7 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
             full_at = case
             batches.clear()
             device.reset_peak_memory()  # gives back what the failed attempt held
+            device.peak_memory(0)  # ends the window, in which a CPU's allocator is slower
             yield Measured(CaseResult(case, core.OUT_OF_MEMORY, core.first_line(error), labels=labels), Samples())
 
 
