@@ -18,6 +18,8 @@ LEFT_BEHIND = frozenset(
     }
 )
 """Names in lower case that archives, file managers and servers leave in a folder; hidden names are passed over too."""
+READ_AS_JPEG = "MPO"
+"""Several JPEGs in one file, which Pillow opens by its JPEG reader."""
 NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 """Formats that Pillow recognises and cannot read without another program."""
 COMMON = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
@@ -47,7 +49,8 @@ def picture_suffixes() -> frozenset[str]:
     from PIL import Image
 
     known = Image.registered_extensions()
-    return frozenset(suffix.lower() for suffix, kind in known.items() if kind in Image.OPEN and kind not in NOT_DECODED)
+    read = {READ_AS_JPEG, *Image.OPEN} - NOT_DECODED
+    return frozenset(suffix.lower() for suffix, kind in known.items() if kind in read)
 
 
 def is_picture(path: PurePath) -> bool:
