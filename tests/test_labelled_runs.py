@@ -202,3 +202,17 @@ def test_the_same_pictures_elsewhere_are_the_same_data_and_others_are_not(copy, 
     done = here(tmp_path, "compare", str(here_.path), str(changed.path))
     assert "not comparable" in done.stdout and "names, labels, captions and pictures of the data" in done.stdout
     assert done.returncode == 3
+
+
+def test_shapes_say_nothing_to_a_model_of_other_classes_and_its_speed_is_measured(tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(project("data") / "classifier_tiny", checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["id2label"] = {str(at): f"thing {at}" for at in range(len(LABELS))}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    words = ["metrics=[latency,classification]", "batch=single", "data.options.samples=20", "measure.warmup.calls=1"]
+    model = ["model=classifier_tiny", f"model.checkpoint={checkpoint}", "measure.latency.calls=6"]
+    done = here(tmp_path, "run", *model, *words, *NO_SWEEP)
+    assert done.returncode == 0, done.stderr
+    why = "data=shapes has no labels: 15 of its 15 classes are none of the model's, such as 'ring and ring'"
+    assert why in " ".join(done.stdout.split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from visionbench import classes
+from visionbench import classes, weights
 from visionbench.config import ExperimentConfig
 from visionbench.core import Case, DataClass, DescribesClasses, Example, Labels, QualityMetric
 from visionbench.plan import Parts
@@ -54,6 +54,25 @@ def labelling(config: ExperimentConfig, run: Parts, cases: Sequence[Case]) -> La
     if isinstance(run.adapter, Labels):
         return _by_label(config, run.adapter.labels(config.model), described)
     return _by_text(described)
+
+
+def why_none(config: ExperimentConfig, run: Parts) -> str | None:
+    """Why the labels of data that are read from no folder are of no use to the model; None where they are.
+
+    Such data stand in where one has none of one's own, so that speed is measured all the same.
+    """
+    if config.data.root is not None or not isinstance(run.adapter, Labels):
+        return None
+    if config.model.weights != "pretrained" or weights.present(config.model) is None:
+        return None
+    described = _described(run)
+    try:
+        found = classes.match(run.adapter.labels(config.model), described)
+    except ConfigError as error:
+        return str(error)
+    if not found.unknown:
+        return None
+    return f"{len(found.unknown)} of its {len(described)} classes are none of the model's, such as '{found.unknown[0]}'"
 
 
 def _described(run: Parts) -> list[DataClass]:

@@ -116,8 +116,10 @@ class Session:
         planned = [self._settled(OmegaConf.structured(config))[1:] for config, _ in planned]
         for note in dict.fromkeys(note for _, plan in planned for note in plan.warnings):
             self.console.print(f"! {note}", style="yellow", soft_wrap=True, highlight=False, markup=False)
-        for config, plan in planned:
+        for config, _ in planned:
             weights.ensure(config.model)
+        planned = [self._settled(OmegaConf.structured(config))[1:] for config, _ in planned]
+        for config, plan in planned:
             self._faults(config, plan)
         modules = dict.fromkeys(module for config, _ in planned for module in weights.modules(config.model))
         worker.preheat(["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")])
@@ -190,18 +192,20 @@ class Session:
         return cfg, config, replace(planned, warnings=(*answer.notes, *planned.warnings))
 
     def _lacking(self, config: ExperimentConfig) -> dict[str, str]:
-        """What this folder of data does not give although data sets of its kind do, looked for once."""
+        """What these data do not give to this model although data sets of their kind do, looked for once."""
+        from visionbench.labelling import why_none
         from visionbench.plan import parts
 
+        run = parts(config)
+        wanted = any("labels" in getattr(metric, "needs", ()) for metric in run.metrics.values())
+        if not wanted or "labels" not in run.data.gives:
+            return {}
         key = OmegaConf.to_yaml(OmegaConf.structured(config.data))
         if key not in self.lacking:
-            run = parts(config)
-            wanted = any("labels" in getattr(metric, "needs", ()) for metric in run.metrics.values())
-            if not wanted or "labels" not in run.data.gives:
-                return {}
             why = "no folder of a class lies in data.root"
             self.lacking[key] = {} if run.data.classes() else {"labels": why}
-        return self.lacking[key]
+        none = why_none(config, run)
+        return self.lacking[key] or ({"labels": none} if none else {})
 
     def _measure(self, run: Job, folder: Any) -> None:
         """One process's measuring, into a folder."""
