@@ -172,12 +172,13 @@ def test_the_pass_over_the_data_set_is_told_with_its_steps():
     ("options", "told"),
     [
         ({"samples": 24}, "quality over a sample of 24 of 120 pictures of shapes"),
-        ({}, "quality over 24 of 120 pictures"),
+        ({}, "quality over 24 of 120 pictures of shapes"),
     ],
 )
 def test_a_part_of_the_pictures_is_told_and_a_sample_is_called_one(options, told):
     row = quality(pictures_used_count=24.0, pictures_found_count=120.0)
-    lines = printed(run(row, config={"data": {"name": "shapes", "options": options}}))
+    config = {"model": {"weights": "pretrained"}, "data": {"name": "shapes", "options": options}}
+    lines = printed(run(row, config=config))
     assert any(told in line for line in lines)
 
 
