@@ -34,7 +34,7 @@ def sha256(examples: Sequence[Example], cache: Path = CACHE) -> str:
 def _digests(paths: Sequence[Path], cache: Path) -> dict[Path, str]:
     """The digest of each file: from the cache where the file is as it was, else read."""
     whole = {path: os.path.abspath(path) for path in dict.fromkeys(paths)}
-    place = cache / f"{hashlib.sha256(_shared(list(whole.values())).encode()).hexdigest()[:16]}.json"
+    place = cache / f"{hashlib.sha256(os.fsencode(_shared(list(whole.values())))).hexdigest()[:16]}.json"
     known = _read(place)
     now = {path: _state(path) for path in whole}
     kept = {

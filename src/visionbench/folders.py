@@ -3,6 +3,7 @@ counted."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -75,11 +76,23 @@ def walk(root: Path, follow_links: bool = False) -> Found:
     return found
 
 
+def printable(name: str) -> str:
+    """A file's name as one line of text: bytes that are not UTF-8 and characters that end a line are written out."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        else character
+        for character in name
+    )
+
+
 def other_endings(others: Counter[str]) -> str:
     """`3 files with other endings (.heic 2, .raw 1)`; empty where there is none."""
     if not others:
         return ""
-    named = [f"{ending or 'none'} {count}" for ending, count in sorted(others.items(), key=lambda pair: -pair[1])]
+    named = [
+        f"{printable(ending) or 'none'} {count}" for ending, count in sorted(others.items(), key=lambda pair: -pair[1])
+    ]
     more = [f"and {len(named) - NAMED} more endings"] if len(named) > NAMED else []
     count = others.total()
     return f"{count} file{'s' if count > 1 else ''} with other endings ({', '.join([*named[:NAMED], *more])})"
@@ -110,7 +123,7 @@ def _walk(
             _check_link(entry, target, real, root, follow)
         if target.is_dir():
             if not place.parent.parts:
-                found.folders.append(entry.name)
+                found.folders.append(printable(entry.name))
             _walk(entry, place, target, found, seen, follow, root)
         elif is_picture(place):
             if entry.is_symlink() or target in seen:

@@ -1,10 +1,12 @@
 """A folder of pictures: which files are taken, in which order, and what is said where there are none."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from visionbench.config import part
+from visionbench.contents import sha256
 from visionbench.data.image_folder import ImageFolder
 from visionbench.registry import ConfigError, find
 
@@ -174,3 +176,17 @@ def test_a_mapping_of_another_form_is_refused(mapping):
 def test_a_mapping_of_a_class_that_is_not_there_or_twice_is_refused(folder, mapping, said):
     with pytest.raises(ConfigError, match=said):
         ImageFolder(str(folder("cat/0.jpg", "dog/0.jpg")), class_mapping=mapping).described_classes()
+
+
+def test_a_name_that_is_not_utf_8_or_ends_a_line_is_written_out(tmp_path):
+    for name in (b"caf\xe9/0.jpg", b"two\nlines/1.jpg", b"no\xc2\xa0break/2.jpg"):
+        path = os.fsencode(tmp_path) + b"/" + name
+        os.makedirs(os.path.dirname(path))
+        with open(path, "wb") as file:
+            file.write(name)
+    data = ImageFolder(str(tmp_path))
+    assert data.classes() == ["caf\\udce9", "no\u00a0break", "two\\nlines"]
+    for example in data.examples():
+        assert example.image.is_file() and example.label in data.classes()
+        example.id.encode()
+    assert len(sha256(data.examples(), tmp_path / "cache")) == 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from visionbench import annotation, folders, sampling
@@ -45,10 +45,15 @@ class ImageFolder:
             seen = f", but {others}" if (others := folders.other_endings(found.others)) else ""
             raise ConfigError(f"data.root={self.root}: no picture in it ({endings}){seen}")
         dead = [
-            Example(str(inside), Path(self.root) / inside, label=_label(inside), faults=("a link to nothing",))
+            Example(
+                _id(inside),
+                annotation.folder(self.root, "image_folder") / inside,
+                label=_label(inside),
+                faults=("a link to nothing",),
+            )
             for inside in found.dead_links
         ]
-        pictures = [Example(str(inside), path, label=_label(inside)) for inside, path in found.pictures]
+        pictures = [Example(_id(inside), path, label=_label(inside)) for inside, path in found.pictures]
         return sampling.spread([*pictures, *dead], self.samples)
 
     def classes(self) -> Sequence[str]:
@@ -97,5 +102,9 @@ class ImageFolder:
             )
 
 
-def _label(inside: Any) -> str | None:
-    return inside.parts[0] if len(inside.parts) > 1 else None
+def _id(inside: PurePath) -> str:
+    return folders.printable(str(inside))
+
+
+def _label(inside: PurePath) -> str | None:
+    return folders.printable(inside.parts[0]) if len(inside.parts) > 1 else None
