@@ -55,7 +55,7 @@ def test_a_data_set_that_counts_no_instances_has_a_reason_instead():
 def test_classes_without_a_picture_are_counted_and_named():
     samples = of_classes(["a", "b", "c", "d"], FOUND)
     assert values(samples) == {"classes_count": 4, "classes_without_pictures_count": 2}
-    assert samples.flags == {"classes_without_pictures": "2 of 4 classes have no picture: c, d"}
+    assert samples.flags == {"classes_without_pictures": "2 of 4 classes have no picture that was used: c, d"}
     assert not of_classes(["a", "b"], FOUND).flags
 
 

@@ -50,12 +50,12 @@ def counted(
     return Samples(counts, missing, flags)
 
 
-def of_classes(classes: Sequence[str], found: Sequence[Example]) -> Samples:
-    """How many classes the data have, and how many of them no picture in the whole data set; a flag names these."""
-    labels = {example.label for example in found}
+def of_classes(classes: Sequence[str], used: Sequence[Example]) -> Samples:
+    """How many classes the data have, and how many of them no picture that was used; a flag names these."""
+    labels = {example.label for example in used}
     empty = [name for name in classes if name not in labels]
     more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
-    seen = f"{len(empty)} of {len(classes)} classes have no picture: {', '.join(empty[:3])}{more}"
+    seen = f"{len(empty)} of {len(classes)} classes have no picture that was used: {', '.join(empty[:3])}{more}"
     return Samples(
         {CLASSES: np.array([float(len(classes))]), EMPTY: np.array([float(len(empty))])},
         flags={"classes_without_pictures": seen} if empty else {},

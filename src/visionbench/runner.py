@@ -278,9 +278,11 @@ def _stands_on(run: Parts, case: Case, taken: int, evaluated: Evaluated) -> Samp
     metrics = [run.metrics[name] for name in case.metrics]
     needs = frozenset().union(*(metric.needs for metric in metrics if isinstance(metric, core.QualityMetric)))
     found = whole(run.data)
-    samples = denominators.counted(found, taken, set(evaluated.predictions.ids), needs, evaluated.samples)
+    ids = set(evaluated.predictions.ids)
+    samples = denominators.counted(found, taken, ids, needs, evaluated.samples)
     if "labels" in needs:
-        samples = samples.merged(denominators.of_classes(run.data.classes(), found))
+        used = [example for example in found if example.id in ids]
+        samples = samples.merged(denominators.of_classes(run.data.classes(), used))
     doubts = run.data.doubts() if isinstance(run.data, core.HasDoubts) else {}
     return samples.merged(Samples(flags=doubts))
 

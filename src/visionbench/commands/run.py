@@ -92,6 +92,8 @@ class Session:
     """Where the tracker shows the runs or how to see them there, once it has one."""
     looked_at: dict[str, tuple[Sequence[Example], dict[str, str]]] = field(default_factory=dict)
     """For each data config, in YAML, its examples, and the ids of those that cannot be used, with the reason."""
+    left_out: dict[str, dict[str, str]] = field(default_factory=dict)
+    """For each config, in YAML, the ids of examples that are left out, with the reason."""
     lacking: dict[str, dict[str, str]] = field(default_factory=dict)
     """For each data config, in YAML, what the data lack, with the reason."""
     unsent: list[Path] = field(default_factory=list)
@@ -278,7 +280,8 @@ class Session:
     def _faults(self, config: ExperimentConfig, plan: RunPlan) -> dict[str, str]:
         """What of the data cannot be used, looked for once; each fault found is told. Raises ConfigError to refuse.
 
-        For a model with classes of its own it is also what has no label that the model knows.
+        For metrics of labels it is also what has no label that the model knows. A run's first plan decides for all its
+        processes, of which the later ones measure no quality.
         """
         from visionbench import intake
         from visionbench.labelling import labelling
@@ -291,10 +294,13 @@ class Session:
             found = intake.faults(examples, config.measure.inputs.distinct_samples)
             intake.refuse(config.data.name, found, len(examples), config.data.on_error)
             self.looked_at[key] = examples, found
-        examples, found = self.looked_at[key]
-        found = {**labelling(config, run, plan.cases).faults(examples), **found}
-        intake.refuse(config.data.name, found, len(examples), config.data.on_error)
-        return {example.id: found[example.id] for example in examples if example.id in found}
+        whole = OmegaConf.to_yaml(OmegaConf.structured(config))
+        if whole not in self.left_out:
+            examples, found = self.looked_at[key]
+            found = {**labelling(config, run, plan.cases).faults(examples), **found}
+            intake.refuse(config.data.name, found, len(examples), config.data.on_error)
+            self.left_out[whole] = {example.id: found[example.id] for example in examples if example.id in found}
+        return self.left_out[whole]
 
     def _open_tracker(self, config: ExperimentConfig) -> Tracker | None:
         tracker: Tracker = find("trackers", config.tracking.name)(config.tracking, Path(config.output_dir))
