@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from visionbench import weights
 from visionbench.config import ModelConfig, models, part
 from visionbench.core import Example, Picture
+from visionbench.models.image_classifier import ImageClassifier
 from visionbench.models.promptable_segmenter import PromptableSegmenter, box, middle
 from visionbench.pictures import decode
 from visionbench.registry import ConfigError
@@ -518,3 +519,37 @@ def test_a_dual_encoders_piece_gives_the_embeddings_alone(part_, photographs):
     with torch.inference_mode():
         output = loaded.pieces(loaded.preprocess(photographs, ["a temple", "a flower"]))[part_].call()
     assert output.shape == (2, 16)
+
+
+def test_a_classifier_with_two_classes_of_one_name_tells_them_apart_by_index(photographs):
+    loaded = load(small("vit_b16"))
+    names = ["hen", "crane", "c", "crane", "e", "f", "g"]
+    loaded.module.config.id2label = dict(enumerate(names))
+    assert loaded.evaluator(frozenset(), ["hen"]).classes == ["hen", "crane (1)", "c", "crane (3)", "e", "f", "g"]
+    with pytest.raises(ConfigError, match="'crane' may be the model's class 1 'crane' or 3 'crane'"):
+        loaded.evaluator(frozenset(), ["crane"])
+
+
+def test_classes_in_the_order_of_the_model_that_it_does_not_know_are_refused(photographs):
+    loaded = load(small("vit_b16"))
+    loaded.module.config.id2label = dict(enumerate("abcdefg"))
+    with pytest.raises(ConfigError, match="the model does not know 7 of the data's 7 classes"):
+        loaded.evaluator(frozenset(), [f"n{at}" for at in range(7)])
+
+
+def test_an_underscore_in_a_class_is_read_as_a_blank(photographs):
+    loaded = load(small("clip_vit_b32"))
+    np.testing.assert_array_equal(loaded._class_vector("red_flower"), loaded._class_vector("red flower"))
+
+
+def test_a_config_that_does_not_number_the_classes_is_refused(tmp_path):
+    classifier = ImageClassifier()
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        (tmp_path / name).write_text('{"id2label": {"0": "a", "2": "b"}}')
+    with pytest.raises(ConfigError, match="its id2label does not number the classes from 0 on"):
+        classifier.labels(ModelConfig(name="own", checkpoint=str(tmp_path)))
+    (tmp_path / "config.json").write_text('{"id2label": {"1": "b", "0": "a"}}')
+    assert classifier.labels(ModelConfig(name="own", checkpoint=str(tmp_path))) == ["a", "b"]
+    (tmp_path / "config.json").write_text('{"id2label"')
+    with pytest.raises(ConfigError, match=r"config\.json: not JSON"):
+        classifier.labels(ModelConfig(name="own", checkpoint=str(tmp_path)))
