@@ -136,7 +136,7 @@ def test_shared_names_with_numbers_are_paired_in_turn_and_flagged():
 
 
 def test_a_name_that_two_of_the_models_classes_share_is_refused_with_both():
-    with pytest.raises(ConfigError, match=r"'crane' may be the model's class 1 'crane' or 2 'crane'; .*\{'crane': 1\}"):
+    with pytest.raises(ConfigError, match=r"'crane' may be the model's class 1 'crane' or 2 'crane'; .*\{crane: 1\}"):
         found(["hen", "crane", "crane"], ["crane"])
 
 

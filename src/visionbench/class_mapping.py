@@ -14,7 +14,7 @@ def parsed(mapping: Any) -> dict[str, str | int]:
     if mapping is None:
         return {}
     if not isinstance(mapping, Mapping):
-        raise ConfigError(f"{MAPPING}={mapping}: not a mapping, as in {MAPPING}={{'red_fox': 'red fox', 'cat': 281}}")
+        raise ConfigError(f"{MAPPING}={mapping}: not a mapping, as in {MAPPING}={{red_fox: red fox, cat: 281}}")
     for name, target in mapping.items():
         if isinstance(target, bool) or not isinstance(target, str | int) or target == "":
             raise ConfigError(f"{MAPPING}: '{name}' is mapped to {target!r}, which is no name and no index")

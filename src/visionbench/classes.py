@@ -101,7 +101,7 @@ def match(own: Sequence[str], classes: Sequence[DataClass]) -> Matching:
             several = " or ".join(f"{at} '{own[at]}'" for at in sorted(found)[:NAMED])
             raise ConfigError(
                 f"the data's class '{name}' may be the model's class {several}; say which it is with "
-                f"{MAPPING}={{'{name}': {min(found)}}}"
+                f"{MAPPING}={{{name}: {min(found)}}}"
             )
         if found:
             indices[name] = min(found)
@@ -125,7 +125,7 @@ def refusal(unknown: Sequence[str], classes: int, own: Sequence[str]) -> str:
     return (
         f"the model does not know {len(unknown)} of the data's {classes} classes, such as '{first}'{meant} "
         f"unknown: {_listed(unknown)}; of the model's {len(own)} classes the nearest to '{first}': {_listed(near)}; "
-        f"say which is which with {MAPPING}={{'{first}': NAME_OR_INDEX}}"
+        f"say which is which with {MAPPING}={{{first}: NAME_OR_INDEX}}"
     )
 
 

@@ -105,7 +105,7 @@ def _by_text(described: Sequence[DataClass]) -> Labelling:
     if wordless := [name for name in names.values() if classes.is_wordless(name)]:
         raise ConfigError(
             f"{len(wordless)} of the data's {len(names)} classes are numbers, such as '{wordless[0]}', and a text "
-            f"cannot show what they mean: give names with {classes.MAPPING}={{'{wordless[0]}': NAME}}, "
+            f"cannot show what they mean: give names with {classes.MAPPING}={{{wordless[0]}: NAME}}, "
             "for ImageNet also with data.options.names, or leave out metrics that read labels"
         )
     digits = [name for name in names.values() if name.strip().isdigit()]
