@@ -53,7 +53,10 @@ def labelling(config: ExperimentConfig, run: Parts, cases: Sequence[Case]) -> La
     described = _described(run)
     if isinstance(run.adapter, Labels):
         return _by_label(config, run.adapter.labels(config.model), described)
-    return _by_text(described)
+    names = {one.name: one.target if isinstance(one.target, str) else one.name for one in described}
+    classes.check_distinct(names)
+    flags = _check_words(list(names.values())) if getattr(run.adapter, "names_classes", False) else {}
+    return Labelling(tuple(names.values()), names, flags)
 
 
 def why_none(config: ExperimentConfig, run: Parts) -> str | None:
@@ -98,16 +101,14 @@ def _by_label(config: ExperimentConfig, own: Sequence[str], described: Sequence[
     )
 
 
-def _by_text(described: Sequence[DataClass]) -> Labelling:
-    """Labels as texts, for a model that scores any name."""
-    names = {one.name: one.target if isinstance(one.target, str) else one.name for one in described}
-    classes.check_distinct(names)
-    if wordless := [name for name in names.values() if classes.is_wordless(name)]:
+def _check_words(names: Sequence[str]) -> dict[str, str]:
+    """A flag for classes that a text names by a number. Raises ConfigError for numbers that no text can explain."""
+    if wordless := [name for name in names if classes.is_wordless(name)]:
         raise ConfigError(
             f"{len(wordless)} of the data's {len(names)} classes are numbers, such as '{wordless[0]}', and a text "
             f"cannot show what they mean: give names with {classes.MAPPING}={{{wordless[0]}: NAME}}, "
             "for ImageNet also with data.options.names, or leave out metrics that read labels"
         )
-    digits = [name for name in names.values() if name.strip().isdigit()]
+    digits = [name for name in names if name.strip().isdigit()]
     seen = f"{len(digits)} of {len(names)} classes are named by a number, which stands in the text as it is"
-    return Labelling(tuple(names.values()), names, {"classes_are_numbers": seen} if digits else {})
+    return {"classes_are_numbers": seen} if digits else {}

@@ -43,6 +43,8 @@ class DualEncoder:
 
     auto_class: ClassVar[str] = "AutoModel"
     task: ClassVar[str] = "image-text retrieval"
+    names_classes: ClassVar[bool] = True
+    """Whether a class is scored by texts that name it, so that its name must be a word."""
     predicts: ClassVar[frozenset[str]] = frozenset({"image_embedding", "caption_embeddings", "class_scores"})
 
     def __post_init__(self) -> None:
