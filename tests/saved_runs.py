@@ -70,7 +70,7 @@ def conditions(name="clip_tiny", kind="cpu", precision="fp32", cases=(BATCH,), *
         "left_out": {},
         "model": {"weights": "pretrained", "checkpoint": f"bundled:{name}", "revision": None},
         "device": {"device_name": "a processor", "threads": 2},
-        "data": {"name": "shapes", "split": "test", "annotations_sha256": "f00"},
+        "data": {"name": "shapes", "split": "test", "annotations_sha256": "f00", "contents_sha256": "f00" * 9},
     }
     return _merged(found, more)
 

@@ -14,9 +14,14 @@ PACKAGE = Path(visionbench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 GROUND = {
     "annotation",
+    "class_mapping",
+    "classes",
+    "contents",
     "coco_schema",
     "core",
+    "denominators",
     "download",
+    "folders",
     "registry",
     "config",
     "intake",
@@ -25,12 +30,13 @@ GROUND = {
     "nvml",
     "pictures",
     "regions",
+    "sampling",
     "statistics",
     "store",
     "validity",
 }
 PARTS = {"models", "devices", "data", "metrics"}
-LINE = {"plan", "repeats", "runner", "worker"}
+LINE = {"labelling", "plan", "repeats", "runner", "worker"}
 READERS = {"report", "trackers"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),

@@ -205,19 +205,6 @@ def test_an_empty_caption_and_a_stray_annotation_are_faults_of_the_data(faulty, 
     assert "an empty caption" in done.stderr and "4242" in done.stderr
 
 
-def test_classes_that_a_model_does_not_know_cost_its_quality_row(coco, tmp_path):
-    """Folders named by nothing that the classifier has learnt."""
-    for at in range(3):
-        folder = tmp_path / "pictures" / f"class {at}"
-        folder.mkdir(parents=True)
-        coco_folder.save(coco_folder.scene(at)[0], "rgb", folder / f"{at}.jpg")
-    words = ["model=classifier_tiny", "data=image_folder", f"data.root={tmp_path / 'pictures'}", QUALITY, *NO_SWEEP]
-    done = here(tmp_path, "run", *words)
-    assert done.returncode == 1
-    row = quality_row(runs(tmp_path)["classifier_tiny"])
-    assert row.reason.startswith("the model does not know 3 of the data's 3 classes, such as 'class 0'")
-
-
 def test_the_run_says_what_quality_metrics_it_was_not_asked_for(swept):
     plan = runs(swept[0])["sam_tiny"].conditions()["plan"]
     assert set(plan["unsuited"]) == {"recall", "captioning", "classification"}

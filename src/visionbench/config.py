@@ -266,10 +266,18 @@ def part(kind: str, name: str, options: Mapping[str, Any], key: str) -> Any:
         raise ConfigError(f"{key}={options}: not options, as in {key}={{}} or {key}.option=value")
     schema = OmegaConf.structured(cls)
     OmegaConf.set_readonly(schema, False)
+    of_option = option_fields(cls)
     try:
-        return OmegaConf.to_object(OmegaConf.merge(schema, dict(options)))
+        return OmegaConf.to_object(
+            OmegaConf.merge(schema, {of_option.get(name, name): value for name, value in options.items()})
+        )
     except OmegaConfBaseException as error:
-        raise explain(error, prefix=key, known=[field.name for field in fields(cls)]) from error
+        raise explain(error, prefix=key, known=list(of_option)) from error
+
+
+def option_fields(cls: type[Any]) -> dict[str, str]:
+    """The fields of a part by the names of their options: a field's own, or the one in its metadata as `option`."""
+    return {field.metadata.get("option", field.name): field.name for field in fields(cls)}
 
 
 def models(config_dir: Path | None = None) -> dict[str, ModelConfig]:

@@ -61,6 +61,18 @@ class Picture:
     """bool [K, H, W]."""
 
 
+@dataclass(frozen=True)
+class DataClass:
+    """A class of a data set, with what helps to find it among a model's classes."""
+
+    name: str
+    """One of the data set's `classes()`."""
+    number: str = ""
+    """Its WordNet number, such as n01440764, where it has one."""
+    target: str | int | None = None
+    """The model's class that the config gives for it, by its name or its index."""
+
+
 class DataSet(Protocol):
     """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
 
@@ -75,6 +87,22 @@ class DataSet(Protocol):
 
     def identity(self) -> Mapping[str, str]:
         """What makes this data set this one (root, split, seed, digest …), to be kept beside every result."""
+
+
+@runtime_checkable
+class DescribesClasses(Protocol):
+    """A data set that knows more of its classes than their names."""
+
+    def described_classes(self) -> Sequence[DataClass]:
+        """Its classes in the order of `classes()`."""
+
+
+@runtime_checkable
+class HasDoubts(Protocol):
+    """A data set that can say what of its folder may be missing in its examples."""
+
+    def doubts(self) -> Mapping[str, str]:
+        """Flags for the quality row: flag (`other_endings`) to what was seen."""
 
 
 # -------------------------------------------------------------------------------------------------------------- plan
@@ -385,6 +413,14 @@ class Adapter(Protocol):
 
     def load(self, model: Any, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load `config.ModelConfig`'s checkpoint, or its architecture with random weights, on the device."""
+
+
+@runtime_checkable
+class Labels(Protocol):
+    """A model family whose models answer with classes of their own."""
+
+    def labels(self, model: Any) -> Sequence[str]:
+        """The names of the classes by rising index, read from the checkpoint's config before anything loads."""
 
 
 class Metric(Protocol):

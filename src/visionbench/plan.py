@@ -68,8 +68,11 @@ def find_device(config: DeviceConfig) -> Device:
     return device
 
 
-def plan(config: ExperimentConfig, overrides: Sequence[str] = ()) -> RunPlan:
-    """The run's cases, or ConfigError in one line. `overrides`, as typed, tell where the protocol was changed."""
+def plan(config: ExperimentConfig, overrides: Sequence[str] = (), lacking: Mapping[str, str] | None = None) -> RunPlan:
+    """The run's cases, or ConfigError in one line. `overrides`, as typed, tell where the protocol was changed.
+
+    `lacking` is what this folder of data does not give although data sets of its kind do, each with the reason.
+    """
     _check(config)
     run = parts(config)
     if config.data.exif == "stored" and "masks" not in run.data.gives:
@@ -77,7 +80,7 @@ def plan(config: ExperimentConfig, overrides: Sequence[str] = ()) -> RunPlan:
             f"data.exif=stored: data={config.data.name} gives no masks, and pictures without masks are always turned; "
             "leave it out"
         )
-    refused, unsuited = _refusals(config, run)
+    refused, unsuited = _refusals(config, run, lacking or {})
     wanted = {name: metric for name, metric in run.metrics.items() if name not in {**refused, **unsuited}}
     if not run.metrics:
         raise ConfigError("metrics: nothing is asked for; choose some, as in metrics=[latency,memory]")
@@ -184,7 +187,9 @@ def _of_quality(metric: Metric) -> bool:
     return "evaluation" in metric.stages
 
 
-def _refusals(config: ExperimentConfig, run: Parts) -> tuple[dict[str, str], dict[str, str]]:
+def _refusals(
+    config: ExperimentConfig, run: Parts, lacking: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
     """Metric groups that this run cannot have, each with the reason; and those for other tasks than the model's.
 
     The latter are refusals too where no quality metric fits the model: then the user has to be told why.
@@ -193,12 +198,14 @@ def _refusals(config: ExperimentConfig, run: Parts) -> tuple[dict[str, str], dic
     unsuited: dict[str, str] = {}
     quality = {name: metric for name, metric in run.metrics.items() if isinstance(metric, QualityMetric)}
     for name, metric in quality.items():
-        if lacking := metric.reads - TRUTHS - run.adapter.predicts:
-            unsuited[name] = f"a model for {run.adapter.task} does not give {' and '.join(sorted(lacking))}"
+        if absent := metric.reads - TRUTHS - run.adapter.predicts:
+            unsuited[name] = f"a model for {run.adapter.task} does not give {' and '.join(sorted(absent))}"
         elif config.model.weights == "random":
             refused[name] = "random weights have no quality to measure"
         elif metric.needs - run.data.gives:
             refused[name] = f"data={config.data.name} has no {' and '.join(sorted(metric.needs - run.data.gives))}"
+        elif missing := sorted(metric.needs & lacking.keys()):
+            refused[name] = f"data={config.data.name} has no {missing[0]}: {lacking[missing[0]]}"
     if len(unsuited) == len(quality):
         refused, unsuited = {**refused, **unsuited}, {}
     if set(quality) == {*refused, *unsuited}:

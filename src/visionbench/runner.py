@@ -8,7 +8,7 @@ profile  in a child before it, for metrics=[kernels] on a GPU: load → one prof
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -20,12 +20,14 @@ from uuid import uuid4
 
 import numpy as np
 
-from visionbench import core, machine, validity, worker
+from visionbench import contents, core, denominators, machine, validity, worker
 from visionbench.config import ExperimentConfig
 from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predictions, RunPlan, Samples
 from visionbench.intake import in_frame, refuse, told, usable
+from visionbench.labelling import labelling
 from visionbench.plan import Parts, parts
 from visionbench.registry import ConfigError
+from visionbench.sampling import whole
 from visionbench.stages import (
     evaluation,
     flops,
@@ -233,7 +235,9 @@ def measure(
     run = parts(config)
     device = run.device
     yield Now("load")
-    examples = usable(in_frame(run.data.examples(), config.data.exif), left_out)
+    taken = in_frame(run.data.examples(), config.data.exif)
+    meant = labelling(config, run, plan.cases)
+    examples = meant.relabelled(usable(taken, left_out))
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
     try:
@@ -252,7 +256,7 @@ def measure(
         for case in plan.cases:
             yield Measured(CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {core.first_line(error)}"), Samples())
         return
-    yield Conditions({**_conditions(run, model.identity), "left_out": dict(left_out)})
+    yield Conditions({**_conditions(run, model.identity, taken), "left_out": dict(left_out)})
     kept_bytes = sum(map(input_bytes, singles))
     full_at: Case | None = None
     batches: list[Inputs] = []
@@ -278,7 +282,7 @@ def measure(
                 kept_bytes,
                 examples,
                 metrics,
-                run.data.classes(),
+                meant.classes or run.data.classes(),
                 config.data.on_error,
                 once,
             )
@@ -296,6 +300,8 @@ def measure(
                 samples, predictions = samples.merged(evaluated.samples), evaluated.predictions
                 everything = {**left_out, **evaluated.left_out}
                 samples = samples.merged(_left_out(everything, len(examples) + len(left_out)))
+                samples = samples.merged(_stands_on(run, case, len(taken), evaluated))
+                samples = samples.merged(Samples(flags=meant.flags))
             numbers = compute(metrics, samples)
             retried = {f"{stage}_retried": "; ".join(whys) for stage, whys in again.items()}
             noted = {**labels, **samples.labels, **retried}
@@ -310,6 +316,7 @@ def measure(
         if no_room:  # outside the except block: until it ends, the traceback holds the activations of the failed call
             batches.clear()
             device.reset_peak_memory()
+            device.peak_memory(0)  # ends the window, in which a CPU's allocator is slower
             yield Measured(CaseResult(case, core.OUT_OF_MEMORY, no_room, labels=labels), Samples())
 
 
@@ -345,19 +352,33 @@ def _left_out(found: Mapping[str, str], of: int) -> Samples:
     return Samples({"evaluation/left_out_count": np.array([float(len(found))])}, flags=doubt)
 
 
+def _stands_on(run: Parts, case: Case, taken: int, evaluated: Evaluated) -> Samples:
+    """What of the data set the quality figures stand on, `taken` of its pictures having been asked for."""
+    metrics = [run.metrics[name] for name in case.metrics]
+    needs = frozenset().union(*(metric.needs for metric in metrics if isinstance(metric, core.QualityMetric)))
+    found = whole(run.data)
+    ids = set(evaluated.predictions.ids)
+    samples = denominators.counted(found, taken, ids, needs, evaluated.samples)
+    if "labels" in needs:
+        used = [example for example in found if example.id in ids]
+        samples = samples.merged(denominators.of_classes(run.data.classes(), used))
+    doubts = run.data.doubts() if isinstance(run.data, core.HasDoubts) else {}
+    return samples.merged(Samples(flags=doubts))
+
+
 def compute(metrics: Mapping[str, core.Metric], samples: Samples) -> Metrics:
-    """All metric groups over a case's samples."""
+    """All metric groups over a case's samples, and what of the data they stand on."""
     found = Metrics()
     for metric in metrics.values():
         found = found.merged(metric.compute(samples))
-    return found
+    return found.merged(denominators.compute(samples))
 
 
-def _conditions(run: Parts, identity: Mapping[str, Any]) -> dict[str, Any]:
+def _conditions(run: Parts, identity: Mapping[str, Any], examples: Sequence[core.Example]) -> dict[str, Any]:
     return {
         "model": dict(identity),
         "device": dict(run.device.fingerprint()),
-        "data": dict(run.data.identity()),
+        "data": {**run.data.identity(), "contents_sha256": contents.sha256(examples)},
     }
 
 

@@ -334,6 +334,29 @@ def place(inputs: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -
     return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in placed.items()}
 
 
+def id2label(model: ModelConfig) -> Mapping[Any, Any]:
+    """The classes by index as the config of a checkpoint on this machine names them. Raises ConfigError."""
+    source = present(model)
+    if source is None:
+        raise ConfigError(
+            f"model.checkpoint={model.checkpoint}: not on this machine; run 'visionbench models fetch {model.name}'"
+        )
+    try:
+        found = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{source / 'config.json'}: not JSON ({_one_line(error)}); fetch it again") from None
+    if isinstance(found, dict) and isinstance(found.get("id2label"), dict):
+        names: Mapping[Any, Any] = found["id2label"]
+        return names
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"model.checkpoint={model.checkpoint}: {_one_line(error)}") from None
+    return dict(config.id2label)
+
+
 def modules(model: ModelConfig) -> list[str]:
     """The transformers modules that hold this architecture, for a fork server to import beforehand."""
     kind = str(model.architecture.get("model_type", "")).replace("-", "_")

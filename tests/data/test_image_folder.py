@@ -1,9 +1,12 @@
 """A folder of pictures: which files are taken, in which order, and what is said where there are none."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from visionbench.config import part
+from visionbench.contents import sha256
 from visionbench.data.image_folder import ImageFolder
 from visionbench.registry import ConfigError, find
 
@@ -95,3 +98,95 @@ def test_a_file_instead_of_a_folder_is_named(folder):
 def test_a_folder_without_pictures_says_what_would_be_one(folder):
     with pytest.raises(ConfigError, match=r"no picture in it \(\.bmp, \.gif, \.jpeg, \.jpg, \.png"):
         ImageFolder(str(folder("a.txt"))).examples()
+
+
+# ------------------------------------------------------------------------------------------------------------- classes
+def test_classes_are_all_visible_folders_whatever_the_sample(folder):
+    root = folder("b/0.jpg", "b/1.jpg", "a/0.jpg", ".git/0.jpg")
+    (root / "empty").mkdir()
+    assert ImageFolder(str(root)).classes() == ["a", "b", "empty"]
+    assert ImageFolder(str(root), samples=1).classes() == ["a", "b", "empty"]
+
+
+def test_a_sample_is_spread_over_classes(folder):
+    root = folder(*(f"{name}/{at}.jpg" for name in "abc" for at in range(4)))
+    assert ids(root, samples=6) == ["a/0.jpg", "a/2.jpg", "b/0.jpg", "b/2.jpg", "c/0.jpg", "c/2.jpg"]
+
+
+def test_files_of_other_endings_in_folders_of_classes_are_a_doubt_and_texts_are_none(folder):
+    root = folder("cat/0.jpg", "cat/1.heic", "cat/notes.txt", "README")
+    assert ImageFolder(str(root)).doubts() == {
+        "other_endings": "1 file with other endings (.heic 1) were not read as pictures"
+    }
+    assert ImageFolder(str(folder("dog/labels.csv")), samples=1).doubts().keys() == {"other_endings"}
+
+
+def test_a_folder_with_other_endings_alone_says_so(folder):
+    with pytest.raises(ConfigError, match=r"but 2 files with other endings \(\.heic 2\)"):
+        ImageFolder(str(folder("cat/0.heic", "cat/1.heic"))).examples()
+
+
+def test_a_link_to_nothing_is_a_picture_that_cannot_be_used(folder):
+    root = folder("cat/0.jpg")
+    (root / "cat" / "1.jpg").symlink_to("nowhere.jpg")
+    faults = {example.id: example.faults for example in ImageFolder(str(root)).examples()}
+    assert faults == {"cat/0.jpg": (), "cat/1.jpg": ("a link to nothing",)}
+
+
+@pytest.mark.parametrize("names", [["train", "val"], ["Test"], ["training", "validation", "test"]])
+def test_folders_of_splits_are_no_classes(folder, names):
+    root = folder(*(f"{name}/cat/0.jpg" for name in names))
+    with pytest.raises(ConfigError, match=r"its folders are splits and not classes .*; choose one, as in data\.root="):
+        ImageFolder(str(root)).classes()
+
+
+def test_a_folder_around_the_folders_of_classes_is_named(folder):
+    root = folder("images/cat/0.jpg", "images/dog/0.jpg")
+    with pytest.raises(ConfigError, match=rf"its only folder 'images' .* give data\.root={root}/images"):
+        ImageFolder(str(root)).classes()
+
+
+@pytest.mark.parametrize(("mapping", "target"), [({"red fox": "fox"}, "fox"), ({"Red-Fox": 3}, 3)])
+def test_a_mapping_goes_with_the_class_however_it_is_spelt(folder, mapping, target):
+    (one, other) = ImageFolder(str(folder("red_fox/0.jpg", "cat/0.jpg")), class_mapping=mapping).described_classes()
+    assert (one.name, one.target, other.name, other.target) == ("cat", None, "red_fox", target)
+
+
+def test_the_option_of_the_mapping_is_called_classes(folder):
+    options = {"root": str(folder("7/0.jpg")), "classes": {7: "seven"}}
+    (one,) = part("data", "image_folder", options, "data.options").described_classes()
+    assert one.target == "seven"
+    with pytest.raises(ConfigError, match=r"data\.options\.clases.*did you mean 'data.options.classes'"):
+        part("data", "image_folder", {"root": "x", "clases": {}}, "data.options")
+
+
+@pytest.mark.parametrize("mapping", [["cat"], "cat", 3, {"cat": None}, {"cat": True}, {"cat": 1.5}, {"cat": ""}])
+def test_a_mapping_of_another_form_is_refused(mapping):
+    with pytest.raises(ConfigError, match=r"^data\.options\.classes"):
+        ImageFolder("x", class_mapping=mapping)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [
+        ({"cta": "cat"}, "there is no class 'cta' among the data's 2; the nearest are 'cat'"),
+        ({"cat": 1, "Cat": 2}, "'cat' is mapped twice"),
+    ],
+)
+def test_a_mapping_of_a_class_that_is_not_there_or_twice_is_refused(folder, mapping, said):
+    with pytest.raises(ConfigError, match=said):
+        ImageFolder(str(folder("cat/0.jpg", "dog/0.jpg")), class_mapping=mapping).described_classes()
+
+
+def test_a_name_that_is_not_utf_8_or_ends_a_line_is_written_out(tmp_path):
+    for name in (b"caf\xe9/0.jpg", b"two\nlines/1.jpg", b"no\xc2\xa0break/2.jpg"):
+        path = os.fsencode(tmp_path) + b"/" + name
+        os.makedirs(os.path.dirname(path))
+        with open(path, "wb") as file:
+            file.write(name)
+    data = ImageFolder(str(tmp_path))
+    assert data.classes() == ["caf\\udce9", "no\u00a0break", "two\\nlines"]
+    for example in data.examples():
+        assert example.image.is_file() and example.label in data.classes()
+        example.id.encode()
+    assert len(sha256(data.examples(), tmp_path / "cache")) == 64

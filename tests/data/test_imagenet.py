@@ -60,3 +60,70 @@ def test_a_class_that_the_mapping_does_not_know_is_a_fault(root):
 def test_a_folder_of_another_form_says_what_is_expected(tmp_path):
     with pytest.raises(ConfigError, match=rf"^data\.root={tmp_path}: .*expected"):
         ImageNet(str(tmp_path)).examples()
+
+
+def test_a_class_has_its_number_and_what_the_config_gives_for_it(root):
+    (root / "LOC_synset_mapping.txt").write_text(MAPPING)
+    found = ImageNet(str(root), class_mapping={NAMES[1]: 134}).described_classes()
+    assert [(one.name, one.number, one.target) for one in found] == [
+        (NAMES[0], FISH, None),
+        (NAMES[1], BIRD, 134),
+        (NAMES[2], MACHINE, None),
+    ]
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX"])
+def test_folders_that_programs_leave_behind_are_no_classes(tmp_path, name):
+    for folder in (FISH, BIRD, name):
+        (tmp_path / "val" / folder).mkdir(parents=True)
+        (tmp_path / "val" / folder / f"{folder}.JPEG").touch()
+    data = ImageNet(str(tmp_path))
+    assert (list(data.classes()), len(data.examples())) == ([FISH, BIRD], 2)
+
+
+def test_a_linked_class_is_followed_where_that_is_allowed(tmp_path):
+    (tmp_path / "val" / FISH).mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.JPEG").touch()
+    (tmp_path / "val" / BIRD).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="the link leads out"):
+        ImageNet(str(tmp_path)).examples()
+    assert [example.label for example in ImageNet(str(tmp_path), follow_links=True).examples()] == [BIRD]
+
+
+def flat(tmp_path, table):
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "a.JPEG").touch()
+    (tmp_path / "val" / "b.JPEG").touch()
+    (tmp_path / "LOC_val_solution.csv").write_bytes(table)
+    return ImageNet(str(tmp_path))
+
+
+def test_a_picture_that_kaggles_list_lacks_is_a_fault(tmp_path):
+    found = flat(tmp_path, f"\ufeffImageId,PredictionString\r\na,{FISH} 1 2 3 4 \r\n".encode()).examples()
+    assert [(example.id, example.faults) for example in found] == [
+        ("a.JPEG", ()),
+        ("b.JPEG", ("not listed in LOC_val_solution.csv",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (b"ImageId,Other\na,n01440764\n", "not Kaggle's list"),
+        (b"", "not Kaggle's list"),
+        (b"ImageId,PredictionString\na\n", "line 2: it has no ImageId or no PredictionString"),
+        (b"ImageId,PredictionString\na,n01440764 1\na,n02012849 1\n", "line 3: a has two classes"),
+        (b'ImageId,PredictionString\na,"n01440764\n', "not a table in UTF-8"),
+        (b"ImageId,PredictionString\n\xff,n01440764\n", "not a table in UTF-8"),
+    ],
+)
+def test_a_list_of_another_form_is_named_with_its_line(tmp_path, table, said):
+    with pytest.raises(ConfigError, match=rf"LOC_val_solution\.csv.*{said}"):
+        flat(tmp_path, table).examples()
+
+
+def test_a_number_with_two_names_is_refused(root):
+    (root / "LOC_synset_mapping.txt").write_text(f"{FISH} tench\n{FISH} trout\n")
+    with pytest.raises(ConfigError, match=rf"line 2: {FISH} has two names"):
+        ImageNet(str(root)).classes()

@@ -1,5 +1,6 @@
 """The CPU: host time alone, and the process's peak memory in a window of its own."""
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,24 @@ def test_the_peak_forgets_what_was_larger_before_the_window():
     found = device.peak_memory(0)
     assert value(found, "process_peak") - before < 64 * MIB
     assert not found.flags
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library has no mallopt")
+def test_large_blocks_have_pages_of_their_own_while_a_peak_is_taken_and_only_then(monkeypatch):
+    """Blocks of 1 MiB with a small one kept between each two: freed in the heap, their pages would stay."""
+    device, set_to = Cpu(), []
+    of_glibc = cpu._mallopt
+    monkeypatch.setattr(cpu, "_mallopt", lambda *words: (set_to.append(words), of_glibc(*words)))
+    device.reset_peak_memory()
+    assert set_to == [(cpu.M_MMAP_THRESHOLD, 128 * 1024)]
+    before = value(device.memory_in_use(), "process")
+    blocks = [(np.ones(MIB, np.uint8), np.ones(1024, np.uint8)) for _ in range(64)]
+    kept = [small for _, small in blocks]
+    del blocks
+    status = cpu._status()["VmRSS"]
+    assert status - before < 32 * MIB and len(kept) == 64
+    device.peak_memory(0)
+    assert set_to[1:] == [(cpu.M_MMAP_THRESHOLD, 32 * MIB), (cpu.M_TRIM_THRESHOLD, 64 * MIB)]
 
 
 def test_what_the_benchmark_keeps_is_told_beside_the_peak():

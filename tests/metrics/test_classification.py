@@ -118,3 +118,14 @@ def test_scores_that_are_not_finite_are_refused_by_the_pictures_name():
 def test_ks_out_of_range_are_refused(ks):
     with pytest.raises(ConfigError, match=r"metrics\.classification\.ks"):
         Classification(ks=ks)
+
+
+def test_two_classes_may_share_a_name_that_no_picture_has():
+    samples = Classification().score(predictions(np.eye(4)[:2], [0, 1], ["hen", "tench", "crane", "crane"]))
+    assert samples.series["classification/classes_count"].tolist() == [4]
+    assert samples.series["classification/true_rank"].tolist() == [1, 1]
+
+
+def test_a_picture_labelled_by_a_name_of_two_classes_is_refused():
+    with pytest.raises(ValueError, match="1 is labelled 'crane', which is the name of several classes"):
+        Classification().score(predictions(np.eye(4)[:2], [0, 2], ["hen", "tench", "crane", "crane"]))

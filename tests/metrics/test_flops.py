@@ -93,3 +93,24 @@ def test_what_is_divided_by_zero_is_none_with_the_reason():
     found = Flops().compute(samples(**{"flops/call_bytes": 0.0}))
     assert found.values["flops_intensity_flop_per_byte"] is None
     assert found.reasons["flops_intensity_flop_per_byte"] == "one of flops/call_flop, flops/call_bytes is zero"
+
+
+def test_a_call_that_reads_texts_alone_has_its_work_per_text():
+    of_texts = samples(**{"work/images_count": None, "work/texts_count": 4.0})
+    found = Flops().compute(of_texts)
+    assert found.values["flops_per_text_gflop"] == pytest.approx(2.0)
+    assert found.values["flops_encoder_per_text_gflop"] == pytest.approx(1.5)
+    assert not any("per_image" in name for name in {**found.values, **found.reasons})
+
+
+def test_a_call_that_reads_both_has_its_work_per_image():
+    found = Flops().compute(samples(**{"work/texts_count": 8.0}))
+    assert found.values["flops_per_image_gflop"] == pytest.approx(2.0)
+    assert not any("per_text" in name for name in found.values)
+
+
+def test_work_per_text_that_is_not_known_has_a_reason():
+    of_texts = samples(**{"work/images_count": None, "work/texts_count": 4.0, "flops/call_flop": None})
+    found = Flops().compute(of_texts)
+    assert found.values["flops_per_text_gflop"] is None
+    assert found.reasons["flops_per_text_gflop"] == "flops/call_flop is not here"

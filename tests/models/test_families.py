@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from visionbench import weights
 from visionbench.config import ModelConfig, models, part
 from visionbench.core import Example, Picture
-from visionbench.models.image_classifier import named
+from visionbench.models.image_classifier import ImageClassifier
 from visionbench.models.promptable_segmenter import PromptableSegmenter, box, middle
 from visionbench.pictures import decode
 from visionbench.registry import ConfigError
@@ -218,25 +218,6 @@ def test_a_classifier_scores_all_its_classes_by_the_names_of_the_data(photograph
     with torch.inference_mode():
         logits = loaded.call(loaded.preprocess(photographs, ["", ""]))
     np.testing.assert_allclose([row["class_scores"] for row in rows], logits, atol=1e-5)
-
-
-def test_as_many_classes_of_which_none_is_known_are_taken_in_their_order():
-    own = ["tench", "shark", "hen"]
-    assert named(own, ["n01", "n02", "n03"]) == ["n01", "n02", "n03"]
-    with pytest.raises(ConfigError, match="does not know 1 of the data's 2 classes, such as 'hem'; did you mean 'hen'"):
-        named(own, ["tench", "hem"])
-    with pytest.raises(ConfigError, match="does not know 2 of the data's 2 classes"):
-        named(own, ["n01", "n02"])
-
-
-def test_two_classes_of_one_name_are_told_apart_by_their_order():
-    own = ["hen", "crane", "rule, ruler", "crane"]
-    classes = ["hen", "crane (n02012849)", "rule, ruler", "crane (n03126707)"]
-    assert named(own, classes) == classes
-
-
-def test_as_many_classes_in_another_order_are_found_by_name():
-    assert named(["a", "b", "c"], ["C", "a", "b"]) == ["a", "b", "C"]
 
 
 @pytest.mark.parametrize("beams", [1, 2])
@@ -568,3 +549,37 @@ def test_a_segmenters_masks_need_no_second_look_at_the_pictures(photographs, mon
     monkeypatch.setattr(type(loaded.processor.image_processor), "preprocess", None)
     answers = loaded.postprocess(output, photographs)
     assert all((answer == whole.numpy()).all() for answer, whole in zip(answers, expected, strict=True))
+
+
+def test_a_classifier_with_two_classes_of_one_name_tells_them_apart_by_index(photographs):
+    loaded = load(small("vit_b16"))
+    names = ["hen", "crane", "c", "crane", "e", "f", "g"]
+    loaded.module.config.id2label = dict(enumerate(names))
+    assert loaded.evaluator(frozenset(), ["hen"]).classes == ["hen", "crane (1)", "c", "crane (3)", "e", "f", "g"]
+    with pytest.raises(ConfigError, match="'crane' may be the model's class 1 'crane' or 3 'crane'"):
+        loaded.evaluator(frozenset(), ["crane"])
+
+
+def test_classes_in_the_order_of_the_model_that_it_does_not_know_are_refused(photographs):
+    loaded = load(small("vit_b16"))
+    loaded.module.config.id2label = dict(enumerate("abcdefg"))
+    with pytest.raises(ConfigError, match="the model does not know 7 of the data's 7 classes"):
+        loaded.evaluator(frozenset(), [f"n{at}" for at in range(7)])
+
+
+def test_an_underscore_in_a_class_is_read_as_a_blank(photographs):
+    loaded = load(small("clip_vit_b32"))
+    np.testing.assert_array_equal(loaded._class_vector("red_flower"), loaded._class_vector("red flower"))
+
+
+def test_a_config_that_does_not_number_the_classes_is_refused(tmp_path):
+    classifier = ImageClassifier()
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        (tmp_path / name).write_text('{"id2label": {"0": "a", "2": "b"}}')
+    with pytest.raises(ConfigError, match="its id2label does not number the classes from 0 on"):
+        classifier.labels(ModelConfig(name="own", checkpoint=str(tmp_path)))
+    (tmp_path / "config.json").write_text('{"id2label": {"1": "b", "0": "a"}}')
+    assert classifier.labels(ModelConfig(name="own", checkpoint=str(tmp_path))) == ["a", "b"]
+    (tmp_path / "config.json").write_text('{"id2label"')
+    with pytest.raises(ConfigError, match=r"config\.json: not JSON"):
+        classifier.labels(ModelConfig(name="own", checkpoint=str(tmp_path)))

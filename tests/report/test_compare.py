@@ -229,6 +229,11 @@ def test_a_process_that_failed_is_one_less():
         ({"device": {"threads": 1}}, "threads: 2 in the base, 1 in the candidate"),
         ({"host": {"cpu": "other"}}, "processor: a processor in the base, other in the candidate"),
         ({"data": {"annotations_sha256": "bar"}}, "data.annotations_sha256: f00 in the base, bar in the candidate"),
+        (
+            {"data": {"contents_sha256": "bar" * 9}},
+            "names, labels, captions and pictures of the data: digest f00f00f00f00 in the base, digest barbarbarbar "
+            "in the candidate",
+        ),
         ({"left_out": {"7.png": "broken"}}, "pictures left out: none in the base, 7.png in the candidate"),
         ({"model": {"weights": "random"}}, "weights: pretrained in the base, random in the candidate"),
         ({"model": {"checkpoint": "x/y"}}, "checkpoint: bundled:clip_tiny in the base, x/y in the candidate"),
@@ -338,3 +343,22 @@ def test_the_whole_is_undecided_where_nothing_is_decided():
     assert slow.verdict == "regression"
     assert slow.counts == {"slower": 1}
     assert replace(slow, rows=()).verdict == "undecided"
+
+
+def test_results_that_were_kept_without_a_digest_of_their_pictures_are_comparable_still():
+    old, new = processes(STEADY), processes(STEADY)
+    for one in old:
+        del one.conditions["data"]["contents_sha256"]
+    assert only(compare(old, new)).verdict == "same"
+
+
+def test_the_folder_of_the_data_counts_only_where_there_is_no_digest():
+    here, there = {"name": "image_folder", "root": "/here"}, {"name": "image_folder", "root": "/there"}
+    sides = processes(STEADY), processes(STEADY)
+    for runs, data in zip(sides, (here, there), strict=True):
+        for one in runs:
+            one.conditions["data"] = dict(data)
+    assert only(compare(*sides)).reason == "data.root: /here in the base, /there in the candidate"
+    for one in (*sides[0], *sides[1]):
+        one.conditions["data"]["contents_sha256"] = "f00"
+    assert only(compare(*sides)).verdict == "same"

@@ -168,6 +168,20 @@ def test_the_pass_over_the_data_set_is_told_with_its_steps():
     assert f"clip_tiny · cpu · fp32: {told}" in lines
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"samples": 24}, "quality over a sample of 24 of 120 pictures of shapes"),
+        ({}, "quality over 24 of 120 pictures of shapes"),
+    ],
+)
+def test_a_part_of_the_pictures_is_told_and_a_sample_is_called_one(options, told):
+    row = quality(pictures_used_count=24.0, pictures_found_count=120.0)
+    config = {"model": {"weights": "pretrained"}, "data": {"name": "shapes", "options": options}}
+    lines = printed(run(row, config=config))
+    assert any(told in line for line in lines)
+
+
 def test_quality_alone_is_a_row_without_a_batch_size():
     lines = printed(run(quality(recall_i2t_at_1_fraction=0.5)))
     assert cells(lines, "–") == ["–", "0.500"]

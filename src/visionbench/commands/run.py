@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,13 +29,14 @@ from visionbench.config import (
     changed,
     explain,
     from_hydra,
+    option_fields,
     register_schema,
     root,
     saved,
     schema_keys,
     unknown_key,
 )
-from visionbench.core import RunPlan, Tracker, TrackingError, first_line
+from visionbench.core import Example, RunPlan, Tracker, TrackingError, first_line
 from visionbench.registry import ConfigError, find, names, nearest
 
 CONF = str(root("conf"))
@@ -89,8 +90,12 @@ class Session:
     trouble: list[str] = field(default_factory=list)
     seen: str = ""
     """Where the tracker shows the runs or how to see them there, once it has one."""
+    looked_at: dict[str, tuple[Sequence[Example], dict[str, str]]] = field(default_factory=dict)
+    """For each data config, in YAML, its examples, and the ids of those that cannot be used, with the reason."""
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)
-    """For each data config, in YAML, the ids of examples that cannot be used, with the reason."""
+    """For each config, in YAML, the ids of examples that are left out, with the reason."""
+    lacking: dict[str, dict[str, str]] = field(default_factory=dict)
+    """For each data config, in YAML, what the data lack, with the reason."""
     unsent: list[Path] = field(default_factory=list)
     """Folders of runs that the tracker has not got yet. It gets them while the next run's process prepares its inputs,
     which is timed by nobody, or in the end."""
@@ -115,7 +120,9 @@ class Session:
             self.console.print(f"! {note}", style="yellow", soft_wrap=True, highlight=False, markup=False)
         for config, _ in planned:
             weights.ensure(config.model)
-            self._faults(config)
+        planned = [self._settled(OmegaConf.structured(config))[1:] for config, _ in planned]
+        for config, plan in planned:
+            self._faults(config, plan)
         modules = dict.fromkeys(module for config, _ in planned for module in weights.modules(config.model))
         worker.preheat(["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")])
         steps = [(plan, config.measure) for config, plan in planned]
@@ -181,10 +188,26 @@ class Session:
             cfg = changed(cfg, answer.changes)
             config = from_hydra(cfg)
         try:
-            planned = plan(config, overrides)
+            planned = plan(config, overrides, self._lacking(config))
         except ConfigError as error:
             raise ConfigError("; ".join([str(error), *answer.notes])) from None
         return cfg, config, replace(planned, warnings=(*answer.notes, *planned.warnings))
+
+    def _lacking(self, config: ExperimentConfig) -> dict[str, str]:
+        """What these data do not give to this model although data sets of their kind do, looked for once."""
+        from visionbench.labelling import why_none
+        from visionbench.plan import parts
+
+        run = parts(config)
+        wanted = any("labels" in getattr(metric, "needs", ()) for metric in run.metrics.values())
+        if not wanted or "labels" not in run.data.gives:
+            return {}
+        key = OmegaConf.to_yaml(OmegaConf.structured(config.data))
+        if key not in self.lacking:
+            why = "no folder of a class lies in data.root"
+            self.lacking[key] = {} if run.data.classes() else {"labels": why}
+        none = why_none(config, run)
+        return self.lacking[key] or ({"labels": none} if none else {})
 
     def _measure(self, run: Job, folder: Any) -> None:
         """One process's measuring, into a folder."""
@@ -198,7 +221,7 @@ class Session:
                 self._send()
 
         try:
-            runner.run(run.config, run.plan, folder, run.sweep, show, self._faults(run.config))
+            runner.run(run.config, run.plan, folder, run.sweep, show, self._faults(run.config, run.plan))
         except ConfigError as error:
             self.trouble.append(str(error))
             self.exit_code = 2
@@ -254,18 +277,30 @@ class Session:
                 self.trouble.append(str(error))
         return files[0]
 
-    def _faults(self, config: ExperimentConfig) -> dict[str, str]:
-        """What of the data cannot be used, looked for once; each fault found is told. Raises ConfigError to refuse."""
-        from visionbench import intake
-        from visionbench.plan import find_data
+    def _faults(self, config: ExperimentConfig, plan: RunPlan) -> dict[str, str]:
+        """What of the data cannot be used, looked for once; each fault found is told. Raises ConfigError to refuse.
 
+        For metrics of labels it is also what has no label that the model knows. A run's first plan decides for all its
+        processes, of which the later ones measure no quality.
+        """
+        from visionbench import intake
+        from visionbench.labelling import labelling
+        from visionbench.plan import parts
+
+        run = parts(config)
         key = OmegaConf.to_yaml(OmegaConf.structured(config.data))
-        if key not in self.left_out:
-            examples = intake.in_frame(find_data(config.data).examples(), config.data.exif)
+        if key not in self.looked_at:
+            examples: Sequence[Example] = intake.in_frame(run.data.examples(), config.data.exif)
             found = intake.faults(examples, config.measure.inputs.distinct_samples)
             intake.refuse(config.data.name, found, len({one.id for one in examples}), config.data.on_error)
-            self.left_out[key] = found
-        return self.left_out[key]
+            self.looked_at[key] = examples, found
+        whole = OmegaConf.to_yaml(OmegaConf.structured(config))
+        if whole not in self.left_out:
+            examples, found = self.looked_at[key]
+            found = {**labelling(config, run, plan.cases).faults(examples), **found}
+            intake.refuse(config.data.name, found, len({one.id for one in examples}), config.data.on_error)
+            self.left_out[whole] = {example.id: found[example.id] for example in examples if example.id in found}
+        return self.left_out[whole]
 
     def _open_tracker(self, config: ExperimentConfig) -> Tracker | None:
         tracker: Tracker = find("trackers", config.tracking.name)(config.tracking, Path(config.output_dir))
@@ -419,7 +454,7 @@ def known_keys(key: str) -> list[str]:
         registered = "models" if kind == "model" else kind
         parts = below[:1] if kind == "metrics" else names(registered)
         with suppress(ConfigError):
-            return [f"{kind}.{below[0]}.{option.name}" for part in parts for option in fields(find(registered, part))]
+            return [f"{kind}.{below[0]}.{option}" for part in parts for option in option_fields(find(registered, part))]
     return [*schema_keys(), *groups]
 
 

@@ -3,41 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any, ClassVar
 
-from visionbench import annotation
-from visionbench.core import Example
+from visionbench import annotation, folders, sampling
+from visionbench.class_mapping import parsed, targets
+from visionbench.core import DataClass, Example
 from visionbench.registry import ConfigError, register
+
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"})
+"""Names of folders that hold folders of classes and are none themselves."""
 
 
 @register("data", "image_folder")
 @dataclass
 class ImageFolder:
-    """Pictures below `root` in the order of their paths; a picture in a subfolder is labelled with its first folder."""
+    """Pictures below `root` in the order of their paths; a picture in a subfolder is labelled with its first folder.
+
+    Options: `samples`, so many pictures, taken evenly from all classes; `follow_links` follows links out of `root`;
+    `classes` says which class of a model a folder is, by name or index.
+    """
 
     root: str
     samples: int | None = None
+    follow_links: bool = False
+    class_mapping: Any = field(default=None, metadata={"option": "classes"})
 
     gives: ClassVar[frozenset[str]] = frozenset({"labels"})
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
         annotation.at_least_one(samples=self.samples)
+        parsed(self.class_mapping)
 
     def examples(self) -> Sequence[Example]:
         """The pictures. Raises ConfigError where there is no folder, or no picture in it."""
-        root = annotation.folder(self.root, "image_folder")
-        suffixes = annotation.PICTURE_SUFFIXES
-        paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-        if not paths:
-            raise ConfigError(f"data.root={self.root}: no picture in it ({', '.join(sorted(suffixes))})")
-        return [_example(path, root) for path in paths][: self.samples]
+        found = self._found
+        if not found.pictures:
+            endings = f"{', '.join(folders.COMMON)} or another ending that Pillow reads"
+            seen = f", but {others}" if (others := folders.other_endings(found.others)) else ""
+            raise ConfigError(f"data.root={self.root}: no picture in it ({endings}){seen}")
+        dead = [
+            Example(
+                _id(inside),
+                annotation.folder(self.root, "image_folder") / inside,
+                label=_label(inside),
+                faults=("a link to nothing",),
+            )
+            for inside in found.dead_links
+        ]
+        pictures = [Example(_id(inside), path, label=_label(inside)) for inside, path in found.pictures]
+        return sampling.spread([*pictures, *dead], self.samples)
 
     def classes(self) -> Sequence[str]:
-        """The first folders, sorted."""
-        return sorted({example.label for example in self.examples() if example.label is not None})
+        """The visible first folders, sorted, also those without a picture."""
+        return [one.name for one in self.described_classes()]
+
+    def described_classes(self) -> Sequence[DataClass]:
+        """The classes, each with the class of a model that the config gives for it."""
+        names = sorted(self._found.folders)
+        self._check_layout(names)
+        given = targets(self.class_mapping, names)
+        return [DataClass(name, target=given.get(name)) for name in names]
+
+    def doubts(self) -> Mapping[str, str]:
+        """Files in folders of classes that have the ending of no picture, unless it is that of a text."""
+        others = self._found.others.copy()
+        for ending in folders.TEXT:
+            others.pop(ending, None)
+        seen = folders.other_endings(others)
+        return {"other_endings": f"{seen} were not read as pictures"} if seen else {}
 
     def identity(self) -> Mapping[str, str]:
         """The folder and the number of pictures taken from it."""
@@ -47,7 +83,28 @@ class ImageFolder:
             "samples": str(len(self.examples())),
         }
 
+    @property
+    def _found(self) -> folders.Found:
+        return folders.walk(annotation.folder(self.root, "image_folder"), self.follow_links)
 
-def _example(path: Path, root: Path) -> Example:
-    inside = path.relative_to(root)
-    return Example(str(inside), path, label=inside.parts[0] if len(inside.parts) > 1 else None)
+    def _check_layout(self, names: Sequence[str]) -> None:
+        """Refuse a folder of splits, whose names would become classes."""
+        deeper = [inside for inside, _ in self._found.pictures if len(inside.parts) > 2]
+        if names and deeper and all(name.lower() in SPLITS for name in names):
+            raise ConfigError(
+                f"data.root={self.root}: its folders are splits and not classes ({folders.listed(names)}); choose one, "
+                f"as in data.root={self.root.rstrip('/')}/{names[-1]}"
+            )
+        if len(names) == 1 and len({inside.parts[1] for inside in deeper}) > 1:
+            raise ConfigError(
+                f"data.root={self.root}: its only folder '{names[0]}' holds folders itself; if these are the classes, "
+                f"give data.root={self.root.rstrip('/')}/{names[0]}"
+            )
+
+
+def _id(inside: PurePath) -> str:
+    return folders.printable(str(inside))
+
+
+def _label(inside: PurePath) -> str | None:
+    return folders.printable(inside.parts[0]) if len(inside.parts) > 1 else None

@@ -17,6 +17,12 @@ from visionbench.core import CallTiming, Precision, Samples
 from visionbench.registry import register
 
 KIB = 1024
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt(3)."""
+MAPPED_FROM = 128 * KIB
+"""glibc's first threshold: a block of this size has pages of its own, which go back to the kernel when it is freed."""
+LARGEST_THRESHOLD = 32 * KIB * KIB
+"""Where glibc itself ends when it raises the threshold, as it does whenever a larger block of that kind is freed."""
 RAPL = Path("/sys/class/powercap")
 """Where Linux shows the energy counters of Intel's and AMD's processors."""
 
@@ -73,7 +79,12 @@ class Cpu:
         return Samples(missing={f"kernels/{name}": reason for name in ("busy_s", "launched_count", "host_waits_count")})
 
     def reset_peak_memory(self) -> None:
-        """Give freed heap pages back to the kernel, then let it forget the peak so far (`clear_refs`, see proc(5))."""
+        """Give freed heap pages back to the kernel, then let it forget the peak so far (`clear_refs`, see proc(5)).
+
+        Until `peak_memory`, blocks of 128 KiB and more have pages of their own: freed blocks that glibc keeps in its
+        heap would count in the peak. That costs page faults, so that nothing is to be timed in between.
+        """
+        _mallopt(M_MMAP_THRESHOLD, MAPPED_FROM)
         _trim_heap()
         try:
             Path("/proc/self/clear_refs").write_text("5")
@@ -84,6 +95,8 @@ class Cpu:
     def peak_memory(self, kept_bytes: int) -> Samples:
         """The process's peak resident set; the allocator's own peaks exist on accelerators only."""
         status = _status()
+        _mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)
+        _mallopt(M_TRIM_THRESHOLD, 2 * LARGEST_THRESHOLD)
         reason = "a CPU has no allocator statistics of torch"
         missing = {f"memory/peak_{kind}_bytes": reason for kind in ("allocated", "reserved")}
         missing["memory/context_bytes"] = "a CPU has no context"
@@ -148,6 +161,13 @@ def _status() -> dict[str, float]:
         return {}
     sizes = (line.split() for line in lines if line.endswith(" kB"))
     return {name.rstrip(":"): float(size) * KIB for name, size, _ in sizes}
+
+
+def _mallopt(parameter: int, value: int) -> None:
+    """Set a parameter of glibc's allocator; other C libraries have no such function."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(parameter, value)
 
 
 def _trim_heap() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -43,14 +44,16 @@ class Classification:
         not one for each class.
         """
         at = {name: index for index, name in enumerate(predictions.classes)}
+        count = len(predictions.classes)
+        shared = {name for name, times in Counter(predictions.classes).items() if times > 1}
         labels, scores = predictions.columns["label"], np.stack(predictions.columns["class_scores"])
-        if scores.shape[1:] != (len(at),):
-            raise ValueError(f"classification: scores of shape {scores.shape[1:]} a picture, for {len(at)} classes")
+        if scores.shape[1:] != (count,):
+            raise ValueError(f"classification: scores of shape {scores.shape[1:]} a picture, for {count} classes")
         for name, label, row in zip(predictions.ids, labels, scores, strict=True):
             if label not in at:
-                raise ValueError(
-                    f"classification: {name} is labelled '{label}', which is none of the {len(at)} classes"
-                )
+                raise ValueError(f"classification: {name} is labelled '{label}', which is none of the {count} classes")
+            if label in shared:
+                raise ValueError(f"classification: {name} is labelled '{label}', which is the name of several classes")
             if not np.isfinite(row).all():
                 raise ValueError(f"classification: {name} has a score that is not finite")
         true = np.array([at[label] for label in labels])
@@ -60,7 +63,7 @@ class Classification:
             "classification/true_index": true,
             "classification/predicted_index": scores.argmax(axis=1),
             "classification/true_rank": (scores >= right).sum(axis=1),
-            "classification/classes_count": np.array([len(at)]),
+            "classification/classes_count": np.array([count]),
         }
         seen = f"{int((tied > 0).sum())} of {len(true)} pictures score another class just as high as the true one"
         return Samples(

@@ -13,7 +13,7 @@ from visionbench.registry import register
 GIGA, TERA = 1e9, 1e12
 FLOP, MOVED = "flops/call_flop", "flops/call_bytes"
 PRODUCTS, COPY = "ceiling/flop_per_s", "ceiling/bytes_per_s"
-IMAGES, COMPLETED = "work/images_count", "throughput/completed_s"
+IMAGES, TEXTS, COMPLETED = "work/images_count", "work/texts_count", "throughput/completed_s"
 NEEDS = {
     "flops_parameters_count": ("flops/parameters_count",),
     "flops_per_image_gflop": (FLOP, IMAGES),
@@ -37,13 +37,15 @@ class Flops:
     def compute(self, samples: Samples) -> Metrics:
         """Counts in GFLOP (a multiply-accumulate is two), rates in TFLOP/s, intensity in FLOP per byte.
 
+        A call that reads texts and no picture has its FLOPs counted per text.
+
         MFU is the achieved rate ÷ the ceiling, the best rate of large matrix products in this process and dtype. Above
         1 it cannot be right and is None. The attainable rate is the roofline's, min(ceiling, intensity × copy
         bandwidth), with weights, inputs and outputs moved once and nothing spilled: an upper bound, unless weights stay
         in a cache from call to call.
         """
         flop, moved = _first(samples, FLOP), _first(samples, MOVED)
-        images, completed = _first(samples, IMAGES), samples.get(COMPLETED)
+        images, completed = _first(samples, IMAGES) or _first(samples, TEXTS), samples.get(COMPLETED)
         calls_per_s = len(completed) / float(completed.max()) if len(completed) else None
         ceiling, bandwidth = _first(samples, PRODUCTS), _first(samples, COPY)
         achieved = flop * calls_per_s if flop is not None and calls_per_s is not None else None
@@ -74,6 +76,12 @@ class Flops:
                 f"flops_{piece}_per_image_gflop": (work, often, IMAGES),
                 f"flops_{piece}_tflop_per_s": (work, seconds),
                 f"flops_{piece}_mfu_fraction": (work, seconds, PRODUCTS),
+            }
+        if not len(samples.get(IMAGES)) and len(samples.get(TEXTS)):
+            values = {name.replace("_per_image_", "_per_text_"): value for name, value in values.items()}
+            needs = {
+                name.replace("_per_image_", "_per_text_"): tuple(TEXTS if one == IMAGES else one for one in of)
+                for name, of in needs.items()
             }
         reasons = {name: _why(needs[name], samples) for name, value in values.items() if value is None}
         for name, value in values.items():

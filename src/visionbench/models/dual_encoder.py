@@ -43,6 +43,8 @@ class DualEncoder:
 
     auto_class: ClassVar[str] = "AutoModel"
     task: ClassVar[str] = "image-text retrieval"
+    names_classes: ClassVar[bool] = True
+    """Whether a class is scored by texts that name it, so that its name must be a word."""
     predicts: ClassVar[frozenset[str]] = frozenset({"image_embedding", "caption_embeddings", "class_scores"})
 
     def __post_init__(self) -> None:
@@ -164,8 +166,12 @@ class LoadedDualEncoder:
         )
 
     def _class_vector(self, name: str) -> np.ndarray:
-        """The class's direction [D]: unit embeddings of its texts, their mean brought to unit length again."""
-        texts = unit(self.encode_texts(self.tokens([template.format(name) for template in self.templates]), 32))
+        """The class's direction [D]: unit embeddings of its texts, their mean brought to unit length again.
+
+        An underscore in a name, as in that of a folder, is read as a blank.
+        """
+        words = " ".join(name.replace("_", " ").split())
+        texts = unit(self.encode_texts(self.tokens([template.format(words) for template in self.templates]), 32))
         return unit(texts.mean(axis=0))
 
     def _on_host(self, embeddings: torch.Tensor) -> np.ndarray:

@@ -8,9 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
+from visionbench.classes import match, refusal, unique
 from visionbench.config import ModelConfig
-from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Piece, Row
-from visionbench.registry import ConfigError, nearest, register
+from visionbench.core import DataClass, Evaluator, Inputs, LoadedModel, Picture, Piece, Row
+from visionbench.registry import ConfigError, register
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,10 @@ class ImageClassifier:
     def uses(self) -> frozenset[str]:
         """Pictures alone."""
         return frozenset()
+
+    def labels(self, model: ModelConfig) -> Sequence[str]:
+        """The classes that the checkpoint's config names, by rising index. Raises ConfigError."""
+        return _of_config(weights.id2label(model), f"model.checkpoint={model.checkpoint}")
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """An AutoModelForImageClassification with its image processor."""
@@ -74,9 +79,14 @@ class LoadedClassifier:
 
     def evaluator(self, wanted: frozenset[str], classes: Sequence[str]) -> Evaluator:
         """Scores of all of the model's classes. Raises ConfigError where the data set's are not among them."""
-        config = self.module.config
-        own = [str(config.id2label[at]) for at in range(config.num_labels)]
-        return ClassifierEvaluator(self, named(own, classes))
+        own = _of_config(self.module.config.id2label, "the model's config")
+        if list(classes) == (names := unique(own)):
+            return ClassifierEvaluator(self, names)
+        found = match(own, [DataClass(name) for name in classes])
+        if found.unknown:
+            raise ConfigError(refusal(found.unknown, len(classes), own))
+        of_index = {at: name for name, at in found.indices.items()}
+        return ClassifierEvaluator(self, [of_index.get(at, name) for at, name in enumerate(names)])
 
 
 @dataclass(frozen=True)
@@ -101,25 +111,10 @@ class ClassifierEvaluator:
         return [{"class_scores": scores} for scores in output]
 
 
-def named(own: Sequence[str], classes: Sequence[str]) -> list[str]:
-    """The model's classes in its order, those that the data set knows under the data set's name.
-
-    As many classes as the model has, of which none is known at another place, are taken in their order: ImageNet's may
-    be named by number, and two of its names stand for two classes each. Else each is found by its name, without regard
-    to case, or by one of the synonyms that a name lists ("tench, Tinca tinca"). Raises ConfigError where one is not.
-    """
-    places = {name.lower(): at for at, name in reversed(list(enumerate(own)))}
-    for at, name in enumerate(own):
-        for synonym in name.split(", "):
-            places.setdefault(synonym.lower(), at)
-    words = {name: [word.lower() for word in (name, *name.split(", "))] for name in classes}
-    found = {name: next((places[word] for word in of_one if word in places), None) for name, of_one in words.items()}
-    if len(classes) == len(own) and all(index in (None, at) for at, index in enumerate(found.values())):
-        return list(classes)
-    if unknown := [name for name, index in found.items() if index is None]:
-        raise ConfigError(
-            f"the model does not know {len(unknown)} of the data's {len(classes)} classes, such as '{unknown[0]}'"
-            f"{nearest(unknown[0], own)}"
-        )
-    renamed = {index: name for name, index in found.items()}
-    return [renamed.get(at, name) for at, name in enumerate(own)]
+def _of_config(id2label: Mapping[Any, Any], where: str) -> list[str]:
+    """The names of classes by rising index. Raises ConfigError where an index is missing."""
+    try:
+        names = {int(at): str(name) for at, name in id2label.items()}
+        return [names[at] for at in range(len(names))]
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError(f"{where}: its id2label does not number the classes from 0 on; correct it") from None

@@ -15,6 +15,8 @@ NEUTRAL = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds")
 SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz")
 """What a device says of the moment alone."""
 OF_DEVICE = {"device_name": "device", "driver": "driver", "cuda": "CUDA", "threads": "threads"}
+LONGEST_DIGEST = 12
+"""Digits of a digest that are shown and compared."""
 OF_MODEL = ("weights", "checkpoint", "revision")
 
 
@@ -71,7 +73,9 @@ def _data(run: Run) -> dict[str, Any]:
     if any(name.endswith("_sha256") for name in identity):
         identity.pop("root", None)
     left_out = run.conditions.get("left_out")
+    contents = identity.pop("contents_sha256", None)
     known: dict[str, Any] = {f"data.{name}": value for name, value in identity.items()}
+    known["names, labels, captions and pictures of the data"] = contents and f"digest {contents[:LONGEST_DIGEST]}"
     return known | ({} if left_out is None else {"pictures left out": ", ".join(sorted(left_out)) or "none"})
 
 

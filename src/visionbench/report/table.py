@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -224,18 +225,29 @@ def footnotes(run: Run) -> Iterator[tuple[str, str]]:
         yield plan["name"], bound
     yield from ((plan["name"], remark) for remark in remarks(run.results))
     if (row := run.quality) and row.status == OK:
-        yield plan["name"], _whole(row, config["data"]["name"])
+        yield plan["name"], _whole(row, config["data"])
     elif found.get("left_out"):
         yield "", f"{len(found['left_out'])} pictures of {config['data']['name']} left out, see run.json"
 
 
-def _whole(row: CaseResult, data: str) -> str:
+def _whole(row: CaseResult, data: Mapping[str, Any]) -> str:
     """Over how many pictures quality was measured, at what speed from files to answers, and where the time went."""
     values = row.metrics.values
-    pictures = values.get("evaluation_images_count")
-    text = f"quality over {f'{pictures:.0f} pictures' if pictures else 'the whole'} of {data}"
+    text = f"quality over {_pictures(values, data.get('options') or {})} of {data['name']}"
     shares = {step: values.get(f"evaluation_{step}_share_fraction") for step in EVALUATION_STEPS}
     if speed := values.get("evaluation_images_per_s"):
         steps = ", ".join(f"{step} {share:.0%}" for step, share in shares.items() if share is not None)
         text += f", {speed:.4g} img/s from file to answer ({steps})"
     return text
+
+
+def _pictures(values: Mapping[str, float | None], options: Mapping[str, Any]) -> str:
+    """`a sample of 24 of 120 pictures`, or as much as is known of it."""
+    used = values.get("pictures_used_count") or values.get("evaluation_images_count")
+    found = values.get("pictures_found_count")
+    if not used:
+        return "the whole"
+    if not found or used >= found:
+        return f"{used:.0f} pictures"
+    sample = "a sample of " if options.get("samples") is not None else ""
+    return f"{sample}{used:.0f} of {found:.0f} pictures"

@@ -1,0 +1,219 @@
+"""Folders of classes from the command line: what is matched, what is refused before anything is measured, and what a
+row says of the data it stands on."""
+
+import json
+import shutil
+
+import pytest
+from terminal import here
+
+from visionbench.config import root as project
+from visionbench.data.shapes import LABELS, Shapes
+from visionbench.store import RunFolder
+
+NO_SWEEP = ["tracking=none", "device.threads=1"]
+OF_EACH = 2
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """A folder for each class of shapes, with two pictures in each."""
+    base = tmp_path_factory.mktemp("labelled")
+    for example in Shapes(samples=200, cache_dir=str(base / "cache")).examples():
+        place = base / "pictures" / str(example.label)
+        place.mkdir(parents=True, exist_ok=True)
+        if len(list(place.iterdir())) < OF_EACH:
+            shutil.copy(example.image, place)
+    assert sum(1 for _ in (base / "pictures").rglob("*.jpg")) == OF_EACH * len(LABELS)
+    return base / "pictures"
+
+
+@pytest.fixture
+def copy(labelled, tmp_path):
+    """A copy of it to spoil, its folders named by a function."""
+
+    def copy(name=str):
+        for folder in labelled.iterdir():
+            shutil.copytree(folder, tmp_path / "pictures" / name(folder.name))
+        return tmp_path / "pictures"
+
+    return copy
+
+
+def measured(folder, root, *words, model="classifier_tiny", metrics="metrics=[classification]"):
+    """What the command printed, and the run's folder where it has one."""
+    data = ("data=image_folder", f"data.root={root}", *(["model.options.part=image"] if model == "clip_tiny" else []))
+    done = here(folder, "run", f"model={model}", *data, metrics, *words, *NO_SWEEP)
+    found = [RunFolder.open(path.parent) for path in sorted((folder / "outputs").rglob("results.jsonl"))]
+    return done, found[-1] if found else None
+
+
+def quality(run):
+    (row,) = [row for row in run.results() if row.case.id == "quality"]
+    return row
+
+
+@pytest.fixture(scope="module")
+def clean(labelled, tmp_path_factory):
+    """The quality row of the folder as it is."""
+    done, run = measured(tmp_path_factory.mktemp("clean"), labelled)
+    assert done.returncode == 0, done.stderr
+    return quality(run)
+
+
+def test_a_clean_folder_is_valid_and_says_what_it_stands_on(clean):
+    assert clean.validity.verdict == "valid"
+    values = clean.metrics.values
+    assert values["classification_top_1_fraction"] > 0.9
+    assert values["pictures_used_count"] == values["pictures_found_count"] == OF_EACH * len(LABELS)
+    assert (values["classes_count"], values["classes_without_pictures_count"]) == (len(LABELS), 0)
+
+
+def test_underscores_hidden_folders_and_jfif_change_no_figure(copy, tmp_path, clean):
+    root = copy(lambda name: name.replace(" ", "_"))
+    shutil.copytree(root / "ring_and_star", root / ".ipynb_checkpoints")
+    shutil.copytree(root / "ring_and_star", root / "__MACOSX" / "ring_and_star")
+    for path in sorted(root.glob("*/*.jpg"))[::2]:
+        path.rename(path.with_suffix(".jfif"))
+    done, run = measured(tmp_path, root)
+    assert done.returncode == 0, done.stderr
+    assert quality(run).validity.verdict == "valid"
+    assert quality(run).metrics.values == clean.metrics.values
+
+
+def test_folders_named_by_the_index_of_the_class_give_the_same_figures_and_a_doubt(copy, tmp_path, clean):
+    done, run = measured(tmp_path, copy(lambda name: str(LABELS.index(name))))
+    assert done.returncode == 0, done.stderr
+    row = quality(run)
+    assert row.metrics.values["classification_top_1_fraction"] == clean.metrics.values["classification_top_1_fraction"]
+    assert row.validity.verdict == "warned"
+    assert row.validity.reasons[0].startswith("classes_by_index: the data's classes 0 to 14 are taken as indices")
+
+
+def test_a_mapping_says_which_class_a_folder_is(copy, tmp_path, clean):
+    root = copy(lambda name: "Stern" if name == "star and star" else name)
+    done, _ = measured(tmp_path, root, "data.options.classes={Stren: star and star}")
+    assert done.returncode == 2
+    assert "data.options.classes: there is no class 'Stren' among the data's 15; the nearest are 'Stern'" in done.stderr
+    done, run = measured(tmp_path, root, "data.options.classes={Stern: star and star}")
+    assert done.returncode == 0, done.stderr
+    assert quality(run).validity.verdict == "valid"
+    assert quality(run).metrics.values == clean.metrics.values
+
+
+def test_classes_that_a_model_does_not_know_are_refused_before_anything_is_measured(copy, tmp_path):
+    done, run = measured(
+        tmp_path, copy(lambda name: f"class {LABELS.index(name)}"), metrics="metrics=[latency,classification]"
+    )
+    assert (done.returncode, run) == (2, None)
+    assert "the model does not know 15 of the data's 15 classes, such as 'class 0'" in done.stderr
+    assert "data.options.classes=" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_with_skip_the_pictures_of_one_unknown_class_are_left_out_and_named(copy, tmp_path):
+    root = copy(lambda name: "unsorted" if name == "ring and ring" else name)
+    assert measured(tmp_path, root)[0].returncode == 2
+    done, run = measured(tmp_path, root, "data.on_error=skip")
+    assert done.returncode == 0, done.stderr
+    row = quality(run)
+    assert row.validity.verdict == "warned"
+    assert "2 of 30" in row.validity.reasons[0] and "'unsorted'" in row.validity.reasons[0]
+    assert row.metrics.values["pictures_used_count"] == 28 and row.metrics.values["pictures_found_count"] == 30
+
+
+def test_a_picture_beside_the_folders_is_refused_by_name_or_left_out(copy, tmp_path):
+    root = copy()
+    shutil.copy(next(root.glob("*/*.jpg")), root / "cover.jpg")
+    done, run = measured(tmp_path, root, model="clip_tiny")
+    assert (done.returncode, run) == (2, None)
+    assert "1 of 31 pictures cannot be used: cover.jpg (no class: it lies in no folder of a class)" in done.stderr
+    done, run = measured(tmp_path, root, "data.on_error=skip")
+    assert done.returncode == 0, done.stderr
+    assert quality(run).validity.reasons == (
+        "pictures_left_out: 1 of 31: cover.jpg (no class: it lies in no folder of a class)",
+    )
+
+
+def test_a_plain_folder_refuses_metrics_of_labels_and_measures_the_rest(copy, tmp_path):
+    root = copy()
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for path in root.glob("*/*.jpg"):
+        shutil.copy(path, plain)
+    words = ["batch=single", "measure.warmup.calls=1", "measure.latency.calls=6"]
+    done, run = measured(tmp_path, plain, *words, metrics="metrics=[latency,classification]")
+    assert done.returncode == 0, done.stderr
+    assert [row.case.id for row in run.results()] == ["batch-1"]
+    why = "data=image_folder has no labels: no folder of a class lies in data.root"
+    assert run.conditions()["plan"]["refused"] == {"classification": why}
+    assert why in " ".join(done.stdout.split())
+
+
+def test_a_sample_keeps_all_classes_and_is_called_a_sample(labelled, tmp_path):
+    done, run = measured(tmp_path, labelled, "data.options.samples=15", model="clip_tiny")
+    assert done.returncode == 0, done.stderr
+    row = quality(run)
+    assert row.metrics.values["classification_classes_count"] == len(LABELS)
+    assert row.metrics.values["classes_without_pictures_count"] == 0
+    assert row.validity.reasons == ("sample: 15 of 30 pictures were taken, as data.options.samples has it",)
+    assert "quality over a sample of 15 of 30 pictures of image_folder" in done.stdout
+
+
+def test_a_model_with_two_classes_of_one_name_is_measured(copy, tmp_path, clean):
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(project("data") / "classifier_tiny", checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["id2label"] |= {"13": "crane", "14": "crane"}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    root = copy(lambda name: "crane" if name == "star and star" else name)
+    shutil.rmtree(root / "cross and star")
+    done, _ = measured(tmp_path, root, f"model.checkpoint={checkpoint}")
+    assert done.returncode == 2
+    assert "'crane' may be the model's class 13 'crane' or 14 'crane'" in done.stderr
+    done, run = measured(tmp_path, root, f"model.checkpoint={checkpoint}", "data.options.classes={crane: 14}")
+    assert done.returncode == 0, done.stderr
+    assert quality(run).metrics.values["classification_top_1_fraction"] > 0.9
+    assert list(run.predictions().classes)[13:] == ["crane (13)", "crane (14)"]
+
+
+def test_folders_that_are_splits_are_refused(labelled, tmp_path):
+    for split in ("train", "val"):
+        shutil.copytree(labelled, tmp_path / "splits" / split)
+    done, _ = measured(tmp_path, tmp_path / "splits", model="clip_tiny")
+    assert done.returncode == 2
+    assert "its folders are splits and not classes ('train', 'val'); choose one" in done.stderr
+
+
+def test_numbers_that_no_text_can_name_are_refused_for_zero_shot(copy, tmp_path):
+    done, _ = measured(tmp_path, copy(lambda name: f"n{LABELS.index(name):08d}"), model="clip_tiny")
+    assert done.returncode == 2
+    assert "15 of the data's 15 classes are numbers, such as 'n00000000'" in done.stderr
+
+
+def test_the_same_pictures_elsewhere_are_the_same_data_and_others_are_not(copy, labelled, tmp_path, clean):
+    root = copy()
+    _, here_ = measured(tmp_path, labelled)
+    _, moved = measured(tmp_path, root)
+    same, other = sorted((root / "ring and star").iterdir())
+    shutil.copy(same, other)
+    _, changed = measured(tmp_path, root)
+    digests = [run.conditions()["data"]["contents_sha256"] for run in (here_, moved, changed)]
+    assert digests[0] == digests[1] != digests[2]
+    done = here(tmp_path, "compare", str(here_.path), str(changed.path))
+    said = " ".join(done.stdout.split())
+    assert "names, labels, captions and pictures of the data: digest" in said
+    assert "undecided: 2 not comparable" in said and done.returncode != 1
+
+
+def test_shapes_say_nothing_to_a_model_of_other_classes_and_its_speed_is_measured(tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(project("data") / "classifier_tiny", checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["id2label"] = {str(at): f"thing {at}" for at in range(len(LABELS))}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    words = ["metrics=[latency,classification]", "batch=single", "data.options.samples=20", "measure.warmup.calls=1"]
+    model = ["model=classifier_tiny", f"model.checkpoint={checkpoint}", "measure.latency.calls=6"]
+    done = here(tmp_path, "run", *model, *words, *NO_SWEEP)
+    assert done.returncode == 0, done.stderr
+    why = "data=shapes has no labels: 15 of its 15 classes are none of the model's, such as 'ring and ring'"
+    assert why in " ".join(done.stdout.split())
