@@ -40,8 +40,10 @@ def test_the_order_of_a_listing_makes_no_difference(make, digest):
     assert digest(make()) == digest(make()[::-1])
 
 
-@pytest.mark.parametrize("change", [{"id": "9"}, {"label": "y"}, {"label": None}, {"captions": ("two",)}])
-def test_another_name_label_or_caption_makes_other_data(make, digest, change):
+@pytest.mark.parametrize(
+    "change", [{"id": "9"}, {"label": "y"}, {"label": None}, {"captions": ("two",)}, {"exif": "stored"}]
+)
+def test_another_name_label_caption_or_frame_makes_other_data(make, digest, change):
     first, *others = make()
     assert digest([first, *others]) != digest([replace(first, **change), *others])
 
