@@ -14,6 +14,8 @@ PACKAGE = Path(visionbench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 GROUND = {
     "annotation",
+    "captionfile",
+    "captiontable",
     "core",
     "download",
     "registry",
@@ -24,6 +26,7 @@ GROUND = {
     "regions",
     "statistics",
     "store",
+    "textfile",
     "validity",
 }
 PARTS = {"models", "devices", "data", "metrics"}
