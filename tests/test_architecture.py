@@ -23,6 +23,7 @@ GROUND = {
     "intake",
     "machine",
     "pictures",
+    "ptb",
     "regions",
     "statistics",
     "store",
