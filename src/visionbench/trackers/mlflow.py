@@ -17,7 +17,7 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -201,7 +201,9 @@ class MlflowTracker:
             if file := _sqlite_file(self.uri):
                 with closing(sqlite3.connect(file)) as database:
                     database.execute("PRAGMA journal_mode=WAL")
-            return MlflowClient(tracking_uri=self.uri)
+            client = MlflowClient(tracking_uri=self.uri)
+            _remove_stray_folder(self.uri)
+            return client
 
     @cached_property
     def _experiment_id(self) -> str:
@@ -427,7 +429,18 @@ def _sqlite_file(uri: str) -> Path | None:
 
 def _sqlite_uri(file: Path) -> str:
     """The address of a SQLite file; what has a meaning in an address is encoded, and decoded again by MLflow."""
-    return "sqlite:///" + re.sub("[%?#]", lambda mark: quote(mark[0]), str(file))
+    return "sqlite:///" + re.sub("[%?]", lambda mark: quote(mark[0]), str(file))
+
+
+def _remove_stray_folder(uri: str) -> None:
+    """Remove the empty folders that MLflow makes of an encoded SQLite address, beside the one that it means."""
+    stray = Path(uri.removeprefix("sqlite:///")).parent
+    file = _sqlite_file(uri)
+    if file is None or stray == file.parent:
+        return
+    with suppress(OSError):  # not empty: a folder of the user's
+        for folder in (stray, *stray.parents):
+            folder.rmdir()
 
 
 def _public(uri: str) -> str:
