@@ -67,7 +67,7 @@ def rows_of_table(text: Sequence[str], layout: Layout, quotes: str | None) -> tu
         plain = [(at + 1, text[at]) for at in range(layout.start, len(text))]
         splits = [Split(line, raw, tuple(raw.split(layout.delimiter))) for line, raw in plain]
     splits = [one for one in splits if one.broken or any(cell.strip() for cell in one.cells)]
-    numbers = _number_columns(splits, layout) and not _numbered_without_heading(splits, layout)
+    numbers = _number_columns(splits, layout) and not _wider_throughout(splits, layout)
     return [_row(one, layout, quotes == "csv", numbers) for one in splits], quotes == "csv"
 
 
@@ -159,16 +159,26 @@ def _number_columns(splits: Sequence[Split], layout: Layout) -> bool:
     return all(cells[at].strip().isdecimal() for cells in sound for at in others)
 
 
-def _numbered_without_heading(splits: Sequence[Split], layout: Layout) -> bool:
-    """Whether every row has a number more than the heading has columns, where the caption should stand."""
-    return all(len(one.cells) > layout.width and one.cells[layout.caption].strip().isdecimal() for one in splits)
+def _wider_throughout(splits: Sequence[Split], layout: Layout) -> bool:
+    """Whether every row has the same number of cells, more than the heading, so that the heading lacks a column.
+
+    Commas with a blank behind them are a sentence's, as long as the cells before them begin without one.
+    """
+    widths = {len(one.cells) for one in splits}
+    if len(widths) != 1 or max(widths) <= layout.width:
+        return False
+    if all(one.cells[layout.caption].strip().isdecimal() for one in splits):
+        return True
+    further = slice(layout.caption + 1, layout.caption + 1 + max(widths) - layout.width)
+    of_sentences = all(cell.startswith(" ") for one in splits for cell in one.cells[further])
+    return not of_sentences or all(one.cells[layout.caption].startswith(" ") for one in splits)
 
 
 def _row(one: Split, layout: Layout, quoted: bool, numbers: bool) -> TableRow:
     cells = one.cells
     if one.broken:
         return TableRow(one.line, _name_in(one.raw, layout), fault=one.broken)
-    if len(cells) > layout.width and not quoted and numbers:
+    if len(cells) > layout.width and not quoted and numbers and cells[-1].strip():
         cells = _joined(one, layout)
     if len(cells) != layout.width:
         way_out = "; put a cell that holds the delimiter in quotes" if len(cells) > layout.width else ""

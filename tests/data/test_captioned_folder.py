@@ -132,6 +132,10 @@ def test_a_caption_in_quotes_may_go_on_over_lines_that_are_no_rows(folder):
         ("a.jpg", "captions.csv, line 3: 1 cell where the heading has 2"),
         ("a.jpg;one", "captions.csv, line 3: 1 cell where the heading has 2"),
         ("a.jpg,", "an empty caption"),
+        (
+            "a.jpg,one,",
+            "captions.csv, line 3: 3 cells where the heading has 2; put a cell that holds the delimiter in quotes",
+        ),
         ("a.jpg,one a.jpg,two", "captions.csv, line 3: two rows in one line; begin the second on its own"),
     ],
 )
@@ -154,6 +158,7 @@ def test_a_row_whose_picture_cannot_be_told_is_named_by_its_line(folder):
         ("image,caption,caption\na.jpg,one,two\n", "line 1: the column 'caption' stands there twice; rename one"),
         ("image,caption,text\na.jpg,one,two\n", "caption and text may both be the caption; choose with data.options"),
         ("image,caption\na.jpg,0,one\nb.jpg,1,two\n", "line 2: 3 cells where the heading has 2"),
+        ("image,caption\na.jpg,one,train\nb.jpg,two,test\n", "line 2: 3 cells where the heading has 2"),
         ("image,caption\na.jpg,o\0ne\n", "line 2: a NUL character"),
         ("image,caption\n\n\n", "no caption in it"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),

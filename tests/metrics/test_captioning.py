@@ -122,10 +122,10 @@ def test_tokens_are_those_that_stanfords_tokenizer_gave(text, expected):
     assert " ".join(tokens(text)) == expected
 
 
-@pytest.mark.parametrize(("text", "expected"), ANSWERS)
-def test_tokens_equal_every_recorded_answer_of_the_original(text, expected):
+def test_tokens_equal_every_recorded_answer_of_the_original():
     """Recorded from the same tokenizer, each caption by itself. A blank within a token is a no-break space there."""
-    assert " ".join(tokens(text)) == expected
+    assert len(ANSWERS) == 1522
+    assert {text: " ".join(tokens(text)) for text, _ in ANSWERS} == dict(ANSWERS)
 
 
 def test_a_caption_in_quotes_scores_as_the_one_without():
