@@ -476,6 +476,7 @@ def _unbuildable(model: ModelConfig, what: str, error: Exception) -> ConfigError
     hints = {
         "attn_implementation|flash": "use model.attention=eager",
         "configuration class": f"model.family={model.family} does not fit it",
+        "deserializ|corrupt|unexpected EOF|PytorchStreamReader": "a file of weights is cut or damaged; fetch it again",
         "custom code": "model.trust_remote_code=true would run it",
     }
     hint = next((f"; {hint}" for pattern, hint in hints.items() if re.search(pattern, str(error), re.IGNORECASE)), "")

@@ -22,7 +22,12 @@ def predictions(**columns):
         ({"class_scores": [np.array([1.0, 2.0])] * 3}, "answers_equal: the model's class_scores is the same"),
         ({"caption_embeddings": [np.ones((2, 4)), np.ones((1, 4)), np.ones((1, 4))]}, "answers_equal: the model's"),
         (
-            {"point_masks": [[run_lengths(np.zeros((3, 4, 5), bool))]] * 3, "mask_size": [[4, 5]] * 3},
+            {
+                "point_masks": [[run_lengths(np.zeros((3, 4, 5), bool))]] * 3,
+                "point_estimates": [np.ones((1, 3))] * 3,
+                "empty_masks": [0, 1, 0],
+                "mask_size": [[4, 5]] * 3,
+            },
             "answers_empty: the masks of all 3 pictures are empty (point_masks)",
         ),
     ],
@@ -42,6 +47,9 @@ def test_answers_that_differ_are_not_doubted():
             image_embedding=[np.ones(4), np.ones(4), np.zeros(4)],
             class_scores=[np.arange(2.0), np.arange(2.0), np.ones(2)],
             point_masks=[[], [run_lengths(some)], []],
+            point_estimates=[np.ones((0, 3)), np.ones((1, 3)), np.ones((0, 3))],
+            truth_masks=[[], run_lengths(some[:1]), []],
+            empty_masks=[1, 0, 2],
             mask_size=[[4, 5]] * 3,
         )
     )

@@ -35,7 +35,8 @@ def _empty(columns: Any) -> Iterator[tuple[str, str]]:
     if "caption" in columns and not any(caption.strip() for caption in columns["caption"]):
         yield "caption", "the captions"
     for name, masks in columns.items():
-        if name.endswith("_masks") and name != "truth_masks" and _all_masks_empty(masks, columns["mask_size"]):
+        answered = name.replace("_masks", "_estimates") in columns and name.endswith("_masks")
+        if answered and _all_masks_empty(masks, columns["mask_size"]):
             yield name, "the masks"
 
 
