@@ -18,6 +18,8 @@ GROUND = {
     "classes",
     "contents",
     "coco_schema",
+    "captionfile",
+    "captiontable",
     "core",
     "denominators",
     "download",
@@ -29,10 +31,12 @@ GROUND = {
     "machine",
     "nvml",
     "pictures",
+    "ptb",
     "regions",
     "sampling",
     "statistics",
     "store",
+    "textfile",
     "validity",
 }
 PARTS = {"models", "devices", "data", "metrics"}

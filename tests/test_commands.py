@@ -365,3 +365,12 @@ def test_models_lists_what_is_here(folder):
     assert call(folder, "models", "fetch", "clip_tny").stderr.startswith(
         "visionbench: there is no model 'clip_tny'; did you"
     )
+
+
+def test_a_terminal_that_prints_ascii_alone_gets_a_question_mark_for_other_characters():
+    script = "from visionbench.cli import _replace_unprintable; _replace_unprintable(); print('clip_tiny · cpu')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    printed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True
+    )
+    assert printed.stdout == "clip_tiny ? cpu\n"

@@ -7,6 +7,8 @@ from PIL import Image, PngImagePlugin
 from visionbench.core import Example
 from visionbench.pictures import PictureError, check, decode, header, picture_of
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
 
@@ -219,7 +221,12 @@ def test_a_look_at_size_and_header_finds_what_is_no_picture_and_not_what_is_cut_
     check(path)
     with pytest.raises(PictureError, match="cannot be decoded"):
         decode(path)
-    for content, reason in ((None, "missing"), (b"", "zero bytes"), (b"text", "cannot be decoded")):
+    for content, reason in (
+        (None, "missing"),
+        (b"", "zero bytes"),
+        (b"text", "cannot be decoded"),
+        (POINTER, "a Git LFS pointer"),
+    ):
         path.unlink(missing_ok=True) if content is None else path.write_bytes(content)
         with pytest.raises(PictureError) as caught:
             check(path)

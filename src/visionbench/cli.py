@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +30,7 @@ def main() -> None:
 
     Exit code 0, 1 where something measured failed, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM.
     """
+    _replace_unprintable()
     _route_completion()
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -44,6 +46,13 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort) as error:
         terminated = isinstance(error.__cause__ or error, Terminated)  # click raises Abort of it
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
+
+
+def _replace_unprintable() -> None:
+    """Print `?` for a character that the terminal's encoding lacks: no result is lost to a UnicodeEncodeError."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _terminate(*_: object) -> NoReturn:

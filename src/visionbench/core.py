@@ -190,6 +190,8 @@ EVALUATION_STEPS = ("decode", "preprocess", "forward", "postprocess")
 """What a picture goes through for quality, from its file to the model's answer."""
 PIPELINE_STEPS = ("read", "decode", "preprocess", "copy", "forward", "postprocess")
 """The same for speed, from bytes on disk, with the way to the device as a step of its own."""
+CAPTIONS_CUT = "captions_cut"
+"""A column that a model may give beside `caption_embeddings`: how many of a picture's captions it read only in part."""
 TRUTHS = frozenset({"references", "label"})
 """Columns of the predictions that come from the data set: a picture's captions [C], and its class."""
 

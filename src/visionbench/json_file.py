@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from visionbench.registry import ConfigError
+from visionbench.textfile import LFS_POINTER
 
 OTHER_FORMS = {
-    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the file itself: run 'git lfs pull' there",
+    LFS_POINTER: "a Git LFS pointer, not the file itself: run 'git lfs pull' there",
     b"\x1f\x8b": "packed by gzip: unpack it with gunzip",
     b"PK\x03\x04": "a zip archive: unpack it",
     b"BZh": "packed by bzip2: unpack it with bunzip2",

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from visionbench.core import Example
+from visionbench.textfile import is_lfs_pointer
 
 UNDONE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,6 +71,8 @@ def check(path: Path) -> None:
             raise PictureError(path, "missing")
         if not path.stat().st_size:
             raise PictureError(path, "zero bytes")
+        if is_lfs_pointer(path):
+            raise PictureError(path, "a Git LFS pointer, not the picture itself: run 'git lfs pull' in its repository")
         with Image.open(path) as picture:
             _refuse_bomb(path, picture)
 

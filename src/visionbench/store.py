@@ -43,7 +43,7 @@ class RunFolder:
                 f"hydra.run.dir={path}: there are results already; give another folder, or move them away"
             )
         (path / "samples").mkdir(parents=True, exist_ok=True)
-        (path / "config.yaml").write_text(config_yaml)
+        (path / "config.yaml").write_text(config_yaml, "utf-8")
         (path / "results.jsonl").touch()
         return cls(path)
 
@@ -56,7 +56,7 @@ class RunFolder:
 
     def repeat(self, number: int) -> RunFolder:
         """A new folder within this one for one of several processes, with the same configuration."""
-        return RunFolder.create(self.path / "repeats" / str(number), (self.path / "config.yaml").read_text())
+        return RunFolder.create(self.path / "repeats" / str(number), (self.path / "config.yaml").read_text("utf-8"))
 
     @property
     def log(self) -> Path:
@@ -66,12 +66,12 @@ class RunFolder:
     def write_conditions(self, conditions: Mapping[str, Any]) -> None:
         """Write run.json, whole or not at all."""
         draft = self.path / "run.json.draft"
-        draft.write_text(json.dumps({"schema": SCHEMA_VERSION, **conditions}, indent=2, default=str) + "\n")
+        draft.write_text(json.dumps({"schema": SCHEMA_VERSION, **conditions}, indent=2, default=str) + "\n", "utf-8")
         draft.replace(self.path / "run.json")
 
     def conditions(self) -> dict[str, Any]:
         """What run.json holds."""
-        conditions: dict[str, Any] = json.loads((self.path / "run.json").read_text())
+        conditions: dict[str, Any] = json.loads((self.path / "run.json").read_text("utf-8"))
         return conditions
 
     @property
@@ -87,7 +87,7 @@ class RunFolder:
             self._write_samples(result.case.id, samples)
         row = {"schema": SCHEMA_VERSION, **asdict(result), "samples": {"missing": dict(samples.missing)}}
         row["samples"] |= {"flags": dict(samples.flags), "faults": dict(samples.faults)}
-        with (self.path / "results.jsonl").open("a") as file:
+        with (self.path / "results.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -96,7 +96,7 @@ class RunFolder:
         """What config.yaml holds."""
         import yaml
 
-        config: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text())
+        config: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text("utf-8"))
         return config
 
     def results(self) -> list[CaseResult]:
@@ -129,7 +129,9 @@ class RunFolder:
         return Predictions(table["id"].to_pylist(), columns, about["classes"])
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        *lines, _ = (self.path / "results.jsonl").read_text().split("\n")  # a last line without its end was cut short
+        *lines, _ = (
+            (self.path / "results.jsonl").read_text("utf-8").split("\n")
+        )  # a last line without its end was cut short
         for line in lines:
             row = json.loads(line)
             if row["schema"] > SCHEMA_VERSION:

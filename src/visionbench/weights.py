@@ -12,10 +12,10 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from visionbench.config import ModelConfig, root
 from visionbench.core import first_line
 from visionbench.download import Unreachable
 from visionbench.registry import ConfigError, nearest
+from visionbench.textfile import is_lfs_pointer
 
 if TYPE_CHECKING:
     import torch
@@ -41,8 +42,29 @@ NEEDED_FILES = {
     "model.safetensors or pytorch_model.bin": WEIGHT_FILES,
 }
 """What no checkpoint goes without, each under any of these names."""
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+"""Any of them holds a tokenizer's vocabulary; without one transformers makes up an empty tokenizer."""
+HARMLESS_UNUSED = re.compile(
+    r"(^|\.)(position_ids|num_batches_tracked|inv_freq|attn\.(masked_)?bias|relative_position_index)$"
+)
+"""Tensors that older checkpoints hold and newer models compute."""
 SIDE_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 """Endings of what comes along with the weights: configs, vocabularies, templates."""
+JSON_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+)
+"""Read here before transformers reads them, so that a damaged one is named."""
 NO_NAME = "neither a folder nor the name of a Hub repository, owner/name"
 HUB_TIMEOUT_S = 10.0
 BLOCK, OFFSETS = 4_194_304, 65_536
@@ -170,7 +192,7 @@ def fetch(model: ModelConfig) -> Path:
             raise  # the disk's fault, not the Hub's
         refusal = ConfigError if isinstance(error, HfHubHTTPError) else Unreachable
         raise refusal(
-            f"{what}: not on this machine, and {constants.ENDPOINT} could not be read ({_one_line(error)}); "
+            f"{what}: not on this machine, and {constants.ENDPOINT} could not be read ({_first_sentence(error)}); "
             f"run 'visionbench models fetch {model.name}' where there is a network, {otherwise}"
         ) from None
 
@@ -227,7 +249,7 @@ def _resume(url: str, size: int, blob: Path, what: str) -> None:
                 raise
             raise ConfigError(
                 f"{what}: the connection broke off at {file.tell() / 1e6:.0f} of {size / 1e6:.0f} MB "
-                f"({_one_line(error)}); run the same command again, and it goes on from there"
+                f"({_first_sentence(error)}); run the same command again, and it goes on from there"
             ) from None
     with part.open("rb") as file:
         intact = hashlib.file_digest(file, "sha256").hexdigest() == blob.name
@@ -237,7 +259,7 @@ def _resume(url: str, size: int, blob: Path, what: str) -> None:
     part.rename(blob)
 
 
-def _one_line(error: BaseException) -> str:
+def _first_sentence(error: BaseException) -> str:
     """What an error says, as far as it fits in a line of ours: its first sentence."""
     return first_line(error).split(". ")[0].rstrip(".")
 
@@ -304,9 +326,11 @@ def image_processor(model: ModelConfig, source: Path | None) -> Any:
     from transformers import AutoImageProcessor
 
     def load(path: Path | str) -> Any:
-        return AutoImageProcessor.from_pretrained(
-            path, local_files_only=True, trust_remote_code=model.trust_remote_code
-        )
+        what = f"model.image_processor of {model.name}" if source is None else f"model.checkpoint={model.checkpoint}"
+        with _one_line(model, what):
+            return AutoImageProcessor.from_pretrained(
+                path, local_files_only=True, trust_remote_code=model.trust_remote_code
+            )
 
     if source is not None:
         return load(source)
@@ -315,6 +339,39 @@ def image_processor(model: ModelConfig, source: Path | None) -> Any:
     with TemporaryDirectory() as described:  # so that transformers picks the class and its backend in both cases
         (Path(described) / "preprocessor_config.json").write_text(json.dumps(model.image_processor))
         return load(described)
+
+
+def tokenizer(model: ModelConfig, built: Built) -> Any:
+    """The checkpoint's tokenizer. Raises ConfigError where it has none, or one that does not fit the model."""
+    from transformers import AutoTokenizer
+
+    source, what = built.source, f"model.checkpoint={model.checkpoint}"
+    assert source is not None
+    if not any((source / name).is_file() for name in TOKENIZER_FILES):
+        raise ConfigError(
+            f"{what}: {TOKENIZER_FILES[0]} (or {', '.join(TOKENIZER_FILES[1:])}) is missing in {source}; complete it"
+        )
+    with _one_line(model, what):
+        found = AutoTokenizer.from_pretrained(source, local_files_only=True)
+        ids = found.get_vocab().values()
+    if not set(ids) - set(found.all_special_ids):
+        raise ConfigError(f"{what}: its tokenizer has no words; complete the tokenizer's files in {source}")
+    text = getattr(built.module.config, "text_config", built.module.config)
+    size = getattr(text, "vocab_size", None)
+    if size is not None and max(ids) >= size:
+        raise ConfigError(
+            f"{what}: its tokenizer has tokens up to {max(ids)}, and the model knows those below {size}; "
+            "take the tokenizer's files of this checkpoint"
+        )
+    return found
+
+
+def check_length(built: Built, tokens: int, keys: str) -> None:
+    """Raise ConfigError where a text of so many tokens, set by these keys, has more than the model has positions."""
+    text = getattr(built.module.config, "text_config", built.module.config)
+    positions = getattr(text, "max_position_embeddings", None)
+    if positions is not None and tokens > positions:
+        raise ConfigError(f"{keys}: {tokens} tokens, and the model has {positions} positions; give less")
 
 
 def describe(image_processor: Any) -> Mapping[str, str]:
@@ -344,7 +401,7 @@ def id2label(model: ModelConfig) -> Mapping[Any, Any]:
     try:
         found = json.loads((source / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"{source / 'config.json'}: not JSON ({_one_line(error)}); fetch it again") from None
+        raise ConfigError(f"{source / 'config.json'}: not JSON ({_first_sentence(error)}); fetch it again") from None
     if isinstance(found, dict) and isinstance(found.get("id2label"), dict):
         names: Mapping[Any, Any] = found["id2label"]
         return names
@@ -353,7 +410,7 @@ def id2label(model: ModelConfig) -> Mapping[Any, Any]:
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"model.checkpoint={model.checkpoint}: {_one_line(error)}") from None
+        raise ConfigError(f"model.checkpoint={model.checkpoint}: {_first_sentence(error)}") from None
     return dict(config.id2label)
 
 
@@ -368,12 +425,12 @@ def modules(model: ModelConfig) -> list[str]:
 def _saved(model: ModelConfig, auto_class: str, source: Path, dtype: torch.dtype) -> Any:
     """The checkpoint in host memory. One that fills only a part of the model is refused: the rest would be random."""
     import transformers
-    from safetensors import SafetensorError
 
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # else a thread asks the Hub about pickled checkpoints
     transformers.utils.logging.disable_progress_bar()  # nobody sees it, and it leaves a semaphore behind
     what = f"model.checkpoint={model.checkpoint}"
-    try:
+    _check_files(source, what)
+    with _one_line(model, what):
         module, report = getattr(transformers, auto_class).from_pretrained(
             source,
             dtype=dtype,
@@ -381,16 +438,69 @@ def _saved(model: ModelConfig, auto_class: str, source: Path, dtype: torch.dtype
             trust_remote_code=model.trust_remote_code,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
-    except (ImportError, ValueError, SafetensorError, UnpicklingError) as error:
-        raise _unbuildable(model, what, error) from error
+    if wrong := sorted(report["mismatched_keys"]):
+        name, saved, built = wrong[0]
+        more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
+        raise ConfigError(
+            f"{what}: {name} has the shape {list(saved)}, and config.json describes {list(built)}{more}; "
+            "bring config.json and weights of one model"
+        )
     if missing := sorted(report["missing_keys"]):
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise ConfigError(
             f"{what}: it lacks {missing[0]}{more} of {type(module).__name__}; "
             f"model.family={model.family} does not fit it"
         )
+    _check_unused(module, report["unexpected_keys"], what)
     return module
+
+
+def _check_files(source: Path, what: str) -> None:
+    """Refuse a folder with a Git LFS pointer, or a file of JSON that cannot be read."""
+    for path in sorted(entry for entry in source.iterdir() if entry.is_file()):
+        if is_lfs_pointer(path):
+            raise ConfigError(
+                f"{what}: {path} is a Git LFS pointer, not the file itself; run 'git lfs pull' in its repository"
+            )
+        if path.suffix == ".json" and path.name in JSON_FILES:
+            try:
+                content = json.loads(path.read_bytes())
+            except ValueError as error:
+                raise ConfigError(f"{what}: {path} is not JSON ({error}); fetch it again") from None
+            if not isinstance(content, dict):
+                raise ConfigError(f"{what}: {path} holds no JSON object; fetch it again")
+            if path.name == "config.json" and not isinstance(content.get("model_type"), str):
+                raise ConfigError(f"{what}: {path} names no model_type, so its architecture is not known; add it")
+
+
+def _check_unused(module: Any, unused: Collection[str], what: str) -> None:
+    """Refuse a checkpoint with weights of parts that the model has fewer of, such as further layers: `config.json`
+    then describes a smaller model. Weights of other parts change nothing, since every part of the model is filled."""
+    parts = {re.sub(r"\d+", "N", name) for name in module.state_dict()}
+    further = sorted(name for name in unused if not HARMLESS_UNUSED.search(name) and re.sub(r"\d+", "N", name) in parts)
+    if further:
+        more = f" and {len(further) - 1} more" if further[1:] else ""
+        raise ConfigError(
+            f"{what}: it holds {further[0]}{more}, which the model of config.json has no place for; "
+            "bring config.json and weights of one model"
+        )
+
+
+@contextmanager
+def _one_line(model: ModelConfig, what: str) -> Iterator[None]:
+    """Whatever transformers raises while it reads a checkpoint's files, as a ConfigError; a lack of memory as it is."""
+    import torch
+
+    try:
+        yield
+    except (ConfigError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if re.search("not enough memory|can't allocate memory|out of memory", str(error), re.IGNORECASE):
+            raise
+        raise _unbuildable(model, what, error) from error
 
 
 def _unbuildable(model: ModelConfig, what: str, error: Exception) -> ConfigError:
@@ -398,10 +508,12 @@ def _unbuildable(model: ModelConfig, what: str, error: Exception) -> ConfigError
     hints = {
         "attn_implementation|flash": "use model.attention=eager",
         "configuration class": f"model.family={model.family} does not fit it",
+        "deserializ|corrupt|unexpected EOF|PytorchStreamReader": "a file of weights is cut or damaged; fetch it again",
         "custom code": "model.trust_remote_code=true would run it",
     }
     hint = next((f"; {hint}" for pattern, hint in hints.items() if re.search(pattern, str(error), re.IGNORECASE)), "")
-    return ConfigError(f"{what}: {_one_line(error)}{hint}")
+    kind = "" if isinstance(error, (ImportError, ValueError, OSError)) else f"{type(error).__name__}: "
+    return ConfigError(f"{what}: {kind}{_first_sentence(error)}{hint}")
 
 
 # -------------------------------------------------------------------------------------------------- from random numbers

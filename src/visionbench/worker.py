@@ -115,7 +115,7 @@ def _redirect(log: Path) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]
     warnings.simplefilter("default")
     logging.basicConfig(level=logging.WARNING)
 

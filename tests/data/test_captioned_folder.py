@@ -67,3 +67,152 @@ def test_another_form_is_told_in_one_line(folder, name, text):
 def test_a_folder_without_captions_says_what_is_expected(tmp_path):
     with pytest.raises(ConfigError, match=rf"^data\.root={tmp_path}: .*captions\.jsonl"):
         CaptionedFolder(str(tmp_path)).examples()
+
+
+def captions_of(root, **options):
+    """Captions of the pictures that have no fault, and the faults of the others."""
+    found = CaptionedFolder(root, **options).examples()
+    return {one.id: one.captions for one in found if not one.faults}, {
+        one.id: one.faults for one in found if one.faults
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,caption\na.jpg,one\na.jpg,two, or so\nb.jpg,three\n",
+        "id,image,caption\n1,a.jpg,one\n2,a.jpg,two, or so\n3,b.jpg,three\n",
+        "caption,image\none,a.jpg\ntwo, or so,a.jpg\nthree,b.jpg\n",
+        "image;caption\na.jpg;one\na.jpg;two, or so\nb.jpg;three\n;\n\n",
+        "sep=;\nimage;caption\na.jpg;one\na.jpg;two, or so\nb.jpg;three\n",
+        "image\tcaption\na.jpg\tone\na.jpg\ttwo, or so\nb.jpg\tthree\n",
+        "image_name| comment_number| comment\na.jpg| 0| one\na.jpg| 1| two, or so\nb.jpg| 0| three\n",
+        "a.jpg#0\tone\na.jpg#1\ttwo, or so\nb.jpg#0\tthree\n",
+        '"image","caption"\r\n"a.jpg","one"\r\n"a.jpg","two, or so"\r\n"b.jpg","three"\r\n',
+    ],
+)
+def test_a_table_is_read_by_its_own_delimiter_and_commas_stay_in_captions(folder, text):
+    assert captions_of(folder("captions.csv", text)) == (TWO, {})
+
+
+def test_the_identity_names_the_delimiter_and_whether_cells_stand_in_quotes(folder):
+    form = CaptionedFolder(folder("captions.csv", "image;caption\na.jpg;one\n")).identity()["form"]
+    assert form == "a table, delimiter semicolon, no quotes"
+    form = CaptionedFolder(folder("captions.csv", 'image,caption\na.jpg,"one"\n')).identity()["form"]
+    assert form == "a table, delimiter comma, cells in quotes"
+
+
+def test_flickr30ks_row_without_its_last_bar_is_named_with_its_file_and_line(folder):
+    text = "image_name| comment_number| comment\na.jpg| 0| one\n2199200615.jpg| 4   A dog runs .\nb.jpg| 0| three\n"
+    sound, faults = captions_of(folder("results.csv", text), captions="results.csv")
+    assert sound == {"a.jpg": ("one",), "b.jpg": ("three",)}
+    assert faults == {"2199200615.jpg": ("results.csv, line 3: 2 cells where the heading has 3",)}
+
+
+def test_a_quote_that_never_closes_is_text_in_a_file_without_quotes_and_a_fault_in_one_with_them(folder):
+    rows = 'image,caption\na.jpg,"one\nb.jpg,two\nc.jpg,three"\n'
+    assert captions_of(folder("captions.csv", rows)) == (
+        {"a.jpg": ('"one',), "b.jpg": ("two",), "c.jpg": ('three"',)},
+        {},
+    )
+    sound, faults = captions_of(folder("captions.csv", rows + 'd.jpg,"four, or so"\n'))
+    assert sound == {"b.jpg": ("two",), "d.jpg": ("four, or so",)}
+    assert faults["a.jpg"][0].startswith("captions.csv, line 2: a quote opens a cell and does not close it")
+    assert captions_of(folder("captions.csv", rows), quotes="csv")[1].keys() == {"a.jpg", "c.jpg"}
+
+
+def test_a_caption_in_quotes_may_go_on_over_lines_that_are_no_rows(folder):
+    text = 'image,caption\na.jpg,"one\nand, more"\nb.jpg,two\n'
+    assert captions_of(folder("captions.csv", text)) == ({"a.jpg": ("one\nand, more",), "b.jpg": ("two",)}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("a.jpg", "captions.csv, line 3: 1 cell where the heading has 2"),
+        ("a.jpg;one", "captions.csv, line 3: 1 cell where the heading has 2"),
+        ("a.jpg,", "an empty caption"),
+        (
+            "a.jpg,one,",
+            "captions.csv, line 3: 3 cells where the heading has 2; put a cell that holds the delimiter in quotes",
+        ),
+        ("a.jpg,one a.jpg,two", "captions.csv, line 3: two rows in one line; begin the second on its own"),
+    ],
+)
+def test_a_row_of_another_form_is_a_fault_of_its_picture(folder, text, fault):
+    sound, faults = captions_of(folder("captions.csv", f"image,caption\nz.jpg,zero\n{text}\n"))
+    assert sound == {"z.jpg": ("zero",)}
+    assert faults == {"a.jpg": (fault,)}
+
+
+def test_a_row_whose_picture_cannot_be_told_is_named_by_its_line(folder):
+    text = "id,caption,file_name\n1,one,a.jpg\n2,cut\n3,three,b.jpg\n"
+    sound, faults = captions_of(folder("captions.csv", text))
+    assert sound == {"a.jpg": ("one",), "b.jpg": ("three",)}
+    assert faults == {"captions.csv, line 3": ("captions.csv, line 3: 2 cells where the heading has 3",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("image,caption,caption\na.jpg,one,two\n", "line 1: the column 'caption' stands there twice; rename one"),
+        ("image,caption,text\na.jpg,one,two\n", "caption and text may both be the caption; choose with data.options"),
+        ("image,caption\na.jpg,0,one\nb.jpg,1,two\n", "line 2: 3 cells where the heading has 2"),
+        ("image,caption\na.jpg,one,train\nb.jpg,two,test\n", "line 2: 3 cells where the heading has 2"),
+        ("image,caption\na.jpg,o\0ne\n", "line 2: a NUL character"),
+        ("image,caption\n\n\n", "no caption in it"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused_with_its_line(folder, text, problem):
+    with pytest.raises(ConfigError) as caught:
+        CaptionedFolder(folder("captions.csv", text)).examples()
+    assert problem in str(caught.value)
+
+
+def test_a_column_can_be_chosen(folder):
+    root = folder("captions.csv", "path,image,caption,title\na.jpg,x,one,red\n")
+    found, _ = captions_of(root, picture_column="path", caption_column="title")
+    assert found == {"a.jpg": ("red",)}
+
+
+def test_bytes_that_are_not_utf8_are_named_with_an_encoding_that_reads_them(folder, tmp_path):
+    root = folder("captions.csv", "")
+    (tmp_path / "captions.csv").write_bytes("image,caption\na.jpg,one\nb.jpg,café\n".encode("cp1252"))
+    with pytest.raises(ConfigError, match=r"captions.csv, line 3: not UTF-8 \(byte 0xe9\); it may be .*cp1252"):
+        CaptionedFolder(root).examples()
+    assert captions_of(root, encoding="cp1252") == ({"a.jpg": ("one",), "b.jpg": ("café",)}, {})
+    with pytest.raises(ConfigError, match="encoding=cp0: no such encoding"):
+        CaptionedFolder(root, encoding="cp0").examples()
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('{"image": "a.jpg", "caption": 5}', "its caption is the number 5, not a text"),
+        ('{"image": "a.jpg", "caption": null}', "its caption is null, not a text"),
+        ('{"image": "a.jpg", "caption": ["x", ["y"]]}', "its caption is a list, not a text"),
+        ('{"image": {"path": "a.jpg"}, "caption": "x"}', "its image is an object, not the name of a picture"),
+        ('{"image": "a.jpg", "caption": "x", "caption": "y"}', "not JSON (the key 'caption' stands there twice)"),
+        ('{"image": "a.jpg", "caption": NaN}', "not JSON (NaN is no value of JSON)"),
+        ('{"image": "a.jpg", "caption": "x', "not JSON ("),
+        ('{"image": "a.jpg", "caption": "\\ud800"}', "half of a character"),
+        ('{"image": "a.jpg", "file_name": "b.jpg", "caption": "x"}', "file_name and image may both be the picture"),
+    ],
+)
+def test_a_line_of_json_of_another_form_is_a_named_fault(folder, line, fault):
+    sound, faults = captions_of(folder("captions.jsonl", f'{{"image": "z.jpg", "caption": "zero"}}\n{line}'))
+    assert sound == {"z.jpg": ("zero",)}
+    ((why,),) = faults.values()
+    assert why.startswith(f"captions.jsonl, line 2: {fault}")
+
+
+def test_a_picture_is_found_under_another_unicode_form_and_with_backslashes(folder, tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "cafe\u0301.jpg").touch()
+    (tmp_path / "sub" / "b.jpg").touch()
+    root = folder("captions.csv", "image,caption\ncaf\u00e9.jpg,one\nsub\\b.jpg,two\n")
+    assert [one.image.name for one in CaptionedFolder(root).examples() if one.image.is_file()] == [
+        "cafe\u0301.jpg",
+        "b.jpg",
+    ]

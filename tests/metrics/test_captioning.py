@@ -1,5 +1,8 @@
 """Caption scores against the reference implementation that COCO's evaluation ships, and against texts by hand."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pycocoevalcap.bleu.bleu import Bleu
@@ -9,7 +12,7 @@ from torchmetrics.functional.text import bleu_score
 
 from visionbench.core import Predictions, Samples
 from visionbench.metrics.captioning import Captioning, closest, tokens
-from visionbench.registry import find
+from visionbench.registry import ConfigError, find
 
 TEXTS = {
     "a man rides a brown horse on the beach": [
@@ -25,6 +28,7 @@ TEXTS = {
     "": ["a dog on a bed", "a brown dog"],
     "a plate of food": ["a very long description of a plate with a lot of food on it that nobody would ever finish"],
 }
+ANSWERS = json.loads((Path(__file__).parent / "ptb_answers.json").read_text("utf-8"))
 WORDS = ["a", "man", "dog", "red", "runs", "the", "on", "street", "big", "small", "with", "and", "sits", "near", "two"]
 
 
@@ -96,7 +100,7 @@ def test_it_is_found_by_name():
 
 def test_tokens_are_lower_case_words_without_punctuation():
     assert tokens('A man\'s dog (brown) runs, "fast" - very fast... Does it? Yes!') == tuple(
-        ["a", "man", "'s", "dog", "brown", "runs", "fast", "very", "fast", "does", "it", "yes"]
+        ["a", "man", "'s", "dog", "-lrb-", "brown", "-rrb-", "runs", "fast", "very", "fast", "does", "it", "yes"]
     )
 
 
@@ -116,6 +120,43 @@ def test_tokens_are_lower_case_words_without_punctuation():
 def test_tokens_are_those_that_stanfords_tokenizer_gave(text, expected):
     """Recorded from pycocoevalcap's PTBTokenizer (Stanford CoreNLP 3.4.1), which needs Java."""
     assert " ".join(tokens(text)) == expected
+
+
+def test_tokens_equal_every_recorded_answer_of_the_original():
+    """Recorded from the same tokenizer, each caption by itself. A blank within a token is a no-break space there."""
+    assert len(ANSWERS) == 1522
+    assert {text: " ".join(tokens(text)) for text, _ in ANSWERS} == dict(ANSWERS)
+
+
+def test_a_caption_in_quotes_scores_as_the_one_without():
+    for opening, closing in ("''", '""', "‘’", "“”"):
+        said = f"a sign that says {opening}stop here{closing} in red"
+        found = computed([(said, ["a sign that says stop here in red"]), ("a cat", ["a dog"])])
+        assert found["captioning_exact_match_fraction"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "text", "expected"),
+    [
+        ("zh", "一只猫 sits.", "一 只 猫 sits ."),
+        ("char", "ein Hund", "e i n h u n d"),
+        ("13a", "Ein Hund, 3.5 m.", "ein hund , 3.5 m ."),
+        ("ptb", "Ein Hund, 3.5 m.", "ein hund 3.5 m."),
+    ],
+)
+def test_captions_are_split_by_the_tokenizer_that_is_chosen(tokenizer, text, expected):
+    assert " ".join(tokens(text, tokenizer)) == expected
+    texts = [(text, [text]), ("x y", ["z"])]
+    assert Captioning(tokenizer).score(predictions(texts)).series["captioning/caption_tokens"][0] == len(
+        expected.split()
+    )
+
+
+def test_a_tokenizer_that_does_not_exist_is_refused_with_the_nearest():
+    with pytest.raises(
+        ConfigError, match=r"metrics\.captioning\.tokenizer=char1: no such value; did you mean 'char'\?"
+    ):
+        Captioning("char1")
 
 
 def test_a_picture_without_references_is_refused_by_name():

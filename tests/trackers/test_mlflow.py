@@ -515,3 +515,22 @@ def test_two_processes_may_open_a_fresh_store_and_send_the_same_runs_at_once_and
 def test_importing_the_module_imports_neither_mlflow_nor_matplotlib() -> None:
     code = "import sys, visionbench.trackers.mlflow; print({'mlflow', 'matplotlib', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", ["50%20off #1", "what? 'ü'"])
+def test_a_folder_whose_name_means_something_in_an_address_holds_its_own_store(tmp_path: Path, name: str) -> None:
+    outputs = tmp_path / name / "out"
+    tracker = MlflowTracker(TrackingConfig(), outputs)
+    tracker.log(write(tmp_path, *RESULTS))
+    assert {path.name for path in tmp_path.iterdir()} >= {name}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(name[:3]) and path.name != name]
+    assert (outputs / "mlflow.db").is_file()
+    assert (outputs / "mlartifacts" / only(tracker).info.run_id / "artifacts" / "run.json").is_file()
+    again = MlflowTracker(TrackingConfig(uri=tracker.uri), tmp_path)
+    assert only(again).info.run_id == only(tracker).info.run_id
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "./mlflow.db", "/data/mlflow.db"])
+def test_a_path_in_place_of_an_address_is_told_with_the_address(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(TrackingError, match=r"tracking\.uri=.*: not an address; a SQLite file is sqlite:///"):
+        MlflowTracker(TrackingConfig(uri=uri), tmp_path).open()

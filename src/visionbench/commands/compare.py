@@ -48,7 +48,7 @@ def show(
     _print(found, form, screen())
     if output is not None:
         try:
-            with output.open("w") as file:
+            with output.open("w", encoding="utf-8") as file:
                 _print(found, form, Console(file=file, width=WIDTH))
         except OSError as error:
             raise ConfigError(f"--output {output}: {error.strerror}") from error

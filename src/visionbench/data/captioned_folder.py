@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from visionbench import annotation
+from visionbench import annotation, captionfile
+from visionbench.captionfile import CaptionFile, Options
 from visionbench.core import Example
-from visionbench.registry import ConfigError, register
+from visionbench.registry import register
 
 FILES = ("captions.csv", "captions.jsonl", "metadata.jsonl", "metadata.csv", "captions.txt", "results_20130124.token")
-PICTURE_KEYS = ("file_name", "image", "filename", "image_name")
-CAPTION_KEYS = ("caption", "captions", "text", "comment")
+FOLDERS = ("", "images", "flickr30k-images", "Images", "flickr30k_images")
+"""Where pictures lie below the root."""
 
 
 @register("data", "captioned_folder")
@@ -25,44 +25,64 @@ class CaptionedFolder:
 
     A table has a column for the picture and one for the caption, a row for each caption, several for a picture where it
     has several; a line of JSON has a caption or a list of them; a line of `.token` is `picture.jpg#0<tab>caption`.
+    `encoding`, `delimiter`, `quotes`, `picture_column` and `caption_column` state what is else found in the file.
     """
 
     root: str
     captions: str | None = None
     samples: int | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    quotes: str | None = None
+    picture_column: str | None = None
+    caption_column: str | None = None
 
     gives: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
         annotation.at_least_one(samples=self.samples)
+        _ = self._options
 
     def examples(self) -> Sequence[Example]:
-        """The pictures in the order in which the file first names them."""
-        root, captions = self._root, dict[str, list[Any]]()
-        try:
-            for name, caption in _pairs(self._file):
-                captions.setdefault(name, []).extend(caption if isinstance(caption, list) else [caption])
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{self._file}: not UTF-8 ({error.reason} at byte {error.start})") from None
-        if not captions:
-            raise ConfigError(f"{self._file}: no caption in it")
-        examples = [annotation.captioned(name, _picture(root, name), said) for name, said in captions.items()]
-        return examples[: self.samples]
+        """The pictures in the order in which the file first names them. A row with a fault is a fault of its picture,
+        or of an example that is named after its line."""
+        return self._examples(self._read())
 
     def classes(self) -> Sequence[str]:
         """None: it has no labels."""
         return ()
 
     def identity(self) -> Mapping[str, str]:
-        """Folder, file, number of pictures and a digest of the captions."""
+        """Folder, file and its form, number of pictures and a digest of the captions."""
+        read = self._read()
         return {
             "name": "captioned_folder",
             "root": str(self._root.resolve()),
             "captions": self._file.name,
-            "samples": str(len(self.examples())),
+            "form": read.form,
+            "samples": str(len(self._examples(read))),
             "annotations_sha256": annotation.digest(self._file),
         }
+
+    def _examples(self, read: CaptionFile) -> list[Example]:
+        root, file = self._root, self._file
+        captions: dict[str, list[str]] = {}
+        faults: dict[str, list[str]] = {}
+        for row in read.rows:
+            name = row.picture or f"{file.name}, line {row.line}"
+            captions.setdefault(name, []).extend(row.captions)
+            if row.fault is not None:
+                faults.setdefault(name, []).append(f"{file.name}, line {row.line}: {row.fault}")
+        examples = [_example(name, _picture(root, name), said, faults.get(name, [])) for name, said in captions.items()]
+        return examples[: self.samples]
+
+    def _read(self) -> CaptionFile:
+        return captionfile.read(self._file, self._options)
+
+    @property
+    def _options(self) -> Options:
+        return Options(self.encoding, self.delimiter, self.quotes, self.picture_column, self.caption_column)
 
     @property
     def _root(self) -> Path:
@@ -74,57 +94,23 @@ class CaptionedFolder:
         return annotation.within(self._root, names, f"one of {', '.join(FILES)} beside the pictures")
 
 
+def _example(name: str, picture: Path, captions: Sequence[str], faults: Sequence[str]) -> Example:
+    """A picture with its captions. One that a fault names is not said to have no caption as well."""
+    if faults:
+        return Example(name, picture, captions=tuple(text.strip() for text in captions), faults=tuple(faults))
+    return annotation.captioned(name, picture, captions)
+
+
 def _picture(root: Path, name: str) -> Path:
-    places = (root / name, root / "images" / name, root / "flickr30k-images" / name)
-    return next((place for place in places if place.is_file()), places[0])
+    """Where a picture lies. Its name may have another Unicode form on disk, or backslashes in the file of captions."""
+    slashed = name.replace("\\", "/")
+    forms = dict.fromkeys([name, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))])
+    places = [root / folder / form for form in forms for folder in FOLDERS]
+    return next((place for place in places if _is_file(place)), places[0])
 
 
-def _pairs(path: Path) -> Iterator[tuple[str, Any]]:
-    """Pictures and captions as the file has them. Raises ConfigError naming the line that is not of its form."""
-    if path.suffix == ".jsonl":
-        yield from _lines_of_json(path)
-    elif path.suffix == ".token":
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-            name, tab, caption = line.partition("\t")
-            if not tab:
-                raise ConfigError(f"{path}, line {number}: not of the form picture.jpg#0<tab>caption")
-            yield name.partition("#")[0], caption
-    else:
-        yield from _table(path)
-
-
-def _lines_of_json(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except ValueError:
-            row = ()
-        if row is None:
-            continue
-        row = row if isinstance(row, dict) else {}
-        picture = next((row[key] for key in PICTURE_KEYS if key in row), None)
-        caption = next((row[key] for key in CAPTION_KEYS if key in row), None)
-        if picture is None or caption is None:
-            raise ConfigError(f'{path}, line {number}: not of the form {{"file_name": …, "caption": …}}')
-        yield picture, caption
-
-
-def _table(path: Path) -> Iterator[tuple[str, Any]]:
-    """Rows of a table; without a heading the first column is the picture, and the rest of the line its caption."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        sample = file.readline()
-        file.seek(0)
-        rows = csv.reader(file, delimiter="|" if sample.count("|") > sample.count(",") else ",", skipinitialspace=True)
-        heading = [cell.strip().lower() for cell in next(rows, [])]
-        picture = next((heading.index(key) for key in PICTURE_KEYS if key in heading), None)
-        caption = next((heading.index(key) for key in CAPTION_KEYS if key in heading), None)
-        if picture is None or caption is None:
-            picture, caption = 0, None
-            if not heading or Path(heading[0]).suffix not in annotation.PICTURE_SUFFIXES:
-                raise ConfigError(f"{path}: no column for the picture ({', '.join(PICTURE_KEYS)}) and the caption")
-            file.seek(0)
-        elif (picture, len(heading)) == (0, 2):
-            caption = None  # a comma in a caption without quotes belongs to it
-        for row in rows:
-            if len(row) > 1:
-                yield row[picture].strip(), ", ".join(row[1:]) if caption is None else (row + [""])[caption]
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        return False

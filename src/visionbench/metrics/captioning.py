@@ -1,9 +1,7 @@
 """Captions against references: CIDEr-D, BLEU-4 and ROUGE-L as COCO's captions are scored, exact match and token F1.
 
-Tokens are lower-case words by nltk's Treebank tokenizer without the punctuation that COCO's evaluation lists to drop.
-COCO's own tokenizer is Stanford's in Java, so this is an approximation of published figures. Typographic quotes and
-dashes, and a full stop inside a caption, are brought to what that one makes of them. Known to differ: brackets, which
-COCO's evaluation lists in capitals but meets in lower case, and so keeps; an abbreviation that ends a caption (`u.s`).
+Tokens are those of Stanford's PTBTokenizer, as in COCO's evaluation (see `visionbench.ptb`), or those of sacrebleu's
+tokenizers for captions in other languages than English.
 
 CIDEr-D: Vedantam et al. 2015, with COCO's constants. BLEU: Papineni et al. 2002. ROUGE-L: Lin 2004, with β = 1.2 and
 the best precision and recall over the references, as COCO's evaluation has it (other tools report β = 1).
@@ -13,27 +11,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from typing import ClassVar
 
 import numpy as np
 
+from visionbench import ptb
 from visionbench.core import Metrics, Predictions, Samples
-from visionbench.registry import register
+from visionbench.registry import ConfigError, nearest, register
 
 LONGEST = 4
 """Of the n-grams that CIDEr-D and BLEU-4 count."""
 SIGMA = 6.0
 """Of the Gaussian by which CIDEr-D holds a difference in length against a caption."""
 BETA = 1.2
-DROPPED = frozenset(
-    ["''", "'", "``", "`", "(", ")", "[", "]", "{", "}", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
-)
-TYPED = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": " -- ", "—": " -- ", "…": " ... "})
-"""Typographic marks as a typewriter has them, which is how the Treebank tokenizer knows them."""
-ABBREVIATED = frozenset(["st.", "mr.", "mrs.", "ms.", "dr.", "jr.", "sr."])
+TOKENIZERS = ("ptb", "13a", "char", "zh")
+"""`ptb` is COCO's; the others are sacrebleu's, by its names, on lower-case text."""
 MEANS = {
     "cider_score": "cider",
     "rouge_l_fraction": "rouge_l",
@@ -48,11 +44,19 @@ Grams = Counter[Tokens]
 @register("metrics", "captioning")
 @dataclass(frozen=True)
 class Captioning:
-    """No options."""
+    """Option: the `tokenizer` (ptb, 13a, char or zh)."""
+
+    tokenizer: str = "ptb"
 
     stages: ClassVar[tuple[str, ...]] = ("evaluation",)
     reads: ClassVar[frozenset[str]] = frozenset({"caption", "references"})
     needs: ClassVar[frozenset[str]] = frozenset({"captions"})
+
+    def __post_init__(self) -> None:
+        if self.tokenizer not in TOKENIZERS:
+            raise ConfigError(
+                f"metrics.captioning.tokenizer={self.tokenizer}: no such value{nearest(self.tokenizer, TOKENIZERS)}"
+            )
 
     def score(self, predictions: Predictions) -> Samples:
         """Each picture's caption against its references: CIDEr-D, ROUGE-L, exact match, token F1, and BLEU's counts.
@@ -64,8 +68,8 @@ class Captioning:
         for name, of_one in zip(predictions.ids, predictions.columns["references"], strict=True):
             if not len(of_one):
                 raise ValueError(f"captioning: {name} has no reference to be held against")
-        captions = [tokens(caption) for caption in predictions.columns["caption"]]
-        references = [[tokens(one) for one in of_one] for of_one in predictions.columns["references"]]
+        captions = [tokens(caption, self.tokenizer) for caption in predictions.columns["caption"]]
+        references = [[tokens(one, self.tokenizer) for one in of_one] for of_one in predictions.columns["references"]]
         counted = list(zip(captions, references, strict=True))
         series: dict[str, Sequence[float]] = {
             "cider": ciders(captions, references),
@@ -101,23 +105,16 @@ class Captioning:
 
 
 # ------------------------------------------------------------------------------------------------------------- counting
-@lru_cache(maxsize=1)
-def _treebank() -> object:
-    from nltk.tokenize import TreebankWordTokenizer
-
-    return TreebankWordTokenizer()
+def tokens(text: str, tokenizer: str = "ptb") -> Tokens:
+    """Tokens of a caption in lower case: words, without the punctuation that COCO's evaluation drops, for `ptb`."""
+    return ptb.tokens(text) if tokenizer == "ptb" else tuple(_of_sacrebleu(tokenizer)(text.lower()).split())
 
 
-def tokens(text: str) -> Tokens:
-    """Lower-case words of a caption, punctuation left out."""
-    words = _treebank().tokenize(text.lower().translate(TYPED))  # type: ignore[attr-defined]
-    return tuple(_without_stop(word) for word in words if word not in DROPPED)
-
-
-def _without_stop(word: str) -> str:
-    """The word without the full stop of a sentence, which the Treebank tokenizer parts only at the end of a text."""
-    ends = word.endswith(".") and "." not in word[:-1] and word not in ABBREVIATED
-    return word[:-1] if ends else word
+@lru_cache(maxsize=len(TOKENIZERS))
+def _of_sacrebleu(name: str) -> Callable[[str], str]:
+    module = import_module(f"sacrebleu.tokenizers.tokenizer_{name}")
+    tokenizer: Callable[[str], str] = getattr(module, f"Tokenizer{name.capitalize()}")()
+    return tokenizer
 
 
 def grams(words: Tokens, n: int) -> Grams:

@@ -46,15 +46,13 @@ class Captioner:
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """An AutoModelForImageTextToText with its image processor, and its tokenizer unless weights are random."""
-        from transformers import AutoTokenizer
-
         if model.weights == "random" and self.prompt:
             raise ConfigError(
                 f"model.options.prompt='{self.prompt}': random weights come without a tokenizer; leave it empty"
             )
         built = weights.build(model, self.auto_class, device, dtype)
         processor = weights.image_processor(model, built.source)
-        tokenizer = None if built.source is None else AutoTokenizer.from_pretrained(built.source, local_files_only=True)
+        tokenizer = None if built.source is None else weights.tokenizer(model, built)
         prompt_ids = tokenizer(self.prompt, add_special_tokens=False).input_ids if tokenizer and self.prompt else []
         identity = {
             **built.identity,
@@ -66,6 +64,9 @@ class Captioner:
             "beams": self.beams,
         }
         whole_prompt = _prompt(built.module.config, prompt_ids)
+        longest = max(self.new_tokens, self.caption_tokens)
+        keys = f"model.options.new_tokens={self.new_tokens}, model.options.caption_tokens={self.caption_tokens}"
+        weights.check_length(built, len(whole_prompt) + longest, f"{keys}, with the prompt")
         return LoadedCaptioner(built.module, dtype, processor, tokenizer, whole_prompt, self, identity)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Piece, Row
+from visionbench.core import CAPTIONS_CUT, Evaluator, Inputs, LoadedModel, Picture, Piece, Row
 from visionbench.registry import ConfigError, nearest, register
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ class DualEncoder:
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """An AutoModel with its image processor, and its tokenizer or, with random weights, a stand-in for it."""
-        from transformers import AutoTokenizer
-
         built = weights.build(model, self.auto_class, device, dtype)
+        if self.part != "image":
+            weights.check_length(built, self.text_tokens, f"model.options.text_tokens={self.text_tokens}")
         processor = weights.image_processor(model, built.source)
         if built.source is None:
             tokenizer: Any = HashedTokenizer(built.module.config.text_config)
         else:
-            tokenizer = AutoTokenizer.from_pretrained(built.source, local_files_only=True)
+            tokenizer = weights.tokenizer(model, built)
         identity = {
             **built.identity,
             **weights.describe(processor),
@@ -138,6 +138,12 @@ class LoadedDualEncoder:
     def evaluator(self, wanted: frozenset[str], classes: Sequence[str]) -> Evaluator:
         """Embeddings of pictures and their captions; class scores by texts that the templates make of the classes."""
         scored = classes if "class_scores" in wanted else ()
+        for name in scored:
+            if self.cut([template.format(name) for template in self.templates]):
+                raise ConfigError(
+                    f"model.options.text_tokens={self.text_tokens}: the texts of the class '{name}' are longer and "
+                    "would be cut; give more tokens, or shorter names or model.options.templates"
+                )
         vectors = np.stack([self._class_vector(name) for name in scored]) if scored else None
         return DualEncoderEvaluator(self, wanted, tuple(scored), vectors)
 
@@ -164,6 +170,13 @@ class LoadedDualEncoder:
                 list(texts), padding="max_length", truncation=True, max_length=self.text_tokens, return_tensors="pt"
             )
         )
+
+    def cut(self, texts: Sequence[str]) -> int:
+        """How many of the texts have more than `text_tokens` tokens, so that `tokens` cuts them."""
+        if isinstance(self.tokenizer, HashedTokenizer) or not texts:
+            return 0
+        whole = self.tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]
+        return sum(len(ids) > self.text_tokens for ids in whole)
 
     def _class_vector(self, name: str) -> np.ndarray:
         """The class's direction [D]: unit embeddings of its texts, their mean brought to unit length again.
@@ -208,13 +221,15 @@ class DualEncoderEvaluator:
 
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
         """`image_embedding` [D], `caption_embeddings` [C, D] and `class_scores` [classes], as wanted."""
-        columns: dict[str, Sequence[np.ndarray]] = {"image_embedding": output["image"]}
+        columns: dict[str, Sequence[Any]] = {"image_embedding": output["image"]}
         if "text" in output:
             ends = np.cumsum([len(picture.example.captions) for picture in pictures])[:-1]
             columns["caption_embeddings"] = np.split(output["text"], ends)
         if self.vectors is not None:
             columns["class_scores"] = LOGIT_SCALE * unit(output["image"]) @ self.vectors.T
         columns = {name: column for name, column in columns.items() if name in self.wanted}
+        if "caption_embeddings" in columns:
+            columns[CAPTIONS_CUT] = [self.model.cut(picture.example.captions) for picture in pictures]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

@@ -33,6 +33,7 @@ from visionbench.core import (
     first_line,
 )
 from visionbench.pictures import PictureError, picture_of
+from visionbench.stages import answers
 from visionbench.stages.context import Context, loader_count, why_not
 
 TELL_EVERY_S = 0.5
@@ -123,6 +124,7 @@ def run(context: Context) -> Generator[Progress, None, Evaluated]:
             "evaluation/images_count": np.array([float(len(predictions.ids))]),
         }
     )
+    samples = samples.merged(answers.judge(predictions))
     for metric in scorers:
         samples = samples.merged(metric.score(predictions))
     return Evaluated(samples, predictions, left_out)
@@ -285,8 +287,8 @@ def _picture(example: Example, with_masks: bool) -> Picture:
 
 def _finish(batch: Batch, output: Any, evaluator: Evaluator, wanted: frozenset[str]) -> Batch:
     with batch.timed("postprocess"):
-        answers = evaluator.finish(output, batch.pictures) if batch.pictures else []
-        for picture, answer in zip(batch.pictures, answers, strict=True):
+        given = evaluator.finish(output, batch.pictures) if batch.pictures else []
+        for picture, answer in zip(batch.pictures, given, strict=True):
             truths = {"references": list(picture.example.captions), "label": picture.example.label}
             if wrong := next((name for name, value in answer.items() if not _finite(value)), None):
                 batch.faults[picture.example.id] = f"the model's {wrong} holds NaN or infinity"

@@ -17,13 +17,14 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote, unquote
 
 from filelock import FileLock
 
@@ -141,9 +142,8 @@ class MlflowTracker:
     @cached_property
     def uri(self) -> str:
         """The store's address, with an absolute path where it is a file."""
-        uri = self.config.uri or f"sqlite:///{self.output_dir.absolute() / 'mlflow.db'}"
-        file = _sqlite_file(uri)
-        return f"sqlite:///{file}" if file else uri
+        file = _sqlite_file(self.config.uri) if self.config.uri else self.output_dir.absolute() / "mlflow.db"
+        return _sqlite_uri(file) if file else str(self.config.uri)
 
     def page(self) -> str:
         """Where the experiment's charts are: an address for a server, and for a local store below the UI's.
@@ -180,7 +180,8 @@ class MlflowTracker:
 
     @property
     def _artifacts(self) -> str:
-        return str(self.output_dir.absolute() / "mlartifacts")
+        folder = self.output_dir.absolute() / "mlartifacts"
+        return folder.as_uri() if "%" in str(folder) else str(folder)  # MLflow decodes what it takes for an address
 
     # ------------------------------------------------------------------------------------------------------- the store
     @cached_property
@@ -190,13 +191,19 @@ class MlflowTracker:
             os.environ.setdefault(name, value)
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.ERROR)
+        if not re.match(r"[a-z][a-z0-9+.-]*:|databricks", self.uri):
+            raise TrackingError(
+                f"tracking.uri={self.uri}: not an address; a SQLite file is sqlite:///{self.uri}, a server http://…"
+            )
         from mlflow import MlflowClient
 
         with self._lock():
             if file := _sqlite_file(self.uri):
                 with closing(sqlite3.connect(file)) as database:
                     database.execute("PRAGMA journal_mode=WAL")
-            return MlflowClient(tracking_uri=self.uri)
+            client = MlflowClient(tracking_uri=self.uri)
+            _remove_stray_folder(self.uri)
+            return client
 
     @cached_property
     def _experiment_id(self) -> str:
@@ -385,12 +392,12 @@ def stage_artifacts(
             shutil.copyfile(run.path / name, staging / name)
     rows = notes.table(results)
     columns = list(rows[0]) if rows else ["batch"]
-    with (staging / "summary.csv").open("w", newline="") as file:
+    with (staging / "summary.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
     side_by_side = {"columns": columns, "data": [list(map(notes.text, row.values())) for row in rows]}
-    (staging / "summary.json").write_text(json.dumps(side_by_side))
+    (staging / "summary.json").write_text(json.dumps(side_by_side), "utf-8")
     if any(row.case.timed for row in results):
         figures.write_png(figures.throughput_latency(conditions, results), staging / "throughput_latency.png")
     if run.predictions_file.is_file() and run.predictions_file.stat().st_size <= LARGEST_PREDICTIONS:
@@ -417,7 +424,23 @@ def _dataset(identity: Mapping[str, str]) -> Any:
 def _sqlite_file(uri: str) -> Path | None:
     """The file of a SQLite store, absolute; None for any other store."""
     found = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
-    return Path(found[1]).absolute() if found else None
+    return Path(unquote(found[1])).absolute() if found else None
+
+
+def _sqlite_uri(file: Path) -> str:
+    """The address of a SQLite file; what has a meaning in an address is encoded, and decoded again by MLflow."""
+    return "sqlite:///" + re.sub("[%?]", lambda mark: quote(mark[0]), str(file))
+
+
+def _remove_stray_folder(uri: str) -> None:
+    """Remove the empty folders that MLflow makes of an encoded SQLite address, beside the one that it means."""
+    stray = Path(uri.removeprefix("sqlite:///")).parent
+    file = _sqlite_file(uri)
+    if file is None or stray == file.parent:
+        return
+    with suppress(OSError):  # not empty: a folder of the user's
+        for folder in (stray, *stray.parents):
+            folder.rmdir()
 
 
 def _public(uri: str) -> str:

@@ -1,0 +1,67 @@
+"""What is doubted about the answers of a model as a whole."""
+
+import numpy as np
+import pytest
+
+from visionbench.core import INVALID, WARNED, Predictions
+from visionbench.models.promptable_segmenter import run_lengths
+from visionbench.stages.answers import judge
+from visionbench.validity import judge as verdict
+
+
+def predictions(**columns):
+    return Predictions(["a", "b", "c"], columns)
+
+
+@pytest.mark.parametrize(
+    ("columns", "fault"),
+    [
+        ({"caption": ["", " ", ""]}, "answers_empty: the captions of all 3 pictures are empty (caption)"),
+        ({"caption": ["a dog"] * 3}, "answers_equal: the model's caption is the same for all 3 pictures"),
+        ({"image_embedding": [np.ones(4)] * 3}, "answers_equal: the model's image_embedding is the same"),
+        ({"class_scores": [np.array([1.0, 2.0])] * 3}, "answers_equal: the model's class_scores is the same"),
+        ({"caption_embeddings": [np.ones((2, 4)), np.ones((1, 4)), np.ones((1, 4))]}, "answers_equal: the model's"),
+        (
+            {
+                "point_masks": [[run_lengths(np.zeros((3, 4, 5), bool))]] * 3,
+                "point_estimates": [np.ones((1, 3))] * 3,
+                "empty_masks": [0, 1, 0],
+                "mask_size": [[4, 5]] * 3,
+            },
+            "answers_empty: the masks of all 3 pictures are empty (point_masks)",
+        ),
+    ],
+)
+def test_answers_that_are_all_empty_or_all_equal_are_invalid(columns, fault):
+    judged = verdict(judge(predictions(**columns)))
+    assert judged.verdict == INVALID
+    assert judged.reasons[0].startswith(fault)
+
+
+def test_answers_that_differ_are_not_doubted():
+    some = np.zeros((3, 4, 5), bool)
+    some[1, 2, 2] = True
+    found = judge(
+        predictions(
+            caption=["", "a dog", "a dog"],
+            image_embedding=[np.ones(4), np.ones(4), np.zeros(4)],
+            class_scores=[np.arange(2.0), np.arange(2.0), np.ones(2)],
+            point_masks=[[], [run_lengths(some)], []],
+            point_estimates=[np.ones((0, 3)), np.ones((1, 3)), np.ones((0, 3))],
+            truth_masks=[[], run_lengths(some[:1]), []],
+            empty_masks=[1, 0, 2],
+            mask_size=[[4, 5]] * 3,
+        )
+    )
+    assert (found.flags, found.faults) == ({}, {})
+
+
+def test_one_picture_has_nothing_to_be_equal_to():
+    assert not judge(Predictions(["a"], {"caption": ["a dog"]})).faults
+
+
+def test_captions_that_were_cut_are_counted_and_warned():
+    embeddings = [np.eye(4)[:2], np.eye(4)[2:3], np.eye(4)[3:]]
+    found = judge(predictions(captions_cut=[2, 0, 1], caption_embeddings=embeddings))
+    assert found.flags == {"captions_cut": "3 of 4 captions have more tokens than model.options.text_tokens"}
+    assert verdict(found).verdict == WARNED
