@@ -22,6 +22,7 @@ GROUND = {
     "machine",
     "pictures",
     "regions",
+    "resampling",
     "statistics",
     "store",
     "validity",
@@ -37,7 +38,7 @@ MAY_IMPORT = {
     "stages": GROUND | {"weights", "stages"} | PARTS,
     **dict.fromkeys(LINE, GROUND | {"weights", "stages"} | PARTS | LINE),
     **dict.fromkeys(READERS, {"core", "registry", "config", "store", "report"}),
-    "report": {"core", "registry", "config", "statistics", "store", "report"},
+    "report": {"core", "registry", "config", "resampling", "statistics", "store", "report"},
 }
 """The first name below `visionbench` of a file, and those that it may import; `cli` and `commands` import anything."""
 SIBLINGS_APART = PARTS | {"trackers"}
