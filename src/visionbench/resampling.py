@@ -74,19 +74,20 @@ def is_end(metric: str) -> bool:
 def with_intervals(
     metrics: Metrics, names: Sequence[str], contributions: Mapping[str, Contributions], samples: Samples
 ) -> Metrics:
-    """The metrics with both ends beside each named figure that has a value; an end that cannot be had is None, with
-    the reason."""
+    """The metrics with both ends beside each named figure; an end that cannot be had is None, with the reason."""
     found = intervals(contributions, clusters(samples))
     values: dict[str, float | None] = {}
     reasons = dict(metrics.reasons)
     for name, value in metrics.values.items():
         values[name] = value
-        if name not in names or value is None:
+        if name not in names:
             continue
-        for end, limit in zip(ends(name), found.get(name) or (None, None), strict=True):
+        interval = found.get(name) if value is not None else None
+        for end, limit in zip(ends(name), interval or (None, None), strict=True):
             values[end] = limit
             if limit is None:
-                reasons[end] = NO_INTERVAL if name in contributions else NO_CONTRIBUTIONS
+                why = NO_INTERVAL if name in contributions else NO_CONTRIBUTIONS
+                reasons[end] = reasons.get(name, why)
     return Metrics(values, reasons)
 
 
