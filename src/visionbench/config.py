@@ -79,6 +79,9 @@ class DataConfig:
     """The option of `data`, one that needs no folder, that stands in where `root` is not there even so."""
     on_error: str = "fail"
     """What to do with examples that cannot be used: `fail` (before measuring, where it can be known then) or `skip`."""
+    clusters: str | None = None
+    """A CSV file with the columns `picture` and `cluster`, for pictures that are not independent: frames of a video,
+    slices of a patient. Intervals of quality are then over clusters."""
     options: dict[str, Any] = field(default_factory=dict)
 
 

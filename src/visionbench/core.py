@@ -175,6 +175,8 @@ class Contributions:
     """Whether the sums are hits and tries, and the figure their ratio."""
     at_most_one: bool = True
     """Whether no picture can contribute more than 1 to the mean."""
+    over_classes: bool = False
+    """Whether the figure is an average over classes, which a resample gets wrong where a class has few pictures."""
 
 
 VALID, WARNED, INVALID = "valid", "warned", "invalid"

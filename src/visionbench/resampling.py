@@ -5,9 +5,11 @@ contributions. Pictures are drawn, and never captions or instances: those of one
 puts pictures into clusters (videos, patients), clusters are drawn instead.
 
 A proportion has Wilson's interval (Wilson 1927), since the bootstrap of 100 hits in 100 has no width. Where a picture
-has several tries, the number of tries is divided by the design effect (Kish 1965). Any other figure has the BCa
-bootstrap interval (Efron 1987). A difference of hits is tested by McNemar's exact test and has Tango's score interval
-(Tango 1998); any other difference has the percentile bootstrap interval.
+has several tries, their number is divided by the design effect (Kish 1965). An average over classes has the basic
+bootstrap interval, which is the percentile interval reflected at the value: a resample lacks some pictures of a class,
+so its average is too low, and with few pictures a class the percentile interval lies below the value. Any other figure
+has the BCa bootstrap interval (Efron 1987). A difference of hits is tested by McNemar's exact test and has Tango's
+score interval (Tango 1998); any other difference has the percentile bootstrap interval.
 """
 
 from __future__ import annotations
@@ -31,8 +33,6 @@ CELLS = 2**22
 """Weights that are held at once: 32 MiB."""
 DIGITS = 9
 """Decimals of an end, so that the order in which a machine sums does not show."""
-WIDEST_JACKKNIFE = 64
-"""Sums of a figure from which on leaving out each picture costs more than the resamples do."""
 CLUSTER = "evaluation/cluster_index"
 """The series that holds the cluster of each picture."""
 
@@ -64,6 +64,23 @@ def ends(metric: str) -> tuple[str, str]:
     """The names of a figure's lower and upper end: `…_low_fraction` and `…_high_fraction` of `…_fraction`."""
     stem, _, unit = metric.rpartition("_")
     return f"{stem}_low_{unit}", f"{stem}_high_{unit}"
+
+
+def stated(metric: str, values: Mapping[str, float | None]) -> tuple[float, Interval | None] | None:
+    """A figure's value with its interval, where it has one; None where there is no value."""
+    value, low, high = (values.get(name) for name in (metric, *ends(metric)))
+    if value is None:
+        return None
+    return value, (low, high) if low is not None and high is not None else None
+
+
+def written(value: float, interval: Interval | None, digits: int = 3) -> str:
+    """`0.980 ±0.009`, and `0.990 [0.946, 0.998]` where the two ends are not equally far as far as digits show."""
+    text = f"{value:.{digits}f}"
+    if interval is None:
+        return text
+    below, above = (f"{abs(end - value):.{digits}f}" for end in interval)
+    return f"{text} ±{above}" if below == above else f"{text} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
 
 
 def is_end(metric: str) -> bool:
@@ -169,7 +186,7 @@ def percentile(drawn: np.ndarray, alpha: float = ALPHA) -> Interval:
 
 
 def _of_resamples(of: Contributions, parts: Any, sums: np.ndarray, alpha: float) -> Interval | None:
-    """BCa where each picture can be left out at little cost, else percentile; None where no resample differs.
+    """BCa, or basic for an average over classes; None where no resample differs.
 
     A figure of which nothing is above 1 whose resamples are all equal is taken for the proportion that varies most.
     """
@@ -177,8 +194,9 @@ def _of_resamples(of: Contributions, parts: Any, sums: np.ndarray, alpha: float)
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn) or np.ptp(drawn) <= 1e-12:
         return wilson(min(max(value, 0.0), 1.0), parts.shape[0], alpha) if of.at_most_one else None
-    if parts.shape[1] > WIDEST_JACKKNIFE:
-        return percentile(drawn, alpha)
+    if of.over_classes:
+        low, high = percentile(drawn, alpha)
+        return _rounded(max(0.0, 2 * value - high), min(1.0, 2 * value - low))
     without = of.value(_total(parts) - parts)
     return bca(value, drawn, without[np.isfinite(without)], alpha)
 

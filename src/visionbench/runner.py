@@ -7,7 +7,7 @@ measure  in the child:  load → stages fill samples → metrics → a row for e
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -23,6 +23,7 @@ from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predi
 from visionbench.intake import told, usable
 from visionbench.plan import Parts, parts
 from visionbench.registry import ConfigError
+from visionbench.resampling import CLUSTER, read_clusters
 from visionbench.stages import evaluation, flops, latency, load, memory, pipeline, telemetry, throughput, warmup
 from visionbench.stages.context import Context, assemble, input_bytes, preprocess
 from visionbench.stages.evaluation import Evaluated, EvaluationError
@@ -167,6 +168,7 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
     yield Now("load")
     examples = usable(run.data.examples(), left_out)
+    of_cluster = _clusters(config, examples)
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     try:
         model, loading = load.load(run.adapter, config.model, device, place, dtype)
@@ -219,9 +221,12 @@ def measure(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
                 samples, predictions = samples.merged(evaluated.samples), evaluated.predictions
                 everything = {**left_out, **evaluated.left_out}
                 samples = samples.merged(_left_out(everything, len(examples) + len(left_out)))
+                samples = samples.merged(_clustered(of_cluster, predictions))
             numbers = compute(metrics, samples)
             retried = {f"{stage}_retried": "; ".join(whys) for stage, whys in again.items()}
-            row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels | retried)
+            over = f"{int(samples.get(CLUSTER).max()) + 1} clusters of pictures" if CLUSTER in samples.series else ""
+            labelled = labels | retried | ({"interval_over": over} if over else {})
+            row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), labelled)
             yield Measured(row, samples, predictions)
         except (ConfigError, EvaluationError) as error:  # of the quality case alone: the rest is measured already
             yield Measured(CaseResult(case, core.FAILED, str(error), labels=labels), Samples())
@@ -264,6 +269,21 @@ def _left_out(found: Mapping[str, str], of: int) -> Samples:
     """The count of pictures that quality is not measured on, and a doubt that names them where there are any."""
     doubt = {"pictures_left_out": f"{len(found)} of {of}: {told(found)}"} if found else {}
     return Samples({"evaluation/left_out_count": np.array([float(len(found))])}, flags=doubt)
+
+
+def _clusters(config: ExperimentConfig, examples: Sequence[core.Example]) -> dict[str, float]:
+    """The cluster of each example by its id; none where `data.clusters` names no file."""
+    ids = [example.id for example in examples]
+    path = config.data.clusters
+    return dict(zip(ids, map(float, read_clusters(path, ids)), strict=True)) if path else {}
+
+
+def _clustered(of_cluster: Mapping[str, float], predictions: Predictions) -> Samples:
+    """The cluster of each picture that has a prediction, numbered from 0 without a gap."""
+    if not of_cluster:
+        return Samples()
+    _, numbers = np.unique([of_cluster[name] for name in predictions.ids], return_inverse=True)
+    return Samples({CLUSTER: numbers.astype(np.float64)})
 
 
 def compute(metrics: Mapping[str, core.Metric], samples: Samples) -> Metrics:

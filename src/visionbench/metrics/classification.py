@@ -104,7 +104,7 @@ class Classification:
         for what in OF_CLASSES:
             for average in AVERAGES:
                 value = partial(_averaged, what, average)
-                found[f"classification_{what}_{average}_fraction"] = Contributions(counts, value)
+                found[f"classification_{what}_{average}_fraction"] = Contributions(counts, value, over_classes=True)
         return found
 
 
