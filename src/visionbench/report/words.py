@@ -13,6 +13,16 @@ WORDS: dict[str, tuple[str, str]] = {
     "choice": ("What to choose", "如何选择"),
     "summary": ("Summary", "结果汇总"),
     "relative": ("Relative to the baseline", "相对基线"),
+    "figures of quality": ("Quality with its 95 % interval", "质量及 95 % 区间"),
+    "figure": ("figure", "指标"),
+    "quality with interval": ("value", "数值"),
+    "interval over": ("interval over", "区间基于"),
+    "costs": ("costs {amount} {title}", "{title} 损失 {amount}"),
+    "gains": ("gains {amount} {title}", "{title} 提升 {amount}"),
+    "shown": ("a difference is shown", "差异显著"),
+    "none shown": ("none shown", "未见差异"),
+    "no picture differs": ("{title}: no picture differs", "{title}：各图片结果相同"),
+    "not paired": ("not compared picture by picture, since {why}", "未逐图比较：{why}"),
     "curves": ("Over batch size", "随批大小的变化"),
     "distribution": ("How latency is distributed", "延迟分布"),
     "memory": ("Memory", "内存占用"),
@@ -113,8 +123,9 @@ WORDS: dict[str, tuple[str, str]] = {
         "每次运行最大批大小时的峰值内存。CPU 上进程还含 Python 与库。",
     ),
     "caption tradeoff": (
-        "{metric} over the best throughput of each run. The line joins what no other run beats in both.",
-        "{metric} 与各次运行最高吞吐量。折线连接两方面都未被超越者。",
+        "{metric} with its 95 % interval over the best throughput of each run. The line joins what no other run beats "
+        "in both.",
+        "{metric}（附 95 % 区间）与各次运行最高吞吐量。折线连接两方面都未被超越者。",
     ),
     "caption stages": (
         "Where a batch's time goes, each boundary synchronised, at the largest batch size.",
