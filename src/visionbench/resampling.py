@@ -115,7 +115,7 @@ def intervals(
     found = {name: proportion(_clustered(of.parts, clusters), alpha) for name, of in contributions.items() if of.hits}
     others = {name: of for name, of in contributions.items() if not of.hits}
     parts = {id(of.parts): _clustered(of.parts, clusters) for of in others.values()}
-    sums = {key: resampled(one) for key, one in parts.items()}
+    sums = dict(zip(parts, resampled(list(parts.values())), strict=True))
     for name, of in others.items():
         found[name] = _of_resamples(of, parts[id(of.parts)], sums[id(of.parts)], alpha)
     return {name: found[name] for name in contributions}
@@ -159,9 +159,12 @@ def proportion(parts: np.ndarray, alpha: float = ALPHA) -> Interval | None:
     return wilson(share, max(count, 1.0), alpha)
 
 
-def resampled(parts: Any, seed: int = SEED, resamples: int = RESAMPLES) -> np.ndarray:
-    """Sums [resamples, k] of the contributions [n, k] over n pictures drawn with replacement."""
-    return np.concatenate([weights @ parts for weights in _drawn(parts.shape[0], seed, resamples)])
+def resampled(parts: Sequence[Any], seed: int = SEED, resamples: int = RESAMPLES) -> list[np.ndarray]:
+    """Sums [resamples, k] of each of several contributions [n, k] over the same pictures drawn with replacement."""
+    if not parts:
+        return []
+    blocks = [[weights @ one for one in parts] for weights in _drawn(parts[0].shape[0], seed, resamples)]
+    return [np.concatenate(of_one) for of_one in zip(*blocks, strict=True)]
 
 
 def bca(value: float, drawn: np.ndarray, jackknifed: np.ndarray, alpha: float = ALPHA) -> Interval:
@@ -216,9 +219,8 @@ def difference(base: Contributions, candidate: Contributions, clusters: np.ndarr
         return Difference(value, interval, deciding, shown, differing, asked, "exact McNemar test")
     if count < 2 or not differing:
         return Difference(value, None, None, False, differing, count, "paired bootstrap")
-    drawn = np.concatenate(
-        [candidate.value(weights @ new) - base.value(weights @ old) for weights in _drawn(count, SEED, RESAMPLES)]
-    )
+    of_base, of_candidate = resampled([old, new])
+    drawn = candidate.value(of_candidate) - base.value(of_base)
     drawn = drawn[np.isfinite(drawn)]
     interval, deciding = percentile(drawn), percentile(drawn, DECIDING_ALPHA)
     shown = (deciding[0] > 0 or deciding[1] < 0) and swapped(base, candidate, old, new) <= DECIDING_ALPHA
@@ -244,7 +246,7 @@ def tango(lost: int, won: int, count: int, alpha: float = ALPHA) -> Interval:
         root = max(linear**2 + 8 * count * lost * change * (1 - change), 0.0) ** 0.5
         spread = count * (2 * (root - linear) / (4 * count) + change * (1 - change))
         apart = won - lost - count * change
-        return float(apart / spread**0.5 if spread > 0 else np.inf * np.sign(apart))
+        return float(apart / max(spread, 1e-12) ** 0.5)
 
     seen, edge = (won - lost) / count, 1 - 1e-12
     low = brentq(lambda change: score(change) - reach, -edge, seen) if seen > -1 else -1.0

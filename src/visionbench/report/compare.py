@@ -426,7 +426,9 @@ def _judged(
             return row(INCONCLUSIVE, f"the {name} is invalid: {'; '.join(side.reasons)}", ratio)
     if _of_quality(metric):
         changed = found.of.get(metric) or _unpaired(metric, old, new, found.why_not)
-        verdict, reason = _quality(metric, base.value or 0.0, candidate.value or 0.0, changed, rules.quality_threshold)
+        verdict, reason = quality_verdict(
+            metric, base.value or 0.0, candidate.value or 0.0, changed, rules.quality_threshold
+        )
         detectable = _detectable(metric, base.value or 0.0, changed)
         return replace(
             row(verdict, reason, ratio),
@@ -466,7 +468,9 @@ def _by_ratio(
     return SAME, ""
 
 
-def _quality(metric: str, base: float, candidate: float, changed: Difference, threshold: float) -> tuple[str, str]:
+def quality_verdict(
+    metric: str, base: float, candidate: float, changed: Difference, threshold: float
+) -> tuple[str, str]:
     """The verdict, and why there is none: by the difference of fractions, and of scores and ranks the difference ÷ the
     base.
 
@@ -479,7 +483,7 @@ def _quality(metric: str, base: float, candidate: float, changed: Difference, th
     if changed.deciding is None and not changed.method:
         return beyond, ""
     if not changed.differing and changed.of:
-        return SAME, ""
+        return SAME, "no picture differs"
     if beyond != SAME and changed.shown:
         return beyond, ""
     detectable = _detectable(metric, base, changed)

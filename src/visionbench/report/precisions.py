@@ -45,22 +45,22 @@ def _line(base: Run, run: Run, language: str) -> str:
         if all(one.quality and one.quality.metrics.values.get(column.names[0]) is not None for one in (base, run))
     }
     found = paired.differences([base], [run], list(columns))
-    parts = [_cost(title, found.of[name], language) for name, title in columns.items() if name in found.of]
+    changed = {title: found.of[name] for name, title in columns.items() if name in found.of}
+    parts = [_cost(title, one, language) for title, one in changed.items() if one.differing]
+    if alike := [title for title, one in changed.items() if not one.differing]:
+        parts.append(say("no picture differs", language, titles=", ".join(alike)))
     told = "; ".join(parts) or say("not paired", language, why=found.why_not)
     verdicts = [one.quality.validity.verdict for one in (base, run) if one.quality]
     marks = "".join(sorted({table.MARKS[verdict] for verdict in verdicts if verdict != VALID}))
-    precision = run.conditions["plan"]["precision"]
-    return f"{run.name}, {precision} − {FULL}: {told} {marks}".strip()
+    return f"{say('against', language, name=run.name, base=FULL)}: {told} {marks}".strip()
 
 
 def _cost(title: str, change: Difference, language: str) -> str:
-    """`bf16 costs 0.001 ±0.002 R@1: none shown`: a loss is above zero."""
-    if not change.differing:
-        return say("no picture differs", language, title=title)
+    """`costs 0.0010 ±0.0020 R@1: none shown`."""
     key = "costs" if change.value <= 0 else "gains"
     interval = change.interval
     if key == "costs" and interval:
         interval = -interval[1], -interval[0]
-    amount = written(abs(change.value), interval)
+    amount = written(abs(change.value), interval, digits=4)
     told = say("shown" if change.shown else "none shown", language)
     return f"{say(key, language, amount=amount, title=title)}: {told}"
