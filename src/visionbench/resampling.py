@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ DECIDING_ALPHA = 0.01
 """Of the interval that must exclude zero before a difference counts as shown."""
 CELLS = 2**22
 """Weights that are held at once: 32 MiB."""
+KEPT_CELLS = 2**25
+"""Weights, a byte each, that are kept for the next figure: up to 16,000 pictures."""
 DIGITS = 9
 """Decimals of an end, so that the order in which a machine sums does not show."""
 CLUSTER = "evaluation/cluster_index"
@@ -348,6 +351,20 @@ def _clustered(parts: Any, clusters: np.ndarray | None) -> Any:
 
 def _drawn(count: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
     """Blocks [b, count] of how often each picture is drawn in each resample."""
+    if count * resamples > KEPT_CELLS:
+        yield from _blocks(count, seed, resamples)
+        return
+    for block in _kept(count, seed, resamples):
+        yield block.astype(np.float64)
+
+
+@lru_cache(maxsize=1)
+def _kept(count: int, seed: int, resamples: int) -> tuple[np.ndarray, ...]:
+    """The blocks in bytes, for the figures that follow over as many pictures."""
+    return tuple(block.astype(np.uint8) for block in _blocks(count, seed, resamples))
+
+
+def _blocks(count: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     step = max(1, CELLS // count)
     for start in range(0, resamples, step):

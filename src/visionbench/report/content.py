@@ -174,7 +174,7 @@ def _summary(runs: Sequence[Run], language: str) -> Grid:
     for run in runs:
         plan, found = run.conditions["plan"], advice.headline(run)
         unit = notes.throughput_name(run.timed)
-        quality = f"{advice.HEADLINES[found[0]]} {_stated(run, found[0])}" if found else "–"
+        quality = f"{advice.HEADLINES[found[0]]} {notes.text(found[1])}" if found else "–"
         for row in run.timed or run.results:
             head = [run.model, str(plan["device"]), str(plan["precision"])]
             batch = str(row.case.batch_size) if row.case.timed else "–"
