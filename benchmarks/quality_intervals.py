@@ -15,7 +15,7 @@ import numpy as np
 from visionbench.core import Contributions, Samples
 from visionbench.metrics.classification import _averaged, _class_counts
 from visionbench.report.compare import quality_verdict
-from visionbench.resampling import difference, hits_of, intervals, mean_of, percentile, resampled
+from visionbench.resampling import deciding_alpha, difference, hits_of, intervals, mean_of, percentile, resampled
 
 Make = Callable[[np.random.Generator, int], Contributions]
 THRESHOLD = 0.01
@@ -186,7 +186,7 @@ def gate_of_six(pictures: int, pairs: int, seed: int = 3) -> float:
             ranks = [np.exp(hard[:, None] + rng.normal(0, 0.6, (pictures, each))) for _ in range(2)]
             for k in (1, 5, 10):
                 sides = [hits_of((of <= k).sum(axis=1), tries if way == "t2i" else None) for of in ranks]
-                changed = difference(*sides)
+                changed = difference(*sides, level=deciding_alpha(6))
                 verdict, _ = quality_verdict(
                     f"recall_{way}_at_{k}_fraction", 0.5, 0.5 + changed.value, changed, THRESHOLD
                 )

@@ -53,7 +53,7 @@ class Difference:
     interval: Interval | None
     """At 95 %; None where nothing can be said."""
     deciding: Interval | None
-    """At 99 %."""
+    """At the level that decides, 99 % or above."""
     shown: bool
     """Whether the difference is told from zero at that level."""
     differing: int
@@ -208,8 +208,21 @@ def _of_resamples(of: Contributions, parts: Any, sums: np.ndarray, alpha: float)
 
 
 # ---------------------------------------------------------------------------------------------------- of two results
-def difference(base: Contributions, candidate: Contributions, clusters: np.ndarray | None = None) -> Difference:
-    """Candidate − base of one figure over the same pictures in the same order."""
+def deciding_alpha(figures: int) -> float:
+    """The level at which each of several figures is decided, so that false alarms stay rare for all of them together.
+
+    Bonferroni's: 0.02 ÷ figures, which is two-sided and so 1 % of false regressions; never above 0.01.
+    """
+    return min(DECIDING_ALPHA, 0.02 / max(figures, 1))
+
+
+def difference(
+    base: Contributions,
+    candidate: Contributions,
+    clusters: np.ndarray | None = None,
+    level: float = DECIDING_ALPHA,
+) -> Difference:
+    """Candidate − base of one figure over the same pictures in the same order, decided at a level."""
     old, new = (_clustered(one.parts, clusters) for one in (base, candidate))
     value = _value(candidate, new) - _value(base, old)
     changed = np.asarray(abs(new - old).sum(axis=1)).ravel() > 1e-12
@@ -217,16 +230,16 @@ def difference(base: Contributions, candidate: Contributions, clusters: np.ndarr
     if base.hits and _single(old) and _single(new) and np.array_equal(old[:, 1], new[:, 1]):
         asked = int(old[:, 1].sum())
         lost, won = int((old[:, 0] > new[:, 0]).sum()), int((new[:, 0] > old[:, 0]).sum())
-        interval, deciding = (tango(lost, won, asked, alpha) if asked else None for alpha in (ALPHA, DECIDING_ALPHA))
-        shown = mcnemar(lost, won) <= DECIDING_ALPHA
+        interval, deciding = (tango(lost, won, asked, alpha) if asked else None for alpha in (ALPHA, level))
+        shown = mcnemar(lost, won) <= level
         return Difference(value, interval, deciding, shown, differing, asked, "exact McNemar test")
     if count < 2 or not differing:
         return Difference(value, None, None, False, differing, count, "paired bootstrap")
     of_base, of_candidate = resampled([old, new])
     drawn = candidate.value(of_candidate) - base.value(of_base)
     drawn = drawn[np.isfinite(drawn)]
-    interval, deciding = percentile(drawn), percentile(drawn, DECIDING_ALPHA)
-    shown = (deciding[0] > 0 or deciding[1] < 0) and swapped(base, candidate, old, new) <= DECIDING_ALPHA
+    interval, deciding = percentile(drawn), percentile(drawn, level)
+    shown = (deciding[0] > 0 or deciding[1] < 0) and swapped(base, candidate, old, new) <= level
     return Difference(value, interval, deciding, shown, differing, count, "paired bootstrap")
 
 

@@ -5,7 +5,8 @@ practical threshold. The smallest detectable effect is half the interval's width
 threshold and no difference is shown, the verdict is `inconclusive` and not `same`.
 
 Quality is compared picture by picture where both sides measured the same pictures (see `paired`), otherwise by the
-intervals of both sides. A difference counts where it is beyond the threshold and its 99 % interval excludes zero.
+intervals of both sides. A difference counts where it is beyond the threshold and its interval of 99 % or above
+excludes zero.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
 from visionbench.registry import ConfigError, nearest
 from visionbench.report import conditions, notes, paired
 from visionbench.report.archive import Run
-from visionbench.resampling import DECIDING_ALPHA, Difference, Interval, apart, ends, is_end
+from visionbench.resampling import Difference, Interval, apart, deciding_alpha, ends, is_end
 from visionbench.statistics import welch_ratio
 
 P10 = ", --metric latency_p10_ms, which neighbours disturb least,"
@@ -370,7 +371,7 @@ def _of_case(
         wanted = [metric for metric in metrics if _of_quality(metric)]
         found = paired.differences(old.runs, new.runs, wanted) if wanted and not apart else paired.Paired()
         for metric in metrics:
-            yield _judged(place, metric, old, new, apart, rules, found)
+            yield _judged(place, metric, old, new, apart, rules, found, len(wanted))
 
 
 def _failure(side: Measured) -> str:
@@ -403,6 +404,7 @@ def _judged(
     apart: str,
     rules: Rules,
     found: paired.Paired,
+    figures: int,
 ) -> Row:
     values = old.values(metric), new.values(metric)
     base, candidate = (
@@ -425,7 +427,7 @@ def _judged(
         if side.validity == INVALID:
             return row(INCONCLUSIVE, f"the {name} is invalid: {'; '.join(side.reasons)}", ratio)
     if _of_quality(metric):
-        changed = found.of.get(metric) or _unpaired(metric, old, new, found.why_not)
+        changed = found.of.get(metric) or _unpaired(metric, old, new, found.why_not, deciding_alpha(figures))
         verdict, reason = quality_verdict(
             metric, base.value or 0.0, candidate.value or 0.0, changed, rules.quality_threshold
         )
@@ -491,7 +493,7 @@ def quality_verdict(
         return SAME, ""
     told = "not known" if detectable is None else f"{detectable:.3f}"
     return INCONCLUSIVE, (
-        f"no difference is shown at 99 %, and the smallest detectable change is {told} against the threshold of "
+        f"no difference is shown, and the smallest detectable change is {told} against the threshold of "
         f"{threshold:g} ({changed.method}): more pictures"
     )
 
@@ -511,14 +513,14 @@ def _detectable(metric: str, base: float, changed: Difference) -> float | None:
     return abs(_gain(metric, base, (changed.deciding[1] - changed.deciding[0]) / 2))
 
 
-def _unpaired(metric: str, old: Measured, new: Measured, why: str) -> Difference:
+def _unpaired(metric: str, old: Measured, new: Measured, why: str, level: float) -> Difference:
     """The difference of two results that are not known to be of the same pictures, from the interval of each."""
     sides = [_with_interval(metric, side) for side in (old, new)]
     base, candidate = sides
     if base is None or candidate is None:
         values = [_centre(side.values(metric)) or 0.0 for side in (old, new)]
         return Difference(values[1] - values[0], None, None, False, 0, 0, "")
-    interval, deciding = apart(base, candidate), apart(base, candidate, DECIDING_ALPHA)
+    interval, deciding = apart(base, candidate), apart(base, candidate, level)
     shown = deciding[0] > 0 or deciding[1] < 0
     return Difference(candidate[0] - base[0], interval, deciding, shown, 1, 0, f"not paired, since {why}")
 

@@ -13,7 +13,7 @@ from visionbench.core import OK, CaseResult, Contributions, Resampled, Samples
 from visionbench.registry import ConfigError
 from visionbench.report import conditions
 from visionbench.report.archive import Run
-from visionbench.resampling import Difference, clusters, difference
+from visionbench.resampling import Difference, clusters, deciding_alpha, difference
 from visionbench.store import RunFolder
 
 
@@ -53,10 +53,11 @@ def differences(base: Sequence[Run], candidate: Sequence[Run], metrics: Sequence
         return Paired(why_not="the sides measured different pictures")
     if any(not _same(one.clusters, first.clusters) for one in (*sides[0], *sides[1])):
         return Paired(why_not="the pictures are in different clusters")
+    level = deciding_alpha(len(metrics))
     olds, news = ([_ordered(one, first.ids) for one in side] for side in sides)
     return Paired(
         {
-            name: difference(_averaged(olds, name), _averaged(news, name), first.clusters)
+            name: difference(_averaged(olds, name), _averaged(news, name), first.clusters, level)
             for name in metrics
             if all(name in one for one in (*olds, *news))
         },
