@@ -1,6 +1,7 @@
 """Cost of the recall metric: python benchmarks/recall.py
 
 Time: `Recall.rank`, both ways, over the one matrix product that cannot be avoided, taken in turns in one process.
+Interval: `Recall.compute` with its intervals over images, in the same turns, over the time of `rank`.
 Memory: a slice of a large set in a fresh process; its peak is read above the embeddings, its total time extrapolated.
 Random embeddings, each caption's near its image's. Linux only.
 """
@@ -55,6 +56,8 @@ def ratio(images: int, captions_per_image: int, dims: int, rounds: int) -> None:
         "rank": lambda: Recall().rank(given),
         "product": lambda: product(unit_images, unit_captions),
     }
+    ranked = Recall().rank(given)
+    parts["interval"] = lambda: Recall().compute(ranked)
     for part in parts.values():
         part()
     started = time.perf_counter(), run_delay_s()
@@ -64,13 +67,17 @@ def ratio(images: int, captions_per_image: int, dims: int, rounds: int) -> None:
             begin = time.perf_counter()
             part()
             seconds[name].append(time.perf_counter() - begin)
-    score, alone = (statistics.median(values) for values in seconds.values())
-    each = sorted(a / b for a, b in zip(*seconds.values(), strict=True))
+    score, alone, interval = (statistics.median(values) for values in seconds.values())
+    each = sorted(a / b for a, b in zip(seconds["rank"], seconds["product"], strict=True))
+    shares = sorted(a / b for a, b in zip(seconds["interval"], seconds["rank"], strict=True))
     print(
         f"{images:,} images x {len(unit_captions):,} captions x {dims}, {torch.get_num_threads()} threads, {rounds} "
         f"rounds\n  score, both ways       {score:7.3f} s median"
         f"\n  matrix product alone   {alone:7.3f} s median, in blocks of 1,024 x 1,024"
         f"\n  ratio                  {score / alone:7.2f}   (round by round {each[0]:.2f} to {each[-1]:.2f})"
+        f"\n  figures and intervals  {interval:7.3f} s median, {interval / score:.1%} of the score "
+        f"(round by round {shares[0]:.1%} to {shares[-1]:.1%})"
+        f"\n  least of the rounds    {min(seconds['rank']):7.3f} s score, {min(seconds['interval']):.3f} s interval"
         f"\n  {waited(*started)}",
         flush=True,
     )

@@ -33,6 +33,7 @@ GROUND = {
     "pictures",
     "ptb",
     "regions",
+    "resampling",
     "sampling",
     "statistics",
     "store",
@@ -50,7 +51,7 @@ MAY_IMPORT = {
     "stages": GROUND | {"weights", "stages"} | PARTS,
     **dict.fromkeys(LINE, GROUND | {"weights", "stages"} | PARTS | LINE),
     **dict.fromkeys(READERS, {"core", "registry", "config", "store", "report"}),
-    "report": {"core", "registry", "config", "statistics", "store", "report"},
+    "report": {"core", "registry", "config", "resampling", "statistics", "store", "report"},
 }
 """The first name below `visionbench` of a file, and those that it may import; `cli` and `commands` import anything."""
 SIBLINGS_APART = PARTS | {"trackers"}

@@ -82,6 +82,9 @@ class DataConfig:
     exif: str | None = None
     """Which pixels masks were drawn on where a picture has an EXIF orientation: `stored`, or `turned` as it says. By
     default such pictures are refused. Pictures without masks are always turned."""
+    clusters: str | None = None
+    """A CSV file with the columns `picture` and `cluster`, for pictures that are not independent: frames of a video,
+    slices of a patient. Intervals of quality are then over clusters."""
     options: dict[str, Any] = field(default_factory=dict)
 
 

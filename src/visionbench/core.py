@@ -208,6 +208,22 @@ class Metrics:
         return Metrics({**self.values, **other.values}, {**self.reasons, **other.reasons})
 
 
+@dataclass(frozen=True)
+class Contributions:
+    """A quality figure as a function of sums over pictures, from which its interval follows."""
+
+    parts: Any
+    """What each picture adds to the sums: an array [pictures, sums], or a sparse one of scipy."""
+    value: Callable[[np.ndarray], np.ndarray]
+    """Sums [..., sums] to the figure [...]; not finite where there is none."""
+    hits: bool = False
+    """Whether the sums are hits and tries, and the figure their ratio."""
+    at_most_one: bool = True
+    """Whether no picture can contribute more than 1 to the mean."""
+    over_classes: bool = False
+    """Whether the figure is an average over classes, which a resample gets wrong where a class has few pictures."""
+
+
 VALID, WARNED, INVALID = "valid", "warned", "invalid"
 
 
@@ -446,6 +462,17 @@ class QualityMetric(Metric, Protocol):
 
     def score(self, predictions: Predictions) -> Samples:
         """Predictions over the whole data set to raw samples, one or more for each item."""
+
+
+@runtime_checkable
+class Resampled(QualityMetric, Protocol):
+    """A quality metric whose figures have intervals over pictures."""
+
+    def contributions(self, samples: Samples) -> Mapping[str, Contributions]:
+        """For each figure that has an interval, by its metric's name, what each picture contributes to it.
+
+        Pictures stand in the order of the predictions. A figure that these samples do not give is left out.
+        """
 
 
 class Tracker(Protocol):

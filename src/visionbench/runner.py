@@ -27,6 +27,7 @@ from visionbench.intake import in_frame, refuse, told, usable
 from visionbench.labelling import labelling
 from visionbench.plan import Parts, parts
 from visionbench.registry import ConfigError
+from visionbench.resampling import CLUSTER, read_clusters
 from visionbench.sampling import whole
 from visionbench.stages import (
     evaluation,
@@ -238,6 +239,7 @@ def measure(
     taken = in_frame(run.data.examples(), config.data.exif)
     meant = labelling(config, run, plan.cases)
     examples = meant.relabelled(usable(taken, left_out))
+    of_cluster = _clusters(config, examples)
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
     try:
@@ -301,10 +303,12 @@ def measure(
                 everything = {**left_out, **evaluated.left_out}
                 samples = samples.merged(_left_out(everything, len(examples) + len(left_out)))
                 samples = samples.merged(_stands_on(run, case, len(taken), evaluated))
-                samples = samples.merged(Samples(flags=meant.flags))
+                samples = samples.merged(Samples(flags=meant.flags)).merged(_clustered(of_cluster, predictions))
             numbers = compute(metrics, samples)
-            retried = {f"{stage}_retried": "; ".join(whys) for stage, whys in again.items()}
-            noted = {**labels, **samples.labels, **retried}
+            noted = {**labels, **samples.labels}
+            noted |= {f"{stage}_retried": "; ".join(whys) for stage, whys in again.items()}
+            if len(clusters := samples.get(CLUSTER)):
+                noted["interval_over"] = f"{int(clusters.max()) + 1} clusters of pictures"
             row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), noted)
             yield Measured(row, samples, predictions)
         except (ConfigError, EvaluationError) as error:  # of the quality case alone: the rest is measured already
@@ -364,6 +368,21 @@ def _stands_on(run: Parts, case: Case, taken: int, evaluated: Evaluated) -> Samp
         samples = samples.merged(denominators.of_classes(run.data.classes(), used))
     doubts = run.data.doubts() if isinstance(run.data, core.HasDoubts) else {}
     return samples.merged(Samples(flags=doubts))
+
+
+def _clusters(config: ExperimentConfig, examples: Sequence[core.Example]) -> dict[str, float]:
+    """The cluster of each example by its id; none where `data.clusters` names no file."""
+    ids = [example.id for example in examples]
+    path = config.data.clusters
+    return dict(zip(ids, map(float, read_clusters(path, ids)), strict=True)) if path else {}
+
+
+def _clustered(of_cluster: Mapping[str, float], predictions: Predictions) -> Samples:
+    """The cluster of each picture that has a prediction, numbered from 0 without a gap."""
+    if not of_cluster:
+        return Samples()
+    _, numbers = np.unique([of_cluster[name] for name in predictions.ids], return_inverse=True)
+    return Samples({CLUSTER: numbers.astype(np.float64)})
 
 
 def compute(metrics: Mapping[str, core.Metric], samples: Samples) -> Metrics:

@@ -128,6 +128,15 @@ class RunFolder:
         columns = {name: _entries(table[name], about["dtypes"].get(name)) for name in about["columns"]}
         return Predictions(table["id"].to_pylist(), columns, about["classes"])
 
+    def picture_ids(self) -> list[str]:
+        """The ids of the pictures that have a prediction, in the data set's order; none where nothing was predicted."""
+        import pyarrow.parquet
+
+        if not self.predictions_file.is_file():
+            return []
+        ids: list[str] = pyarrow.parquet.read_table(self.predictions_file, columns=["id"])["id"].to_pylist()
+        return ids
+
     def _rows(self) -> Iterator[dict[str, Any]]:
         *lines, _ = (
             (self.path / "results.jsonl").read_text("utf-8").split("\n")

@@ -1,5 +1,6 @@
 """Verdicts on two results: by simulation what they are worth, and each of them once by hand."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 from saved_runs import QUALITY, processes, row, run, save, speed
 
-from visionbench.core import FAILED, OUT_OF_MEMORY
+from visionbench.core import FAILED, OUT_OF_MEMORY, Case, CaseResult, Predictions
+from visionbench.metrics.classification import Classification
 from visionbench.registry import ConfigError
+from visionbench.report import compare_view, content, precisions
 from visionbench.report.archive import Run
 from visionbench.report.compare import Rules, better, compare
 
@@ -362,3 +365,125 @@ def test_the_folder_of_the_data_counts_only_where_there_is_no_digest():
     for one in (*sides[0], *sides[1]):
         one.conditions["data"]["contents_sha256"] = "f00"
     assert only(compare(*sides)).verdict == "same"
+
+
+# ------------------------------------------------------------------------------------------------- picture by picture
+def scored(path, right, ids=None, **more):
+    """A run's folder whose classifier was right on these pictures, with all that the quality case keeps."""
+    ids = ids or [f"{at}.png" for at in range(len(right))]
+    metric, classes = Classification(ks=[1]), ("cat", "dog", "owl")
+    label = [classes[at % 3] for at in range(len(right))]
+    answer = [at % 3 if hit else (at + 1) % 3 for at, hit in enumerate(right)]
+    columns = {"label": label, "class_scores": [np.eye(3)[at] for at in answer]}
+    found = Predictions(ids, columns, classes)
+    samples = metric.score(found)
+    case = Case("quality", 32, ("evaluation",), ("classification",))
+    result = CaseResult(case, "ok", metrics=metric.compute(samples))
+    folder = save(path, config={"metrics": {"classification": {"ks": [1]}}}, **more)
+    folder.append(result, samples, found)
+    return Run.read(folder)
+
+
+def top_1(found):
+    return next(row for row in found.rows if row.metric == "classification_top_1_fraction")
+
+
+def hits(count, wrong):
+    return [at >= wrong for at in range(count)]
+
+
+def test_quality_of_the_same_pictures_is_decided_by_those_that_changed(tmp_path):
+    base = scored(tmp_path / "base", hits(1000, 100))
+    found = top_1(compare([base], [scored(tmp_path / "worse", hits(1000, 120))]))
+    assert (found.verdict, found.method) == ("worse", "exact McNemar test")
+    assert found.difference == pytest.approx(-0.02)
+    assert found.difference_interval[0] < -0.02 < found.difference_interval[1] < 0
+    assert found.detectable < 0.02
+
+
+def test_as_large_a_drop_with_pictures_that_changed_both_ways_is_inconclusive(tmp_path):
+    base = scored(tmp_path / "base", hits(1000, 100))
+    both_ways = np.array(hits(1000, 100))
+    both_ways[:90], both_ways[500:610] = True, False
+    found = top_1(compare([base], [scored(tmp_path / "candidate", both_ways)]))
+    assert found.difference == pytest.approx(-0.02)
+    assert found.verdict == "inconclusive"
+    assert "smallest detectable change is 0.0" in found.reason
+
+
+def test_a_sure_drop_below_the_quality_threshold_is_the_same(tmp_path):
+    base = scored(tmp_path / "base", hits(4000, 100))
+    found = top_1(compare([base], [scored(tmp_path / "candidate", hits(4000, 120))]))
+    assert found.verdict == "same"
+    assert found.difference_interval[1] < 0
+
+
+def test_a_hundred_pictures_cannot_show_one_that_changed_but_equal_ones_are_the_same(tmp_path):
+    base = scored(tmp_path / "base", hits(100, 10))
+    assert top_1(compare([base], [scored(tmp_path / "candidate", hits(100, 11))])).verdict == "inconclusive"
+    found = top_1(compare([base], [scored(tmp_path / "equal", hits(100, 10))]))
+    assert (found.verdict, found.reason) == ("same", "no picture differs")
+    assert found.difference_interval[0] < 0 < found.difference_interval[1]
+
+
+def test_pictures_are_paired_by_id_and_not_by_place(tmp_path):
+    names = [f"{at}.png" for at in range(300)]
+    base = scored(tmp_path / "base", hits(300, 30), names)
+    candidate = scored(tmp_path / "candidate", hits(300, 30)[::-1], names[::-1])
+    assert top_1(compare([base], [candidate])).reason == "no picture differs"
+
+
+def test_other_pictures_are_compared_unpaired_and_the_comparison_says_so(tmp_path):
+    base = scored(tmp_path / "base", hits(1000, 100))
+    others = scored(tmp_path / "others", hits(1000, 130), [f"other-{at}.png" for at in range(1000)])
+    found = top_1(compare([base], [others]))
+    assert found.method == "not paired, since the sides measured different pictures"
+    assert found.verdict == "inconclusive"
+    assert found.difference_interval[0] < -0.03 < found.difference_interval[1]
+    lost = scored(tmp_path / "lost", hits(1000, 300))
+    lost.folder.predictions_file.unlink()
+    found = top_1(compare([base], [lost]))
+    assert (found.verdict, found.method) == ("worse", "not paired, since the candidate keeps no picture's results")
+    forced = scored(tmp_path / "data", hits(1000, 300), data={"annotations_sha256": "bar"})
+    assert top_1(compare([base], [forced])).verdict == "not comparable"
+    assert top_1(compare([base], [forced], Rules(force=True))).method == "not paired, since the data differ"
+
+
+def test_several_runs_of_a_side_are_averaged_picture_by_picture(tmp_path):
+    bases = [scored(tmp_path / f"base-{at}", hits(1000, 100)) for at in range(2)]
+    candidates = [scored(tmp_path / f"candidate-{at}", hits(1000, 120 + at)) for at in range(2)]
+    found = top_1(compare(bases, candidates))
+    assert (found.verdict, found.method) == ("worse", "paired bootstrap")
+    assert found.difference == pytest.approx(-0.0205)
+
+
+def test_an_end_of_an_interval_is_not_compared(tmp_path):
+    base = scored(tmp_path / "base", hits(100, 10))
+    assert [row.metric for row in compare([base], [base]).rows] == ["classification_top_1_fraction"]
+    with pytest.raises(ConfigError, match="neither more nor less"):
+        compare([base], [base], Rules(metrics=("classification_top_1_low_fraction",)))
+
+
+def test_the_views_show_the_difference_its_interval_and_the_method(tmp_path):
+    base = scored(tmp_path / "base", hits(1000, 100))
+    found = compare([base], [scored(tmp_path / "worse", hits(1000, 120))])
+    text = compare_view.markdown(found)
+    assert "| classification_top_1_fraction | 0.9 | 0.88 | -0.020 | -0.0" in text
+    assert "exact McNemar test: classification_top_1 (0.0" in text
+    assert json.loads(compare_view.machine(found))["rows"][0]["difference"] == pytest.approx(-0.02)
+
+
+def test_the_report_states_what_a_precision_costs(tmp_path):
+    runs = [
+        scored(tmp_path / "fp32", hits(1000, 100)),
+        scored(tmp_path / "bf16", hits(1000, 101), precision="bf16"),
+        scored(tmp_path / "fp16", hits(1000, 130), precision="fp16"),
+        scored(tmp_path / "elsewhere", hits(1000, 130), precision="fp16", device={"threads": 9}),
+    ]
+    bf16, fp16 = precisions.costs(runs, "en")
+    assert bf16.startswith("clip_tiny · cpu · bf16 against fp32: costs 0.0010 [-0.0")
+    assert "top-1: none shown" in bf16
+    assert "top-1: a difference is shown" in fp16 and "costs 0.0300" in fp16
+    report = content.compose(runs)
+    assert report.quality_notes == [bf16, fp16]
+    assert ["clip_tiny", "cpu", "fp32", "top-1", "0.900 [0.880, 0.917]", "pictures"] in report.quality.rows

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from saved_runs import QUALITY, conditions, row
+
 from visionbench.core import INVALID, OK, OUT_OF_MEMORY, VALID, Case, CaseResult, Metrics, Validity
 from visionbench.report import notes
 
@@ -75,3 +77,12 @@ def test_what_was_measured_again_and_by_how_many_processes_is_told() -> None:
     assert "**Remarks**" in note
     assert "- batch-4: latency retried, attempt 1: steal: 9 %" in note
     assert "- 5 fresh processes, order seed 2; intervals across processes" in note
+
+
+def test_the_headline_states_quality_with_its_interval_and_never_an_end_as_a_figure():
+    ends = {"recall_i2t_at_1_low_fraction": 0.971, "recall_i2t_at_1_high_fraction": 0.989}
+    rows = [row(QUALITY, recall_i2t_at_1_fraction=0.98, **ends)]
+    assert "recall i2t@1 **0.980 ±0.009**" in notes.note(conditions(), rows)
+    assert list(notes.quality(rows)) == ["recall_i2t_at_1_fraction"]
+    lacking = {"recall_i2t_at_1_fraction": "random weights", "recall_i2t_at_1_low_fraction": "random weights"}
+    assert "- recall_i2t_at_1_fraction: random weights" in notes.note(conditions(), [row(QUALITY, none=lacking)])

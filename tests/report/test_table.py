@@ -316,3 +316,21 @@ def test_the_steps_from_file_to_answer_stand_in_a_table_that_names_the_limit():
         "97%",
     ]
     assert max(map(len, lines[at + 1 : at + 3])) <= 80
+
+
+# ----------------------------------------------------------------------------------------------------------- intervals
+def test_quality_figures_stand_with_their_intervals_below_the_rows_of_their_run():
+    values = {"recall_i2t_at_1_fraction": 0.98, "recall_t2i_at_1_fraction": 0.99}
+    values |= {"recall_i2t_at_1_low_fraction": 0.971, "recall_i2t_at_1_high_fraction": 0.989}
+    values |= {"recall_t2i_at_1_low_fraction": 0.946, "recall_t2i_at_1_high_fraction": 0.998}
+    lines = printed(run(timed(1, latency_p50_ms=1.0), quality(**values)))
+    at = lines.index("quality with its 95 % interval over pictures")
+    assert lines[at + 1] == "i→t R@1 0.980 ±0.009   t→i R@1 0.990 [0.946, 0.998]"
+    assert cells(lines, 1) == ["1", "1", "0.980", "0.990"]
+
+
+def test_quality_without_an_interval_has_no_such_line_and_clusters_are_named():
+    assert not any("interval" in line for line in printed(run(quality(recall_i2t_at_1_fraction=0.98))))
+    ends = {"recall_i2t_at_1_low_fraction": 0.971, "recall_i2t_at_1_high_fraction": 0.989}
+    result = replace(quality(recall_i2t_at_1_fraction=0.98, **ends), labels={"interval_over": "9 clusters of pictures"})
+    assert "quality with its 95 % interval over 9 clusters of pictures" in printed(run(result))

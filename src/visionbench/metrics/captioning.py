@@ -20,8 +20,9 @@ from typing import ClassVar
 import numpy as np
 
 from visionbench import ptb
-from visionbench.core import Metrics, Predictions, Samples
+from visionbench.core import Contributions, Metrics, Predictions, Samples
 from visionbench.registry import ConfigError, nearest, register
+from visionbench.resampling import hits_of, mean_of, with_intervals
 
 LONGEST = 4
 """Of the n-grams that CIDEr-D and BLEU-4 count."""
@@ -84,7 +85,7 @@ class Captioning:
         return Samples({f"captioning/{name}": np.array(values, np.float64) for name, values in series.items()})
 
     def compute(self, samples: Samples) -> Metrics:
-        """Means over pictures, BLEU-4 over all of them together, and how many pictures there were."""
+        """Means over pictures, BLEU-4 over all of them together, intervals, and how many pictures there were."""
         lengths = samples.get("captioning/caption_tokens")
         found: dict[str, float | None] = {}
         reasons: dict[str, str] = {}
@@ -98,10 +99,27 @@ class Captioning:
         elif len(lengths) == 1:
             found["cider_score"] = None
             reasons["cider_score"] = "one picture tells nothing about which words are rare"
-        return Metrics(
+        metrics = Metrics(
             {f"captioning_{name}": value for name, value in found.items()},
             {f"captioning_{name}": why for name, why in reasons.items()},
         )
+        names = [f"captioning_{name}" for name in (*MEANS, "bleu_4_fraction")]
+        return with_intervals(metrics, names, self.contributions(samples), samples)
+
+    def contributions(self, samples: Samples) -> dict[str, Contributions]:
+        """Of each picture its score, and its counts for BLEU-4.
+
+        CIDEr-D's document frequencies stay those of all references: they belong to the data, not to the model.
+        """
+        if not len(samples.get("captioning/caption_tokens")):
+            return {}
+        found = {}
+        for name, series in MEANS.items():
+            values = samples.get(f"captioning/{series}")
+            exact = series == "exact_match"
+            found[f"captioning_{name}"] = hits_of(values) if exact else mean_of(values, at_most_one=series != "cider")
+        found["captioning_bleu_4_fraction"] = Contributions(bleu_counts(samples), bleu_of)
+        return found
 
 
 # ------------------------------------------------------------------------------------------------------------- counting
@@ -147,6 +165,23 @@ def bleu(samples: Samples) -> float:
             return 0.0
         logs += math.log(right / said) / LONGEST
     return math.exp(logs + min(0.0, 1 - meant / lengths.sum()))
+
+
+def bleu_counts(samples: Samples) -> np.ndarray:
+    """Counts of BLEU-4 [pictures, 10]: matches and n-grams for n from 1 to 4, tokens of the caption, of a reference."""
+    lengths = samples.get("captioning/caption_tokens")
+    matched = [samples.get(f"captioning/bleu_{n}_matches") for n in range(1, LONGEST + 1)]
+    written = [np.maximum(lengths - n + 1, 0) for n in range(1, LONGEST + 1)]
+    return np.stack([*matched, *written, lengths, samples.get("captioning/reference_tokens")], axis=1)
+
+
+def bleu_of(counts: np.ndarray) -> np.ndarray:
+    """`bleu` of sums [..., 10] of `bleu_counts`."""
+    matched, written = counts[..., :LONGEST], counts[..., LONGEST : 2 * LONGEST]
+    caption, reference = counts[..., -2], counts[..., -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(matched / written).mean(axis=-1) + np.minimum(0.0, 1 - reference / caption)
+    return np.where((matched > 0).all(axis=-1), np.exp(logs), 0.0)
 
 
 def rouge_l(caption: Tokens, references: Sequence[Tokens]) -> float:

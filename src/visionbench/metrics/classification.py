@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
-from visionbench.core import Metrics, Predictions, Samples
+from visionbench.core import Contributions, Metrics, Predictions, Samples
 from visionbench.registry import ConfigError, register
+from visionbench.resampling import hits_of, with_intervals
 
 AVERAGES = ("macro", "weighted")
 OF_CLASSES = ("precision", "recall", "f1")
@@ -72,7 +74,7 @@ class Classification:
         )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Top-k accuracy; precision, recall and F1, macro and weighted; how many pictures and classes."""
+        """Top-k accuracy; precision, recall and F1, macro and weighted; intervals; how many pictures and classes."""
         rank, count = samples.get("classification/true_rank"), samples.get("classification/classes_count")
         known = bool(len(rank)) and bool(len(count))
         classes = int(count[0]) if known else 0
@@ -88,10 +90,45 @@ class Classification:
         found |= {"pictures_count": float(len(rank)), "classes_count": float(classes)}
         if not known:
             found = dict.fromkeys(found, samples.why_missing("classification/true_rank"))
-        return Metrics(
+        metrics = Metrics(
             {f"classification_{name}": value if isinstance(value, float) else None for name, value in found.items()},
             {f"classification_{name}": value for name, value in found.items() if isinstance(value, str)},
         )
+        names = [name for name in metrics.values if name.endswith("_fraction")]
+        return with_intervals(metrics, names, self.contributions(samples), samples)
+
+    def contributions(self, samples: Samples) -> dict[str, Contributions]:
+        """Of each picture whether it is right at each K, and its true, its answered and its rightly answered class."""
+        rank, count = samples.get("classification/true_rank"), samples.get("classification/classes_count")
+        if not len(rank) or not len(count):
+            return {}
+        counts = _class_counts(samples, int(count[0]))
+        found = {f"classification_top_{k}_fraction": hits_of(rank <= k) for k in self.ks}
+        for what in OF_CLASSES:
+            for average in AVERAGES:
+                value = partial(_averaged, what, average)
+                found[f"classification_{what}_{average}_fraction"] = Contributions(counts, value, over_classes=True)
+        return found
+
+
+def _class_counts(samples: Samples, classes: int) -> Any:
+    """A sparse array [pictures, 3 × classes] of ones: the true class, the answered one, the true one where right."""
+    from scipy.sparse import csr_array
+
+    true, answered = (samples.get(f"classification/{name}_index").astype(np.int64) for name in ("true", "predicted"))
+    right = np.flatnonzero(true == answered)
+    rows = np.concatenate([np.arange(len(true)), np.arange(len(true)), right])
+    columns = np.concatenate([true, classes + answered, 2 * classes + true[right]])
+    return csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(true), 3 * classes))
+
+
+def _averaged(what: str, average: str, counts: np.ndarray) -> np.ndarray:
+    """Precision, recall or F1 from counts [..., 3 × classes], averaged over the classes that occur."""
+    true, answered, right = np.split(counts, 3, axis=-1)
+    below = {"precision": answered, "recall": true, "f1": (true + answered) / 2}[what]
+    scores = np.divide(right, below, out=np.zeros_like(right), where=below > 0)
+    weights = ((true + answered) > 0).astype(np.float64) if average == "macro" else true
+    return np.asarray((scores * weights).sum(axis=-1) / weights.sum(axis=-1))
 
 
 def _averages(samples: Samples) -> dict[str, float]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from visionbench.core import Metrics, Predictions, Samples
+from visionbench.core import Contributions, Metrics, Predictions, Samples
 from visionbench.registry import ConfigError, register
+from visionbench.resampling import hits_of, summed, with_intervals
 
 if TYPE_CHECKING:
     import torch
@@ -84,12 +85,13 @@ class Recall:
                 "recall/t2i_tied": t2i_reached - t2i_beaten,
                 "recall/images_count": np.array([float(len(pairs.images.rows))]),
                 "recall/captions_count": np.array([float(len(pairs.captions.rows))]),
+                "recall/captions_per_image": pairs.captions_per_image.astype(np.float64),
             },
             flags={"images_without_captions": f"{silent} of {len(asks)} images ask nothing"} if silent else {},
         )
 
     def compute(self, samples: Samples) -> Metrics:
-        """R@K, median rank and the share of queries with a tie, each way."""
+        """R@K with its interval over images, median rank and the share of queries with a tie, each way."""
         found: dict[str, float | str] = {}
         for way, candidates in (("i2t", "captions"), ("t2i", "images")):
             rank, tied, count = f"recall/{way}_rank", f"recall/{way}_tied", f"recall/{candidates}_count"
@@ -104,10 +106,27 @@ class Recall:
                     found[name] = float(np.mean(ranks <= k))
             found[f"recall_{way}_median_rank"] = float(np.median(ranks)) if ranks.size else samples.why_missing(rank)
             found[f"recall_{way}_tied_fraction"] = float(np.mean(ties > 0)) if ties.size else samples.why_missing(tied)
-        return Metrics(
+        metrics = Metrics(
             {name: value if isinstance(value, float) else None for name, value in found.items()},
             {name: reason for name, reason in found.items() if isinstance(reason, str)},
         )
+        names = [f"recall_{way}_at_{k}_fraction" for way in ("i2t", "t2i") for k in self.ks]
+        return with_intervals(metrics, names, self.contributions(samples), samples)
+
+    def contributions(self, samples: Samples) -> dict[str, Contributions]:
+        """Hits and queries of each image at each K: one query i2t where it has captions, one for each caption t2i."""
+        per_image = samples.get("recall/captions_per_image")
+        if not len(per_image):
+            return {}
+        asks = per_image > 0
+        found: dict[str, Contributions] = {}
+        for k in self.ks:
+            i2t = np.zeros(len(asks))
+            i2t[asks] = samples.get("recall/i2t_rank") <= k
+            t2i = summed(samples.get("recall/t2i_rank") <= k, per_image)
+            found[f"recall_i2t_at_{k}_fraction"] = hits_of(i2t, asks)
+            found[f"recall_t2i_at_{k}_fraction"] = hits_of(t2i, per_image)
+        return found
 
 
 @dataclass(frozen=True)

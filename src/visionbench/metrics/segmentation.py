@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from visionbench.core import Metrics, Predictions, Samples
+from visionbench.core import Contributions, Metrics, Predictions, Samples
 from visionbench.registry import register
+from visionbench.resampling import hits_of, mean_of, summed, with_intervals
 
 PROMPTS = ("point", "box")
 CHOICES = ("", "best_of_three_")
@@ -57,24 +58,19 @@ class Segmentation:
             series |= {f"segmentation/{prompt}_iou": picked, f"segmentation/{prompt}_best_of_three_iou": best}
         asked, empty = len(series["segmentation/point_iou"]), int(sum(columns["empty_masks"]))
         series["segmentation/instances_count"] = np.array([float(asked)])
+        series["segmentation/instances_per_picture"] = np.array([float(len(of)) for of in columns["truth_masks"]])
         seen = f"{empty} of {asked + empty} instances have no pixel and are not asked for"
         return Samples(series, flags={"empty_masks": seen} if empty else {})
 
     def compute(self, samples: Samples) -> Metrics:
-        """mIoU over instances, recall at an IoU of 0.5 and 0.75, and average recall over 0.50:0.05:0.95."""
+        """mIoU over instances, recall at an IoU of 0.5 and 0.75, average recall over 0.50:0.05:0.95, and intervals."""
         values: dict[str, float | None] = {}
         reasons: dict[str, str] = {}
         for name, series in (
             (f"{prompt}_{choice}", f"segmentation/{prompt}_{choice}iou") for prompt in PROMPTS for choice in CHOICES
         ):
             ious = samples.get(series)
-            numbers = {
-                "miou": ious,
-                "recall_at_iou_50": ious >= 0.5,
-                "recall_at_iou_75": ious >= 0.75,
-                "average_recall": ious[:, None] >= THRESHOLDS - 1e-12,
-            }
-            for what, of_each in numbers.items():
+            for what, of_each in _numbers(ious).items():
                 metric = f"segmentation_{name}{what}_fraction"
                 values[metric] = float(of_each.mean()) if len(ious) else None
                 if not len(ious):
@@ -85,7 +81,32 @@ class Segmentation:
         values["segmentation_instances_count"] = float(count[0]) if len(count) else None
         if not len(count):
             reasons["segmentation_instances_count"] = samples.why_missing("segmentation/instances_count")
-        return Metrics(values, reasons)
+        names = [name for name in values if name.endswith("_fraction")]
+        return with_intervals(Metrics(values, reasons), names, self.contributions(samples), samples)
+
+    def contributions(self, samples: Samples) -> dict[str, Contributions]:
+        """Of each picture the sum over its instances, and their number."""
+        counts = samples.get("segmentation/instances_per_picture")
+        found: dict[str, Contributions] = {}
+        for prompt, choice in ((prompt, choice) for prompt in PROMPTS for choice in CHOICES):
+            ious = samples.get(f"segmentation/{prompt}_{choice}iou")
+            if not len(ious) or not len(counts):
+                continue
+            for what, of_each in _numbers(ious).items():
+                sums = summed(of_each if of_each.ndim == 1 else of_each.mean(axis=1), counts)
+                make = hits_of if what.startswith("recall_at") else mean_of
+                found[f"segmentation_{prompt}_{choice}{what}_fraction"] = make(sums, counts)
+        return found
+
+
+def _numbers(ious: np.ndarray) -> dict[str, np.ndarray]:
+    """What each instance adds to each figure; the average recall has a value for each threshold."""
+    return {
+        "miou": ious,
+        "recall_at_iou_50": ious >= 0.5,
+        "recall_at_iou_75": ious >= 0.75,
+        "average_recall": ious[:, None] >= THRESHOLDS - 1e-12,
+    }
 
 
 def _ious(

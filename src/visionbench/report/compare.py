@@ -3,13 +3,17 @@
 Timings are compared by the medians of processes, never by pooled calls: Welch's interval of the logarithms, and a
 practical threshold. The smallest detectable effect is half the interval's width on the log scale; where it is above the
 threshold and no difference is shown, the verdict is `inconclusive` and not `same`.
+
+Quality is compared picture by picture where both sides measured the same pictures (see `paired`), otherwise by the
+intervals of both sides. A difference counts where it is beyond the threshold and its interval of 99 % or above
+excludes zero.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from itertools import zip_longest
 from math import expm1, log, log1p
@@ -18,8 +22,9 @@ import numpy as np
 
 from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
 from visionbench.registry import ConfigError, nearest
-from visionbench.report import conditions, notes
+from visionbench.report import conditions, notes, paired
 from visionbench.report.archive import Run
+from visionbench.resampling import Difference, Interval, apart, deciding_alpha, ends, is_end
 from visionbench.statistics import welch_ratio
 
 P10 = ", --metric latency_p10_ms, which neighbours disturb least,"
@@ -94,6 +99,14 @@ class Row:
     interval: tuple[float, float] | None = None
     """The 95 % interval of the ratio."""
     reason: str = ""
+    difference: float | None = None
+    """Of quality: candidate − base."""
+    difference_interval: tuple[float, float] | None = None
+    """The 95 % interval of the difference."""
+    detectable: float | None = None
+    """Of quality: the smallest change that could be shown, as a fraction; of a score as a share of the base."""
+    method: str = ""
+    """How quality was compared."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +171,7 @@ def better(metric: str) -> int:
     By the name alone: its group and its unit.
     """
     group = metric.partition("_")[0]
-    if group == "utilization" or "_across_processes_" in metric or "_within_process_" in metric:
+    if group == "utilization" or "_across_processes_" in metric or "_within_process_" in metric or is_end(metric):
         return 0
     if metric.endswith(("_tied_fraction", "_empty_count", "_median_rank")):
         return -1
@@ -176,6 +189,7 @@ class Measured:
 
     rows: tuple[CaseResult, ...]
     series: tuple[Mapping[str, np.ndarray], ...]
+    runs: tuple[Run, ...] = ()
 
     @property
     def validity(self) -> str:
@@ -249,7 +263,8 @@ class Side:
     def measured(self, case: str) -> Measured:
         """What its runs found for a case."""
         found = [(row, run) for run in self.runs for row in run.results if row.case.id == case]
-        return Measured(tuple(row for row, _ in found), tuple(_processes(run, row) for row, run in found))
+        rows, runs = tuple(row for row, _ in found), tuple(run for _, run in found)
+        return Measured(rows, tuple(_processes(run, row) for row, run in found), runs)
 
 
 def _key(run: Run) -> tuple[str, str, str]:
@@ -352,8 +367,11 @@ def _of_case(
         told = (f"{side} {why}" for side, why in zip(("base", "candidate"), bad, strict=True) if why)
         yield Row(*place, "", verdict, nothing, nothing, reason="; ".join(told))
     else:
-        for metric in _chosen(old, new, rules):
-            yield _judged(place, metric, old, new, apart, rules)
+        metrics = list(_chosen(old, new, rules))
+        wanted = [metric for metric in metrics if _of_quality(metric)]
+        found = paired.differences(old.runs, new.runs, wanted) if wanted and not apart else paired.Paired()
+        for metric in metrics:
+            yield _judged(place, metric, old, new, apart, rules, found, len(wanted))
 
 
 def _failure(side: Measured) -> str:
@@ -374,7 +392,8 @@ def _chosen(old: Measured, new: Measured, rules: Rules) -> Iterator[str]:
     memory = next((name for name in notes.MEMORY if name in valued), "")
     speed = ("latency_p50_ms", notes.throughput_name(rows), memory)
     yield from (name for name in speed if name in valued)
-    yield from (name for name in names if name in valued and any(fnmatch(name, form) for form in HEADLINES))
+    quality = (name for name in names if name in valued and not is_end(name))
+    yield from (name for name in quality if any(fnmatch(name, form) for form in HEADLINES))
 
 
 def _judged(
@@ -384,10 +403,12 @@ def _judged(
     new: Measured,
     apart: str,
     rules: Rules,
+    found: paired.Paired,
+    figures: int,
 ) -> Row:
     values = old.values(metric), new.values(metric)
     base, candidate = (
-        Value(_centre(found), len(found), side.validity) for found, side in zip(values, (old, new), strict=True)
+        Value(_centre(of_side), len(of_side), side.validity) for of_side, side in zip(values, (old, new), strict=True)
     )
 
     def row(verdict: str, reason: str = "", ratio: tuple[float, float, float] | None = None) -> Row:
@@ -398,15 +419,26 @@ def _judged(
         return row(ONLY_IN_CANDIDATE if new.has(metric) else ONLY_IN_BASE)
     if apart:
         return row(NOT_COMPARABLE, apart)
-    for side, found, name in ((old, values[0], "base"), (new, values[1], "candidate")):
-        if not len(found):
+    for side, of_side, name in ((old, values[0], "base"), (new, values[1], "candidate")):
+        if not len(of_side):
             return row(INCONCLUSIVE, f"the {name} has no value: {side.why_none(metric)}")
     ratio = welch_ratio(*values) or _plain(*values)
     for side, name in ((old, "base"), (new, "candidate")):
         if side.validity == INVALID:
             return row(INCONCLUSIVE, f"the {name} is invalid: {'; '.join(side.reasons)}", ratio)
     if _of_quality(metric):
-        return row(_quality(metric, base.value or 0.0, candidate.value or 0.0, rules.quality_threshold), "", ratio)
+        changed = found.of.get(metric) or _unpaired(metric, old, new, found.why_not, deciding_alpha(figures))
+        verdict, reason = quality_verdict(
+            metric, base.value or 0.0, candidate.value or 0.0, changed, rules.quality_threshold
+        )
+        detectable = _detectable(metric, base.value or 0.0, changed)
+        return replace(
+            row(verdict, reason, ratio),
+            difference=changed.value,
+            difference_interval=changed.interval,
+            detectable=detectable,
+            method=changed.method,
+        )
     if ratio is None:
         same = np.unique(np.concatenate(values)).size == 1
         return row(SAME) if same else row(INCONCLUSIVE, "a value that is not above zero has no ratio")
@@ -438,14 +470,68 @@ def _by_ratio(
     return SAME, ""
 
 
-def _quality(metric: str, base: float, candidate: float, threshold: float) -> str:
-    """By the difference of fractions, and of scores and ranks the difference ÷ the base."""
-    gain = (candidate - base) * better(metric)
-    if not metric.endswith("_fraction"):
-        gain = gain / abs(base) if base else (1.0 if gain > 0 else -1.0 if gain < 0 else 0.0)
+def quality_verdict(
+    metric: str, base: float, candidate: float, changed: Difference, threshold: float
+) -> tuple[str, str]:
+    """The verdict, and why there is none: by the difference of fractions, and of scores and ranks the difference ÷ the
+    base.
+
+    Without an interval the threshold alone decides, as it must for results of older versions.
+    """
+    gain = _gain(metric, base, candidate - base)
     worse, improved = WORDS[""]
     rounding = 1e-9  # so that 0.84 − 0.83 is not beyond 0.01
-    return worse if gain < -threshold - rounding else improved if gain > threshold + rounding else SAME
+    beyond = worse if gain < -threshold - rounding else improved if gain > threshold + rounding else SAME
+    if changed.deciding is None and not changed.method:
+        return beyond, ""
+    if not changed.differing and changed.of:
+        return SAME, "no picture differs"
+    if beyond != SAME and changed.shown:
+        return beyond, ""
+    detectable = _detectable(metric, base, changed)
+    if beyond == SAME and detectable is not None and detectable <= threshold:
+        return SAME, ""
+    told = "not known" if detectable is None else f"{detectable:.3f}"
+    return INCONCLUSIVE, (
+        f"no difference is shown, and the smallest detectable change is {told} against the threshold of "
+        f"{threshold:g} ({changed.method}): more pictures"
+    )
+
+
+def _gain(metric: str, base: float, change: float) -> float:
+    """A change of a fraction, and of a score or a rank its share of the base; more is better."""
+    gain = change * better(metric)
+    if not metric.endswith("_fraction"):
+        gain = gain / abs(base) if base else (1.0 if gain > 0 else -1.0 if gain < 0 else 0.0)
+    return gain
+
+
+def _detectable(metric: str, base: float, changed: Difference) -> float | None:
+    """Half the width of the interval that must exclude zero."""
+    if changed.deciding is None:
+        return None
+    return abs(_gain(metric, base, (changed.deciding[1] - changed.deciding[0]) / 2))
+
+
+def _unpaired(metric: str, old: Measured, new: Measured, why: str, level: float) -> Difference:
+    """The difference of two results that are not known to be of the same pictures, from the interval of each."""
+    sides = [_with_interval(metric, side) for side in (old, new)]
+    base, candidate = sides
+    if base is None or candidate is None:
+        values = [_centre(side.values(metric)) or 0.0 for side in (old, new)]
+        return Difference(values[1] - values[0], None, None, False, 0, 0, "")
+    interval, deciding = apart(base, candidate), apart(base, candidate, level)
+    shown = deciding[0] > 0 or deciding[1] < 0
+    return Difference(candidate[0] - base[0], interval, deciding, shown, 1, 0, f"not paired, since {why}")
+
+
+def _with_interval(metric: str, side: Measured) -> tuple[float, Interval] | None:
+    """The value and the interval of the first run that has both."""
+    for row in side.rows:
+        value, low, high = (row.metrics.values.get(name) for name in (metric, *ends(metric)))
+        if row.status == OK and value is not None and low is not None and high is not None:
+            return value, (low, high)
+    return None
 
 
 def _too_few(batch_size: int | None, base: int, candidate: int) -> str:

@@ -23,7 +23,10 @@ STYLES = {
     **dict.fromkeys(UNDECIDED, "yellow"),
 }
 HEADINGS = ("batch", "metric", "base", "candidate", "ratio", "95 % interval", "verdict")
-LEGEND = "values: geometric means over processes; ratio: candidate ÷ base; ? to be doubted   ! not to be trusted"
+LEGEND = (
+    "values: geometric means over processes; ratio: candidate ÷ base, of quality the difference with its sign; "
+    "? to be doubted   ! not to be trusted"
+)
 
 
 def summary(found: Comparison) -> str:
@@ -47,7 +50,7 @@ def text(found: Comparison) -> RenderableType:
             words = Text(verdict, style=STYLES.get(verdict, ""))
             table.add_row(batch, metric.removesuffix("_fraction"), *cells, words)
         parts += [Text(run, style="bold"), table, Text()]
-    dim = [LEGEND, *reasons(found.rows), *found.notes]
+    dim = [LEGEND, *methods(found.rows), *reasons(found.rows), *found.notes]
     return Group(*parts, *(Text(line, style="dim") for line in dim), Text(), Text(summary(found), style="bold"))
 
 
@@ -56,7 +59,7 @@ def markdown(found: Comparison) -> str:
     changed = [row for row in found.rows if row.verdict != SAME]
     same = [row for row in found.rows if row.verdict == SAME]
     folded = f"<details><summary>{len(same)} the same</summary>\n\n{_markdown(same)}\n\n</details>" if same else ""
-    listed = "\n".join(f"- {_escaped(line)}" for line in [*reasons(found.rows), *found.notes])
+    listed = "\n".join(f"- {_escaped(line)}" for line in [*methods(found.rows), *reasons(found.rows), *found.notes])
     limits = (
         f"Threshold {found.rules.threshold:.1%}, of quality {found.rules.quality_threshold:.1%}. "
         f"{LEGEND[0].upper()}{LEGEND[1:]}."
@@ -89,9 +92,24 @@ def reasons(rows: Sequence[Row]) -> Iterator[str]:
         yield f"{verdict} ({count} row{'s' * (count > 1)}): {reason}"
 
 
+def methods(rows: Sequence[Row]) -> Iterator[str]:
+    """How quality was compared: each method once, with its metrics and the smallest change that they could show."""
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        if row.method:
+            least = f" ({row.detectable:.3f})" if row.detectable is not None else ""
+            told.setdefault(row.method, []).append(row.metric.removesuffix("_fraction") + least)
+    for method, names in told.items():
+        listed = ", ".join(dict.fromkeys(names))
+        yield f"{method}: {listed}; in brackets the smallest detectable change"
+
+
 def _cells(row: Row) -> list[str]:
     interval = f"{row.interval[0]:.3f}–{row.interval[1]:.3f}" if row.interval else "–"
     ratio = f"{row.ratio:.3f}" if row.ratio is not None else "–"
+    if row.difference is not None and row.method:
+        ratio = f"{row.difference:+.3f}"
+        interval = " to ".join(f"{end:+.3f}" for end in row.difference_interval) if row.difference_interval else "–"
     batch = "–" if row.batch_size is None else str(row.batch_size)
     return [batch, row.metric or "–", _value(row.base), _value(row.candidate), ratio, interval, row.verdict]
 

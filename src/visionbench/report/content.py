@@ -9,7 +9,7 @@ from typing import Any
 import visionbench
 from visionbench.core import OK, CaseResult
 from visionbench.registry import ConfigError
-from visionbench.report import advice, notes, relative, table
+from visionbench.report import advice, notes, precisions, relative, table
 from visionbench.report.advice import Advice, Candidate
 from visionbench.report.archive import Run
 from visionbench.report.words import check, say, task
@@ -45,6 +45,10 @@ class Report:
     summary: Grid
     relative: Grid | None
     relative_notes: Sequence[str]
+    quality: Grid | None
+    """Every quality figure with its interval."""
+    quality_notes: Sequence[str]
+    """What each precision costs against fp32."""
     doubts: Sequence[str]
     failures: Sequence[str]
     conditions: Grid
@@ -78,6 +82,8 @@ def compose(
         summary=_summary(runs, language),
         relative=_relative(pairs, language) if pairs else None,
         relative_notes=list(_relative_notes(pairs, language)),
+        quality=_quality(runs, language),
+        quality_notes=list(precisions.costs(runs, language)),
         doubts=list(_doubts(runs)),
         failures=list(_failures(runs, language)),
         conditions=_conditions(runs),
@@ -129,7 +135,7 @@ def _choice(one: Advice, language: str) -> Iterator[str]:
     if chosen := one.chosen:
         values = [f"{notes.text(chosen.images_per_s)} {_unit(chosen)}", f"p95 {notes.text(chosen.p95_ms)} ms"]
         found = advice.headline(chosen.run)
-        values += [f"{advice.HEADLINES[found[0]]} {notes.text(found[1])}"] if found else []
+        values += [f"{advice.HEADLINES[found[0]]} {_stated(chosen.run, found[0])}"] if found else []
         values += _marked(chosen, language)
         name, batch = chosen.run.name, chosen.row.case.batch_size
         yield say("chosen", language, name=name, batch=batch, values=", ".join(values))
@@ -192,6 +198,26 @@ def _summary(runs: Sequence[Run], language: str) -> Grid:
                 ]
             )
     return Grid([say(key, language) for key in keys], rows, names=3)
+
+
+def _quality(runs: Sequence[Run], language: str) -> Grid | None:
+    """Every run's quality figures with their intervals, and what these are over."""
+    keys = ("model", "device", "precision", "figure", "quality with interval", "interval over")
+    rows = []
+    for run in runs:
+        row, plan = run.quality, run.conditions["plan"]
+        if row is None or row.status != OK:
+            continue
+        for column in table.QUALITY:
+            if row.metrics.values.get(column.names[0]) is not None:
+                head = [run.model, str(plan["device"]), str(plan["precision"]), column.title]
+                mark = table.MARKS[row.validity.verdict]
+                rows.append([*head, _stated(run, column.names[0]) + mark, table.over(row)])
+    return Grid([say(key, language) for key in keys], rows, names=4) if rows else None
+
+
+def _stated(run: Run, metric: str) -> str:
+    return notes.quality_text(metric, run.quality.metrics.values) if run.quality else "–"
 
 
 def _relative(pairs: Sequence[relative.Relative], language: str) -> Grid:

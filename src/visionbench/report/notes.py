@@ -7,13 +7,14 @@ from textwrap import shorten
 from typing import Any
 
 from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
+from visionbench.resampling import ends, is_end, stated, written
 
 UNITS = ("images", "texts", "prompts", "tokens")
 MEMORY = ("memory_peak_allocated_mib", "memory_process_peak_mib")
 """The first that a run has is shown."""
 LAUNCH_BOUND = 0.5
 """Below this share of a call in which a kernel runs, the device waits for the host more than it works."""
-CONDITIONS_OF_A_CASE = frozenset({"protocol", "distinct_inputs", "processes"})
+CONDITIONS_OF_A_CASE = frozenset({"protocol", "distinct_inputs", "processes", "interval_over"})
 """Labels that every case has; others are remarks."""
 QUALITY_SHOWN = 2
 HEADLINE_REASON = 160
@@ -127,9 +128,20 @@ def table(results: Sequence[CaseResult]) -> list[dict[str, Cell]]:
 
 
 def quality(results: Sequence[CaseResult]) -> dict[str, float]:
-    """The quality metrics of a run, those that have a value."""
+    """The quality metrics of a run, those that have a value; the ends of intervals are left out."""
     rows = [row for row in results if not row.case.timed and row.status == OK]
-    return {name: value for row in rows for name, value in row.metrics.values.items() if value is not None}
+    return {
+        name: value
+        for row in rows
+        for name, value in row.metrics.values.items()
+        if value is not None and not is_end(name)
+    }
+
+
+def quality_text(metric: str, values: Mapping[str, float | None]) -> str:
+    """A quality figure to read, with its interval where it has one."""
+    found = stated(metric, values)
+    return written(*found) if found and found[1] else text(values.get(metric))
 
 
 def words(metric: str) -> str:
@@ -158,8 +170,9 @@ def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> s
         parts.append(f"**{speed} {unit(name)}** at {at}")
     if "lowest_latency_p50_ms" in found:
         parts.append(f"lowest p50 **{text(found['lowest_latency_p50_ms'])} ms**")
-    for metric, value in list(quality(results).items())[:QUALITY_SHOWN]:
-        parts.append(f"{words(metric)} **{text(value)}**")
+    known = {name: value for row in results if not row.case.timed for name, value in row.metrics.values.items()}
+    for metric in list(quality(results))[:QUALITY_SHOWN]:
+        parts.append(f"{words(metric)} **{quality_text(metric, known)}**")
     parts.append(f"**{worst}** (see the doubts)" if worst in (WARNED, INVALID) else "")
     parts += [f"{len(lines)} without numbers"] if lines and not failed else []
     return " · ".join(filter(None, parts))
@@ -199,7 +212,10 @@ def _missing(results: Sequence[CaseResult]) -> list[str]:
     """Metrics that could not be had, told once for each reason."""
     names: dict[str, dict[str, None]] = {}
     for row in results:
+        lacking = {end for name in row.metrics.reasons if not is_end(name) for end in ends(name)}
         for name, reason in row.metrics.reasons.items():
+            if name in lacking:
+                continue
             names.setdefault(reason, {})[name] = None
     return [f"{', '.join(missing)}: {reason}" for reason, missing in names.items()]
 

@@ -80,6 +80,8 @@ def markdown(report: Report, drawn: dict[str, list[tuple[str, str, bytes]]], cou
     parts += [heading("summary"), say("legend", report.language), _grid(report.summary)]
     if report.relative:
         parts += [heading("relative"), _items(report.relative_notes), _grid(report.relative)]
+    if report.quality:
+        parts += [heading("figures of quality"), _items(report.quality_notes), _grid(report.quality)]
     if left_out := _left_out(report, count):
         parts.append(left_out)
     for section in SECTIONS:

@@ -13,6 +13,7 @@ from visionbench.core import INVALID, OK, PIPELINE_STEPS, VALID, CaseResult
 from visionbench.report import advice, notes
 from visionbench.report.archive import Run
 from visionbench.report.words import say
+from visionbench.resampling import stated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,6 +143,8 @@ def _tradeoffs(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -
         axes.plot(*zip(*front, strict=True), color=GREY, lw=1, ls="--", zorder=1)
         for at, (run, speed, value) in enumerate(points):
             axes.plot([speed], [value], "o", ms=7, color=palette[run.model], mfc=_fill(run, palette))
+            if (known := stated(metric, _values(run.quality))) and known[1]:
+                axes.plot([speed] * 2, known[1], color=palette[run.model], lw=1, marker="_", ms=6)
             place = (5.0, 5.0 if at % 2 else -11.0)
             axes.annotate(run.name, (speed, value), xytext=place, textcoords="offset points", fontsize=7)
         axes.margins(0.25, 0.3)

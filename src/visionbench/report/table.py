@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
+from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +15,7 @@ from rich.text import Text
 from visionbench.core import EVALUATION_STEPS, INVALID, OK, PIPELINE_STEPS, VALID, WARNED, CaseResult
 from visionbench.report.archive import Run
 from visionbench.report.notes import launch_bound, remarks
+from visionbench.resampling import stated, written
 
 MARKS = {VALID: "", WARNED: "?", INVALID: "!"}
 
@@ -79,7 +81,7 @@ def render(runs: Sequence[Run]) -> RenderableType:
     parts: list[RenderableType] = []
     for run in runs:
         name = Text(run.conditions["plan"]["name"], style="bold")
-        parts += [name, _table(run, {**columns, **_own(run)}, notes), *_steps(run), Text()]
+        parts += [name, _table(run, {**columns, **_own(run)}, notes), *_intervals(run), *_steps(run), Text()]
     return Group(*parts, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
 
 
@@ -102,6 +104,24 @@ def _table(run: Run, columns: Mapping[Column, int], notes: dict[str, str]) -> Gr
     names = [str(row.case.batch_size) if row.case.timed else row.case.id for row in failed]
     lines = [f"{name:>{WIDTH_OF_BATCH}}  {_remark(row, notes)}" for name, row in zip(names, failed, strict=True)]
     return Group(*([table] if table.row_count else []), *map(Text, lines))
+
+
+def _intervals(run: Run) -> Iterator[RenderableType]:
+    """The quality figures of the table with their intervals, where they have any: as many on a line as fit."""
+    row = run.quality
+    if row is None or row.status != OK:
+        return
+    found = [(column, stated(column.names[0], row.metrics.values)) for column in _own(run) if column in QUALITY]
+    mark = MARKS[row.validity.verdict]
+    shown = [Text(f"{column.title} {written(*one)}{mark}") for column, one in found if one and one[1]]
+    if shown:
+        yield Text(f"quality with its 95 % interval over {over(row)}", style="dim")
+        yield Columns(shown, padding=(0, 3, 0, 0))
+
+
+def over(row: CaseResult) -> str:
+    """What the intervals of a quality case are over: pictures, or clusters of them."""
+    return row.labels.get("interval_over", "pictures")
 
 
 def _steps(run: Run) -> Iterator[RenderableType]:

@@ -1,0 +1,66 @@
+"""What a precision costs in quality: the difference to fp32 on the same pictures, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from visionbench.core import OK, VALID
+from visionbench.report import conditions, paired, table
+from visionbench.report.archive import Run
+from visionbench.report.words import say
+from visionbench.resampling import Difference, written
+
+FULL = "fp32"
+APART = ("precision", "dtype", "tf32")
+"""Conditions in which the two runs may differ."""
+
+
+def costs(runs: Sequence[Run], language: str) -> Iterator[str]:
+    """A line for each run in another precision than fp32 that has an fp32 run of equal conditions beside it."""
+    for run in runs:
+        if run.conditions["plan"]["precision"] == FULL or not _has_quality(run):
+            continue
+        base = next((other for other in reversed(runs) if _is_base(other, run)), None)
+        if base is not None:
+            yield _line(base, run, language)
+
+
+def _is_base(base: Run, run: Run) -> bool:
+    if base.conditions["plan"]["precision"] != FULL or base.model != run.model or not _has_quality(base):
+        return False
+    facts = [
+        {name: value for name, value in conditions.binding(one).items() if name not in APART} for one in (base, run)
+    ]
+    return not conditions.differences(*facts)
+
+
+def _has_quality(run: Run) -> bool:
+    return run.quality is not None and run.quality.status == OK
+
+
+def _line(base: Run, run: Run, language: str) -> str:
+    columns = {
+        column.names[0]: column.title
+        for column in table.QUALITY
+        if all(one.quality and one.quality.metrics.values.get(column.names[0]) is not None for one in (base, run))
+    }
+    found = paired.differences([base], [run], list(columns))
+    changed = {title: found.of[name] for name, title in columns.items() if name in found.of}
+    parts = [_cost(title, one, language) for title, one in changed.items() if one.differing]
+    if alike := [title for title, one in changed.items() if not one.differing]:
+        parts.append(say("no picture differs", language, titles=", ".join(alike)))
+    told = "; ".join(parts) or say("not paired", language, why=found.why_not)
+    verdicts = [one.quality.validity.verdict for one in (base, run) if one.quality]
+    marks = "".join(sorted({table.MARKS[verdict] for verdict in verdicts if verdict != VALID}))
+    return f"{say('against', language, name=run.name, base=FULL)}: {told} {marks}".strip()
+
+
+def _cost(title: str, change: Difference, language: str) -> str:
+    """`costs 0.0010 ±0.0020 R@1: none shown`."""
+    key = "costs" if change.value <= 0 else "gains"
+    interval = change.interval
+    if key == "costs" and interval:
+        interval = -interval[1], -interval[0]
+    amount = written(abs(change.value), interval, digits=4)
+    told = say("shown" if change.shown else "none shown", language)
+    return f"{say(key, language, amount=amount, title=title)}: {told}"
