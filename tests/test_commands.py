@@ -329,8 +329,8 @@ def test_a_place_that_cannot_be_written_is_one_line(folder):
 def test_help_and_config_are_what_hydra_users_expect(folder):
     helped = " ".join(call(folder, "run", "--help").stdout.split())
     assert (
-        "metrics: all, captioning, classification, energy, evaluation, flops, latency, load, memory, pipeline, recall, "
-        "segmentation, throughput, utilization"
+        "metrics: all, captioning, classification, energy, evaluation, flops, kernels, latency, load, memory, "
+        "pipeline, recall, segmentation, throughput, utilization"
     ) in helped
     assert "own" in call(folder, "run", "--config-dir", "../my_conf", "--help").stdout
     shown = call(folder, "run", "batch=single", "--cfg", "job").stdout

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from terminal import call, here
 
-from visionbench import __version__, repeats
+from visionbench import __version__, denominators, repeats
 from visionbench.core import Samples
 from visionbench.metrics.utilization import COUNTERS
 from visionbench.registry import find, names
@@ -25,6 +25,7 @@ COUNTS = [
     *("data.options.samples=40", "tracking=none", "device.threads=1"),
 ]
 WORK = {f"work/{unit}_count": np.array([2.0]) for unit in ("images", "texts", "prompts", "tokens")}
+COUNTED = ("pictures", "captions", "instances")
 GPM = {f"telemetry/{name}": np.array([0.5]) for name in COUNTERS}
 
 
@@ -102,6 +103,8 @@ def measurable(table):
     found = set(table) - set(frame.TYPES)
     for group in names("metrics"):
         found |= set(find("metrics", group)().compute(Samples({**WORK, **GPM})).values)
+    counted = {f"data/{kind}_{of}_count": np.array([1.0]) for kind in COUNTED for of in ("used", "found")}
+    found |= set(denominators.compute(Samples(counted)).values)
     across = {f"{repeats.ACROSS}{name}": np.array([1.0, 2.0, 3.0]) for name in repeats.HEADLINES}
     return found | set(repeats.across(Samples(across)).values)
 

@@ -110,12 +110,12 @@ def _end_with_parent() -> None:
 def _redirect(log: Path) -> None:
     """Both output streams to the log, those of C libraries too."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    sys.stdout.flush()
     sys.stderr.flush()
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # flushes; cannot be done on a pipe later
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
-    sys.stdout.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     warnings.simplefilter("default")
     logging.basicConfig(level=logging.WARNING)
 
