@@ -2,6 +2,7 @@
 
 import os
 import signal
+import weakref
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,6 +33,14 @@ class OwnFamily:
         return OwnModel(module, dtype, self.fault, self.at_batch)
 
 
+class Activations:
+    """What a call holds while it runs."""
+
+
+HELD: list = []
+"""Weak references to the activations of calls that found no room."""
+
+
 @dataclass
 class OwnModel:
     module: torch.nn.Linear
@@ -60,6 +69,8 @@ class OwnModel:
             if self.fault == "raise":
                 raise RuntimeError("the third layer is upside down")
             if self.fault == "memory":
+                activations = Activations()
+                HELD.append(weakref.ref(activations))
                 raise MemoryError("no room for the batch")
             if self.fault == "gpu_memory":
                 raise torch.OutOfMemoryError("no room for the batch\nGPU 0 has a total capacity of 8.00 GiB")

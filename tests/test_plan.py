@@ -2,6 +2,7 @@
 
 import pytest
 
+from visionbench import machine
 from visionbench.config import DeviceConfig
 from visionbench.core import Case
 from visionbench.devices.cuda import Cuda
@@ -77,6 +78,14 @@ def test_auto_takes_the_gpu_where_there_is_one_and_else_the_cpu(gpu):
 
 def test_auto_takes_the_cpu_where_there_is_no_gpu():
     assert find_device(DeviceConfig(name="auto")).kind == "cpu"
+
+
+def test_a_gpu_that_auto_cannot_use_is_a_warning_with_the_reason(config, monkeypatch):
+    monkeypatch.setattr(machine, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(Cuda, "why_absent", lambda self: "the driver supports CUDA 11.4")
+    told = "device=auto takes the CPU: the NVIDIA GPU of this machine cannot be used (the driver supports CUDA 11.4)"
+    assert plan(config("device=auto")).warnings == (told,)
+    assert plan(config("device=cpu")).warnings == ()
 
 
 def test_a_gpu_is_planned_for_by_its_index(config, gpu):

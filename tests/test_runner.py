@@ -24,6 +24,7 @@ from visionbench.config import (
     ThroughputConfig,
     WarmupConfig,
 )
+from visionbench.devices.cpu import Cpu
 from visionbench.plan import plan
 from visionbench.registry import ConfigError
 from visionbench.runner import Conditions, Measured, Now
@@ -138,6 +139,22 @@ def test_a_batch_that_finds_no_room_ends_the_larger_ones_and_no_other(device, fa
     assert measured["batch-2"].result.reason == "no room for the batch"
     assert "batch size 2" in measured["batch-4"].result.reason
     assert runner.ended([event.result for event in measured.values()]) == "finished"
+
+
+def test_memory_is_given_back_when_nothing_holds_the_activations_of_the_failed_call(config, monkeypatch):
+    import own_parts
+
+    own_parts.HELD.clear()
+    released = []
+    real = Cpu.reset_peak_memory
+    monkeypatch.setattr(
+        Cpu,
+        "reset_peak_memory",
+        lambda self: (released.extend(one() is None for one in own_parts.HELD), real(self)),
+    )
+    config.model.options = {"fault": "memory", "at_batch": 2}
+    assert rows(config)["batch-2"].result.status == core.OUT_OF_MEMORY
+    assert released == [True]
 
 
 def test_a_model_that_does_not_look_at_its_input_is_not_measured(config, tmp_path):

@@ -25,6 +25,7 @@ def measured(tmp_path_factory):
         told = ["tracking=mlflow", "report.make=true"]
         done = here(folder, "run", "--config-dir", "conf", "model=clip_tiny", *words, *COUNTS, *told)
     assert done.returncode == 0, done.stderr
+    done.marks = says.marks
     return done, RunFolder.open(folder / "outputs" / "run")
 
 
@@ -56,6 +57,11 @@ def test_what_only_a_gpu_has_is_in_the_metrics(measured):
         assert found[name] > 0, name
     assert row.labels["software_power_cap"] == "seen at an end of the window"
     assert not any("power" in reason for reason in row.validity.reasons)
+
+
+def test_every_stage_of_a_case_has_a_range_of_its_own_for_nvidias_profilers(measured):
+    stages = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "kernels")
+    assert measured[0].marks == [f"batch-{size} {stage}" for size in (1, 2) for stage in stages]
 
 
 def test_the_table_tells_of_the_device_and_that_its_host_is_what_limits(measured):

@@ -39,6 +39,11 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def has_nvidia_gpu() -> bool:
+    """Whether the system shows an NVIDIA GPU, usable or not."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
 def usable_cores() -> int:
     """The cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from visionbench import machine
 from visionbench.config import DataConfig, DeviceConfig, ExperimentConfig, part
 from visionbench.core import TRUTHS, Adapter, Case, DataSet, Device, Metric, QualityMetric, RunPlan
 from visionbench.registry import ConfigError, find, names, nearest
@@ -215,6 +216,9 @@ def _refusals(
 
 
 def _warnings(config: ExperimentConfig, run: Parts) -> Iterable[str]:
+    if config.device.name == "auto" and run.device.kind == "cpu" and machine.has_nvidia_gpu():
+        why = find("devices", "cuda")(index=config.device.index).why_absent()
+        yield f"device=auto takes the CPU: the NVIDIA GPU of this machine cannot be used ({why})"
     if run.device.kind == "cpu" and config.precision.dtype == "float16":
         yield "fp16 on a CPU is emulated in places, and many times slower than fp32"
 

@@ -198,6 +198,19 @@ def test_the_memory_that_nvml_counts_is_this_processs_own(monkeypatch, processes
     assert nvml_readings.process_memory("a handle") == used
 
 
+@pytest.mark.parametrize("kind", ["GPU", "MIG"])
+def test_a_gpu_and_a_mig_instance_are_found_by_their_uuid(monkeypatch, kind):
+    def by_uuid(uuid):
+        if uuid != f"{kind}-41c6f0e4":
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return f"handle of a {kind}"
+
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", by_uuid)
+    assert nvml_readings.handle("41c6f0e4") == f"handle of a {kind}"
+    assert nvml_readings.handle("77aa") is None
+
+
 # -------------------------------------------------------------------------------------------------------------- timing
 @gpu
 def test_a_call_is_timed_by_events_inside_the_hosts_time_and_enqueued_before_it_ends(device, product):

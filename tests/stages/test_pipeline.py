@@ -92,6 +92,16 @@ def test_overlapping_gives_the_same_answers_in_order(context):
     assert found.get("pipeline/loaders_count").tolist() == [2.0]
 
 
+@pytest.mark.parametrize(("queued", "pinned"), [(True, True), (False, False)])
+def test_only_a_device_with_a_queue_copies_from_pinned_memory_while_steps_overlap(context, monkeypatch, queued, pinned):
+    seen = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: seen.append(len(tensor)) or tensor)
+    of = context()
+    of.device.queued = queued
+    pipeline.overlapped(of)
+    assert bool(seen) is pinned
+
+
 def test_an_error_in_a_loader_is_not_lost(context):
     of = context()
     of.examples[3].image.write_bytes(b"no picture")

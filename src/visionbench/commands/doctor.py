@@ -102,7 +102,7 @@ def _troubles(disk: float, memory: float, busy: float, host: Any) -> Iterator[tu
         yield "/proc/self/schedstat cannot be read", "a disturbed timing will not be noticed"
     if not os.access("/proc/self/clear_refs", os.W_OK):
         yield "/proc/self/clear_refs cannot be written", "peak memory on the CPU is since the start of the process"
-    if _nvidia_hardware() and (why := find("devices", "cuda")().why_absent()):
+    if machine.has_nvidia_gpu() and (why := find("devices", "cuda")().why_absent()):
         yield "there is an NVIDIA GPU that cannot be used", why
     missing = [name for name in machine.LIBRARIES if not host[name] and name != TRACKER]
     if missing:
@@ -138,7 +138,3 @@ def _busy_elsewhere(seconds: float = 0.5) -> float:
     sleep(seconds)
     total_after, idle_after = reading()
     return 1 - (idle_after - idle) / max(total_after - total, 1.0)
-
-
-def _nvidia_hardware() -> bool:
-    return any(Path("/dev").glob("nvidia[0-9]*"))
