@@ -23,6 +23,10 @@ MATRIX = JOB["strategy"]["matrix"]["include"]
 COMMANDS = [line for step in JOB["steps"] if "run" in step for line in step["run"].splitlines()]
 NAMESPACES = {"mlflow": "mlflow", "PIL": "pillow"}
 """Imported names that several distributions provide, and the one that is declared."""
+USED_WITHOUT_IMPORT = {
+    "sacrebleu": "its tokenizers are imported by name",
+    "safetensors": "transformers reads checkpoints with it",
+}
 
 
 def normalized(name):
@@ -66,9 +70,8 @@ def test_every_distribution_that_src_imports_is_declared_and_no_other():
     providers = packages_distributions()
     third_party = set(imported(ROOT / "src")) - set(sys.stdlib_module_names) - {"visionbench"}
     needed = {normalized(NAMESPACES.get(name) or providers[name][0]) for name in third_party}
-    loaded_by_name = {"mlflow", "pyarrow"}  # pandas imports pyarrow; mlflow is in the list of imports as well
     assert needed - declared(PROJECT["dependencies"]) == set()
-    assert declared(PROJECT["dependencies"]) - needed - loaded_by_name == set()
+    assert declared(PROJECT["dependencies"]) - needed <= set(USED_WITHOUT_IMPORT)
 
 
 def test_every_declared_distribution_has_its_tested_version_in_the_constraints():
@@ -77,7 +80,7 @@ def test_every_declared_distribution_has_its_tested_version_in_the_constraints()
     assert declared([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]) <= pinned
 
 
-def test_the_constraints_are_sorted_so_that_merges_do_not_repeat_a_line():
+def test_no_distribution_has_two_versions_in_the_constraints():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     names = [normalized(line.partition("==")[0]) for line in lines if not line.startswith("#")]
     assert len(names) == len(set(names))

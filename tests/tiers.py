@@ -25,11 +25,14 @@ import torch
 TESTS = Path(__file__).parent
 ALWAYS_SLOW = ("gpu", "browser")
 SLOW = {
+    "data/test_annotation_mutations.py": "tries many annotation files",
     "data/test_folder_mutations.py": "tries many folders",
     "data/test_shapes.py::test_another_process_with_another_hash_seed_gives_the_same_bytes": "starts processes",
     "data/test_shapes.py::test_many_processes_at_once_are_safe": "starts processes",
+    "data/test_shapes.py::test_the_files_of_two_splits_share_no_composition": "draws many pictures",
     "devices/test_cuda.py::test_where_nvml_is_absent_cuda_itself_is_asked": "starts a process",
     "devices/test_cuda.py::test_without_a_driver_nvmls_own_words_are_the_reason": "starts a process",
+    "metrics/test_recall.py::test_the_size_of_tiles_changes_nothing": "tries many sizes",
     "models/test_families.py": "builds every family",
     "report/test_compare.py::test_identical_processes_rarely_look_different": "simulates many comparisons",
     "report/test_compare.py::test_more_processes_find_what_five_cannot": "simulates many comparisons",
@@ -37,6 +40,7 @@ SLOW = {
     "report/test_compare.py::test_ten_percent_are_found_where_processes_agree": "simulates many comparisons",
     "report/test_compare.py::test_ten_percent_are_seldom_called_the_same": "simulates many comparisons",
     "report/test_progress.py::test_every_stage_that_can_be_planned_has_an_expected_time": "builds a model",
+    "report/test_report.py": "draws many figures",
     "test_architecture.py::test_composing_and_planning_a_run_loads_neither_torch_nor_mlflow": "starts a process",
     "test_clip_tiny.py": "loads the bundled model",
     "test_commands.py": "runs the commands",
