@@ -31,7 +31,7 @@ SLOW = {
     "data/test_shapes.py::test_many_processes_at_once_are_safe": "starts processes",
     "data/test_shapes.py::test_the_files_of_two_splits_share_no_composition": "draws many pictures",
     "data/test_table_mutations.py": "tries many tables",
-    "devices/test_cpu.py::test_large_blocks_have_pages_of_their_own_while_a_peak_is_taken_and_only_then": "starts a process",
+    "devices/test_cpu.py": "starts a process",
     "devices/test_cuda.py::test_where_nvml_is_absent_cuda_itself_is_asked": "starts a process",
     "devices/test_cuda.py::test_without_a_driver_nvmls_own_words_are_the_reason": "starts a process",
     "metrics/test_recall.py::test_the_size_of_tiles_changes_nothing": "tries many sizes",
