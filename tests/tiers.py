@@ -60,6 +60,7 @@ SLOW = {
     "test_gpu_check.py": "runs a shell script",
     "test_hub.py": "downloads and loads checkpoints",
     "test_labelled_runs.py": "runs the commands",
+    "test_project.py::test_system_packages_are_installed_only_if_ci_is_true": "starts a process",
     "test_quality_runs.py": "runs the commands",
     "test_resampling.py": "simulates many samples",
     "test_results_command.py::test_a_broken_run_is_told_on_standard_error_and_the_rest_listed": "runs the command",
