@@ -1,10 +1,13 @@
 # visionbench: `make help` lists what there is. Needs Python 3.11 or newer and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+CONSTRAINTS ?= constraints.txt # the exact versions to install; empty for the newest that pyproject.toml allows
+CONSTRAINTS := $(strip $(CONSTRAINTS))
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
+PROCESSES := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check ui doctor tutorial gpu train-tiny wheel clean
+.PHONY: help run quick test browser check ui doctor tutorial gpu train-tiny wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,8 +24,23 @@ ui: .venv/.run ## open the results in MLflow
 doctor: .venv/.run ## what this machine is, and what would go wrong on it
 	@$(BIN)/visionbench doctor
 
-test: .venv/.test ## run the tests
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+quick: .venv/.test ## run the quick tests: no process, no model, no MLflow
+	@$(BIN)/python -m pytest $(PROCESSES) -m 'not slow'
+
+test: .venv/.test ## run all tests that this machine can run; COVERAGE=1 measures the coverage of src
+ifeq ($(COVERAGE),)
+	@$(BIN)/python -m pytest $(PROCESSES)
+else
+	@$(BIN)/coverage erase
+	@COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+	  $(BIN)/coverage run -m pytest $(PROCESSES)
+	@$(BIN)/coverage combine --quiet
+	@echo "coverage of src in percent (.venv/bin/coverage report lists the files):"
+	@$(BIN)/coverage report --format=total
+endif
+
+browser: .venv/.test ## run the tests of MLflow's pages, which need chromium and chromedriver
+	@$(BIN)/python -m pytest -m browser
 
 check: .venv/.test ## lint and type-check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -37,18 +55,18 @@ wheel: .venv/.test ## build dist/visionbench-….whl
 	@$(BIN)/python -m build --wheel
 
 clean: ## remove the environment, caches and built files; results stay
-	rm -rf .venv dist build data/cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv dist build data/cache .pytest_cache .mypy_cache .ruff_cache .coverage*
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "visionbench needs Python 3.11 or newer; set PYTHON=…")'
 	@$(PYTHON) -m venv .venv
 
-.venv/.run: pyproject.toml constraints.txt | .venv/bin/python
+.venv/.run: pyproject.toml $(CONSTRAINTS) | .venv/bin/python
 	@echo "installing into .venv (some minutes, once)"
 	@$(INSTALL) --editable .
 	@touch $@
 
-.venv/.test: pyproject.toml constraints.txt | .venv/bin/python
+.venv/.test: pyproject.toml $(CONSTRAINTS) | .venv/bin/python
 	@echo "installing into .venv, with the tests' tools (some minutes, once)"
 	@$(INSTALL) --editable '.[dev]'
 	@touch $@ .venv/.run

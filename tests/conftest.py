@@ -9,6 +9,7 @@ from functools import cache
 
 import coco_folder
 import pytest
+import tiers
 from file_server import FileServer
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -17,11 +18,36 @@ from omegaconf import OmegaConf
 from visionbench import registry
 from visionbench.config import from_hydra, register_schema, root
 
+GUARDED = pytest.StashKey[list[str]]()
+
 
 def pytest_configure():
     """A shell has what it starts in the background ignore Ctrl-C; what tests start inherits that, and must not."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that are not quick."""
+    for item in items:
+        if tiers.is_slow(item):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Guard each quick test, with all its fixtures."""
+    if item.get_closest_marker("slow"):
+        return (yield)
+    with tiers.guard() as item.stash[GUARDED]:
+        return (yield)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item):
+    """Fail a quick test where the product caught the guard's exception."""
+    if reasons := item.stash.get(GUARDED, []):
+        pytest.fail(tiers.remedy(reasons[0]))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,138 @@
+"""The tiers of tests.
+
+A quick test starts no process, loads no model, does not use MLflow, and takes a few seconds at most. All other tests
+carry the mark `slow`: they are listed in SLOW, or they carry the mark `gpu` or `browser`. `guard` fails a quick test
+that starts a process, loads a model or uses MLflow, so SLOW cannot become incomplete unnoticed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.process
+import multiprocessing.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from sqlite3 import dbapi2
+from typing import Any
+
+import pytest
+import torch
+
+TESTS = Path(__file__).parent
+ALWAYS_SLOW = ("gpu", "browser")
+SLOW = {
+    "data/test_annotation_mutations.py": "tries many annotation files",
+    "data/test_folder_mutations.py": "tries many folders",
+    "data/test_shapes.py::test_another_process_with_another_hash_seed_gives_the_same_bytes": "starts processes",
+    "data/test_shapes.py::test_many_processes_at_once_are_safe": "starts processes",
+    "data/test_shapes.py::test_the_files_of_two_splits_share_no_composition": "draws many pictures",
+    "data/test_table_mutations.py": "tries many tables",
+    "devices/test_cpu.py": "starts a process",
+    "devices/test_cuda.py::test_where_nvml_is_absent_cuda_itself_is_asked": "starts a process",
+    "devices/test_cuda.py::test_without_a_driver_nvmls_own_words_are_the_reason": "starts a process",
+    "metrics/test_recall.py::test_the_size_of_tiles_changes_nothing": "tries many sizes",
+    "models/test_checkpoints.py": "loads checkpoints",
+    "models/test_families.py": "builds every family",
+    "report/test_compare.py::test_identical_processes_rarely_look_different": "simulates many comparisons",
+    "report/test_compare.py::test_more_processes_find_what_five_cannot": "simulates many comparisons",
+    "report/test_compare.py::test_processes_that_differ_much_must_show_more_and_then_do": "simulates many comparisons",
+    "report/test_compare.py::test_ten_percent_are_found_where_processes_agree": "simulates many comparisons",
+    "report/test_compare.py::test_ten_percent_are_seldom_called_the_same": "simulates many comparisons",
+    "report/test_progress.py::test_every_stage_that_can_be_planned_has_an_expected_time": "builds a model",
+    "report/test_report.py": "draws many figures",
+    "test_architecture.py::test_composing_and_planning_a_run_loads_neither_torch_nor_mlflow": "starts a process",
+    "test_clip_tiny.py": "loads the bundled model",
+    "test_commands.py": "runs the commands",
+    "test_compare_command.py::test_a_git_revision_stands_for_its_runs": "starts a process",
+    "test_compare_command.py::test_an_mlflow_query_stands_for_the_runs_it_finds": "uses MLflow",
+    "test_compare_command.py::test_bad_input_exits_with_two_in_one_line": "starts a process",
+    "test_conf.py": "composes every option of conf",
+    "test_data_command.py::test_the_command_makes_the_subset_and_says_how_to_use_it": "runs the command",
+    "test_data_command.py::test_without_a_network_the_command_says_so_in_one_line": "runs the command",
+    "test_docs.py::test_every_run_composes_and_plans": "composes every command of the docs",
+    "test_docs.py::test_the_tutorials_metric_runs_as_written": "runs the commands",
+    "test_docs.py::test_what_is_computed_by_hand_is_what_visionbench_computes": "runs the commands",
+    "test_export_command.py": "exports a real run",
+    "test_gpu_check.py": "runs a shell script",
+    "test_hub.py": "downloads and loads checkpoints",
+    "test_labelled_runs.py": "runs the commands",
+    "test_project.py::test_system_packages_are_installed_only_if_ci_is_true": "starts a process",
+    "test_quality_runs.py": "runs the commands",
+    "test_resampling.py": "simulates many samples",
+    "test_results_command.py::test_a_broken_run_is_told_on_standard_error_and_the_rest_listed": "runs the command",
+    "test_results_command.py::test_an_empty_folder_is_told_in_a_line": "runs the command",
+    "test_runner.py": "measures for several seconds",
+    "test_selftest.py": "measures for several seconds",
+    "test_settle.py": "asks a hub and runs the commands",
+    "test_stand_in_gpu.py": "runs the commands",
+    "test_sync_command.py::test_runs_and_their_report_are_sent": "uses MLflow",
+    "test_tiers.py": "does what a quick test must not do",
+    "test_tiny_models.py": "loads the bundled models",
+    "test_tutorial.py": "runs the commands",
+    "test_ui_command.py": "starts MLflow's server",
+    "test_weights.py": "builds and loads models",
+    "test_wheel.py": "builds the wheel",
+    "test_worker.py": "starts worker processes",
+    "trackers/test_mlflow.py": "sends runs to MLflow",
+}
+"""A file, or one function of a file, and why it is slow."""
+STARTS_A_PROCESS = (
+    (subprocess.Popen, "__init__"),
+    (multiprocessing.process.BaseProcess, "start"),
+    (multiprocessing.util, "spawnv_passfds"),
+    (os, "fork"),
+    (os, "forkpty"),
+    (os, "posix_spawn"),
+    (os, "system"),
+)
+"""The functions of the standard library that start a process."""
+
+
+def is_slow(item: pytest.Item) -> bool:
+    """Whether a collected test is listed in SLOW, by its file or by its file and function, or is always slow."""
+    file = item.path.relative_to(TESTS).as_posix()
+    function = getattr(item, "originalname", None) or item.name
+    return file in SLOW or f"{file}::{function}" in SLOW or any(map(item.get_closest_marker, ALWAYS_SLOW))
+
+
+@contextmanager
+def guard() -> Iterator[list[str]]:
+    """Fail the test that runs inside when it does what only a slow test may do. Yield the reasons."""
+    reasons: list[str] = []
+
+    def refuse(reason: str) -> None:
+        reasons.append(reason)
+        pytest.fail(remedy(reason))
+
+    def refuser(reason: str) -> Callable[..., None]:
+        return lambda *_, **__: refuse(reason)
+
+    def refuse_transformers(parent: torch.nn.Module, *_: Any) -> None:
+        if type(parent).__module__.startswith("transformers."):
+            refuse("builds a model of transformers")
+
+    class NoMlflow(MetaPathFinder):
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "mlflow":
+                refuse("imports MLflow")
+
+    finder = NoMlflow()
+    models = torch.nn.modules.module.register_module_module_registration_hook(refuse_transformers)
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in STARTS_A_PROCESS:
+            patch.setattr(owner, name, refuser("starts a process"))
+        patch.setattr(dbapi2, "connect", refuser("opens MLflow's database"))
+        patch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+        try:
+            yield reasons
+        finally:
+            models.remove()
+
+
+def remedy(reason: str) -> str:
+    """The message for a quick test that must not do this."""
+    return f"a quick test {reason}: list the test in SLOW in tests/tiers.py"
