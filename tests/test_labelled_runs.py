@@ -144,7 +144,7 @@ def test_a_plain_folder_refuses_metrics_of_labels_and_measures_the_rest(copy, tm
     done, run = measured(tmp_path, plain, *words, metrics="metrics=[latency,classification]")
     assert done.returncode == 0, done.stderr
     assert [row.case.id for row in run.results()] == ["batch-1"]
-    why = "data=image_folder has no labels: no folder of a class lies in data.root"
+    why = "data=image_folder: it has no labels, since no folder of a class lies in data.root"
     assert run.conditions()["plan"]["refused"] == {"classification": why}
     assert why in " ".join(done.stdout.split())
 
@@ -215,5 +215,15 @@ def test_shapes_say_nothing_to_a_model_of_other_classes_and_its_speed_is_measure
     model = ["model=classifier_tiny", f"model.checkpoint={checkpoint}", "measure.latency.calls=6"]
     done = here(tmp_path, "run", *model, *words, *NO_SWEEP)
     assert done.returncode == 0, done.stderr
-    why = "data=shapes has no labels: 15 of its 15 classes are none of the model's, such as 'ring and ring'"
+    why = "data=shapes: its labels are not the model's: 15 of its 15 classes are unknown to the model, such as 'ring"
     assert why in " ".join(done.stdout.split())
+
+
+def test_a_config_that_cannot_be_read_is_named_as_what_it_is(tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(project("data") / "classifier_tiny", checkpoint)
+    (checkpoint / "config.json").write_text('{"id2label": {"0": "a"')
+    words = ["metrics=[classification]", "data.options.samples=20", f"model.checkpoint={checkpoint}"]
+    done = here(tmp_path, "run", "model=classifier_tiny", *words, *NO_SWEEP)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"visionbench: {checkpoint}/config.json: not JSON") and done.stderr.count("\n") == 1

@@ -62,20 +62,24 @@ def labelling(config: ExperimentConfig, run: Parts, cases: Sequence[Case]) -> La
 def why_none(config: ExperimentConfig, run: Parts) -> str | None:
     """Why the labels of data that are read from no folder are of no use to the model; None where they are.
 
-    Such data stand in where one has none of one's own, so that speed is measured all the same.
+    Such data stand in where one has none of one's own, so that speed is measured all the same. Raises ConfigError where
+    the checkpoint's classes cannot be read.
     """
     if config.data.root is not None or not isinstance(run.adapter, Labels):
         return None
     if config.model.weights != "pretrained" or weights.present(config.model) is None:
         return None
-    described = _described(run)
+    own, described = run.adapter.labels(config.model), _described(run)
     try:
-        found = classes.match(run.adapter.labels(config.model), described)
+        found = classes.match(own, described)
     except ConfigError as error:
         return str(error)
     if not found.unknown:
         return None
-    return f"{len(found.unknown)} of its {len(described)} classes are none of the model's, such as '{found.unknown[0]}'"
+    return (
+        f"its labels are not the model's: {len(found.unknown)} of its {len(described)} classes are unknown to the "
+        f"model, such as '{found.unknown[0]}'; choose data with the model's classes, data=image_folder data.root=…"
+    )
 
 
 def _described(run: Parts) -> list[DataClass]:

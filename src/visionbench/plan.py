@@ -72,7 +72,7 @@ def find_device(config: DeviceConfig) -> Device:
 def plan(config: ExperimentConfig, overrides: Sequence[str] = (), lacking: Mapping[str, str] | None = None) -> RunPlan:
     """The run's cases, or ConfigError in one line. `overrides`, as typed, tell where the protocol was changed.
 
-    `lacking` is what this folder of data does not give although data sets of its kind do, each with the reason.
+    `lacking` is what these data do not give to this model although data sets of their kind do, each with the reason.
     """
     _check(config)
     run = parts(config)
@@ -206,7 +206,7 @@ def _refusals(
         elif metric.needs - run.data.gives:
             refused[name] = f"data={config.data.name} has no {' and '.join(sorted(metric.needs - run.data.gives))}"
         elif missing := sorted(metric.needs & lacking.keys()):
-            refused[name] = f"data={config.data.name} has no {missing[0]}: {lacking[missing[0]]}"
+            refused[name] = f"data={config.data.name}: {lacking[missing[0]]}"
     if len(unsuited) == len(quality):
         refused, unsuited = {**refused, **unsuited}, {}
     if set(quality) == {*refused, *unsuited}:

@@ -204,7 +204,7 @@ class Session:
             return {}
         key = OmegaConf.to_yaml(OmegaConf.structured(config.data))
         if key not in self.lacking:
-            why = "no folder of a class lies in data.root"
+            why = "it has no labels, since no folder of a class lies in data.root"
             self.lacking[key] = {} if run.data.classes() else {"labels": why}
         none = why_none(config, run)
         return self.lacking[key] or ({"labels": none} if none else {})
