@@ -20,6 +20,10 @@ from visionbench.registry import ConfigError
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 EMPTY_CAPTION = "an empty caption"
+MISSING_VALUES = frozenset({"nan", "none", "null", "n/a", "#n/a", "<na>"})
+"""What programs write for a caption that is not there, in lower case."""
+LIST_AS_TEXT = re.compile(r"""\[\s*['"].*['"]\s*,?\s*\]""", re.DOTALL)
+"""A list of texts, as Python or JSON writes it."""
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's categories of control characters, halves of characters, and ends of lines and paragraphs."""
 
@@ -203,6 +207,11 @@ def caption_faults(captions: Iterable[Any]) -> tuple[str, ...]:
         found.append("a caption that is a list or an object, not text")
     if any(not isinstance(text, list | dict) and (not isinstance(text, str) or not text.strip()) for text in every):
         found.append(EMPTY_CAPTION)
+    texts = [text.strip() for text in every if isinstance(text, str)]
+    if missing := next((text for text in texts if text.lower() in MISSING_VALUES), None):
+        found.append(f"a caption that is only '{missing}', which stands for a missing value")
+    if any(LIST_AS_TEXT.fullmatch(text) for text in texts):
+        found.append("a caption that is a list of captions in one cell: give each caption a row of its own")
     if any(isinstance(text, str) and not _encodable(text) for text in every):
         found.append("a caption with half a character (a lone surrogate)")
     return tuple(found)

@@ -140,6 +140,11 @@ def is_wordless(name: str) -> bool:
     return bool(re.fullmatch(r"(n\d{8}|label[ _-]?\d+|class[ _-]?\d+)", name, re.IGNORECASE))
 
 
+def begins_with_number(name: str) -> bool:
+    """Whether a number comes before the words, as in `001.Laysan_Albatross` and `n02085620-Chihuahua`."""
+    return bool(re.match(r"(n\d{8}|\d+)[ ._-]+[^\W\d_]", name))
+
+
 @dataclass(frozen=True)
 class _Names:
     """A model's classes by each of their names."""

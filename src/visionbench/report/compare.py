@@ -52,6 +52,7 @@ ONLY_IN_BASE, ONLY_IN_CANDIDATE = "only in the base", "only in the candidate"
 WORDS = {"speed": ("slower", "faster"), "memory": ("more memory", "less memory"), "": ("worse", "better")}
 REGRESSIONS = (FAILED, *(worse for worse, _ in WORDS.values()))
 IMPROVEMENTS = (MENDED, *(better for _, better in WORDS.values()))
+WITHOUT_INTERVAL = "a side has no interval, as results of older versions: the threshold alone decides"
 UNDECIDED = (INCONCLUSIVE, NOT_COMPARABLE)
 ORDER = (*REGRESSIONS, *UNDECIDED, ONLY_IN_BASE, ONLY_IN_CANDIDATE, *IMPROVEMENTS, SAME)
 """Of verdicts, the worst first."""
@@ -483,7 +484,7 @@ def quality_verdict(
     rounding = 1e-9  # so that 0.84 − 0.83 is not beyond 0.01
     beyond = worse if gain < -threshold - rounding else improved if gain > threshold + rounding else SAME
     if changed.deciding is None and not changed.method:
-        return beyond, ""
+        return beyond, WITHOUT_INTERVAL
     if not changed.differing and changed.of:
         return SAME, "no picture differs"
     if beyond != SAME and changed.shown:
