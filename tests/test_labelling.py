@@ -78,7 +78,9 @@ def test_digits_as_texts_are_flagged():
     assert settled(["7", "8"]).flags.keys() == {"classes_are_numbers"}
 
 
-@pytest.mark.parametrize("names", [["001.Black_footed_Albatross", "002.Crow"], ["n02085620-Chihuahua", "n02085782-Pug"]])
+@pytest.mark.parametrize(
+    "names", [["001.Black_footed_Albatross", "002.Crow"], ["n02085620-Chihuahua", "n02085782-Pug"]]
+)
 def test_names_that_begin_with_a_number_are_flagged_for_texts(names):
     assert settled(names).flags.keys() == {"classes_begin_with_numbers"}
     assert not settled(["3D printer", "747", "crow", "gull"]).flags.keys() & {"classes_begin_with_numbers"}

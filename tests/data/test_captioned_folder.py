@@ -226,6 +226,12 @@ def test_spellings_of_one_path_are_one_picture_with_all_its_captions(folder, tmp
     assert (one.id, one.captions, one.faults) == ("a.jpg", ("one", "two"), ())
 
 
+@pytest.mark.parametrize("text", ["\u200b", "\u00a0\ufeff", "\u2800", "\u3164"])
+def test_a_caption_of_which_nothing_can_be_seen_is_empty(folder, text):
+    a, _ = CaptionedFolder(folder("captions.csv", f"image,caption\na.jpg,{text}\nb.jpg,a\u200bb\n")).examples()
+    assert a.faults == ("an empty caption",)
+
+
 @pytest.mark.parametrize("missing", ["nan", "NaN", "None", "NULL", "N/A"])
 def test_a_caption_that_stands_for_a_missing_value_is_a_fault(folder, missing):
     a, b = CaptionedFolder(folder("captions.csv", f"image,caption\na.jpg,{missing}\nb.jpg,a nan bread\n")).examples()
@@ -233,7 +239,7 @@ def test_a_caption_that_stands_for_a_missing_value_is_a_fault(folder, missing):
     assert b.faults == ()
 
 
-@pytest.mark.parametrize("cell", ["\"['one', 'two']\"", '"[""one"", ""it\'s two""]"', "\"['one', \"\"it's two\"\"]\""])
+@pytest.mark.parametrize("cell", ["\"['one', 'two']\"", '"[""one"", ""it\'s two""]"', '"[\'one\', ""it\'s two""]"'])
 def test_a_list_of_captions_in_one_cell_is_a_fault(folder, cell):
     a, b = CaptionedFolder(folder("captions.csv", f"image,caption\na.jpg,{cell}\nb.jpg,[sic] three\n")).examples()
     assert a.faults == ("a caption that is a list of captions in one cell: give each caption a row of its own",)
