@@ -158,6 +158,14 @@ def test_more_tokens_than_positions_name_the_key(folder):
     assert "model.options.caption_tokens=5000" in said and "positions; give less" in said
 
 
+def test_fewer_tokens_than_the_tokenizer_adds_itself_are_refused(folder):
+    said = refused(folder("clip_tiny"), DualEncoder(text_tokens=2))
+    assert said == (
+        "model.options.text_tokens=2: the tokenizer adds 2 tokens to each text, so that none of the text is left; give "
+        "at least 3"
+    )
+
+
 def test_captions_that_are_too_long_are_counted(folder):
     model = load(folder("clip_tiny"))
     assert model.cut(["a red ring", "a red ring above a blue star " * 10, "a star"]) == 1
