@@ -74,6 +74,12 @@ def test_a_number_that_no_text_explains_is_refused_for_texts_alone(name):
     assert settled([name, "cat"], adapter=SimpleNamespace()).classes == (name, "cat")
 
 
+def test_an_index_for_a_model_that_reads_names_is_flagged():
+    found = settled(["hund", "cat"], hund=207)
+    assert (found.classes, found.flags.keys()) == (("hund", "cat"), {"class_indices_unused"})
+    assert not settled(["hund", "cat"], own=["dog", "cat"], hund=0).flags
+
+
 def test_digits_as_texts_are_flagged():
     assert settled(["7", "8"]).flags.keys() == {"classes_are_numbers"}
 

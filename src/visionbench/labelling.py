@@ -56,6 +56,11 @@ def labelling(config: ExperimentConfig, run: Parts, cases: Sequence[Case]) -> La
     names = {one.name: one.target if isinstance(one.target, str) else one.name for one in described}
     classes.check_distinct(names)
     flags = _check_words(list(names.values())) if getattr(run.adapter, "names_classes", False) else {}
+    if indices := [one.name for one in described if isinstance(one.target, int)]:
+        flags["class_indices_unused"] = (
+            f"{classes.MAPPING} gives {len(indices)} classes an index, such as '{indices[0]}', and this model reads "
+            "classes by name; the names of the folders are taken"
+        )
     return Labelling(tuple(names.values()), names, flags)
 
 
