@@ -58,8 +58,8 @@ def labelling(config: ExperimentConfig, run: Parts, cases: Sequence[Case]) -> La
     flags = _check_words(list(names.values())) if getattr(run.adapter, "names_classes", False) else {}
     if indices := [one.name for one in described if isinstance(one.target, int)]:
         flags["class_indices_unused"] = (
-            f"{classes.MAPPING} gives {len(indices)} classes an index, such as '{indices[0]}', and this model reads "
-            "classes by name; the names of the folders are taken"
+            f"{classes.MAPPING} has an index for {classes.quoted(indices)}, and this model needs names: the index is "
+            "ignored and the folder's name is used"
         )
     return Labelling(tuple(names.values()), names, flags)
 

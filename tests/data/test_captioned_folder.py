@@ -252,3 +252,9 @@ def test_a_quote_that_a_backslash_marks_is_a_fault_unless_quotes_are_said_to_be_
     assert a.faults[0].startswith("captions.csv, line 2: a backslash stands before a quote within quotes")
     assert (b.faults, b.captions) == ((), ("a star",))
     assert CaptionedFolder(root, quotes="text").examples()[0].captions == ('"a \\"red\\" ring"',)
+
+
+def test_a_folder_in_place_of_the_file_of_captions_is_refused(tmp_path):
+    (tmp_path / "captions.csv").mkdir()
+    with pytest.raises(ConfigError, match=r"captions\.csv: cannot be read \(Is a directory\); give a file"):
+        CaptionedFolder(str(tmp_path)).examples()
