@@ -23,6 +23,18 @@ def test_pictures_alone_are_counted_where_nothing_else_is_read():
     assert not samples.flags
 
 
+@pytest.mark.parametrize(("caption", "flagged"), [("...", True), ("🟥", True), ("½ ring", False), ("一个圆", False)])
+def test_captions_without_a_letter_or_digit_are_counted_in_a_flag(caption, flagged):
+    found = [*FOUND, Example("4", Path("x"), captions=("a", caption))]
+    flags = counted(found, 5, set("01234"), {"captions"}, Samples()).flags
+    assert flags == (
+        {"captions_without_words": "1 of 10 captions have no letter and no digit; correct them in the file"}
+        if flagged
+        else {}
+    )
+    assert not counted(found, 5, set("01234"), set(), Samples()).flags
+
+
 def test_captions_and_instances_of_pictures_left_out_are_flagged_with_their_counts():
     samples = counted(FOUND, 4, {"0", "3"}, {"captions", "masks"}, Samples())
     assert values(samples) == {

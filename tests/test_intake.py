@@ -44,6 +44,11 @@ def test_two_pictures_of_one_name_cannot_be_told_apart(examples):
     assert intake.faults(twins, decoded=0) == {"3": "2 pictures have this name"}
 
 
+def test_a_file_under_two_ids_is_a_fault_of_the_second(examples):
+    examples[4] = Example("4", examples[1].image.parent / "." / ".." / examples[1].image.parent.name / "1.jpg")
+    assert intake.faults(examples, decoded=0) == {"4": "its file is that of picture '1' too: list each file once"}
+
+
 def test_only_the_first_are_decoded(examples):
     truncate(examples[1])
     truncate(examples[4])

@@ -74,5 +74,19 @@ def test_a_number_that_no_text_explains_is_refused_for_texts_alone(name):
     assert settled([name, "cat"], adapter=SimpleNamespace()).classes == (name, "cat")
 
 
+def test_an_index_for_a_model_that_reads_names_is_flagged():
+    found = settled(["hund", "cat"], hund=207)
+    assert (found.classes, found.flags.keys()) == (("hund", "cat"), {"class_indices_unused"})
+    assert not settled(["hund", "cat"], own=["dog", "cat"], hund=0).flags
+
+
 def test_digits_as_texts_are_flagged():
     assert settled(["7", "8"]).flags.keys() == {"classes_are_numbers"}
+
+
+@pytest.mark.parametrize(
+    "names", [["001.Black_footed_Albatross", "002.Crow"], ["n02085620-Chihuahua", "n02085782-Pug"]]
+)
+def test_names_that_begin_with_a_number_are_flagged_for_texts(names):
+    assert settled(names).flags.keys() == {"classes_begin_with_numbers"}
+    assert not settled(["3D printer", "747", "crow", "gull"]).flags.keys() & {"classes_begin_with_numbers"}

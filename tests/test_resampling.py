@@ -257,7 +257,7 @@ def test_two_points_less_on_a_thousand_pictures_are_found():
 # ------------------------------------------------------------------------------------------------------------ clusters
 def test_clusters_are_read_by_picture(tmp_path):
     path = tmp_path / "clusters.csv"
-    path.write_text("picture,cluster\nb.png,v2\na.png,v1\nc.png,v2\nother.png,v9\n")
+    path.write_text("picture,cluster\nb.png,v2\na.png,v1\nc.png,v2\nother.png,v9\n\n")
     assert read_clusters(str(path), ["a.png", "b.png", "c.png"]).tolist() == [0, 1, 1]
 
 

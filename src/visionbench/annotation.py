@@ -20,6 +20,14 @@ from visionbench.registry import ConfigError
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 EMPTY_CAPTION = "an empty caption"
+BLANK = ("Cc", "Cf", "Zl", "Zp", "Zs")
+"""Unicode's categories of characters without ink: control and format characters, and all blanks."""
+INVISIBLE = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters and symbols without ink: Hangul's fillers and the empty Braille pattern."""
+MISSING_VALUES = frozenset({"nan", "none", "null", "n/a", "#n/a", "<na>"})
+"""What programs write for a caption that is not there, in lower case."""
+LIST_AS_TEXT = re.compile(r"""\[\s*['"].*['"]\s*,?\s*\]""", re.DOTALL)
+"""A list of texts, as Python or JSON writes it."""
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's categories of control characters, halves of characters, and ends of lines and paragraphs."""
 
@@ -201,11 +209,21 @@ def caption_faults(captions: Iterable[Any]) -> tuple[str, ...]:
     found = []
     if any(isinstance(text, list | dict) for text in every):
         found.append("a caption that is a list or an object, not text")
-    if any(not isinstance(text, list | dict) and (not isinstance(text, str) or not text.strip()) for text in every):
+    if any(not isinstance(text, list | dict) and (not isinstance(text, str) or _blank(text)) for text in every):
         found.append(EMPTY_CAPTION)
+    texts = [text.strip() for text in every if isinstance(text, str)]
+    if missing := next((text for text in texts if text.lower() in MISSING_VALUES), None):
+        found.append(f"a caption that is only '{missing}', which stands for a missing value")
+    if any(LIST_AS_TEXT.fullmatch(text) for text in texts):
+        found.append("a caption that is a list of captions in one cell: give each caption a row of its own")
     if any(isinstance(text, str) and not _encodable(text) for text in every):
         found.append("a caption with half a character (a lone surrogate)")
     return tuple(found)
+
+
+def _blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: it has only blanks, and characters without width or ink."""
+    return all(character in INVISIBLE or unicodedata.category(character) in BLANK for character in text)
 
 
 def _encodable(text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from visionbench.annotation import PICTURE_SUFFIXES
 
@@ -13,6 +13,12 @@ NAME = re.compile(rf"[^\s,;|\"](?:{'|'.join(re.escape(suffix) for suffix in sort
 ALWAYS_CSV = (",", ";")
 """Tables with these delimiters use quotes as RFC 4180 has them as soon as one cell stands in quotes."""
 
+ESCAPED = re.compile(r'\s*".*\\".*"\s*', re.DOTALL)
+"""A cell in quotes with a quote that a backslash marks, as no table by RFC 4180 has it."""
+BACKSLASH = (
+    "a backslash stands before a quote within quotes; write the quote twice instead, or give data.options.quotes=text "
+    "if the quotes and backslashes are part of the caption"
+)
 OPEN = "a quote opens a cell and does not close it in a row of its own"
 
 
@@ -61,6 +67,7 @@ def rows_of_table(text: Sequence[str], layout: Layout, quotes: str | None) -> tu
     - Else quotes are text.
     """
     splits = _split_quoted(text, layout)
+    looked_for = quotes is None
     if quotes is None:
         quotes = "csv" if _uses_quotes(splits, layout) else "text"
     if quotes == "text":
@@ -68,7 +75,10 @@ def rows_of_table(text: Sequence[str], layout: Layout, quotes: str | None) -> tu
         splits = [Split(line, raw, tuple(raw.split(layout.delimiter))) for line, raw in plain]
     splits = [one for one in splits if one.broken or any(cell.strip() for cell in one.cells)]
     numbers = _number_columns(splits, layout) and not _wider_throughout(splits, layout)
-    return [_row(one, layout, quotes == "csv", numbers) for one in splits], quotes == "csv"
+    rows = [_row(one, layout, quotes == "csv", numbers) for one in splits]
+    if looked_for and quotes == "text":
+        rows = [replace(one, caption="", fault=BACKSLASH) if ESCAPED.fullmatch(one.caption) else one for one in rows]
+    return rows, quotes == "csv"
 
 
 def _uses_quotes(splits: Sequence[Split], layout: Layout) -> bool:

@@ -124,7 +124,7 @@ def refusal(unknown: Sequence[str], classes: int, own: Sequence[str]) -> str:
     meant = f"; did you mean '{near[0]}'?" if _alike(first, near[0]) else ";"
     return (
         f"the model does not know {len(unknown)} of the data's {classes} classes, such as '{first}'{meant} "
-        f"unknown: {_listed(unknown)}; of the model's {len(own)} classes the nearest to '{first}': {_listed(near)}; "
+        f"unknown: {quoted(unknown)}; of the model's {len(own)} classes the nearest to '{first}': {quoted(near)}; "
         f"say which is which with {MAPPING}={{{first}: NAME_OR_INDEX}}"
     )
 
@@ -138,6 +138,11 @@ def nearest(wrong: str, known: Iterable[str], most: int = NAMED) -> list[str]:
 def is_wordless(name: str) -> bool:
     """Whether a class is named by a number alone, so that a text cannot say what it shows."""
     return bool(re.fullmatch(r"(n\d{8}|label[ _-]?\d+|class[ _-]?\d+)", name, re.IGNORECASE))
+
+
+def begins_with_number(name: str) -> bool:
+    """Whether a number comes before the words, as in `001.Laysan_Albatross` and `n02085620-Chihuahua`."""
+    return bool(re.match(r"(n\d{8}|\d+)[ ._-]+[^\W\d_]", name))
 
 
 @dataclass(frozen=True)
@@ -187,7 +192,7 @@ class _Names:
             return one.target
         found = self.places(str(one.target)) | self.numbers.get(str(one.target), set())
         if not found:
-            near = _listed(nearest(str(one.target), self.own))
+            near = quoted(nearest(str(one.target), self.own))
             raise ConfigError(f"{said}, which is none of the model's {len(self.own)} classes; the nearest are {near}")
         if len(found) > 1:
             several = " or ".join(f"{at} '{self.own[at]}'" for at in sorted(found)[:NAMED])
@@ -278,6 +283,7 @@ def _alike(one: str, other: str) -> bool:
     return difflib.SequenceMatcher(None, key(one), key(other)).ratio() >= 0.6
 
 
-def _listed(names: Sequence[str]) -> str:
+def quoted(names: Sequence[str]) -> str:
+    """The first few names in quotes, and how many there are in all."""
     more = f", … ({len(names)} in all)" if len(names) > NAMED else ""
     return ", ".join(f"'{name}'" for name in names[:NAMED]) + more

@@ -18,7 +18,7 @@ def counted(
     found: Sequence[Example], taken: int, used: Collection[str], needs: Collection[str], scored: Samples
 ) -> Samples:
     """Series `data/<kind>_used_count` and `_found_count` of what the quality metrics need, and a flag where fewer were
-    used than found. Pictures that are left out have a flag of their own, which names them.
+    used than found, or captions have no words. Pictures that are left out have a flag of their own, which names them.
 
     `found` are all examples of the data set, of which `samples` took so many; `used` are the ids that have a
     prediction, and `scored` the samples of the metrics.
@@ -43,6 +43,12 @@ def counted(
         if taken < len(found)
         else {}
     )
+    if "captions" in needs:
+        captions = [caption for example in of_used for caption in example.captions]
+        if wordless := sum(not any(map(str.isalnum, caption)) for caption in captions):
+            flags["captions_without_words"] = (
+                f"{wordless} of {len(captions)} captions have no letter and no digit; correct them in the file"
+            )
     for kind in ("captions", "instances"):
         of, all_ = series.get(f"{kind}_used"), series.get(f"{kind}_found")
         if of is not None and all_ is not None and of < all_:

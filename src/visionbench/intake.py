@@ -7,6 +7,7 @@ only later (a truncated picture, an output that is not finite) the evaluation fi
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,9 +31,13 @@ def faults(examples: Sequence[Example], decoded: int) -> dict[str, str]:
     """Why examples cannot be used, by their id, in their order; the first `decoded` of the others are decoded."""
     found: dict[str, str] = {}
     times = Counter(example.id for example in examples)
+    by_file: dict[str, str] = {}
     for example in examples:
+        first = example.id if example.faults else by_file.setdefault(os.path.normpath(example.image), example.id)
         if times[example.id] > 1:
             found[example.id] = f"{times[example.id]} pictures have this name"
+        elif first != example.id:
+            found[example.id] = f"its file is that of picture '{first}' too: list each file once"
         elif why := _fault(example, decode_too=decoded > 0):
             found[example.id] = why
         else:

@@ -56,6 +56,11 @@ def labelling(config: ExperimentConfig, run: Parts, cases: Sequence[Case]) -> La
     names = {one.name: one.target if isinstance(one.target, str) else one.name for one in described}
     classes.check_distinct(names)
     flags = _check_words(list(names.values())) if getattr(run.adapter, "names_classes", False) else {}
+    if indices := [one.name for one in described if isinstance(one.target, int)]:
+        flags["class_indices_unused"] = (
+            f"{classes.MAPPING} has an index for {classes.quoted(indices)}, and this model needs names: the index is "
+            "ignored and the folder's name is used"
+        )
     return Labelling(tuple(names.values()), names, flags)
 
 
@@ -106,13 +111,22 @@ def _by_label(config: ExperimentConfig, own: Sequence[str], described: Sequence[
 
 
 def _check_words(names: Sequence[str]) -> dict[str, str]:
-    """A flag for classes that a text names by a number. Raises ConfigError for numbers that no text can explain."""
+    """Flags for classes whose text is a number or begins with one. Raises ConfigError for numbers that no text can
+    explain."""
     if wordless := [name for name in names if classes.is_wordless(name)]:
         raise ConfigError(
             f"{len(wordless)} of the data's {len(names)} classes are numbers, such as '{wordless[0]}', and a text "
             f"cannot show what they mean: give names with {classes.MAPPING}={{{wordless[0]}: NAME}}, "
             "for ImageNet also with data.options.names, or leave out metrics that read labels"
         )
-    digits = [name for name in names if name.strip().isdigit()]
-    seen = f"{len(digits)} of {len(names)} classes are named by a number, which stands in the text as it is"
-    return {"classes_are_numbers": seen} if digits else {}
+    flags = {}
+    if digits := [name for name in names if name.strip().isdigit()]:
+        flags["classes_are_numbers"] = (
+            f"{len(digits)} of {len(names)} classes are named by a number, which stands in the text as it is"
+        )
+    if len(numbered := [name for name in names if classes.begins_with_number(name)]) > len(names) / 2:
+        flags["classes_begin_with_numbers"] = (
+            f"the names of {len(numbered)} of {len(names)} classes begin with a number, such as '{numbered[0]}', and "
+            f"it stands in the text too; give names without it with {classes.MAPPING}"
+        )
+    return flags

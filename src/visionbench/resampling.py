@@ -312,6 +312,8 @@ def read_clusters(path: str, ids: Sequence[str]) -> np.ndarray:
         raise ConfigError(f"{where}: the first line must be 'picture,cluster'")
     of: dict[str, str] = {}
     for line, row in enumerate(rows[1:], start=2):
+        if not row:
+            continue
         if len(row) != 2 or not row[1].strip():
             raise ConfigError(f"{where}, line {line}: {','.join(row)!r} is not a picture and its cluster")
         if row[0] in of:

@@ -31,9 +31,12 @@ def is_lfs_pointer(path: Path) -> bool:
 def read_text(path: Path, encoding: str | None = None) -> str:
     """The text of a file, by its byte order mark, else in `encoding`, else in UTF-8.
 
-    Raises ConfigError naming the line and the byte that cannot be read, or a NUL character.
+    Raises ConfigError where the file cannot be read, or naming the line with a byte that cannot be, or with a NUL.
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a file that can be read") from None
     if data.startswith(LFS_POINTER):
         raise ConfigError(f"{path}: a Git LFS pointer, not the file itself; run 'git lfs pull' in its repository")
     mark = next((mark for mark in MARKS if data.startswith(mark)), b"")

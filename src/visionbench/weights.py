@@ -404,6 +404,11 @@ def id2label(model: ModelConfig) -> Mapping[Any, Any]:
         raise ConfigError(f"{source / 'config.json'}: not JSON ({_first_sentence(error)}); fetch it again") from None
     if isinstance(found, dict) and isinstance(found.get("id2label"), dict):
         names: Mapping[Any, Any] = found["id2label"]
+        if wrong := _disagreeing(names, found.get("label2id")):
+            raise ConfigError(
+                f"{source / 'config.json'}: id2label and label2id disagree on {len(wrong)} classes, such as "
+                f"'{next(iter(wrong))}', which label2id gives the index {next(iter(wrong.values()))}; correct the file"
+            )
         return names
     from transformers import AutoConfig
 
@@ -412,6 +417,16 @@ def id2label(model: ModelConfig) -> Mapping[Any, Any]:
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"model.checkpoint={model.checkpoint}: {_first_sentence(error)}") from None
     return dict(config.id2label)
+
+
+def _disagreeing(id2label: Mapping[Any, Any], label2id: Any) -> dict[str, Any]:
+    """Names of `id2label` to which `label2id` gives the index of another name. Names of its own are ignored: they are
+    left there where somebody has changed `id2label` alone."""
+    if not isinstance(label2id, dict):
+        return {}
+    by_index = {str(at): name for at, name in id2label.items()}
+    known = set(by_index.values())
+    return {name: at for name, at in label2id.items() if name in known and by_index.get(str(at)) != name}
 
 
 def modules(model: ModelConfig) -> list[str]:

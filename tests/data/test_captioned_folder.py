@@ -216,3 +216,45 @@ def test_a_picture_is_found_under_another_unicode_form_and_with_backslashes(fold
         "cafe\u0301.jpg",
         "b.jpg",
     ]
+
+
+@pytest.mark.parametrize("other", ["./a.jpg", ".\\a.jpg", "images/../a.jpg"])
+def test_spellings_of_one_path_are_one_picture_with_all_its_captions(folder, tmp_path, other):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "a.jpg").write_bytes(b"a picture")
+    (one,) = CaptionedFolder(folder("captions.csv", f"image,caption\na.jpg,one\n{other},two\n")).examples()
+    assert (one.id, one.captions, one.faults) == ("a.jpg", ("one", "two"), ())
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\u00a0\ufeff", "\u2800", "\u3164"])
+def test_a_caption_of_which_nothing_can_be_seen_is_empty(folder, text):
+    a, _ = CaptionedFolder(folder("captions.csv", f"image,caption\na.jpg,{text}\nb.jpg,a\u200bb\n")).examples()
+    assert a.faults == ("an empty caption",)
+
+
+@pytest.mark.parametrize("missing", ["nan", "NaN", "None", "NULL", "N/A"])
+def test_a_caption_that_stands_for_a_missing_value_is_a_fault(folder, missing):
+    a, b = CaptionedFolder(folder("captions.csv", f"image,caption\na.jpg,{missing}\nb.jpg,a nan bread\n")).examples()
+    assert a.faults == (f"a caption that is only '{missing}', which stands for a missing value",)
+    assert b.faults == ()
+
+
+@pytest.mark.parametrize("cell", ["\"['one', 'two']\"", '"[""one"", ""it\'s two""]"', '"[\'one\', ""it\'s two""]"'])
+def test_a_list_of_captions_in_one_cell_is_a_fault(folder, cell):
+    a, b = CaptionedFolder(folder("captions.csv", f"image,caption\na.jpg,{cell}\nb.jpg,[sic] three\n")).examples()
+    assert a.faults == ("a caption that is a list of captions in one cell: give each caption a row of its own",)
+    assert b.faults == ()
+
+
+def test_a_quote_that_a_backslash_marks_is_a_fault_unless_quotes_are_said_to_be_text(folder):
+    root = folder("captions.csv", 'image,caption\na.jpg,"a \\"red\\" ring"\nb.jpg,a star\n')
+    a, b = CaptionedFolder(root).examples()
+    assert a.faults[0].startswith("captions.csv, line 2: a backslash stands before a quote within quotes")
+    assert (b.faults, b.captions) == ((), ("a star",))
+    assert CaptionedFolder(root, quotes="text").examples()[0].captions == ('"a \\"red\\" ring"',)
+
+
+def test_a_folder_in_place_of_the_file_of_captions_is_refused(tmp_path):
+    (tmp_path / "captions.csv").mkdir()
+    with pytest.raises(ConfigError, match=r"captions\.csv: cannot be read \(Is a directory\); give a file"):
+        CaptionedFolder(str(tmp_path)).examples()

@@ -140,6 +140,25 @@ def test_folders_of_splits_are_no_classes(folder, names):
         ImageFolder(str(root)).classes()
 
 
+def test_folders_of_splits_are_no_classes_where_other_folders_lie_beside_them(folder):
+    root = folder("train/cat/0.jpg", "val/cat/0.jpg", "labels/0.jpg")
+    with pytest.raises(ConfigError, match=r"its folders are splits and not classes \('train', 'val'\)"):
+        ImageFolder(str(root)).classes()
+
+
+def test_a_class_may_be_called_like_a_split_where_its_pictures_lie_in_it(folder):
+    root = folder("train/0.jpg", "test/0.jpg", "cat/day/0.jpg")
+    assert ImageFolder(str(root)).classes() == ["cat", "test", "train"]
+
+
+def test_classes_that_hold_several_folders_with_pictures_are_a_doubt(folder):
+    assert ImageFolder(str(folder("cat/images/0.jpg", "dog/images/0.jpg", "dog/1.jpg"))).doubts() == {}
+    assert ImageFolder(str(folder("art/cup/0.jpg", "art/pen/0.jpg"))).doubts() == {
+        "folders_in_classes": "1 of 3 folders of classes hold several folders with pictures, such as 'art'; each "
+        "picture has the class of its outermost folder"
+    }
+
+
 def test_a_folder_around_the_folders_of_classes_is_named(folder):
     root = folder("images/cat/0.jpg", "images/dog/0.jpg")
     with pytest.raises(ConfigError, match=rf"its only folder 'images' .* give data\.root={root}/images"):

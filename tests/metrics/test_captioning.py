@@ -214,3 +214,14 @@ def test_numbers_can_be_computed_again_from_series_alone():
     samples = Captioning().score(predictions(TEXTS))
     assert all(values.dtype == np.float64 for values in samples.series.values())
     assert Captioning().compute(Samples(samples.series)) == Captioning().compute(samples)
+
+
+@pytest.mark.parametrize(("tokenizer", "flagged"), [("ptb", True), ("13a", True), ("char", False), ("zh", False)])
+@pytest.mark.parametrize("reference", ["一个红色的圆", "วงกลมสีแดง", "赤い円", "リング"])
+def test_references_without_blanks_between_words_are_flagged_unless_the_tokenizer_divides_them(
+    reference, tokenizer, flagged
+):
+    texts = Predictions(["0", "1"], {"caption": ["a", "b"], "references": [["a red circle"], [reference]]})
+    flags = Captioning(tokenizer).score(texts).flags
+    assert flags.keys() == ({"references_unsegmented"} if flagged else set())
+    assert not flagged or flags["references_unsegmented"].startswith("1 of 2 references are in a script without blanks")

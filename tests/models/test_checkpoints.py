@@ -158,7 +158,29 @@ def test_more_tokens_than_positions_name_the_key(folder):
     assert "model.options.caption_tokens=5000" in said and "positions; give less" in said
 
 
+def test_fewer_tokens_than_the_tokenizer_adds_itself_are_refused(folder):
+    said = refused(folder("clip_tiny"), DualEncoder(text_tokens=2))
+    assert said == (
+        "model.options.text_tokens=2: the tokenizer adds 2 tokens to each text, so that none of the text is left; give "
+        "at least 3"
+    )
+
+
 def test_captions_that_are_too_long_are_counted(folder):
     model = load(folder("clip_tiny"))
     assert model.cut(["a red ring", "a red ring above a blue star " * 10, "a star"]) == 1
     assert model.cut([]) == 0
+
+
+def test_two_lists_of_labels_that_contradict_each_other_are_refused(folder):
+    own = folder("classifier_tiny")
+    model = ModelConfig(name="own", family="image_classifier", checkpoint=str(own), weights="pretrained")
+    labels = ImageClassifier().labels(model)
+    turned = dict(enumerate([*labels[1:], labels[0]]))
+    change_config(own, id2label=turned)
+    with pytest.raises(ConfigError, match="id2label and label2id disagree on 15 classes, such as '.*', which label2id"):
+        ImageClassifier().labels(model)
+    change_config(own, label2id={name: str(at) for at, name in turned.items()} | {"LABEL_0": 0})
+    assert ImageClassifier().labels(model) == list(turned.values())
+    change_config(own, id2label={0: "crane", 1: "gull", 2: "crane"}, label2id={"crane": 2, "gull": 1})
+    assert ImageClassifier().labels(model) == ["crane", "gull", "crane"]

@@ -167,6 +167,17 @@ def test_quality_needs_no_processes(metric, base, candidate, verdict):
     assert (found.verdict, found.interval, found.batch_size) == (verdict, None, None)
 
 
+def test_captions_scored_by_other_tokens_are_not_comparable_unless_forced():
+    sides = [
+        [run(row(QUALITY, captioning_cider_score=score), config={"metrics": {"captioning": {"tokenizer": tokenizer}}})]
+        for tokenizer, score in (("ptb", 10.0), ("char", 5.0))
+    ]
+    found = only(compare(*sides))
+    assert found.verdict == "not comparable"
+    assert found.reason == "metrics.captioning.tokenizer: ptb in the base, char in the candidate"
+    assert only(compare(*sides, Rules(force=True))).verdict == "worse"
+
+
 @pytest.mark.parametrize(
     "metric, direction",
     {
@@ -447,6 +458,15 @@ def test_other_pictures_are_compared_unpaired_and_the_comparison_says_so(tmp_pat
     forced = scored(tmp_path / "data", hits(1000, 300), data={"annotations_sha256": "bar"})
     assert top_1(compare([base], [forced])).verdict == "not comparable"
     assert top_1(compare([base], [forced], Rules(force=True))).method == "not paired, since the data differ"
+
+
+def test_other_pictures_of_the_same_names_are_never_paired(tmp_path):
+    sides = [
+        scored(tmp_path / name, hits(1000, wrong), data={"name": "mine", "contents_sha256": name * 20})
+        for name, wrong in (("ab", 100), ("cd", 300))
+    ]
+    assert top_1(compare(*([side] for side in sides))).verdict == "not comparable"
+    assert top_1(compare(*([side] for side in sides), Rules(force=True))).method == "not paired, since the data differ"
 
 
 def test_several_runs_of_a_side_are_averaged_picture_by_picture(tmp_path):

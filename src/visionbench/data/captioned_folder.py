@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ class CaptionedFolder:
 
     def examples(self) -> Sequence[Example]:
         """The pictures in the order in which the file first names them. A row with a fault is a fault of its picture,
-        or of an example that is named after its line."""
+        or of an example that is named after its line. Several spellings of one path (`a.jpg`, `./a.jpg`) are one
+        picture, named by the first."""
         return self._examples(self._read())
 
     def classes(self) -> Sequence[str]:
@@ -69,12 +71,18 @@ class CaptionedFolder:
         root, file = self._root, self._file
         captions: dict[str, list[str]] = {}
         faults: dict[str, list[str]] = {}
+        of_row = {name: _picture(root, name) for name in dict.fromkeys(row.picture for row in read.rows) if name}
+        first: dict[str, str] = {}  # of several spellings of one path, such as a.jpg and ./a.jpg
+        for name, path in of_row.items():
+            first.setdefault(os.path.normpath(path), name)
         for row in read.rows:
-            name = row.picture or f"{file.name}, line {row.line}"
+            name = first[os.path.normpath(of_row[row.picture])] if row.picture else f"{file.name}, line {row.line}"
             captions.setdefault(name, []).extend(row.captions)
             if row.fault is not None:
                 faults.setdefault(name, []).append(f"{file.name}, line {row.line}: {row.fault}")
-        examples = [_example(name, _picture(root, name), said, faults.get(name, [])) for name, said in captions.items()]
+        examples = [
+            _example(name, of_row.get(name, root / name), said, faults.get(name, [])) for name, said in captions.items()
+        ]
         return examples[: self.samples]
 
     def _read(self) -> CaptionFile:

@@ -68,12 +68,20 @@ class ImageFolder:
         return [DataClass(name, target=given.get(name)) for name in names]
 
     def doubts(self) -> Mapping[str, str]:
-        """Files in folders of classes that have the ending of no picture, unless it is that of a text."""
+        """Files in folders of classes that have the ending of no picture, unless it is that of a text; and classes with
+        several folders, which may be the classes themselves."""
         others = self._found.others.copy()
         for ending in folders.TEXT:
             others.pop(ending, None)
-        seen = folders.other_endings(others)
-        return {"other_endings": f"{seen} were not read as pictures"} if seen else {}
+        flags = {}
+        if seen := folders.other_endings(others):
+            flags["other_endings"] = f"{seen} were not read as pictures"
+        if mixed := self._folders_of_folders():
+            flags["folders_in_classes"] = (
+                f"{len(mixed)} of {len(self._found.folders)} folders of classes hold several folders with pictures, "
+                f"such as '{mixed[0]}'; each picture has the class of its outermost folder"
+            )
+        return flags
 
     def identity(self) -> Mapping[str, str]:
         """The folder and the number of pictures taken from it."""
@@ -87,13 +95,24 @@ class ImageFolder:
     def _found(self) -> folders.Found:
         return folders.walk(annotation.folder(self.root, "image_folder"), self.follow_links)
 
+    def _folders_of_folders(self) -> list[str]:
+        """The classes that hold pictures in several folders of their own."""
+        within: dict[str, set[str]] = {}
+        for inside, _ in self._found.pictures:
+            if len(inside.parts) > 2:
+                within.setdefault(inside.parts[0], set()).add(inside.parts[1])
+        return sorted(name for name, several in within.items() if len(several) > 1)
+
     def _check_layout(self, names: Sequence[str]) -> None:
         """Refuse a folder of splits, whose names would become classes."""
-        deeper = [inside for inside, _ in self._found.pictures if len(inside.parts) > 2]
-        if names and deeper and all(name.lower() in SPLITS for name in names):
+        pictures = self._found.pictures
+        deeper = [inside for inside, _ in pictures if len(inside.parts) > 2]
+        direct = {inside.parts[0] for inside, _ in pictures if len(inside.parts) == 2}
+        splits = [name for name in names if name.lower() in SPLITS and name not in direct]
+        if deeper and (len(splits) > 1 or splits == names):
             raise ConfigError(
-                f"data.root={self.root}: its folders are splits and not classes ({folders.listed(names)}); choose one, "
-                f"as in data.root={self.root.rstrip('/')}/{names[-1]}"
+                f"data.root={self.root}: its folders are splits and not classes ({folders.listed(splits)}); choose "
+                f"one, as in data.root={self.root.rstrip('/')}/{splits[-1]}"
             )
         if len(names) == 1 and len({inside.parts[1] for inside in deeper}) > 1:
             raise ConfigError(

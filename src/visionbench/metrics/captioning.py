@@ -10,6 +10,7 @@ the best precision and recall over the references, as COCO's evaluation has it (
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,13 @@ MEANS = {
     "exact_match_fraction": "exact_match",
     "token_f1_fraction": "token_f1",
 }
+
+SEGMENTING = ("char", "zh")
+"""Tokenizers that need no blanks between words."""
+UNSEGMENTED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+)
+"""Thai, Lao, Burmese, Khmer, Japanese kana and Chinese characters: scripts without blanks between words."""
 
 Tokens = tuple[str, ...]
 Grams = Counter[Tokens]
@@ -82,7 +90,10 @@ class Captioning:
         }
         for n in range(1, LONGEST + 1):
             series[f"bleu_{n}_matches"] = [float(matches(caption, of_one, n)) for caption, of_one in counted]
-        return Samples({f"captioning/{name}": np.array(values, np.float64) for name, values in series.items()})
+        return Samples(
+            {f"captioning/{name}": np.array(values, np.float64) for name, values in series.items()},
+            flags=self._unsegmented(predictions.columns["references"]),
+        )
 
     def compute(self, samples: Samples) -> Metrics:
         """Means over pictures, BLEU-4 over all of them together, intervals, and how many pictures there were."""
@@ -105,6 +116,18 @@ class Captioning:
         )
         names = [f"captioning_{name}" for name in (*MEANS, "bleu_4_fraction")]
         return with_intervals(metrics, names, self.contributions(samples), samples)
+
+    def _unsegmented(self, references: Sequence[Sequence[str]]) -> dict[str, str]:
+        """A flag for references that have no blanks between words, where the tokenizer splits words at blanks."""
+        every = [reference for of_one in references for reference in of_one]
+        count = sum(bool(UNSEGMENTED.search(reference)) for reference in every)
+        if not count or self.tokenizer in SEGMENTING:
+            return {}
+        return {
+            "references_unsegmented": f"{count} of {len(every)} references are in a script without blanks between "
+            f"words, and the tokenizer {self.tokenizer} takes each run of characters for one word; set "
+            "metrics.captioning.tokenizer=zh or char"
+        }
 
     def contributions(self, samples: Samples) -> dict[str, Contributions]:
         """Of each picture its score, and its counts for BLEU-4.

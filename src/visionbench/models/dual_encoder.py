@@ -71,6 +71,11 @@ class DualEncoder:
             tokenizer: Any = HashedTokenizer(built.module.config.text_config)
         else:
             tokenizer = weights.tokenizer(model, built)
+            if self.text_tokens <= (own := tokenizer.num_special_tokens_to_add()):
+                raise ConfigError(
+                    f"model.options.text_tokens={self.text_tokens}: the tokenizer adds {own} tokens to each text, so "
+                    f"that none of the text is left; give at least {own + 1}"
+                )
         identity = {
             **built.identity,
             **weights.describe(processor),
@@ -139,7 +144,7 @@ class LoadedDualEncoder:
         """Embeddings of pictures and their captions; class scores by texts that the templates make of the classes."""
         scored = classes if "class_scores" in wanted else ()
         for name in scored:
-            if self.cut([template.format(name) for template in self.templates]):
+            if self.cut(self._texts_of(name)):
                 raise ConfigError(
                     f"model.options.text_tokens={self.text_tokens}: the texts of the class '{name}' are longer and "
                     "would be cut; give more tokens, or shorter names or model.options.templates"
@@ -179,13 +184,14 @@ class LoadedDualEncoder:
         return sum(len(ids) > self.text_tokens for ids in whole)
 
     def _class_vector(self, name: str) -> np.ndarray:
-        """The class's direction [D]: unit embeddings of its texts, their mean brought to unit length again.
-
-        An underscore in a name, as in that of a folder, is read as a blank.
-        """
-        words = " ".join(name.replace("_", " ").split())
-        texts = unit(self.encode_texts(self.tokens([template.format(words) for template in self.templates]), 32))
+        """The class's direction [D]: unit embeddings of its texts, their mean brought to unit length again."""
+        texts = unit(self.encode_texts(self.tokens(self._texts_of(name)), 32))
         return unit(texts.mean(axis=0))
+
+    def _texts_of(self, name: str) -> list[str]:
+        """The text of a class by each template. An underscore in a name, as in that of a folder, is read as a blank."""
+        words = " ".join(name.replace("_", " ").split())
+        return [template.format(words) for template in self.templates]
 
     def _on_host(self, embeddings: torch.Tensor) -> np.ndarray:
         array: np.ndarray = embeddings.float().cpu().numpy()

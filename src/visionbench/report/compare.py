@@ -52,6 +52,7 @@ ONLY_IN_BASE, ONLY_IN_CANDIDATE = "only in the base", "only in the candidate"
 WORDS = {"speed": ("slower", "faster"), "memory": ("more memory", "less memory"), "": ("worse", "better")}
 REGRESSIONS = (FAILED, *(worse for worse, _ in WORDS.values()))
 IMPROVEMENTS = (MENDED, *(better for _, better in WORDS.values()))
+WITHOUT_INTERVAL = "a side has no interval, as results of older versions: the threshold alone decides"
 UNDECIDED = (INCONCLUSIVE, NOT_COMPARABLE)
 ORDER = (*REGRESSIONS, *UNDECIDED, ONLY_IN_BASE, ONLY_IN_CANDIDATE, *IMPROVEMENTS, SAME)
 """Of verdicts, the worst first."""
@@ -419,6 +420,8 @@ def _judged(
         return row(ONLY_IN_CANDIDATE if new.has(metric) else ONLY_IN_BASE)
     if apart:
         return row(NOT_COMPARABLE, apart)
+    if not rules.force and (defined := _defined_otherwise(metric, old, new)):
+        return row(NOT_COMPARABLE, defined)
     for side, of_side, name in ((old, values[0], "base"), (new, values[1], "candidate")):
         if not len(of_side):
             return row(INCONCLUSIVE, f"the {name} has no value: {side.why_none(metric)}")
@@ -447,6 +450,16 @@ def _judged(
         return row(INCONCLUSIVE, _too_few(place[-1], len(values[0]), len(values[1])), ratio)
     cautious = welch_ratio(*values, alpha=CAUTIOUS_ALPHA) or ratio
     return row(*_by_ratio(metric, ratio, cautious, rules.threshold), ratio)
+
+
+def _defined_otherwise(metric: str, old: Measured, new: Measured) -> str:
+    """The options by which a quality figure is another figure on each side; empty where there are none."""
+    group = metric.partition("_")[0]
+    sides = [
+        {name: value for run in side.runs for name, value in conditions.defining(run, group).items()}
+        for side in (old, new)
+    ]
+    return "; ".join(conditions.differences(*sides))
 
 
 def _by_ratio(
@@ -483,7 +496,7 @@ def quality_verdict(
     rounding = 1e-9  # so that 0.84 − 0.83 is not beyond 0.01
     beyond = worse if gain < -threshold - rounding else improved if gain > threshold + rounding else SAME
     if changed.deciding is None and not changed.method:
-        return beyond, ""
+        return beyond, WITHOUT_INTERVAL
     if not changed.differing and changed.of:
         return SAME, "no picture differs"
     if beyond != SAME and changed.shown:

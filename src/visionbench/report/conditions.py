@@ -17,6 +17,9 @@ SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz")
 OF_DEVICE = {"device_name": "device", "driver": "driver", "cuda": "CUDA", "threads": "threads"}
 LONGEST_DIGEST = 12
 """Digits of a digest that are shown and compared."""
+DEFINING = {"captioning": ("tokenizer",), "recall": ("tie_tolerance",)}
+"""By metric, the options without which its figures are other figures."""
+DIGEST = "names, labels, captions and pictures of the data"
 OF_MODEL = ("weights", "checkpoint", "revision")
 
 
@@ -38,6 +41,12 @@ def binding(run: Run) -> dict[str, str]:
         },
     }
     return _written(known)
+
+
+def defining(run: Run, metric: str) -> dict[str, str]:
+    """The options that must be equal for the figures of a metric such as `captioning` to be compared."""
+    options = (run.conditions["config"].get("metrics") or {}).get(metric) or {}
+    return _written({f"metrics.{metric}.{name}": options.get(name) for name in DEFINING.get(metric, ())})
 
 
 def remarked(run: Run) -> dict[str, str]:
@@ -75,7 +84,7 @@ def _data(run: Run) -> dict[str, Any]:
     left_out = run.conditions.get("left_out")
     contents = identity.pop("contents_sha256", None)
     known: dict[str, Any] = {f"data.{name}": value for name, value in identity.items()}
-    known["names, labels, captions and pictures of the data"] = contents and f"digest {contents[:LONGEST_DIGEST]}"
+    known[DIGEST] = contents and f"digest {contents[:LONGEST_DIGEST]}"
     return known | ({} if left_out is None else {"pictures left out": ", ".join(sorted(left_out)) or "none"})
 
 

@@ -111,4 +111,8 @@ def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
 
 
 def _data(run: Run) -> dict[str, str]:
-    return {name: value for name, value in conditions.binding(run).items() if name.startswith("data.")}
+    return {
+        name: value
+        for name, value in conditions.binding(run).items()
+        if name.startswith("data.") or name == conditions.DIGEST
+    }
