@@ -395,6 +395,16 @@ def test_two_annotations_with_one_id_are_a_fault_of_their_pictures_alone(coco, n
     assert all(any("2 annotations have the id" in fault for fault in faults) for faults in found.values())
 
 
+def test_pictures_without_an_instance_are_counted_where_captions_are_read_too(coco):
+    def nothing_of_the_second(found):
+        found["annotations"] = [row for row in found["annotations"] if row["image_id"] != 2]
+
+    assert Coco(str(coco)).doubts() == {}
+    changed(coco, "coco_instances", nothing_of_the_second)
+    seen = "1 of 6 pictures have no instance and are left out; data=coco_captions takes all"
+    assert Coco(str(coco)).doubts() == {"pictures_without_instances": seen}
+
+
 @pytest.mark.parametrize("name", ["coco", "coco_instances"])
 @pytest.mark.parametrize("crowd", [None, 2, -1, 0.5, "no", "", [], {"crowd": 1}])
 def test_a_crowd_that_is_neither_0_nor_1_is_a_fault_of_its_picture(coco, name, crowd):

@@ -51,6 +51,14 @@ class Coco:
         """None: it has no labels."""
         return ()
 
+    def doubts(self) -> Mapping[str, str]:
+        """A flag for pictures that are left out because they have no instance: recall has fewer candidates then."""
+        files = self._files("instances")
+        listed, instances = files.listed(), files.regions()
+        lacking = sum(picture.id not in instances for picture in listed)
+        seen = f"{lacking} of {len(listed)} pictures have no instance and are left out; data=coco_captions takes all"
+        return {"pictures_without_instances": seen} if lacking else {}
+
     def identity(self) -> Mapping[str, str]:
         """Folder, split, number of pictures and a digest of both files of annotations."""
         both = [self._files(kind).file for kind in ("captions", "instances")]
