@@ -54,7 +54,7 @@ def test_instances_that_were_not_asked_for_are_not_used():
 
 def test_a_sample_is_flagged_as_one():
     samples = counted(FOUND, 2, {"0", "1"}, set(), Samples())
-    assert samples.flags == {"sample": "2 of 4 pictures were taken, as data.options.samples has it"}
+    assert samples.flags == {"sample": "2 of 4 pictures were taken (data.options.samples)"}
 
 
 def test_a_data_set_that_counts_no_instances_has_a_reason_instead():

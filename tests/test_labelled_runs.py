@@ -155,7 +155,7 @@ def test_a_sample_keeps_all_classes_and_is_called_a_sample(labelled, tmp_path):
     row = quality(run)
     assert row.metrics.values["classification_classes_count"] == len(LABELS)
     assert row.metrics.values["classes_without_pictures_count"] == 0
-    assert row.validity.reasons == ("sample: 15 of 30 pictures were taken, as data.options.samples has it",)
+    assert row.validity.reasons == ("sample: 15 of 30 pictures were taken (data.options.samples)",)
     assert "quality over a sample of 15 of 30 pictures of image_folder" in done.stdout
 
 

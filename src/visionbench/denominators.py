@@ -39,7 +39,7 @@ def counted(
             missing["data/instances_found_count"] = NO_COUNT
     counts = {f"data/{name}_count": np.array([float(count)]) for name, count in series.items()}
     flags = (
-        {"sample": f"{taken} of {len(found)} pictures were taken, as data.options.samples has it"}
+        {"sample": f"{taken} of {len(found)} pictures were taken (data.options.samples)"}
         if taken < len(found)
         else {}
     )
