@@ -39,9 +39,7 @@ def counted(
             missing["data/instances_found_count"] = NO_COUNT
     counts = {f"data/{name}_count": np.array([float(count)]) for name, count in series.items()}
     flags = (
-        {"sample": f"{taken} of {len(found)} pictures were taken (data.options.samples)"}
-        if taken < len(found)
-        else {}
+        {"sample": f"{taken} of {len(found)} pictures were taken (data.options.samples)"} if taken < len(found) else {}
     )
     if "captions" in needs:
         captions = [caption for example in of_used for caption in example.captions]

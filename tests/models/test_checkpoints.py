@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -170,6 +171,27 @@ def test_captions_that_are_too_long_are_counted(folder):
     model = load(folder("clip_tiny"))
     assert model.cut(["a red ring", "a red ring above a blue star " * 10, "a star"]) == 1
     assert model.cut([]) == 0
+
+
+def test_counting_long_captions_leaves_the_tokenizer_as_threads_use_it_to_encode(folder):
+    model = load(folder("clip_tiny"))
+    model.tokens(["a star"])
+    encoding = model.tokenizer.backend_tokenizer
+    before = (encoding.truncation, encoding.padding)
+    model.cut(["a red ring"])
+    assert (encoding.truncation, encoding.padding) == before
+    assert before[0] is not None and before[1] is not None
+
+
+def test_captions_are_encoded_and_counted_by_many_threads_at_once(folder):
+    model = load(folder("clip_tiny"))
+    texts = ["a red ring above a blue star " * 10, "a star"]
+
+    def encode_or_count(at):
+        return model.cut(texts) if at % 2 else tuple(model.tokens(texts)["input_ids"].shape)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(encode_or_count, range(2000))) == {1, (2, model.text_tokens)}
 
 
 def test_two_lists_of_labels_that_contradict_each_other_are_refused(folder):

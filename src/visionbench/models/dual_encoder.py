@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
@@ -101,6 +102,13 @@ class LoadedDualEncoder:
     text_tokens: int
     templates: Sequence[str]
     identity: Mapping[str, Any]
+    counter: Any = field(init=False)
+    """The tokenizer for `cut`. A tokenizer keeps truncation and padding as its state, and several threads use both at
+    once: with one tokenizer, a text could be encoded without its truncation while another is counted."""
+
+    def __post_init__(self) -> None:
+        """Copy the tokenizer, so that counting does not change it."""
+        self.counter = deepcopy(self.tokenizer)
 
     def work(self, batch_size: int) -> Mapping[str, int]:
         """As many images, texts or both as the batch is large."""
@@ -180,7 +188,7 @@ class LoadedDualEncoder:
         """How many of the texts have more than `text_tokens` tokens, so that `tokens` cuts them."""
         if isinstance(self.tokenizer, HashedTokenizer) or not texts:
             return 0
-        whole = self.tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]
+        whole = self.counter(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]
         return sum(len(ids) > self.text_tokens for ids in whole)
 
     def _class_vector(self, name: str) -> np.ndarray:
