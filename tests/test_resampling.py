@@ -292,3 +292,7 @@ def test_a_figure_without_a_value_in_a_resample_leaves_that_resample_out():
     rare = Contributions(np.array([[0.5, 1.0], *[[0.0, 0.0]] * 4]), mean_of(np.ones(1)).value)
     found = only(rare)
     assert found is not None and 0 <= found[0] <= 0.5 <= found[1] <= 1
+
+
+def test_an_end_that_rounds_to_zero_has_no_minus():
+    assert written(0.002, (-0.00001, 0.006), digits=4) == "0.0020 [0.0000, 0.0060]"

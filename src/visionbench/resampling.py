@@ -83,7 +83,8 @@ def written(value: float, interval: Interval | None, digits: int = 3) -> str:
     if interval is None:
         return text
     below, above = (f"{abs(end - value):.{digits}f}" for end in interval)
-    return f"{text} ±{above}" if below == above else f"{text} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+    low, high = (f"{round(end, digits) + 0.0:.{digits}f}" for end in interval)  # + 0.0: no minus before a zero
+    return f"{text} ±{above}" if below == above else f"{text} [{low}, {high}]"
 
 
 def is_end(metric: str) -> bool:
