@@ -27,6 +27,7 @@ ALWAYS_SLOW = ("gpu", "browser")
 SLOW = {
     "data/test_annotation_mutations.py": "tries many annotation files",
     "data/test_folder_mutations.py": "tries many folders",
+    "data/test_imagenet_mutations.py": "tries many lists",
     "data/test_shapes.py::test_another_process_with_another_hash_seed_gives_the_same_bytes": "starts processes",
     "data/test_shapes.py::test_many_processes_at_once_are_safe": "starts processes",
     "data/test_shapes.py::test_the_files_of_two_splits_share_no_composition": "draws many pictures",
