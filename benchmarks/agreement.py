@@ -16,7 +16,7 @@ import torch
 from torch.utils.benchmark import Timer
 
 from visionbench import machine
-from visionbench.config import LatencyConfig, MeasureConfig, models, part
+from visionbench.config import LatencyConfig, MeasureConfig, build_part, models
 from visionbench.core import Case, Precision
 from visionbench.data.shapes import Shapes
 from visionbench.devices.cpu import Cpu
@@ -64,7 +64,7 @@ def prepare(model_name: str, batch_size: int, calls: int, threads: int) -> Conte
     device = Cpu()
     device.setup(Precision("fp32", "float32"), threads)
     place = torch.device("cpu")
-    loaded = part("models", model.family, model.options, "model.options").load(model, place, torch.float32)
+    loaded = build_part("models", model.family, model.options, "model.options").load(model, place, torch.float32)
     measure = MeasureConfig(name="agreement", latency=LatencyConfig(calls=calls))
     singles = preprocess(loaded, Shapes(samples=batch_size).examples(), measure.inputs)
     batches = [next(assemble(singles, batch_size, place, torch.float32))]

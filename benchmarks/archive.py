@@ -21,7 +21,7 @@ from pathlib import Path
 from time import perf_counter
 from uuid import uuid4
 
-from visionbench.report import archive, frame
+from visionbench.results import archive, dataframe
 
 COMMAND = str(Path(sys.executable).with_name("visionbench"))
 MODELS = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny", "clip_vit_b32")
@@ -43,7 +43,7 @@ def main() -> None:
         rows = sum(len(run.results) for run in found)
         print(f"{args.runs} runs of {original.name}, {rows} cases")
         tell("archive.read", args.runs, lambda: archive.read(outputs))
-        tell("frame.cases", args.runs, lambda: frame.cases(found))
+        tell("frame.cases", args.runs, lambda: dataframe.cases(found))
         tell("visionbench results", args.runs, lambda: results(outputs))
 
 

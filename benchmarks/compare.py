@@ -26,10 +26,10 @@ from time import perf_counter
 
 import numpy as np
 
-from visionbench import machine, repeats
-from visionbench.report import archive
-from visionbench.report.archive import Run
-from visionbench.report.compare import Row, Rules, compare
+from visionbench import machine
+from visionbench.results import archive, repeats
+from visionbench.results.archive import Run
+from visionbench.results.comparison import MetricComparison, Rules, compare
 
 COMMAND = str(Path(sys.executable).with_name("visionbench"))
 HERE = Path(__file__).parent
@@ -85,7 +85,7 @@ def trial(
     return {metric: told(metric, [row for row in rows if row.metric == metric]) for metric in METRICS}
 
 
-def told(metric: str, rows: Sequence[Row]) -> Counter[str]:
+def told(metric: str, rows: Sequence[MetricComparison]) -> Counter[str]:
     """Print what was said of a metric, pair by pair, and count it."""
     found = Counter(row.verdict for row in rows)
     ratios = np.array([row.ratio for row in rows if row.ratio is not None])

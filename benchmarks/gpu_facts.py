@@ -18,9 +18,8 @@ import torch.nn.functional as functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
-from visionbench import nvml
 from visionbench.core import Precision
-from visionbench.devices.cuda import Cuda
+from visionbench.devices.cuda import Cuda, nvml
 
 SIDE, COPY_BYTES = 8192, 2**30
 SHAPES = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench.core import OK, CaseResult
-from visionbench.store import RunFolder
+from visionbench.records.folder import RunFolder
 
 Bound = tuple[str, float | None, float, float]
 """What was measured, its value (None where it is lacking), and the least and the greatest value that can be right."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from visionbench.core import Piece
+from visionbench.core import ModelPart
 from visionbench.registry import register
 
 AMOUNTS = {"chain": 70_000, "products": 200}
@@ -70,9 +70,9 @@ class WorkingModel:
         return self.module(inputs["pixel_values"])
 
     def pieces(self, inputs):
-        return {"image": Piece(lambda: self.call(inputs))}
+        return {"image": ModelPart(lambda: self.call(inputs))}
 
-    def evidence(self, inputs):
+    def probe_outputs(self, inputs):
         return {"image": self.call(inputs)}
 
     def postprocess(self, output, images):

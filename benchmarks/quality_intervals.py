@@ -14,8 +14,16 @@ import numpy as np
 
 from visionbench.core import Contributions, Samples
 from visionbench.metrics.classification import _averaged, _class_counts
-from visionbench.report.compare import quality_verdict
-from visionbench.resampling import deciding_alpha, difference, hits_of, intervals, mean_of, percentile, resampled
+from visionbench.results.comparison import quality_verdict
+from visionbench.statistics.resampling import (
+    deciding_alpha,
+    difference,
+    hits_of,
+    intervals,
+    mean_of,
+    percentile,
+    resampled,
+)
 
 Make = Callable[[np.random.Generator, int], Contributions]
 THRESHOLD = 0.01

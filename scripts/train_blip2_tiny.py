@@ -51,7 +51,7 @@ from transformers import (
 )
 
 from visionbench.data.shapes import Shapes, compositions
-from visionbench.pictures import decode
+from visionbench.datafiles.images import decode
 
 QUERIES, LONGEST = 8, 20
 BATCH, PEAK_LEARNING_RATE, ATTRIBUTE_WEIGHT, VARIANTS = 128, 1.5e-3, 0.5, 2

@@ -41,7 +41,7 @@ from transformers import (
 )
 
 from visionbench.data.shapes import LABELS, Shapes, compositions
-from visionbench.pictures import decode
+from visionbench.datafiles.images import decode
 
 BATCH, PEAK_LEARNING_RATE, VARIANTS = 128, 1.5e-3, 2
 STEPS = 280

@@ -46,7 +46,7 @@ from transformers import (
 )
 
 from visionbench.data.shapes import Shapes, compositions
-from visionbench.pictures import decode
+from visionbench.datafiles.images import decode
 
 FRAME, PATCH, WIDTH = 96, 8, 80
 """The model's picture is 96 × 96, its embeddings 12 × 12, its masks 48 × 48."""

@@ -16,7 +16,7 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from visionbench import registry
-from visionbench.config import from_hydra, register_schema, root
+from visionbench.config import from_hydra, project_folder, register_schema
 
 GUARDED = pytest.StashKey[list[str]]()
 
@@ -56,7 +56,7 @@ def compose():
     register_schema()
 
     def compose(*overrides):
-        with initialize_config_dir(str(root("conf")), version_base="1.3"):
+        with initialize_config_dir(str(project_folder("conf")), version_base="1.3"):
             return hydra_compose("config", list(overrides))
 
     return compose

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from visionbench.core import Piece
+from visionbench.core import ModelPart
 from visionbench.registry import register
 
 
@@ -77,9 +77,9 @@ class OwnModel:
         return self.module(pixels)
 
     def pieces(self, inputs):
-        return {"image": Piece(lambda: self.call(inputs))}
+        return {"image": ModelPart(lambda: self.call(inputs))}
 
-    def evidence(self, inputs):
+    def probe_outputs(self, inputs):
         return {"image": self.call(inputs)}
 
     def postprocess(self, output, images):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from visionbench.core import OK, Case, CaseResult, Metrics, Samples, Validity
-from visionbench.report.archive import Run
-from visionbench.store import RunFolder
+from visionbench.records.folder import RunFolder
+from visionbench.results.archive import Run
 
 BATCH = Case("batch-1", 1, ("warmup", "latency", "throughput", "memory"), ("latency", "throughput", "memory"))
 QUALITY = Case("quality", 32, ("evaluation",), ("recall",))

@@ -10,12 +10,12 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from visionbench.commands.run import parse, plan_all
-from visionbench.config import MeasureConfig, register_schema, root, schema_keys
+from visionbench.config import MeasureConfig, project_folder, register_schema, schema_keys
 from visionbench.devices.cuda import Cuda
 from visionbench.plan import plan
 from visionbench.registry import ConfigError
 
-CONF = root("conf")
+CONF = project_folder("conf")
 OPTIONS = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
 MODELS = sorted((CONF / "model").glob("*.yaml"))
 LAYOUTS_OF_KARPATHY = ("coco_karpathy", "flickr30k")

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from visionbench.config import ExperimentConfig, from_hydra, models, part, saved, schema_keys
+from visionbench.config import ExperimentConfig, build_part, from_hydra, models, schema_keys, to_safe_yaml
 from visionbench.registry import ConfigError
 
 
@@ -103,7 +103,7 @@ def test_a_reference_to_nothing_is_refused_in_one_line(altered):
 
 # ------------------------------------------------------------------------------------------------------------- parts
 def test_a_part_is_built_with_its_options():
-    data = part("data", "image_folder", {"root": "pictures", "samples": 3}, "data.options")
+    data = build_part("data", "image_folder", {"root": "pictures", "samples": 3}, "data.options")
     assert (data.root, data.samples) == ("pictures", 3)
 
 
@@ -119,7 +119,7 @@ def test_a_part_is_built_with_its_options():
 )
 def test_options_are_refused_under_the_key_where_they_stand(options, message):
     with pytest.raises(ConfigError) as caught:
-        part("data", "image_folder", options, "data.options")
+        build_part("data", "image_folder", options, "data.options")
     assert str(caught.value) == message
 
 
@@ -130,29 +130,29 @@ def token(monkeypatch):
 
 
 def test_what_reads_the_environment_is_saved_as_it_was_written(altered, token):
-    text = saved(altered(tracking={"uri": "http://me:${oc.env:TOKEN}@host"}))
+    text = to_safe_yaml(altered(tracking={"uri": "http://me:${oc.env:TOKEN}@host"}))
     assert OmegaConf.create(text)._get_node("tracking")._get_node("uri")._value() == "http://me:${oc.env:TOKEN}@host"
     assert "hunter2" not in text
 
 
 @pytest.mark.parametrize("via", ["${tracking.uri}", "see ${tracking.uri}"])
 def test_a_secret_is_not_saved_by_way_of_another_key(altered, token, via):
-    text = saved(altered(tracking={"uri": "http://me:${oc.env:TOKEN}@host"}, output_dir=via))
+    text = to_safe_yaml(altered(tracking={"uri": "http://me:${oc.env:TOKEN}@host"}, output_dir=via))
     assert "hunter2" not in text and via in text
 
 
 def test_a_secret_in_a_list_is_not_saved(altered, token):
-    assert "hunter2" not in saved(altered(model={"options": {"keys": ["a", "${oc.env:TOKEN}"]}}))
+    assert "hunter2" not in to_safe_yaml(altered(model={"options": {"keys": ["a", "${oc.env:TOKEN}"]}}))
 
 
 def test_all_else_is_saved_resolved_and_without_hydras_own_part(altered):
-    text = saved(altered(output_dir="results/${model.name}", hydra={"job": {"name": "visionbench"}}))
+    text = to_safe_yaml(altered(output_dir="results/${model.name}", hydra={"job": {"name": "visionbench"}}))
     assert "output_dir: results/clip_tiny" in text
     assert "hydra" not in OmegaConf.create(text)
 
 
 def test_what_is_saved_reads_back_as_the_same_config_with_any_yaml_reader(composed):
-    assert yaml.safe_load(saved(composed)) == asdict(from_hydra(composed))
+    assert yaml.safe_load(to_safe_yaml(composed)) == asdict(from_hydra(composed))
 
 
 # ------------------------------------------------------------------------------------------------------------ models

@@ -12,12 +12,12 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from terminal import python_path
+from command_line import python_path
 
 from visionbench import registry
 from visionbench.cli import cli
 from visionbench.commands.run import parse, plan_all
-from visionbench.config import part, register_schema
+from visionbench.config import build_part, register_schema
 from visionbench.core import (
     FAILED,
     INTERRUPTED,
@@ -28,7 +28,7 @@ from visionbench.core import (
     Predictions,
 )
 from visionbench.devices.cuda import Cuda
-from visionbench.nvml import COUNTERS, FAULTS, LABELS
+from visionbench.devices.cuda.nvml import COUNTERS, FAULTS, LABELS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -173,7 +173,7 @@ def test_what_is_computed_by_hand_is_what_visionbench_computes():
 
 
 def test_the_tutorials_metric_gives_what_its_check_says(there):
-    metric = part("metrics", "reciprocal_rank", {}, "metrics.reciprocal_rank")
+    metric = build_part("metrics", "reciprocal_rank", {}, "metrics.reciprocal_rank")
     cosines = np.array([[0.9, 0.2, 0.1], [0.3, 0.5, 0.6], [0.2, 0.1, 0.7]])
     captions = np.hstack([cosines, np.sqrt(1 - (cosines**2).sum(axis=1, keepdims=True))])
     columns = {"image_embedding": list(np.eye(3, 4)), "caption_embeddings": [caption[None] for caption in captions]}

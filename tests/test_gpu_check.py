@@ -11,7 +11,7 @@ import pytest
 from saved_runs import conditions, row
 
 from visionbench.core import Case, Samples
-from visionbench.store import RunFolder
+from visionbench.records.folder import RunFolder
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SPEED = {"latency_p50_ms": 10.0, "latency_device_p50_ms": 9.0, "flops_mfu_fraction": 0.3}

@@ -5,11 +5,11 @@ import json
 import shutil
 
 import pytest
-from terminal import here
+from command_line import here
 
-from visionbench.config import root as project
+from visionbench.config import project_folder as project
 from visionbench.data.shapes import LABELS, Shapes
-from visionbench.store import RunFolder
+from visionbench.records.folder import RunFolder
 
 NO_SWEEP = ["tracking=none", "device.threads=1"]
 OF_EACH = 2

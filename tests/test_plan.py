@@ -6,7 +6,8 @@ from visionbench import machine
 from visionbench.config import DeviceConfig
 from visionbench.core import Case
 from visionbench.devices.cuda import Cuda
-from visionbench.plan import find_device, plan
+from visionbench.parts import find_device
+from visionbench.plan import plan
 from visionbench.registry import ConfigError
 
 ABSENT = "no NVIDIA driver answers"

@@ -6,10 +6,10 @@ import json
 import coco_folder
 import pytest
 import yaml
-from terminal import here
+from command_line import here
 
 from visionbench.devices.cuda import Cuda
-from visionbench.store import RunFolder
+from visionbench.records.folder import RunFolder
 
 QUALITY = "metrics=[recall,segmentation,captioning,classification,evaluation]"
 TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny")
@@ -150,7 +150,7 @@ def test_a_picture_that_cannot_be_used_stops_the_command_before_anything_loads(f
     assert done.returncode == 2
     assert done.stderr == (
         f"visionbench: data=coco_captions: 2 of 12 pictures cannot be used: {first} (missing), {second} (zero bytes); "
-        "mend them, or leave them out with data.on_error=skip\n"
+        "correct them, or leave them out with data.on_error=skip\n"
     )
     assert not list(tmp_path.glob("outputs/*/results.jsonl"))
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import stand_in_gpu
 import yaml
+from command_line import fork_server
 from PIL import Image
-from terminal import fork_server
 
 from visionbench import core, runner
 from visionbench.config import (
@@ -26,9 +26,9 @@ from visionbench.config import (
 )
 from visionbench.devices.cpu import Cpu
 from visionbench.plan import plan
+from visionbench.records.folder import RunFolder
 from visionbench.registry import ConfigError
-from visionbench.runner import Conditions, Measured, Now
-from visionbench.store import RunFolder
+from visionbench.runner import CaseFinished, Conditions, StageProgress
 
 
 @pytest.fixture
@@ -58,7 +58,9 @@ def config(tmp_path):
 
 def rows(config):
     return {
-        event.result.case.id: event for event in runner.measure(config, plan(config), {}) if isinstance(event, Measured)
+        event.result.case.id: event
+        for event in runner.measure(config, plan(config), {})
+        if isinstance(event, CaseFinished)
     }
 
 
@@ -84,7 +86,7 @@ def test_each_batch_size_becomes_a_row_with_its_samples(config):
 def test_stages_come_in_the_order_of_the_protocol_after_loading(config):
     config.batch.sizes = [2]
     events = list(runner.measure(config, plan(config), {}))
-    assert [event.stage for event in events if isinstance(event, Now)] == [
+    assert [event.stage for event in events if isinstance(event, StageProgress)] == [
         "load",
         "inputs",
         "first_call",
@@ -174,7 +176,7 @@ def test_a_folder_holds_everything_a_run_found(config, tmp_path):
     assert found["plan"]["name"] == "own · cpu · fp32"
     assert found["host"]["torch"]
     assert set(found["seconds"]) >= {"load", "inputs", "warmup", "latency", "throughput", "memory", "keep"}
-    assert seen[0] == Now("load")
+    assert seen[0] == StageProgress("load")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +256,7 @@ def test_a_picture_that_the_processor_cannot_take_is_refused_by_name_before_anyt
         rows(choosy)
     assert str(raised.value) == (
         "data=image_folder: 1 of 6 pictures cannot be used: 2.png (the model cannot take it (ValueError: height is "
-        "0)); mend them, or leave them out with data.on_error=skip"
+        "0)); correct them, or leave them out with data.on_error=skip"
     )
 
 
@@ -266,6 +268,6 @@ def test_or_is_left_out_of_the_timed_inputs_and_named_with_the_run(choosy):
         "9.png": "missing",
         "2.png": "the model cannot take it (ValueError: height is 0)",
     }
-    measured = [event.result for event in events if isinstance(event, Measured)]
+    measured = [event.result for event in events if isinstance(event, CaseFinished)]
     assert [row.status for row in measured] == [core.OK] * 3
     assert {row.labels["distinct_inputs"] for row in measured} == {"5"}

@@ -3,12 +3,11 @@
 import pynvml
 import pytest
 import stand_in_gpu
+from command_line import FEW_CALLS_EACH_STAGE, here
 from mlflow import MlflowClient
-from terminal import here
-from test_export_command import COUNTS
 
 from visionbench import worker
-from visionbench.store import RunFolder
+from visionbench.records.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +22,7 @@ def measured(tmp_path_factory):
         patch.setattr(worker, "stream", lambda generate, *args, log: generate(*args))
         words = ["device=stand_in_gpu", "metrics=[all]", "batch.sizes=[1,2]", "hydra.run.dir=outputs/run"]
         told = ["tracking=mlflow", "report.make=true"]
-        done = here(folder, "run", "--config-dir", "conf", "model=clip_tiny", *words, *COUNTS, *told)
+        done = here(folder, "run", "--config-dir", "conf", "model=clip_tiny", *words, *FEW_CALLS_EACH_STAGE, *told)
     assert done.returncode == 0, done.stderr
     done.marks = says.marks
     return done, RunFolder.open(folder / "outputs" / "run")

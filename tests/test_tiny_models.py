@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from visionbench import weights
-from visionbench.config import models, root
+from visionbench.config import models, project_folder
 
 FILES = {
     "clip_tiny": ("CLIPModel", {"AutoProcessor", "AutoTokenizer", "AutoImageProcessor"}),
@@ -26,7 +26,7 @@ LEFT_OUT = {"dtype", "architectures", "transformers_version", "_name_or_path", "
 
 
 def folder(name) -> Path:
-    return root("data") / name
+    return project_folder("data") / name
 
 
 @pytest.fixture(scope="module", params=FILES)
@@ -71,7 +71,10 @@ def test_its_yaml_describes_it(loaded):
 
 def test_its_card_and_its_yaml_tell_its_size(loaded):
     name, model = loaded
-    card, yaml = (folder(name) / "README.md").read_text(), (root("conf") / "model" / f"{name}.yaml").read_text()
+    card, yaml = (
+        (folder(name) / "README.md").read_text(),
+        (project_folder("conf") / "model" / f"{name}.yaml").read_text(),
+    )
     count = f"{sum(parameter.numel() for parameter in model.parameters()):,}"
     assert f"| parameters | {count} |" in card
     assert f"{count} parameters" in yaml
@@ -83,5 +86,5 @@ def test_its_card_says_how_it_was_made(loaded):
     name, _ = loaded
     card = (folder(name) / "README.md").read_text()
     script = re.search(r"Made by `python (scripts/\w+\.py)`", card)
-    assert (root("conf").parent / script[1]).is_file()
+    assert (project_folder("conf").parent / script[1]).is_file()
     assert "No other" in card

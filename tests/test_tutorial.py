@@ -6,11 +6,10 @@ import os
 import coco_folder
 import pytest
 import yaml
+from command_line import FEW_CALLS, call
 from hub_server import Repository, serving
-from terminal import call
-from test_commands import COUNTS
 
-from visionbench.config import root
+from visionbench.config import project_folder
 
 PINNED = "1" * 40
 NOWHERE = "http://127.0.0.1:9"
@@ -21,7 +20,7 @@ SWEEP = "hydra.sweep.dir=outputs/sweep"
 def offline(tmp_path_factory):
     """The folder and the finished process of the tutorial where neither the Hub nor COCO answers."""
     folder = tmp_path_factory.mktemp("offline")
-    words = ["experiment=tutorial", "model=clip_tiny,sam_tiny,blip2_tiny", SWEEP, *COUNTS]
+    words = ["experiment=tutorial", "model=clip_tiny,sam_tiny,blip2_tiny", SWEEP, *FEW_CALLS]
     return folder, call(folder, "run", *words, HF_ENDPOINT=NOWHERE, VISIONBENCH_COCO_URL=NOWHERE)
 
 
@@ -83,8 +82,8 @@ def test_with_a_hub_and_coco_at_hand_both_are_used_and_what_is_missing_there_is_
         f"model.revision={PINNED}",
         "data.exif=turned",  # as the folder's masks are
     ]
-    fast = [*(word for word in COUNTS if "samples" not in word), "batch=single", "tracking=none", SWEEP]
-    with serving({"tiny/clip": Repository({PINNED: root("data") / "clip_tiny"})}) as hub:
+    fast = [*(word for word in FEW_CALLS if "samples" not in word), "batch=single", "tracking=none", SWEEP]
+    with serving({"tiny/clip": Repository({PINNED: project_folder("data") / "clip_tiny"})}) as hub:
         env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "VISIONBENCH_COCO_URL": NOWHERE}
         done = call(tmp_path, "run", *words, *fast, "hydra.sweep.subdir=${hydra.job.num}", **env)
     assert done.returncode == 0, done.stderr

@@ -17,9 +17,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from visionbench import weights
-from visionbench.config import ModelConfig, part, root
+from visionbench.config import ModelConfig, build_part, project_folder
 from visionbench.registry import ConfigError, find
-from visionbench.stages.load import check_evidence
+from visionbench.stages.load import check_output_follows_input
 
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -186,7 +186,7 @@ def build(model, dtype=torch.float32):
 
 
 def load(model, dtype=torch.float32):
-    return part("models", model.family, model.options, "model.options").load(model, CPU, dtype)
+    return build_part("models", model.family, model.options, "model.options").load(model, CPU, dtype)
 
 
 def tensors(module):
@@ -270,7 +270,7 @@ def test_random_and_saved_models_agree(name, dtype, saved):
     assert tied(random) == tied(loaded)
     assert weights.weights_bytes(random) == weights.weights_bytes(loaded)
     assert not any(parameter.requires_grad for module in (random, loaded) for parameter in module.parameters())
-    assert not any(part.training for module in (random, loaded) for part in module.modules())
+    assert not any(build_part.training for module in (random, loaded) for build_part in module.modules())
     assert random.config._attn_implementation == loaded.config._attn_implementation
 
 
@@ -297,7 +297,7 @@ def test_outputs_are_finite_and_follow_the_inputs(name, dtype):
     loaded = load(MODELS[name], dtype)
     captions = ["a red ring over a blue disc", "a green square"]
     singles = [loaded.preprocess([picture], [text]) for picture, text in zip(pictures(), captions, strict=True)]
-    check_evidence(loaded, singles, CPU, dtype)
+    check_output_follows_input(loaded, singles, CPU, dtype)
 
 
 @pytest.mark.parametrize("name", ["blip", "blip-2"])
@@ -315,7 +315,7 @@ def test_captioners_write_exactly_the_tokens_asked_for(name):
 @pytest.mark.parametrize("prompt", ["point", "box"])
 @pytest.mark.parametrize("part", ["both", "decoder"])
 def test_segmenters_answer_with_masks_of_the_pictures_size(prompt, part):
-    loaded = load(changed(MODELS["sam"], options={"prompts_per_image": 2, "prompt": prompt, "part": part}))
+    loaded = load(changed(MODELS["sam"], options={"prompts_per_image": 2, "prompt": prompt, "part": build_part}))
     with torch.inference_mode():
         output = loaded.call(weights.place(loaded.preprocess(pictures(), ["", ""]), CPU, torch.float32))
     masks = loaded.postprocess(output, pictures())
@@ -342,7 +342,7 @@ def test_segmenters_answer_with_masks_of_the_pictures_size(prompt, part):
     }.items(),
 )
 def test_parameters_are_counted_without_building(name, count):
-    model = ModelConfig(**yaml.safe_load((root("conf") / "model" / f"{name}.yaml").read_text()))
+    model = ModelConfig(**yaml.safe_load((project_folder("conf") / "model" / f"{name}.yaml").read_text()))
     assert weights.parameter_count(model, auto_class(model)) == count
 
 
@@ -414,7 +414,7 @@ def test_a_whole_folder_is_present(own):
 
 def test_a_bundled_checkpoint_is_found_by_its_name():
     model = ModelConfig("clip_tiny", "dual_encoder", "bundled:clip_tiny")
-    assert weights.present(model) == root("data") / "clip_tiny"
+    assert weights.present(model) == project_folder("data") / "clip_tiny"
 
 
 def test_a_missing_folder_is_one_line_with_the_nearest():

@@ -7,8 +7,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from command_line import python_path
 from hatchling.builders.wheel import WheelBuilder
-from terminal import python_path
 
 ROOT = Path(__file__).parent.parent
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import worker_jobs
-from terminal import SECONDS, TESTS, fork_server, python_path
+from command_line import SECONDS, TESTS, fork_server, python_path
 
 from visionbench.registry import ConfigError
 from visionbench.worker import WorkerDied, WorkerFailed, stream

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from terminal import COMMAND
+from command_line import COMMAND
 
 SECONDS = 120
 

@@ -226,7 +226,7 @@ def compare(
     BASE and CANDIDATE are each a sweep's id, latest, a folder, a results.jsonl, git:REVISION or mlflow:FILTER.
     """
     from visionbench.commands import compare as command
-    from visionbench.report.compare import Rules
+    from visionbench.results.comparison import Rules
 
     limit = command.fraction(threshold, "--threshold", 0.001)
     drop = command.fraction(quality_threshold, "--quality-threshold", 0.0)

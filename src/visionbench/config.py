@@ -262,7 +262,7 @@ def from_hydra(cfg: DictConfig) -> ExperimentConfig:
     return config
 
 
-def part(kind: str, name: str, options: Mapping[str, Any], key: str) -> Any:
+def build_part(kind: str, name: str, options: Mapping[str, Any], key: str) -> Any:
     """Build the part registered as `name` with its options, which stand in the config under `key`."""
     cls = find(kind, name)
     if not isinstance(options, Mapping):
@@ -285,7 +285,7 @@ def option_fields(cls: type[Any]) -> dict[str, str]:
 
 def models(config_dir: Path | None = None) -> dict[str, ModelConfig]:
     """Every model YAML by its file's name, of visionbench and of one's own config folder, which wins."""
-    folders = [root("conf"), *([config_dir] if config_dir else [])]
+    folders = [project_folder("conf"), *([config_dir] if config_dir else [])]
     found = {}
     for path in (path for folder in folders for path in (folder / "model").glob("*.yaml")):
         try:
@@ -304,7 +304,7 @@ def models(config_dir: Path | None = None) -> dict[str, ModelConfig]:
 
 def data_option(name: str, config_dir: Path | None = None) -> DataConfig:
     """What `data=name` means by itself, from one's own config folder or visionbench's. Raises ConfigError."""
-    folders = [*([config_dir] if config_dir else []), root("conf")]
+    folders = [*([config_dir] if config_dir else []), project_folder("conf")]
     options = {path.stem: path for folder in reversed(folders) for path in (folder / "data").glob("*.yaml")}
     if name not in options:
         raise ConfigError(f"data.otherwise={name}: no such option of data{nearest(name, options)}")
@@ -317,7 +317,7 @@ def data_option(name: str, config_dir: Path | None = None) -> DataConfig:
     return found
 
 
-def changed(cfg: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
+def with_changes(cfg: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
     """A copy of the composed config in which these keys, in dotted form, have other values."""
     found = copy.deepcopy(cfg)
     for key, value in changes.items():
@@ -325,7 +325,7 @@ def changed(cfg: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
     return found
 
 
-def saved(cfg: DictConfig) -> str:
+def to_safe_yaml(cfg: DictConfig) -> str:
     """The composed config as YAML with references resolved, except those that read the environment, directly or through
     another key: secrets stay out."""
     secrets: set[str] = set()
@@ -354,7 +354,7 @@ def _ours(cfg: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
-def root(folder: str) -> Path:
+def project_folder(folder: str) -> Path:
     """The project's `conf` or `data` folder: the repository's own where there is one, else the one in the package."""
     package = Path(__file__).resolve().parent
     repository = package.parent.parent

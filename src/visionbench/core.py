@@ -348,7 +348,7 @@ class Device(Protocol):
 
 
 @dataclass(frozen=True)
-class Piece:
+class ModelPart:
     """A part of a model's call that can be run by itself, on inputs that were made ready for it."""
 
     call: Callable[[], Any]
@@ -374,10 +374,10 @@ class LoadedModel(Protocol):
     def call(self, inputs: Inputs) -> object:
         """The measured work: one batch, on the device, forward only."""
 
-    def evidence(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
+    def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Floating-point outputs by what they depend on (`image`, `text`): each must change where its input does."""
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, Piece]:
+    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """What `call` consists of, by name in its order (`encoder`, `decoder`): together its whole work.
 
         What one needs of another is computed here, once. Also for a module on the meta device, where no value is known.

@@ -20,15 +20,16 @@ from uuid import uuid4
 
 import numpy as np
 
-from visionbench import contents, core, denominators, machine, validity, worker
+from visionbench import core, machine, validity, worker
 from visionbench.config import ExperimentConfig
 from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predictions, RunPlan, Samples
-from visionbench.intake import in_frame, refuse, told, usable
-from visionbench.labelling import labelling
-from visionbench.plan import Parts, parts
+from visionbench.examples import contents, denominators
+from visionbench.examples.intake import in_frame, raise_on_faults, summarize_faults, usable
+from visionbench.examples.labelling import labelling
+from visionbench.examples.sampling import whole
+from visionbench.parts import Parts, build_parts
+from visionbench.records.folder import RunFolder
 from visionbench.registry import ConfigError
-from visionbench.resampling import CLUSTER, read_clusters
-from visionbench.sampling import whole
 from visionbench.stages import (
     evaluation,
     flops,
@@ -43,7 +44,7 @@ from visionbench.stages import (
 )
 from visionbench.stages.context import Context, assemble, input_bytes, preprocess
 from visionbench.stages.evaluation import Evaluated, EvaluationError
-from visionbench.store import RunFolder
+from visionbench.statistics.resampling import CLUSTER, read_clusters
 
 STAGES: Mapping[str, Callable[[Context], Samples]] = {
     "warmup": warmup.run,
@@ -59,7 +60,7 @@ STAGES: Mapping[str, Callable[[Context], Samples]] = {
 
 
 @dataclass(frozen=True)
-class Now:
+class StageProgress:
     """What is being done: a stage of a case, or of the whole run where the case is empty."""
 
     stage: str
@@ -71,7 +72,7 @@ class Now:
 
 
 @dataclass(frozen=True)
-class Measured:
+class CaseFinished:
     """A case that came to its end, good or bad."""
 
     result: CaseResult
@@ -94,11 +95,11 @@ class Profiled:
     samples: Samples
 
 
-Event = Now | Measured | Conditions
+Event = StageProgress | CaseFinished | Conditions
 
 
 @dataclass
-class Lap:
+class Stopwatch:
     """A stopwatch that adds each lap to an account of seconds."""
 
     account: dict[str, float]
@@ -116,7 +117,7 @@ def run(
     plan: RunPlan,
     folder: RunFolder,
     sweep: str,
-    show: Callable[[Now], None],
+    show: Callable[[StageProgress], None],
     left_out: Mapping[str, str],
 ) -> list[CaseResult]:
     """Measure a plan in a fresh process, keeping every row as it comes; a child that fails or dies costs its own rows.
@@ -136,19 +137,19 @@ def run(
     }
     folder.write_conditions({**conditions, "status": "running"})
     left = {case.id: case for case in plan.cases}
-    at = Now("start")
+    at = StageProgress("start")
     spent: dict[str, float] = {}
-    clock = Lap(spent)
+    clock = Stopwatch(spent)
     status, reason = core.NOT_RUN, ""
     try:
         profiled = _profiled(config, plan, left_out, folder, show)
         clock.lap("kernels")
         for event in worker.stream(measure, config, plan, left_out, profiled, log=folder.log):
             clock.lap(at.stage)
-            if isinstance(event, Measured):
+            if isinstance(event, CaseFinished):
                 folder.append(event.result, event.samples, event.predictions)
                 del left[event.result.case.id]
-                at = Now("inputs", next(iter(left), ""))
+                at = StageProgress("inputs", next(iter(left), ""))
             elif isinstance(event, Conditions):
                 conditions |= event.found
                 folder.write_conditions({**conditions, "status": "running"})
@@ -191,13 +192,13 @@ def _profiled(
     plan: RunPlan,
     left_out: Mapping[str, str],
     folder: RunFolder,
-    show: Callable[[Now], None],
+    show: Callable[[StageProgress], None],
 ) -> dict[str, Samples]:
     """What `profile` sees of each case in a process of its own, as far as that process gets; empty where no case needs
     it. Why it ended early stands in the log."""
     profiled: dict[str, Samples] = {}
-    if parts(config).device.queued and any("kernels" in case.stages for case in plan.cases):
-        show(Now("kernels"))
+    if build_parts(config).device.queued and any("kernels" in case.stages for case in plan.cases):
+        show(StageProgress("kernels"))
         with suppress(worker.WorkerDied, worker.WorkerFailed):
             for event in worker.stream(profile, config, plan, left_out, log=folder.log):
                 profiled[event.case] = event.samples
@@ -208,7 +209,7 @@ def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     """Load the model and run one call of each case that wants it under the device's profiler; nothing is timed."""
     import torch
 
-    run = parts(config)
+    run = build_parts(config)
     device = run.device
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
@@ -233,9 +234,9 @@ def measure(
     """
     import torch
 
-    run = parts(config)
+    run = build_parts(config)
     device = run.device
-    yield Now("load")
+    yield StageProgress("load")
     taken = in_frame(run.data.examples(), config.data.exif)
     meant = labelling(config, run, plan.cases)
     examples = meant.relabelled(usable(taken, left_out))
@@ -244,19 +245,21 @@ def measure(
     place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
     try:
         model, loading = load.load(run.adapter, config.model, device, place, dtype)
-        yield Now("inputs", ahead=True)
+        yield StageProgress("inputs", ahead=True)
         prepared = preprocess(model, examples, config.measure.inputs)
         singles, unfit = prepared.singles, prepared.unfit
-        refuse(config.data.name, unfit, len(examples), config.data.on_error)
+        raise_on_faults(config.data.name, unfit, len(examples), config.data.on_error)
         examples, left_out = usable(examples, unfit), {**left_out, **unfit}
-        yield Now("first_call")
+        yield StageProgress("first_call")
         loading = loading.merged(load.first_call(model, device, next(assemble(singles[:1], 1, place, dtype))))
-        load.check_evidence(model, singles, place, dtype)
+        load.check_output_follows_input(model, singles, place, dtype)
     except Exception as error:
         if not device.is_out_of_memory(error):
             raise
         for case in plan.cases:
-            yield Measured(CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {core.first_line(error)}"), Samples())
+            yield CaseFinished(
+                CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {core.first_line(error)}"), Samples()
+            )
         return
     yield Conditions({**_conditions(run, model.identity, taken), "left_out": dict(left_out)})
     kept_bytes = sum(map(input_bytes, singles))
@@ -268,7 +271,7 @@ def measure(
         no_room = ""
         if full_at and case.timed and case.batch_size > full_at.batch_size:
             reason = f"not tried: batch size {full_at.batch_size} already ran out of memory"
-            yield Measured(CaseResult(case, core.SKIPPED_AFTER_OOM, reason), Samples())
+            yield CaseFinished(CaseResult(case, core.SKIPPED_AFTER_OOM, reason), Samples())
             continue
         try:
             if case.timed:
@@ -292,7 +295,7 @@ def measure(
             predictions = None
             again: dict[str, list[str]] = {}
             for stage in (stage for stage in case.stages if case.timed):
-                yield Now(stage, case.id)
+                yield StageProgress(stage, case.id)
                 with device.mark(f"{case.id} {stage}"):
                     found, earlier = _attempts(STAGES[stage], context)
                 samples = samples.merged(found)
@@ -310,9 +313,9 @@ def measure(
             if len(clusters := samples.get(CLUSTER)):
                 noted["interval_over"] = f"{int(clusters.max()) + 1} clusters of pictures"
             row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), noted)
-            yield Measured(row, samples, predictions)
+            yield CaseFinished(row, samples, predictions)
         except (ConfigError, EvaluationError) as error:  # of the quality case alone: the rest is measured already
-            yield Measured(CaseResult(case, core.FAILED, str(error), labels=labels), Samples())
+            yield CaseFinished(CaseResult(case, core.FAILED, str(error), labels=labels), Samples())
         except Exception as error:
             if not device.is_out_of_memory(error):
                 raise
@@ -321,13 +324,13 @@ def measure(
             batches.clear()
             device.reset_peak_memory()
             device.peak_memory(0)  # ends the window, in which a CPU's allocator is slower
-            yield Measured(CaseResult(case, core.OUT_OF_MEMORY, no_room, labels=labels), Samples())
+            yield CaseFinished(CaseResult(case, core.OUT_OF_MEMORY, no_room, labels=labels), Samples())
 
 
-def _evaluate(context: Context) -> Generator[Now, None, Evaluated]:
+def _evaluate(context: Context) -> Generator[StageProgress, None, Evaluated]:
     """The quality case's only stage, with its progress as events."""
     stage, case = "evaluation", context.case.id
-    yield Now(stage, case)
+    yield StageProgress(stage, case)
     passing = evaluation.run(context)
     while True:
         try:
@@ -335,7 +338,7 @@ def _evaluate(context: Context) -> Generator[Now, None, Evaluated]:
         except StopIteration as end:
             evaluated: Evaluated = end.value
             return evaluated
-        yield Now(stage, case, progress.done / progress.of)
+        yield StageProgress(stage, case, progress.done / progress.of)
 
 
 def _attempts(stage: Callable[[Context], Samples], context: Context) -> tuple[Samples, list[str]]:
@@ -352,7 +355,7 @@ def _attempts(stage: Callable[[Context], Samples], context: Context) -> tuple[Sa
 
 def _left_out(found: Mapping[str, str], of: int) -> Samples:
     """The count of pictures that quality is not measured on, and a doubt that names them where there are any."""
-    doubt = {"pictures_left_out": f"{len(found)} of {of}: {told(found)}"} if found else {}
+    doubt = {"pictures_left_out": f"{len(found)} of {of}: {summarize_faults(found)}"} if found else {}
     return Samples({"evaluation/left_out_count": np.array([float(len(found))])}, flags=doubt)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from visionbench.core import INVALID, VALID, WARNED, Samples, Validity
-from visionbench.statistics import autocorrelation, halves_ratio, quantile_interval
+from visionbench.statistics.timings import autocorrelation, halves_ratio, quantile_interval
 
 WINDOWS = ("latency", "throughput")
 """The passes whose disturbances are read."""

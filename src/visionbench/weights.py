@@ -19,11 +19,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from visionbench.config import ModelConfig, root
+from visionbench.config import ModelConfig, project_folder
 from visionbench.core import first_line
-from visionbench.download import Unreachable
+from visionbench.datafiles.download import Unreachable
+from visionbench.datafiles.text_file import is_lfs_pointer
 from visionbench.registry import ConfigError, nearest
-from visionbench.textfile import is_lfs_pointer
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,7 @@ def folder(model: ModelConfig) -> Path | None:
     """The local or bundled folder that the checkpoint names; None where it names a Hub repository."""
     name = model.checkpoint or ""
     if name.startswith(BUNDLED):
-        return root("data") / name.removeprefix(BUNDLED)
+        return project_folder("data") / name.removeprefix(BUNDLED)
     path = Path(name).expanduser()
     return path if path.is_absolute() or name.startswith((".", "~")) or (name and path.is_dir()) else None
 

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from command_line import call
 from selenium import webdriver
 from selenium.common.exceptions import (
     ElementClickInterceptedException,
@@ -20,7 +21,6 @@ from selenium.common.exceptions import (
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from terminal import call
 from ui_server import served
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from visionbench import intake
 from visionbench.data.coco import Coco
 from visionbench.data.coco_captions import CocoCaptions
 from visionbench.data.coco_instances import CocoInstances
 from visionbench.data.karpathy import Karpathy
+from visionbench.examples import intake
 from visionbench.registry import ConfigError
 
 CAPTIONS, INSTANCES, SPLITS = (
@@ -250,7 +250,7 @@ def test_a_damaged_entry_gives_the_clean_examples_or_a_named_fault(clean, damage
             assert usable[name] == meant[name]
         assert faults or usable == meant
         with pytest.raises(ConfigError) if faults else memoryview(b""):
-            intake.refuse("coco", faults, len(usable) + len(faults), "fail")
+            intake.raise_on_faults("coco", faults, len(usable) + len(faults), "fail")
         outcomes["pictures are named" if faults else "the clean examples"] += 1
 
     mutate()

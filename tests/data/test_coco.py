@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionbench import intake
 from visionbench.data.coco import Coco
 from visionbench.data.coco_captions import CocoCaptions
 from visionbench.data.coco_instances import CocoInstances
 from visionbench.data.karpathy import Karpathy
-from visionbench.pictures import check, decode
+from visionbench.datafiles.images import check, decode
+from visionbench.examples import intake
 from visionbench.registry import ConfigError, find
 
 SIZE = (40, 56)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from visionbench.core import Case
 from visionbench.data.image_folder import ImageFolder
-from visionbench.labelling import labelling
+from visionbench.examples.labelling import labelling
 from visionbench.metrics.classification import Classification
-from visionbench.plan import Parts
+from visionbench.parts import Parts
 from visionbench.registry import ConfigError
 
 OWN = ["ring and ring", "ring and square", "café noir", "T-shirt, jersey", "square and star"]

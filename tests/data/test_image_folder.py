@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from visionbench.config import part
-from visionbench.contents import sha256
+from visionbench.config import build_part
 from visionbench.data.image_folder import ImageFolder
+from visionbench.examples.contents import sha256
 from visionbench.registry import ConfigError, find
 
 
@@ -173,10 +173,10 @@ def test_a_mapping_goes_with_the_class_however_it_is_spelt(folder, mapping, targ
 
 def test_the_option_of_the_mapping_is_called_classes(folder):
     options = {"root": str(folder("7/0.jpg")), "classes": {7: "seven"}}
-    (one,) = part("data", "image_folder", options, "data.options").described_classes()
+    (one,) = build_part("data", "image_folder", options, "data.options").described_classes()
     assert one.target == "seven"
     with pytest.raises(ConfigError, match=r"data\.options\.clases.*did you mean 'data.options.classes'"):
-        part("data", "image_folder", {"root": "x", "clases": {}}, "data.options")
+        build_part("data", "image_folder", {"root": "x", "clases": {}}, "data.options")
 
 
 @pytest.mark.parametrize("mapping", [["cat"], "cat", 3, {"cat": None}, {"cat": True}, {"cat": 1.5}, {"cat": ""}])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionbench.data.imagenet import SOLUTION, SYNSETS, ImageNet
-from visionbench.intake import faults
+from visionbench.examples.intake import faults
 from visionbench.registry import ConfigError
 
 NUMBERS = ("n01440764", "n01443537", "n01484850")

@@ -11,10 +11,10 @@ import stand_in_gpu
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from visionbench import nvml as nvml_readings
 from visionbench.core import Precision, Samples
 from visionbench.devices import cuda
 from visionbench.devices.cuda import Cuda
+from visionbench.devices.cuda import nvml as nvml_readings
 
 MIB = 2**20
 FP32, TF32 = Precision("fp32", "float32"), Precision("tf32", "float32", tf32=True)

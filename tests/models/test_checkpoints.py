@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from visionbench.config import ModelConfig, root
+from visionbench.config import ModelConfig, project_folder
 from visionbench.models.captioner import Captioner
 from visionbench.models.dual_encoder import DualEncoder
 from visionbench.models.image_classifier import ImageClassifier
@@ -28,7 +28,7 @@ def folder(tmp_path):
     """A function that copies a bundled checkpoint, whose files a test then changes."""
 
     def copy(name):
-        return shutil.copytree(root("data") / name, tmp_path / name)
+        return shutil.copytree(project_folder("data") / name, tmp_path / name)
 
     return copy
 

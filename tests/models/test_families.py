@@ -12,14 +12,14 @@ from sklearn.datasets import load_sample_images
 from torch.utils.flop_counter import FlopCounterMode
 
 from visionbench import weights
-from visionbench.config import ModelConfig, models, part
+from visionbench.config import ModelConfig, build_part, models
 from visionbench.core import Example, Picture
+from visionbench.datafiles.images import decode
 from visionbench.models.image_classifier import ImageClassifier
 from visionbench.models.promptable_segmenter import PromptableSegmenter, box, middle
-from visionbench.pictures import decode
 from visionbench.registry import ConfigError
 from visionbench.stages import flops
-from visionbench.stages.load import EvidenceError, check_evidence
+from visionbench.stages.load import EvidenceError, check_output_follows_input
 
 CPU = torch.device("cpu")
 ENCODER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -91,7 +91,7 @@ def small(name: str, **options) -> ModelConfig:
 
 
 def load(model: ModelConfig, dtype=torch.float32):
-    return part("models", model.family, model.options, "model.options").load(model, CPU, dtype)
+    return build_part("models", model.family, model.options, "model.options").load(model, CPU, dtype)
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +115,14 @@ def singles(loaded, photographs):
 @pytest.mark.parametrize("name", SMALL)
 def test_a_different_photograph_changes_the_output(name, dtype, photographs):
     loaded = load(small(name), dtype)
-    check_evidence(loaded, singles(loaded, photographs), CPU, dtype)
+    check_output_follows_input(loaded, singles(loaded, photographs), CPU, dtype)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_same_photograph_twice_is_no_evidence(name, photographs):
     loaded = load(small(name))
     with pytest.raises(EvidenceError, match="no two different inputs"):
-        check_evidence(loaded, singles(loaded, photographs)[:1] * 2, CPU, torch.float32)
+        check_output_follows_input(loaded, singles(loaded, photographs)[:1] * 2, CPU, torch.float32)
 
 
 @pytest.mark.parametrize(("name", "side"), [("clip_vit_b32", 224), ("sam_vit_b", 1024), ("blip_base", 384)])
@@ -411,10 +411,10 @@ def test_the_shipped_sizes_run_on_the_meta_device(name, shapes, photographs):
     model = models()[name]
     model.weights = "random"
     meta = torch.device("meta")
-    loaded = part("models", model.family, model.options, "model.options").load(model, meta, torch.float32)
+    loaded = build_part("models", model.family, model.options, "model.options").load(model, meta, torch.float32)
     inputs = weights.place(loaded.preprocess(photographs[:1], ["a temple"]), meta, torch.float32)
     inputs.pop("attention_mask", None)  # transformers looks into it, and on the meta device there is nothing to see
-    assert {name: tuple(output.shape) for name, output in loaded.evidence(inputs).items()} == shapes
+    assert {name: tuple(output.shape) for name, output in loaded.probe_outputs(inputs).items()} == shapes
 
 
 def test_the_towers_of_blip2_run_on_the_meta_device_at_the_shipped_size(photographs):
@@ -423,7 +423,7 @@ def test_the_towers_of_blip2_run_on_the_meta_device_at_the_shipped_size(photogra
     model = eager(models()["blip2_opt_2_7b"])
     model.weights = "random"
     meta = torch.device("meta")
-    loaded = part("models", model.family, model.options, "model.options").load(model, meta, torch.bfloat16)
+    loaded = build_part("models", model.family, model.options, "model.options").load(model, meta, torch.bfloat16)
     inputs = weights.place(loaded.preprocess(photographs[:1], [""]), meta, torch.bfloat16)
     seen = loaded.module.vision_model(inputs["pixel_values"]).last_hidden_state
     queries = loaded.module.qformer(
@@ -496,7 +496,7 @@ def test_the_count_of_the_shipped_sizes_is_the_known_one(name, options, piece, g
     model = models()[name]
     model.weights, model.options = "random", {**model.options, **options}
     meta = torch.device("meta")
-    loaded = part("models", model.family, model.options, "model.options").load(model, meta, torch.float32)
+    loaded = build_part("models", model.family, model.options, "model.options").load(model, meta, torch.float32)
     work = flops.count(loaded, flops.without_numbers(loaded), loaded.preprocess(photographs[:1], [""]))
     assert work[piece].flop / 1e9 == pytest.approx(gflop, rel=1e-3)
 
@@ -523,13 +523,13 @@ def test_a_dual_encoders_piece_gives_the_embeddings_alone(part_, photographs):
 
 def test_blip2_in_fp16_takes_inputs_in_fp16_though_its_first_parameter_stays_in_fp32(photographs):
     model = models()["blip2_tiny"]
-    loaded = part("models", model.family, model.options, "model.options").load(model, CPU, torch.float16)
+    loaded = build_part("models", model.family, model.options, "model.options").load(model, CPU, torch.float16)
     assert next(loaded.module.parameters()).dtype == torch.float32  # transformers keeps the query tokens so
     assert loaded.dtype == torch.float16
     placed = weights.place(loaded.preprocess(photographs[:1], [""]), CPU, loaded.dtype)
     assert placed["pixel_values"].dtype == torch.float16
     with torch.inference_mode():
-        assert {output.dtype for output in loaded.evidence(placed).values()} == {torch.float16}
+        assert {output.dtype for output in loaded.probe_outputs(placed).values()} == {torch.float16}
     work = flops.count(loaded, flops.without_numbers(loaded), placed)
     half = sum(p.numel() * 2 for p in loaded.module.language_model.parameters())
     assert 0.9 * half < work["prefill"].moved_bytes < 1.5 * half  # in fp32 it would be twice as much
@@ -537,7 +537,7 @@ def test_blip2_in_fp16_takes_inputs_in_fp16_though_its_first_parameter_stays_in_
 
 def test_a_segmenters_masks_need_no_second_look_at_the_pictures(photographs, monkeypatch):
     model = models()["sam_tiny"]
-    loaded = part("models", model.family, model.options, "model.options").load(model, CPU, torch.float32)
+    loaded = build_part("models", model.family, model.options, "model.options").load(model, CPU, torch.float32)
     inputs = loaded.preprocess(photographs, ["", ""])
     with torch.inference_mode():
         output = loaded.call(inputs)

@@ -9,11 +9,11 @@ import pytest
 from saved_runs import QUALITY, row, run
 
 from visionbench.core import FAILED, KILLED, OUT_OF_MEMORY, Case, Samples
+from visionbench.records.folder import RunFolder
 from visionbench.registry import ConfigError, find
-from visionbench.report import advice, content, page, relative, sweep_figures
-from visionbench.report.archive import Run
-from visionbench.report.words import LANGUAGES, TASKS, WORDS, check
-from visionbench.store import RunFolder
+from visionbench.report import advice, document, page, relative, sweep_figures
+from visionbench.report.translations import LANGUAGES, TASKS, WORDS, check
+from visionbench.results.archive import Run
 
 
 def timed(size, p50, p95=None, speed=None, **more):
@@ -60,7 +60,7 @@ def test_where_nothing_is_quick_enough_the_nearest_is_named():
     found = only([run(timed(1, 90, 95), timed(2, 120, 130))])
     assert found.chosen is None
     assert names(found.nearest) == ("clip_tiny", 1)
-    report = content.compose([run(timed(1, 90, 95))])
+    report = document.compose([run(timed(1, 90, 95))])
     task, lines = report.choices[0]
     assert task == "image-text retrieval"
     assert "no case meets the rule: the lowest p95 is 95 ms" in lines[0]
@@ -68,7 +68,7 @@ def test_where_nothing_is_quick_enough_the_nearest_is_named():
 
 
 def test_of_quality_that_was_not_measured_is_told_and_tasks_have_chinese_names():
-    (choice,) = content.compose([run(timed(1, 5, 6))], "zh").choices
+    (choice,) = document.compose([run(timed(1, 5, 6))], "zh").choices
     assert choice[0] == "图文检索"
     assert "未测质量，仅按速度选择" in choice[1]
     families = ("dual_encoder", "promptable_segmenter", "captioner", "image_classifier")
@@ -176,7 +176,7 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_page_needs_nothing_beside_it_and_tells_everything(saved, tmp_path, language):
-    report = content.compose(saved, language, {"precision": "fp32"})
+    report = document.compose(saved, language, {"precision": "fp32"})
     paths = page.write(report, saved, tmp_path / "out")
     assert [path.name for path in paths[:2]] == ["report.html", "report.md"]
     assert all(path.is_file() for path in paths)
@@ -201,7 +201,7 @@ def test_the_page_needs_nothing_beside_it_and_tells_everything(saved, tmp_path, 
 
 
 def test_markdown_names_its_pictures_and_keeps_its_tables_whole(saved, tmp_path):
-    paths = page.write(content.compose(saved), saved, tmp_path)
+    paths = page.write(document.compose(saved), saved, tmp_path)
     text = paths[1].read_text()
     linked = re.findall(r"\]\((.+?)\)", text)
     assert linked and all((tmp_path / name).is_file() for name in linked)
@@ -213,7 +213,7 @@ def test_markdown_names_its_pictures_and_keeps_its_tables_whole(saved, tmp_path)
 
 
 def test_numbers_of_the_summary_are_those_of_the_rows(saved):
-    grid = content.compose(saved).summary
+    grid = document.compose(saved).summary
     first, second, failed = grid.rows[:3]
     assert first[3:] == ["1", "valid", "5", "6", "200 images/s", "101", "text→image R@1 0.9"]
     assert second[4] == "? warned"
@@ -239,7 +239,7 @@ def test_figures_are_vector_graphics_with_their_units(saved, tmp_path):
 
 def test_of_very_many_runs_some_are_drawn_and_the_page_says_so(tmp_path):
     many = [run(timed(1, 5.0 + at, 6.0 + at), name=f"m{at}") for at in range(30)]
-    report = content.compose(many)
+    report = document.compose(many)
     assert len(report.summary.rows) == 30
     paths = page.write(report, many, tmp_path)
     assert f"{sweep_figures.MOST_CURVES} of 30 runs are drawn" in paths[1].read_text()
@@ -247,4 +247,4 @@ def test_of_very_many_runs_some_are_drawn_and_the_page_says_so(tmp_path):
 
 def test_nothing_measured_is_told_in_one_line():
     with pytest.raises(ConfigError, match="no run to report on; measure something first"):
-        content.compose([])
+        document.compose([])

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from visionbench import intake
 from visionbench.config import EvaluationConfig, MeasureConfig
 from visionbench.core import Case, Example, Metrics, Samples
+from visionbench.datafiles.images import PictureError, decode
 from visionbench.devices.cpu import Cpu
-from visionbench.pictures import PictureError, decode
+from visionbench.examples import intake
 from visionbench.stages import evaluation
 from visionbench.stages.context import Context
 from visionbench.stages.evaluation import EvaluationError

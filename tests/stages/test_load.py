@@ -51,7 +51,7 @@ class Model:
     asked: int = 0
     inference: set = field(default_factory=set)
 
-    def evidence(self, inputs):
+    def probe_outputs(self, inputs):
         self.asked += 1
         self.inference.add(torch.is_inference_mode_enabled())
         return {name: output(inputs, self.asked) for name, output in self.outputs.items()}
@@ -64,7 +64,7 @@ def inputs(*values):
 def check(*outputs, singles=None, dtype=torch.float32):
     """Check a model with these outputs, the image's first, on two different inputs unless others are given."""
     model = Model(dict(zip(("image", "text"), outputs, strict=False)))
-    load.check_evidence(model, singles or inputs(1.0, 2.0), CPU, dtype)
+    load.check_output_follows_input(model, singles or inputs(1.0, 2.0), CPU, dtype)
     return model
 
 

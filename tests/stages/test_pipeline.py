@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from visionbench.config import InputsConfig, PipelineConfig
-from visionbench.core import PIPELINE_STEPS, CallTiming, Case, Example, Piece
+from visionbench.core import PIPELINE_STEPS, CallTiming, Case, Example, ModelPart
 from visionbench.stages import pipeline
 
 
@@ -113,9 +113,9 @@ def test_a_model_that_writes_is_timed_by_its_pieces(context):
     of = context()
     of.device.time_call = lambda call: CallTiming(call())
     of.model.pieces = lambda inputs: {
-        "vision": Piece(lambda: 1.0),
-        "prefill": Piece(lambda: 2.0),
-        "decode": Piece(lambda: 0.5, 19),
+        "vision": ModelPart(lambda: 1.0),
+        "prefill": ModelPart(lambda: 2.0),
+        "decode": ModelPart(lambda: 0.5, 19),
     }
     found = pipeline.tokens(of, SimpleNamespace(inputs={}))
     assert {name: values.tolist() for name, values in found.series.items()} == {

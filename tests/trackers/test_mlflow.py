@@ -31,11 +31,10 @@ from visionbench.core import (
     TrackingError,
     Validity,
 )
+from visionbench.records.folder import RunFolder
 from visionbench.registry import ConfigError, find
-from visionbench.report import mlflow_view
-from visionbench.store import RunFolder
 from visionbench.trackers import mlflow
-from visionbench.trackers.mlflow import MlflowTracker
+from visionbench.trackers.mlflow import MlflowTracker, view
 
 STARTED, ENDED = "2026-01-02T03:04:05.678+00:00", "2026-01-02T03:05:05.678+00:00"
 STARTED_MS = 1767323045678
@@ -162,10 +161,10 @@ def test_runs_are_flat_and_named_by_their_plan(tracker: MlflowTracker, tmp_path:
 
 
 def test_neighbouring_runs_differ_in_colour(tracker: MlflowTracker, tmp_path: Path) -> None:
-    for second in range(len(mlflow_view.COLOURS) + 1):
+    for second in range(len(view.COLOURS) + 1):
         tracker.log(write(tmp_path, RESULTS[0], started_at=f"2026-01-02T03:04:{second:02}+00:00"))
     colours = [run.data.tags["mlflow.runColor"] for run in reversed(runs(tracker))]
-    assert colours == [*mlflow_view.COLOURS, mlflow_view.COLOURS[0]]
+    assert colours == [*view.COLOURS, view.COLOURS[0]]
 
 
 @pytest.mark.parametrize(
@@ -440,17 +439,17 @@ def test_what_is_attached_already_may_be_left_as_it_is(
 # ----------------------------------------------------------------------------------------------------------- the store
 def test_the_experiment_has_its_view(tracker: MlflowTracker) -> None:
     experiment = tracker._client.get_experiment_by_name(tracker.config.experiment)
-    envelope = json.loads(experiment.tags[mlflow_view.TAG])
+    envelope = json.loads(experiment.tags[view.TAG])
     packed = envelope["state"].removeprefix("deflate;")
-    assert json.loads(zlib.decompress(base64.b64decode(packed))) == mlflow_view.state()
+    assert json.loads(zlib.decompress(base64.b64decode(packed))) == view.state()
     assert "batch size" in experiment.tags["mlflow.note.content"]
     assert tracker.page().startswith(f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=visionbench")
 
 
 def test_a_view_that_a_person_changed_is_kept(tracker: MlflowTracker) -> None:
-    tracker._client.set_experiment_tag(tracker._experiment_id, mlflow_view.TAG, "my own")
+    tracker._client.set_experiment_tag(tracker._experiment_id, view.TAG, "my own")
     MlflowTracker(tracker.config, tracker.output_dir).open()
-    assert tracker._client.get_experiment(tracker._experiment_id).tags[mlflow_view.TAG] == "my own"
+    assert tracker._client.get_experiment(tracker._experiment_id).tags[view.TAG] == "my own"
 
 
 def test_a_deleted_experiment_is_told_in_one_line(tracker: MlflowTracker) -> None:

@@ -14,10 +14,11 @@ from rich.console import Console
 from visionbench.config import TrackingConfig
 from visionbench.core import TrackingError
 from visionbench.registry import ConfigError
-from visionbench.report import archive, compare_view
-from visionbench.report.archive import Run
-from visionbench.report.compare import Comparison, Rules, compare
-from visionbench.report.screen import screen
+from visionbench.results import archive
+from visionbench.results.archive import Run
+from visionbench.results.comparison import Comparison, Rules, compare
+from visionbench.terminal import comparison_view
+from visionbench.terminal.console import screen
 
 GIT, MLFLOW = "git:", "mlflow:"
 WIDTH = 140
@@ -68,9 +69,9 @@ def fraction(text: str, option: str, least: float) -> float:
 
 def _print(found: Comparison, form: str, console: Console) -> None:
     if form == "text":
-        console.print(compare_view.text(found))
+        console.print(comparison_view.text(found))
     else:
-        console.file.write(compare_view.markdown(found) if form == "markdown" else compare_view.machine(found))
+        console.file.write(comparison_view.markdown(found) if form == "markdown" else comparison_view.machine(found))
 
 
 # ------------------------------------------------------------------------------------------------------------- sources

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 import visionbench
-from visionbench import annotation, coco_schema, json_file
-from visionbench.download import Unreachable, fetch
-from visionbench.pictures import PictureError, decode
+from visionbench.datafiles import annotation_files, coco_schema, json_file
+from visionbench.datafiles.download import Unreachable, fetch
+from visionbench.datafiles.images import PictureError, decode
 from visionbench.registry import ConfigError, nearest
-from visionbench.report.screen import screen
+from visionbench.terminal.console import screen
 
 SERVER = os.environ.get("VISIONBENCH_COCO_URL", "http://images.cocodataset.org")
 ARCHIVES = {"2017": ("annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")}
@@ -115,7 +115,7 @@ def _annotations(split: str, root: Path, source: Path | None, console: Console) 
     for name in names.values():
         if not (folder / name).is_file():
             raise ConfigError(f"--from {source}: annotations/{name} is not in it")
-    return {kind: annotation.read_json(folder / name, ("images", "annotations")) for kind, name in names.items()}
+    return {kind: annotation_files.read_json(folder / name, ("images", "annotations")) for kind, name in names.items()}
 
 
 def _unpack(archive: Path, folder: Path, names: Any) -> None:

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from visionbench import machine
-from visionbench.plan import ACCELERATORS
+from visionbench.parts import ACCELERATORS
 from visionbench.registry import find
-from visionbench.report.screen import screen
+from visionbench.terminal.console import screen
 
 GIB = 2**30
 LEAST_DISK_GIB = 5

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from visionbench import __version__
 from visionbench.registry import ConfigError
-from visionbench.report import archive, frame
+from visionbench.results import archive, dataframe
 
 PARQUET = "parquet"
-TEXTS = {"csv": frame.csv, "json": frame.json_text}
+TEXTS = {"csv": dataframe.csv, "json": dataframe.json_text}
 
 
 def write(sweep: str | None, output_dir: Path, where: str, kind: str, output: Path | None) -> int:
@@ -20,11 +20,11 @@ def write(sweep: str | None, output_dir: Path, where: str, kind: str, output: Pa
     wanted = archive.parse_filter(where, "--where")
     runs = archive.of_sweep(output_dir, sweep) if sweep else archive.of_folder(output_dir)
     runs = archive.select(runs, wanted, f"--where {where}")
-    table = frame.cases(runs)
+    table = dataframe.cases(runs)
     if output is None:
         sys.stdout.write(TEXTS[kind](table))
         return 0
-    content = frame.parquet(table, __version__) if kind == PARQUET else TEXTS[kind](table).encode()
+    content = dataframe.parquet(table, __version__) if kind == PARQUET else TEXTS[kind](table).encode()
     try:
         output.write_bytes(content)
     except OSError as error:

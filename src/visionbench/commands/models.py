@@ -11,7 +11,7 @@ from rich.table import Table
 from visionbench import weights
 from visionbench.config import ModelConfig, models
 from visionbench.registry import ConfigError, find, nearest
-from visionbench.report.screen import screen
+from visionbench.terminal.console import screen
 
 
 def show(config_dir: Path | None) -> int:

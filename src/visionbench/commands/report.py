@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from visionbench.registry import ConfigError
-from visionbench.report import archive, content, page
-from visionbench.report.archive import Run
-from visionbench.report.content import P95_MS, QUALITY_WITHIN
-from visionbench.report.screen import screen
-from visionbench.report.words import check
+from visionbench.report import document, page
+from visionbench.report.document import P95_MS, QUALITY_WITHIN
+from visionbench.report.translations import check
+from visionbench.results import archive
+from visionbench.results.archive import Run
+from visionbench.terminal.console import screen
 
 
 def make(
@@ -48,7 +49,7 @@ def write(
     within: float = QUALITY_WITHIN,
 ) -> list[Path]:
     """The report of these runs in a folder; returns what was written, the page first, then Markdown and figures."""
-    return page.write(content.compose(runs, language, baseline, p95_ms, within), runs, folder)
+    return page.write(document.compose(runs, language, baseline, p95_ms, within), runs, folder)
 
 
 def _folder(runs: Sequence[Run]) -> Path:

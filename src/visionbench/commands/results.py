@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from visionbench.core import INVALID, WARNED
-from visionbench.report import archive, listing, notes
-from visionbench.report.screen import screen
-from visionbench.report.table import MARKS
+from visionbench.results import archive, summary
+from visionbench.terminal import listing
+from visionbench.terminal.console import screen
+from visionbench.terminal.table import MARKS
 
 MOST = 20
 """Sweeps or runs that are listed, unless `--limit` says otherwise; of one sweep all are."""
@@ -76,7 +77,7 @@ def _of_runs(entries: Sequence[Entry], width: int, *, with_sweep: bool) -> Table
             "run": ["\n".join([entry["run"], *([entry["sweep"]] if with_sweep else [])]) for entry in entries],
             "batch": [" ".join(map(str, entry["batch_sizes"])) or "–" for entry in entries],
             "best throughput": [_throughput(entry) for entry in entries],
-            "p50 ms": [notes.text(entry["lowest_latency_p50_ms"]) for entry in entries],
+            "p50 ms": [summary.text(entry["lowest_latency_p50_ms"]) for entry in entries],
             "peak MiB": [_mib(entry["peak_memory_mib"]) for entry in entries],
             "quality": [_quality(entry) for entry in entries],
             "status": ["\n".join([entry["status"], *_failures(entry)]) for entry in entries],
@@ -128,14 +129,14 @@ def _mib(value: float | None) -> str:
 
 def _quality(entry: Entry) -> str:
     """The first of its quality metrics."""
-    return next((f"{notes.words(name)} = {notes.text(value)}" for name, value in entry["quality"].items()), "–")
+    return next((f"{summary.words(name)} = {summary.text(value)}" for name, value in entry["quality"].items()), "–")
 
 
 def _throughput(entry: Entry) -> str:
     if entry["best_throughput_metric"] is None:
         return "–"
-    unit, at = notes.unit(entry["best_throughput_metric"]), entry["best_throughput_batch_size"]
-    return f"{notes.text(entry['best_throughput_per_s'])} {unit} at {at}"
+    unit, at = summary.unit(entry["best_throughput_metric"]), entry["best_throughput_batch_size"]
+    return f"{summary.text(entry['best_throughput_per_s'])} {unit} at {at}"
 
 
 def _when(started_at: str) -> str:

@@ -23,23 +23,23 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from visionbench.commands.settle import Settlement, check
 from visionbench.config import (
     ExperimentConfig,
-    changed,
     explain,
     from_hydra,
     option_fields,
+    project_folder,
     register_schema,
-    root,
-    saved,
     schema_keys,
+    to_safe_yaml,
     unknown_key,
+    with_changes,
 )
 from visionbench.core import Example, RunPlan, Tracker, TrackingError, first_line
 from visionbench.registry import ConfigError, find, names, nearest
+from visionbench.resolve import Resolver, check
 
-CONF = str(root("conf"))
+CONF = str(project_folder("conf"))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
         flags.remove(override)
     sys.argv = [sys.argv[0], *flags, *args.overrides]  # Hydra refuses flags between overrides
     register_schema()
-    session = Session(Settlement(Path(args.config_dir) if args.config_dir else None))
+    session = Session(Resolver(Path(args.config_dir) if args.config_dir else None))
 
     @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
     def job(cfg: DictConfig) -> None:
@@ -83,7 +83,7 @@ class Job:
 class Session:
     """The runs of one command: what they share, and what came of them."""
 
-    settlement: Settlement
+    settlement: Resolver
     exit_code: int = 0
     runs: list[Any] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
@@ -107,10 +107,11 @@ class Session:
 
     def begin(self, planned: Sequence[tuple[ExperimentConfig, RunPlan]]) -> None:
         """Have checkpoints and data here, start the fork server, and meanwhile make the tracking store ready."""
-        from visionbench import registry, repeats, weights, worker
+        from visionbench import registry, weights, worker
         from visionbench.commands import doctor
-        from visionbench.report.progress import SweepProgress
-        from visionbench.report.screen import screen
+        from visionbench.results import repeats
+        from visionbench.terminal.console import screen
+        from visionbench.terminal.progress import SweepProgress
 
         self.console = screen()
         if any(config.check for config, _ in planned):
@@ -137,12 +138,12 @@ class Session:
 
     def job(self, cfg: DictConfig) -> None:
         """One run, from config to tracker. What only the measuring process finds wrong costs this run alone."""
-        from visionbench.store import RunFolder
+        from visionbench.records.folder import RunFolder
 
         hydra_config = HydraConfig.get()
         path = Path(hydra_config.runtime.output_dir)
         cfg, config, planned = self._settled(cfg, hydra_config.overrides.task)
-        folder = RunFolder.create(path, saved(cfg))
+        folder = RunFolder.create(path, to_safe_yaml(cfg))
         alone = OmegaConf.is_missing(hydra_config.job, "num")
         sweep = path.name if alone else Path(hydra_config.sweep.dir).name
         self.folders.append(path)
@@ -157,7 +158,7 @@ class Session:
 
     def repeat(self) -> None:
         """Measure the runs that were put off, each as often as it asks for, and gather what their processes found."""
-        from visionbench import repeats
+        from visionbench.results import repeats
 
         seed = self.put_off[0].config.measure.order_seed if self.put_off else 0
         turns = repeats.order([run.config.measure.repeats for run in self.put_off], seed)
@@ -185,7 +186,7 @@ class Session:
         config = from_hydra(cfg)
         answer = self.settlement.of(config)
         if answer.changes:
-            cfg = changed(cfg, answer.changes)
+            cfg = with_changes(cfg, answer.changes)
             config = from_hydra(cfg)
         try:
             planned = plan(config, overrides, self._lacking(config))
@@ -195,10 +196,10 @@ class Session:
 
     def _lacking(self, config: ExperimentConfig) -> dict[str, str]:
         """What these data do not give to this model although data sets of their kind do, looked for once."""
-        from visionbench.labelling import why_none
-        from visionbench.plan import parts
+        from visionbench.examples.labelling import why_none
+        from visionbench.parts import build_parts
 
-        run = parts(config)
+        run = build_parts(config)
         wanted = any("labels" in getattr(metric, "needs", ()) for metric in run.metrics.values())
         if not wanted or "labels" not in run.data.gives:
             return {}
@@ -228,7 +229,7 @@ class Session:
 
     def _keep(self, folder: Any) -> None:
         """What a run found goes into the table, and to the tracker as soon as it disturbs nobody."""
-        from visionbench.report.archive import Run
+        from visionbench.results.archive import Run
 
         conditions = folder.conditions()
         self.runs.append(Run(conditions, folder.results(), folder))
@@ -240,7 +241,7 @@ class Session:
         """Print what was measured, however the command ends."""
         if not hasattr(self, "progress"):
             return
-        from visionbench.report import table
+        from visionbench.terminal import table
 
         self.progress.close()
         if self.runs:
@@ -283,22 +284,22 @@ class Session:
         For metrics of labels it is also what has no label that the model knows. A run's first plan decides for all its
         processes, of which the later ones measure no quality.
         """
-        from visionbench import intake
-        from visionbench.labelling import labelling
-        from visionbench.plan import parts
+        from visionbench.examples import intake
+        from visionbench.examples.labelling import labelling
+        from visionbench.parts import build_parts
 
-        run = parts(config)
+        run = build_parts(config)
         key = OmegaConf.to_yaml(OmegaConf.structured(config.data))
         if key not in self.looked_at:
             examples: Sequence[Example] = intake.in_frame(run.data.examples(), config.data.exif)
             found = intake.faults(examples, config.measure.inputs.distinct_samples)
-            intake.refuse(config.data.name, found, len({one.id for one in examples}), config.data.on_error)
+            intake.raise_on_faults(config.data.name, found, len({one.id for one in examples}), config.data.on_error)
             self.looked_at[key] = examples, found
         whole = OmegaConf.to_yaml(OmegaConf.structured(config))
         if whole not in self.left_out:
             examples, found = self.looked_at[key]
             found = {**labelling(config, run, plan.cases).faults(examples), **found}
-            intake.refuse(config.data.name, found, len({one.id for one in examples}), config.data.on_error)
+            intake.raise_on_faults(config.data.name, found, len({one.id for one in examples}), config.data.on_error)
             self.left_out[whole] = {example.id: found[example.id] for example in examples if example.id in found}
         return self.left_out[whole]
 
@@ -343,7 +344,7 @@ def plan_all(args: argparse.Namespace) -> list[tuple[ExperimentConfig, RunPlan]]
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     from visionbench.plan import plan
-    from visionbench.report import words
+    from visionbench.report import translations
 
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion or args.experimental_rerun:
         return []
@@ -363,7 +364,7 @@ def plan_all(args: argparse.Namespace) -> list[tuple[ExperimentConfig, RunPlan]]
             jobs = BasicSweeper.split_arguments([*own, *given], None)[0]
         configs = [from_hydra(compose(job)) for job in jobs]
     for config in configs:
-        words.check(config.report.language, "report.language")
+        translations.check(config.report.language, "report.language")
         check(config, Path(args.config_dir) if args.config_dir else None)
     return [(config, plan(config)) for config in configs]
 
@@ -452,9 +453,9 @@ def known_keys(key: str) -> list[str]:
     kind, *below, _ = key.split(".")
     if below and kind in ("model", "data", "metrics"):
         registered = "models" if kind == "model" else kind
-        parts = below[:1] if kind == "metrics" else names(registered)
+        named = below[:1] if kind == "metrics" else names(registered)
         with suppress(ConfigError):
-            return [f"{kind}.{below[0]}.{option}" for part in parts for option in option_fields(find(registered, part))]
+            return [f"{kind}.{below[0]}.{option}" for part in named for option in option_fields(find(registered, part))]
     return [*schema_keys(), *groups]
 
 

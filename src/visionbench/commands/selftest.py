@@ -18,12 +18,12 @@ from visionbench import validity
 from visionbench.config import LatencyConfig, MeasureConfig, MemoryConfig, ThroughputConfig
 from visionbench.core import VALID, Case, Inputs, LoadedModel, Precision, Samples
 from visionbench.devices.cpu import Cpu
-from visionbench.report.screen import screen
 from visionbench.stages import latency, memory, throughput
 from visionbench.stages.context import Context
 from visionbench.stages.context import quiet as quiet_window
 from visionbench.stages.telemetry import Sampler
-from visionbench.statistics import quantile_interval
+from visionbench.statistics.timings import quantile_interval
+from visionbench.terminal.console import screen
 
 MIB = 2**20
 SPIN_S = 0.005

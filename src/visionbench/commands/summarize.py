@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from visionbench import validity
-from visionbench.config import part
+from visionbench.config import build_part
 from visionbench.core import OK, CaseResult, Metrics, QualityMetric
-from visionbench.repeats import folders, gather
-from visionbench.report import table
-from visionbench.report.archive import Run
-from visionbench.report.screen import screen
+from visionbench.records.folder import RunFolder
+from visionbench.results.archive import Run
+from visionbench.results.repeats import folders, gather
 from visionbench.runner import compute
-from visionbench.store import RunFolder
+from visionbench.terminal import table
+from visionbench.terminal.console import screen
 
 
 def show(path: Path) -> int:
@@ -45,7 +45,7 @@ def recompute(folder: RunFolder, row: CaseResult) -> CaseResult:
     if row.status != OK:
         return row
     options = folder.conditions()["config"]["metrics"]
-    groups = {name: part("metrics", name, options[name] or {}, f"metrics.{name}") for name in row.case.metrics}
+    groups = {name: build_part("metrics", name, options[name] or {}, f"metrics.{name}") for name in row.case.metrics}
     samples = folder.samples(row.case.id)
     if not row.case.timed and (predictions := folder.predictions()):
         for metric in groups.values():

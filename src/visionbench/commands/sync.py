@@ -7,10 +7,11 @@ from pathlib import Path
 
 from visionbench.config import TrackingConfig
 from visionbench.core import Tracker, TrackingError
+from visionbench.records.folder import RunFolder
 from visionbench.registry import ConfigError, find
-from visionbench.report import archive, page
-from visionbench.report.screen import screen
-from visionbench.store import RunFolder
+from visionbench.report import page
+from visionbench.results import archive
+from visionbench.terminal.console import screen
 
 
 def send(output_dir: Path, uri: str | None, experiment: str) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from visionbench.config import TrackingConfig
 from visionbench.core import TrackingError
 from visionbench.registry import ConfigError
-from visionbench.report.screen import screen
+from visionbench.terminal.console import screen
 from visionbench.trackers.mlflow import MlflowTracker
 
 REFUSED_BY_BROWSERS = {5060, 5061, 6000, 6566, *range(6665, 6670), 6697, 10080}

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from visionbench import annotation, captionfile
-from visionbench.captionfile import CaptionFile, Options
 from visionbench.core import Example
+from visionbench.datafiles import annotation_files, caption_file
+from visionbench.datafiles.caption_file import CaptionFile, Options
 from visionbench.registry import register
 
 FILES = ("captions.csv", "captions.jsonl", "metadata.jsonl", "metadata.csv", "captions.txt", "results_20130124.token")
@@ -42,7 +42,7 @@ class CaptionedFolder:
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
-        annotation.at_least_one(samples=self.samples)
+        annotation_files.at_least_one(samples=self.samples)
         _ = self._options
 
     def examples(self) -> Sequence[Example]:
@@ -64,7 +64,7 @@ class CaptionedFolder:
             "captions": self._file.name,
             "form": read.form,
             "samples": str(len(self._examples(read))),
-            "annotations_sha256": annotation.digest(self._file),
+            "annotations_sha256": annotation_files.digest(self._file),
         }
 
     def _examples(self, read: CaptionFile) -> list[Example]:
@@ -86,7 +86,7 @@ class CaptionedFolder:
         return examples[: self.samples]
 
     def _read(self) -> CaptionFile:
-        return captionfile.read(self._file, self._options)
+        return caption_file.read(self._file, self._options)
 
     @property
     def _options(self) -> Options:
@@ -94,19 +94,19 @@ class CaptionedFolder:
 
     @property
     def _root(self) -> Path:
-        return annotation.folder(self.root, "captioned_folder")
+        return annotation_files.folder(self.root, "captioned_folder")
 
     @property
     def _file(self) -> Path:
         names = [self.captions] if self.captions else list(FILES)
-        return annotation.within(self._root, names, f"one of {', '.join(FILES)} beside the pictures")
+        return annotation_files.within(self._root, names, f"one of {', '.join(FILES)} beside the pictures")
 
 
 def _example(name: str, picture: Path, captions: Sequence[str], faults: Sequence[str]) -> Example:
     """A picture with its captions. One that a fault names is not said to have no caption as well."""
     if faults:
         return Example(name, picture, captions=tuple(text.strip() for text in captions), faults=tuple(faults))
-    return annotation.captioned(name, picture, captions)
+    return annotation_files.captioned(name, picture, captions)
 
 
 def _picture(root: Path, name: str) -> Path:

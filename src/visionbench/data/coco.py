@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from visionbench import annotation, regions
-from visionbench.coco_schema import Described
 from visionbench.core import Example
+from visionbench.datafiles import annotation_files, coco_masks
+from visionbench.datafiles.coco_schema import Described
 from visionbench.registry import register
 
 
@@ -28,7 +28,7 @@ class Coco:
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
-        annotation.at_least_one(samples=self.samples)
+        annotation_files.at_least_one(samples=self.samples)
 
     def examples(self) -> Sequence[Example]:
         """The pictures by rising id, each with its captions and masks in the order of the files."""
@@ -42,10 +42,10 @@ class Coco:
                 faults = [*one.faults, *said.faults]
                 if picture.id in names and names[picture.id] != picture.name:
                     faults.append(f"its id {picture.id} is {names[picture.id]} in {other.file.name}")
-                one = annotation.captioned(one.id, one.image, said.values, faults)
-                examples.append(regions.masked(one, picture, found))
-        strays = annotation.unlisted([*instances, *captions], files.pictures)
-        return annotation.apart([*examples, *strays])[: self.samples]
+                one = annotation_files.captioned(one.id, one.image, said.values, faults)
+                examples.append(coco_masks.masked(one, picture, found))
+        strays = annotation_files.unlisted([*instances, *captions], files.pictures)
+        return annotation_files.apart([*examples, *strays])[: self.samples]
 
     def classes(self) -> Sequence[str]:
         """None: it has no labels."""
@@ -63,7 +63,7 @@ class Coco:
         """Folder, split, number of pictures and a digest of both files of annotations."""
         both = [self._files(kind).file for kind in ("captions", "instances")]
         found = self._files("instances").identity(len(self.examples()))
-        return {**found, "annotations_sha256": annotation.digest_of_all(both)}
+        return {**found, "annotations_sha256": annotation_files.digest_of_all(both)}
 
-    def _files(self, kind: str) -> annotation.CocoFiles:
-        return annotation.CocoFiles.find("coco", self.root, self.split, f"annotations/{kind}_{self.split}.json")
+    def _files(self, kind: str) -> annotation_files.CocoFiles:
+        return annotation_files.CocoFiles.find("coco", self.root, self.split, f"annotations/{kind}_{self.split}.json")

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from visionbench import annotation
-from visionbench.coco_schema import Described
 from visionbench.core import Example
+from visionbench.datafiles import annotation_files
+from visionbench.datafiles.coco_schema import Described
 from visionbench.registry import register
 
 
@@ -27,7 +27,7 @@ class CocoCaptions:
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
-        annotation.at_least_one(samples=self.samples)
+        annotation_files.at_least_one(samples=self.samples)
 
     def examples(self) -> Sequence[Example]:
         """The pictures by rising id, each with all its captions in the order of the file."""
@@ -35,9 +35,9 @@ class CocoCaptions:
         captions = files.captions()
         for picture in files.listed():
             said, one = captions.pop(picture.id, Described()), files.example(picture)
-            examples.append(annotation.captioned(one.id, one.image, said.values, (*one.faults, *said.faults)))
-        strays = annotation.unlisted(captions, files.pictures)
-        return annotation.apart([*examples, *strays])[: self.samples]
+            examples.append(annotation_files.captioned(one.id, one.image, said.values, (*one.faults, *said.faults)))
+        strays = annotation_files.unlisted(captions, files.pictures)
+        return annotation_files.apart([*examples, *strays])[: self.samples]
 
     def classes(self) -> Sequence[str]:
         """None: it has no labels."""
@@ -48,6 +48,6 @@ class CocoCaptions:
         return self._files.identity(len(self.examples()))
 
     @property
-    def _files(self) -> annotation.CocoFiles:
+    def _files(self) -> annotation_files.CocoFiles:
         file = self.annotations or f"annotations/captions_{self.split}.json"
-        return annotation.CocoFiles.find("coco_captions", self.root, self.split, file)
+        return annotation_files.CocoFiles.find("coco_captions", self.root, self.split, file)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from visionbench import annotation, regions
 from visionbench.core import Example
+from visionbench.datafiles import annotation_files, coco_masks
 from visionbench.registry import register
 
 
@@ -29,7 +29,7 @@ class CocoInstances:
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
-        annotation.at_least_one(samples=self.samples)
+        annotation_files.at_least_one(samples=self.samples)
 
     def examples(self) -> Sequence[Example]:
         """The pictures by rising id, each with the masks of its instances in the order of the file."""
@@ -37,9 +37,9 @@ class CocoInstances:
         instances = files.regions()
         for picture in files.listed():
             if found := instances.pop(picture.id, None):
-                examples.append(regions.masked(files.example(picture), picture, found))
-        strays = annotation.unlisted(instances, files.pictures)
-        return annotation.apart([*examples, *strays])[: self.samples]
+                examples.append(coco_masks.masked(files.example(picture), picture, found))
+        strays = annotation_files.unlisted(instances, files.pictures)
+        return annotation_files.apart([*examples, *strays])[: self.samples]
 
     def classes(self) -> Sequence[str]:
         """None: masks are asked for whatever they show."""
@@ -50,6 +50,6 @@ class CocoInstances:
         return self._files.identity(len(self.examples()))
 
     @property
-    def _files(self) -> annotation.CocoFiles:
+    def _files(self) -> annotation_files.CocoFiles:
         file = self.annotations or f"annotations/instances_{self.split}.json"
-        return annotation.CocoFiles.find("coco_instances", self.root, self.split, file)
+        return annotation_files.CocoFiles.find("coco_instances", self.root, self.split, file)

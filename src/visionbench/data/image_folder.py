@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
-from visionbench import annotation, folders, sampling
-from visionbench.class_mapping import parsed, targets
 from visionbench.core import DataClass, Example
+from visionbench.datafiles import annotation_files, folders
+from visionbench.examples import sampling
+from visionbench.examples.class_mapping import parsed, targets
 from visionbench.registry import ConfigError, register
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"})
@@ -34,7 +35,7 @@ class ImageFolder:
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
-        annotation.at_least_one(samples=self.samples)
+        annotation_files.at_least_one(samples=self.samples)
         parsed(self.class_mapping)
 
     def examples(self) -> Sequence[Example]:
@@ -47,7 +48,7 @@ class ImageFolder:
         dead = [
             Example(
                 _id(inside),
-                annotation.folder(self.root, "image_folder") / inside,
+                annotation_files.folder(self.root, "image_folder") / inside,
                 label=_label(inside),
                 faults=("a link to nothing",),
             )
@@ -93,7 +94,7 @@ class ImageFolder:
 
     @property
     def _found(self) -> folders.Found:
-        return folders.walk(annotation.folder(self.root, "image_folder"), self.follow_links)
+        return folders.walk(annotation_files.folder(self.root, "image_folder"), self.follow_links)
 
     def _folders_of_folders(self) -> list[str]:
         """The classes that hold pictures in several folders of their own."""

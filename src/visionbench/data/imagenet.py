@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from visionbench import annotation, folders
-from visionbench.class_mapping import parsed, targets
 from visionbench.core import DataClass, Example
+from visionbench.datafiles import annotation_files, folders
+from visionbench.examples.class_mapping import parsed, targets
 from visionbench.registry import ConfigError, register
 
 LAYOUT = "a folder val of pictures, or val/<class>/ with one folder for each class such as n01440764"
@@ -39,7 +39,7 @@ class ImageNet:
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
-        annotation.at_least_one(samples=self.samples)
+        annotation_files.at_least_one(samples=self.samples)
         parsed(self.class_mapping)
 
     def examples(self) -> Sequence[Example]:
@@ -76,7 +76,7 @@ class ImageNet:
         """Folder, number of classes and of pictures."""
         return {
             "name": "imagenet",
-            "root": str(annotation.folder(self.root, "imagenet").resolve()),
+            "root": str(annotation_files.folder(self.root, "imagenet").resolve()),
             "classes": str(len(self._named())),
             "samples": str(len(self.examples())),
         }
@@ -97,7 +97,7 @@ class ImageNet:
     def _solutions(self) -> dict[str, str]:
         """Kaggle's list: the number of the class by the picture's name without its ending. Raises ConfigError."""
         places = [SOLUTION, f"../{SOLUTION}"]
-        path = annotation.within(self._folders()[0], places, f"{LAYOUT}; a flat folder needs {SOLUTION}")
+        path = annotation_files.within(self._folders()[0], places, f"{LAYOUT}; a flat folder needs {SOLUTION}")
         found: dict[str, str] = {}
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
@@ -141,10 +141,10 @@ class ImageNet:
 
     def _folders(self) -> tuple[Path, Path]:
         """The root, and the folder that holds pictures or folders of them."""
-        root = annotation.folder(self.root, "imagenet")
+        root = annotation_files.folder(self.root, "imagenet")
         if _by_folder(root):
             return root, root
-        return root, annotation.within(root, ["val", "ILSVRC/Data/CLS-LOC/val"], LAYOUT)
+        return root, annotation_files.within(root, ["val", "ILSVRC/Data/CLS-LOC/val"], LAYOUT)
 
 
 def _faults(number: str, is_known: bool) -> tuple[str, ...]:

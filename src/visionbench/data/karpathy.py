@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from visionbench import annotation
-from visionbench.annotation import printable
-from visionbench.coco_schema import first
 from visionbench.core import Example
-from visionbench.json_file import key, kind, shown
+from visionbench.datafiles import annotation_files
+from visionbench.datafiles.annotation_files import printable
+from visionbench.datafiles.coco_schema import first
+from visionbench.datafiles.json_file import key, kind, shown
 from visionbench.registry import ConfigError, nearest, register
 
 SPLITS = ("train", "restval", "val", "test")
@@ -41,12 +41,12 @@ class Karpathy:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ConfigError(f"data.options.split={self.split}: no such split{nearest(self.split, SPLITS)}")
-        annotation.at_least_one(captions_per_image=self.captions_per_image, samples=self.samples)
+        annotation_files.at_least_one(captions_per_image=self.captions_per_image, samples=self.samples)
 
     def examples(self) -> Sequence[Example]:
         """The pictures of the split in the file's order."""
-        root = annotation.folder(self.root, "karpathy")
-        rows = annotation.read_json(self._file, ("images",))["images"]
+        root = annotation_files.folder(self.root, "karpathy")
+        rows = annotation_files.read_json(self._file, ("images",))["images"]
         if bad := [f"images[{at}] is {kind(row)}" for at, row in enumerate(rows) if not isinstance(row, dict)]:
             raise ConfigError(
                 f"{self._file}: {len(bad)} of {len(rows)} entries of 'images' are no objects: {first(bad)}"
@@ -58,7 +58,7 @@ class Karpathy:
             there = first(sorted({_value(row, "split") for row in rows}))
             raise ConfigError(f"{self._file}: no picture of data.options.split={self.split}; its splits are: {there}")
         examples = [_example(root, at, row, self.captions_per_image) for at, row in chosen]
-        return annotation.apart(examples)[: self.samples]
+        return annotation_files.apart(examples)[: self.samples]
 
     def classes(self) -> Sequence[str]:
         """None: it has no labels."""
@@ -68,21 +68,23 @@ class Karpathy:
         """Folder, file, split, captions taken, number of pictures and a digest of the annotations."""
         return {
             "name": "karpathy",
-            "root": str(annotation.folder(self.root, "karpathy").resolve()),
+            "root": str(annotation_files.folder(self.root, "karpathy").resolve()),
             "annotations": self._file.name,
             "split": self.split,
             "captions_per_image": str(self.captions_per_image or "all"),
             "samples": str(len(self.examples())),
-            "annotations_sha256": annotation.digest(self._file),
+            "annotations_sha256": annotation_files.digest(self._file),
         }
 
     @property
     def _file(self) -> Path:
-        root, name = annotation.folder(self.root, "karpathy"), Path(self.annotations).expanduser()
+        root, name = annotation_files.folder(self.root, "karpathy"), Path(self.annotations).expanduser()
         if name.is_absolute() and not name.is_file():
             raise ConfigError(f"data.options.annotations={self.annotations}: there is no such file")
         places = [str(name), f"karpathy/{name}", f"annotations/{name}"]
-        return name if name.is_absolute() else annotation.within(root, places, "Karpathy's file beside the pictures")
+        return (
+            name if name.is_absolute() else annotation_files.within(root, places, "Karpathy's file beside the pictures")
+        )
 
 
 def _example(root: Path, at: int, row: Mapping[str, Any], most: int | None) -> Example:
@@ -96,7 +98,7 @@ def _example(root: Path, at: int, row: Mapping[str, Any], most: int | None) -> E
     if not isinstance(filepath, str):
         return Example(printable(filename), root, faults=(*faults, f"its filepath is {shown(filepath)}, not text"))
     name = f"{filepath}/{filename}" if filepath else filename
-    path, wrong = annotation.placed(name, _places(root, name, filename), root)
+    path, wrong = annotation_files.placed(name, _places(root, name, filename), root)
     id = printable(name) if wrong else os.path.normpath(name)
     if not isinstance(sentences, list):
         return Example(id, path, faults=(*faults, *wrong, f"its sentences are {_value(row, 'sentences')}, not a list"))
@@ -107,7 +109,7 @@ def _example(root: Path, at: int, row: Mapping[str, Any], most: int | None) -> E
     if twice := [shown(id) for id, times in sentids.items() if id is not None and times > 1]:
         faults.append(f"several of its sentences have the sentid {first(twice)}")
     captions = [sentence["raw"] for sentence in said if isinstance(sentence, dict) and "raw" in sentence]
-    return annotation.captioned(id, path, captions, (*faults, *wrong))
+    return annotation_files.captioned(id, path, captions, (*faults, *wrong))
 
 
 def _value(row: Mapping[str, Any], key: str) -> str:

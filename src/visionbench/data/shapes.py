@@ -26,7 +26,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from visionbench.core import Example
-from visionbench.pictures import numbered_masks
+from visionbench.datafiles.images import numbered_masks
 from visionbench.registry import ConfigError, nearest, register
 
 VERSION = "1"

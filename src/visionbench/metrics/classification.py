@@ -11,7 +11,7 @@ import numpy as np
 
 from visionbench.core import Contributions, Metrics, Predictions, Samples
 from visionbench.registry import ConfigError, register
-from visionbench.resampling import hits_of, with_intervals
+from visionbench.statistics.resampling import hits_of, with_intervals
 
 AVERAGES = ("macro", "weighted")
 OF_CLASSES = ("precision", "recall", "f1")

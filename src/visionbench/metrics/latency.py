@@ -9,7 +9,7 @@ import numpy as np
 
 from visionbench.core import Metrics, Samples
 from visionbench.registry import register
-from visionbench.statistics import (
+from visionbench.statistics.timings import (
     autocorrelation,
     halves_ratio,
     interval_ranks,

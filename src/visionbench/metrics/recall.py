@@ -12,7 +12,7 @@ import numpy as np
 
 from visionbench.core import Contributions, Metrics, Predictions, Samples
 from visionbench.registry import ConfigError, register
-from visionbench.resampling import hits_of, summed, with_intervals
+from visionbench.statistics.resampling import hits_of, summed, with_intervals
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ import numpy as np
 
 from visionbench.core import Contributions, Metrics, Predictions, Samples
 from visionbench.registry import register
-from visionbench.resampling import hits_of, mean_of, summed, with_intervals
+from visionbench.statistics.resampling import hits_of, mean_of, summed, with_intervals
 
 PROMPTS = ("point", "box")
 CHOICES = ("", "best_of_three_")

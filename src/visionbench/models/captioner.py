@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Piece, Row
+from visionbench.core import Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
 from visionbench.registry import ConfigError, register
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class LoadedCaptioner:
         )
         return tokens
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, Piece]:
+    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """`vision` (the picture to what the language model reads of it), `prefill` (that and the prompt to the first
         token), and `decode`, one more token for the length that is the mean over all of them."""
         import torch
@@ -114,14 +114,14 @@ class LoadedCaptioner:
         seen = vision(inputs["pixel_values"])
         prompt = inputs["input_ids"][:, : self.tokens_before or None]
         found = {
-            "vision": Piece(partial(vision, inputs["pixel_values"])),
-            "prefill": Piece(partial(language, seen, prompt, None)),
+            "vision": ModelPart(partial(vision, inputs["pixel_values"])),
+            "prefill": ModelPart(partial(language, seen, prompt, None)),
         }
         if (steps := self.options.new_tokens - 1) > 0:
             token = prompt[:, -1:]
             halfway = torch.cat([prompt, *[token] * ((steps - 1) // 2)], dim=1)
             cache = language(seen, halfway, None).past_key_values
-            found["decode"] = Piece(partial(_one_more, language, seen, token, cache), steps)
+            found["decode"] = ModelPart(partial(_one_more, language, seen, token, cache), steps)
         return found
 
     def _vision_of_queries(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -156,7 +156,7 @@ class LoadedCaptioner:
             input_ids=tokens, encoder_hidden_states=seen, past_key_values=cache, use_cache=True
         )
 
-    def evidence(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
+    def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Logits of the first new token."""
         return {"image": self.module(**inputs).logits[:, -1]}
 

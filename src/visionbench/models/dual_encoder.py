@@ -12,7 +12,7 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import CAPTIONS_CUT, Evaluator, Inputs, LoadedModel, Picture, Piece, Row
+from visionbench.core import CAPTIONS_CUT, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
 from visionbench.registry import ConfigError, nearest, register
 
 if TYPE_CHECKING:
@@ -127,18 +127,18 @@ class LoadedDualEncoder:
         """Projected embeddings [B, D] by part, not normalised."""
         return {part: piece.call() for part, piece in self.pieces(inputs).items()}
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, Piece]:
+    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """`image` and `text`, each an encoder with its projection, as far as there are inputs for it."""
         pixels = {name: tensor for name, tensor in inputs.items() if name == "pixel_values"}
         tokens = {name: tensor for name, tensor in inputs.items() if name != "pixel_values"}
         found = {}
         if pixels:
-            found["image"] = Piece(lambda: self.module.get_image_features(**pixels).pooler_output)
+            found["image"] = ModelPart(lambda: self.module.get_image_features(**pixels).pooler_output)
         if tokens:
-            found["text"] = Piece(lambda: self.module.get_text_features(**tokens).pooler_output)
+            found["text"] = ModelPart(lambda: self.module.get_text_features(**tokens).pooler_output)
         return found
 
-    def evidence(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
+    def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """The embeddings of each part: each must follow its own input."""
         return self.call(inputs)
 

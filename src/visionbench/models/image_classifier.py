@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
-from visionbench.classes import match, refusal, unique
 from visionbench.config import ModelConfig
-from visionbench.core import DataClass, Evaluator, Inputs, LoadedModel, Picture, Piece, Row
+from visionbench.core import DataClass, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
+from visionbench.examples.classes import match, refusal, unique
 from visionbench.registry import ConfigError, register
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ class LoadedClassifier:
         logits: torch.Tensor = self.module(**inputs).logits
         return logits
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, Piece]:
+    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """`image`: the whole of it."""
-        return {"image": Piece(partial(self.call, inputs))}
+        return {"image": ModelPart(partial(self.call, inputs))}
 
-    def evidence(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
+    def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """The logits."""
         return {"image": self.call(inputs)}
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Evaluator, Inputs, LoadedModel, Picture, Piece, Row
+from visionbench.core import Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
 from visionbench.registry import ConfigError, nearest, register
 
 if TYPE_CHECKING:
@@ -111,19 +111,21 @@ class LoadedSegmenter:
             return self.module.get_image_embeddings(inputs["pixel_values"])
         return self.module(**inputs, multimask_output=True)
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, Piece]:
+    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """`encoder` (pictures to embeddings) and `decoder` (embeddings and prompts to masks), as far as part goes."""
         asked = {name: tensor for name, tensor in inputs.items() if name.startswith("input_")}
         found = {}
         embeddings = inputs.get("image_embeddings")
         if embeddings is None:
-            found["encoder"] = Piece(partial(self.module.get_image_embeddings, inputs["pixel_values"]))
+            found["encoder"] = ModelPart(partial(self.module.get_image_embeddings, inputs["pixel_values"]))
             embeddings = found["encoder"].call() if asked else None
         if asked:
-            found["decoder"] = Piece(partial(self.module, image_embeddings=embeddings, multimask_output=True, **asked))
+            found["decoder"] = ModelPart(
+                partial(self.module, image_embeddings=embeddings, multimask_output=True, **asked)
+            )
         return found
 
-    def evidence(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
+    def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Embeddings or mask logits."""
         output = self.call(inputs)
         return {"image": output if self.part == "encoder" else output.pred_masks}

@@ -14,8 +14,8 @@ from visionbench.core import (
     SKIPPED_AFTER_OOM,
     CaseResult,
 )
-from visionbench.report import notes
-from visionbench.report.archive import Run
+from visionbench.results import summary
+from visionbench.results.archive import Run
 
 HEADLINES: Mapping[str, str] = {
     "recall_t2i_at_1_fraction": "text→image R@1",
@@ -73,7 +73,7 @@ def headline(run: Run) -> tuple[str, float] | None:
 
 def peak(row: CaseResult) -> float | None:
     """Peak memory of a case in MiB: on the device where it is counted there, else of the process."""
-    values = (row.metrics.values.get(name) for name in notes.MEMORY)
+    values = (row.metrics.values.get(name) for name in summary.MEMORY)
     return next((value for value in values if value is not None), None)
 
 
@@ -105,7 +105,7 @@ def _for_task(task: str, runs: Sequence[Run], p95_ms: float, within: float) -> A
 
 def _candidates(run: Run) -> Iterator[Candidate]:
     quality = headline(run)
-    name = notes.throughput_name(run.timed)
+    name = summary.throughput_name(run.timed)
     for row in run.timed:
         speed = row.metrics.values.get(name)
         if row.status == OK and row.validity.verdict != INVALID and speed is not None:

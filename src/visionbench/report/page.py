@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench.report import figures, sweep_figures
-from visionbench.report.content import Grid, Report
-from visionbench.report.words import say
+from visionbench.report.document import Grid, Report
+from visionbench.report.translations import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from visionbench.report.archive import Run
+    from visionbench.results.archive import Run
 
 PAGE, TEXT, FIGURES = "report.html", "report.md", "figures"
 """Of a report, in its folder."""

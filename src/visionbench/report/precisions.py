@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from visionbench.core import OK, VALID
-from visionbench.report import conditions, paired, table
-from visionbench.report.archive import Run
-from visionbench.report.words import say
-from visionbench.resampling import Difference, written
+from visionbench.report.translations import say
+from visionbench.results import conditions, paired
+from visionbench.results.archive import Run
+from visionbench.statistics.resampling import Difference, written
+from visionbench.terminal import table
 
 FULL = "fp32"
 APART = ("precision", "dtype", "tf32")

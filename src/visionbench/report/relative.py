@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from visionbench.core import OK, CaseResult
 from visionbench.registry import ConfigError
-from visionbench.report import notes
-from visionbench.report.archive import Run, choose
+from visionbench.results import summary
+from visionbench.results.archive import Run, choose
 
 IDENTITY = ("model", "device", "device_name", "precision")
 LATENCY = "latency_p50_ms"
@@ -67,7 +67,7 @@ def _baseline(run: Run, bases: Sequence[Run], wanted: Mapping[str, str], told: s
 
 def _pairs(run: Run, base: Run) -> Iterator[Relative]:
     of_base = {row.case.batch_size: row for row in base.timed if row.status == OK}
-    throughput = notes.throughput_name(run.timed)
+    throughput = summary.throughput_name(run.timed)
     across = bool(run.conditions.get("repeats") and base.conditions.get("repeats"))
     ends = [f"latency_p50_{'across_processes' if across else 'within_process'}_{end}_ms" for end in ("low", "high")]
     for row in run.timed:

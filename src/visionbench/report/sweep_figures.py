@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visionbench.core import INVALID, OK, PIPELINE_STEPS, VALID, CaseResult
-from visionbench.report import advice, notes
-from visionbench.report.archive import Run
-from visionbench.report.words import say
-from visionbench.resampling import stated
+from visionbench.report import advice
+from visionbench.report.translations import say
+from visionbench.results import summary
+from visionbench.results.archive import Run
+from visionbench.statistics.resampling import stated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +76,7 @@ def styled() -> Iterator[None]:
 # --------------------------------------------------------------------------------------------------------------- each
 def _curves(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> Iterator[tuple[str, str, Figure]]:
     timed = [run for run in runs if run.timed]
-    name = notes.throughput_name([row for run in timed for row in run.timed])
+    name = summary.throughput_name([row for run in timed for row in run.timed])
     unit = name.removeprefix("throughput_").replace("_per_", "/")
     if any(_points(run, name) for run in timed):
         figure, axes = _new()
@@ -132,8 +133,8 @@ def _tradeoffs(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -
     for metric, title in advice.HEADLINES.items():
         points = []
         for run in runs:
-            found, best = advice.headline(run), notes.summary(run.results)
-            speed = best.get(f"best_{notes.throughput_name(run.timed)}")
+            found, best = advice.headline(run), summary.summary(run.results)
+            speed = best.get(f"best_{summary.throughput_name(run.timed)}")
             if found and found[0] == metric and speed:
                 points.append((run, speed, found[1]))
         if not points:
@@ -307,7 +308,7 @@ def _host_ms(run: Run, row: CaseResult) -> np.ndarray:
 
 
 def _fill(run: Run, palette: Mapping[str, Any]) -> Any:
-    return palette[run.model] if notes.verdict(run.results) == VALID else "white"
+    return palette[run.model] if summary.verdict(run.results) == VALID else "white"
 
 
 def _points(run: Run, name: str) -> list[tuple[CaseResult, float]]:

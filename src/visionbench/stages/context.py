@@ -16,8 +16,8 @@ import numpy as np
 from visionbench import weights
 from visionbench.config import EvaluationConfig, InputsConfig, MeasureConfig
 from visionbench.core import Case, Device, Example, Inputs, LoadedModel, Metric, Samples, first_line
+from visionbench.datafiles.images import PictureError, picture_of
 from visionbench.machine import Noise, usable_cores
-from visionbench.pictures import PictureError, picture_of
 
 if TYPE_CHECKING:
     import torch
@@ -73,19 +73,19 @@ def quiet() -> Iterator[None]:
 
 
 @dataclass
-class Window:
+class TimedWindow:
     """A timed window that is watched: `seen` is there once it has ended."""
 
     seen: Samples = field(default_factory=Samples)
 
 
 @contextmanager
-def watched(context: Context, name: str) -> Iterator[Window]:
+def watched(context: Context, name: str) -> Iterator[TimedWindow]:
     """A quiet window between two readings of what disturbs a measurement: series `<name>/run_delay_fraction`,
     `involuntary_switches_per_s`, `steal_fraction` and `load_count`, and the device's own flags and faults."""
     import torch
 
-    window = Window()
+    window = TimedWindow()
     feeds_queue = context.device.queued  # then the thread that launches is the only one that the device waits for
     with quiet():
         ended = context.device.watch()

@@ -32,7 +32,7 @@ from visionbench.core import (
     Samples,
     first_line,
 )
-from visionbench.pictures import PictureError, picture_of
+from visionbench.datafiles.images import PictureError, picture_of
 from visionbench.stages import answers
 from visionbench.stages.context import Context, loader_count, why_not
 

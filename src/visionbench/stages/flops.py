@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionbench.core import LoadedModel, Piece, Samples, first_line
+from visionbench.core import LoadedModel, ModelPart, Samples, first_line
 from visionbench.stages.context import Context, quiet
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def product_rate(context: Context) -> float:
     def seconds(size: int) -> float:
         left, right = (torch.randn(size, size, device=place).to(dtype) for _ in range(2))
         product = torch.empty_like(left)
-        return float(np.median(_times(context, Piece(partial(torch.mm, left, right, out=product)))))
+        return float(np.median(_times(context, ModelPart(partial(torch.mm, left, right, out=product)))))
 
     best, size, median = 0.0, SMALLEST, 0.0
     with quiet():
@@ -140,7 +140,7 @@ def copy_rate(context: Context) -> float:
     with quiet():
         source = torch.ones(wanted, dtype=torch.uint8, device=place)
         target = torch.empty_like(source)
-        taken = _times(context, Piece(lambda: target.copy_(source)))
+        taken = _times(context, ModelPart(lambda: target.copy_(source)))
     return 2.0 * wanted / float(np.median(taken))
 
 
@@ -149,13 +149,13 @@ def _place(context: Context) -> torch.device:
     return next(iter(context.model.module.parameters())).device
 
 
-def _times(context: Context, piece: Piece) -> np.ndarray:
+def _times(context: Context, piece: ModelPart) -> np.ndarray:
     """Seconds of a few runs after one that is not counted; on the device where it has a clock of its own."""
     timings = [context.device.time_call(piece.call) for _ in range(1 + context.measure.ceiling.calls)][1:]
     return np.array([timing.host_s if timing.device_s is None else timing.device_s for timing in timings])
 
 
-def _work(piece: Piece) -> Work:
+def _work(piece: ModelPart) -> Work:
     """One run of a piece: its FLOPs, and the bytes of what it reads from outside (weights, inputs, caches) and returns,
     each once. What lies between is taken to stay on the chip."""
     from torch.utils._pytree import tree_leaves

@@ -9,7 +9,7 @@ import numpy as np
 
 from visionbench.core import CallTiming, Samples
 from visionbench.stages.context import Context, watched
-from visionbench.statistics import least_samples, quantile_interval
+from visionbench.statistics.timings import least_samples, quantile_interval
 
 CHECK_EVERY = 1.3
 """The interval is looked at when the number of calls has grown by this factor."""

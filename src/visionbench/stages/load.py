@@ -42,14 +42,16 @@ def first_call(loaded: LoadedModel, device: Device, inputs: Inputs) -> Samples:
         return Samples({"load/first_call_s": np.array([device.time_call(lambda: loaded.call(inputs)).host_s])})
 
 
-def check_evidence(loaded: LoadedModel, singles: Sequence[Inputs], place: torch.device, dtype: torch.dtype) -> None:
+def check_output_follows_input(
+    loaded: LoadedModel, singles: Sequence[Inputs], place: torch.device, dtype: torch.dtype
+) -> None:
     """Raise EvidenceError unless a different input changes every output, beyond what the same input does twice."""
     first = singles[0]
     other = max(singles[1:], key=lambda one: _differences(first, one), default=first)
     if _differences(first, other) == 0:
         raise EvidenceError("the data holds no two different inputs, so nothing shows that the model looks at them")
     with quiet():
-        once, changed, again = (loaded.evidence(weights.place(one, place, dtype)) for one in (first, other, first))
+        once, changed, again = (loaded.probe_outputs(weights.place(one, place, dtype)) for one in (first, other, first))
     for name, output in once.items():
         before, after, repeated = (tensor.double().cpu() for tensor in (output, changed[name], again[name]))
         if not (before.isfinite().all() and after.isfinite().all()):

@@ -18,7 +18,7 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.core import PIPELINE_STEPS, Example, Inputs, Samples
-from visionbench.pictures import picture_of
+from visionbench.datafiles.images import picture_of
 from visionbench.stages.context import Context, input_bytes, loader_count, quiet
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ HOST_STEPS = ("read", "decode", "preprocess")
 
 
 @dataclass
-class Trip:
+class PipelineBatch:
     """One batch on its way, with the seconds of each step."""
 
     examples: Sequence[Example]
@@ -58,14 +58,14 @@ def run(context: Context) -> Samples:
 
 def serial(context: Context) -> Samples:
     """Batches one after the other, after one that is not counted."""
-    rule, trips, ends = context.measure.pipeline, list[Trip](), list[float]()
+    rule, trips, ends = context.measure.pipeline, list[PipelineBatch](), list[float]()
     start = 0.0
     for number, examples in enumerate(_batches(context)):
         if number == 1:
             start = perf_counter()
         if number > rule.min_batches and perf_counter() - start >= rule.min_seconds:
             break
-        trip = Trip(examples)
+        trip = PipelineBatch(examples)
         began = perf_counter()
         for step in PIPELINE_STEPS:
             _timed(context, trip, step)
@@ -86,8 +86,8 @@ def serial(context: Context) -> Samples:
 def overlapped(context: Context) -> Samples:
     """As many batches as the time allows, with the next ones being loaded while the model runs."""
     rule, workers = context.measure.pipeline, loader_count(context.measure.evaluation)
-    source, done = _batches(context), list[Trip]()
-    loading, finishing = deque[Future[Trip]](), deque[Future[Trip]]()
+    source, done = _batches(context), list[PipelineBatch]()
+    loading, finishing = deque[Future[PipelineBatch]](), deque[Future[PipelineBatch]]()
     issued = 0
     with ThreadPoolExecutor(workers, "load") as loaders, ThreadPoolExecutor(1, "finish") as finisher:
         start = perf_counter()
@@ -116,7 +116,7 @@ def overlapped(context: Context) -> Samples:
     return Samples({f"pipeline/{name}": np.array([value]) for name, value in values.items()})
 
 
-def tokens(context: Context, trip: Trip) -> Samples:
+def tokens(context: Context, trip: PipelineBatch) -> Samples:
     """Of a model that writes: its vision, what follows to the first token, and one more token, each by itself."""
     names = {"vision": "vision_s", "prefill": "prefill_s", "decode": "token_s"}
     pieces = getattr(context.model, "pieces", None)
@@ -133,7 +133,7 @@ def tokens(context: Context, trip: Trip) -> Samples:
     return Samples(series, lacking)
 
 
-def copies(context: Context, trip: Trip) -> Samples:
+def copies(context: Context, trip: PipelineBatch) -> Samples:
     """The rate of copying a batch's inputs to an accelerator, from pinned and from pageable memory."""
     names = ("pipeline/copy_pinned_bytes_per_s", "pipeline/copy_pageable_bytes_per_s")
     if not context.device.queued:
@@ -154,34 +154,34 @@ def copies(context: Context, trip: Trip) -> Samples:
 
 
 # --------------------------------------------------------------------------------------------------------------- steps
-def _read(context: Context, trip: Trip) -> None:
+def _read(context: Context, trip: PipelineBatch) -> None:
     trip.encoded = [example.image.read_bytes() for example in trip.examples]
 
 
-def _decode(context: Context, trip: Trip) -> None:
+def _decode(context: Context, trip: PipelineBatch) -> None:
     both = zip(trip.examples, trip.encoded, strict=True)
     trip.images = [picture_of(example, encoded) for example, encoded in both]
 
 
-def _preprocess(context: Context, trip: Trip) -> None:
+def _preprocess(context: Context, trip: PipelineBatch) -> None:
     captions = [example.captions[0] if example.captions else "" for example in trip.examples]
     trip.inputs = context.model.preprocess(trip.images, captions)
 
 
-def _copy(context: Context, trip: Trip) -> None:
+def _copy(context: Context, trip: PipelineBatch) -> None:
     trip.copied_bytes = input_bytes(trip.inputs)
     trip.inputs = _placed(context, trip.inputs)
 
 
-def _forward(context: Context, trip: Trip) -> None:
+def _forward(context: Context, trip: PipelineBatch) -> None:
     trip.output = context.model.call(trip.inputs)
 
 
-def _postprocess(context: Context, trip: Trip) -> None:
+def _postprocess(context: Context, trip: PipelineBatch) -> None:
     trip.answers = context.model.postprocess(trip.output, trip.images)
 
 
-STEPS: dict[str, Callable[[Context, Trip], None]] = {
+STEPS: dict[str, Callable[[Context, PipelineBatch], None]] = {
     "read": _read,
     "decode": _decode,
     "preprocess": _preprocess,
@@ -191,7 +191,7 @@ STEPS: dict[str, Callable[[Context, Trip], None]] = {
 }
 
 
-def _timed(context: Context, trip: Trip, step: str, wait: bool = True) -> None:
+def _timed(context: Context, trip: PipelineBatch, step: str, wait: bool = True) -> None:
     """A step with its seconds; those that use the device end when it is done, unless they do not `wait` for it."""
     start = perf_counter()
     STEPS[step](context, trip)
@@ -200,11 +200,11 @@ def _timed(context: Context, trip: Trip, step: str, wait: bool = True) -> None:
     trip.seconds[step] = perf_counter() - start
 
 
-def _loaded(context: Context, examples: Sequence[Example], pinned: bool = False) -> Trip:
+def _loaded(context: Context, examples: Sequence[Example], pinned: bool = False) -> PipelineBatch:
     """A batch up to its inputs on the host; `pinned` in memory that a GPU copies from without stopping the host."""
     import torch
 
-    trip = Trip(examples)
+    trip = PipelineBatch(examples)
     with torch.inference_mode():
         for step in HOST_STEPS:
             _timed(context, trip, step)
@@ -215,7 +215,7 @@ def _loaded(context: Context, examples: Sequence[Example], pinned: bool = False)
     return trip
 
 
-def _finished(context: Context, trip: Trip) -> Trip:
+def _finished(context: Context, trip: PipelineBatch) -> PipelineBatch:
     import torch
 
     with torch.inference_mode():

@@ -1,0 +1,270 @@
+"""Captions against references: CIDEr-D, BLEU-4 and ROUGE-L as COCO's captions are scored, exact match and token F1.
+
+Tokens are those of Stanford's PTBTokenizer, as in COCO's evaluation (see `ptb`), or those of sacrebleu's tokenizers for
+captions in other languages than English.
+
+CIDEr-D: Vedantam et al. 2015, with COCO's constants. BLEU: Papineni et al. 2002. ROUGE-L: Lin 2004, with β = 1.2 and
+the best precision and recall over the references, as COCO's evaluation has it (other tools report β = 1).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from typing import ClassVar
+
+import numpy as np
+
+from visionbench.core import Contributions, Metrics, Predictions, Samples
+from visionbench.metrics.captioning import ptb
+from visionbench.registry import ConfigError, nearest, register
+from visionbench.statistics.resampling import hits_of, mean_of, with_intervals
+
+LONGEST = 4
+"""Of the n-grams that CIDEr-D and BLEU-4 count."""
+SIGMA = 6.0
+"""Of the Gaussian by which CIDEr-D holds a difference in length against a caption."""
+BETA = 1.2
+TOKENIZERS = ("ptb", "13a", "char", "zh")
+"""`ptb` is COCO's; the others are sacrebleu's, by its names, on lower-case text."""
+MEANS = {
+    "cider_score": "cider",
+    "rouge_l_fraction": "rouge_l",
+    "exact_match_fraction": "exact_match",
+    "token_f1_fraction": "token_f1",
+}
+
+SEGMENTING = ("char", "zh")
+"""Tokenizers that need no blanks between words."""
+UNSEGMENTED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+)
+"""Thai, Lao, Burmese, Khmer, Japanese kana and Chinese characters: scripts without blanks between words."""
+
+Tokens = tuple[str, ...]
+Grams = Counter[Tokens]
+
+
+@register("metrics", "captioning")
+@dataclass(frozen=True)
+class Captioning:
+    """Option: the `tokenizer` (ptb, 13a, char or zh)."""
+
+    tokenizer: str = "ptb"
+
+    stages: ClassVar[tuple[str, ...]] = ("evaluation",)
+    reads: ClassVar[frozenset[str]] = frozenset({"caption", "references"})
+    needs: ClassVar[frozenset[str]] = frozenset({"captions"})
+
+    def __post_init__(self) -> None:
+        if self.tokenizer not in TOKENIZERS:
+            raise ConfigError(
+                f"metrics.captioning.tokenizer={self.tokenizer}: no such value{nearest(self.tokenizer, TOKENIZERS)}"
+            )
+
+    def score(self, predictions: Predictions) -> Samples:
+        """Each picture's caption against its references: CIDEr-D, ROUGE-L, exact match, token F1, and BLEU's counts.
+
+        CIDEr-D weighs n-grams by how few pictures have them among these very references, so a subset's values are not
+        those of the whole set. An empty caption scores 0 and is counted. Raises ValueError naming a picture that has no
+        reference.
+        """
+        for name, of_one in zip(predictions.ids, predictions.columns["references"], strict=True):
+            if not len(of_one):
+                raise ValueError(f"captioning: {name} has no reference to be held against")
+        captions = [tokens(caption, self.tokenizer) for caption in predictions.columns["caption"]]
+        references = [[tokens(one, self.tokenizer) for one in of_one] for of_one in predictions.columns["references"]]
+        counted = list(zip(captions, references, strict=True))
+        series: dict[str, Sequence[float]] = {
+            "cider": ciders(captions, references),
+            "rouge_l": [rouge_l(caption, of_one) for caption, of_one in counted],
+            "exact_match": [float(caption in of_one) for caption, of_one in counted],
+            "token_f1": [max(token_f1(caption, one) for one in of_one) for caption, of_one in counted],
+            "caption_tokens": [float(len(caption)) for caption in captions],
+            "reference_tokens": [float(closest(len(caption), map(len, of_one))) for caption, of_one in counted],
+        }
+        for n in range(1, LONGEST + 1):
+            series[f"bleu_{n}_matches"] = [float(matches(caption, of_one, n)) for caption, of_one in counted]
+        return Samples(
+            {f"captioning/{name}": np.array(values, np.float64) for name, values in series.items()},
+            flags=self._unsegmented(predictions.columns["references"]),
+        )
+
+    def compute(self, samples: Samples) -> Metrics:
+        """Means over pictures, BLEU-4 over all of them together, intervals, and how many pictures there were."""
+        lengths = samples.get("captioning/caption_tokens")
+        found: dict[str, float | None] = {}
+        reasons: dict[str, str] = {}
+        for name, series in MEANS.items():
+            found[name] = float(samples.get(f"captioning/{series}").mean()) if len(lengths) else None
+        found["bleu_4_fraction"] = bleu(samples) if len(lengths) else None
+        found["pictures_count"] = float(len(lengths)) if len(lengths) else None
+        found["empty_count"] = float((lengths == 0).sum()) if len(lengths) else None
+        if not len(lengths):
+            reasons = dict.fromkeys(found, samples.why_missing("captioning/cider"))
+        elif len(lengths) == 1:
+            found["cider_score"] = None
+            reasons["cider_score"] = "one picture tells nothing about which words are rare"
+        metrics = Metrics(
+            {f"captioning_{name}": value for name, value in found.items()},
+            {f"captioning_{name}": why for name, why in reasons.items()},
+        )
+        names = [f"captioning_{name}" for name in (*MEANS, "bleu_4_fraction")]
+        return with_intervals(metrics, names, self.contributions(samples), samples)
+
+    def _unsegmented(self, references: Sequence[Sequence[str]]) -> dict[str, str]:
+        """A flag for references that have no blanks between words, where the tokenizer splits words at blanks."""
+        every = [reference for of_one in references for reference in of_one]
+        count = sum(bool(UNSEGMENTED.search(reference)) for reference in every)
+        if not count or self.tokenizer in SEGMENTING:
+            return {}
+        return {
+            "references_unsegmented": f"{count} of {len(every)} references are in a script without blanks between "
+            f"words, and the tokenizer {self.tokenizer} takes each run of characters for one word; set "
+            "metrics.captioning.tokenizer=zh or char"
+        }
+
+    def contributions(self, samples: Samples) -> dict[str, Contributions]:
+        """Of each picture its score, and its counts for BLEU-4.
+
+        CIDEr-D's document frequencies stay those of all references: they belong to the data, not to the model.
+        """
+        if not len(samples.get("captioning/caption_tokens")):
+            return {}
+        found = {}
+        for name, series in MEANS.items():
+            values = samples.get(f"captioning/{series}")
+            exact = series == "exact_match"
+            found[f"captioning_{name}"] = hits_of(values) if exact else mean_of(values, at_most_one=series != "cider")
+        found["captioning_bleu_4_fraction"] = Contributions(bleu_counts(samples), bleu_of)
+        return found
+
+
+# ------------------------------------------------------------------------------------------------------------- counting
+def tokens(text: str, tokenizer: str = "ptb") -> Tokens:
+    """Tokens of a caption in lower case: words, without the punctuation that COCO's evaluation drops, for `ptb`."""
+    return ptb.tokens(text) if tokenizer == "ptb" else tuple(_of_sacrebleu(tokenizer)(text.lower()).split())
+
+
+@lru_cache(maxsize=len(TOKENIZERS))
+def _of_sacrebleu(name: str) -> Callable[[str], str]:
+    module = import_module(f"sacrebleu.tokenizers.tokenizer_{name}")
+    tokenizer: Callable[[str], str] = getattr(module, f"Tokenizer{name.capitalize()}")()
+    return tokenizer
+
+
+def grams(words: Tokens, n: int) -> Grams:
+    """How often each n-gram occurs."""
+    return Counter(words[at : at + n] for at in range(len(words) - n + 1))
+
+
+def closest(length: int, among: Sequence[int] | map[int]) -> int:
+    """The nearest length, the shorter of two that are as near."""
+    return min(among, key=lambda other: (abs(other - length), other))
+
+
+def matches(caption: Tokens, references: Sequence[Tokens], n: int) -> int:
+    """N-grams of the caption that a reference has too, none more often than the reference that has it most."""
+    most: Grams = Counter()
+    for reference in references:
+        most |= grams(reference, n)
+    return (grams(caption, n) & most).total()
+
+
+# -------------------------------------------------------------------------------------------------------------- scoring
+def bleu(samples: Samples) -> float:
+    """BLEU-4 of a corpus from its counts: geometric mean of the precisions × the penalty for brevity. Not smoothed."""
+    lengths, meant = samples.get("captioning/caption_tokens"), samples.get("captioning/reference_tokens").sum()
+    logs = 0.0
+    for n in range(1, LONGEST + 1):
+        right = samples.get(f"captioning/bleu_{n}_matches").sum()
+        said = np.maximum(lengths - n + 1, 0).sum()
+        if not right:
+            return 0.0
+        logs += math.log(right / said) / LONGEST
+    return math.exp(logs + min(0.0, 1 - meant / lengths.sum()))
+
+
+def bleu_counts(samples: Samples) -> np.ndarray:
+    """Counts of BLEU-4 [pictures, 10]: matches and n-grams for n from 1 to 4, tokens of the caption, of a reference."""
+    lengths = samples.get("captioning/caption_tokens")
+    matched = [samples.get(f"captioning/bleu_{n}_matches") for n in range(1, LONGEST + 1)]
+    written = [np.maximum(lengths - n + 1, 0) for n in range(1, LONGEST + 1)]
+    return np.stack([*matched, *written, lengths, samples.get("captioning/reference_tokens")], axis=1)
+
+
+def bleu_of(counts: np.ndarray) -> np.ndarray:
+    """`bleu` of sums [..., 10] of `bleu_counts`."""
+    matched, written = counts[..., :LONGEST], counts[..., LONGEST : 2 * LONGEST]
+    caption, reference = counts[..., -2], counts[..., -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(matched / written).mean(axis=-1) + np.minimum(0.0, 1 - reference / caption)
+    return np.where((matched > 0).all(axis=-1), np.exp(logs), 0.0)
+
+
+def rouge_l(caption: Tokens, references: Sequence[Tokens]) -> float:
+    """F(β) of the longest common subsequence, the best precision and the best recall over the references."""
+    common = [subsequence(caption, reference) for reference in references]
+    precision = max(common) / len(caption) if caption else 0.0
+    recall = max(length / len(one) if one else 0.0 for length, one in zip(common, references, strict=True))
+    if not precision or not recall:
+        return 0.0
+    return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
+
+
+def subsequence(one: Tokens, other: Tokens) -> int:
+    """Length of the longest common subsequence."""
+    row = [0] * (len(other) + 1)
+    for word in one:
+        diagonal = 0
+        for at, candidate in enumerate(other, start=1):
+            above = row[at]
+            row[at] = diagonal + 1 if word == candidate else max(above, row[at - 1])
+            diagonal = above
+    return row[-1]
+
+
+def token_f1(caption: Tokens, reference: Tokens) -> float:
+    """F1 of the two bags of tokens; two empty ones agree."""
+    if not caption or not reference:
+        return float(caption == reference)
+    both = (Counter(caption) & Counter(reference)).total()
+    return 2 * both / (len(caption) + len(reference))
+
+
+def ciders(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
+    """CIDEr-D of each caption, times ten as is usual."""
+    pictures: Counter[Tokens] = Counter()
+    for of_one in references:
+        pictures.update({gram for one in of_one for n in range(1, LONGEST + 1) for gram in grams(one, n)})
+    everything = math.log(len(references))
+
+    def weighed(words: Tokens) -> list[dict[Tokens, float]]:
+        return [
+            {gram: count * (everything - math.log(max(1, pictures[gram]))) for gram, count in grams(words, n).items()}
+            for n in range(1, LONGEST + 1)
+        ]
+
+    def similarity(caption: Tokens, ours: list[dict[Tokens, float]], reference: Tokens) -> float:
+        length = max(0, len(caption) - 1) - max(0, len(reference) - 1)
+        cosines = [_clipped_cosine(a, b) for a, b in zip(ours, weighed(reference), strict=True)]
+        return sum(cosines) / LONGEST * math.exp(-(length**2) / (2 * SIGMA**2))
+
+    scores = []
+    for caption, of_one in zip(captions, references, strict=True):
+        ours = weighed(caption)
+        scores.append(10 * sum(similarity(caption, ours, reference) for reference in of_one) / len(of_one))
+    return scores
+
+
+def _clipped_cosine(ours: dict[Tokens, float], theirs: dict[Tokens, float]) -> float:
+    """The cosine, where a component of the caption counts no more than the reference's: repetition earns nothing."""
+    lengths = math.sqrt(sum(w * w for w in ours.values())) * math.sqrt(sum(w * w for w in theirs.values()))
+    if not lengths:
+        return 0.0
+    return sum(min(weight, theirs[gram]) * theirs[gram] for gram, weight in ours.items() if gram in theirs) / lengths

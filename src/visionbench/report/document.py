@@ -1,0 +1,305 @@
+"""What a report says, computed from results: a value that the HTML page and the Markdown are both written from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import visionbench
+from visionbench.core import OK, CaseResult
+from visionbench.registry import ConfigError
+from visionbench.report import advice, precisions, relative
+from visionbench.report.advice import Advice, Candidate
+from visionbench.report.translations import check, say, task
+from visionbench.results import summary
+from visionbench.results.archive import Run
+from visionbench.terminal import table
+
+P95_MS, QUALITY_WITHIN = 50.0, 0.01
+"""Of the rule that recommends: the limit of p95, and how far quality may lie below the best."""
+SPREAD = "latency_p50_across_processes_half_width_fraction"
+MOST_IN_A_FACT = 12
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: headings and rows of cells, all of them text; the first `names` columns are words, the rest numbers."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    names: int = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report's parts in their order; an empty one has nothing to say."""
+
+    language: str
+    title: str
+    subtitle: str
+    asked: Sequence[tuple[str, str]]
+    machine: Sequence[tuple[str, str]]
+    remarks: Sequence[str]
+    rule: str
+    choices: Sequence[tuple[str, Sequence[str]]]
+    """Of each task, what to choose and why."""
+    summary: Grid
+    relative: Grid | None
+    relative_notes: Sequence[str]
+    quality: Grid | None
+    """Every quality figure with its interval."""
+    quality_notes: Sequence[str]
+    """What each precision costs against fp32."""
+    doubts: Sequence[str]
+    failures: Sequence[str]
+    conditions: Grid
+    colophon: str
+
+
+def compose(
+    runs: Sequence[Run],
+    language: str = "en",
+    baseline: Mapping[str, str] | None = None,
+    p95_ms: float = P95_MS,
+    within: float = QUALITY_WITHIN,
+) -> Report:
+    """A report of these runs. Raises ConfigError for a language or a baseline that there is not."""
+    check(language, "report.language")
+    if not runs:
+        raise ConfigError("no run to report on; measure something first: visionbench run")
+    pairs = relative.relative(runs, baseline) if baseline else []
+    sweeps = ", ".join(dict.fromkeys(run.sweep for run in runs))
+    return Report(
+        language=language,
+        title=say("title", language),
+        subtitle=f"{sweeps} · {', '.join(dict.fromkeys(run.model for run in runs))}",
+        asked=list(_asked(runs)),
+        machine=list(_machine(runs)),
+        remarks=list(_remarks(runs, language)),
+        rule=say("rule", language, limit=f"{p95_ms:g}", within=f"{within:.0%}"),
+        choices=[
+            (task(one.task, language), list(_choice(one, language))) for one in advice.advise(runs, p95_ms, within)
+        ],
+        summary=_summary(runs, language),
+        relative=_relative(pairs, language) if pairs else None,
+        relative_notes=list(_relative_notes(pairs, language)),
+        quality=_quality(runs, language),
+        quality_notes=list(precisions.costs(runs, language)),
+        doubts=list(_doubts(runs)),
+        failures=list(_failures(runs, language)),
+        conditions=_conditions(runs),
+        colophon=say("printed", language, version=visionbench.__version__, sweep=sweeps),
+    )
+
+
+def _asked(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+    facts = [run.facts() for run in runs]
+    for name in ("model", "task", "weights", "device", "precision", "data", "protocol"):
+        yield name, _listed(fact[name] for fact in facts)
+    yield "batch sizes", _listed(str(size) for size in sorted({row.case.batch_size for r in runs for row in r.timed}))
+    yield "processes", _listed(str(run.conditions.get("repeats", {}).get("measured", 1)) for run in runs)
+
+
+def _machine(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+    device = [run.conditions.get("device", {}) for run in runs]
+    host = [run.conditions["host"] for run in runs]
+    for name, of, key in (
+        ("device", device, "device_name"),
+        ("driver", device, "driver"),
+        ("CUDA", device, "cuda"),
+        ("threads", device, "threads"),
+        ("processor", host, "cpu"),
+        ("cores", host, "cpu_cores"),
+        ("memory, MiB", host, "memory_mib"),
+        ("system", host, "system"),
+        ("host", host, "host"),
+        ("python", host, "python"),
+        ("torch", host, "torch"),
+        ("transformers", host, "transformers"),
+    ):
+        if values := _listed(str(one[key]) for one in of if one.get(key) not in (None, "")):
+            yield name, values
+
+
+def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
+    """Reservations that hold for the whole report, above its numbers."""
+    protocols = dict.fromkeys(str(run.conditions["plan"]["protocol"]) for run in runs)
+    yield from (say("quick", language, protocol=name) for name in protocols if name != "standard")
+    unlearnt = _listed(run.model for run in runs if run.conditions["config"]["model"]["weights"] == "random")
+    if unlearnt:
+        yield f"{unlearnt}: {say('random', language)}"
+    yield from dict.fromkeys(str(warning) for run in runs for warning in run.conditions["plan"]["warnings"])
+
+
+# ------------------------------------------------------------------------------------------------------------- choosing
+def _choice(one: Advice, language: str) -> Iterator[str]:
+    if chosen := one.chosen:
+        values = [f"{summary.text(chosen.images_per_s)} {_unit(chosen)}", f"p95 {summary.text(chosen.p95_ms)} ms"]
+        found = advice.headline(chosen.run)
+        values += [f"{advice.HEADLINES[found[0]]} {_stated(chosen.run, found[0])}"] if found else []
+        values += _marked(chosen, language)
+        name, batch = chosen.run.name, chosen.row.case.batch_size
+        yield say("chosen", language, name=name, batch=batch, values=", ".join(values))
+    elif one.nearest:
+        why = _of("too slow", one.nearest, language, p95=summary.text(one.nearest.p95_ms))
+        yield say("none", language, why=why)
+    else:
+        yield say("none", language, why=say("no p95", language))
+    if one.chosen and not one.quality_known:
+        yield say("quality unknown", language)
+    if one.fastest:
+        yield _of("fastest", one.fastest, language, p50=summary.text(one.fastest.p50_ms))
+    if one.smallest:
+        yield _of("smallest", one.smallest, language, mib=_whole(one.smallest.peak_mib))
+
+
+def _of(key: str, one: Candidate, language: str, **numbers: str) -> str:
+    said = say(key, language, name=one.run.name, batch=one.row.case.batch_size, **numbers)
+    return ", ".join([said, *_marked(one, language)])
+
+
+def _marked(one: Candidate, language: str) -> list[str]:
+    mark = table.MARKS[one.row.validity.verdict]
+    return [say("doubtful", language, mark=mark)] if mark else []
+
+
+def _unit(one: Candidate) -> str:
+    return summary.throughput_name(one.run.timed).removeprefix("throughput_").replace("_per_", "/")
+
+
+# --------------------------------------------------------------------------------------------------------------- tables
+def _summary(runs: Sequence[Run], language: str) -> Grid:
+    """The verdict stands before the numbers: on a narrow screen they are what is out of sight, and not it alone."""
+    keys = ("model", "device", "precision", "batch", "verdict", "p50", "p95", "throughput", "peak", "quality")
+    rows = []
+    for run in runs:
+        plan, found = run.conditions["plan"], advice.headline(run)
+        unit = summary.throughput_name(run.timed)
+        quality = f"{advice.HEADLINES[found[0]]} {summary.text(found[1])}" if found else "–"
+        for row in run.timed or run.results:
+            head = [run.model, str(plan["device"]), str(plan["precision"])]
+            batch = str(row.case.batch_size) if row.case.timed else "–"
+            values = row.metrics.values
+            if row.status != OK:
+                rows.append([*head, batch, row.status, "–", "–", "–", "–", "–"])
+                continue
+            spread = values.get(SPREAD)
+            p50 = summary.text(values.get("latency_p50_ms")) + (f" ±{spread:.1%}" if spread is not None else "")
+            speed, unit_text = values.get(unit), unit.removeprefix("throughput_").replace("_per_", "/")
+            rows.append(
+                [
+                    *head,
+                    batch,
+                    _verdict(row),
+                    p50,
+                    summary.text(values.get("latency_p95_ms")),
+                    f"{summary.text(speed)} {unit_text}" if speed is not None else "–",
+                    _whole(advice.peak(row)),
+                    quality,
+                ]
+            )
+    return Grid([say(key, language) for key in keys], rows, names=3)
+
+
+def _quality(runs: Sequence[Run], language: str) -> Grid | None:
+    """Every run's quality figures with their intervals, and what these are over."""
+    keys = ("model", "device", "precision", "figure", "quality with interval", "interval over")
+    rows = []
+    for run in runs:
+        row, plan = run.quality, run.conditions["plan"]
+        if row is None or row.status != OK:
+            continue
+        for column in table.QUALITY:
+            if row.metrics.values.get(column.names[0]) is not None:
+                head = [run.model, str(plan["device"]), str(plan["precision"]), column.title]
+                mark = table.MARKS[row.validity.verdict]
+                rows.append([*head, _stated(run, column.names[0]) + mark, table.over(row)])
+    return Grid([say(key, language) for key in keys], rows, names=4) if rows else None
+
+
+def _stated(run: Run, metric: str) -> str:
+    return summary.quality_text(metric, run.quality.metrics.values) if run.quality else "–"
+
+
+def _relative(pairs: Sequence[relative.Relative], language: str) -> Grid:
+    keys = ("model", "device", "precision", "batch", "verdict", "ratio of throughput", "ratio of latency")
+    rows = [
+        [
+            pair.run.model,
+            pair.run.facts()["device_name"],
+            str(pair.run.conditions["plan"]["precision"]),
+            str(pair.row.case.batch_size),
+            _verdict(pair.row),
+            _ratio(pair.throughput),
+            _ratio(pair.latency),
+        ]
+        for pair in pairs
+    ]
+    return Grid([say(key, language) for key in keys], rows, names=3)
+
+
+def _verdict(row: CaseResult) -> str:
+    return f"{table.MARKS[row.validity.verdict]} {row.validity.verdict}".strip()
+
+
+def _ratio(ratio: relative.Ratio | None) -> str:
+    if ratio is None:
+        return "–"
+    bounds = f" [{ratio.low:.3f}, {ratio.high:.3f}]" if ratio.low is not None and ratio.high is not None else ""
+    return f"{ratio.value:.3f}{bounds}"
+
+
+def _relative_notes(pairs: Sequence[relative.Relative], language: str) -> Iterator[str]:
+    for name in dict.fromkeys(f"{one.baseline.name}, {one.baseline.facts()['device_name']}" for one in pairs):
+        yield say("baseline", language, name=name)
+    for across in sorted({pair.across for pair in pairs}):
+        yield "[ ]: " + say("interval across" if across else "interval within", language)
+
+
+def _conditions(runs: Sequence[Run]) -> Grid:
+    rows = []
+    for run in runs:
+        conditions, model = run.conditions, run.conditions.get("model", {})
+        checkpoint = model.get("checkpoint") or conditions["config"]["model"].get("checkpoint") or "–"
+        revision = str(model.get("revision") or conditions["config"]["model"].get("revision") or "–")
+        spent = sum(conditions.get("seconds", {}).values())
+        fields = [run.facts()["weights"], str(checkpoint), revision[:12], str(model.get("attention") or "–")]
+        when = str(conditions["started_at"])[:19].replace("T", " ") + " UTC"
+        commit = str(conditions.get("git_commit") or "–")
+        rows.append([run.name, *fields, when, f"{spent:.0f} s", commit[:10] + ("+" if commit.endswith("+") else "")])
+    return Grid(["run", "weights", "checkpoint", "revision", "attention", "started", "took", "commit"], rows, names=8)
+
+
+# ------------------------------------------------------------------------------------------------- doubts and failures
+def _doubts(runs: Sequence[Run]) -> Iterator[str]:
+    for run in runs:
+        for row in run.results:
+            if row.status == OK and row.validity.reasons:
+                mark = table.MARKS[row.validity.verdict]
+                yield f"{mark} {run.name}, {row.case.id}: {'; '.join(row.validity.reasons)}"
+        if bound := summary.launch_bound(run.results):
+            yield f"{run.name}: {bound}"
+        yield from (f"{run.name}, {remark}" for remark in summary.remarks(run.results))
+
+
+def _failures(runs: Sequence[Run], language: str) -> Iterator[str]:
+    for run in runs:
+        for row in run.results:
+            if row.status != OK:
+                tries = "; ".join(say(key, language) for key in advice.remedies(run, row))
+                yield f"{run.name}, {row.case.id}: {row.status}, {row.reason} · {say('try', language)}: {tries}"
+        for name, why in run.conditions["plan"]["refused"].items():
+            yield f"{run.name}: {name}, {why}"
+
+
+# -------------------------------------------------------------------------------------------------------------- details
+def _listed(values: Any) -> str:
+    """Different values in the order they come, the first so many of them."""
+    found = list(dict.fromkeys(values))
+    more = [f"… ({len(found)})"] if len(found) > MOST_IN_A_FACT else []
+    return ", ".join([*found[:MOST_IN_A_FACT], *more])
+
+
+def _whole(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"

@@ -1,0 +1,156 @@
+"""What a config leaves open is settled before planning: `weights=auto`, and data that are to be fetched or replaced.
+
+What was settled is in the config from then on, so that a run's files show what really ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from visionbench import weights
+from visionbench.config import DataConfig, ExperimentConfig, ModelConfig, data_option
+from visionbench.core import first_line
+from visionbench.datafiles.download import Unreachable
+from visionbench.registry import ConfigError, find, nearest
+
+TO_BE_FETCHED = ("coco", "coco_captions", "coco_instances")
+"""Data sets that `visionbench data prepare coco` makes."""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Keys of the config with the values that they get, and what is to be told of it."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Resolver:
+    """The answers of one command: nothing is asked twice, and a Hub that was out of reach is left alone."""
+
+    config_dir: Path | None = None
+    answers: dict[str, Resolution] = field(default_factory=dict)
+    hub_away: bool = False
+
+    def of(self, config: ExperimentConfig) -> Resolution:
+        """What this config leaves open, settled; fetches if need be. Raises ConfigError where nothing can stand in."""
+        model, data = self._once(config.model, self._weights), self._once(config.data, self._data)
+        return Resolution({**model.changes, **data.changes}, (*model.notes, *data.notes))
+
+    def _once(self, part: Any, settle: Callable[[Any], Resolution]) -> Resolution:
+        if repr(part) not in self.answers:
+            self.answers[repr(part)] = settle(part)
+        return self.answers[repr(part)]
+
+    def _weights(self, model: ModelConfig) -> Resolution:
+        if model.weights != "auto":
+            return Resolution()
+        why = self._why_not_pretrained(model)
+        if why is None:
+            return Resolution({"model.weights": "pretrained"})
+        if model.checkpoint and not model.architecture:
+            raise ConfigError(f"model.weights=auto: {why}; and {model.name} has no 'architecture:' for random weights")
+        return Resolution({"model.weights": "random"}, (f"model.weights=auto: random for {model.name}, since {why}",))
+
+    def _why_not_pretrained(self, model: ModelConfig) -> str | None:
+        if not model.checkpoint:
+            return "it names no checkpoint"
+        try:
+            if self.hub_away and weights.folder(model) is None and weights.present(model) is None:
+                return f"{model.checkpoint} is not on this machine either, and the Hub was not tried again"
+            weights.ensure(model)
+        except Unreachable as error:
+            self.hub_away = True
+            return _reason(error)
+        except (ConfigError, OSError) as error:
+            return _reason(error)
+        return None
+
+    def _data(self, data: DataConfig) -> Resolution:
+        if _is_there(data):
+            return Resolution()
+        why = f"{data.root} is not there"
+        if data.prepare is not None:
+            try:
+                _fetch(data)
+                return Resolution()
+            except (ConfigError, OSError) as error:
+                if data.otherwise is None:
+                    raise
+                why = _reason(error)
+        if data.otherwise is None:
+            return Resolution()  # the data set itself says what is expected where
+        stand_in = self._stand_in(data)
+        changes = {f"data.{key}": value for key, value in asdict(stand_in).items()}
+        return Resolution(changes, (f"data={data.name}: {data.otherwise} in its place, since {why}",))
+
+    def _stand_in(self, data: DataConfig) -> DataConfig:
+        """The other data set, with as many pictures as were wanted where it has them."""
+        other = data_option(str(data.otherwise), self.config_dir)
+        wanted, has = data.options.get("samples") or data.prepare, other.options.get("samples")
+        if not isinstance(wanted, int) or not isinstance(has, int):
+            return other
+        return replace(other, options={**other.options, "samples": min(wanted, has)})
+
+
+def check(config: ExperimentConfig, config_dir: Path | None = None) -> None:
+    """Raise ConfigError for `data.prepare` and `data.otherwise` that make no sense, before anything is fetched."""
+    data = config.data
+    if data.otherwise is not None:
+        other = data_option(data.otherwise, config_dir)
+        if "root" in (field.name for field in fields(find("data", other.name))):
+            raise ConfigError(
+                f"data.otherwise={data.otherwise}: is read from a folder, which may be missing too; "
+                "name one that is not, as data.otherwise=shapes"
+            )
+    if data.prepare is None:
+        return
+    from visionbench.commands import data as coco
+
+    if data.name not in TO_BE_FETCHED:
+        raise ConfigError(
+            f"data.prepare={data.prepare}: data={data.name} cannot be fetched, only COCO can; leave it out"
+        )
+    if _is_there(data):
+        return
+    split = _split(data)
+    if split not in coco.SPLITS:
+        raise ConfigError(f"data.options.split={split}: cannot be fetched{nearest(split, coco.SPLITS)}")
+    if data.root is not None and Path(data.root).name != (made := coco.folder(data.prepare, split, Path()).name):
+        raise ConfigError(
+            f"data.root={data.root}: COCO is not in it, and data.prepare={data.prepare} makes a folder named {made}; "
+            f"give data.root=…/{made}, or where COCO lies"
+        )
+
+
+def _is_there(data: DataConfig) -> bool:
+    """Whether the folder is there, and where it is one that is made here, whole."""
+    if data.root is None:
+        return True
+    root = Path(data.root).expanduser()
+    if data.prepare is None:
+        return root.is_dir()
+    from visionbench.commands import data as coco
+
+    return coco.is_ready(root, _split(data))
+
+
+def _fetch(data: DataConfig) -> None:
+    from visionbench.commands import data as coco
+    from visionbench.terminal.console import screen
+
+    assert data.prepare is not None and data.root is not None
+    coco.bring(data.prepare, _split(data), Path(data.root).expanduser().parent, None, screen())
+
+
+def _split(data: DataConfig) -> str:
+    return str(data.options.get("split", "val2017"))
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the ways out."""
+    return first_line(error).split("; ")[0]

@@ -1,0 +1,104 @@
+"""Under what a run was measured, in words: what two runs must share to be compared, and what is told beside that.
+
+A condition that one side alone knows (an older schema, a run that died before its device was read) is no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from visionbench.results.archive import Run
+
+NEUTRAL = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds")
+"""Keys of `measure` that change how often a run is measured, and not how."""
+SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz")
+"""What a device says of the moment alone."""
+OF_DEVICE = {"device_name": "device", "driver": "driver", "cuda": "CUDA", "threads": "threads"}
+LONGEST_DIGEST = 12
+"""Digits of a digest that are shown and compared."""
+DEFINING = {"captioning": ("tokenizer",), "recall": ("tie_tolerance",)}
+"""By metric, the options without which its figures are other figures."""
+DIGEST = "names, labels, captions and pictures of the data"
+OF_MODEL = ("weights", "checkpoint", "revision")
+
+
+def binding(run: Run) -> dict[str, str]:
+    """What must be equal: device, driver, CUDA, processor, threads, data, protocol, weights, checkpoint and the model's
+    options."""
+    found, config = run.conditions, run.conditions["config"]
+    device, model = found.get("device", {}), found.get("model", {})
+    known = {
+        **{words: device.get(name) for name, words in OF_DEVICE.items()},
+        "processor": found.get("host", {}).get("cpu"),
+        **{name: model.get(name, config["model"].get(name)) for name in OF_MODEL},
+        **_below("model.options", config["model"].get("options")),
+        **_data(run),
+        **{
+            name: value
+            for name, value in _below("measure", config.get("measure")).items()
+            if name.removeprefix("measure.") not in NEUTRAL
+        },
+    }
+    return _written(known)
+
+
+def defining(run: Run, metric: str) -> dict[str, str]:
+    """The options that must be equal for the figures of a metric such as `captioning` to be compared."""
+    options = (run.conditions["config"].get("metrics") or {}).get(metric) or {}
+    return _written({f"metrics.{metric}.{name}": options.get(name) for name in DEFINING.get(metric, ())})
+
+
+def remarked(run: Run) -> dict[str, str]:
+    """What a comparison is often about, and what else is known: commit, versions, host, and settings of the model."""
+    found, config = run.conditions, run.conditions["config"]
+    known = {
+        "git commit": found.get("git_commit"),
+        **{name: value for name, value in found.get("host", {}).items() if name != "cpu"},
+        **{
+            name: value
+            for name, value in found.get("device", {}).items()
+            if name not in OF_DEVICE and name not in SNAPSHOTS
+        },
+        **{f"model.{name}": config["model"].get(name) for name in ("family", "attention", "seed")},
+        **{name: found.get("model", {}).get(name) for name in ("model_class", "image_processor", "tokenizer", "dtype")},
+        **_below("metrics", config.get("metrics")),
+    }
+    return _written(known)
+
+
+def differences(base: Mapping[str, str], candidate: Mapping[str, str]) -> list[str]:
+    """`threads: 2 in the base, 4 in the candidate`, for whatever both know and differ in."""
+    return [
+        f"{name}: {base[name]} in the base, {candidate[name]} in the candidate"
+        for name in base
+        if name in candidate and base[name] != candidate[name]
+    ]
+
+
+def _data(run: Run) -> dict[str, Any]:
+    """What makes the data this data: where its annotations have a digest, the folder they lie in says nothing more."""
+    identity = dict(run.conditions.get("data") or {"name": run.conditions["config"]["data"]["name"]})
+    if any(name.endswith("_sha256") for name in identity):
+        identity.pop("root", None)
+    left_out = run.conditions.get("left_out")
+    contents = identity.pop("contents_sha256", None)
+    known: dict[str, Any] = {f"data.{name}": value for name, value in identity.items()}
+    known[DIGEST] = contents and f"digest {contents[:LONGEST_DIGEST]}"
+    return known | ({} if left_out is None else {"pictures left out": ", ".join(sorted(left_out)) or "none"})
+
+
+def _below(path: str, value: Any) -> dict[str, Any]:
+    return dict(_leaves(path, value))
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _leaves(f"{path}.{name}", part)
+    else:
+        yield path, "null" if value is None and path.startswith("measure.") else value
+
+
+def _written(known: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in known.items() if value is not None}

@@ -1,0 +1,149 @@
+"""Runs as one table for pandas: a row a case, its identity and conditions, then every metric; and its three files.
+
+The columns are described in docs/results.md.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visionbench.core import OK, CaseResult
+from visionbench.results.archive import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+"""Of the table; raised whenever an identity column is renamed, removed, or changes its type or meaning."""
+ABOUT = b"visionbench"
+"""The key in a Parquet file's metadata: the schema and the version of visionbench that wrote it."""
+STRING, INTEGER, TIME = "string", "Int64", "datetime64[us, UTC]"
+VERSIONS = (
+    *("python", "torch", "transformers", "numpy", "pillow"),
+    *("hydra-core", "omegaconf", "mlflow", "pandas", "nvidia-ml-py"),
+)
+"""Of the host's facts, those that are versions: `version_hydra_core`."""
+TYPES = {
+    **dict.fromkeys(("uid", "sweep", "run", "run_status", "model", "task", "family"), STRING),
+    **dict.fromkeys(("weights", "checkpoint", "revision", "device", "device_name", "driver", "cuda"), STRING),
+    **dict.fromkeys(("precision", "dtype"), STRING),
+    **dict.fromkeys(("threads", "batch_size"), INTEGER),
+    **dict.fromkeys(("case", "status", "reason", "validity", "validity_reasons", "protocol"), STRING),
+    **dict.fromkeys(("processes", "distinct_inputs"), INTEGER),
+    **dict.fromkeys(("data", "data_digest"), STRING),
+    "started_at": TIME,
+    **dict.fromkeys(("git_commit", "host", "host_system", "host_cpu"), STRING),
+    **dict.fromkeys(("host_cpu_cores", "host_memory_mib"), INTEGER),
+    **{f"version_{name.replace('-', '_')}": STRING for name in VERSIONS},
+    "reasons": STRING,
+}
+"""The columns that every table has, and their types in pandas; metrics stand before `reasons` and are float64."""
+
+
+def cases(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row a case in the order of the runs: `TYPES` and a column for each metric that any case has, NaN for null."""
+    import pandas as pd
+
+    pairs = [(_of_run(run), row) for run in runs for row in run.results]
+    identities = [{**of_run, **_of_case(row)} for of_run, row in pairs]
+    metrics = dict.fromkeys(name for _, row in pairs for name in row.metrics.values)
+    columns: dict[str, Any] = {name: [one.get(name) for one in identities] for name in TYPES}
+    columns = {name: pd.array(values, dtype=TYPES[name]) for name, values in _timed(columns)}
+    reasons = columns.pop("reasons")
+    for name in metrics:
+        columns[name] = np.array([row.metrics.values.get(name) for _, row in pairs], np.float64)
+    return pd.DataFrame({**columns, "reasons": reasons})
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """The table with a first column `schema`; times as ISO 8601, numbers to full precision, null as nothing."""
+    numbered = _written(frame)
+    numbered.insert(0, "schema", SCHEMA)
+    return str(numbered.to_csv(index=False, lineterminator="\n"))
+
+
+def json_text(frame: pd.DataFrame) -> str:
+    """`{"schema": 1, "cases": [{column: value}]}`, a case a line; what is not there is null."""
+    columns = {str(name): _plain(values) for name, values in _written(frame).items()}
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    return f'{{"schema": {SCHEMA}, "cases": [\n{lines}\n]}}\n'
+
+
+def parquet(frame: pd.DataFrame, version: str) -> bytes:
+    """The table as a Parquet file, with its schema and visionbench's version in the metadata under `visionbench`."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with warnings.catch_warnings():  # pyarrow takes the values of times as pandas 3.1 no longer wants it
+        warnings.filterwarnings("ignore", "Series.values returning an ndarray", DeprecationWarning)
+        table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    about = {ABOUT: json.dumps({"schema": SCHEMA, "version": version})}
+    file = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **about}), file)
+    return bytes(file.getvalue())
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    """The columns that all cases of a run share."""
+    found, plan, config = run.conditions, run.conditions["plan"], run.conditions["config"]
+    host, device, model = found["host"], found.get("device", {}), found.get("model", {})
+    return {
+        "uid": found["uid"],
+        "sweep": run.sweep,
+        "run": run.name,
+        "run_status": found["status"],
+        **{name: plan[name] for name in ("model", "task", "device", "precision", "protocol")},
+        **{name: config["model"].get(name) for name in ("family", "weights")},
+        **{name: model.get(name, config["model"].get(name)) for name in ("checkpoint", "revision")},
+        **{name: device.get(name) for name in ("device_name", "driver", "cuda", "threads")},
+        "dtype": model.get("dtype", config.get("precision", {}).get("dtype")),
+        "data": config["data"]["name"],
+        "data_digest": found.get("data", {}).get("annotations_sha256"),
+        "started_at": found["started_at"],
+        "git_commit": found.get("git_commit"),
+        "host": host.get("host"),
+        **{f"host_{name}": host.get(name) for name in ("system", "cpu", "cpu_cores", "memory_mib")},
+        **{f"version_{name.replace('-', '_')}": host.get(name) for name in VERSIONS},
+    }
+
+
+def _of_case(row: CaseResult) -> dict[str, Any]:
+    """The columns of one case; validity, processes and distinct inputs are null where there are no numbers."""
+    measured = row.status == OK
+    return {
+        "batch_size": row.case.batch_size,
+        "case": row.case.id,
+        "status": row.status,
+        "reason": row.reason,
+        "validity": row.validity.verdict if measured else None,
+        "validity_reasons": json.dumps(row.validity.reasons, ensure_ascii=False) if measured else None,
+        "processes": int(row.labels.get("processes", 1)) if measured else None,
+        "distinct_inputs": int(row.labels["distinct_inputs"]) if "distinct_inputs" in row.labels else None,
+        "reasons": json.dumps(dict(row.metrics.reasons), ensure_ascii=False) if row.metrics.reasons else None,
+    }
+
+
+def _timed(columns: Mapping[str, list[Any]]) -> Iterator[tuple[str, Any]]:
+    """The columns with the texts of times parsed."""
+    import pandas as pd
+
+    for name, values in columns.items():
+        yield name, pd.to_datetime(values, utc=True, format="ISO8601") if TYPES[name] == TIME else values
+
+
+def _written(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with times as ISO 8601."""
+    times = [name for name, of in TYPES.items() if of == TIME]
+    return frame.assign(**{name: [at.isoformat(timespec="microseconds") for at in frame[name]] for name in times})
+
+
+def _plain(column: pd.Series[Any]) -> list[Any]:
+    """Values as JSON has them."""
+    values: list[Any] = column.astype(object).where(column.notna(), None).tolist()
+    return values

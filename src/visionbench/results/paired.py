@@ -1,0 +1,118 @@
+"""Two results on the same pictures held against each other picture by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from visionbench.config import build_part
+from visionbench.core import OK, CaseResult, Contributions, Resampled, Samples
+from visionbench.records.folder import RunFolder
+from visionbench.registry import ConfigError
+from visionbench.results import conditions
+from visionbench.results.archive import Run
+from visionbench.statistics.resampling import Difference, clusters, deciding_alpha, difference
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The differences by metric; where there are none, why the sides cannot be paired."""
+
+    of: Mapping[str, Difference] = field(default_factory=dict)
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The quality case of a run: its pictures in their order, their clusters, what each contributes to each figure."""
+
+    ids: Sequence[str]
+    clusters: np.ndarray | None
+    contributions: Mapping[str, Contributions]
+
+
+def differences(base: Sequence[Run], candidate: Sequence[Run], metrics: Sequence[str]) -> Paired:
+    """Candidate − base of each metric, where both sides measured the same data and the same pictures.
+
+    Of several runs of one side with the same pictures, contributions are averaged.
+    """
+    sides = []
+    for runs, name in ((base, "base"), (candidate, "candidate")):
+        found = [scored for run in runs if (scored := read(run)) is not None]
+        if not found:
+            return Paired(why_not=f"the {name} keeps no picture's results")
+        sides.append(found)
+    facts = [_data(base[0]), _data(candidate[0])]
+    if conditions.differences(*facts):
+        return Paired(why_not="the data differ")
+    first = sides[0][0]
+    if any(sorted(one.ids) != sorted(first.ids) for one in (*sides[0], *sides[1])):
+        return Paired(why_not="the sides measured different pictures")
+    if any(not _same(one.clusters, first.clusters) for one in (*sides[0], *sides[1])):
+        return Paired(why_not="the pictures are in different clusters")
+    level = deciding_alpha(len(metrics))
+    olds, news = ([_ordered(one, first.ids) for one in side] for side in sides)
+    return Paired(
+        {
+            name: difference(_averaged(olds, name), _averaged(news, name), first.clusters, level)
+            for name in metrics
+            if all(name in one for one in (*olds, *news))
+        },
+        "the samples of one side do not hold each picture's results",
+    )
+
+
+def read(run: Run) -> Scored | None:
+    """What each picture of a run contributes; None where the run's folder does not hold it."""
+    row = run.quality
+    if run.folder is None or row is None or row.status != OK:
+        return None
+    repeat = run.folder.path / "repeats" / "1"
+    folder = RunFolder(repeat) if repeat.is_dir() else run.folder
+    try:
+        ids, samples = folder.picture_ids(), folder.samples(row.case.id)
+        contributions = contributions_of(row, run.conditions["config"].get("metrics") or {}, samples)
+    except (OSError, ValueError, KeyError, StopIteration, ConfigError):
+        return None
+    contributions = {name: one for name, one in contributions.items() if one.parts.shape[0] == len(ids)}
+    return Scored(ids, clusters(samples), contributions) if ids and contributions else None
+
+
+def contributions_of(row: CaseResult, options: Mapping[str, Any], samples: Samples) -> dict[str, Contributions]:
+    """The contributions to every figure of a case's metrics, each metric built with its options."""
+    found: dict[str, Contributions] = {}
+    for name in row.case.metrics:
+        metric = build_part("metrics", name, options.get(name) or {}, f"metrics.{name}")
+        if isinstance(metric, Resampled):
+            found |= metric.contributions(samples)
+    return found
+
+
+def _ordered(scored: Scored, ids: Sequence[str]) -> dict[str, Contributions]:
+    """The contributions with the pictures in this order."""
+    if list(scored.ids) == list(ids):
+        return dict(scored.contributions)
+    place = {name: at for at, name in enumerate(scored.ids)}
+    order = np.array([place[name] for name in ids])
+    return {name: replace(one, parts=one.parts[order]) for name, one in scored.contributions.items()}
+
+
+def _averaged(runs: Sequence[Mapping[str, Contributions]], name: str) -> Contributions:
+    """The mean contributions of several runs."""
+    parts = [run[name].parts for run in runs]
+    return replace(runs[0][name], parts=parts[0] if len(parts) == 1 else sum(parts[1:], parts[0]) / len(parts))
+
+
+def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return one is other or (one is not None and other is not None and np.array_equal(one, other))
+
+
+def _data(run: Run) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in conditions.binding(run).items()
+        if name.startswith("data.") or name == conditions.DIGEST
+    }

@@ -1,0 +1,167 @@
+"""Several fresh processes for each run: in which order they measure, and how their rows become one.
+
+A process's median says little about the next one's: only the spread across processes tells how far a number holds.
+Iterations of different processes are never pooled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult, Metrics, RunPlan, Samples, Validity
+from visionbench.records.folder import RunFolder
+from visionbench.statistics.timings import across_interval
+
+ACROSS = "across/"
+HEADLINES = ("latency_p50_ms", "throughput_images_per_s", "throughput_texts_per_s")
+"""Metrics that get an interval across processes."""
+WITHIN_PROCESS = ("autocorrelated", "not_converged")
+"""Doubts that are about the interval within one process alone."""
+
+
+def order(repeats: Sequence[int], seed: int) -> list[tuple[int, int]]:
+    """Which run is measured when: pairs of repeat (from 1) and index of the run, of which each has so many repeats.
+
+    Every run has its first turn before any has its second; within a round the order is shuffled, always the same for a
+    seed.
+    """
+    shuffled = Random(seed)
+    rounds = []
+    for repeat in range(1, max(repeats, default=0) + 1):
+        turn = [(repeat, at) for at, count in enumerate(repeats) if count >= repeat]
+        shuffled.shuffle(turn)
+        rounds.append(turn)
+    return list(chain.from_iterable(rounds))
+
+
+def planned(plan: RunPlan, repeat: int) -> RunPlan:
+    """What a repeat measures: from the second on the batch sizes alone, since quality is the same each time."""
+    return plan if repeat == 1 else replace(plan, cases=tuple(case for case in plan.cases if case.timed))
+
+
+def gather(repeats: Sequence[Sequence[CaseResult]]) -> list[tuple[CaseResult, Samples]]:
+    """One row a case from the rows of each process, with the processes' values as samples, series `across/<metric>`."""
+    of_case: dict[str, list[CaseResult]] = {}
+    for result in chain.from_iterable(repeats):
+        of_case.setdefault(result.case.id, []).append(result)
+    return [_gathered(results) for results in of_case.values()]
+
+
+def conditions(repeats: Sequence[Mapping[str, Any]], seed: int, wanted: int) -> dict[str, Any]:
+    """What run.json says of all processes together: the first one's conditions, and what is of all."""
+    first, last = repeats[0], repeats[-1]
+    statuses = [one["status"] for one in repeats]
+    worst = next((status for status in ("interrupted", "failed", "running") if status in statuses), "finished")
+    seconds: Counter[str] = Counter()
+    for one in repeats:
+        seconds.update(one.get("seconds", {}))
+    return {
+        **first,
+        "status": worst,
+        "ended_at": last.get("ended_at"),
+        "seconds": dict(seconds),
+        "repeats": {
+            "wanted": wanted,
+            "measured": len(repeats),
+            "order_seed": seed,
+            "started_at": [one["started_at"] for one in repeats],
+        },
+    }
+
+
+def across(samples: Samples) -> Metrics:
+    """Metrics over processes from `across/<metric>`: the geometric mean of their values (of extremes the extreme, of
+    what may be zero or less the mean), and of the headline metrics the 95 % interval and half its width."""
+    values: dict[str, float | None] = {}
+    for series, of_process in samples.series.items():
+        name = series.removeprefix(ACROSS)
+        values[name] = _centre(name, of_process)
+        if name not in HEADLINES or (interval := across_interval(of_process)) is None:
+            continue
+        centre, low, high = interval
+        stem, unit = (name[:-6], "per_s") if name.endswith("_per_s") else name.rsplit("_", 1)
+        values |= {
+            f"{stem}_across_processes_low_{unit}": low,
+            f"{stem}_across_processes_high_{unit}": high,
+            f"{stem}_across_processes_half_width_fraction": (high - low) / 2 / centre,
+        }
+    return Metrics(values)
+
+
+def folders(folder: RunFolder) -> list[RunFolder]:
+    """The folders of a run's repeats in their order; none where it was measured by one process."""
+    paths = sorted((folder.path / "repeats").glob("*/run.json"), key=lambda path: int(path.parent.name))
+    return [RunFolder(path.parent) for path in paths]
+
+
+def write(folder: RunFolder, seed: int, wanted: int) -> None:
+    """Gather a run's repeats into its own folder."""
+    repeats = folders(folder)
+    folder.write_conditions(conditions([one.conditions() for one in repeats], seed, wanted))
+    for result, samples in gather([one.results() for one in repeats]):
+        first = repeats[0].predictions() if not result.case.timed else None
+        folder.append(result, samples, first)
+
+
+def _gathered(results: Sequence[CaseResult]) -> tuple[CaseResult, Samples]:
+    good = [result for result in results if result.status == OK]
+    if not good:
+        return results[0], Samples()
+    series, reasons = {}, {}
+    for name in dict.fromkeys(chain.from_iterable(result.metrics.values for result in good)):
+        found = [result.metrics.values.get(name) for result in good]
+        known = [value for value in found if value is not None]
+        if len(known) == len(good):
+            series[ACROSS + name] = np.array(known)
+        else:
+            why = next((result.metrics.reasons[name] for result in good if name in result.metrics.reasons), "unknown")
+            reasons[name] = why if not known else f"{len(good) - len(known)} of {len(good)} processes have none: {why}"
+    lost = [f"{result.status}: {result.reason}" for result in results if result.status != OK]
+    flags = {"processes_lost": f"{len(lost)} of {len(results)}: {lost[0]}"} if lost else {}
+    samples = Samples(series, flags=flags)
+    metrics = across(samples).merged(Metrics(dict.fromkeys(reasons), reasons))
+    labels = {**good[0].labels, "processes": str(len(good))}
+    labels |= {
+        f"{name}_of_process_{at}": text
+        for at, result in enumerate(results, 1)
+        for name, text in result.labels.items()
+        if name.endswith("_retried")
+    }
+    return replace(good[0], metrics=metrics, validity=_judged(good, flags), labels=labels), samples
+
+
+def _judged(results: Sequence[CaseResult], flags: Mapping[str, str]) -> Validity:
+    """The worst verdict; each kind of reason once, as the first process had it, with how many had it.
+
+    Of several processes, doubts about the interval within one are left out: theirs is taken across.
+    """
+    seen: dict[str, dict[int, str]] = {}
+    for at, result in enumerate(results):
+        for reason in result.validity.reasons:
+            seen.setdefault(reason.partition(": ")[0], {}).setdefault(at, reason)
+    counts = [
+        f"{next(iter(of_process.values()))} (in {len(of_process)} of {len(results)} processes)"
+        for kind, of_process in seen.items()
+        if kind not in WITHIN_PROCESS
+    ]
+    found = counts if len(results) > 1 else results[0].validity.reasons
+    reasons = (*(f"{flag}: {text}" for flag, text in flags.items()), *found)
+    invalid = any(result.validity.verdict == INVALID for result in results)
+    return Validity(INVALID if invalid else WARNED if reasons else VALID, reasons)
+
+
+def _centre(name: str, values: np.ndarray) -> float:
+    if values.min() == values.max():
+        return float(values[0])
+    if "_max_" in name or "_peak_" in name:
+        return float(values.max())
+    if "_min_" in name:
+        return float(values.min())
+    return float(np.exp(np.log(values).mean())) if (values > 0).all() else float(values.mean())

@@ -1,0 +1,252 @@
+"""A run in words and a few numbers: the summary that runs are compared by, the note in Markdown, and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from textwrap import shorten
+from typing import Any
+
+from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
+from visionbench.statistics.resampling import ends, is_end, stated, written
+
+UNITS = ("images", "texts", "prompts", "tokens")
+MEMORY = ("memory_peak_allocated_mib", "memory_process_peak_mib")
+"""The first that a run has is shown."""
+LAUNCH_BOUND = 0.5
+"""Below this share of a call in which a kernel runs, the device waits for the host more than it works."""
+CONDITIONS_OF_A_CASE = frozenset({"protocol", "distinct_inputs", "processes", "interval_over"})
+"""Labels that every case has; others are remarks."""
+QUALITY_SHOWN = 2
+HEADLINE_REASON = 160
+LONGEST_IDENTITY = 40
+
+Cell = int | float | str | None
+
+
+def throughput_name(results: Sequence[CaseResult]) -> str:
+    """The throughput to compare these results by: images where they are counted, else the first unit there is."""
+    names = [f"throughput_{unit}_per_s" for unit in UNITS]
+    return next((name for name in names if any(_value(row, name) is not None for row in results)), names[0])
+
+
+def verdict(results: Sequence[CaseResult]) -> str | None:
+    """The worst verdict of the cases that have numbers; None where none has."""
+    verdicts = {row.validity.verdict for row in results if row.status == OK}
+    return next((worst for worst in (INVALID, WARNED, VALID) if worst in verdicts), None)
+
+
+def failures(results: Sequence[CaseResult]) -> list[str]:
+    """A line for each case without numbers: its status and the reason."""
+    return [f"{row.case.id} {row.status}: {row.reason}" for row in results if row.status != OK]
+
+
+def launch_bound(results: Sequence[CaseResult]) -> str:
+    """The batch sizes at which the device waits for the host to launch kernels, where `metrics=[kernels]` measured
+    it; empty for none."""
+    shares = {row.case.batch_size: _value(row, "kernels_busy_fraction") for row in results if row.case.timed}
+    idle = {size: share for size, share in shares.items() if share is not None and share < LAUNCH_BOUND}
+    if not idle:
+        return ""
+    listed = ", ".join(f"{size} ({share:.0%})" for size, share in idle.items())
+    return f"launch-bound at batch size {listed}: kernels run for this share of a call, and the host limits the rest"
+
+
+def remarks(results: Sequence[CaseResult]) -> list[str]:
+    """What happened while measuring and raises no doubt: repeated windows, a GPU at its power limit."""
+    return [
+        f"{row.case.id}: {label.replace('_', ' ')}, {why}"
+        for row in results
+        for label, why in row.labels.items()
+        if label not in CONDITIONS_OF_A_CASE
+    ]
+
+
+def summary(results: Sequence[CaseResult]) -> dict[str, float]:
+    """`best`, rounded to five significant digits, since they are there to be read side by side."""
+    return {name: float(f"{value:.5g}") for name, value in best(results).items()}
+
+
+def best(results: Sequence[CaseResult]) -> dict[str, float]:
+    """A run's best numbers over its batch sizes, from the cases that are not invalid wherever there are such."""
+    timed = [row for row in results if row.case.timed and row.status == OK]
+    trusted = [row for row in timed if row.validity.verdict != INVALID] or timed
+    throughput = throughput_name(trusted)
+    found: dict[str, float] = {}
+    if speeds := _values(trusted, throughput):
+        fastest = max(speeds, key=lambda batch_size: speeds[batch_size])
+        found |= {f"best_{throughput}": speeds[fastest], "best_throughput_batch_size": float(fastest)}
+    for name, of, choose in (
+        ("lowest_latency_p50_ms", "latency_p50_ms", min),
+        ("lowest_latency_p95_ms", "latency_p95_ms", min),
+        *((f"highest_{name}", name, max) for name in MEMORY),
+    ):
+        if values := _values(trusted, of):
+            found[name] = choose(values.values())
+    if timed:
+        found["largest_batch_size"] = float(max(row.case.batch_size for row in timed))
+    return found
+
+
+def note(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
+    """Markdown with what matters most on its first line, since a tracker's page may show only the first few."""
+    parts = [
+        _headline(conditions, results),
+        _markdown(table(results)),
+        _items("Doubts", [*_doubts(results), *filter(None, [launch_bound(results)])]),
+        _items("Remarks", remarks(results)),
+        _items("Without numbers", failures(results)),
+        _items("Conditions", _conditions(conditions)),
+        _items("Refused", _pairs(conditions["plan"]["refused"])),
+        _items("Warnings", conditions["plan"]["warnings"]),
+        _items("Missing", _missing(results)),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def table(results: Sequence[CaseResult]) -> list[dict[str, Cell]]:
+    """One row a batch size, with the numbers that a reader looks for first, None where there is none.
+
+    The order is also that of MLflow's page of tables, which groups by the first column and compares the second.
+    """
+    timed = [row for row in results if row.case.timed]
+    memory = next((name for name in MEMORY if _values(timed, name)), MEMORY[-1])
+    throughput = throughput_name(timed)
+    shown = {
+        unit(throughput): throughput,
+        "p50 ms": "latency_p50_ms",
+        "p95 ms": "latency_p95_ms",
+        f"{'allocated' if memory == MEMORY[0] else 'process'} peak MiB": memory,
+    }
+    return [
+        {
+            "batch": row.case.batch_size,
+            **{heading: _value(row, name) for heading, name in shown.items()},
+            "verdict": row.validity.verdict if row.status == OK else row.status,
+        }
+        for row in timed
+    ]
+
+
+def quality(results: Sequence[CaseResult]) -> dict[str, float]:
+    """The quality metrics of a run, those that have a value; the ends of intervals are left out."""
+    rows = [row for row in results if not row.case.timed and row.status == OK]
+    return {
+        name: value
+        for row in rows
+        for name, value in row.metrics.values.items()
+        if value is not None and not is_end(name)
+    }
+
+
+def quality_text(metric: str, values: Mapping[str, float | None]) -> str:
+    """A quality figure to read, with its interval where it has one."""
+    found = stated(metric, values)
+    return written(*found) if found and found[1] else text(values.get(metric))
+
+
+def words(metric: str) -> str:
+    """`recall i2t@1`, from a metric's name."""
+    return metric.removesuffix("_fraction").replace("_at_", "@").replace("_", " ")
+
+
+def text(cell: Cell) -> str:
+    """A cell to read: four significant digits, thousands grouped, a dash for what is not there."""
+    if cell is None:
+        return "–"
+    if not isinstance(cell, float):
+        return str(cell)
+    return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
+
+
+def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
+    """What went wrong, the best numbers, and how far they are to be trusted."""
+    status, lines = conditions.get("status"), failures(results)
+    wrong = [line for line in lines if " not_run: " not in line] or lines
+    worst, found, name = verdict(results), summary(results), throughput_name(results)
+    failed = status != "finished"
+    parts = [f"**{status}**: {_short(wrong[0] if wrong else 'no reason known', HEADLINE_REASON)}"] if failed else []
+    if f"best_{name}" in found:
+        speed, at = text(found[f"best_{name}"]), f"batch size {found['best_throughput_batch_size']:.0f}"
+        parts.append(f"**{speed} {unit(name)}** at {at}")
+    if "lowest_latency_p50_ms" in found:
+        parts.append(f"lowest p50 **{text(found['lowest_latency_p50_ms'])} ms**")
+    known = {name: value for row in results if not row.case.timed for name, value in row.metrics.values.items()}
+    for metric in list(quality(results))[:QUALITY_SHOWN]:
+        parts.append(f"{words(metric)} **{quality_text(metric, known)}**")
+    parts.append(f"**{worst}** (see the doubts)" if worst in (WARNED, INVALID) else "")
+    parts += [f"{len(lines)} without numbers"] if lines and not failed else []
+    return " · ".join(filter(None, parts))
+
+
+def unit(throughput: str) -> str:
+    """`images/s`, from a throughput's name."""
+    return throughput.removeprefix("throughput_").replace("_per_", "/")
+
+
+def _conditions(conditions: Mapping[str, Any]) -> Iterator[str]:
+    plan, config = conditions["plan"], conditions["config"]
+    device, host, model = (conditions.get(part, {}) for part in ("device", "host", "model"))
+    yield f"{plan['model']} ({plan['task']}), {model.get('weights', config['model']['weights'])} weights"
+    threads = [f"{device['threads']} threads"] if device.get("threads") else []
+    driver = [f"driver {device['driver']}"] if device.get("driver") else []
+    yield ", ".join([f"{plan['device']}: {device.get('device_name', 'unknown')}", plan["precision"], *threads, *driver])
+    yield f"protocol {plan['protocol']}"
+    if repeats := conditions.get("repeats"):
+        yield f"{repeats['measured']} fresh processes, order seed {repeats['order_seed']}; intervals across processes"
+    versions = [f"{name} {host[name]}" for name in ("torch", "transformers", "python") if host.get(name)]
+    if versions:
+        yield ", ".join([*versions, f"on {host.get('host', 'an unknown host')}"])
+    if data := conditions.get("data"):
+        yield "data: " + ", ".join(f"{name} {str(value)[:LONGEST_IDENTITY]}" for name, value in data.items())
+
+
+def _doubts(results: Sequence[CaseResult]) -> list[str]:
+    return [
+        f"{row.case.id} is {row.validity.verdict}: {'; '.join(row.validity.reasons)}"
+        for row in results
+        if row.status == OK and row.validity.verdict != VALID
+    ]
+
+
+def _missing(results: Sequence[CaseResult]) -> list[str]:
+    """Metrics that could not be had, told once for each reason."""
+    names: dict[str, dict[str, None]] = {}
+    for row in results:
+        lacking = {end for name in row.metrics.reasons if not is_end(name) for end in ends(name)}
+        for name, reason in row.metrics.reasons.items():
+            if name in lacking:
+                continue
+            names.setdefault(reason, {})[name] = None
+    return [f"{', '.join(missing)}: {reason}" for reason, missing in names.items()]
+
+
+def _pairs(reasons: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {reason}" for name, reason in reasons.items()]
+
+
+def _markdown(rows: Sequence[Mapping[str, Cell]]) -> str:
+    if not rows:
+        return ""
+    headings = [f"{name}&emsp;" for name in rows[0]]  # else MLflow's page sets them without a gap
+    cells = [[text(cell) for cell in row.values()] for row in rows]
+    lines = [headings, ["---:"] * (len(headings) - 1) + ["---"], *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _items(title: str, lines: Sequence[str] | Iterator[str]) -> str:
+    items = [f"- {_short(line)}" for line in lines]
+    return "\n".join([f"**{title}**", "", *items]) if items else ""
+
+
+def _short(line: str, width: int = 400) -> str:
+    return shorten(line, width, placeholder=" …")
+
+
+def _values(results: Sequence[CaseResult], name: str) -> dict[int, float]:
+    """Values by batch size, of the cases that have one."""
+    found = {row.case.batch_size: _value(row, name) for row in results if row.case.timed}
+    return {batch_size: value for batch_size, value in found.items() if value is not None}
+
+
+def _value(row: CaseResult, name: str) -> float | None:
+    return row.metrics.values.get(name) if row.status == OK else None

@@ -1,0 +1,1 @@
+"""Statistics over raw samples: timings, and quality figures over pictures."""

@@ -1,0 +1,406 @@
+"""Intervals of quality figures over pictures, and the difference of two results on the same pictures.
+
+A figure is a function of sums over pictures (`core.Contributions`), so a resample is a row of weights times the
+contributions. Pictures are drawn, and never captions or instances: those of one picture stay together. Where a file
+puts pictures into clusters (videos, patients), clusters are drawn instead.
+
+A proportion has Wilson's interval (Wilson 1927), since the bootstrap of 100 hits in 100 has no width. Where a picture
+has several tries, their number is divided by the design effect (Kish 1965). An average over classes has the basic
+bootstrap interval, which is the percentile interval reflected at the value: a resample lacks some pictures of a class,
+so its average is too low, and with few pictures a class the percentile interval lies below the value. Any other figure
+has the BCa bootstrap interval (Efron 1987). A difference of hits is tested by McNemar's exact test and has Tango's
+score interval (Tango 1998); any other difference has the percentile bootstrap interval.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visionbench.core import Contributions, Metrics, Samples
+from visionbench.registry import ConfigError
+from visionbench.statistics.timings import ALPHA
+
+RESAMPLES, SEED = 2000, 0
+DECIDING_ALPHA = 0.01
+"""Of the interval that must exclude zero before a difference counts as shown."""
+CELLS = 2**22
+"""Weights that are held at once: 32 MiB."""
+KEPT_CELLS = 2**25
+"""Weights, a byte each, that are kept for the next figure: up to 16,000 pictures."""
+DIGITS = 9
+"""Decimals of an end, so that the order in which a machine sums does not show."""
+CLUSTER = "evaluation/cluster_index"
+"""The series that holds the cluster of each picture."""
+
+NO_INTERVAL = "all pictures contribute the same, or there are fewer than two: no interval follows from them"
+NO_CONTRIBUTIONS = "the samples do not hold how much each picture contributes"
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Candidate − base over the same pictures."""
+
+    value: float
+    interval: Interval | None
+    """At 95 %; None where nothing can be said."""
+    deciding: Interval | None
+    """At the level that decides, 99 % or above."""
+    shown: bool
+    """Whether the difference is told from zero at that level."""
+    differing: int
+    """Pictures (or clusters) whose contributions are not equal."""
+    of: int
+    method: str
+
+
+# ----------------------------------------------------------------------------------------------------- of one result
+def ends(metric: str) -> tuple[str, str]:
+    """The names of a figure's lower and upper end: `…_low_fraction` and `…_high_fraction` of `…_fraction`."""
+    stem, _, unit = metric.rpartition("_")
+    return f"{stem}_low_{unit}", f"{stem}_high_{unit}"
+
+
+def stated(metric: str, values: Mapping[str, float | None]) -> tuple[float, Interval | None] | None:
+    """A figure's value with its interval, where it has one; None where there is no value."""
+    value, low, high = (values.get(name) for name in (metric, *ends(metric)))
+    if value is None:
+        return None
+    return value, (low, high) if low is not None and high is not None else None
+
+
+def written(value: float, interval: Interval | None, digits: int = 3) -> str:
+    """`0.980 ±0.009`, and `0.990 [0.946, 0.998]` where the two ends are not equally far as far as digits show."""
+    text = f"{value:.{digits}f}"
+    if interval is None:
+        return text
+    below, above = (f"{abs(end - value):.{digits}f}" for end in interval)
+    low, high = (f"{round(end, digits) + 0.0:.{digits}f}" for end in interval)  # + 0.0: no minus before a zero
+    return f"{text} ±{above}" if below == above else f"{text} [{low}, {high}]"
+
+
+def is_end(metric: str) -> bool:
+    """Whether this is the name of an interval's end and not of a figure."""
+    return metric.rpartition("_")[0].endswith(("_low", "_high"))
+
+
+def with_intervals(
+    metrics: Metrics, names: Sequence[str], contributions: Mapping[str, Contributions], samples: Samples
+) -> Metrics:
+    """The metrics with both ends beside each named figure; an end that cannot be had is None, with the reason."""
+    found = intervals(contributions, clusters(samples))
+    values: dict[str, float | None] = {}
+    reasons = dict(metrics.reasons)
+    for name, value in metrics.values.items():
+        values[name] = value
+        if name not in names:
+            continue
+        interval = found.get(name) if value is not None else None
+        for end, limit in zip(ends(name), interval or (None, None), strict=True):
+            values[end] = limit
+            if limit is None:
+                why = NO_INTERVAL if name in contributions else NO_CONTRIBUTIONS
+                reasons[end] = reasons.get(name, why)
+    return Metrics(values, reasons)
+
+
+def intervals(
+    contributions: Mapping[str, Contributions], clusters: np.ndarray | None = None, alpha: float = ALPHA
+) -> dict[str, Interval | None]:
+    """The interval of each figure over pictures (or clusters); all bootstrapped ones from the same resamples."""
+    found = {name: proportion(_clustered(of.parts, clusters), alpha) for name, of in contributions.items() if of.hits}
+    others = {name: of for name, of in contributions.items() if not of.hits}
+    parts = {id(of.parts): _clustered(of.parts, clusters) for of in others.values()}
+    sums = dict(zip(parts, resampled(list(parts.values())), strict=True))
+    for name, of in others.items():
+        found[name] = _of_resamples(of, parts[id(of.parts)], sums[id(of.parts)], alpha)
+    return {name: found[name] for name in contributions}
+
+
+def clusters(samples: Samples) -> np.ndarray | None:
+    """The cluster of each picture, or None where each picture is its own."""
+    found = samples.get(CLUSTER)
+    return found.astype(np.int64) if len(found) else None
+
+
+def wilson(share: float, count: float, alpha: float = ALPHA) -> Interval:
+    """Wilson's interval of a proportion from so many independent tries."""
+    from scipy.special import ndtri
+
+    squared = float(ndtri(1 - alpha / 2)) ** 2
+    centre = (share + squared / (2 * count)) / (1 + squared / count)
+    spread = share * (1 - share) / count + squared / (4 * count**2)
+    reach = (squared * spread) ** 0.5 / (1 + squared / count)
+    return _rounded(max(0.0, centre - reach), min(1.0, centre + reach))
+
+
+def proportion(parts: np.ndarray, alpha: float = ALPHA) -> Interval | None:
+    """Wilson's interval of Σ hits ÷ Σ tries, from the hits and tries [n, 2] of each picture.
+
+    Where a picture has several tries, their number is divided by the design effect: the variance over pictures ÷ that
+    of as many independent tries. With nothing but hits, or nothing but misses, that variance says nothing, and each
+    picture counts as one try.
+    """
+    hits, tries = np.asarray(parts, np.float64).T
+    total, asked = float(tries.sum()), int((tries > 0).sum())
+    if not total:
+        return None
+    share = float(hits.sum()) / total
+    if tries.max() <= 1:
+        return wilson(share, total, alpha)
+    if asked < 2 or not 0 < share < 1:
+        return wilson(share, asked, alpha)
+    variance = asked / (asked - 1) * float(((hits - share * tries) ** 2).sum()) / total**2
+    count = min(total, share * (1 - share) / variance) if variance else float(asked)
+    return wilson(share, max(count, 1.0), alpha)
+
+
+def resampled(parts: Sequence[Any], seed: int = SEED, resamples: int = RESAMPLES) -> list[np.ndarray]:
+    """Sums [resamples, k] of each of several contributions [n, k] over the same pictures drawn with replacement."""
+    if not parts:
+        return []
+    blocks = [[weights @ one for one in parts] for weights in _drawn(parts[0].shape[0], seed, resamples)]
+    return [np.concatenate(of_one) for of_one in zip(*blocks, strict=True)]
+
+
+def bca(value: float, drawn: np.ndarray, jackknifed: np.ndarray, alpha: float = ALPHA) -> Interval:
+    """The bias-corrected and accelerated interval from resampled values, and the values without each picture."""
+    from scipy.special import ndtr, ndtri
+
+    below = (np.mean(drawn < value) + np.mean(drawn <= value)) / 2
+    bias = ndtri(np.clip(below, 1 / (2 * len(drawn)), 1 - 1 / (2 * len(drawn))))
+    apart = jackknifed.mean() - jackknifed
+    spread = float((apart**2).sum()) ** 1.5
+    acceleration = float((apart**3).sum()) / (6 * spread) if spread else 0.0
+    shifted = bias + ndtri([alpha / 2, 1 - alpha / 2])
+    levels = ndtr(bias + shifted / (1 - acceleration * shifted))
+    low, high = np.quantile(drawn, levels)
+    return _rounded(low, high)
+
+
+def percentile(drawn: np.ndarray, alpha: float = ALPHA) -> Interval:
+    """The percentile interval from resampled values."""
+    low, high = np.quantile(drawn, [alpha / 2, 1 - alpha / 2])
+    return _rounded(low, high)
+
+
+def _of_resamples(of: Contributions, parts: Any, sums: np.ndarray, alpha: float) -> Interval | None:
+    """BCa, or basic for an average over classes; None where no resample differs.
+
+    A figure of which nothing is above 1 whose resamples are all equal is taken for the proportion that varies most.
+    """
+    value, drawn = _value(of, parts), of.value(sums)
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn) or np.ptp(drawn) <= 1e-12:
+        return wilson(min(max(value, 0.0), 1.0), parts.shape[0], alpha) if of.at_most_one else None
+    if of.over_classes:
+        low, high = percentile(drawn, alpha)
+        return _rounded(max(0.0, 2 * value - high), min(1.0, 2 * value - low))
+    without = of.value(_total(parts) - parts)
+    return bca(value, drawn, without[np.isfinite(without)], alpha)
+
+
+# ---------------------------------------------------------------------------------------------------- of two results
+def deciding_alpha(figures: int) -> float:
+    """The level at which each of several figures is decided, so that false alarms stay rare for all of them together.
+
+    Bonferroni's: 0.02 ÷ figures, which is two-sided and so 1 % of false regressions; never above 0.01.
+    """
+    return min(DECIDING_ALPHA, 0.02 / max(figures, 1))
+
+
+def difference(
+    base: Contributions,
+    candidate: Contributions,
+    clusters: np.ndarray | None = None,
+    level: float = DECIDING_ALPHA,
+) -> Difference:
+    """Candidate − base of one figure over the same pictures in the same order, decided at a level."""
+    old, new = (_clustered(one.parts, clusters) for one in (base, candidate))
+    value = _value(candidate, new) - _value(base, old)
+    changed = np.asarray(abs(new - old).sum(axis=1)).ravel() > 1e-12
+    differing, count = int(changed.sum()), len(changed)
+    if base.hits and _single(old) and _single(new) and np.array_equal(old[:, 1], new[:, 1]):
+        asked = int(old[:, 1].sum())
+        lost, won = int((old[:, 0] > new[:, 0]).sum()), int((new[:, 0] > old[:, 0]).sum())
+        interval, deciding = (tango(lost, won, asked, alpha) if asked else None for alpha in (ALPHA, level))
+        shown = mcnemar(lost, won) <= level
+        return Difference(value, interval, deciding, shown, differing, asked, "exact McNemar test")
+    if count < 2 or not differing:
+        return Difference(value, None, None, False, differing, count, "paired bootstrap")
+    of_base, of_candidate = resampled([old, new])
+    drawn = candidate.value(of_candidate) - base.value(of_base)
+    drawn = drawn[np.isfinite(drawn)]
+    interval, deciding = percentile(drawn), percentile(drawn, level)
+    shown = (deciding[0] > 0 or deciding[1] < 0) and swapped(base, candidate, old, new) <= level
+    return Difference(value, interval, deciding, shown, differing, count, "paired bootstrap")
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """The two-sided p of McNemar's exact test: so many hits were lost, so many won."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(won, lost + won).pvalue) if lost + won else 1.0
+
+
+def tango(lost: int, won: int, count: int, alpha: float = ALPHA) -> Interval:
+    """Tango's score interval of (won − lost) ÷ count, a difference of two proportions on the same pictures."""
+    from scipy.optimize import brentq
+    from scipy.special import ndtri
+
+    reach = float(ndtri(1 - alpha / 2))
+
+    def score(change: float) -> float:
+        linear = -won - lost + (2 * count - won + lost) * change
+        root = max(linear**2 + 8 * count * lost * change * (1 - change), 0.0) ** 0.5
+        spread = count * (2 * (root - linear) / (4 * count) + change * (1 - change))
+        apart = won - lost - count * change
+        return float(apart / max(spread, 1e-12) ** 0.5)
+
+    seen, edge = (won - lost) / count, 1 - 1e-12
+    low = brentq(lambda change: score(change) - reach, -edge, seen) if seen > -1 else -1.0
+    high = brentq(lambda change: score(change) + reach, seen, edge) if seen < 1 else 1.0
+    return _rounded(low, high)
+
+
+def swapped(base: Contributions, candidate: Contributions, old: Any, new: Any) -> float:
+    """The two-sided p of the permutation test: how often a difference is as large when sides are swapped by chance.
+
+    The bootstrap alone is too sure where a handful of pictures differ, since few of its resamples leave them out.
+    """
+    apart = np.flatnonzero(np.asarray(abs(new - old).sum(axis=1)).ravel() > 1e-12)
+    rng = np.random.default_rng(SEED)
+    sides = rng.integers(0, 2, (RESAMPLES, len(apart))).astype(np.float64)
+    change = (new - old)[apart]
+    first, second = _total(old) + sides @ change, _total(new) - sides @ change
+    seen = abs(_value(candidate, new) - _value(base, old))
+    reached = np.abs(candidate.value(second) - base.value(first)) >= seen - 1e-12
+    return float(1 + reached.sum()) / (1 + RESAMPLES)
+
+
+def apart(base: tuple[float, Interval], candidate: tuple[float, Interval], alpha: float = ALPHA) -> Interval:
+    """The interval of candidate − base over different pictures, from each side's 95 % interval (Newcombe 1998)."""
+    from scipy.special import ndtri
+
+    scale = float(ndtri(1 - alpha / 2) / ndtri(1 - ALPHA / 2))
+    (old, (old_low, old_high)), (new, (new_low, new_high)) = base, candidate
+    down = ((new - new_low) ** 2 + (old_high - old) ** 2) ** 0.5
+    up = ((new_high - new) ** 2 + (old - old_low) ** 2) ** 0.5
+    return _rounded(new - old - scale * down, new - old + scale * up)
+
+
+# ---------------------------------------------------------------------------------------------------------- clusters
+def read_clusters(path: str, ids: Sequence[str]) -> np.ndarray:
+    """The cluster of each picture, as a whole number, from a CSV file with the columns `picture` and `cluster`.
+
+    Raises ConfigError where the file cannot be read, names a picture twice, or does not name one of these.
+    """
+    where = f"data.clusters={path}"
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{where}: {getattr(error, 'strerror', None) or error}; give a CSV file") from error
+    if not rows or rows[0] != ["picture", "cluster"]:
+        raise ConfigError(f"{where}: the first line must be 'picture,cluster'")
+    of: dict[str, str] = {}
+    for line, row in enumerate(rows[1:], start=2):
+        if not row:
+            continue
+        if len(row) != 2 or not row[1].strip():
+            raise ConfigError(f"{where}, line {line}: {','.join(row)!r} is not a picture and its cluster")
+        if row[0] in of:
+            raise ConfigError(f"{where}, line {line}: picture '{row[0]}' is listed twice; list each once")
+        of[row[0]] = row[1].strip()
+    lacking = [name for name in ids if name not in of]
+    if lacking:
+        raise ConfigError(
+            f"{where}: {len(lacking)} of {len(ids)} pictures have no cluster, the first is '{lacking[0]}'; "
+            "list every picture by its id"
+        )
+    numbers = {name: at for at, name in enumerate(dict.fromkeys(of[one] for one in ids))}
+    return np.array([float(numbers[of[name]]) for name in ids])
+
+
+# ----------------------------------------------------------------------------------------------------------- details
+def summed(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Sums [n] of consecutive values, so many for each picture."""
+    return np.bincount(np.repeat(np.arange(len(counts)), counts.astype(np.int64)), values, len(counts))
+
+
+def mean_of(values: np.ndarray, counts: np.ndarray | None = None, at_most_one: bool = True) -> Contributions:
+    """The mean of a value per picture, or with counts over all of their tries (values are sums then)."""
+    return Contributions(_pairs(values, counts), _share, at_most_one=at_most_one)
+
+
+def hits_of(hits: np.ndarray, tries: np.ndarray | None = None) -> Contributions:
+    """The proportion of hits among tries, one a picture where none are given."""
+    return Contributions(_pairs(hits, tries), _share, hits=True)
+
+
+def _pairs(values: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
+    return np.stack([values, np.ones(len(values)) if counts is None else counts], axis=1).astype(np.float64)
+
+
+def _share(sums: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+def _clustered(parts: Any, clusters: np.ndarray | None) -> Any:
+    """Contributions [n, k] summed over each cluster."""
+    if clusters is None:
+        return parts
+    from scipy.sparse import csr_array
+
+    at = (clusters, np.arange(len(clusters)))
+    return csr_array((np.ones(len(clusters)), at), shape=(int(clusters.max()) + 1, len(clusters))) @ parts
+
+
+def _drawn(count: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    """Blocks [b, count] of how often each picture is drawn in each resample."""
+    if count * resamples > KEPT_CELLS:
+        yield from _blocks(count, seed, resamples)
+        return
+    for block in _kept(count, seed, resamples):
+        yield block.astype(np.float64)
+
+
+@lru_cache(maxsize=1)
+def _kept(count: int, seed: int, resamples: int) -> tuple[np.ndarray, ...]:
+    """The blocks in bytes, for the figures that follow over as many pictures."""
+    return tuple(block.astype(np.uint8) for block in _blocks(count, seed, resamples))
+
+
+def _blocks(count: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    step = max(1, CELLS // count)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        places = rng.integers(0, count, (rows, count)) + np.arange(rows)[:, None] * count
+        yield np.bincount(places.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+
+
+def _total(parts: Any) -> np.ndarray:
+    return np.asarray(parts.sum(axis=0)).ravel()
+
+
+def _value(of: Contributions, parts: Any) -> float:
+    return float(of.value(_total(parts)))
+
+
+def _single(parts: np.ndarray) -> bool:
+    """Whether each picture has at most one try, a hit or a miss."""
+    return bool(np.isin(parts, (0.0, 1.0)).all())
+
+
+def _rounded(low: float, high: float) -> Interval:
+    return round(float(low), DIGITS), round(float(high), DIGITS)

@@ -1,0 +1,1 @@
+"""Output for the terminal: tables, progress, lists and comparisons."""

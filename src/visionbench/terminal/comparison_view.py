@@ -1,0 +1,145 @@
+"""A comparison to read: a table for a terminal, Markdown for a pull request, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from visionbench.results import summary
+from visionbench.results.comparison import (
+    IMPROVEMENTS,
+    REGRESSIONS,
+    SAME,
+    UNDECIDED,
+    Comparison,
+    MetricComparison,
+    Value,
+)
+from visionbench.terminal.table import MARKS
+
+SCHEMA_VERSION = 1
+"""Of the JSON; raised whenever a reader of the last version would go wrong."""
+STYLES = {
+    **dict.fromkeys(REGRESSIONS, "bold red"),
+    **dict.fromkeys(IMPROVEMENTS, "green"),
+    **dict.fromkeys(UNDECIDED, "yellow"),
+}
+HEADINGS = ("batch", "metric", "base", "candidate", "ratio", "95 % interval", "verdict")
+LEGEND = (
+    "values: geometric means over processes; ratio: candidate ÷ base, of quality the difference with its sign; "
+    "? to be doubted   ! not to be trusted"
+)
+
+
+def closing_line(found: Comparison) -> str:
+    """`regression: 1 slower, 5 same (latency_p50_ms of clip_tiny · cpu · fp32 at batch 1: 1.12×)`."""
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in found.counts.items())
+    worst = [_in_words(row) for row in found.regressions[:3]]
+    more = [f"{len(found.regressions) - 3} more"] if len(found.regressions) > 3 else []
+    return f"{found.verdict}: {counted}" + (f" ({'; '.join([*worst, *more])})" if worst else "")
+
+
+def text(found: Comparison) -> RenderableType:
+    """A table for each pair of runs, the reasons and conditions below, and the summary at the end."""
+    parts: list[RenderableType] = []
+    for run, rows in groupby(found.rows, lambda row: row.run):
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+        for heading in HEADINGS:
+            left = heading in ("metric", "verdict")
+            table.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
+        for row in rows:
+            batch, metric, *cells, verdict = _cells(row)
+            words = Text(verdict, style=STYLES.get(verdict, ""))
+            table.add_row(batch, metric.removesuffix("_fraction"), *cells, words)
+        parts += [Text(run, style="bold"), table, Text()]
+    dim = [LEGEND, *methods(found.rows), *reasons(found.rows), *found.notes]
+    return Group(*parts, *(Text(line, style="dim") for line in dim), Text(), Text(closing_line(found), style="bold"))
+
+
+def markdown(found: Comparison) -> str:
+    """The summary, a table of what is not the same, all that is the same folded away, and the notes."""
+    changed = [row for row in found.rows if row.verdict != SAME]
+    same = [row for row in found.rows if row.verdict == SAME]
+    folded = f"<details><summary>{len(same)} the same</summary>\n\n{_markdown(same)}\n\n</details>" if same else ""
+    listed = "\n".join(f"- {_escaped(line)}" for line in [*methods(found.rows), *reasons(found.rows), *found.notes])
+    limits = (
+        f"Threshold {found.rules.threshold:.1%}, of quality {found.rules.quality_threshold:.1%}. "
+        f"{LEGEND[0].upper()}{LEGEND[1:]}."
+    )
+    parts = [f"**visionbench: {_escaped(closing_line(found))}**", _markdown(changed) if changed else "", folded]
+    return "\n\n".join(filter(None, [*parts, limits, listed])) + "\n"
+
+
+def machine(found: Comparison) -> str:
+    """All of it, with the version of this schema."""
+    whole = {
+        "schema": SCHEMA_VERSION,
+        "verdict": found.verdict,
+        "summary": closing_line(found),
+        "rules": asdict(found.rules),
+        "counts": dict(found.counts),
+        "rows": [asdict(row) for row in found.rows],
+        "notes": list(found.notes),
+    }
+    return json.dumps(whole, indent=2, allow_nan=False) + "\n"
+
+
+def reasons(rows: Sequence[MetricComparison]) -> Iterator[str]:
+    """Each reason once, with its verdict and how many rows have it."""
+    told: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row.reason:
+            told[row.verdict, row.reason] = told.get((row.verdict, row.reason), 0) + 1
+    for (verdict, reason), count in told.items():
+        yield f"{verdict} ({count} row{'s' * (count > 1)}): {reason}"
+
+
+def methods(rows: Sequence[MetricComparison]) -> Iterator[str]:
+    """How quality was compared: each method once, with its metrics and the smallest change that they could show."""
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        if row.method:
+            least = f" ({row.detectable:.3f})" if row.detectable is not None else ""
+            told.setdefault(row.method, []).append(row.metric.removesuffix("_fraction") + least)
+    for method, names in told.items():
+        listed = ", ".join(dict.fromkeys(names))
+        yield f"{method}: {listed}; in brackets the smallest detectable change"
+
+
+def _cells(row: MetricComparison) -> list[str]:
+    interval = f"{row.interval[0]:.3f}–{row.interval[1]:.3f}" if row.interval else "–"
+    ratio = f"{row.ratio:.3f}" if row.ratio is not None else "–"
+    if row.difference is not None and row.method:
+        ratio = f"{row.difference:+.3f}"
+        interval = " to ".join(f"{end:+.3f}" for end in row.difference_interval) if row.difference_interval else "–"
+    batch = "–" if row.batch_size is None else str(row.batch_size)
+    return [batch, row.metric or "–", _value(row.base), _value(row.candidate), ratio, interval, row.verdict]
+
+
+def _value(value: Value) -> str:
+    return summary.text(value.value) + (MARKS[value.validity] if value.value is not None else "")
+
+
+def _markdown(rows: Sequence[MetricComparison]) -> str:
+    lines = [["run", *HEADINGS], ["---", "---:", "---", "---:", "---:", "---:", "---:", "---"]]
+    lines += [[row.run, *_cells(row)] for row in rows]
+    return "\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines)
+
+
+def _escaped(words: str) -> str:
+    return words.replace("|", "\\|").replace("\n", " ")
+
+
+def _in_words(row: MetricComparison) -> str:
+    place = f"{row.run} at batch {row.batch_size}" if row.batch_size is not None else row.run
+    if not row.metric:
+        return f"{place} {row.verdict}"
+    if row.ratio is not None and "_fraction" not in row.metric:
+        return f"{row.metric} of {place}: {row.ratio:.3f}×"
+    return f"{row.metric} of {place}: {summary.text(row.base.value)} → {summary.text(row.candidate.value)}"

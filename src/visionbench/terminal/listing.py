@@ -1,0 +1,62 @@
+"""Sweeps and runs in a line each: what a reader of many looks for first, to full precision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from visionbench.results import summary
+from visionbench.results.archive import UNKNOWN, Run
+
+SCHEMA = 1
+"""Of the listing as JSON; raised whenever a key is renamed, removed, or changes its meaning."""
+LISTED = ("model", "device", "precision")
+
+
+def of_sweep(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """One sweep: when it began, what it ran on what, how its runs ended, and the worst that is to be said of them."""
+    facts = [run.facts() for run in runs]
+    rows = [row for run in runs for row in run.results]
+    return {
+        "sweep": name,
+        "started_at": min(str(run.conditions["started_at"]) for run in runs),
+        "runs": len(runs),
+        **{f"{fact}s": list(dict.fromkeys(of_run[fact] for of_run in facts)) for fact in LISTED},
+        "statuses": dict(Counter(of_run["status"] for of_run in facts)),
+        "validity": summary.verdict(rows),
+        "failures": len(summary.failures(rows)),
+    }
+
+
+def of_run(run: Run) -> dict[str, Any]:
+    """One run: what it is, its best numbers with their batch size, its quality, and what is to be said of it.
+
+    The numbers are of the cases that are not invalid wherever there are such; None where there are none.
+    """
+    facts, best = run.facts(), summary.best(run.results)
+    throughput = summary.throughput_name(run.results)
+    memory = next((name for name in summary.MEMORY if f"highest_{name}" in best), None)
+    size = best.get("best_throughput_batch_size")
+    return {
+        "run": run.name,
+        "uid": run.conditions["uid"],
+        "folder": str(run.folder.path) if run.folder else None,
+        "started_at": run.conditions["started_at"],
+        **{name: None if value == UNKNOWN else value for name, value in facts.items() if name != "validity"},
+        "validity": summary.verdict(run.results),
+        "batch_sizes": [row.case.batch_size for row in run.timed],
+        "best_throughput_per_s": best.get(f"best_{throughput}"),
+        "best_throughput_metric": throughput if f"best_{throughput}" in best else None,
+        "best_throughput_batch_size": None if size is None else int(size),
+        "lowest_latency_p50_ms": best.get("lowest_latency_p50_ms"),
+        "peak_memory_mib": best.get(f"highest_{memory}"),
+        "peak_memory_metric": memory,
+        "quality": _quality(run),
+        "failures": len(summary.failures(run.results)),
+    }
+
+
+def _quality(run: Run) -> Mapping[str, float]:
+    """The quality metrics with a value, without those of the pass itself."""
+    return {name: value for name, value in summary.quality(run.results).items() if not name.startswith("evaluation_")}

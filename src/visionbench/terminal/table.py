@@ -1,0 +1,273 @@
+"""The table of a command: one row a case, marks for what is not to be trusted, and the conditions below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from visionbench.core import EVALUATION_STEPS, INVALID, OK, PIPELINE_STEPS, VALID, WARNED, CaseResult
+from visionbench.results.archive import Run
+from visionbench.results.summary import launch_bound, remarks
+from visionbench.statistics.resampling import stated, written
+
+MARKS = {VALID: "", WARNED: "?", INVALID: "!"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, the metrics that may stand under it (the first that has a value), and how to write them."""
+
+    title: str
+    names: tuple[str, ...]
+    form: str = ""
+    """A format of Python, such as `.1f`; four significant digits where there is none."""
+    unless: str = ""
+    """A metric that makes this column superfluous where any row has it."""
+
+
+SPREAD = Column("±", ("latency_p50_across_processes_half_width_fraction",), ".1%")
+COLUMNS = (
+    Column("p50 ms", ("latency_p50_ms",)),
+    SPREAD,
+    Column("p95 ms", ("latency_p95_ms",)),
+    Column("img/s", ("throughput_images_per_s",)),
+    Column("texts/s", ("throughput_texts_per_s",), unless="throughput_images_per_s"),
+    Column("load s", ("load_s",)),
+    Column("1st call s", ("load_first_call_s",)),
+    Column("peak MiB", ("memory_peak_allocated_mib", "memory_process_peak_mib"), ",.0f"),
+)
+"""Of speed and memory, the same for every run."""
+TOKENS = Column("tok/s", ("throughput_tokens_per_s",))
+QUALITY = (
+    *(
+        Column(f"{way.replace('2', '→')} R@{k}", (f"recall_{way}_at_{k}_fraction",), ".3f")
+        for way in ("i2t", "t2i")
+        for k in (1, 5)
+    ),
+    Column("point mIoU", ("segmentation_point_miou_fraction",), ".3f"),
+    Column("box mIoU", ("segmentation_box_miou_fraction",), ".3f"),
+    Column("point AR", ("segmentation_point_average_recall_fraction",), ".3f"),
+    Column("CIDEr", ("captioning_cider_score",), ".3f"),
+    Column("BLEU-4", ("captioning_bleu_4_fraction",), ".3f"),
+    Column("exact", ("captioning_exact_match_fraction",), ".3f"),
+    Column("top-1", ("classification_top_1_fraction",), ".3f"),
+    Column("top-5", ("classification_top_5_fraction",), ".3f"),
+    Column("F1", ("classification_f1_macro_fraction",), ".3f"),
+)
+"""Of quality: each run has those of its task, up to MOST_QUALITY (one less beside a spread, for the line to fit),
+right of the columns that all share."""
+MOST_QUALITY = 4
+PIPELINE_HEADINGS = ("read", "decode", "prep", "copy", "model", "post")
+WIDTH_OF_BATCH = 5
+
+
+def show(runs: Sequence[Run], console: Console) -> None:
+    """Print the table of these runs."""
+    console.print(render(runs))
+
+
+def render(runs: Sequence[Run]) -> RenderableType:
+    """Rows by run, then footnotes: doubts, absences with their reasons, and under what conditions this was measured."""
+    rows = [row for run in runs for row in run.results]
+    columns = {column: _width(column, runs) for column in COLUMNS if _shown(column, rows)}
+    notes: dict[str, str] = {}
+    parts: list[RenderableType] = []
+    for run in runs:
+        name = Text(run.conditions["plan"]["name"], style="bold")
+        parts += [name, _table(run, {**columns, **_own(run)}, notes), *_intervals(run), *_steps(run), Text()]
+    return Group(*parts, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
+
+
+def _table(run: Run, columns: Mapping[Column, int], notes: dict[str, str]) -> Group:
+    """One run's rows, in columns of the given widths: equal for every run, so that they stand below each other.
+
+    A case without numbers is a line below, with its status in their place.
+    """
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("batch", justify="right", width=WIDTH_OF_BATCH)
+    for column, width in columns.items():
+        table.add_column(column.title, justify="right", width=width, no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in [row for row in _rows(run) if row.status == OK]:
+        batch = str(row.case.batch_size) if row.case.timed else "–"
+        table.add_row(batch, *(_cell(column, row, run.quality) for column in columns), _remark(row, notes))
+    if (of_run := run.quality) and of_run.status == OK:
+        _remark(of_run, notes)
+    failed = [row for row in run.results if row.status != OK]
+    names = [str(row.case.batch_size) if row.case.timed else row.case.id for row in failed]
+    lines = [f"{name:>{WIDTH_OF_BATCH}}  {_remark(row, notes)}" for name, row in zip(names, failed, strict=True)]
+    return Group(*([table] if table.row_count else []), *map(Text, lines))
+
+
+def _intervals(run: Run) -> Iterator[RenderableType]:
+    """The quality figures of the table with their intervals, where they have any: as many on a line as fit."""
+    row = run.quality
+    if row is None or row.status != OK:
+        return
+    found = [(column, stated(column.names[0], row.metrics.values)) for column in _own(run) if column in QUALITY]
+    mark = MARKS[row.validity.verdict]
+    shown = [Text(f"{column.title} {written(*one)}{mark}") for column, one in found if one and one[1]]
+    if shown:
+        yield Text(f"quality with its 95 % interval over {over(row)}", style="dim")
+        yield Columns(shown, padding=(0, 3, 0, 0))
+
+
+def over(row: CaseResult) -> str:
+    """What the intervals of a quality case are over: pictures, or clusters of them."""
+    return row.labels.get("interval_over", "pictures")
+
+
+def _steps(run: Run) -> Iterator[RenderableType]:
+    """Of runs with the pipeline: what each step of a batch takes, and what overlapping them brings."""
+    rows = [row for row in run.results if row.metrics.values.get("pipeline_serial_ms") is not None]
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    table.add_column("batch", justify="right", width=WIDTH_OF_BATCH)
+    for heading in (*PIPELINE_HEADINGS, "sum", "img/s", "overlapped"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=5)
+    table.add_column("limit", no_wrap=True)
+    for row in rows:
+        values = row.metrics.values
+        names = [*(f"pipeline_{step}_ms" for step in PIPELINE_STEPS), "pipeline_serial_ms"]
+        names += ["pipeline_serial_images_per_s", "pipeline_overlapped_images_per_s"]
+        cells = [_short(values.get(name)) for name in names]
+        busy = {who: values.get(f"pipeline_{who}_busy_fraction") or 0.0 for who in ("loaders", "model", "finisher")}
+        limit = max(busy, key=lambda who: busy[who])
+        table.add_row(str(row.case.batch_size), *cells, f"{limit} {busy[limit]:.0%}")
+    yield Text("from files to answers, ms a batch; img/s in series and overlapped", style="dim")
+    yield table
+
+
+def _short(value: float | None) -> str:
+    """Three digits, in few places."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _rows(run: Run) -> Sequence[CaseResult]:
+    return [row for row in run.results if row.case.timed] or run.results
+
+
+def _own(run: Run) -> dict[Column, int]:
+    """The columns that a run has for its task, and their widths."""
+    row = run.quality
+    values = row.metrics.values if row and row.status == OK else {}
+    most = MOST_QUALITY - _shown(SPREAD, run.results)
+    shown = [column for column in QUALITY if values.get(column.names[0]) is not None][:most]
+    tokens = [TOKENS] if _shown(TOKENS, run.results) else []
+    return {column: _width(column, [run]) for column in (*tokens, *shown)}
+
+
+def _width(column: Column, runs: Sequence[Run]) -> int:
+    cells = (_cell(column, row, run.quality) for run in runs for row in _rows(run))
+    return max(6, len(column.title), *map(len, cells))
+
+
+def _shown(column: Column, rows: Sequence[CaseResult]) -> bool:
+    found = {name for row in rows for name in row.metrics.values}
+    return bool(found & set(column.names)) and column.unless not in found
+
+
+def _cell(column: Column, row: CaseResult, of_run: CaseResult | None) -> str:
+    for source in filter(None, (row, of_run)):
+        for name in column.names:
+            if (value := source.metrics.values.get(name)) is not None:
+                mark = MARKS[source.validity.verdict] if source is of_run and source is not row else ""
+                return format(value, column.form or (".4g" if abs(value) < 1000 else ",.0f")) + mark
+    return "–"
+
+
+def _remark(row: CaseResult, notes: dict[str, str]) -> str:
+    if row.status != OK:
+        reason = shorten(row.reason or "", 300, placeholder=" …")
+        noted = notes.get(row.status, "")
+        notes[row.status] = noted if reason in noted else "; ".join(filter(None, [noted, reason]))
+        return row.status
+    of_row: dict[str, str] = {}
+    for reason in row.validity.reasons:
+        kind, _, seen = reason.partition(": ")
+        of_row[kind] = "; ".join(filter(None, [of_row.get(kind), seen]))
+    notes.update(of_row)
+    return MARKS[row.validity.verdict]
+
+
+def _legend(notes: Mapping[str, str]) -> Iterator[str]:
+    if notes:
+        yield "? to be doubted   ! not to be trusted"
+        yield from (f"  {kind}: {seen}" for kind, seen in notes.items())
+
+
+def _footnotes(runs: Sequence[Run]) -> Iterator[str]:
+    """Each remark once, with the models it holds for where it is about a model."""
+    about: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for model, remark in footnotes(run):
+            about.setdefault(remark, {})[model] = None
+    for remark, names in about.items():
+        yield ": ".join(filter(None, [", ".join(filter(None, names)), remark]))
+
+
+def footnotes(run: Run) -> Iterator[tuple[str, str]]:
+    """Conditions and reservations of one run: the model that each is about (or nothing), and the remark."""
+    found = run.conditions
+    plan, config = found["plan"], found["config"]
+    device, host, model = found.get("device", {}), found["host"], plan["model"]
+    threads = f", {device['threads']} threads" if "threads" in device else ""
+    versions = f"torch {host['torch']}, transformers {host['transformers']}"
+    yield "", f"on {device.get('device_name', plan['device'])}{threads}, {versions}"
+    if repeats := found.get("repeats"):
+        yield (
+            "",
+            f"{repeats['measured']} fresh processes, order seed {repeats['order_seed']}: geometric means; "
+            "±: half the 95 % interval of p50 across processes",
+        )
+    if (protocol := plan["protocol"]) != "standard":
+        yield "", f"measure={protocol}: not the standard protocol; for a decision use measure=standard"
+    if config["model"]["weights"] == "random":
+        yield model, "random weights; speed and memory are those of the real model, quality is refused"
+    else:
+        yield from ((model, f"no {name}, since {reason}") for name, reason in plan["refused"].items())
+    yield from (("", warning) for warning in plan["warnings"])
+    if any(row.metrics.values.get("memory_peak_allocated_mib") is not None for row in run.results):
+        yield "", "peak MiB: peak allocated on the device"
+    elif any(row.metrics.values.get("memory_process_peak_mib") is not None for row in run.results):
+        yield "", "peak MiB: peak resident set of the process, libraries included"
+    if bound := launch_bound(run.results):
+        yield plan["name"], bound
+    yield from ((plan["name"], remark) for remark in remarks(run.results))
+    if (row := run.quality) and row.status == OK:
+        yield plan["name"], _whole(row, config["data"])
+    elif found.get("left_out"):
+        yield "", f"{len(found['left_out'])} pictures of {config['data']['name']} left out, see run.json"
+
+
+def _whole(row: CaseResult, data: Mapping[str, Any]) -> str:
+    """Over how many pictures quality was measured, at what speed from files to answers, and where the time went."""
+    values = row.metrics.values
+    text = f"quality over {_pictures(values, data.get('options') or {})} of {data['name']}"
+    shares = {step: values.get(f"evaluation_{step}_share_fraction") for step in EVALUATION_STEPS}
+    if speed := values.get("evaluation_images_per_s"):
+        steps = ", ".join(f"{step} {share:.0%}" for step, share in shares.items() if share is not None)
+        text += f", {speed:.4g} img/s from file to answer ({steps})"
+    return text
+
+
+def _pictures(values: Mapping[str, float | None], options: Mapping[str, Any]) -> str:
+    """`a sample of 24 of 120 pictures`, or as much as is known of it."""
+    used = values.get("pictures_used_count") or values.get("evaluation_images_count")
+    found = values.get("pictures_found_count")
+    if not used:
+        return "the whole"
+    if not found or used >= found:
+        return f"{used:.0f} pictures"
+    sample = "a sample of " if options.get("samples") is not None else ""
+    return f"{sample}{used:.0f} of {found:.0f} pictures"

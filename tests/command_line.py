@@ -1,0 +1,82 @@
+"""The command as a user types it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from visionbench import worker
+from visionbench.cli import main
+from visionbench.config import ModelConfig
+from visionbench.weights import modules
+
+TESTS = Path(__file__).parent
+COMMAND = Path(sys.executable).with_name("visionbench")
+SECONDS = 300
+FEW_CALLS = [
+    "measure.retries=0",
+    "measure.warmup.calls=2",
+    "measure.latency.calls=8",
+    "measure.throughput.calls=5",
+    "device.threads=1",
+    "data.options.samples=40",
+]
+"""Overrides that make a run short."""
+FEW_CALLS_EACH_STAGE = [
+    *("measure=quick", "measure.retries=0", "measure.warmup.calls=2", "measure.latency.calls=8"),
+    *("measure.throughput.calls=4", "measure.telemetry.min_seconds=0.2", "measure.telemetry.idle_seconds=0.1"),
+    *("measure.pipeline.min_seconds=0.1", "measure.ceiling.calls=1", "measure.ceiling.min_call_ms=1"),
+    *("data.options.samples=40", "tracking=none", "device.threads=1"),
+]
+"""The same for a run with all metrics."""
+
+
+def python_path(*folders: Path | str) -> str:
+    """PYTHONPATH with these folders before what stands in it already, which may be where the packages are."""
+    return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def call(folder: Path, *words: str, **env: str) -> Any:
+    """The command in a process of its own; what the process printed and its `returncode`."""
+    return subprocess.run(
+        [COMMAND, *words],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": python_path(TESTS),
+            "COLUMNS": "110",
+            "PYTHONWARNINGS": "error::SyntaxWarning",
+            **env,
+        },
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+def fork_server() -> None:
+    """Start what runs' processes are forked from, once for all tests, with what most of them import."""
+    bundled = (ModelConfig(architecture={"model_type": family}) for family in ("clip", "sam", "blip-2", "resnet"))
+    worker.preheat(["torch", "transformers", *(module for model in bundled for module in modules(model))])
+
+
+def here(folder: Path, *words: str) -> Any:
+    """The same within this process, which has paid already for the imports that take a command most of its time."""
+    fork_server()
+    out, err = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["visionbench", *words])
+        patch.setenv("COLUMNS", "110")
+        patch.setenv("HYDRA_FULL_ERROR", "")  # the command sets it
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return SimpleNamespace(returncode=ended.value.code, stdout=out.getvalue(), stderr=err.getvalue())

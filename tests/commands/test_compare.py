@@ -1,0 +1,180 @@
+"""`visionbench compare` as a gate types it: every kind of source, what is printed, and the exit code."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import command_line as terminal
+import pytest
+from click.testing import CliRunner
+from saved_runs import QUALITY, row, save, speed
+
+from visionbench.cli import cli
+from visionbench.config import TrackingConfig
+from visionbench.registry import ConfigError
+from visionbench.trackers.mlflow import MlflowTracker
+
+STEADY = [10.0, 10.1, 9.9, 10.05, 9.95]
+SLOWER = [value * 1.2 for value in STEADY]
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    """Three sweeps below outputs/: the base, one that is 20 % slower, one that is the same; in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for sweep, latencies in (("base", STEADY), ("slower", SLOWER), ("same", STEADY)):
+        measured(tmp_path / "outputs" / sweep, latencies, sweep=sweep)
+    return tmp_path / "outputs"
+
+
+def measured(path, latencies, **more):
+    """A run of five processes with quality."""
+    rows = speed(latencies[0]), row(QUALITY, recall_i2t_at_1_fraction=0.5)
+    return save(path / "0_clip_tiny_fp32", *rows, across={"latency_p50_ms": latencies}, **more)
+
+
+def call(*words):
+    """The exit code and what is printed; a ConfigError is raised, which the command tells in one line."""
+    done = CliRunner().invoke(cli, ["compare", *map(str, words)], standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return done.return_value, done.output
+
+
+# ---------------------------------------------------------------------------------------------------- exit and format
+def test_the_exit_code_is_the_gates(outputs):
+    code, printed = call("base", "same")
+    assert code == 0
+    assert "no regression: 2 same" in printed
+    code, printed = call("base", "slower")
+    assert code == 1
+    assert "regression: 1 slower, 1 same (latency_p50_ms of clip_tiny · cpu · fp32 at batch 1: 1.200×)" in " ".join(
+        printed.split()
+    )
+    assert call("slower", "base")[0] == 0
+    assert call("base", "slower", "--threshold", "25%")[0] == 0
+
+
+def test_strict_wants_everything_decided(outputs, tmp_path):
+    save(tmp_path / "alone", speed(10.0))
+    assert call("base", tmp_path / "alone")[0] == 0
+    assert call("base", tmp_path / "alone", "--strict")[0] == 1
+    assert call("base", "same", "--strict")[0] == 0
+    measured(tmp_path / "elsewhere", SLOWER, device={"threads": 1})
+    code, printed = call("base", tmp_path / "elsewhere")
+    assert code == 0
+    assert "not comparable" in printed
+    assert (
+        call("base", tmp_path / "elsewhere", "--strict")[0] == call("base", tmp_path / "elsewhere", "--force")[0] == 1
+    )
+
+
+def test_markdown_has_the_verdict_first_and_is_also_written(outputs, tmp_path):
+    _, printed = call("base", "slower", "--format", "markdown", "--output", tmp_path / "comment.md")
+    assert printed.startswith("**visionbench: regression: 1 slower, 1 same")
+    assert "| clip_tiny · cpu · fp32 | 1 | latency_p50_ms | 10 | 12 | 1.200 |" in printed
+    assert "<details><summary>1 the same</summary>" in printed
+    assert (tmp_path / "comment.md").read_text() == printed
+
+
+def test_json_is_for_machines(outputs):
+    found = json.loads(call("base", "slower", "--format", "json")[1])
+    assert (found["schema"], found["verdict"], found["counts"]) == (1, "regression", {"slower": 1, "same": 1})
+    latency = found["rows"][0]
+    assert latency["ratio"] == pytest.approx(1.2)
+    assert latency["interval"][0] < 1.2 < latency["interval"][1]
+    assert latency["base"] == {"value": pytest.approx(10.0, rel=1e-3), "processes": 5, "validity": "valid"}
+
+
+def test_a_file_shows_the_text_at_full_width(outputs, tmp_path):
+    call("base", "slower", "--output", tmp_path / "table.txt")
+    assert "latency_p50_ms" in (tmp_path / "table.txt").read_text()
+    with pytest.raises(ConfigError, match="--output"):
+        call("base", "slower", "--output", tmp_path / "no" / "folder.txt")
+
+
+# ------------------------------------------------------------------------------------------------------------- sources
+def test_a_side_is_a_sweep_latest_a_folder_or_a_results_file(outputs):
+    run = outputs / "slower" / "0_clip_tiny_fp32"
+    for candidate in ("slower", outputs / "slower", run, run / "results.jsonl"):
+        assert call("base", candidate)[0] == 1
+    assert call("slower", "latest")[0] == 0  # the sweep `same` began last
+    assert call("base", "latest", "--strict")[0] == 0
+
+
+def test_where_narrows_both_sides(outputs, tmp_path):
+    save(outputs / "slower" / "1_sam_tiny_fp32", speed(1.0), name="sam_tiny", sweep="slower")
+    assert "sam_tiny" in call("base", "slower")[1]
+    assert "sam_tiny" not in call("base", "slower", "--where", "model=clip_tiny,precision=fp32")[1]
+    with pytest.raises(ConfigError, match="none of the 1 runs of BASE base is such"):
+        call("base", "slower", "--where", "model=sam_tiny")
+
+
+def test_a_git_revision_stands_for_its_runs(outputs):
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", *who, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    commits = []
+    for latencies in (STEADY, SLOWER):
+        git("commit", "-q", "--allow-empty", "-m", "one")
+        commits.append(git("rev-parse", "HEAD"))
+        measured(outputs / commits[-1], latencies, git_commit=commits[-1])
+    measured(outputs / "changed", SLOWER, git_commit=commits[0] + "+")
+    code, printed = call("git:HEAD~1", "git:HEAD", "--format", "markdown")
+    assert code == 1
+    assert "1 run of " + commits[0][:12] + " with changed files (+) left out" in printed
+    git("commit", "-q", "--allow-empty", "-m", "never measured")
+    with pytest.raises(ConfigError, match="no run in outputs is of commit"):
+        call("git:HEAD~1", "git:HEAD")
+    measured(outputs / "only_changed", STEADY, git_commit=git("rev-parse", "HEAD") + "+", sweep="only_changed")
+    with pytest.raises(ConfigError, match=r"1 had changed files \(recorded with \+\); name the sweep: only_changed"):
+        call("git:HEAD~1", "git:HEAD")
+    with pytest.raises(ConfigError, match="git:nothing: no such commit"):
+        call("git:nothing", "git:HEAD")
+
+
+def test_an_mlflow_query_stands_for_the_runs_it_finds(outputs):
+    tracker = MlflowTracker(TrackingConfig(), outputs)
+    for sweep in ("base", "slower"):
+        tracker.log(outputs / sweep / "0_clip_tiny_fp32")
+    code, printed = call("mlflow:tags.`visionbench.sweep` = 'base'", "mlflow:tags.`visionbench.sweep` = 'slower'")
+    assert code == 1
+    assert "1 slower" in printed
+    with pytest.raises(ConfigError, match="no run in the experiment 'visionbench' is found by it"):
+        call("mlflow:params.model = 'nothing'", "base")
+    with pytest.raises(ConfigError, match="Invalid comparator"):
+        call("mlflow:params.model == 'clip_tiny'", "base")
+    with pytest.raises(ConfigError, match="tracking.experiment=other: not in"):
+        call("mlflow:", "base", "--experiment", "other")
+    with pytest.raises(ConfigError, match="there is no such file"):
+        call("mlflow:", "base", "--uri", "sqlite:///nowhere.db")
+    assert not Path("nowhere.db").exists()
+
+
+# ----------------------------------------------------------------------------------------------------------- bad input
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["basee", "same"], "did you mean 'base'"),
+        (["base", "notes.txt"], "BASE|CANDIDATE notes.txt: not a results.jsonl"),
+        (["base", "same", "--metric", "latency_p50"], "did you mean 'latency_p50_ms'"),
+        (["base", "same", "--threshold", "5"], "--threshold 5: not a fraction below 1; write 5% or 0.05"),
+        (["base", "same", "--threshold", "x"], "--threshold x"),
+        (["base", "same", "--threshold", "0"], "--threshold 0"),
+        (["base", "same", "--quality-threshold", "-1%"], "--quality-threshold -1%"),
+        (["base", "same", "--where", "modle=a"], "did you mean 'model'"),
+    ],
+)
+def test_bad_input_is_told(outputs, words, told):
+    Path("notes.txt").touch()
+    with pytest.raises(ConfigError, match=told):
+        call(*words)
+
+
+def test_bad_input_exits_with_two_in_one_line(outputs):
+    done = terminal.call(outputs.parent, "compare", "base", "sane")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("visionbench: 'sane': no such sweep in outputs")
+    assert done.stderr.count("\n") == 1

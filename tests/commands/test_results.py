@@ -1,0 +1,129 @@
+"""`visionbench results`: what it lists, in what order, on 80 columns and as JSON."""
+
+import json
+import re
+
+import pytest
+from command_line import call, here
+from saved_runs import QUALITY, row, save
+
+from visionbench.commands import results
+from visionbench.core import OUT_OF_MEMORY, WARNED
+from visionbench.registry import ConfigError
+
+LONG = "a_model_with_a_name_that_goes_on_and_on"
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    """Three sweeps, the first of two runs, one of which failed."""
+    monkeypatch.setenv("COLUMNS", "80")
+    speed = row(throughput_images_per_s=12345.678, latency_p50_ms=1.23456, memory_process_peak_mib=3456.7)
+    quality = row(case=QUALITY, verdict=WARNED, recall_i2t_at_1_fraction=0.98765)
+    lost = row(status=OUT_OF_MEMORY, reason="no room")
+    save(tmp_path / "first" / "0", speed, quality, sweep="2026-01-02_03-04-05")
+    save(tmp_path / "first" / "1", lost, name=LONG, kind="cuda:0", sweep="2026-01-02_03-04-05", status="failed")
+    save(tmp_path / "second", speed, precision="bf16", sweep="2026-01-03_03-04-05")
+    save(tmp_path / "third", speed, sweep="mine")
+    return tmp_path
+
+
+def show(outputs, capsys, sweep=None, where="", runs=False, limit=None, as_json=False):
+    """What is printed: the lines, or the parsed JSON."""
+    assert results.show(sweep, outputs, where, runs, limit, as_json) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return json.loads(out) if as_json else out.splitlines()
+
+
+def squeezed(lines):
+    """The first column's text, put together again where it was broken into lines."""
+    heading = next(line for line in lines if line.startswith("run"))
+    return re.sub(r"\s", "", "".join(line[: heading.index("batch")] for line in lines))
+
+
+def test_sweeps_are_listed_newest_first_with_what_is_in_them(outputs, capsys):
+    lines = show(outputs, capsys)
+    assert lines[0].split() == ["sweep", "runs", "models", "on", "status", "validity"]
+    assert [line.split()[0] for line in lines if re.match(r"mine|2026-01-0\d_", line)] == [
+        "mine",
+        "2026-01-03_03-04-05",
+        "2026-01-02_03-04-05",
+    ]
+    text = "\n".join(lines)
+    assert "1 finished" in text and "1 failed" in text and "1 case lost" in text
+    assert "warned" in text and "bf16" in text and "cuda:0" in text
+
+
+@pytest.mark.parametrize("of_runs", [False, True], ids=["sweeps", "runs"])
+def test_nothing_is_cut_at_80_columns(outputs, capsys, of_runs):
+    lines = show(outputs, capsys, runs=of_runs)
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    if of_runs:
+        assert f"{LONG}·cuda:0·fp32" in squeezed(lines)
+    else:
+        start = lines[0].index("models")
+        assert LONG in "".join(line[start:].split("  ")[0].strip() for line in lines[1:])
+    assert not re.search("\x1b", "".join(lines))
+
+
+def test_the_runs_of_a_sweep_are_listed_as_they_began_with_their_best_numbers(outputs, capsys):
+    lines = show(outputs, capsys, sweep="2026-01-02_03-04-05")
+    text = " ".join(" ".join(lines).split())
+    assert text.index("clip_tiny") < text.index("a_model")
+    for shown in ("12,346", "images/s", "1.235", "3,457", "0.9877", "?", "failed", "lost", "? to be doubted"):
+        assert shown in text
+
+
+def test_runs_over_all_sweeps_come_newest_first_with_their_sweep(outputs, capsys):
+    found = show(outputs, capsys, runs=True, as_json=True)
+    assert [entry["sweep"] for entry in found["runs"]] == [
+        "mine",
+        "2026-01-03_03-04-05",
+        *["2026-01-02_03-04-05"] * 2,
+    ]
+    assert "2026-01-02_03-04-05" in "\n".join(show(outputs, capsys, runs=True))
+
+
+def test_a_limit_shows_the_newest_and_says_how_many_there_are(outputs, capsys):
+    lines = show(outputs, capsys, limit=1)
+    assert lines[1].startswith("mine") and lines[-1] == "1 of 3 sweeps; more with --limit"
+    found = show(outputs, capsys, limit=2, as_json=True)
+    assert (found["total"], len(found["sweeps"])) == (3, 2)
+    (last,) = show(outputs, capsys, sweep="2026-01-02_03-04-05", limit=1, as_json=True)["runs"]
+    assert last["model"] == LONG
+
+
+def test_filters_choose_runs_before_they_are_grouped(outputs, capsys):
+    (found,) = show(outputs, capsys, where=f"model={LONG}", as_json=True)["sweeps"]
+    assert (found["sweep"], found["runs"], found["models"]) == ("2026-01-02_03-04-05", 1, [LONG])
+    assert len(show(outputs, capsys, where="validity=valid", runs=True, as_json=True)["runs"]) == 2
+    with pytest.raises(ConfigError, match="no run has precision=fp8; there are: bf16, fp32"):
+        results.show(None, outputs, "precision=fp8", False, None, False)
+
+
+def test_json_has_full_precision_and_nothing_beside_it(outputs, capsys):
+    first, failed = show(outputs, capsys, sweep="2026-01-02_03-04-05", as_json=True)["runs"]
+    assert first["best_throughput_per_s"] == 12345.678
+    assert first["quality"] == {"recall_i2t_at_1_fraction": 0.98765}
+    assert list(first) == list(failed) and failed["lowest_latency_p50_ms"] is None
+
+
+def test_an_empty_folder_is_told_in_a_line(tmp_path):
+    done = call(tmp_path, "results")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "visionbench: --output-dir outputs: no run in it; measure something first: visionbench run\n"
+    )
+
+
+def test_a_broken_run_is_told_on_standard_error_and_the_rest_listed(outputs):
+    (outputs / "third" / "run.json").write_text('{"uid": "')
+    done = here(outputs.parent, "results", "--json", "--output-dir", str(outputs))
+    assert done.returncode == 0
+    assert [found["sweep"] for found in json.loads(done.stdout)["sweeps"]] == [
+        "2026-01-03_03-04-05",
+        "2026-01-02_03-04-05",
+    ]
+    assert done.stderr.startswith(f"visionbench: left out {outputs / 'third'}: ") and done.stderr.count("\n") == 1

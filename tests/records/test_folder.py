@@ -1,0 +1,175 @@
+"""The run's folder: what is written comes back whole, also after a crash; what is not understood is refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from visionbench.core import FAILED, OK, Case, CaseResult, Metrics, Predictions, Samples, Validity
+from visionbench.records.folder import SCHEMA_VERSION, RunFolder
+from visionbench.registry import ConfigError
+
+CASE = Case("batch-4", 4, ("warmup", "latency"), ("latency",))
+RESULT = CaseResult(
+    CASE,
+    OK,
+    metrics=Metrics(
+        {"latency_p50_ms": 1 / 3, "latency_mean_ms": np.float64(1e-9), "latency_p99_ms": None},
+        {"latency_p99_ms": "8 calls, and p99 wants 368"},
+    ),
+    validity=Validity("warned", ("not_converged: ±3 %, 日本語",)),
+    labels={"protocol": "quick"},
+)
+SAMPLES = Samples(
+    {"latency/host_s": np.array([0.1, 0.2, 1 / 3]), "work/images_count": np.array([4.0])},
+    {"latency/device_s": "cpu has no queue"},
+    {"not_converged": "±3 % · 日本語"},
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder.create(tmp_path / "run", "model:\n  name: clip_tiny\n")
+
+
+def torn(folder):
+    """Cut the last row in two, as a crash while writing does."""
+    path = folder.path / "results.jsonl"
+    path.write_text(path.read_text()[:-40])
+
+
+def test_a_row_comes_back_as_it_was_appended(folder):
+    folder.append(RESULT, SAMPLES)
+    assert RunFolder.open(folder.path).results() == [RESULT]
+
+
+def test_rows_come_back_in_the_order_they_were_measured(folder):
+    later = CaseResult(Case("batch-1", 1, (), ()), FAILED, "RuntimeError: “no”\nroom")
+    for result in (RESULT, later):
+        folder.append(result, Samples())
+    assert folder.results() == [RESULT, later]
+
+
+def test_samples_come_back_bit_for_bit_with_reasons_and_flags(folder):
+    folder.append(RESULT, SAMPLES)
+    found = folder.samples("batch-4")
+    assert list(found.series) == list(SAMPLES.series)
+    for name, values in SAMPLES.series.items():
+        assert found.series[name].dtype == np.float64
+        np.testing.assert_array_equal(found.series[name], values)
+    assert (found.missing, found.flags) == (SAMPLES.missing, SAMPLES.flags)
+
+
+def test_a_case_without_samples_keeps_its_reasons(folder):
+    folder.append(RESULT, Samples(missing={"latency/host_s": "it failed before"}))
+    assert folder.samples("batch-4") == Samples({}, {"latency/host_s": "it failed before"})
+    assert not list((folder.path / "samples").iterdir())
+
+
+def test_a_number_that_is_none_is_refused_rather_than_written(folder):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        folder.append(CaseResult(CASE, OK, metrics=Metrics({"latency_p50_ms": float("nan")})), Samples())
+    assert folder.results() == []
+
+
+def test_a_row_is_on_disk_before_the_next_case_begins(folder):
+    folder.append(RESULT, SAMPLES)
+    rows = (folder.path / "results.jsonl").read_text()
+    assert rows.endswith("\n") and json.loads(rows)["schema"] == SCHEMA_VERSION
+
+
+def test_a_last_line_cut_short_by_a_crash_costs_that_row_alone(folder):
+    folder.append(RESULT, SAMPLES)
+    folder.append(CaseResult(Case("batch-8", 8, (), ()), OK), Samples())
+    torn(folder)
+    assert folder.results() == [RESULT]
+    assert len(folder.samples("batch-4").get("latency/host_s")) == 3
+
+
+def test_a_folder_whose_only_row_was_cut_short_is_an_empty_one(folder):
+    folder.append(RESULT, Samples())
+    torn(folder)
+    assert folder.results() == []
+
+
+def test_a_line_broken_in_the_middle_is_not_passed_over(folder):
+    folder.append(RESULT, Samples())
+    path = folder.path / "results.jsonl"
+    path.write_text("{broken\n" + path.read_text())
+    with pytest.raises(json.JSONDecodeError):
+        folder.results()
+
+
+def test_the_config_is_kept_as_it_was_given(folder):
+    assert (folder.path / "config.yaml").read_text() == "model:\n  name: clip_tiny\n"
+    assert folder.config() == {"model": {"name": "clip_tiny"}}
+
+
+def test_a_folder_with_results_is_not_written_over(folder):
+    folder.append(RESULT, SAMPLES)
+    with pytest.raises(ConfigError, match=f"^hydra.run.dir={folder.path}: there are results already"):
+        RunFolder.create(folder.path, "")
+    assert folder.results() == [RESULT]
+
+
+def test_a_folder_without_results_is_not_a_runs(tmp_path):
+    with pytest.raises(ConfigError, match=r"not a run's folder \(it has no results.jsonl\)"):
+        RunFolder.open(tmp_path)
+
+
+def test_a_row_of_a_newer_schema_is_refused(folder):
+    folder.append(RESULT, Samples())
+    path = folder.path / "results.jsonl"
+    path.write_text(path.read_text().replace(f'"schema": {SCHEMA_VERSION}', f'"schema": {SCHEMA_VERSION + 1}'))
+    with pytest.raises(ConfigError, match=rf"a newer visionbench \(schema {SCHEMA_VERSION + 1}\); update to read it"):
+        folder.results()
+
+
+def test_conditions_come_back_and_the_last_ones_win(folder):
+    folder.write_conditions({"status": "running", "device": {"name": "Grün"}})
+    folder.write_conditions({"status": "finished", "path": folder.path})
+    assert folder.conditions() == {"schema": SCHEMA_VERSION, "status": "finished", "path": str(folder.path)}
+    assert not (folder.path / "run.json.draft").exists()
+
+
+PREDICTIONS = Predictions(
+    ["a.jpg", "b/日本.jpg", "c"],
+    {
+        "image_embedding": [np.float32([0.1, 1 / 3]), np.float32([np.pi, 0]), np.float32([-0.0, 1e-40])],
+        "caption_embeddings": [np.ones((n, 2), np.float32) * n for n in (2, 0, 1)],
+        "caption": ["a red ring", "", "“ring”\n"],
+        "references": [["a", "b"], [], ["c"]],
+        "masks": [[["RLE", "x"], ["y"]], [], [[]]],
+        "count": [1, 0, 7],
+        "tensor": [np.arange(n * 6, dtype=np.int64).reshape(n, 2, 3) for n in (1, 3, 0)],
+    },
+    ["ring and star", "日本"],
+)
+
+
+def test_predictions_come_back_as_they_were_appended(folder):
+    folder.append(RESULT, SAMPLES, PREDICTIONS)
+    found = RunFolder.open(folder.path).predictions()
+    assert (found.ids, found.classes) == (PREDICTIONS.ids, PREDICTIONS.classes)
+    assert list(found.columns) == list(PREDICTIONS.columns)
+    for name, entries in PREDICTIONS.columns.items():
+        for entry, back in zip(entries, found.columns[name], strict=True):
+            if isinstance(entry, np.ndarray):
+                assert back.dtype == entry.dtype
+                np.testing.assert_array_equal(back, entry)
+            else:
+                assert back == entry
+
+
+def test_predictions_are_a_table_for_others_to_read(folder):
+    folder.append(RESULT, SAMPLES, PREDICTIONS)
+    frame = pd.read_parquet(folder.predictions_file)
+    assert list(frame["id"]) == PREDICTIONS.ids
+    assert frame["caption"][0] == "a red ring"
+    np.testing.assert_array_equal(frame["image_embedding"][0], PREDICTIONS.columns["image_embedding"][0])
+
+
+def test_where_nothing_was_predicted_there_are_no_predictions(folder):
+    folder.append(RESULT, SAMPLES)
+    assert folder.predictions() is None

@@ -1,0 +1,222 @@
+"""Runs on disk: found, read, grouped by sweep, chosen; and what cannot be read costs the others nothing."""
+
+import json
+import shutil
+
+import pytest
+
+from visionbench.core import Case, CaseResult, Metrics, Samples
+from visionbench.records.folder import RunFolder
+from visionbench.registry import ConfigError
+from visionbench.results import archive
+
+
+def write(path, sweep="s", started="2026-01-01T00:00:00.000+00:00", model="clip_tiny", precision="fp32", results=()):
+    """A run's folder with the conditions that every run has."""
+    folder = RunFolder.create(path, "")
+    folder.write_conditions(
+        {
+            "uid": path.name,
+            "sweep": sweep,
+            "started_at": started,
+            "status": "finished",
+            "git_commit": None,
+            "host": {"host": "here"},
+            "device": {"device_name": "Xeon", "threads": 4},
+            "plan": {
+                "name": f"{model} · cpu · {precision}",
+                "model": model,
+                "task": "classification",
+                "device": "cpu",
+                "precision": precision,
+                "protocol": "standard",
+            },
+            "config": {"model": {"family": "image_classifier", "weights": "pretrained"}, "data": {"name": "shapes"}},
+        }
+    )
+    for result in results:
+        folder.append(result, Samples())
+    return folder
+
+
+def timed(batch_size):
+    case = Case(f"batch-{batch_size}", batch_size, ("latency",), ("latency",))
+    return CaseResult(case, "ok", metrics=Metrics({"latency_p50_ms": float(batch_size)}))
+
+
+def uids(runs):
+    return [run.conditions["uid"] for run in runs]
+
+
+# ------------------------------------------------------------------------------------------------------------- finding
+def test_runs_are_found_at_any_depth_by_name(tmp_path):
+    for name in ("b/1_x", "a", "b/0_y"):
+        write(tmp_path / name)
+    assert [folder.path.relative_to(tmp_path).as_posix() for folder in archive.folders(tmp_path)] == [
+        "a",
+        "b/0_y",
+        "b/1_x",
+    ]
+
+
+def test_a_run_may_be_named_by_its_own_folder(tmp_path):
+    write(tmp_path / "a")
+    assert [folder.path for folder in archive.folders(tmp_path / "a")] == [tmp_path / "a"]
+
+
+def test_repeats_are_part_of_their_run(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "a" / "repeats" / "1")
+    assert [folder.path for folder in archive.folders(tmp_path)] == [tmp_path / "a"]
+    assert [folder.path for folder in archive.folders(tmp_path / "a" / "repeats")] == [tmp_path / "a/repeats/1"]
+
+
+def test_runs_below_a_runs_folder_are_found_too(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "a" / "later")
+    assert uids(archive.read(tmp_path)) == ["a", "later"]
+
+
+def test_the_copies_that_a_tracking_store_keeps_are_no_runs(tmp_path):
+    write(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "mlartifacts" / "1" / "copy")
+    assert [folder.path for folder in archive.folders(tmp_path)] == [tmp_path / "a"]
+
+
+def test_a_folder_that_is_not_there_holds_no_runs(tmp_path):
+    assert archive.folders(tmp_path / "none") == []
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+def test_runs_come_in_the_order_they_began_with_their_rows(tmp_path):
+    write(tmp_path / "a", started="2026-01-02T00:00:00.000+00:00", results=[timed(8), timed(1)])
+    write(tmp_path / "b", started="2026-01-01T00:00:00.000+00:00")
+    runs = archive.read(tmp_path)
+    assert uids(runs) == ["b", "a"]
+    assert [row.case.batch_size for row in runs[1].timed] == [1, 8]
+    assert runs[1].folder == RunFolder(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda path: (path / "run.json").write_text('{"uid": "x", "swe'), "JSONDecodeError"),
+        (lambda path: (path / "run.json").write_text(""), "JSONDecodeError"),
+        (lambda path: (path / "run.json").write_bytes(b"\xff\xfe\x00"), "UnicodeDecodeError"),
+        (lambda path: (path / "run.json").write_text("{}"), "run.json lacks uid, sweep, started_at"),
+        (lambda path: (path / "run.json").write_text("3"), "TypeError"),
+        (lambda path: (path / "results.jsonl").unlink(), "FileNotFoundError"),
+        (lambda path: (path / "results.jsonl").write_text('{"sch\n{}\n'), "JSONDecodeError"),
+        (lambda path: (path / "results.jsonl").write_text(json.dumps({"schema": 99}) + "\n"), "newer visionbench"),
+    ],
+    ids=["cut short", "empty", "no text", "no conditions", "no object", "no rows", "broken row", "newer"],
+)
+def test_a_run_that_cannot_be_read_is_left_out_and_told_in_a_line(tmp_path, spoil, told):
+    write(tmp_path / "good")
+    write(tmp_path / "bad", results=[timed(1)])
+    spoil(tmp_path / "bad")
+    lines = []
+    assert uids(archive.read(tmp_path, lines.append)) == ["good"]
+    (line,) = lines
+    assert line.startswith(f"left out {tmp_path / 'bad'}: ") and told in line and "\n" not in line
+
+
+def test_what_is_left_out_is_told_on_standard_error(tmp_path, capsys):
+    write(tmp_path / "bad")
+    (tmp_path / "bad" / "run.json").write_text("{")
+    assert archive.read(tmp_path) == []
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("visionbench: left out ") and err.count("\n") == 1
+
+
+def test_a_folder_without_conditions_and_a_last_row_cut_short_are_passed_over(tmp_path):
+    (tmp_path / "empty").mkdir()
+    RunFolder.create(tmp_path / "killed_at_once", "")
+    (tmp_path / "killed_at_once" / "run.json.draft").write_text('{"uid"')
+    folder = write(tmp_path / "killed", results=[timed(1)])
+    with (folder.path / "results.jsonl").open("a") as file:
+        file.write('{"schema": 1, "case": {"id"')
+    lines = []
+    (run,) = archive.read(tmp_path, lines.append)
+    assert lines == [] and [row.case.id for row in run.results] == ["batch-1"]
+
+
+# -------------------------------------------------------------------------------------------------------------- sweeps
+@pytest.fixture
+def two_sweeps(tmp_path):
+    """An older sweep of two runs in a folder of its own, and a newer one elsewhere."""
+    write(tmp_path / "monday" / "0_a", "monday", "2026-01-01T00:00:01.000+00:00")
+    write(tmp_path / "monday" / "1_b", "monday", "2026-01-01T00:00:02.000+00:00", "vit_b16", "bf16")
+    write(tmp_path / "elsewhere" / "c", "tuesday", "2026-01-02T00:00:00.000+00:00")
+    return tmp_path
+
+
+def test_a_sweep_is_named_by_its_id_by_a_folder_or_as_the_latest(two_sweeps):
+    assert uids(archive.of_sweep(two_sweeps, "monday")) == ["0_a", "1_b"]
+    assert uids(archive.of_sweep(two_sweeps, "tuesday")) == ["c"]
+    assert uids(archive.of_sweep(two_sweeps, "latest")) == ["c"]
+    assert uids(archive.of_sweep(two_sweeps, str(two_sweeps / "monday" / "1_b"))) == ["1_b"]
+
+
+def test_a_sweep_that_is_not_there_is_an_error_with_the_nearest_name(two_sweeps):
+    with pytest.raises(ConfigError, match=r"'mondya': no such sweep in .*; did you mean 'monday'\?"):
+        archive.of_sweep(two_sweeps, "mondya")
+
+
+def test_a_folder_without_runs_is_an_error(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="empty: no run in this folder"):
+        archive.of_sweep(tmp_path, str(tmp_path / "empty"))
+    with pytest.raises(ConfigError, match="no run in it; measure something first"):
+        archive.of_sweep(tmp_path, "latest")
+    with pytest.raises(ConfigError, match="no run in it; measure something first"):
+        archive.of_folder(tmp_path)
+
+
+def test_runs_are_grouped_by_sweep_in_the_order_the_sweeps_began(two_sweeps):
+    assert [(sweep, uids(runs)) for sweep, runs in archive.sweeps(archive.of_folder(two_sweeps))] == [
+        ("monday", ["0_a", "1_b"]),
+        ("tuesday", ["c"]),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------- filters
+def test_a_filter_is_parsed_into_names_and_values():
+    assert archive.parse_filter("", "--where") == {}
+    assert archive.parse_filter("model=clip_tiny, data=a=b,", "--where") == {"model": "clip_tiny", "data": "a=b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model", "--where model: 'model' is not of the form name=value"),
+        ("model=", "--where model=: 'model=' is not of the form name=value"),
+        ("modle=x", "--where modle=x: runs have no 'modle'; did you mean 'model'?"),
+    ],
+)
+def test_a_wrong_filter_is_told_with_the_way_out(text, said):
+    with pytest.raises(ConfigError) as caught:
+        archive.parse_filter(text, "--where")
+    assert str(caught.value).startswith(said)
+
+
+def test_the_facts_are_those_a_filter_may_name(two_sweeps):
+    for run in archive.of_folder(two_sweeps):
+        assert tuple(run.facts()) == archive.FACTS
+
+
+def test_runs_are_chosen_by_all_of_their_facts(two_sweeps):
+    runs = archive.of_folder(two_sweeps)
+    assert uids(archive.choose(runs, {"model": "clip_tiny"})) == ["0_a", "c"]
+    assert uids(archive.choose(runs, {"model": "clip_tiny", "sweep": "tuesday"})) == ["c"]
+    assert archive.choose(runs, {}) == runs
+    assert archive.choose(runs, {"model": "none"}) == []
+    assert uids(archive.select(runs, {"threads": "4", "precision": "bf16"}, "--where …")) == ["1_b"]
+
+
+def test_a_choice_of_nothing_says_which_values_there_are(two_sweeps):
+    runs = archive.of_folder(two_sweeps)
+    with pytest.raises(ConfigError, match=r"--where m: no run has model=clip; there are: clip_tiny, vit_b16$"):
+        archive.select(runs, {"threads": "4", "model": "clip"}, "--where m")
+    with pytest.raises(ConfigError, match=r"--where m: each of these occurs, but no run has all of them$"):
+        archive.select(runs, {"model": "vit_b16", "precision": "fp32"}, "--where m")

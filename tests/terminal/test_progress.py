@@ -1,0 +1,130 @@
+"""Progress: plain lines where there is no terminal, a bar with what is left where there is one."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from visionbench.config import MeasureConfig
+from visionbench.core import Case, RunPlan
+from visionbench.terminal import progress
+from visionbench.terminal.progress import SweepProgress, steps
+
+STAGES = ("warmup", "latency")
+MEASURE = MeasureConfig(name="standard")
+
+
+def plan(model="clip_tiny"):
+    cases = (Case("batch-1", 1, STAGES, ()), Case("batch-2", 2, STAGES, ()), Case("quality", 32, ("evaluation",), ()))
+    return RunPlan(f"{model} · cpu · fp32", model, "retrieval", "cpu", "fp32", cases)
+
+
+def play(shown, run):
+    """Show every stage of a run, as the runner does."""
+    shown.next_run()
+    for stage, case, _ in steps(run, MEASURE):
+        shown.show(stage, case)
+
+
+@pytest.fixture
+def console():
+    return Console(width=120, file=StringIO())
+
+
+@pytest.fixture
+def terminal():
+    return Console(width=120, file=StringIO(), force_terminal=True, color_system=None)
+
+
+def test_without_a_terminal_loading_and_each_case_are_one_line(console):
+    shown = SweepProgress([(plan(), MEASURE)], console)
+    play(shown, plan())
+    shown.close()
+    assert console.file.getvalue().splitlines() == [
+        "clip_tiny · cpu · fp32  load",
+        "clip_tiny · cpu · fp32  batch 1",
+        "clip_tiny · cpu · fp32  batch 2",
+        "clip_tiny · cpu · fp32  quality",
+    ]
+
+
+def test_several_runs_are_counted(console):
+    runs = [plan(), plan("vit_b16")]
+    shown = SweepProgress([(run, MEASURE) for run in runs], console)
+    for run in runs:
+        play(shown, run)
+    lines = console.file.getvalue().splitlines()
+    assert lines[0] == "[1/2] clip_tiny · cpu · fp32  load"
+    assert lines[4] == "[2/2] vit_b16 · cpu · fp32  load"
+    assert len(lines) == len(set(lines)) == 8
+
+
+def test_the_steps_of_a_plan_are_its_stages_in_order_with_the_seconds_they_take_at_least():
+    assert [(stage, case) for stage, case, _ in steps(plan(), MEASURE)] == [
+        ("load", ""),
+        ("inputs", ""),
+        ("first_call", ""),
+        ("warmup", "batch-1"),
+        ("latency", "batch-1"),
+        ("warmup", "batch-2"),
+        ("latency", "batch-2"),
+        ("evaluation", "quality"),
+    ]
+    seconds = {stage: seconds for stage, _, seconds in steps(plan(), MEASURE)}
+    assert (seconds["warmup"], seconds["latency"]) == (3.0, 10.0)
+
+
+def test_every_stage_that_can_be_planned_has_an_expected_time():
+    from visionbench.plan import STAGES as planned
+
+    whole = RunPlan("x", "x", "x", "cpu", "fp32", (Case("batch-1", 1, planned, ()),))
+    expected = {stage: seconds for stage, _, seconds in steps(whole, MEASURE)}
+    assert all(seconds > 0 for seconds in expected.values())
+    assert (expected["telemetry"], expected["pipeline"]) == (3.0 + 10.0, 2 * 10.0)  # at rest and busy; both ways
+
+
+def test_on_a_terminal_the_bar_tells_the_stage_and_what_is_left(terminal, monkeypatch):
+    monkeypatch.setattr(progress, "monotonic", lambda: 0.0)
+    shown = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
+    shown.next_run()
+    shown.show("latency", "batch-2")
+    shown.close()
+    text = terminal.file.getvalue()
+    # 2 + 2 for loading, 3 + 10 + 3 s so far; 10 s of latency and 5 of evaluation are to come
+    assert "clip_tiny · cpu · fp32  batch 2  latency" in text
+    assert "57 %  about 0:15 left" in text
+
+
+def test_the_evaluation_tells_its_share_and_moves_the_bar(terminal, monkeypatch):
+    monkeypatch.setattr(progress, "monotonic", lambda: 0.0)
+    shown = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
+    shown.next_run()
+    shown.show("evaluation", "quality", 0.4)
+    shown.close()
+    text = terminal.file.getvalue()
+    # 35 s expected in all, of which 30 come before the evaluation and 5 are its own
+    assert "quality  evaluation 40%" in text
+    assert "91 %  about 0:03 left" in text
+
+
+def test_without_a_terminal_shares_are_no_lines(console):
+    shown = SweepProgress([(plan(), MEASURE)], console)
+    shown.next_run()
+    for share in (0.0, 0.3, 0.9):
+        shown.show("evaluation", "quality", share)
+    assert console.file.getvalue().splitlines() == ["clip_tiny · cpu · fp32  quality"]
+
+
+def test_what_is_left_stretches_when_things_take_longer_than_expected(terminal, monkeypatch):
+    monkeypatch.setattr(progress, "monotonic", lambda: 40.0)  # twice the 20 s that were expected
+    shown = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
+    shown.next_run()
+    shown.show("latency", "batch-2")
+    shown.close()
+    assert "about 0:30 left" in terminal.file.getvalue()
+
+
+def test_the_bar_draws_only_when_something_happens(terminal):
+    shown = SweepProgress([(plan(), MEASURE)], terminal)
+    assert shown._bar.live.auto_refresh is False
+    shown.close()

@@ -1,0 +1,336 @@
+"""The printed table: a row for every case, marks for what is not to be trusted, and reasons below."""
+
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from visionbench.core import (
+    FAILED,
+    INVALID,
+    KILLED,
+    OK,
+    OUT_OF_MEMORY,
+    SKIPPED_AFTER_OOM,
+    WARNED,
+    Case,
+    CaseResult,
+    Metrics,
+    Validity,
+)
+from visionbench.results.archive import Run
+from visionbench.terminal import table
+
+VALID = Validity()
+
+
+def run(*results, model="clip_tiny", protocol="standard", weights="pretrained", refused=(), warnings=(), **found):
+    """A run's rows under its conditions."""
+    return Run(
+        {
+            "plan": {
+                "name": f"{model} · cpu · fp32",
+                "model": model,
+                "device": "cpu",
+                "protocol": protocol,
+                "refused": dict(refused),
+                "warnings": warnings,
+            },
+            "config": {"measure": {"name": protocol}, "model": {"weights": weights}, "data": {"name": "shapes"}},
+            "host": {"torch": "2.13.0", "transformers": "5.17.0"},
+            "device": {"device_name": "Xeon", "threads": 4},
+            **found,
+        },
+        results,
+    )
+
+
+def timed(batch_size, status=OK, reason=None, validity=VALID, **values):
+    case = Case(f"batch-{batch_size}", batch_size, ("latency",), ())
+    return CaseResult(case, status, reason, Metrics(values), validity)
+
+
+def quality(status=OK, reason=None, **values):
+    return CaseResult(Case("quality", 32, ("evaluation",), ("recall",)), status, reason, Metrics(values))
+
+
+def printed(*runs):
+    """The lines of the table, without the blanks at their ends."""
+    file = StringIO()
+    table.show(runs, Console(width=200, file=file))
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def cells(lines, batch):
+    """The cells of a batch size's row."""
+    return next(line.split() for line in lines if line.split()[:1] == [str(batch)])
+
+
+def header(lines):
+    return next(line for line in lines if line.lstrip().startswith("batch"))
+
+
+# -------------------------------------------------------------------------------------------------------- rows, columns
+def test_a_run_is_headed_by_its_name_and_has_a_row_for_each_batch_size():
+    lines = printed(run(timed(1, latency_p50_ms=1.0), timed(8, latency_p50_ms=4.0)))
+    assert lines[0] == "clip_tiny · cpu · fp32"
+    assert cells(lines, 1) == ["1", "1"]
+    assert cells(lines, 8) == ["8", "4"]
+
+
+def test_every_run_has_its_rows():
+    lines = printed(run(timed(1, latency_p50_ms=1.0)), run(timed(2, latency_p50_ms=2.0), model="vit_b16"))
+    assert lines.index("vit_b16 · cpu · fp32") > lines.index("clip_tiny · cpu · fp32")
+    assert cells(lines, 2) == ["2", "2"]
+
+
+def test_numbers_are_rounded_to_four_digits_and_memory_to_whole_mib():
+    lines = printed(
+        run(timed(1, latency_p50_ms=12.34567, throughput_images_per_s=0.0123456, memory_process_peak_mib=1234.56))
+    )
+    assert cells(lines, 1) == ["1", "12.35", "0.01235", "1,235"]
+
+
+def test_large_numbers_are_written_out_and_whole():
+    lines = printed(
+        run(timed(1, latency_p50_ms=0.08, throughput_images_per_s=12345.6)), run(timed(2, latency_p50_ms=9.0))
+    )
+    assert cells(lines, 1) == ["1", "0.08", "12,346"]
+    lines = printed(run(timed(1, throughput_tokens_per_s=123456789.0)))
+    assert cells(lines, 1) == ["1", "123,456,789"]
+
+
+def test_the_columns_of_all_runs_stand_below_each_other():
+    lines = printed(run(timed(1, latency_p50_ms=123456789.0)), run(timed(2, latency_p50_ms=1.0)))
+    assert len({len(line) for line in lines if line.split()[:1] in (["1"], ["2"])}) == 1
+
+
+def test_what_no_run_measured_has_no_column():
+    lines = printed(run(timed(1, latency_p50_ms=1.0)))
+    assert header(lines).split() == ["batch", "p50", "ms"]
+
+
+def test_what_one_run_did_not_measure_is_a_dash():
+    lines = printed(
+        run(timed(1, latency_p50_ms=1.0, throughput_images_per_s=None)), run(timed(2, throughput_images_per_s=9.0))
+    )
+    assert "p50 ms" in header(lines) and "img/s" in header(lines)
+    assert cells(lines, 1) == ["1", "1", "–"]
+    assert cells(lines, 2) == ["2", "–", "9"]
+
+
+def test_a_gpus_peak_is_the_allocators_and_a_cpus_the_processs():
+    both = timed(1, memory_peak_allocated_mib=300.0, memory_process_peak_mib=900.0)
+    lines = printed(run(both))
+    assert cells(lines, 1) == ["1", "300"]
+    assert "peak MiB: peak allocated on the device" in lines
+    lines = printed(run(timed(1, memory_peak_allocated_mib=None, memory_process_peak_mib=900.0)))
+    assert cells(lines, 1) == ["1", "900"]
+    assert "peak MiB: peak resident set of the process, libraries included" in lines
+
+
+def test_quality_stands_in_every_row_of_its_run():
+    of_run = quality(recall_i2t_at_1_fraction=0.5, recall_t2i_at_5_fraction=0.25)
+    lines = printed(run(timed(1, latency_p50_ms=1.0), timed(2, latency_p50_ms=2.0), of_run, data={"samples": "1000"}))
+    assert "i→t R@1" in header(lines) and "t→i R@5" in header(lines)
+    assert cells(lines, 1) == ["1", "1", "0.500", "0.250"]
+    assert cells(lines, 2) == ["2", "2", "0.500", "0.250"]
+    assert "clip_tiny · cpu · fp32: quality over the whole of shapes" in lines
+
+
+def test_each_run_has_the_quality_columns_of_its_task():
+    retrieval = run(timed(1, latency_p50_ms=1.0), quality(recall_i2t_at_1_fraction=0.5))
+    captioner = run(timed(1, latency_p50_ms=2.0), quality(captioning_cider_score=6.5, captioning_bleu_4_fraction=0.7))
+    lines = printed(retrieval, captioner)
+    headers = [line for line in lines if line.startswith("batch")]
+    assert "i→t R@1" in headers[0] and "CIDEr" not in headers[0]
+    assert "CIDEr" in headers[1] and "i→t R@1" not in headers[1]
+
+
+def test_a_doubt_about_quality_stands_beside_its_numbers_and_is_told_below():
+    row = quality(recall_i2t_at_1_fraction=0.5)
+    doubted = replace(row, validity=Validity(WARNED, ("pictures_left_out: 2 of 9: a (missing)",)))
+    lines = printed(run(timed(1, latency_p50_ms=1.0), doubted))
+    assert cells(lines, 1) == ["1", "1", "0.500?"]
+    assert "  pictures_left_out: 2 of 9: a (missing)" in lines
+
+
+def test_the_pass_over_the_data_set_is_told_with_its_steps():
+    row = quality(
+        evaluation_images_count=998.0,
+        evaluation_images_per_s=412.34,
+        evaluation_decode_share_fraction=0.25,
+        evaluation_forward_share_fraction=0.75,
+    )
+    lines = printed(run(timed(1, latency_p50_ms=1.0), row))
+    told = "quality over 998 pictures of shapes, 412.3 img/s from file to answer (decode 25%, forward 75%)"
+    assert f"clip_tiny · cpu · fp32: {told}" in lines
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"samples": 24}, "quality over a sample of 24 of 120 pictures of shapes"),
+        ({}, "quality over 24 of 120 pictures of shapes"),
+    ],
+)
+def test_a_part_of_the_pictures_is_told_and_a_sample_is_called_one(options, told):
+    row = quality(pictures_used_count=24.0, pictures_found_count=120.0)
+    config = {"model": {"weights": "pretrained"}, "data": {"name": "shapes", "options": options}}
+    lines = printed(run(row, config=config))
+    assert any(told in line for line in lines)
+
+
+def test_quality_alone_is_a_row_without_a_batch_size():
+    lines = printed(run(quality(recall_i2t_at_1_fraction=0.5)))
+    assert cells(lines, "–") == ["–", "0.500"]
+
+
+# ------------------------------------------------------------------------------------------------------ marks, reasons
+@pytest.mark.parametrize(("verdict", "mark"), [(WARNED, "?"), (INVALID, "!")])
+def test_what_is_not_to_be_trusted_is_marked_and_the_doubt_told_below(verdict, mark):
+    validity = Validity(verdict, ("not_converged: ±3 %",))
+    lines = printed(run(timed(1, validity=validity, latency_p50_ms=1.0), timed(2, latency_p50_ms=2.0)))
+    assert cells(lines, 1) == ["1", "1", mark]
+    assert cells(lines, 2) == ["2", "2"]
+    assert "? to be doubted   ! not to be trusted" in lines
+    assert "  not_converged: ±3 %" in lines
+
+
+def test_without_doubts_there_is_no_legend():
+    assert not [line for line in printed(run(timed(1, latency_p50_ms=1.0))) if "to be doubted" in line]
+
+
+@pytest.mark.parametrize("status", [FAILED, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, KILLED])
+def test_a_case_that_failed_is_a_row_with_its_reason_below(status):
+    lines = printed(run(timed(1, latency_p50_ms=1.0), timed(2, status, "no room [at all]")))
+    assert cells(lines, 2) == ["2", status]
+    assert f"  {status}: no room [at all]" in lines
+
+
+def test_failures_for_different_reasons_are_all_told_and_equal_ones_once():
+    lines = printed(
+        run(timed(1, FAILED, "the first reason"), timed(2, FAILED, "the first reason")),
+        run(timed(1, FAILED, "the second reason"), model="vit_b16"),
+    )
+    text = "\n".join(lines)
+    assert text.count("the first reason") == text.count("the second reason") == 1
+
+
+def test_a_run_that_failed_before_it_had_conditions_is_shown():
+    rows = run(timed(1, FAILED, "RuntimeError: no such weights"))
+    conditions = {key: value for key, value in rows.conditions.items() if key != "device"}
+    lines = printed(Run(conditions, rows.results))
+    assert cells(lines, 1) == ["1", FAILED]
+    assert "on cpu, torch 2.13.0, transformers 5.17.0" in lines
+
+
+def test_a_quality_case_that_failed_is_a_row_of_its_own_beside_the_timed_ones():
+    lines = printed(run(timed(1, latency_p50_ms=1.0), quality(FAILED, "PictureError: a.png")))
+    assert cells(lines, "quality") == ["quality", FAILED]
+    assert "  failed: PictureError: a.png" in lines
+
+
+# ----------------------------------------------------------------------------------------------------------- footnotes
+def test_the_conditions_stand_below_once_for_all_runs():
+    lines = printed(run(timed(1, latency_p50_ms=1.0)), run(timed(1, latency_p50_ms=1.0), model="vit_b16"))
+    assert lines.count("on Xeon, 4 threads, torch 2.13.0, transformers 5.17.0") == 1
+
+
+@pytest.mark.parametrize(("protocol", "told"), [("quick", True), ("standard", False)])
+def test_another_protocol_than_the_standard_one_is_told(protocol, told):
+    lines = printed(run(timed(1, latency_p50_ms=1.0), protocol=protocol))
+    assert any(line.startswith("measure=quick: not the standard protocol") for line in lines) is told
+
+
+def test_a_group_that_was_refused_is_told_with_the_reason():
+    rows = run(timed(1, latency_p50_ms=1.0), refused={"recall": "data=image_folder has no captions"}.items())
+    assert "clip_tiny: no recall, since data=image_folder has no captions" in printed(rows)
+
+
+def test_random_weights_are_told_instead_of_each_group_that_they_refuse():
+    refused = {"recall": "random weights have no quality to measure"}
+    lines = printed(run(timed(1, latency_p50_ms=1.0), weights="random", refused=refused))
+    told = [line for line in lines if "random weights" in line]
+    assert told == ["clip_tiny: random weights; speed and memory are those of the real model, quality is refused"]
+
+
+def test_a_run_whose_calls_wait_for_the_host_is_told():
+    lines = printed(run(timed(1, latency_p50_ms=1.0, kernels_busy_fraction=0.07)))
+    assert any(line.startswith("clip_tiny · cpu · fp32: launch-bound at batch size 1 (7%)") for line in lines)
+
+
+def test_warnings_of_the_plan_stand_below():
+    assert "fp16 is slow here" in printed(run(timed(1, latency_p50_ms=1.0), warnings=["fp16 is slow here"]))
+
+
+# -------------------------------------------------------------------------------------------- the rest of the protocol
+def test_repeats_show_the_spread_and_say_what_it_is():
+    values = {"latency_p50_ms": 2.0, "latency_p50_across_processes_half_width_fraction": 0.043}
+    lines = printed(run(timed(1, **values), repeats={"measured": 5, "order_seed": 3}))
+    assert header(lines).split() == ["batch", "p50", "ms", "±"]
+    assert cells(lines, 1) == ["1", "2", "4.3%"]
+    assert any(line.startswith("5 fresh processes, order seed 3") for line in lines)
+
+
+def test_what_was_measured_again_is_told_below():
+    row = replace(timed(4, latency_p50_ms=1.0), labels={"latency_retried": "attempt 1: run_delay: 9 %"})
+    lines = printed(run(row))
+    assert "clip_tiny · cpu · fp32: batch-4: latency retried, attempt 1: run_delay: 9 %" in lines
+
+
+def test_the_steps_from_file_to_answer_stand_in_a_table_that_names_the_limit():
+    steps = {"read": 0.1, "decode": 1.7, "preprocess": 4.7, "copy": 0.06, "forward": 145.3, "postprocess": 0.2}
+    values = {f"pipeline_{step}_ms": took for step, took in steps.items()}
+    values |= {"pipeline_serial_ms": 152.1, "pipeline_serial_images_per_s": 6.5}
+    values |= {"pipeline_overlapped_images_per_s": 1234.5, "pipeline_loaders_busy_fraction": 0.4}
+    values |= {"pipeline_model_busy_fraction": 0.97, "pipeline_finisher_busy_fraction": 0.01}
+    lines = printed(run(timed(8, **values)))
+    at = next(number for number, line in enumerate(lines) if line.startswith("from files to answers"))
+    assert lines[at + 1].split() == [
+        "batch",
+        "read",
+        "decode",
+        "prep",
+        "copy",
+        "model",
+        "post",
+        "sum",
+        "img/s",
+        "overlapped",
+        "limit",
+    ]
+    assert lines[at + 2].split() == [
+        "8",
+        "0.10",
+        "1.70",
+        "4.70",
+        "0.06",
+        "145",
+        "0.20",
+        "152",
+        "6.50",
+        "1,234",
+        "model",
+        "97%",
+    ]
+    assert max(map(len, lines[at + 1 : at + 3])) <= 80
+
+
+# ----------------------------------------------------------------------------------------------------------- intervals
+def test_quality_figures_stand_with_their_intervals_below_the_rows_of_their_run():
+    values = {"recall_i2t_at_1_fraction": 0.98, "recall_t2i_at_1_fraction": 0.99}
+    values |= {"recall_i2t_at_1_low_fraction": 0.971, "recall_i2t_at_1_high_fraction": 0.989}
+    values |= {"recall_t2i_at_1_low_fraction": 0.946, "recall_t2i_at_1_high_fraction": 0.998}
+    lines = printed(run(timed(1, latency_p50_ms=1.0), quality(**values)))
+    at = lines.index("quality with its 95 % interval over pictures")
+    assert lines[at + 1] == "i→t R@1 0.980 ±0.009   t→i R@1 0.990 [0.946, 0.998]"
+    assert cells(lines, 1) == ["1", "1", "0.980", "0.990"]
+
+
+def test_quality_without_an_interval_has_no_such_line_and_clusters_are_named():
+    assert not any("interval" in line for line in printed(run(quality(recall_i2t_at_1_fraction=0.98))))
+    ends = {"recall_i2t_at_1_low_fraction": 0.971, "recall_i2t_at_1_high_fraction": 0.989}
+    result = replace(quality(recall_i2t_at_1_fraction=0.98, **ends), labels={"interval_over": "9 clusters of pictures"})
+    assert "quality with its 95 % interval over 9 clusters of pictures" in printed(run(result))

@@ -1,0 +1,192 @@
+"""What a config leaves open: weights by the Hub of the tests, data by the file server, and what is refused."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hub_server import Repository, serving
+from test_hub import environment
+
+from visionbench.config import from_hydra, project_folder, with_changes
+from visionbench.registry import ConfigError
+from visionbench.resolve import Resolver, check
+
+PINNED = "1" * 40
+SETTLER = """
+import json, sys
+from visionbench.resolve import Settlement
+from visionbench.config import ExperimentConfig, DataConfig, ModelConfig, models
+from visionbench.registry import ConfigError
+
+settlement, here = Settlement(), models()
+for name, keys in json.loads(sys.argv[1]):
+    model = ModelConfig(**{**vars(here[name]), "weights": "auto", **keys})
+    try:
+        answer = settlement.of(ExperimentConfig(model=model, data=DataConfig("shapes")))
+        print(json.dumps([answer.changes["model.weights"], *answer.notes]))
+    except ConfigError as error:
+        print(json.dumps(["refused", str(error)]))
+"""
+
+
+def settled_models(asked, home, endpoint, **more):
+    """Weights and notes for each model, settled by one process."""
+    done = subprocess.run(
+        [sys.executable, "-c", SETTLER, json.dumps(asked)],
+        env=environment(home, endpoint, **more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def hub():
+    """The bundled CLIP as the Hub would have it."""
+    folder = project_folder("data") / "clip_tiny"
+    with serving({"tiny/clip": Repository({PINNED: folder}), "tiny/other": Repository({PINNED: folder})}) as server:
+        yield server
+
+
+def of(config, *overrides):
+    return Resolver().of(config(*overrides))
+
+
+def data_of(config, answer):
+    """The data section once the answer is in the config."""
+    return from_hydra(with_changes(config, answer.changes)).data
+
+
+# ------------------------------------------------------------------------------------------------------------- weights
+def test_auto_is_pretrained_where_a_checkpoint_can_be_fetched_and_random_with_the_reason_where_not(hub, tmp_path):
+    at = {"checkpoint": "tiny/clip", "revision": PINNED}
+    hub.cut_once["model.safetensors"] = 1000
+    cut, fetched, missing, nameless = settled_models(
+        [
+            ("clip_tiny", {**at, "checkpoint": "tiny/other"}),
+            ("clip_tiny", at),
+            ("clip_vit_b32", {"checkpoint": "tiny/clap"}),
+            ("clip_tiny", {"checkpoint": None}),
+        ],
+        tmp_path,
+        hub.endpoint,
+    )
+    assert fetched == ["pretrained"]
+    assert cut[0] == missing[0] == nameless[0] == "random"
+    assert cut[1].startswith("model.weights=auto: random for clip_tiny, since ") and "broke off" in cut[1]
+    assert missing[1].endswith("model.checkpoint=tiny/clap: the Hub knows no such repository")
+    assert nameless[1].endswith("it names no checkpoint")
+
+
+def test_a_hub_that_is_out_of_reach_is_tried_once_and_what_is_here_is_used(tmp_path):
+    tutorial = [(name, {}) for name in ("clip_vit_b32", "sam_vit_b", "blip2_opt_2_7b", "clip_tiny")]
+    first, *rest, bundled = settled_models(tutorial, tmp_path, "http://127.0.0.1:9")
+    assert first[0] == "random" and "http://127.0.0.1:9 could not be read" in first[1]
+    for name, checkpoint, (weights, note) in zip(
+        ("sam_vit_b", "blip2_opt_2_7b"), ("facebook/sam-vit-base", "Salesforce/blip2-opt-2.7b"), rest, strict=True
+    ):
+        assert weights == "random"
+        assert note.startswith(f"model.weights=auto: random for {name}, since {checkpoint} is not on this machine")
+        assert note.endswith("the Hub was not tried again")
+    assert bundled == ["pretrained"]
+
+
+def test_a_hub_that_is_forbidden_is_a_reason_too(tmp_path):
+    (answer,) = settled_models([("sam_vit_b", {})], tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    assert answer[0] == "random" and "HF_HUB_OFFLINE forbids fetching it" in answer[1]
+
+
+def test_without_a_checkpoint_and_without_an_architecture_nothing_can_run(tmp_path):
+    (answer,) = settled_models([("clip_tiny", {"checkpoint": "./nowhere", "architecture": {}})], tmp_path, "")
+    assert answer[0] == "refused"
+    assert answer[1].startswith("model.weights=auto: model.checkpoint=./nowhere: there is no folder")
+    assert answer[1].endswith("clip_tiny has no 'architecture:' for random weights")
+
+
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+def test_other_values_are_left_alone(config, weights):
+    assert of(config, "model=sam_vit_b", f"model.weights={weights}").changes == {}
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+def test_a_missing_folder_is_fetched_and_a_folder_that_is_there_is_used(config, coco_server, tmp_path):
+    here = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4")
+    assert of(config, *here).changes == {}
+    assert (tmp_path / "val2017-4" / "provenance.json").is_file()
+    asked = len(coco_server.asked)
+    assert of(config, *here).changes == {}
+    assert len(coco_server.asked) == asked
+
+
+def test_what_was_left_half_fetched_is_gone_on_with(config, coco_server, tmp_path):
+    here = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4", "data.otherwise=shapes")
+    last = sorted(path for path in coco_server.files if path.startswith("/val2017/"))[3]
+    coco_server.cut[last] = 10
+    assert of(config, *here).changes["data.name"] == "shapes"
+    assert of(config, *here).changes == {}
+
+
+def test_what_cannot_be_fetched_has_a_stand_in_of_as_many_pictures(config, compose, coco_server, tmp_path):
+    coco_server.cut["/annotations/annotations_trainval2017.zip"] = 500
+    words = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4", "data.otherwise=shapes")
+    answer = of(config, *words)
+    data = data_of(compose(*words), answer)
+    assert (data.name, data.root, data.prepare, data.otherwise) == ("shapes", None, None, None)
+    assert data.options["samples"] == 4 and data.options["split"] == "test"
+    (note,) = answer.notes
+    assert note.startswith("data=coco: shapes in its place, since http://") and "broke off after 500" in note
+    assert "run the same" not in note
+
+
+def test_without_a_stand_in_what_cannot_be_fetched_is_refused(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("visionbench.commands.data.SERVER", "http://127.0.0.1:9")
+    with pytest.raises(ConfigError, match=r"^http://127\.0\.0\.1:9/annotations/.*: cannot be read"):
+        of(config, "data=coco", f"data.root={tmp_path}/val2017-100")
+
+
+def test_any_folder_that_is_missing_can_have_a_stand_in(config, tmp_path):
+    words = ("data=captioned_folder", f"data.root={tmp_path}/nowhere")
+    assert of(config, *words).changes == {}
+    answer = of(config, *words, "data.otherwise=shapes", "data.options.samples=7")
+    assert answer.changes["data.name"] == "shapes" and answer.changes["data.options"]["samples"] == 7
+    assert answer.notes == (f"data=captioned_folder: shapes in its place, since {tmp_path}/nowhere is not there",)
+    assert of(config, "data=captioned_folder", f"data.root={tmp_path}", "data.otherwise=shapes").changes == {}
+
+
+def test_a_stand_in_may_be_ones_own(config, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "few.yaml").write_text("name: shapes\noptions: {samples: 5}\n")
+    chosen = config("data=captioned_folder", f"data.root={tmp_path}/nowhere", "data.otherwise=few")
+    check(chosen, tmp_path)
+    assert Resolver(tmp_path).of(chosen).changes["data.options"] == {"samples": 5}
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["data.otherwise=shaeps"], "data.otherwise=shaeps: no such option of data; did you mean 'shapes'?"),
+        (["data.otherwise=coco"], "data.otherwise=coco: is read from a folder, which may be missing too; name one"),
+        (["data.prepare=5"], "data.prepare=5: data=shapes cannot be fetched, only COCO can; leave it out"),
+        (
+            ["data=coco", "data.root=nowhere", "data.prepare=5"],
+            "data.root=nowhere: COCO is not in it, and data.prepare=5 makes a folder named val2017-5; give",
+        ),
+        (
+            ["data=coco", "data.root=x/val2014-5", "data.prepare=5", "data.options.split=val2014"],
+            "data.options.split=val2014: cannot be fetched; did you mean 'val2017'?",
+        ),
+    ],
+)
+def test_keys_that_make_no_sense_are_refused_before_anything_is_fetched(config, overrides, line):
+    with pytest.raises(ConfigError) as caught:
+        check(config(*overrides))
+    assert str(caught.value).startswith(line)
+
+
+@pytest.mark.parametrize("overrides", [[], ["data.otherwise=shapes"], ["data=coco", "data.otherwise=shapes"]])
+def test_keys_that_do_are_not(config, overrides):
+    check(config(*overrides))
