@@ -153,7 +153,7 @@ class LoadedModel(Protocol):
 
     module: torch.nn.Module
     dtype: torch.dtype
-    """The run's dtype, which inputs are converted to. Single parameters may have another (BLIP-2's Q-Former in fp16)."""
+    """The run's dtype, which inputs are converted to. Some parameters may have another (BLIP-2's Q-Former in fp16)."""
     identity: Mapping[str, Any]
     """What was loaded: weights, checkpoint, revision, classes of model and processor, dtype, attention."""
 
