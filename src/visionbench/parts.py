@@ -40,9 +40,9 @@ def find_data(config: DataConfig) -> DataSet:
     """The data set with its options; those that are read from a folder take `data.root` as one more."""
     from_folder = "root" in find("data", config.name).__dataclass_fields__
     if config.root is not None and not from_folder:
-        raise ConfigError(f"data.root={config.root}: data={config.name} is read from no folder; leave it out")
+        raise ConfigError(f"data.root={config.root}: data={config.name} is read from no folder", "leave it out")
     if config.root is None and from_folder:
-        raise ConfigError("'data.root' has no value; give it one, as in data.root=…")
+        raise ConfigError("'data.root' has no value", "give it one, as in data.root=…")
     root = {"root": config.root} if from_folder else {}
     data: DataSet = build_part("data", config.name, {**config.options, **root}, "data.options")
     return data
@@ -58,5 +58,5 @@ def find_device(config: DeviceConfig) -> Device:
         return next(device for device in kinds if device.why_absent() is None)
     device: Device = find("devices", config.name)(index=config.index)
     if why := device.why_absent():
-        raise ConfigError(f"device={config.name}, device.index={config.index}: {why}; use device=auto or device=cpu")
+        raise ConfigError(f"device={config.name}, device.index={config.index}: {why}", "use device=auto or device=cpu")
     return device

@@ -4,7 +4,7 @@ ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → 
 """
 
 from visionbench.core.data import DataClass, Example, Inputs, Picture, Row
-from visionbench.core.errors import TrackingError, first_line
+from visionbench.core.errors import ConfigError, TrackingError, VisionbenchError, first_line, problem_of
 from visionbench.core.plan import Case, RunPlan
 from visionbench.core.protocols import (
     Adapter,
@@ -66,6 +66,7 @@ __all__ = [
     "CallTiming",
     "Case",
     "CaseResult",
+    "ConfigError",
     "Contributions",
     "DataClass",
     "DataSet",
@@ -92,5 +93,7 @@ __all__ = [
     "Tracker",
     "TrackingError",
     "Validity",
+    "VisionbenchError",
     "first_line",
+    "problem_of",
 ]
