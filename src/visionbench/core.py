@@ -284,6 +284,10 @@ class Device(Protocol):
     """The registered name, `cpu` or `cuda`, by which the protocol's tolerances are chosen."""
     queued: ClassVar[bool]
     """Whether one host thread feeds the device through a queue, so that calls return before their work is done."""
+    shares_host_memory: ClassVar[bool]
+    """Whether the device reads the host's memory directly, so that inputs are not copied to it."""
+    copy_block_bytes: ClassVar[int]
+    """Size of the block whose copies measure the memory bandwidth: larger than the device's caches."""
     probe_lag_s: ClassVar[float]
     """How far back `probe` may reach: its readings are means over at most this many seconds."""
 
@@ -293,6 +297,15 @@ class Device(Protocol):
 
     def why_absent(self) -> str | None:
         """Why this machine has no such device, or None where it has. Cheap, without importing torch."""
+
+    def why_unusable(self) -> str | None:
+        """Why installed hardware of this kind cannot be used; None if it can be used or is not installed."""
+
+    def why_unsupported(self, precision: Precision) -> str | None:
+        """Why the device cannot compute in this precision, with a remedy; None if it can."""
+
+    def precision_warning(self, precision: Precision) -> str | None:
+        """A warning if the device computes in this precision only slowly; None otherwise."""
 
     def setup(self, precision: Precision, threads: int | None) -> None:
         """Select the device and set threads and numeric switches, once, in the measuring process."""
@@ -377,10 +390,11 @@ class LoadedModel(Protocol):
     def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Floating-point outputs by what they depend on (`image`, `text`): each must change where its input does."""
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
-        """What `call` consists of, by name in its order (`encoder`, `decoder`): together its whole work.
+    def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
+        """The parts of `call` by name, in order (`encoder`, `decoder`). Together they do all the work of the call.
 
-        What one needs of another is computed here, once. Also for a module on the meta device, where no value is known.
+        Values that one part needs from another are computed here, once. The method must also work for a module on the
+        meta device, which has shapes and no values.
         """
 
     def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
