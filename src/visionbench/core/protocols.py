@@ -33,6 +33,30 @@ class DataSet(Protocol):
         """Return what identifies this data set (root, split, seed, digest …). It is stored with every result."""
 
 
+class FetchProgress(Protocol):
+    """A display of what is fetched."""
+
+    def line(self, text: str) -> None:
+        """Print one line."""
+
+    def show(self, name: str, done: int, total: int | None) -> None:
+        """Show how much of a file or a list is done; `total` is None if it is unknown."""
+
+
+@runtime_checkable
+class Fetchable(Protocol):
+    """A data set that can be fetched into the folder that it is read from."""
+
+    def is_ready(self) -> bool:
+        """Return whether the folder is complete."""
+
+    def check_fetch(self, samples: int) -> None:
+        """Raise ConfigError if this number of images cannot be fetched into the folder. Use no network."""
+
+    def fetch(self, samples: int, progress: FetchProgress) -> None:
+        """Fetch this number of images with their annotations. Raises ConfigError if they cannot be fetched."""
+
+
 @runtime_checkable
 class DescribesClasses(Protocol):
     """A data set with more information about its classes than their names."""
