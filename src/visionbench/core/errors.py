@@ -4,7 +4,7 @@ VisionbenchError
 ├── ConfigError            bad input; the command exits with 2
 │   └── Unreachable        a server cannot be reached (datafiles.download)
 ├── PictureError           an image file cannot be used (datafiles.images)
-├── EvidenceError          a model's output does not follow its input (stages.load)
+├── OutputCheckError       a model's output does not follow its input (stages.load)
 ├── EvaluationError        an image has no usable prediction (stages.evaluation)
 ├── WorkerDied             the measuring process ended early (worker)
 ├── WorkerFailed           the measuring process raised an error (worker)
