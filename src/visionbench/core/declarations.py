@@ -23,7 +23,7 @@ class MetricDeclaration:
     """
 
     name: str
-    """The metric's name. In a family, `{a,b}` stands for each alternative, `<k>` for a number, `<part>` for a word."""
+    """The metric's name. In a family, `{a,b}` means each alternative, `<k>` a number, `<part>` a word."""
     unit: str
     """The unit as readers see it, such as `ms` or `fraction`."""
     meaning: str = ""
@@ -41,7 +41,7 @@ class MetricDeclaration:
     compared: bool = False
     """Whether `visionbench compare` takes it without `--metric`."""
     headline: int = 0
-    """1 for the metric that models of a task are compared by, 2 for others that charts show; 0 for none of both."""
+    """1 for the metric that models of a task are compared by, 2 for others that charts show; 0 for all others."""
     order: int = 100
     """Position in tables and charts, lowest first."""
     unless: tuple[str, ...] = ()
