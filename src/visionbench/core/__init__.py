@@ -4,12 +4,30 @@ ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → 
 """
 
 from visionbench.core.data import DataClass, Example, Inputs, Picture, Row
+from visionbench.core.declarations import (
+    ACROSS_PROCESSES,
+    GEOMETRIC_MEAN,
+    HIGHER,
+    LARGEST,
+    LOWER,
+    MEMORY,
+    OVER_PICTURES,
+    QUALITY,
+    SMALLEST,
+    SPEED,
+    WITHIN_PROCESS,
+    MetricDeclaration,
+    interval_ends,
+    interval_half_width,
+    split_unit,
+)
 from visionbench.core.errors import ConfigError, TrackingError, VisionbenchError, first_line, problem_of
 from visionbench.core.plan import Case, RunPlan
 from visionbench.core.protocols import (
     Adapter,
     CallTiming,
     DataSet,
+    DeclaresMetrics,
     DescribesClasses,
     Device,
     Evaluator,
@@ -50,20 +68,31 @@ from visionbench.core.results import (
 )
 
 __all__ = [
+    "ACROSS_PROCESSES",
     "CAPTIONS_CUT",
     "EVALUATION_STEPS",
     "FAILED",
+    "GEOMETRIC_MEAN",
+    "HIGHER",
     "INTERRUPTED",
     "INVALID",
     "KILLED",
+    "LARGEST",
+    "LOWER",
+    "MEMORY",
     "NOT_RUN",
     "OK",
     "OUT_OF_MEMORY",
+    "OVER_PICTURES",
     "PIPELINE_STEPS",
+    "QUALITY",
     "SKIPPED_AFTER_OOM",
+    "SMALLEST",
+    "SPEED",
     "TRUTHS",
     "VALID",
     "WARNED",
+    "WITHIN_PROCESS",
     "Adapter",
     "CallTiming",
     "Case",
@@ -72,6 +101,7 @@ __all__ = [
     "Contributions",
     "DataClass",
     "DataSet",
+    "DeclaresMetrics",
     "DescribesClasses",
     "Device",
     "Evaluator",
@@ -83,6 +113,7 @@ __all__ = [
     "Labels",
     "LoadedModel",
     "Metric",
+    "MetricDeclaration",
     "Metrics",
     "ModelPart",
     "Picture",
@@ -99,5 +130,8 @@ __all__ = [
     "Validity",
     "VisionbenchError",
     "first_line",
+    "interval_ends",
+    "interval_half_width",
     "problem_of",
+    "split_unit",
 ]
