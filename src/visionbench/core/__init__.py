@@ -63,6 +63,7 @@ from visionbench.core.results import (
     Contributions,
     Metrics,
     Predictions,
+    Reason,
     Samples,
     Validity,
 )
@@ -121,6 +122,7 @@ __all__ = [
     "Predictions",
     "Predictor",
     "QualityMetric",
+    "Reason",
     "Resampled",
     "Row",
     "RunPlan",
