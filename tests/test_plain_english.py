@@ -30,7 +30,6 @@ NOT_YET: set[str] = {
     "src/visionbench/parts",
     "src/visionbench/records",
     "src/visionbench/weights",
-    "src/visionbench/examples",
     "src/visionbench/models",
     "src/visionbench/devices",
     "src/visionbench/data/",
