@@ -97,7 +97,7 @@ def official_coco(tmp_path):
 @pytest.fixture
 def coco_server(official_coco, monkeypatch):
     """What cocodataset.org serves, of that folder."""
-    from visionbench.commands import data as command
+    from visionbench.datafiles import coco_download
 
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -105,7 +105,7 @@ def coco_server(official_coco, monkeypatch):
             archive.write(path, f"annotations/{path.name}")
     files = {f"/val2017/{path.name}": path.read_bytes() for path in (official_coco / "val2017").iterdir()}
     server = FileServer({"/annotations/annotations_trainval2017.zip": packed.getvalue(), **files})
-    monkeypatch.setattr(command, "SERVER", server.url)
-    monkeypatch.setitem(command.ARCHIVES, "2017", ("annotations_trainval2017.zip", None))
+    monkeypatch.setattr(coco_download, "SERVER", server.url)
+    monkeypatch.setitem(coco_download.ARCHIVES, "2017", ("annotations_trainval2017.zip", None))
     yield server
     server.stop()

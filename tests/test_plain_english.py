@@ -20,7 +20,6 @@ WORDS = re.compile(
 NAMES = {"found", "said", "told", "seen", "wanted", "meant", "taken", "lacking", "trouble", "asked", "whole", "apart"}
 NOT_YET: set[str] = {
     "src/visionbench/__",
-    "src/visionbench/core",
     "src/visionbench/registry",
     "src/visionbench/statistics",
     "src/visionbench/config",

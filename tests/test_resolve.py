@@ -15,11 +15,11 @@ from visionbench.resolve import Resolver, check
 PINNED = "1" * 40
 SETTLER = """
 import json, sys
-from visionbench.resolve import Settlement
+from visionbench.resolve import Resolver
 from visionbench.config import ExperimentConfig, DataConfig, ModelConfig, models
 from visionbench.registry import ConfigError
 
-settlement, here = Settlement(), models()
+settlement, here = Resolver(), models()
 for name, keys in json.loads(sys.argv[1]):
     model = ModelConfig(**{**vars(here[name]), "weights": "auto", **keys})
     try:
@@ -142,7 +142,7 @@ def test_what_cannot_be_fetched_has_a_stand_in_of_as_many_pictures(config, compo
 
 
 def test_without_a_stand_in_what_cannot_be_fetched_is_refused(config, tmp_path, monkeypatch):
-    monkeypatch.setattr("visionbench.commands.data.SERVER", "http://127.0.0.1:9")
+    monkeypatch.setattr("visionbench.datafiles.coco_download.SERVER", "http://127.0.0.1:9")
     with pytest.raises(ConfigError, match=r"^http://127\.0\.0\.1:9/annotations/.*: cannot be read"):
         of(config, "data=coco", f"data.root={tmp_path}/val2017-100")
 
@@ -170,7 +170,7 @@ def test_a_stand_in_may_be_ones_own(config, tmp_path):
     [
         (["data.otherwise=shaeps"], "data.otherwise=shaeps: no such option of data; did you mean 'shapes'?"),
         (["data.otherwise=coco"], "data.otherwise=coco: is read from a folder, which may be missing too; name one"),
-        (["data.prepare=5"], "data.prepare=5: data=shapes cannot be fetched, only COCO can; leave it out"),
+        (["data.prepare=5"], "data.prepare=5: data=shapes cannot be fetched; remove data.prepare, or choose data=coco"),
         (
             ["data=coco", "data.root=nowhere", "data.prepare=5"],
             "data.root=nowhere: COCO is not in it, and data.prepare=5 makes a folder named val2017-5; give",

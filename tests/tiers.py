@@ -44,6 +44,8 @@ SLOW = {
     "results/test_comparison.py::test_ten_percent_are_found_where_processes_agree": "simulates many comparisons",
     "results/test_comparison.py::test_ten_percent_are_seldom_called_the_same": "simulates many comparisons",
     "terminal/test_progress.py::test_every_stage_that_can_be_planned_has_an_expected_time": "builds a model",
+    "records/test_old_folders.py::test_sync_sends_every_run": "uses MLflow",
+    "records/test_old_folders.py::test_the_report_has_every_run": "draws many figures",
     "report/test_report.py": "draws many figures",
     "test_architecture.py::test_composing_and_planning_a_run_loads_neither_torch_nor_mlflow": "starts a process",
     "test_clip_tiny.py": "loads the bundled model",

@@ -12,12 +12,12 @@ from typing import Any
 
 from visionbench import weights
 from visionbench.config import DataConfig, ExperimentConfig, ModelConfig, data_option
-from visionbench.core import first_line
+from visionbench.core import Fetchable, first_line
 from visionbench.datafiles.download import Unreachable
-from visionbench.registry import ConfigError, find, nearest
-
-TO_BE_FETCHED = ("coco", "coco_captions", "coco_instances")
-"""Data sets that `visionbench data prepare coco` makes."""
+from visionbench.parts import find_data
+from visionbench.registry import ConfigError, find
+from visionbench.terminal.console import screen
+from visionbench.terminal.progress import fetch_progress
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Resolver:
         return None
 
     def _data(self, data: DataConfig) -> Resolution:
-        if _is_there(data):
+        if _is_present(data):
             return Resolution()
         why = f"{data.root} is not there"
         if data.prepare is not None:
@@ -109,46 +109,29 @@ def check(config: ExperimentConfig, config_dir: Path | None = None) -> None:
             )
     if data.prepare is None:
         return
-    from visionbench.commands import data as coco
-
-    if data.name not in TO_BE_FETCHED:
+    source = find_data(data)
+    if not isinstance(source, Fetchable):
         raise ConfigError(
-            f"data.prepare={data.prepare}: data={data.name} cannot be fetched, only COCO can; leave it out"
+            f"data.prepare={data.prepare}: data={data.name} cannot be fetched; remove data.prepare, or choose data=coco"
         )
-    if _is_there(data):
-        return
-    split = _split(data)
-    if split not in coco.SPLITS:
-        raise ConfigError(f"data.options.split={split}: cannot be fetched{nearest(split, coco.SPLITS)}")
-    if data.root is not None and Path(data.root).name != (made := coco.folder(data.prepare, split, Path()).name):
-        raise ConfigError(
-            f"data.root={data.root}: COCO is not in it, and data.prepare={data.prepare} makes a folder named {made}; "
-            f"give data.root=…/{made}, or where COCO lies"
-        )
+    if not source.is_ready():
+        source.check_fetch(data.prepare)
 
 
-def _is_there(data: DataConfig) -> bool:
-    """Whether the folder is there, and where it is one that is made here, whole."""
+def _is_present(data: DataConfig) -> bool:
+    """Return whether the folder exists and, if it is one that is fetched, is complete."""
     if data.root is None:
         return True
-    root = Path(data.root).expanduser()
-    if data.prepare is None:
-        return root.is_dir()
-    from visionbench.commands import data as coco
-
-    return coco.is_ready(root, _split(data))
+    if data.prepare is not None and isinstance(source := find_data(data), Fetchable):
+        return source.is_ready()
+    return Path(data.root).expanduser().is_dir()
 
 
 def _fetch(data: DataConfig) -> None:
-    from visionbench.commands import data as coco
-    from visionbench.terminal.console import screen
-
-    assert data.prepare is not None and data.root is not None
-    coco.bring(data.prepare, _split(data), Path(data.root).expanduser().parent, None, screen())
-
-
-def _split(data: DataConfig) -> str:
-    return str(data.options.get("split", "val2017"))
+    source = find_data(data)
+    assert isinstance(source, Fetchable) and data.prepare is not None
+    with fetch_progress(screen()) as progress:
+        source.fetch(data.prepare, progress)
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,7 @@ from command_line import call
 from visionbench.commands import data as command
 from visionbench.data.coco_captions import CocoCaptions
 from visionbench.data.coco_instances import CocoInstances
+from visionbench.datafiles import coco_download
 from visionbench.registry import ConfigError
 
 
@@ -49,7 +50,7 @@ def test_again_asks_for_nothing_and_changes_nothing(coco_server, tmp_path, capsy
     assert {name: body for name, body in after.items() if name != "provenance.json"} == {
         name: body for name, body in before.items() if name != "provenance.json"
     }
-    assert "0 new, 4 were there already" in " ".join(capsys.readouterr().out.split())
+    assert "0 new, 4 already present" in " ".join(capsys.readouterr().out.split())
 
 
 def test_more_pictures_fetch_the_annotations_no_second_time(coco_server, tmp_path):
@@ -73,7 +74,7 @@ def test_a_connection_that_breaks_off_is_told_with_both_ways_out_and_goes_on_lat
         prepared(tmp_path / "mine")
     said = str(error.value)
     assert "\n" not in said
-    assert "run the same command again, or bring" in said and "val2017.zip" in said and "--from FOLDER" in said
+    assert "run the same command again, or download" in said and "val2017.zip" in said and "--from FOLDER" in said
     prepared(tmp_path / "mine")
     assert ("/annotations/annotations_trainval2017.zip", "bytes=500-") in coco_server.asked
 
@@ -88,7 +89,7 @@ def test_an_archive_without_the_annotations_is_told(coco_server, tmp_path):
 
 
 def test_from_a_folder_nothing_is_fetched(official_coco, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "SERVER", "http://127.0.0.1:9")
+    monkeypatch.setattr(coco_download, "SERVER", "http://127.0.0.1:9")
     subset = prepared(tmp_path / "mine", source=official_coco)
     assert len(CocoCaptions(str(subset)).examples()) == 4
     (official_coco / "val2017" / coco_folder.file_name(6)).unlink()
@@ -98,7 +99,7 @@ def test_from_a_folder_nothing_is_fetched(official_coco, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("samples", [0, 8])
 def test_as_many_pictures_as_there_are_and_no_more(official_coco, tmp_path, samples):
-    with pytest.raises(ConfigError, match=f"--samples {samples}: val2017 has 1 to 7 pictures"):
+    with pytest.raises(ConfigError, match=f"--samples {samples}: val2017 has 1 to 7 images"):
         prepared(tmp_path / "mine", samples=samples, source=official_coco)
 
 
@@ -112,7 +113,7 @@ def test_without_a_network_the_command_says_so_in_one_line(tmp_path):
 def test_the_command_makes_the_subset_and_says_how_to_use_it(official_coco, tmp_path):
     done = call(tmp_path, "data", "prepare", "coco", "--samples", "3", "--from", str(official_coco))
     assert done.returncode == 0, done.stderr
-    assert "3 new, 0 were there already" in done.stdout
+    assert "3 new, 0 already present" in done.stdout
     words = [line for line in done.stdout.splitlines() if "coco_instances" in line][0].split()
     assert words[-1] == "data.root=data/coco/val2017-3"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
-from visionbench.core import Example
-from visionbench.datafiles import annotation_files, coco_masks
+from visionbench.core import Example, FetchProgress
+from visionbench.datafiles import annotation_files, coco_download, coco_masks
 from visionbench.registry import register
 
 
@@ -48,6 +49,19 @@ class CocoInstances:
     def identity(self) -> Mapping[str, str]:
         """Folder, split, number of pictures and a digest of the annotations."""
         return self._files.identity(len(self.examples()))
+
+    def is_ready(self) -> bool:
+        """Return whether the folder holds COCO's annotations, which are written after all images."""
+        return coco_download.is_ready(Path(self.root).expanduser(), self.split)
+
+    def check_fetch(self, samples: int) -> None:
+        """Raise ConfigError if this split cannot be fetched into this folder."""
+        coco_download.check_fetch(samples, self.split, Path(self.root))
+
+    def fetch(self, samples: int, progress: FetchProgress) -> None:
+        """Fetch a subset of COCO into the folder. Raises ConfigError if it cannot be fetched."""
+        root = Path(self.root).expanduser().parent
+        coco_download.fetch_subset(samples, self.split, root, None, progress)
 
     @property
     def _files(self) -> annotation_files.CocoFiles:

@@ -5,15 +5,16 @@ It is drawn only when something happens. A bar that redraws itself by a timer wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from visionbench.config import MeasureConfig
-from visionbench.core import RunPlan
+from visionbench.core import FetchProgress, RunPlan
 
 FIXED_SECONDS = {
     **{"load": 2.0, "inputs": 1.5, "first_call": 0.5, "memory": 0.5, "flops": 5.0, "evaluation": 5.0},
@@ -107,3 +108,29 @@ def steps(plan: RunPlan, measure: MeasureConfig) -> list[tuple[str, str, float]]
 
 def _first_stage(plan: RunPlan, case_id: str) -> str:
     return next(case.stages[0] for case in plan.cases if case.id == case_id)
+
+
+@dataclass
+class FetchBars:
+    """Lines and, on a terminal, a bar for each file or list that is fetched."""
+
+    console: Console
+    progress: Progress
+    tasks: dict[str, TaskID] = field(default_factory=dict)
+
+    def line(self, text: str) -> None:
+        """Print one line."""
+        self.console.print(text, soft_wrap=True, highlight=False)
+
+    def show(self, name: str, done: int, total: int | None) -> None:
+        """Move the bar of a file or a list."""
+        if name not in self.tasks:
+            self.tasks[name] = self.progress.add_task(name, total=total)
+        self.progress.update(self.tasks[name], completed=done, total=total)
+
+
+@contextmanager
+def fetch_progress(console: Console) -> Iterator[FetchProgress]:
+    """Show the progress of a download while the context is open."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield FetchBars(console, progress)

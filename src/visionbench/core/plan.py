@@ -1,0 +1,40 @@
+"""The plan of a run: its cases, and the metric groups that the run cannot measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement of a run: a batch size, or (`quality`) one pass of the data set through the model."""
+
+    id: str
+    batch_size: int
+    stages: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+    @property
+    def timed(self) -> bool:
+        """Whether the case times a batch size. False for the quality case."""
+        return "evaluation" not in self.stages
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One model on one device in one precision. Its cases share the loaded model."""
+
+    name: str
+    model: str
+    task: str
+    device: str
+    precision: str
+    cases: tuple[Case, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Metric groups that this run cannot measure, each with the reason."""
+    unsuited: Mapping[str, str] = field(default_factory=dict)
+    """Quality metrics of other tasks, if the model has a quality metric for its own task."""
+    warnings: tuple[str, ...] = ()
+    protocol: str = ""
+    """The name of the measure config, and the keys that differ from it in this run."""

@@ -1,0 +1,313 @@
+"""The protocols of the registered parts: data set, device, model family, metric, tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+from visionbench.core.data import DataClass, Example, Inputs, Picture, Row
+from visionbench.core.results import Contributions, Metrics, Predictions, Samples
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+class DataSet(Protocol):
+    """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
+
+    gives: ClassVar[frozenset[str]]
+    """The annotations of its examples: any of `captions`, `labels` and `masks`."""
+
+    def examples(self) -> Sequence[Example]:
+        """Return all examples in a fixed order. May read or write files. Raises ConfigError if files are missing."""
+
+    def classes(self) -> Sequence[str]:
+        """Return the names of all classes in their fixed order, or nothing if the data set has no labels."""
+
+    def identity(self) -> Mapping[str, str]:
+        """Return what identifies this data set (root, split, seed, digest …). It is stored with every result."""
+
+
+class FetchProgress(Protocol):
+    """A display of what is fetched."""
+
+    def line(self, text: str) -> None:
+        """Print one line."""
+
+    def show(self, name: str, done: int, total: int | None) -> None:
+        """Show how much of a file or a list is done; `total` is None if it is unknown."""
+
+
+@runtime_checkable
+class Fetchable(Protocol):
+    """A data set that can be fetched into the folder that it is read from."""
+
+    def is_ready(self) -> bool:
+        """Return whether the folder is complete."""
+
+    def check_fetch(self, samples: int) -> None:
+        """Raise ConfigError if this number of images cannot be fetched into the folder. Use no network."""
+
+    def fetch(self, samples: int, progress: FetchProgress) -> None:
+        """Fetch this number of images with their annotations. Raises ConfigError if they cannot be fetched."""
+
+
+@runtime_checkable
+class DescribesClasses(Protocol):
+    """A data set with more information about its classes than their names."""
+
+    def described_classes(self) -> Sequence[DataClass]:
+        """Return its classes in the order of `classes()`."""
+
+
+@runtime_checkable
+class HasDoubts(Protocol):
+    """A data set that reports which parts of its folder its examples may not include."""
+
+    def doubts(self) -> Mapping[str, str]:
+        """Return flags for the quality row: a flag such as `other_endings`, and its detail."""
+
+
+# ------------------------------------------------------------------------------------------------------------- devices
+@dataclass(frozen=True)
+class Precision:
+    """The number format of a run: the torch dtype of weights and inputs, and whether TF32 may be used."""
+
+    name: str
+    dtype: str
+    tf32: bool = False
+
+
+@dataclass(frozen=True)
+class CallTiming:
+    """One call in seconds: host time to completion, device time between events, and enqueue time (None on a CPU)."""
+
+    host_s: float
+    device_s: float | None = None
+    enqueue_s: float | None = None
+
+
+class Device(Protocol):
+    """A device: the only place that synchronises, times and reads memory on it."""
+
+    kind: ClassVar[str]
+    """The registered name, `cpu` or `cuda`. The tolerances of the protocol are chosen by it."""
+    queued: ClassVar[bool]
+    """Whether one host thread feeds the device through a queue, so that calls return before their work is done."""
+    probe_lag_s: ClassVar[float]
+    """The longest window in seconds that a reading of `probe` averages over."""
+
+    @property
+    def id(self) -> str:
+        """Torch's name of the device, such as `cuda:0`."""
+
+    def why_absent(self) -> str | None:
+        """Return why this machine has no such device, or None if it has one. Fast, and does not import torch."""
+
+    def setup(self, precision: Precision, threads: int | None) -> None:
+        """Select the device and set threads and numeric switches, once, in the measuring process."""
+
+    def synchronize(self) -> None:
+        """Return when all work issued so far is done."""
+
+    def mark(self, name: str) -> AbstractContextManager[None]:
+        """Name a section of work for the device's own profilers. Never used around a single timed call."""
+
+    def time_call(self, call: Callable[[], object]) -> CallTiming:
+        """Time one call, synchronised before and after."""
+
+    def back_to_back(self, calls: Iterable[Callable[[], object]], in_flight: int) -> list[float]:
+        """Issue the calls with at most `in_flight` unfinished; return seconds from the start to each completion."""
+
+    def profile(self, call: Callable[[], object]) -> Samples:
+        """Run one call under a profiler, outside timed windows. Return the series `kernels/busy_s`, `launched_count`
+        and `host_waits_count`, or the reason why they are missing."""
+
+    def reset_peak_memory(self) -> None:
+        """Begin a window for `peak_memory`."""
+
+    def peak_memory(self, kept_bytes: int) -> Samples:
+        """Return the peaks since `reset_peak_memory` in series `memory/…_bytes`, and the reason for each missing one.
+
+        `kept_bytes` of host memory belong to the benchmark. If the process's peak includes them, they are recorded as
+        `memory/kept_inputs_bytes`, and the metric subtracts them.
+        """
+
+    def memory_in_use(self) -> Samples:
+        """Return the memory that the process holds now, in series `memory/…_bytes`."""
+
+    def watch(self) -> Callable[[], Samples]:
+        """Begin a window. The returned function ends it and returns its disturbances as flags and faults.
+
+        Reads before and after the window only, so that it costs nothing inside.
+        """
+
+    def meter(self) -> Callable[[], Samples]:
+        """Begin an energy window. The returned function synchronises, ends the window, and returns the series
+        `telemetry/energy_j` or the reason why it is missing."""
+
+    def probe(self) -> Mapping[str, float]:
+        """Return current readings of the device's load by telemetry series (`telemetry/gpu_power_w`); empty if the
+        device has no readings. Called beside the work, from a separate thread."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Return whether the error means that this device ran out of memory."""
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Return what identifies this device: name, driver, clocks, limits, threads."""
+
+
+# -------------------------------------------------------------------------------------------------------------- models
+@dataclass(frozen=True)
+class ModelPart:
+    """A part of a model's call that can run by itself, on inputs prepared for it."""
+
+    call: Callable[[], Any]
+    times: int = 1
+    """The number of times it runs within one call of the model."""
+
+
+class LoadedModel(Protocol):
+    """A model on its device, ready to be called."""
+
+    module: torch.nn.Module
+    dtype: torch.dtype
+    """The run's dtype, which inputs are converted to. Some parameters may have another (BLIP-2's Q-Former in fp16)."""
+    identity: Mapping[str, Any]
+    """What was loaded: weights, checkpoint, revision, classes of model and processor, dtype, attention."""
+
+    def work(self, batch_size: int) -> Mapping[str, int]:
+        """Return the units of work of one call, `{"images": 4, "tokens": 80}`. The first unit is used to compare."""
+
+    def preprocess(self, images: Sequence[Image], captions: Sequence[str]) -> Inputs:
+        """Convert decoded images, with one caption each, to one batch on the host with the model's own processor."""
+
+    def call(self, inputs: Inputs) -> object:
+        """Run the measured work: one batch, on the device, forward only."""
+
+    def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
+        """Return floating-point outputs by the input they depend on (`image`, `text`). Each must follow its input."""
+
+    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
+        """Return the parts of `call` by name, in their order (`encoder`, `decoder`). Together they are all its work.
+
+        A part's input that another part produces is computed here, once. Also works for a module on the meta device,
+        which has no values.
+        """
+
+    def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
+        """Convert the return value of `call` to one answer for each image: embeddings, masks, a caption, a class."""
+
+
+class Evaluator(Protocol):
+    """A model that predicts for quality metrics, in three steps for each batch. Each step runs in its own thread.
+
+    Columns by name: `image_embedding` [D], `caption_embeddings` [C, D], `class_scores` [classes], `caption`, and for
+    each kind of prompt `<kind>_masks` [K][3] and `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's
+    compressed run lengths), `mask_size` (height, width) and `empty_masks`, the number of masks without a pixel.
+    """
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The class names in the order of `class_scores`, or nothing if there are no scores."""
+
+    def prepare(self, pictures: Sequence[Picture]) -> Inputs:
+        """Convert images to a batch on the host with the model's own processor. Called by several threads at once."""
+
+    def forward(self, inputs: Inputs) -> Any:
+        """Return the model's output for a batch, copied to the host."""
+
+    def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
+        """Return one row for each image, with every requested column that the model provides.
+
+        A prediction that is not finite is NaN, in any column. Its image is left out, or it ends the case.
+        """
+
+
+class Predictor(LoadedModel, Protocol):
+    """A loaded model whose adapter lists columns in `predicts`."""
+
+    def evaluator(self, columns: frozenset[str], classes: Sequence[str]) -> Evaluator:
+        """Return the evaluator for these columns. Raises ConfigError if the model does not have these classes."""
+
+
+class Adapter(Protocol):
+    """A model family: a registered dataclass whose fields are the YAML's `model.options`. Building it loads nothing."""
+
+    task: ClassVar[str]
+    predicts: ClassVar[frozenset[str]]
+    """The columns of predictions that the family provides."""
+
+    def uses(self) -> frozenset[str]:
+        """Return what a timed call needs from the data in addition to images: `captions`, or nothing."""
+
+    def load(self, model: Any, device: torch.device, dtype: torch.dtype) -> LoadedModel:
+        """Load the checkpoint of a `config.ModelConfig`, or its architecture with random weights, on the device."""
+
+
+@runtime_checkable
+class Labels(Protocol):
+    """A model family whose models have a fixed list of classes."""
+
+    def labels(self, model: Any) -> Sequence[str]:
+        """Return the class names by index, read from the checkpoint's config before the model is loaded."""
+
+
+# ------------------------------------------------------------------------------------------------------------- metrics
+class Metric(Protocol):
+    """A metric group: a registered dataclass whose fields are its YAML options."""
+
+    stages: ClassVar[tuple[str, ...]]
+    """The stages whose samples it needs."""
+
+    def compute(self, samples: Samples) -> Metrics:
+        """Compute numbers from samples. A pure function: the same samples give the same numbers."""
+
+
+@runtime_checkable
+class QualityMetric(Metric, Protocol):
+    """A metric group that reads a model's predictions for a data set, and so needs trained weights."""
+
+    reads: ClassVar[frozenset[str]]
+    """The columns of the predictions that it reads."""
+    needs: ClassVar[frozenset[str]]
+    """The annotations that the data set must have."""
+
+    def score(self, predictions: Predictions) -> Samples:
+        """Compute raw samples from the predictions of the complete data set, one or more for each item."""
+
+
+@runtime_checkable
+class Resampled(QualityMetric, Protocol):
+    """A quality metric whose figures have intervals over images."""
+
+    def contributions(self, samples: Samples) -> Mapping[str, Contributions]:
+        """Return the contributions of each image to each figure with an interval, by the metric's name.
+
+        Images are in the order of the predictions. A figure that these samples do not have is left out.
+        """
+
+
+# ------------------------------------------------------------------------------------------------------------ trackers
+class Tracker(Protocol):
+    """A store that receives results after the run's folder has them."""
+
+    def open(self) -> None:
+        """Import the store's client and prepare the store, before anything is measured. Raises TrackingError."""
+
+    def log(self, folder: Path) -> str:
+        """Send all of one run's folder. Sending it again changes nothing. Return where or how to view it, or ''.
+
+        Raises TrackingError if the store does not answer.
+        """
+
+    def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
+        """Add files to a run that was sent, below `report/`. Replace earlier files, or skip them if not `again`.
+
+        Raises TrackingError if the store does not answer or has no such run.
+        """
