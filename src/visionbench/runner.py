@@ -23,6 +23,7 @@ import numpy as np
 from visionbench import core, machine, validity, worker
 from visionbench.config import ExperimentConfig
 from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predictions, RunPlan, Samples
+from visionbench.declarations import Declarations
 from visionbench.examples import content_digest, denominators
 from visionbench.examples.labelling import resolve_labelling
 from visionbench.examples.sampling import list_all_examples
@@ -134,6 +135,7 @@ def run(
         "plan": asdict(plan),
         "config": folder.config(),
         "left_out": dict(left_out),
+        "declarations": _declarations(build_parts(config), plan).written(),
     }
     folder.write_conditions({**conditions, "status": "running"})
     left = {case.id: case for case in plan.cases}
@@ -394,6 +396,14 @@ def compute(metrics: Mapping[str, core.Metric], samples: Samples) -> Metrics:
     for metric in metrics.values():
         found = found.merged(metric.compute(samples))
     return found.merged(denominators.compute_metrics(samples))
+
+
+def _declarations(run: Parts, plan: RunPlan) -> Declarations:
+    """The declarations of the planned metric groups; with quality, also those of the counts of the data."""
+    groups = {name for case in plan.cases for name in case.metrics}
+    declared = Declarations.collect({name: metric for name, metric in run.metrics.items() if name in groups})
+    timed = all(case.timed for case in plan.cases)
+    return declared if timed else declared.followed_by(denominators.GROUP, denominators.DECLARATIONS)
 
 
 def _conditions(run: Parts, identity: Mapping[str, Any], examples: Sequence[core.Example]) -> dict[str, Any]:

@@ -4,12 +4,30 @@ ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → 
 """
 
 from visionbench.core.data import DataClass, Example, Inputs, Picture, Row
+from visionbench.core.declarations import (
+    ACROSS_PROCESSES,
+    GEOMETRIC_MEAN,
+    HIGHER,
+    LARGEST,
+    LOWER,
+    MEMORY,
+    OVER_PICTURES,
+    QUALITY,
+    SMALLEST,
+    SPEED,
+    WITHIN_PROCESS,
+    MetricDeclaration,
+    interval_ends,
+    interval_half_width,
+    split_unit,
+)
 from visionbench.core.errors import TrackingError, first_line
 from visionbench.core.plan import Case, RunPlan
 from visionbench.core.protocols import (
     Adapter,
     CallTiming,
     DataSet,
+    DeclaresMetrics,
     DescribesClasses,
     Device,
     Evaluator,
@@ -50,20 +68,31 @@ from visionbench.core.results import (
 )
 
 __all__ = [
+    "ACROSS_PROCESSES",
     "CAPTIONS_CUT",
     "EVALUATION_STEPS",
     "FAILED",
+    "GEOMETRIC_MEAN",
+    "HIGHER",
     "INTERRUPTED",
     "INVALID",
     "KILLED",
+    "LARGEST",
+    "LOWER",
+    "MEMORY",
     "NOT_RUN",
     "OK",
     "OUT_OF_MEMORY",
+    "OVER_PICTURES",
     "PIPELINE_STEPS",
+    "QUALITY",
     "SKIPPED_AFTER_OOM",
+    "SMALLEST",
+    "SPEED",
     "TRUTHS",
     "VALID",
     "WARNED",
+    "WITHIN_PROCESS",
     "Adapter",
     "CallTiming",
     "Case",
@@ -71,6 +100,7 @@ __all__ = [
     "Contributions",
     "DataClass",
     "DataSet",
+    "DeclaresMetrics",
     "DescribesClasses",
     "Device",
     "Evaluator",
@@ -82,6 +112,7 @@ __all__ = [
     "Labels",
     "LoadedModel",
     "Metric",
+    "MetricDeclaration",
     "Metrics",
     "ModelPart",
     "Picture",
@@ -97,4 +128,7 @@ __all__ = [
     "TrackingError",
     "Validity",
     "first_line",
+    "interval_ends",
+    "interval_half_width",
+    "split_unit",
 ]

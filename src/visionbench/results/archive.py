@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from visionbench.core import CaseResult, first_line
+from visionbench.declarations import Declarations
 from visionbench.records.folder import RunFolder
 from visionbench.registry import ConfigError, nearest
-from visionbench.results import summary
+from visionbench.results import declared, summary
 
 UNKNOWN = "unknown"
 LATEST = "latest"
@@ -39,6 +41,11 @@ class Run:
             return cls(conditions, folder.results(), folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{folder.path}: {type(error).__name__}: {first_line(error)}") from error
+
+    @cached_property
+    def declarations(self) -> Declarations:
+        """The declarations of its metrics."""
+        return declared.of_conditions(self.conditions)
 
     @property
     def name(self) -> str:
