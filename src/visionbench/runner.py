@@ -142,7 +142,7 @@ def run(
     at = StageProgress("start")
     spent: dict[str, float] = {}
     clock = Stopwatch(spent)
-    status, reason = core.NOT_RUN, ""
+    status, reason, problem = core.NOT_RUN, "", ""
     try:
         profiled = _profiled(config, plan, left_out, folder, show)
         clock.lap("kernels")
@@ -162,19 +162,20 @@ def run(
                     continue
             clock.lap("keep")
     except worker.WorkerDied as death:
-        status, reason = core.KILLED, str(death)
+        status, reason, problem = core.KILLED, str(death), death.problem
     except worker.WorkerFailed as failure:
-        status, reason = core.FAILED, f"{failure}; the traceback is in {folder.log}"
+        status, reason, problem = core.FAILED, f"{failure}; the traceback is in {folder.log}", failure.problem
     except ConfigError as error:
-        status, reason = core.FAILED, str(error)
+        status, reason, problem = core.FAILED, str(error), error.problem
         raise
     except KeyboardInterrupt as interrupt:
         status, reason = core.INTERRUPTED, str(interrupt) or "interrupted from the keyboard"
+        problem = reason
         raise
     finally:
         for case in left.values():
             hit = case.id == at.case or not at.case
-            row = (status, reason) if hit else (core.NOT_RUN, f"the run had ended: {reason.partition(';')[0]}")
+            row = (status, reason) if hit else (core.NOT_RUN, f"the run had ended: {problem}")
             folder.append(CaseResult(case, *row), Samples())
         ending = {"status": ended(folder.results()), "ended_at": _now(), "seconds": spent}
         folder.write_conditions({**conditions, **ending})

@@ -21,7 +21,7 @@ from visionbench.core.declarations import (
     interval_half_width,
     split_unit,
 )
-from visionbench.core.errors import TrackingError, first_line
+from visionbench.core.errors import ConfigError, TrackingError, VisionbenchError, first_line, problem_of
 from visionbench.core.plan import Case, RunPlan
 from visionbench.core.protocols import (
     Adapter,
@@ -97,6 +97,7 @@ __all__ = [
     "CallTiming",
     "Case",
     "CaseResult",
+    "ConfigError",
     "Contributions",
     "DataClass",
     "DataSet",
@@ -127,8 +128,10 @@ __all__ = [
     "Tracker",
     "TrackingError",
     "Validity",
+    "VisionbenchError",
     "first_line",
     "interval_ends",
     "interval_half_width",
+    "problem_of",
     "split_unit",
 ]

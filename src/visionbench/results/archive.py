@@ -148,7 +148,7 @@ def of_folder(output_dir: Path) -> list[Run]:
     """Every run below a folder, in the order they began. Raises ConfigError where there is none."""
     if runs := read(output_dir):
         return runs
-    raise ConfigError(f"--output-dir {output_dir}: no run in it; measure something first: visionbench run")
+    raise ConfigError(f"--output-dir {output_dir}: no run in it", "measure something first: visionbench run")
 
 
 def of_sweep(output_dir: Path, sweep: str) -> list[Run]:
@@ -191,7 +191,7 @@ def select(runs: Sequence[Run], wanted: Mapping[str, str], where: str) -> list[R
     facts = [run.facts() for run in runs]
     for name, value in wanted.items():
         if value not in (known := {of_run[name] for of_run in facts}):
-            raise ConfigError(f"{where}: no run has {name}={value}; there are: {', '.join(sorted(known))}")
+            raise ConfigError(f"{where}: no run has {name}={value}", f"there are: {', '.join(sorted(known))}")
     raise ConfigError(f"{where}: each of these occurs, but no run has all of them")
 
 
