@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from time import perf_counter, sleep
@@ -30,6 +30,7 @@ from visionbench.examples.sampling import list_all_examples
 from visionbench.examples.screening import raise_on_problems, summarize_problems, usable_examples, with_mask_frame
 from visionbench.parts import Parts, build_parts
 from visionbench.records.folder import RunFolder
+from visionbench.records.record import RUNNING, Host, RunRecord
 from visionbench.registry import ConfigError
 from visionbench.stages import (
     evaluation,
@@ -83,9 +84,12 @@ class CaseFinished:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under what the numbers come about, known once the model is loaded."""
+    """The identities that are known once the model is loaded, and all examples that are left out by then."""
 
-    found: Mapping[str, Any]
+    model: Mapping[str, Any]
+    device: Mapping[str, Any]
+    data: Mapping[str, Any]
+    left_out: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -126,18 +130,19 @@ def run(
     `left_out` are the ids of examples that cannot be used, with the reason. Returns the rows. Raises ConfigError where
     the child finds the config wrong, and KeyboardInterrupt as it comes, in both cases after writing down what there is.
     """
-    conditions = {
-        "uid": uuid4().hex,
-        "sweep": sweep,
-        "started_at": _now(),
-        "git_commit": _git_commit(),
-        "host": dict(machine.fingerprint()),
-        "plan": asdict(plan),
-        "config": folder.config(),
-        "left_out": dict(left_out),
-        "declarations": _declarations(build_parts(config), plan).written(),
-    }
-    folder.write_conditions({**conditions, "status": "running"})
+    record = RunRecord(
+        uid=uuid4().hex,
+        sweep=sweep,
+        started_at=_now(),
+        status=RUNNING,
+        git_commit=_git_commit(),
+        host=Host.of(machine.fingerprint()),
+        plan=plan,
+        config=folder.config(),
+        left_out=left_out,
+        declarations=_declarations(build_parts(config), plan).written(),
+    )
+    folder.write_record(record)
     left = {case.id: case for case in plan.cases}
     at = StageProgress("start")
     spent: dict[str, float] = {}
@@ -153,8 +158,9 @@ def run(
                 del left[event.result.case.id]
                 at = StageProgress("inputs", next(iter(left), ""))
             elif isinstance(event, Conditions):
-                conditions |= event.found
-                folder.write_conditions({**conditions, "status": "running"})
+                loaded = record.loaded(event.model, event.device, event.data, event.left_out)
+                folder.write_record(loaded)  # may raise, and then the record stays as it was
+                record = loaded
             else:
                 at = event
                 show(at)
@@ -177,8 +183,7 @@ def run(
             hit = case.id == at.case or not at.case
             row = (status, reason) if hit else (core.NOT_RUN, f"the run had ended: {problem}")
             folder.append(CaseResult(case, *row), Samples())
-        ending = {"status": ended(folder.results()), "ended_at": _now(), "seconds": spent}
-        folder.write_conditions({**conditions, **ending})
+        folder.write_record(replace(record, status=ended(folder.results()), ended_at=_now(), seconds=spent))
     return folder.results()
 
 
@@ -264,7 +269,8 @@ def measure(
                 CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {core.first_line(error)}"), Samples()
             )
         return
-    yield Conditions({**_conditions(run, model.identity, taken), "left_out": dict(left_out)})
+    data = {**run.data.identity(), "contents_sha256": content_digest.digest_examples(taken)}
+    yield Conditions(dict(model.identity), dict(device.fingerprint()), data, dict(left_out))
     kept_bytes = sum(map(input_bytes, singles))
     full_at: Case | None = None
     batches: list[Inputs] = []
@@ -405,14 +411,6 @@ def _declarations(run: Parts, plan: RunPlan) -> Declarations:
     declared = Declarations.collect({name: metric for name, metric in run.metrics.items() if name in groups})
     timed = all(case.timed for case in plan.cases)
     return declared if timed else declared.followed_by(denominators.GROUP, denominators.DECLARATIONS)
-
-
-def _conditions(run: Parts, identity: Mapping[str, Any], examples: Sequence[core.Example]) -> dict[str, Any]:
-    return {
-        "model": dict(identity),
-        "device": dict(run.device.fingerprint()),
-        "data": {**run.data.identity(), "contents_sha256": content_digest.digest_examples(examples)},
-    }
 
 
 def _work(units: Mapping[str, int]) -> Samples:

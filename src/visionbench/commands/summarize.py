@@ -24,7 +24,7 @@ def show(path: Path) -> int:
     again = [recompute(folder, row) for row in reported]
     if repeats := folders(folder):
         again = [row for row, _ in gather([[recompute(one, row) for row in one.results()] for one in repeats])]
-    table.show([Run(folder.conditions(), again)], console)
+    table.show([Run(folder.record(), again)], console)
     console.print()
     differences = [line for old, new in zip(reported, again, strict=True) for line in differing(old, new)]
     for line in differences:
