@@ -181,6 +181,13 @@ def test_every_link_of_the_contributing_guide_has_a_heading(target):
     assert not anchor or anchor[1:] in {heading.lower().replace(" ", "-") for heading in headings}
 
 
+def test_the_contributing_guide_lists_every_room_of_the_package():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^[├└]── (\w+)(?:\.py|/) ", text, re.MULTILINE))
+    files = (ROOT / "src" / "visionbench").iterdir()
+    assert listed == {path.stem for path in files if path.suffix in ("", ".py") and not path.stem.startswith("__")}
+
+
 # --------------------------------------------------------------------------------------------------- hooks, templates
 def test_the_commit_hooks_are_local_and_run_ruff_and_mypy():
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
