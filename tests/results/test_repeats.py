@@ -7,7 +7,8 @@ import pytest
 
 from visionbench.core import FAILED, INVALID, OK, VALID, WARNED, Case, CaseResult, Metrics, RunPlan, Samples, Validity
 from visionbench.records.folder import RunFolder
-from visionbench.results.repeats import across, conditions, folders, gather, order, planned, write
+from visionbench.results import declared, repeats
+from visionbench.results.repeats import across, conditions, folders, order, planned, write
 
 CASE = Case("batch-2", 2, ("latency",), ("latency",))
 QUALITY = Case("quality", 32, ("evaluation",), ("recall",))
@@ -17,6 +18,10 @@ def row(p50=None, case=CASE, validity=None, labels=None, **values):
     values = {"latency_p50_ms": p50, **values}
     reasons = {name: "too few" for name, value in values.items() if value is None}
     return CaseResult(case, OK, None, Metrics(values, reasons), validity or Validity(), labels or {})
+
+
+def gather(processes):
+    return repeats.gather(processes, declared.bundled())
 
 
 def failed(reason):
@@ -59,7 +64,7 @@ def test_the_headline_is_the_geometric_mean_with_its_interval_across_processes()
     assert np.log(values["latency_p50_across_processes_low_ms"]) == pytest.approx(1 - 12.7062, rel=1e-4)
     assert np.log(values["latency_p50_across_processes_high_ms"]) == pytest.approx(1 + 12.7062, rel=1e-4)
     assert result.labels["processes"] == "2"
-    assert across(samples).values == values
+    assert across(samples, declared.bundled()).values == values
 
 
 def test_extremes_stay_extremes_and_equal_values_stay_equal():
