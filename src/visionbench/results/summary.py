@@ -6,7 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
-from visionbench.core import INVALID, OK, VALID, WARNED, WORK_UNITS, CaseResult, interval_half_width
+from visionbench.core import (
+    ACROSS_PROCESSES,
+    INVALID,
+    OK,
+    VALID,
+    WARNED,
+    WITHIN_PROCESS,
+    WORK_UNITS,
+    CaseResult,
+    interval_ends,
+    interval_half_width,
+)
 from visionbench.declarations import Declarations
 from visionbench.results import declared
 from visionbench.statistics.resampling import stated, written
@@ -24,6 +35,11 @@ HEADLINE_REASON = 160
 LONGEST_IDENTITY = 40
 
 Cell = int | float | str | None
+
+
+def latency_ends(across: bool) -> tuple[str, str]:
+    """Return the names of the ends of the median latency's interval, across processes or within one."""
+    return interval_ends(LATENCY, ACROSS_PROCESSES if across else WITHIN_PROCESS)
 
 
 def throughput_name(results: Sequence[CaseResult]) -> str:
