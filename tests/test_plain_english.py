@@ -28,7 +28,6 @@ NOT_YET: set[str] = {
     "src/visionbench/validity",
     "src/visionbench/records",
     "src/visionbench/weights",
-    "src/visionbench/examples",
     "src/visionbench/models",
     "src/visionbench/devices",
     "src/visionbench/data/",

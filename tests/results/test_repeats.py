@@ -5,7 +5,20 @@ import json
 import numpy as np
 import pytest
 
-from visionbench.core import FAILED, INVALID, OK, VALID, WARNED, Case, CaseResult, Metrics, RunPlan, Samples, Validity
+from visionbench.core import (
+    FAILED,
+    INVALID,
+    OK,
+    VALID,
+    WARNED,
+    Case,
+    CaseResult,
+    Metrics,
+    Reason,
+    RunPlan,
+    Samples,
+    Validity,
+)
 from visionbench.records.folder import RunFolder
 from visionbench.results import declared, repeats
 from visionbench.results.repeats import across, conditions, folders, order, planned, write
@@ -84,23 +97,26 @@ def test_a_value_that_one_process_lacks_is_none_with_the_reason():
 
 
 def test_the_worst_verdict_counts_with_how_many_had_each_reason():
-    bad, doubt = Validity(INVALID, ("run_delay: 9 %",)), Validity(WARNED, ("run_delay: 3 %", "drift: up"))
+    bad, doubt = (
+        Validity(INVALID, (Reason("run_delay", "9 %"),)),
+        Validity(WARNED, (Reason("run_delay", "3 %"), Reason("drift", "up"))),
+    )
     [(result, _)] = gather([[row(1.0, validity=bad)], [row(1.0, validity=doubt)], [row(1.0)]])
     assert result.validity == Validity(
-        INVALID, ("run_delay: 9 % (in 2 of 3 processes)", "drift: up (in 1 of 3 processes)")
+        INVALID, (Reason("run_delay", "9 % (in 2 of 3 processes)"), Reason("drift", "up (in 1 of 3 processes)"))
     )
 
 
 def test_a_process_counts_once_though_two_of_its_windows_have_the_same_reason():
-    both = Validity(WARNED, ("run_delay: latency window", "run_delay: throughput window"))
+    both = Validity(WARNED, (Reason("run_delay", "latency window"), Reason("run_delay", "throughput window")))
     [(result, _)] = gather([[row(1.0, validity=both)], [row(1.0, validity=both)]])
-    assert result.validity.reasons == ("run_delay: latency window (in 2 of 2 processes)",)
+    assert result.validity.reasons == (Reason("run_delay", "latency window (in 2 of 2 processes)"),)
     [(alone, _)] = gather([[row(1.0, validity=both)]])
     assert alone.validity == both
 
 
 def test_doubts_about_an_interval_within_a_process_are_none_about_the_one_across():
-    doubt = Validity(WARNED, ("autocorrelated: lag 1: 0.5",))
+    doubt = Validity(WARNED, (Reason("autocorrelated", "lag 1: 0.5"),))
     [(result, _)] = gather([[row(1.0, validity=doubt)], [row(1.0, validity=doubt)]])
     assert result.validity == Validity(VALID, ())
     [(alone, _)] = gather([[row(1.0, validity=doubt)]])

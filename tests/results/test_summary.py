@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from saved_runs import QUALITY, conditions, row
 
-from visionbench.core import INVALID, OK, OUT_OF_MEMORY, VALID, Case, CaseResult, Metrics, Validity
+from visionbench.core import INVALID, OK, OUT_OF_MEMORY, VALID, Case, CaseResult, Metrics, Reason, Validity
 from visionbench.results import declared, summary
 
 CONDITIONS = {
@@ -23,7 +23,7 @@ CONDITIONS = {
 def measured(batch_size: int, verdict: str = VALID, **values: float | None) -> CaseResult:
     case = Case(f"batch-{batch_size}", batch_size, ("latency",), ())
     reasons = () if verdict == VALID else ("run_delay: 9 %",)
-    return CaseResult(case, OK, None, Metrics(values), Validity(verdict, reasons))
+    return CaseResult(case, OK, None, Metrics(values), Validity(verdict, tuple(map(Reason.parse, reasons))))
 
 
 def test_invalid_cases_do_not_win_where_others_can() -> None:

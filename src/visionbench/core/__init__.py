@@ -64,6 +64,7 @@ from visionbench.core.results import (
     Contributions,
     Metrics,
     Predictions,
+    Reason,
     Samples,
     Validity,
 )
@@ -123,6 +124,7 @@ __all__ = [
     "Predictions",
     "Predictor",
     "QualityMetric",
+    "Reason",
     "Resampled",
     "Row",
     "RunPlan",

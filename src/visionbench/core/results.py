@@ -108,11 +108,28 @@ class Contributions:
 
 
 @dataclass(frozen=True)
+class Reason:
+    """One reason of a verdict: its kind, such as `run_delay`, and the detail. Its text is "kind: detail"."""
+
+    kind: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.kind, self.detail)))
+
+    @classmethod
+    def parse(cls, text: str) -> Reason:
+        """Return the reason with this text."""
+        kind, _, detail = text.partition(": ")
+        return cls(kind, detail)
+
+
+@dataclass(frozen=True)
 class Validity:
     """The verdict on a case's numbers (`valid`, `warned` or `invalid`), with the reasons."""
 
     verdict: str = VALID
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True)

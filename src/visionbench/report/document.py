@@ -283,7 +283,7 @@ def _doubts(runs: Sequence[Run]) -> Iterator[str]:
         for row in run.results:
             if row.status == OK and row.validity.reasons:
                 mark = table.MARKS[row.validity.verdict]
-                yield f"{mark} {run.name}, {row.case.id}: {'; '.join(row.validity.reasons)}"
+                yield f"{mark} {run.name}, {row.case.id}: {'; '.join(map(str, row.validity.reasons))}"
         if bound := summary.launch_bound(run.results):
             yield f"{run.name}: {bound}"
         yield from (f"{run.name}, {remark}" for remark in summary.remarks(run.results))

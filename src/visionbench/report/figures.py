@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
+from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult, Reason
 from visionbench.results import summary
 
 if TYPE_CHECKING:
@@ -169,9 +169,9 @@ def _titles(figure: Figure, conditions: Mapping[str, Any], timed: Sequence[CaseR
         figure.legend(list(marks.values()), list(marks), loc=(0.07, 0.01), ncols=4, fontsize=8, frameon=False)
 
 
-def _kinds(reasons: Iterable[Sequence[str]]) -> list[str]:
-    """What reasons are about, each once: the name before the colon."""
-    return list(dict.fromkeys(reason.partition(":")[0] for of_case in reasons for reason in of_case))
+def _kinds(reasons: Iterable[Sequence[Reason]]) -> list[str]:
+    """Return the kinds of these reasons, each once."""
+    return list(dict.fromkeys(reason.kind for of_case in reasons for reason in of_case))
 
 
 def _value(row: CaseResult, name: str) -> float | None:

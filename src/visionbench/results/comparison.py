@@ -29,6 +29,7 @@ from visionbench.core import (
     WARNED,
     CaseResult,
     MetricDeclaration,
+    Reason,
     interval_ends,
 )
 from visionbench.declarations import Declarations
@@ -190,17 +191,17 @@ class CaseOnSide:
         return summary.verdict(self.rows) or VALID
 
     @property
-    def reasons(self) -> list[str]:
+    def reasons(self) -> list[Reason]:
         """Of the verdict: each kind once, as the first row had it, with how many of several rows had it."""
-        seen: dict[str, str] = {}
+        seen: dict[str, Reason] = {}
         counts: Counter[str] = Counter()
         good = [row for row in self.rows if row.status == OK]
         for row in good:
-            kinds = {reason.partition(": ")[0]: reason for reason in reversed(row.validity.reasons)}
+            kinds = {reason.kind: reason for reason in reversed(row.validity.reasons)}
             seen = {**kinds, **seen}
             counts.update(kinds.keys())
         return [
-            f"{reason} (in {counts[kind]} of {len(good)} runs)" if len(good) > 1 else reason
+            Reason(kind, f"{reason.detail} (in {counts[kind]} of {len(good)} runs)") if len(good) > 1 else reason
             for kind, reason in seen.items()
         ]
 
@@ -426,7 +427,7 @@ def _judged(
     ratio = welch_ratio(*values) or _plain(*values)
     for side, name in ((old, "base"), (new, "candidate")):
         if side.validity == INVALID:
-            return row(INCONCLUSIVE, f"the {name} is invalid: {'; '.join(side.reasons)}", ratio)
+            return row(INCONCLUSIVE, f"the {name} is invalid: {'; '.join(map(str, side.reasons))}", ratio)
     if quality:
         changed = found.of.get(metric) or _unpaired(metric, old, new, found.why_not, deciding_alpha(figures))
         verdict, reason = quality_verdict(
@@ -613,10 +614,7 @@ def _doubts(side: Side, name: str) -> Iterator[str]:
     """The kinds of doubt on one side, each once with the number of cases."""
     cases = [side.measured(case) for case in side.cases]
     kinds = Counter(
-        kind
-        for case in cases
-        if case.validity == WARNED
-        for kind in {reason.partition(": ")[0] for reason in case.reasons}
+        kind for case in cases if case.validity == WARNED for kind in {reason.kind for reason in case.reasons}
     )
     if kinds:
         said = ", ".join(f"{kind} in {count} of {len(cases)} cases" for kind, count in kinds.items())

@@ -26,6 +26,7 @@ from visionbench.core import (
     WARNED,
     CaseResult,
     Metrics,
+    Reason,
     RunPlan,
     Samples,
     Validity,
@@ -162,17 +163,17 @@ def _judged(results: Sequence[CaseResult], flags: Mapping[str, str]) -> Validity
 
     Of several processes, doubts about the interval within one are left out: theirs is taken across.
     """
-    seen: dict[str, dict[int, str]] = {}
+    seen: dict[str, dict[int, Reason]] = {}
     for at, result in enumerate(results):
         for reason in result.validity.reasons:
-            seen.setdefault(reason.partition(": ")[0], {}).setdefault(at, reason)
+            seen.setdefault(reason.kind, {}).setdefault(at, reason)
     counts = [
-        f"{next(iter(of_process.values()))} (in {len(of_process)} of {len(results)} processes)"
+        Reason(kind, f"{next(iter(of_process.values())).detail} (in {len(of_process)} of {len(results)} processes)")
         for kind, of_process in seen.items()
         if kind not in WITHIN_PROCESS
     ]
     found = counts if len(results) > 1 else results[0].validity.reasons
-    reasons = (*(f"{flag}: {text}" for flag, text in flags.items()), *found)
+    reasons = (*(Reason(flag, text) for flag, text in flags.items()), *found)
     invalid = any(result.validity.verdict == INVALID for result in results)
     return Validity(INVALID if invalid else WARNED if reasons else VALID, reasons)
 

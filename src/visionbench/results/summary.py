@@ -221,7 +221,7 @@ def _conditions(conditions: Mapping[str, Any]) -> Iterator[str]:
 
 def _doubts(results: Sequence[CaseResult]) -> list[str]:
     return [
-        f"{row.case.id} is {row.validity.verdict}: {'; '.join(row.validity.reasons)}"
+        f"{row.case.id} is {row.validity.verdict}: {'; '.join(map(str, row.validity.reasons))}"
         for row in results
         if row.status == OK and row.validity.verdict != VALID
     ]

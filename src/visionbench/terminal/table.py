@@ -189,9 +189,8 @@ def _remark(row: CaseResult, notes: dict[str, str]) -> str:
         notes[row.status] = noted if reason in noted else "; ".join(filter(None, [noted, reason]))
         return row.status
     of_row: dict[str, str] = {}
-    for reason in row.validity.reasons:
-        kind, _, seen = reason.partition(": ")
-        of_row[kind] = "; ".join(filter(None, [of_row.get(kind), seen]))
+    for doubt in row.validity.reasons:
+        of_row[doubt.kind] = "; ".join(filter(None, [of_row.get(doubt.kind), doubt.detail]))
     notes.update(of_row)
     return MARKS[row.validity.verdict]
 
