@@ -14,6 +14,8 @@ EVALUATION_STEPS = ("decode", "preprocess", "forward", "postprocess")
 """The steps of the quality case, from an image file to the model's answer."""
 PIPELINE_STEPS = ("read", "decode", "preprocess", "copy", "forward", "postprocess")
 """The steps of the timed pipeline. Reading the file and copying to the device are steps of their own."""
+WORK_UNITS = ("images", "texts", "prompts", "tokens")
+"""The units that throughput counts. A run is compared by the first unit that it has."""
 CAPTIONS_CUT = "captions_cut"
 """An optional column beside `caption_embeddings`: the number of an image's captions that the model truncated."""
 TRUTHS = frozenset({"references", "label"})

@@ -62,7 +62,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     if origin is Mapping:
         return {name: _read(arguments[1], entry, f"{place}.{name}") for name, entry in _object(value, place).items()}
     if origin is tuple:
-        if not isinstance(value, list):
+        if not isinstance(value, list | tuple):
             raise ConfigError(f"{place} is not a list")
         return tuple(_read(arguments[0], entry, f"{place}[{index}]") for index, entry in enumerate(value))
     if is_dataclass(kind):
