@@ -196,7 +196,7 @@ class Session:
 
     def _lacking(self, config: ExperimentConfig) -> dict[str, str]:
         """What these data do not give to this model although data sets of their kind do, looked for once."""
-        from visionbench.examples.labelling import why_none
+        from visionbench.examples.labelling import find_label_mismatch
         from visionbench.parts import build_parts
 
         run = build_parts(config)
@@ -207,7 +207,7 @@ class Session:
         if key not in self.lacking:
             why = "it has no labels, since no folder of a class lies in data.root"
             self.lacking[key] = {} if run.data.classes() else {"labels": why}
-        none = why_none(config, run)
+        none = find_label_mismatch(config, run)
         return self.lacking[key] or ({"labels": none} if none else {})
 
     def _measure(self, run: Job, folder: Any) -> None:
@@ -284,22 +284,26 @@ class Session:
         For metrics of labels it is also what has no label that the model knows. A run's first plan decides for all its
         processes, of which the later ones measure no quality.
         """
-        from visionbench.examples import intake
-        from visionbench.examples.labelling import labelling
+        from visionbench.examples import screening
+        from visionbench.examples.labelling import resolve_labelling
         from visionbench.parts import build_parts
 
         run = build_parts(config)
         key = OmegaConf.to_yaml(OmegaConf.structured(config.data))
         if key not in self.looked_at:
-            examples: Sequence[Example] = intake.in_frame(run.data.examples(), config.data.exif)
-            found = intake.faults(examples, config.measure.inputs.distinct_samples)
-            intake.raise_on_faults(config.data.name, found, len({one.id for one in examples}), config.data.on_error)
+            examples: Sequence[Example] = screening.with_mask_frame(run.data.examples(), config.data.exif)
+            found = screening.find_problems(examples, config.measure.inputs.distinct_samples)
+            screening.raise_on_problems(
+                config.data.name, found, len({one.id for one in examples}), config.data.on_error
+            )
             self.looked_at[key] = examples, found
         whole = OmegaConf.to_yaml(OmegaConf.structured(config))
         if whole not in self.left_out:
             examples, found = self.looked_at[key]
-            found = {**labelling(config, run, plan.cases).faults(examples), **found}
-            intake.raise_on_faults(config.data.name, found, len({one.id for one in examples}), config.data.on_error)
+            found = {**resolve_labelling(config, run, plan.cases).find_problems(examples), **found}
+            screening.raise_on_problems(
+                config.data.name, found, len({one.id for one in examples}), config.data.on_error
+            )
             self.left_out[whole] = {example.id: found[example.id] for example in examples if example.id in found}
         return self.left_out[whole]
 

@@ -32,6 +32,7 @@ from visionbench.core import (
     QualityMetric,
     Row,
     Samples,
+    VisionbenchError,
     first_line,
 )
 from visionbench.datafiles.images import PictureError, picture_of
@@ -44,7 +45,7 @@ MASKS = "truth_masks"
 """The column that needs the masks of the data set beside the image."""
 
 
-class EvaluationError(Exception):
+class EvaluationError(VisionbenchError):
     """An image has no usable prediction, and no image may be left out. The message names the image and the reason."""
 
 
@@ -121,7 +122,7 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluated]:
     for batch, waited in predicted_batches(context, evaluator, columns):
         if batch.unusable and context.on_error == "fail":
             name, why = next(iter(batch.unusable.items()))
-            raise EvaluationError(f"{name}: {why}; data.on_error=skip would leave it out")
+            raise EvaluationError(f"{name}: {why}", "data.on_error=skip would leave it out")
         batch.pictures, batch.inputs = [], {}
         batches.append(batch)
         starved += waited
@@ -132,7 +133,7 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluated]:
     predictions = _joined(batches, evaluator.classes)
     left_out = {name: why for batch in batches for name, why in batch.unusable.items()}
     if not predictions.ids:
-        raise EvaluationError(f"no image has a prediction; the first reason: {next(iter(left_out.values()))}")
+        raise EvaluationError(f"no image has a prediction, the first because: {next(iter(left_out.values()))}")
     series = {f"evaluation/{step}_s": np.array([batch.seconds[step] for batch in batches]) for step in EVALUATION_STEPS}
     series["evaluation/starved_s"] = np.array([starved])
     series["evaluation/seconds_s"] = np.array([seconds])

@@ -10,21 +10,21 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Adapter, Device, Inputs, LoadedModel, Samples
+from visionbench.core import Adapter, Device, Inputs, LoadedModel, Samples, VisionbenchError
 from visionbench.stages.windows import quiet
 
 if TYPE_CHECKING:
     import torch
 
 
-class OutputCheckError(Exception):
+class OutputCheckError(VisionbenchError):
     """The model's outputs do not depend on its inputs or are not finite, so its times would mean nothing."""
 
 
 def load(
     adapter: Adapter, model: ModelConfig, device: Device, place: torch.device, dtype: torch.dtype
 ) -> tuple[LoadedModel, Samples]:
-    """Load the model on the device. Series `load/seconds_s`, `memory/weights_bytes` and the memory in use afterwards."""
+    """Load the model. Series `load/seconds_s`, `memory/weights_bytes` and `memory/after_load_…`, the memory in use."""
     start = perf_counter()
     loaded = adapter.load(model, place, dtype)
     device.synchronize()

@@ -1,5 +1,4 @@
-"""Warm-up: calls until their times are steady, so that later windows include no compilation, clock ramp or cold cache.
-"""
+"""Warm-up: calls until their times are steady, so that later windows see no compilation, clock ramp or cold cache."""
 
 from __future__ import annotations
 
