@@ -1,5 +1,6 @@
 """README and docs say what is so: links lead somewhere, commands plan, examples run and print what is shown."""
 
+import ast
 import json
 import os
 import re
@@ -156,6 +157,46 @@ def test_every_status_and_every_mark_has_a_line_of_its_own():
     assert {"not_converged", "tied_scores", "empty_masks"} <= flags
     statuses = {FAILED, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, KILLED, NOT_RUN, INTERRUPTED}
     assert not ({*statuses, *flags, *FAULTS, *LABELS, *COUNTERS} - told)
+
+
+# ------------------------------------------------------------------------------------------------------------ messages
+OF_OTHER_LIBRARIES = {
+    "No space left on device",
+    "Error while deserializing header",
+    "Connection refused",
+    "database is locked",
+    "could not be acquired",
+    "requires accelerate",
+}
+
+
+def messages():
+    """All strings of the source code, with a blank in place of each value that is filled in."""
+    for path in (ROOT / "src" / "visionbench").rglob("*.py"):
+        for node in ast.walk(ast.parse(text_of(path))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else " " for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def windows(text, size=3):
+    """All sequences of three words of a text, without punctuation."""
+    words = re.findall(r"[\w.{}()/-]+", text)
+    return {" ".join(words[i : i + size]) for i in range(len(words) - size + 1)}
+
+
+def quotes():
+    """The messages in the first columns of docs/faults.md, split at values and remedies."""
+    for cell in re.findall(r"^\| (.+?) \|", text_of(ROOT / "docs" / "faults.md"), re.MULTILINE):
+        for span in SPAN.findall(cell):
+            yield from (part for part in re.split(r"'?…'?|; |: ", span) if len(part.split()) >= 4)
+
+
+def test_the_code_has_every_message_that_the_page_of_faults_quotes():
+    known = set().union(*map(windows, messages()))
+    missing = [quote for quote in quotes() if windows(quote) and not windows(quote) & known]
+    assert [quote for quote in missing if not any(text in quote for text in OF_OTHER_LIBRARIES)] == []
 
 
 # ------------------------------------------------------------------------------------------------------------ examples

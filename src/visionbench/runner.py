@@ -423,7 +423,7 @@ def _measure_until_valid(stage: Stage, context: Context) -> tuple[Samples, list[
         judged = validity.judge(samples)
         if judged.verdict != core.INVALID or len(invalid_attempts) == context.measure.retries:
             return samples, invalid_attempts
-        invalid_attempts.append(f"attempt {len(invalid_attempts) + 1}: {', '.join(judged.reasons)}")
+        invalid_attempts.append(f"attempt {len(invalid_attempts) + 1}: {', '.join(map(str, judged.reasons))}")
         sleep(context.measure.retry_pause_seconds)
 
 
