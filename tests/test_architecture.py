@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"core"},
     {"registry", "statistics"},
-    {"config", "datafiles", "machine", "validity"},
+    {"config", "datafiles", "declarations", "machine", "validity"},
     {"parts", "records", "weights"},
     {"examples"},
     {"models", "devices", "data", "metrics"},

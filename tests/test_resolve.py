@@ -137,7 +137,7 @@ def test_what_cannot_be_fetched_has_a_stand_in_of_as_many_pictures(config, compo
     assert (data.name, data.root, data.prepare, data.otherwise) == ("shapes", None, None, None)
     assert data.options["samples"] == 4 and data.options["split"] == "test"
     (note,) = answer.notes
-    assert note.startswith("data=coco: shapes in its place, since http://") and "broke off after 500" in note
+    assert note.startswith("data=coco: shapes in its place, since http://") and "the connection was lost after 500" in note
     assert "run the same" not in note
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from visionbench import weights
 from visionbench.config import DataConfig, ExperimentConfig, ModelConfig, data_option
-from visionbench.core import Fetchable, first_line
+from visionbench.core import Fetchable, problem_of
 from visionbench.datafiles.download import Unreachable
 from visionbench.parts import find_data
 from visionbench.registry import ConfigError, find
@@ -65,9 +65,9 @@ class Resolver:
             weights.ensure(model)
         except Unreachable as error:
             self.hub_away = True
-            return _reason(error)
+            return problem_of(error)
         except (ConfigError, OSError) as error:
-            return _reason(error)
+            return problem_of(error)
         return None
 
     def _data(self, data: DataConfig) -> Resolution:
@@ -81,7 +81,7 @@ class Resolver:
             except (ConfigError, OSError) as error:
                 if data.otherwise is None:
                     raise
-                why = _reason(error)
+                why = problem_of(error)
         if data.otherwise is None:
             return Resolution()  # the data set itself says what is expected where
         stand_in = self._stand_in(data)
@@ -132,8 +132,3 @@ def _fetch(data: DataConfig) -> None:
     assert isinstance(source, Fetchable) and data.prepare is not None
     with fetch_progress(screen()) as progress:
         source.fetch(data.prepare, progress)
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without the ways out."""
-    return first_line(error).split("; ")[0]

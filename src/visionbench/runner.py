@@ -23,6 +23,7 @@ import numpy as np
 from visionbench import core, machine, validity, worker
 from visionbench.config import ExperimentConfig
 from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predictions, RunPlan, Samples
+from visionbench.declarations import Declarations
 from visionbench.examples import content_digest, denominators
 from visionbench.examples.labelling import resolve_labelling
 from visionbench.examples.sampling import list_all_examples
@@ -134,13 +135,14 @@ def run(
         "plan": asdict(plan),
         "config": folder.config(),
         "left_out": dict(left_out),
+        "declarations": _declarations(build_parts(config), plan).written(),
     }
     folder.write_conditions({**conditions, "status": "running"})
     left = {case.id: case for case in plan.cases}
     at = StageProgress("start")
     spent: dict[str, float] = {}
     clock = Stopwatch(spent)
-    status, reason = core.NOT_RUN, ""
+    status, reason, problem = core.NOT_RUN, "", ""
     try:
         profiled = _profiled(config, plan, left_out, folder, show)
         clock.lap("kernels")
@@ -160,19 +162,20 @@ def run(
                     continue
             clock.lap("keep")
     except worker.WorkerDied as death:
-        status, reason = core.KILLED, str(death)
+        status, reason, problem = core.KILLED, str(death), death.problem
     except worker.WorkerFailed as failure:
-        status, reason = core.FAILED, f"{failure}; the traceback is in {folder.log}"
+        status, reason, problem = core.FAILED, f"{failure}; the traceback is in {folder.log}", failure.problem
     except ConfigError as error:
-        status, reason = core.FAILED, str(error)
+        status, reason, problem = core.FAILED, str(error), error.problem
         raise
     except KeyboardInterrupt as interrupt:
         status, reason = core.INTERRUPTED, str(interrupt) or "interrupted from the keyboard"
+        problem = reason
         raise
     finally:
         for case in left.values():
             hit = case.id == at.case or not at.case
-            row = (status, reason) if hit else (core.NOT_RUN, f"the run had ended: {reason.partition(';')[0]}")
+            row = (status, reason) if hit else (core.NOT_RUN, f"the run had ended: {problem}")
             folder.append(CaseResult(case, *row), Samples())
         ending = {"status": ended(folder.results()), "ended_at": _now(), "seconds": spent}
         folder.write_conditions({**conditions, **ending})
@@ -369,8 +372,8 @@ def _stands_on(run: Parts, case: Case, taken: int, evaluated: Evaluated) -> Samp
     if "labels" in needs:
         used = [example for example in found if example.id in ids]
         samples = samples.merged(denominators.count_classes(run.data.classes(), used))
-    doubts = run.data.doubts() if isinstance(run.data, core.HasDoubts) else {}
-    return samples.merged(Samples(flags=doubts))
+    warnings = run.data.warnings() if isinstance(run.data, core.ReportsWarnings) else {}
+    return samples.merged(Samples(flags=warnings))
 
 
 def _clusters(config: ExperimentConfig, examples: Sequence[core.Example]) -> dict[str, float]:
@@ -394,6 +397,14 @@ def compute(metrics: Mapping[str, core.Metric], samples: Samples) -> Metrics:
     for metric in metrics.values():
         found = found.merged(metric.compute(samples))
     return found.merged(denominators.compute_metrics(samples))
+
+
+def _declarations(run: Parts, plan: RunPlan) -> Declarations:
+    """The declarations of the planned metric groups; with quality, also those of the counts of the data."""
+    groups = {name for case in plan.cases for name in case.metrics}
+    declared = Declarations.collect({name: metric for name, metric in run.metrics.items() if name in groups})
+    timed = all(case.timed for case in plan.cases)
+    return declared if timed else declared.followed_by(denominators.GROUP, denominators.DECLARATIONS)
 
 
 def _conditions(run: Parts, identity: Mapping[str, Any], examples: Sequence[core.Example]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from visionbench.core.data import DataClass, Example, Inputs, Picture, Row
+from visionbench.core.declarations import MetricDeclaration
 from visionbench.core.results import Contributions, Metrics, Predictions, Samples
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class DataSet(Protocol):
     """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
 
-    gives: ClassVar[frozenset[str]]
+    provides: ClassVar[frozenset[str]]
     """The annotations of its examples: any of `captions`, `labels` and `masks`."""
 
     def examples(self) -> Sequence[Example]:
@@ -66,10 +67,10 @@ class DescribesClasses(Protocol):
 
 
 @runtime_checkable
-class HasDoubts(Protocol):
+class ReportsWarnings(Protocol):
     """A data set that reports which parts of its folder its examples may not include."""
 
-    def doubts(self) -> Mapping[str, str]:
+    def warnings(self) -> Mapping[str, str]:
         """Return flags for the quality row: a flag such as `other_endings`, and its detail."""
 
 
@@ -99,6 +100,10 @@ class Device(Protocol):
     """The registered name, `cpu` or `cuda`. The tolerances of the protocol are chosen by it."""
     queued: ClassVar[bool]
     """Whether one host thread feeds the device through a queue, so that calls return before their work is done."""
+    shares_host_memory: ClassVar[bool]
+    """Whether the device reads the host's memory directly, so that inputs are not copied to it."""
+    copy_block_bytes: ClassVar[int]
+    """The size of the block whose copies measure the memory bandwidth: larger than the device's caches."""
     probe_lag_s: ClassVar[float]
     """The longest window in seconds that a reading of `probe` averages over."""
 
@@ -108,6 +113,15 @@ class Device(Protocol):
 
     def why_absent(self) -> str | None:
         """Return why this machine has no such device, or None if it has one. Fast, and does not import torch."""
+
+    def why_unusable(self) -> str | None:
+        """Return why installed hardware of this kind cannot be used, or None if it can be used or is not installed."""
+
+    def why_unsupported(self, precision: Precision) -> str | None:
+        """Return why the device cannot compute in this precision, with a remedy, or None if it can."""
+
+    def precision_warning(self, precision: Precision) -> str | None:
+        """Return a warning if the device computes in this precision only slowly, else None."""
 
     def setup(self, precision: Precision, threads: int | None) -> None:
         """Select the device and set threads and numeric switches, once, in the measuring process."""
@@ -193,7 +207,7 @@ class LoadedModel(Protocol):
     def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Return floating-point outputs by the input they depend on (`image`, `text`). Each must follow its input."""
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
+    def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """Return the parts of `call` by name, in their order (`encoder`, `decoder`). Together they are all its work.
 
         A part's input that another part produces is computed here, once. Also works for a module on the meta device,
@@ -251,10 +265,10 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
-class Labels(Protocol):
+class HasClassNames(Protocol):
     """A model family whose models have a fixed list of classes."""
 
-    def labels(self, model: Any) -> Sequence[str]:
+    def class_names(self, model: Any) -> Sequence[str]:
         """Return the class names by index, read from the checkpoint's config before the model is loaded."""
 
 
@@ -267,6 +281,14 @@ class Metric(Protocol):
 
     def compute(self, samples: Samples) -> Metrics:
         """Compute numbers from samples. A pure function: the same samples give the same numbers."""
+
+
+@runtime_checkable
+class DeclaresMetrics(Protocol):
+    """A metric group that declares its metrics, so that tables, reports, charts and comparisons include them."""
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]]
+    """A declaration of each metric or family of metrics that `compute` returns."""
 
 
 @runtime_checkable

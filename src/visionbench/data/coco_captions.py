@@ -1,4 +1,4 @@
-"""COCO's captions: `annotations/captions_<split>.json` beside the folder of images, as cocodataset.org provides them."""
+"""COCO's captions: `annotations/captions_<split>.json` beside the folder of images, from cocodataset.org."""
 
 from __future__ import annotations
 

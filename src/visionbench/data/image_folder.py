@@ -47,7 +47,8 @@ class ImageFolder:
             others = describe_others(listing.others)
             raise ConfigError(
                 f"data.root={self.root}: it contains no image ({', '.join(COMMON_SUFFIXES)} or another suffix that "
-                f"Pillow can decode){f', but {others}' if others else ''}; give a folder of images"
+                f"Pillow can decode){f', but {others}' if others else ''}",
+                "give a folder of images",
             )
         root = find_folder(self.root, "image_folder")
         dead_links = [
@@ -105,13 +106,13 @@ class ImageFolder:
         root = self.root.rstrip("/")
         if nested and (len(splits) > 1 or splits == names):
             raise ConfigError(
-                f"data.root={self.root}: its folders are splits and not classes ({quote_first(splits)}); choose "
-                f"one, as in data.root={root}/{splits[-1]}"
+                f"data.root={self.root}: its folders are splits and not classes ({quote_first(splits)})",
+                f"choose one, as in data.root={root}/{splits[-1]}",
             )
         if len(names) == 1 and len({place.parts[1] for place in nested}) > 1:
             raise ConfigError(
-                f"data.root={self.root}: its only folder '{names[0]}' contains folders itself; if these are the "
-                f"classes, give data.root={root}/{names[0]}"
+                f"data.root={self.root}: its only folder '{names[0]}' contains folders itself",
+                f"if these are the classes, give data.root={root}/{names[0]}",
             )
 
 

@@ -111,9 +111,9 @@ class ImageNet:
                     if not id or not answer:
                         raise ConfigError(f"{path}, line {rows.line_num}: it has no ImageId or no PredictionString")
                     if numbers.setdefault(id, number := answer.split()[0]) != number:
-                        raise ConfigError(f"{path}, line {rows.line_num}: {id} has two classes; keep one")
+                        raise ConfigError(f"{path}, line {rows.line_num}: {id} has two classes", "keep one")
         except (UnicodeDecodeError, csv.Error) as error:
-            raise ConfigError(f"{path}: not a table in UTF-8 ({error}); download it again") from None
+            raise ConfigError(f"{path}: not a table in UTF-8 ({error})", "download it again") from None
         return numbers
 
     def _names_by_number(self) -> dict[str, str]:
@@ -138,7 +138,9 @@ class ImageNet:
             raise ConfigError(f"data.options.names={file}: there is no such file")
         names = [line.strip() for line in _read_text(path).split("\n") if line.strip()]
         if len(names) != count:
-            raise ConfigError(f"data.options.names={file}: {len(names)} names for {count} classes; give one per class")
+            raise ConfigError(
+                f"data.options.names={file}: {len(names)} names for {count} classes", "give one per class"
+            )
         return names
 
     def _find_folders(self) -> tuple[Path, Path]:
@@ -161,7 +163,7 @@ def _read_synsets(path: Path) -> dict[str, str]:
     for line_number, line in enumerate(_read_text(path).split("\n"), start=1):
         number, _, name = line.strip().partition(" ")
         if number and names.setdefault(number, name.strip() or number) != (name.strip() or number):
-            raise ConfigError(f"{path}, line {line_number}: {number} has two names; keep one")
+            raise ConfigError(f"{path}, line {line_number}: {number} has two names", "keep one")
     return dict(sorted(names.items()))
 
 
@@ -169,7 +171,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+        raise ConfigError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})", "save it as UTF-8") from None
 
 
 def _has_class_folders(folder: Path) -> bool:

@@ -55,7 +55,7 @@ class Karpathy:
         chosen = [(index, row) for index, row in enumerate(rows) if row.get("split") not in others]
         if not any(row.get("split") == self.split for _, row in chosen):
             splits = list_first(sorted({show_value(row, "split") for row in rows}))
-            raise ConfigError(f"{self._file}: no image of data.options.split={self.split}; its splits are: {splits}")
+            raise ConfigError(f"{self._file}: no image of data.options.split={self.split}", f"its splits are: {splits}")
         examples = [_make_example(root, index, row, self.captions_per_image) for index, row in chosen]
         return merge_repeated(examples)[: self.samples]
 

@@ -215,7 +215,7 @@ class Shapes:
         try:
             return (self.folder / "annotations.jsonl").read_bytes()
         except OSError as error:
-            raise ConfigError(f"cannot read {error.filename}; delete {self.folder} to render it again") from error
+            raise ConfigError(f"cannot read {error.filename}", f"delete {self.folder} to render it again") from error
 
     def _render(self) -> None:
         """Render beside the final folder and rename it. If two processes render at once, the first result is kept."""
@@ -252,7 +252,7 @@ class Shapes:
 
 
 def _draw_coverage(shape: str, centre: tuple[float, float], radius: float, size: int) -> Pixels:
-    """Return the coverage of each pixel (size, size) by a shape, 0 to 255. `centre` and `radius` are fractions of the side."""
+    """Return the coverage of each pixel (size, size), 0 to 255. `centre` and `radius` are fractions of the side."""
     scale = size * SUPERSAMPLING
     canvas = Image.new("L", (scale, scale))
     draw = ImageDraw.Draw(canvas)

@@ -42,7 +42,7 @@ class Options:
         for name, known in (("delimiter", DELIMITERS), ("quotes", QUOTES)):
             value = getattr(self, name)
             if value is not None and value not in known:
-                raise ConfigError(f"data.options.{name}={value}: no such value; choose one of {', '.join(known)}")
+                raise ConfigError(f"data.options.{name}={value}: no such value", f"choose one of {', '.join(known)}")
 
     @property
     def image_keys(self) -> tuple[str, ...]:
@@ -67,11 +67,11 @@ def read_caption_file(path: Path, options: Options) -> CaptionFile:
     """Read a caption file. Raises ConfigError if its form is unknown, or if every row has a problem."""
     file = _parse(path, split_lines(read_text(path, options.encoding)), options)
     if not file.rows:
-        raise ConfigError(f"{path}: it contains no caption; give another file")
+        raise ConfigError(f"{path}: it contains no caption", "give another file")
     if all(row.problem is not None for row in file.rows):
         first = file.rows[0]
         raise ConfigError(
-            f"{path}, line {first.line}: {first.problem}; none of its {len(file.rows)} rows can be read"
+            f"{path}, line {first.line}: {first.problem}", f"none of its {len(file.rows)} rows can be read"
         )
     return file
 
@@ -79,7 +79,7 @@ def read_caption_file(path: Path, options: Options) -> CaptionFile:
 def _parse(path: Path, lines: Sequence[str], options: Options) -> CaptionFile:
     first = next((index for index, line in enumerate(lines) if line.strip()), None)
     if first is None:
-        raise ConfigError(f"{path}: it contains no caption; give another file")
+        raise ConfigError(f"{path}: it contains no caption", "give another file")
     if path.suffix == ".jsonl":
         return CaptionFile(tuple(_parse_json_lines(path, lines, options)), "lines of JSON")
     if path.suffix == ".token" or NUMBERED_TOKEN_LINE.match(lines[first]):
@@ -118,7 +118,7 @@ def _parse_json_lines(path: Path, lines: Sequence[str], options: Options) -> Ite
             yield CaptionRow(number, None, problem="nested too deeply")
             continue
         if isinstance(row, list) and len(lines) == 1:
-            raise ConfigError(f"{path}, line 1: a single list; write each of its objects on its own line")
+            raise ConfigError(f"{path}, line 1: a single list", "write each of its objects on its own line")
         yield _parse_json_row(number, row, options)
 
 
@@ -193,7 +193,7 @@ def _detect_layout(path: Path, lines: Sequence[str], first: int, delimiter: str 
         if not set(cells) & {*image_keys} or not set(cells) & {*caption_keys}:
             continue
         if repeated := next((cell for cell in cells if cell and cells.count(cell) > 1), None):
-            raise ConfigError(f"{path}, line {first + 1}: the column '{repeated}' is listed twice; rename one")
+            raise ConfigError(f"{path}, line {first + 1}: the column '{repeated}' is listed twice", "rename one")
         return Layout(
             delimiter=mark,
             width=len(cells),
@@ -206,8 +206,8 @@ def _detect_layout(path: Path, lines: Sequence[str], first: int, delimiter: str 
     if not row or options.image_column or options.caption_column:
         raise ConfigError(
             f"{path}, line {first + 1}: no heading with a column for the image ({', '.join(image_keys)}) and one for "
-            f"the caption ({', '.join(caption_keys)}); rename them, or name them with data.options.picture_column=… "
-            "and data.options.caption_column=…"
+            f"the caption ({', '.join(caption_keys)})",
+            "rename them, or name them with data.options.picture_column=… and data.options.caption_column=…",
         )
     return Layout(delimiter or row[1], 2, 0, 1, first, False)
 

@@ -164,7 +164,7 @@ def _split_cells(line: int, raw: str, delimiter: str) -> _Cells | None:
 
 
 def _find_closing_line(lines: Sequence[str], index: int, layout: Layout, has_suffixes: bool) -> int | None:
-    """Return the index after the line that closes the quote of line `index`, or None if a row or the end precedes it."""
+    """Return the index after the line that closes the quote of line `index`, or None if a row comes first."""
     for end in range(index + 1, len(lines)):
         if _is_row(lines[end], layout, has_suffixes):
             return None

@@ -87,15 +87,15 @@ def read_lists(path: Path, keys: Iterable[str]) -> Mapping[str, Any]:
     names = list(keys)
     if not isinstance(content, dict):
         raise ConfigError(
-            f"{path}: not the expected annotations; it is {json_file.describe_type(content)}, not an object with the "
+            f"{path}: not the expected annotations: it is {json_file.describe_type(content)}, not an object with the "
             f"lists {' and '.join(map(repr, names))}"
         )
     for key in names:
         if key not in content:
-            raise ConfigError(f"{path}: not the expected annotations; it has no list '{key}'")
+            raise ConfigError(f"{path}: not the expected annotations: it has no list '{key}'")
         if not isinstance(content[key], list):
             kind = json_file.describe_type(content[key])
-            raise ConfigError(f"{path}: not the expected annotations; its '{key}' is {kind}, not a list")
+            raise ConfigError(f"{path}: not the expected annotations: its '{key}' is {kind}, not a list")
     return content
 
 

@@ -50,7 +50,8 @@ def parse_images(path: Path, rows: Sequence[Any]) -> list[ListedImage]:
     if without := [_describe_entry("images", k, rows[k], "id") for k, id in enumerate(ids) if id is None]:
         raise ConfigError(
             f"{path}: {len(without)} of {len(rows)} entries of 'images' have no id that is a number or text: "
-            f"{list_first(without)}; correct them"
+            f"{list_first(without)}",
+            "correct them",
         )
     by_id = defaultdict(list)
     for id, row in zip(ids, rows, strict=True):
@@ -62,8 +63,9 @@ def parse_images(path: Path, rows: Sequence[Any]) -> list[ListedImage]:
     ]:
         counted = "id is" if len(shared) == 1 else "ids are"
         raise ConfigError(
-            f"{path}: {len(shared)} {counted} listed more than once in 'images': {list_first(shared)}; annotations "
-            "cannot be matched to images: give each image a unique id"
+            f"{path}: {len(shared)} {counted} listed more than once in 'images', so that annotations cannot be "
+            f"matched: {list_first(shared)}",
+            "give each image a unique id",
         )
     images = [_parse_image(id, row) for id, (row,) in by_id.items() if id is not None]
     return sorted(images, key=lambda image: sort_key(image.id))
@@ -78,8 +80,8 @@ def parse_annotations(path: Path, rows: Sequence[Any], key: str, crowds: bool) -
     images = [parse_id(row.get("image_id")) for row in rows]
     if without := [_describe_entry("annotations", k, rows[k], "image_id") for k, id in enumerate(images) if id is None]:
         raise ConfigError(
-            f"{path}: {len(without)} of {len(rows)} entries of 'annotations' name no image: {list_first(without)}; "
-            "correct them"
+            f"{path}: {len(without)} of {len(rows)} entries of 'annotations' name no image: {list_first(without)}",
+            "correct them",
         )
     ids = [parse_id(row.get("id")) for row in rows]
     times = Counter(ids)
@@ -105,7 +107,7 @@ def check_objects(path: Path, name: str, rows: Sequence[Any]) -> None:
     """Raise ConfigError if an entry of the list `name` is not an object."""
     if others := [f"{name}[{k}] is {describe_type(row)}" for k, row in enumerate(rows) if not isinstance(row, dict)]:
         raise ConfigError(
-            f"{path}: not the expected annotations; {len(others)} of {len(rows)} entries of '{name}' are no "
+            f"{path}: not the expected annotations: {len(others)} of {len(rows)} entries of '{name}' are no "
             f"objects: {list_first(others)}"
         )
 

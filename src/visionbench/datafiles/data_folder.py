@@ -17,7 +17,9 @@ def find_folder(root: str, name: str) -> Path:
     """Return the folder of the data set `name`. Raises ConfigError if it does not exist."""
     path = Path(root).expanduser()
     if not path.is_dir():
-        raise ConfigError(f"data.root={root}: there is no such folder; data={name} is read from one, see docs/data.md")
+        raise ConfigError(
+            f"data.root={root}: there is no such folder", f"data={name} is read from one, see docs/data.md"
+        )
     return path
 
 
@@ -25,7 +27,7 @@ def find_file(root: Path, candidates: Sequence[str], expected: str) -> Path:
     """Return the first of these paths below `root` that exists. Raises ConfigError with the `expected` layout."""
     path = next((root / name for name in candidates if (root / name).exists()), None)
     if path is None:
-        raise ConfigError(f"data.root={root}: {candidates[0]} is not in it; expected {expected}, see docs/data.md")
+        raise ConfigError(f"data.root={root}: {candidates[0]} is not in it", f"expected {expected}, see docs/data.md")
     return path
 
 
@@ -48,7 +50,7 @@ def locate_image(name: str, places: Iterable[Path], root: Path) -> tuple[Path, t
 
 
 def spell_name(name: str) -> Iterator[str]:
-    """Yield a file's name unchanged, with Windows' backslashes as slashes, and in the Unicode forms that systems write."""
+    """Yield the spellings of a file's name: unchanged, with slashes for backslashes, and in two Unicode forms."""
     slashed = name.replace("\\", "/")
     yield from dict.fromkeys([name, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))])
 
@@ -68,4 +70,4 @@ def check_counts(**options: int | None) -> None:
     """Raise ConfigError for an option of the data set that is a number below 1."""
     for name, value in options.items():
         if value is not None and value < 1:
-            raise ConfigError(f"data.options.{name}={value}: must be at least 1; leave it out for all")
+            raise ConfigError(f"data.options.{name}={value}: must be at least 1")

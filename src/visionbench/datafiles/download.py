@@ -48,7 +48,7 @@ def fetch(url: str, path: Path, md5: str | None = None, report: Report = lambda 
         if digest != expected:
             part.unlink()
             raise ConfigError(
-                f"{url}: damaged during the download (MD5 {digest}, not {expected}); run the same command again"
+                f"{url}: damaged during the download (MD5 {digest}, not {expected})", "run the same command again"
             )
     part.replace(path)
     return path

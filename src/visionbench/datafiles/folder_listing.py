@@ -71,7 +71,7 @@ def is_ignored(name: str) -> bool:
 def list_folder(root: Path, follow_links: bool = False) -> FolderListing:
     """List everything below a folder. Links within it are followed, links out of it only with `follow_links`.
 
-    Raises ConfigError for a link out of the folder or to one of its own parents, and for a folder or image that is
+    Raises ConfigError for a link out of the folder or to one of its parent folders, and for a folder or image that is
     reached twice.
     """
     walker = _Walker(root, follow_links)
@@ -106,7 +106,7 @@ class _Walker:
         try:
             entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
         except OSError as error:
-            raise ConfigError(f"{folder}: cannot be read ({error.strerror}); make it readable") from None
+            raise ConfigError(f"{folder}: cannot be read ({error.strerror})", "make it readable") from None
         for entry in entries:
             if not is_ignored(entry.name):
                 self._add(entry, place / entry.name, resolved)
@@ -136,11 +136,11 @@ class _Walker:
 
     def _check_link(self, link: Path, target: Path, folder: Path) -> None:
         if target in (folder, *folder.parents):
-            raise ConfigError(f"{link}: the link leads back to a folder that contains it ({target}); remove it")
+            raise ConfigError(f"{link}: the link leads back to a folder that contains it ({target})", "remove it")
         if not self.follow_links and not target.is_relative_to(self.root.resolve()):
             raise ConfigError(
-                f"{link}: the link leads out of data.root, to {target}; allow it with data.options.follow_links=true, "
-                "or remove it"
+                f"{link}: the link leads out of data.root, to {target}",
+                "allow it with data.options.follow_links=true, or remove it",
             )
 
     def _visit(self, resolved: Path, place: PurePath) -> None:
@@ -148,6 +148,7 @@ class _Walker:
             kind = "folder" if resolved.is_dir() else "image"
             raise ConfigError(
                 f"data.root={self.root}: {self.visited[resolved]} and {place} are the same {kind}, which would count "
-                "twice; remove one"
+                "twice",
+                "remove one",
             )
         self.visited[resolved] = place

@@ -33,7 +33,7 @@ def read_json(path: Path) -> Any:
     try:
         return _read(path, file_version(path))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a file that can be read") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})", "give a file that can be read") from None
 
 
 def file_version(path: Path) -> tuple[int, int]:
@@ -58,20 +58,20 @@ def _read(path: Path, version: tuple[int, int]) -> Any:
             raise ConfigError(
                 f"{path}: not JSON: it ends early, after {len(content)} bytes: download or copy the complete file again"
             ) from None
-        raise ConfigError(f"{path}: not JSON ({error}); correct it") from None
+        raise ConfigError(f"{path}: not JSON ({error})", "correct it") from None
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{path}: not JSON: its bytes are not {error.encoding} ({error.reason}); save it as UTF-8"
+            f"{path}: not JSON: its bytes are not {error.encoding} ({error.reason})", "save it as UTF-8"
         ) from None
     except ValueError as error:  # a number with more digits than Python reads
-        raise ConfigError(f"{path}: not JSON ({error}); correct it") from None
+        raise ConfigError(f"{path}: not JSON ({error})", "correct it") from None
     except RecursionError:
         raise ConfigError(
-            f"{path}: not annotations: its lists or objects are nested too deeply; give the annotation file"
+            f"{path}: not annotations: its lists or objects are nested too deeply", "give the annotation file"
         ) from None
     if repeated:
         more = f", and {len(repeated) - 1} more" if len(repeated) > 1 else ""
-        raise ConfigError(f"{path}: an object has a key twice: {repeated[0]}{more}; keep one of the two")
+        raise ConfigError(f"{path}: an object has a key twice: {repeated[0]}{more}", "keep one of the two")
     return value
 
 

@@ -35,24 +35,24 @@ def read_text(path: Path, encoding: str | None = None) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a file that can be read") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})", "give a file that can be read") from None
     if data.startswith(LFS_POINTER):
-        raise ConfigError(f"{path}: a Git LFS pointer, not the file itself; run 'git lfs pull' in its repository")
+        raise ConfigError(f"{path}: a Git LFS pointer, not the file itself", "run 'git lfs pull' in its repository")
     mark = next((mark for mark in BYTE_ORDER_MARKS if data.startswith(mark)), b"")
     used = BYTE_ORDER_MARKS[mark] if mark else (encoding or "utf-8")
     try:
         text = data[len(mark) :].decode(used)
     except LookupError:
         raise ConfigError(
-            f"data.options.encoding={encoding}: no such encoding; give one such as utf-8, cp1252"
+            f"data.options.encoding={encoding}: no such encoding", "give one such as utf-8, cp1252"
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(_describe_undecodable(path, data[len(mark) :], used, error)) from None
     if "\0" in text:
         line = len(split_lines(text[: text.index("\0")]) or [""])
         raise ConfigError(
-            f"{path}, line {line}: a NUL character; if the file is UTF-16, give data.options.encoding=utf-16-le or "
-            "utf-16-be, else remove it"
+            f"{path}, line {line}: a NUL character",
+            "if the file is UTF-16, give data.options.encoding=utf-16-le or utf-16-be, else remove it",
         )
     return text
 

@@ -6,12 +6,24 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from visionbench.core import Example, Metrics, Samples
+from visionbench.core import Example, MetricDeclaration, Metrics, Samples
 
 PROMPTED = "segmentation/instances_count"
 """Series of the segmentation metrics: the number of instances with at least one pixel, which are prompted for."""
 CLASSES, EMPTY = "data/classes_count", "data/classes_without_pictures_count"
 CLASSES_SHOWN = 3
+GROUP = "data"
+DECLARATIONS = (
+    MetricDeclaration(
+        "{pictures,captions,instances}_used_count",
+        "count",
+        "What the quality metrics are computed over, see [data.md](data.md#used-and-found)",
+    ),
+    MetricDeclaration("{pictures,captions,instances}_found_count", "count", "What the data set has"),
+    MetricDeclaration("classes_count", "count", "Classes of the data, if labels are read"),
+    MetricDeclaration("classes_without_pictures_count", "count", "Classes without an image that was used"),
+)
+"""The metrics of every quality case."""
 NO_COUNT = "the data set does not give the number of instances of its images"
 
 

@@ -48,7 +48,7 @@ class Captioner:
         """An AutoModelForImageTextToText with its image processor, and its tokenizer unless weights are random."""
         if model.weights == "random" and self.prompt:
             raise ConfigError(
-                f"model.options.prompt='{self.prompt}': random weights come without a tokenizer; leave it empty"
+                f"model.options.prompt='{self.prompt}': random weights come without a tokenizer", "leave it empty"
             )
         built = weights.build(model, self.auto_class, device, dtype)
         processor = weights.image_processor(model, built.source)
@@ -104,7 +104,7 @@ class LoadedCaptioner:
         )
         return tokens
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
+    def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """`vision` (the picture to what the language model reads of it), `prefill` (that and the prompt to the first
         token), and `decode`, one more token for the length that is the mean over all of them."""
         import torch

@@ -40,7 +40,7 @@ class RunFolder:
         """A new run's folder. Raises ConfigError where results already lie: they are not to be mixed or lost."""
         if (path / "results.jsonl").exists():
             raise ConfigError(
-                f"hydra.run.dir={path}: there are results already; give another folder, or move them away"
+                f"hydra.run.dir={path}: there are results already", "give another folder, or move them away"
             )
         (path / "samples").mkdir(parents=True, exist_ok=True)
         (path / "config.yaml").write_text(config_yaml, "utf-8")
@@ -145,7 +145,7 @@ class RunFolder:
             row = json.loads(line)
             if row["schema"] > SCHEMA_VERSION:
                 raise ConfigError(
-                    f"{self.path}: written by a newer visionbench (schema {row['schema']}); update to read it"
+                    f"{self.path}: written by a newer visionbench (schema {row['schema']})", "update to read it"
                 )
             yield row
 

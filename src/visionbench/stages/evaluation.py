@@ -30,9 +30,10 @@ from visionbench.core import (
     QualityMetric,
     Row,
     Samples,
+    VisionbenchError,
     first_line,
 )
-from visionbench.datafiles.images import PictureError, picture_of
+from visionbench.datafiles.images import PictureError, decode_example
 from visionbench.stages import answers
 from visionbench.stages.context import Context, loader_count, why_not
 
@@ -41,7 +42,7 @@ MASKS = "truth_masks"
 """The column for which masks must be read beside the picture."""
 
 
-class EvaluationError(Exception):
+class EvaluationError(VisionbenchError):
     """A picture without a usable prediction, where none may be left out; the message names it and the fault."""
 
 
@@ -101,7 +102,7 @@ def run(context: Context) -> Generator[Progress, None, Evaluated]:
     for batch, waited in flow(context, evaluator, wanted):
         if batch.faults and context.on_error == "fail":
             name, why = next(iter(batch.faults.items()))
-            raise EvaluationError(f"{name}: {why}; data.on_error=skip would leave it out")
+            raise EvaluationError(f"{name}: {why}", "data.on_error=skip would leave it out")
         batch.pictures, batch.inputs = [], {}
         batches.append(batch)
         starved += waited
@@ -268,7 +269,7 @@ def _answered(batch: Batch, evaluator: Evaluator, wanted: frozenset[str]) -> Bat
 
 
 def _picture(example: Example, with_masks: bool) -> Picture:
-    image = picture_of(example)
+    image = decode_example(example)
     masks = None
     if with_masks and example.masks is not None:
         try:
