@@ -8,6 +8,7 @@ import pytest
 from command_line import here
 
 from visionbench.config import project_folder as project
+from visionbench.core import Reason
 from visionbench.data.shapes import LABELS, Shapes
 from visionbench.records.folder import RunFolder
 
@@ -87,7 +88,7 @@ def test_folders_named_by_the_index_of_the_class_give_the_same_figures_and_a_dou
     row = quality(run)
     assert row.metrics.values["classification_top_1_fraction"] == clean.metrics.values["classification_top_1_fraction"]
     assert row.validity.verdict == "warned"
-    assert row.validity.reasons[0].startswith("classes_by_index: the data's classes 0 to 14 are taken as indices")
+    assert str(row.validity.reasons[0]).startswith("classes_by_index: the data's classes 0 to 14 are taken as indices")
 
 
 def test_a_mapping_says_which_class_a_folder_is(copy, tmp_path, clean):
@@ -117,7 +118,7 @@ def test_with_skip_the_pictures_of_one_unknown_class_are_left_out_and_named(copy
     assert done.returncode == 0, done.stderr
     row = quality(run)
     assert row.validity.verdict == "warned"
-    assert "2 of 30" in row.validity.reasons[0] and "'unsorted'" in row.validity.reasons[0]
+    assert "2 of 30" in row.validity.reasons[0].detail and "'unsorted'" in row.validity.reasons[0].detail
     assert row.metrics.values["pictures_used_count"] == 28 and row.metrics.values["pictures_found_count"] == 30
 
 
@@ -130,7 +131,7 @@ def test_a_picture_beside_the_folders_is_refused_by_name_or_left_out(copy, tmp_p
     done, run = measured(tmp_path, root, "data.on_error=skip")
     assert done.returncode == 0, done.stderr
     assert quality(run).validity.reasons == (
-        "pictures_left_out: 1 of 31: cover.jpg (no class: it is not in the folder of a class)",
+        Reason("pictures_left_out", "1 of 31: cover.jpg (no class: it is not in the folder of a class)"),
     )
 
 
@@ -155,7 +156,7 @@ def test_a_sample_keeps_all_classes_and_is_called_a_sample(labelled, tmp_path):
     row = quality(run)
     assert row.metrics.values["classification_classes_count"] == len(LABELS)
     assert row.metrics.values["classes_without_pictures_count"] == 0
-    assert row.validity.reasons == ("sample: 15 of 30 images were taken (data.options.samples)",)
+    assert row.validity.reasons == (Reason("sample", "15 of 30 images were taken (data.options.samples)"),)
     assert "quality over a sample of 15 of 30 pictures of image_folder" in done.stdout
 
 

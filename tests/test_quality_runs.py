@@ -189,7 +189,7 @@ def test_or_is_left_out_there_too(faulty, tmp_path):
     assert done.returncode == 0, done.stderr
     row = quality_row(runs(tmp_path)["clip_tiny"])
     assert row.metrics.values["evaluation_images_count"] == 11
-    assert any(name in reason for reason in row.validity.reasons)
+    assert any(name in reason.detail for reason in row.validity.reasons)
 
 
 def test_an_empty_caption_and_a_stray_annotation_are_faults_of_the_data(faulty, tmp_path):

@@ -352,7 +352,7 @@ def _attempts(stage: Callable[[Context], Samples], context: Context) -> tuple[Sa
         judged = validity.judge(found)
         if judged.verdict != core.INVALID or len(earlier) == context.measure.retries:
             return found, earlier
-        earlier.append(f"attempt {len(earlier) + 1}: {', '.join(judged.reasons)}")
+        earlier.append(f"attempt {len(earlier) + 1}: {', '.join(map(str, judged.reasons))}")
         sleep(context.measure.retry_pause_seconds)
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from worker_jobs import digest_of_shapes
 
 from visionbench.data import shapes
-from visionbench.data.shapes import Composition, Shapes, ShapeObject, compositions
+from visionbench.data.shapes import Composition, ShapeObject, Shapes, compositions
 from visionbench.registry import ConfigError, find
 
 

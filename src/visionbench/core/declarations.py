@@ -43,7 +43,7 @@ class MetricDeclaration:
     headline: int = 0
     """1 for the metric that models of a task are compared by, 2 for others that charts show; 0 for all others."""
     order: int = 100
-    """Position in tables and charts, lowest first."""
+    """Position in tables and charts, lowest first. Below 50, every run of a sweep has the column."""
     unless: tuple[str, ...] = ()
     """Metrics that replace it in tables and comparisons if one of them has a value."""
     gather: str = GEOMETRIC_MEAN
@@ -56,6 +56,10 @@ class MetricDeclaration:
     """The metric group, such as `latency`; filled in when the declarations of a run are collected."""
     part_of: str = ""
     """For an end or the width of an interval: the metric that the interval belongs to."""
+
+    def heading(self, language: str = "en") -> str:
+        """Return the title in a language if it has one, else the English title, else the name."""
+        return self.translations.get(language) or self.title or self.name
 
     def __post_init__(self) -> None:
         for key, value, allowed in (

@@ -54,7 +54,7 @@ class Classification:
     declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
         _classification("top_1", TOP_K, title="top-1", table=True, order=90, compared=True, headline=1),
         _classification("top_5", TOP_K, title="top-5", table=True, order=91, compared=True, headline=2),
-        _classification("top_<k>", TOP_K, compared=True),
+        _classification("top_<k>", TOP_K, order=91, compared=True),
         _classification("f1_macro", MACRO, title="F1", table=True, order=92),
         _classification("{precision,recall}_macro", MACRO),
         _classification("{precision,recall,f1}_weighted", "Mean over classes, weighted by how often each is the label"),

@@ -66,7 +66,8 @@ class Recall:
         _hit_rate("i2t_at_5", title="i→t R@5", translations={"zh": "图→文 R@5"}, table=True, order=61),
         _hit_rate("t2i_at_1", title="t→i R@1", translations={"zh": "文→图 R@1"}, table=True, order=62, headline=1),
         _hit_rate("t2i_at_5", title="t→i R@5", translations={"zh": "文→图 R@5"}, table=True, order=63),
-        _hit_rate("{i2t,t2i}_at_<k>"),
+        _hit_rate("i2t_at_<k>", order=61),
+        _hit_rate("t2i_at_<k>", order=63),
         _recall("{i2t,t2i}_median_rank", "rank", "Median rank of the best correct candidate, from 1", LOWER),
         _recall(
             "{i2t,t2i}_tied_fraction", "fraction", "Queries in which a wrong candidate ties with a correct one", LOWER

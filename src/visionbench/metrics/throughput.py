@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from visionbench.core import ACROSS_PROCESSES, HIGHER, SPEED, MetricDeclaration, Metrics, Samples
+from visionbench.core import ACROSS_PROCESSES, HIGHER, SPEED, WORK_UNITS, MetricDeclaration, Metrics, Samples
 from visionbench.registry import register
-
-UNITS = ("images", "texts", "prompts", "tokens")
 
 
 def _throughput(unit: str, **fields: Any) -> MetricDeclaration:
@@ -42,8 +40,8 @@ class Throughput:
     def compute(self, samples: Samples) -> Metrics:
         """Work of all calls ÷ (last completion − start), from `throughput/completed_s`; never 1/latency."""
         completed = samples.get("throughput/completed_s")
-        work = {unit: samples.get(f"work/{unit}_count") for unit in UNITS}
-        names = {unit: f"throughput_{unit}_per_s" for unit in UNITS if len(work[unit])}
+        work = {unit: samples.get(f"work/{unit}_count") for unit in WORK_UNITS}
+        names = {unit: f"throughput_{unit}_per_s" for unit in WORK_UNITS if len(work[unit])}
         if not len(completed):
             why = samples.why_missing("throughput/completed_s")
             return Metrics(dict.fromkeys(names.values()), dict.fromkeys(names.values(), why))

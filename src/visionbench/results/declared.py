@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from visionbench.core import HIGHER, MetricDeclaration
+from visionbench.core import HIGHER, OK, QUALITY, CaseResult, MetricDeclaration
 from visionbench.declarations import Declarations
 from visionbench.examples import denominators
 from visionbench.registry import find
@@ -34,6 +34,30 @@ def bundled() -> Declarations:
 def merged(each: Sequence[Declarations]) -> Declarations:
     """Return the declarations of several runs together; the first of equal names counts."""
     return Declarations(tuple(dict.fromkeys(one for declared in each for one in declared.listed)))
+
+
+def timed(declarations: Declarations, rows: Sequence[CaseResult]) -> list[MetricDeclaration]:
+    """Return the metrics of timed cases that tables show, of those that any of the rows has, in order."""
+    known = {name: one for row in rows for name in row.metrics.values if (one := declarations.find(name))}
+    shown = [one for one in known.values() if one.table and one.kind != QUALITY]
+    return sorted(shown, key=lambda one: one.order)
+
+
+def quality(declarations: Declarations, row: CaseResult | None) -> list[MetricDeclaration]:
+    """Return the quality metrics that tables show, of those that the row has a value of, in order."""
+    valued = _valued(declarations, row)
+    return sorted((one for one in valued if one.table and one.kind == QUALITY), key=lambda one: one.order)
+
+
+def headlines(declarations: Declarations, row: CaseResult | None) -> list[MetricDeclaration]:
+    """Return the headline metrics that the row has a value of; models are compared by the first of them."""
+    valued = (one for one in _valued(declarations, row) if one.headline)
+    return sorted(valued, key=lambda one: (one.headline, one.order))
+
+
+def _valued(declarations: Declarations, row: CaseResult | None) -> list[MetricDeclaration]:
+    values = row.metrics.values if row is not None and row.status == OK else {}
+    return [one for name, value in values.items() if value is not None and (one := declarations.find(name))]
 
 
 def direction(one: MetricDeclaration | None) -> int:
