@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from visionbench.config import ExperimentConfig
-from visionbench.core import DataSet, Example, HasDoubts, Metric, Predictions, QualityMetric, Samples
+from visionbench.core import DataSet, Example, Metric, Predictions, QualityMetric, ReportsWarnings, Samples
 from visionbench.examples import denominators
 from visionbench.examples.sampling import list_all_examples
 from visionbench.examples.screening import summarize_problems
@@ -26,7 +26,7 @@ def count_left_out(left_out: Mapping[str, str], total: int) -> Samples:
 def count_used(data: DataSet, metrics: Sequence[Metric], sampled: int, evaluated: Evaluated) -> Samples:
     """Count what the figures of these metrics are based on, of all that the data set has.
 
-    `sampled` is the number of its images that the run reads. Adds the data set's own doubts as flags.
+    `sampled` is the number of its images that the run reads. Adds the warnings of the data set as flags.
     """
     needs = frozenset().union(*(metric.needs for metric in metrics if isinstance(metric, QualityMetric)))
     examples = list_all_examples(data)
@@ -35,7 +35,7 @@ def count_used(data: DataSet, metrics: Sequence[Metric], sampled: int, evaluated
     if "labels" in needs:
         used = [example for example in examples if example.id in ids]
         samples = samples.merged(denominators.count_classes(data.classes(), used))
-    return samples.merged(Samples(flags=data.doubts())) if isinstance(data, HasDoubts) else samples
+    return samples.merged(Samples(flags=data.warnings())) if isinstance(data, ReportsWarnings) else samples
 
 
 def find_clusters(config: ExperimentConfig, examples: Sequence[Example]) -> dict[str, float]:

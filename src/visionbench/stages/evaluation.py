@@ -35,7 +35,7 @@ from visionbench.core import (
     VisionbenchError,
     first_line,
 )
-from visionbench.datafiles.images import PictureError, picture_of
+from visionbench.datafiles.images import PictureError, decode_example
 from visionbench.stages import answers
 from visionbench.stages.inputs import reason_for
 from visionbench.stages.overlap import loader_count, overlap
@@ -255,7 +255,7 @@ def _predict(batch: Batch, evaluator: Evaluator, columns: frozenset[str]) -> Bat
 
 
 def _picture(example: Example, with_masks: bool) -> Picture:
-    image = picture_of(example)
+    image = decode_example(example)
     masks = None
     if with_masks and example.masks is not None:
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from visionbench import weights
 from visionbench.config import InputsConfig
 from visionbench.core import Example, Inputs, LoadedModel, first_line
-from visionbench.datafiles.images import PictureError, picture_of
+from visionbench.datafiles.images import PictureError, decode_example
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,7 @@ def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConf
         if accepted == rule.distinct_samples or (not accepted and len(errors) == rule.distinct_samples):
             break
         try:
-            inputs = model.preprocess([picture_of(example)], list(example.captions[:1]) or [""])
+            inputs = model.preprocess([decode_example(example)], list(example.captions[:1]) or [""])
         except MemoryError:
             raise
         except Exception as error:

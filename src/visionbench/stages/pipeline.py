@@ -18,7 +18,7 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.core import PIPELINE_STEPS, Example, Inputs, Samples
-from visionbench.datafiles.images import picture_of
+from visionbench.datafiles.images import decode_example
 from visionbench.stages.context import Context
 from visionbench.stages.inputs import input_bytes
 from visionbench.stages.overlap import loader_count, overlap
@@ -167,7 +167,7 @@ def _read(context: Context, batch: PipelineBatch) -> None:
 
 def _decode(context: Context, batch: PipelineBatch) -> None:
     pairs = zip(batch.examples, batch.encoded, strict=True)
-    batch.images = [picture_of(example, encoded) for example, encoded in pairs]
+    batch.images = [decode_example(example, encoded) for example, encoded in pairs]
 
 
 def _preprocess(context: Context, batch: PipelineBatch) -> None:
