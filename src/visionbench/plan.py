@@ -29,7 +29,7 @@ def plan(
     """
     _check(config)
     parts = build_parts(config)
-    if config.data.exif == "stored" and "masks" not in parts.data.gives:
+    if config.data.exif == "stored" and "masks" not in parts.data.provides:
         raise ConfigError(
             f"data.exif=stored: data={config.data.name} gives no masks, and images without masks are always turned; "
             "remove data.exif"
@@ -40,7 +40,7 @@ def plan(
         raise ConfigError("metrics=[]: no metric is chosen; choose some, as in metrics=[latency,memory]")
     if not metrics:
         raise ConfigError("metrics: nothing is left to measure; " + "; ".join(f"{k}: {v}" for k, v in refused.items()))
-    if missing := parts.adapter.uses() - parts.data.gives:
+    if missing := parts.adapter.uses() - parts.data.provides:
         raise ConfigError(
             f"data={config.data.name} has no {' or '.join(sorted(missing))}, which model {config.model.name} reads; "
             "choose other data, or a part of the model that does not read it (model.options.part=image)"
@@ -184,7 +184,7 @@ def _refusals(
             unsuited[name] = f"a model for {parts.adapter.task} does not give {' and '.join(sorted(columns))}"
         elif config.model.weights == "random":
             refused[name] = "random weights have no quality to measure"
-        elif annotations := metric.needs - parts.data.gives:
+        elif annotations := metric.needs - parts.data.provides:
             refused[name] = f"data={config.data.name} has no {' and '.join(sorted(annotations))}"
         elif missing := sorted(metric.needs & unavailable.keys()):
             refused[name] = f"data={config.data.name}: {unavailable[missing[0]]}"

@@ -372,8 +372,8 @@ def _stands_on(run: Parts, case: Case, taken: int, evaluated: Evaluated) -> Samp
     if "labels" in needs:
         used = [example for example in found if example.id in ids]
         samples = samples.merged(denominators.count_classes(run.data.classes(), used))
-    doubts = run.data.doubts() if isinstance(run.data, core.HasDoubts) else {}
-    return samples.merged(Samples(flags=doubts))
+    warnings = run.data.warnings() if isinstance(run.data, core.ReportsWarnings) else {}
+    return samples.merged(Samples(flags=warnings))
 
 
 def _clusters(config: ExperimentConfig, examples: Sequence[core.Example]) -> dict[str, float]:

@@ -577,9 +577,9 @@ def test_a_config_that_does_not_number_the_classes_is_refused(tmp_path):
     for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
         (tmp_path / name).write_text('{"id2label": {"0": "a", "2": "b"}}')
     with pytest.raises(ConfigError, match="its id2label does not number the classes from 0 on"):
-        classifier.labels(ModelConfig(name="own", checkpoint=str(tmp_path)))
+        classifier.class_names(ModelConfig(name="own", checkpoint=str(tmp_path)))
     (tmp_path / "config.json").write_text('{"id2label": {"1": "b", "0": "a"}}')
-    assert classifier.labels(ModelConfig(name="own", checkpoint=str(tmp_path))) == ["a", "b"]
+    assert classifier.class_names(ModelConfig(name="own", checkpoint=str(tmp_path))) == ["a", "b"]
     (tmp_path / "config.json").write_text('{"id2label"')
     with pytest.raises(ConfigError, match=r"config\.json: not JSON"):
-        classifier.labels(ModelConfig(name="own", checkpoint=str(tmp_path)))
+        classifier.class_names(ModelConfig(name="own", checkpoint=str(tmp_path)))

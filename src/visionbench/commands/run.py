@@ -201,7 +201,7 @@ class Session:
 
         run = build_parts(config)
         wanted = any("labels" in getattr(metric, "needs", ()) for metric in run.metrics.values())
-        if not wanted or "labels" not in run.data.gives:
+        if not wanted or "labels" not in run.data.provides:
             return {}
         key = OmegaConf.to_yaml(OmegaConf.structured(config.data))
         if key not in self.lacking:

@@ -16,7 +16,7 @@ import numpy as np
 from visionbench import weights
 from visionbench.config import EvaluationConfig, InputsConfig, MeasureConfig
 from visionbench.core import Case, Device, Example, Inputs, LoadedModel, Metric, Samples, first_line
-from visionbench.datafiles.images import PictureError, picture_of
+from visionbench.datafiles.images import PictureError, decode_example
 from visionbench.machine import Noise, usable_cores
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConf
         if taken == rule.distinct_samples or (not taken and len(errors) == rule.distinct_samples):
             break
         try:
-            inputs = model.preprocess([picture_of(example)], list(example.captions[:1]) or [""])
+            inputs = model.preprocess([decode_example(example)], list(example.captions[:1]) or [""])
         except MemoryError:
             raise
         except Exception as error:

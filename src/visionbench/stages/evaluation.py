@@ -33,7 +33,7 @@ from visionbench.core import (
     VisionbenchError,
     first_line,
 )
-from visionbench.datafiles.images import PictureError, picture_of
+from visionbench.datafiles.images import PictureError, decode_example
 from visionbench.stages import answers
 from visionbench.stages.context import Context, loader_count, why_not
 
@@ -269,7 +269,7 @@ def _answered(batch: Batch, evaluator: Evaluator, wanted: frozenset[str]) -> Bat
 
 
 def _picture(example: Example, with_masks: bool) -> Picture:
-    image = picture_of(example)
+    image = decode_example(example)
     masks = None
     if with_masks and example.masks is not None:
         try:

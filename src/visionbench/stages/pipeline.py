@@ -18,7 +18,7 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.core import PIPELINE_STEPS, Example, Inputs, Samples
-from visionbench.datafiles.images import picture_of
+from visionbench.datafiles.images import decode_example
 from visionbench.stages.context import Context, input_bytes, loader_count, quiet
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _read(context: Context, trip: PipelineBatch) -> None:
 
 def _decode(context: Context, trip: PipelineBatch) -> None:
     both = zip(trip.examples, trip.encoded, strict=True)
-    trip.images = [picture_of(example, encoded) for example, encoded in both]
+    trip.images = [decode_example(example, encoded) for example, encoded in both]
 
 
 def _preprocess(context: Context, trip: PipelineBatch) -> None:
