@@ -130,12 +130,12 @@ def test_the_tables_of_metrics_are_those_of_the_declarations():
 
 
 def test_the_filters_that_the_page_names_are_those_there_are():
-    text = PAGE.read_text(encoding="utf-8").partition("`--where` takes")[2].partition("\n\n")[0]
+    text = PAGE.read_text(encoding="utf-8").partition("The keys are ")[2].partition("\n\n")[0]
     assert tuple(re.findall(r"`(\w+)`", text)) == archive.FACTS
 
 
 def test_the_page_names_the_schema_of_the_table():
-    assert f"The table's `schema` is {dataframe.SCHEMA}." in PAGE.read_text(encoding="utf-8")
+    assert f"The `schema` of the table is {dataframe.SCHEMA}." in PAGE.read_text(encoding="utf-8")
 
 
 def test_the_example_in_pandas_runs(folder, monkeypatch):
