@@ -30,8 +30,6 @@ NOT_YET: set[str] = {
     "src/visionbench/models",
     "src/visionbench/devices",
     "src/visionbench/metrics",
-    "src/visionbench/stages",
-    "src/visionbench/runner",
     "src/visionbench/worker",
     "src/visionbench/results",
     "src/visionbench/terminal",
