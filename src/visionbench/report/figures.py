@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult, Reason
+from visionbench.records.record import RunRecord
 from visionbench.results import summary
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ LONGEST_PROTOCOL, WIDEST_DOUBTS = 60, 100
 MOST_NAMED_CLASSES, WORST_PAIRS = 30, 5
 
 
-def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> Figure:
+def throughput_latency(record: RunRecord, results: Sequence[CaseResult]) -> Figure:
     """Throughput and median latency of a run over its batch sizes, doubtful points and failed sizes marked."""
     from matplotlib.figure import Figure
 
@@ -42,19 +43,17 @@ def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResu
     _curve(left, timed, throughput, None)
     left.set(ylabel=f"throughput ({summary.unit(throughput)})")
     left.set_ylim(bottom=0, top=left.get_ylim()[1] * 1.05)
-    ends = summary.latency_ends(bool(conditions.get("repeats")))
+    ends = summary.latency_ends(record.repeats is not None)
     _curve(right, timed, summary.LATENCY, ends)
     right.set(ylabel="latency of a batch, p50 (ms)")
     _log_latency(right, [_value(row, name) for row in timed for name in (summary.LATENCY, *ends)])
     for axes in (left, right):
         _batch_axis(axes, timed)
-    _titles(figure, conditions, timed)
+    _titles(figure, record, timed)
     return figure
 
 
-def confusion_matrix(
-    conditions: Mapping[str, Any], classes: Sequence[str], truth: np.ndarray, predicted: np.ndarray
-) -> Figure:
+def confusion_matrix(record: RunRecord, classes: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -> Figure:
     """What pictures of each class (rows, by index) were taken for (columns): counts, coloured by share of the row.
 
     Up to 30 classes with names and counts; of more, colours alone, and the pairs most often confused in words.
@@ -84,7 +83,7 @@ def confusion_matrix(
         axes.set_title("\n".join(pairs), fontsize=8, loc="left")
     right = float(np.trace(counts)) / max(int(counts.sum()), 1)
     axes.spines[:].set_visible(False)
-    heading = f"{conditions['plan']['name']}\n{int(counts.sum())} pictures, {right:.1%} on the diagonal"
+    heading = f"{record.plan.name}\n{int(counts.sum())} pictures, {right:.1%} on the diagonal"
     figure.suptitle(heading, fontsize=12, weight="bold")
     return figure
 
@@ -147,18 +146,18 @@ def _log_latency(axes: Axes, values: Sequence[float | None]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _titles(figure: Figure, conditions: Mapping[str, Any], timed: Sequence[CaseResult]) -> None:
+def _titles(figure: Figure, record: RunRecord, timed: Sequence[CaseResult]) -> None:
     """The run's name, its conditions, and in a colour of its own what is to be doubted; a legend of marks in use."""
-    device, host = conditions.get("device", {}), conditions.get("host", {})
+    plan, device, torch = record.plan, record.device, record.host.version("torch")
     parts = [
-        device.get("device_name", conditions["plan"]["device"]),
-        conditions["plan"]["precision"],
-        shorten(f"protocol {conditions['plan']['protocol']}", LONGEST_PROTOCOL, placeholder=" …"),
-        f"{device['threads']} threads" if device.get("threads") else "",
-        f"driver {device['driver']}" if device.get("driver") else "",
-        f"torch {host['torch']}" if host.get("torch") else "",
+        device.device_name or plan.device,
+        plan.precision,
+        shorten(f"protocol {plan.protocol}", LONGEST_PROTOCOL, placeholder=" …"),
+        f"{device.threads} threads" if device.threads else "",
+        f"driver {device.driver}" if device.driver else "",
+        f"torch {torch}" if torch else "",
     ]
-    figure.text(0.08, 0.935, conditions["plan"]["name"], fontsize=13, weight="bold")
+    figure.text(0.08, 0.935, plan.name, fontsize=13, weight="bold")
     figure.text(0.08, 0.88, " · ".join(filter(None, parts)), fontsize=9, color=GREY)
     judged = [row.validity for row in timed if row.status == OK and row.validity.reasons]
     kinds = {verdict: _kinds(one.reasons for one in judged if one.verdict == verdict) for verdict in (INVALID, WARNED)}

@@ -89,8 +89,8 @@ def _curves(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> I
         figure, axes = _new()
         kinds = set()
         for at, run in enumerate(timed):
-            kinds.add("across processes" if run.conditions.get("repeats") else "within a process")
-            ends = summary.latency_ends(bool(run.conditions.get("repeats")))
+            kinds.add("across processes" if run.record.repeats else "within a process")
+            ends = summary.latency_ends(run.record.repeats is not None)
             _line(axes, run, summary.LATENCY, palette, _style(at, run, timed), ends)
         axes.set(ylabel=say("latency, p50 (ms)", language), xlabel=say("batch size", language))
         _log_log(axes, timed)
@@ -185,7 +185,7 @@ def _roofline(runs: Sequence[Run], palette: Mapping[str, Any], language: str) ->
     reach = np.geomspace(min(n[0] for *_, n in found) / 4, max(n[0] for *_, n in found) * 4, 100)
     roofs: dict[tuple[str, str], list[Any]] = {}
     for run, _, numbers in found:
-        key = (run.facts()["device_name"], run.conditions["plan"]["precision"])
+        key = (run.facts()["device_name"], run.record.plan.precision)
         roofs.setdefault(key, []).append(numbers)
     for (device, precision), of_roof, style in zip(roofs, roofs.values(), STYLES * len(roofs), strict=False):
         ceiling, copy = max(n[2] for n in of_roof), max(n[3] for n in of_roof)
