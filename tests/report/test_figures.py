@@ -16,6 +16,7 @@ from visionbench.report.figures import BLUE, VERMILLION, confusion_matrix, throu
 RECORD = record(
     kind="cuda:0",
     precision="bf16",
+    host={"torch": None},
     device={"device_name": "NVIDIA H100", "threads": 8, "driver": "560.35"},
 )
 BATCHES = (1, 2, 4, 8)
