@@ -69,7 +69,7 @@ class WorkingModel:
             product = product @ self.operand
         return self.module(inputs["pixel_values"])
 
-    def pieces(self, inputs):
+    def parts(self, inputs):
         return {"image": ModelPart(lambda: self.call(inputs))}
 
     def probe_outputs(self, inputs):

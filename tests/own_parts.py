@@ -76,7 +76,7 @@ class OwnModel:
                 raise torch.OutOfMemoryError("no room for the batch\nGPU 0 has a total capacity of 8.00 GiB")
         return self.module(pixels)
 
-    def pieces(self, inputs):
+    def parts(self, inputs):
         return {"image": ModelPart(lambda: self.call(inputs))}
 
     def probe_outputs(self, inputs):

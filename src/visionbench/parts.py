@@ -1,4 +1,4 @@
-"""The registered parts of one run, built from the names and options in its config."""
+"""Build the registered parts of one run from the names and options in its config."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from visionbench.core import Adapter, DataSet, Device, Metric
 from visionbench.registry import ConfigError, find
 
 ACCELERATORS = ("cuda",)
-"""Device kinds that `auto` prefers to the CPU, best first."""
+"""Device kinds that `device=auto` prefers to the CPU, best first."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The registered parts of one run, built from their options and holding nothing yet."""
+    """The registered parts of one run, with their options. They have loaded nothing yet."""
 
     adapter: Adapter
     device: Device
@@ -24,7 +24,7 @@ class Parts:
 
 
 def build_parts(config: ExperimentConfig) -> Parts:
-    """Names to parts; an unknown name or option raises ConfigError with the nearest."""
+    """Build the parts by their names. Raises ConfigError with the nearest match if a name or an option is unknown."""
     return Parts(
         adapter=build_part("models", config.model.family, config.model.options, "model.options"),
         device=find_device(config.device),
@@ -37,26 +37,31 @@ def build_parts(config: ExperimentConfig) -> Parts:
 
 
 def find_data(config: DataConfig) -> DataSet:
-    """The data set with its options; those that are read from a folder take `data.root` as one more."""
-    from_folder = "root" in find("data", config.name).__dataclass_fields__
-    if config.root is not None and not from_folder:
-        raise ConfigError(f"data.root={config.root}: data={config.name} is read from no folder; leave it out")
-    if config.root is None and from_folder:
+    """Return the data set with its options, and with `data.root` if it is read from a folder."""
+    reads_folder = "root" in find("data", config.name).__dataclass_fields__
+    if config.root is not None and not reads_folder:
+        raise ConfigError(f"data.root={config.root}: data={config.name} does not use data.root; remove it")
+    if config.root is None and reads_folder:
         raise ConfigError("'data.root' has no value; give it one, as in data.root=…")
-    root = {"root": config.root} if from_folder else {}
+    root = {"root": config.root} if reads_folder else {}
     data: DataSet = build_part("data", config.name, {**config.options, **root}, "data.options")
     return data
 
 
 def find_device(config: DeviceConfig) -> Device:
-    """The device that the config means: `auto` is the first accelerator present, else the CPU.
+    """Return the configured device. `auto` is the first accelerator that can be used, or the CPU if there is none.
 
-    Raises ConfigError where the device is not on this machine.
+    Raises ConfigError if this machine does not have the device.
     """
     if config.name == "auto":
-        kinds: list[Device] = [find("devices", kind)(index=config.index) for kind in (*ACCELERATORS, "cpu")]
-        return next(device for device in kinds if device.why_absent() is None)
+        candidates: list[Device] = [*accelerators(config.index), find("devices", "cpu")(index=config.index)]
+        return next(device for device in candidates if device.why_absent() is None)
     device: Device = find("devices", config.name)(index=config.index)
     if why := device.why_absent():
         raise ConfigError(f"device={config.name}, device.index={config.index}: {why}; use device=auto or device=cpu")
     return device
+
+
+def accelerators(index: int) -> list[Device]:
+    """Return the device with this index of each accelerator kind, best kind first, whether it is present or not."""
+    return [find("devices", kind)(index=index) for kind in ACCELERATORS]

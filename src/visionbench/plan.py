@@ -1,17 +1,16 @@
-"""From config to plan: what a run will measure, and every refusal that can be known before anything loads. No I/O."""
+"""Turn a config into a plan of what a run measures, and refuse what cannot work before anything loads. No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from visionbench import machine
 from visionbench.config import ExperimentConfig
-from visionbench.core import TRUTHS, Case, Metric, QualityMetric, RunPlan
-from visionbench.parts import Parts, build_parts, find_device
+from visionbench.core import TRUTHS, Case, Metric, Precision, QualityMetric, RunPlan
+from visionbench.parts import Parts, accelerators, build_parts, find_device
 from visionbench.registry import ConfigError, find, names, nearest
 
 STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "kernels", "evaluation")
-"""In the order of the protocol; each case runs those that its metrics ask for."""
+"""The stages in the order of the protocol. Each case runs the stages that its metrics need."""
 DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS = ("pretrained", "random", "auto")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
@@ -19,79 +18,74 @@ ON_ERROR = ("fail", "skip")
 EXIF = ("stored", "turned")
 
 
-def plan(config: ExperimentConfig, overrides: Sequence[str] = (), lacking: Mapping[str, str] | None = None) -> RunPlan:
-    """The run's cases, or ConfigError in one line. `overrides`, as typed, tell where the protocol was changed.
+def plan(
+    config: ExperimentConfig, overrides: Sequence[str] = (), unavailable: Mapping[str, str] | None = None
+) -> RunPlan:
+    """Return the cases of a run. Raises ConfigError, with a message of one line, if the config cannot work.
 
-    `lacking` is what these data do not give to this model although data sets of their kind do, each with the reason.
+    `overrides` are the command's words; those that change the protocol become part of its name. `unavailable` maps a
+    kind of annotation (`labels`) that this data set cannot give to this model to the reason, for data sets whose
+    class declares that annotation.
     """
     _check(config)
-    run = build_parts(config)
-    if config.data.exif == "stored" and "masks" not in run.data.gives:
+    parts = build_parts(config)
+    if config.data.exif == "stored" and "masks" not in parts.data.gives:
         raise ConfigError(
-            f"data.exif=stored: data={config.data.name} gives no masks, and pictures without masks are always turned; "
-            "leave it out"
+            f"data.exif=stored: data={config.data.name} gives no masks, and images without masks are always turned; "
+            "remove data.exif"
         )
-    refused, unsuited = _refusals(config, run, lacking or {})
-    wanted = {name: metric for name, metric in run.metrics.items() if name not in {**refused, **unsuited}}
-    if not run.metrics:
-        raise ConfigError("metrics: nothing is asked for; choose some, as in metrics=[latency,memory]")
-    if not wanted:
+    refused, unsuited = _refusals(config, parts, unavailable or {})
+    metrics = {name: metric for name, metric in parts.metrics.items() if name not in {**refused, **unsuited}}
+    if not parts.metrics:
+        raise ConfigError("metrics=[]: no metric is chosen; choose some, as in metrics=[latency,memory]")
+    if not metrics:
         raise ConfigError("metrics: nothing is left to measure; " + "; ".join(f"{k}: {v}" for k, v in refused.items()))
-    if missing := run.adapter.uses() - run.data.gives:
+    if missing := parts.adapter.uses() - parts.data.gives:
         raise ConfigError(
             f"data={config.data.name} has no {' or '.join(sorted(missing))}, which model {config.model.name} reads; "
-            "choose other data, or a part of the model that does without (model.options.part=image)"
+            "choose other data, or a part of the model that does not read it (model.options.part=image)"
         )
-    speed = {name: metric for name, metric in wanted.items() if not _of_quality(metric)}
-    quality = {name: metric for name, metric in wanted.items() if _of_quality(metric)}
+    speed = {name: metric for name, metric in metrics.items() if not _needs_evaluation(metric)}
+    quality = {name: metric for name, metric in metrics.items() if _needs_evaluation(metric)}
     cases = [_case(f"batch-{size}", size, speed) for size in sorted(config.batch.sizes)] if speed else []
     if quality:
         cases.append(_case("quality", config.measure.evaluation.batch_size, quality))
     return RunPlan(
-        name=f"{config.model.name} · {run.device.id} · {config.precision.name}",
+        name=f"{config.model.name} · {parts.device.id} · {config.precision.name}",
         model=config.model.name,
-        task=run.adapter.task,
-        device=run.device.id,
+        task=parts.adapter.task,
+        device=parts.device.id,
         precision=config.precision.name,
         cases=tuple(cases),
         refused=refused,
         unsuited=unsuited,
-        warnings=tuple(_warnings(config, run)),
+        warnings=tuple(_warnings(config, parts)),
         protocol=_protocol(config.measure.name, overrides),
     )
 
 
 def _case(name: str, batch_size: int, metrics: Mapping[str, Metric]) -> Case:
-    asked = {stage for metric in metrics.values() for stage in metric.stages}
-    return Case(name, batch_size, tuple(stage for stage in STAGES if stage in asked), tuple(metrics))
+    needed = {stage for metric in metrics.values() for stage in metric.stages}
+    return Case(name, batch_size, tuple(stage for stage in STAGES if stage in needed), tuple(metrics))
 
 
 def _check(config: ExperimentConfig) -> None:
-    sizes = config.batch.sizes
-    if not sizes:
-        raise ConfigError("batch.sizes=[]: give at least one batch size, as in batch.sizes=[1,2,4]")
-    for size in sizes:
-        if size < 1:
-            raise ConfigError(f"batch.sizes={_listed(sizes)}: {size} is not a batch size; they start at 1")
-        if sizes.count(size) > 1:
-            raise ConfigError(
-                f"batch.sizes={_listed(sizes)}: {size} stands there {sizes.count(size)} times; once is enough"
-            )
-    _one_of("precision.dtype", config.precision.dtype, DTYPES)
-    _one_of("model.weights", config.model.weights, WEIGHTS)
+    _check_batch_sizes(config.batch.sizes)
+    _check_choice("precision.dtype", config.precision.dtype, DTYPES)
+    _check_choice("model.weights", config.model.weights, WEIGHTS)
     if config.model.attention is not None:
-        _one_of("model.attention", config.model.attention, ATTENTION)
-    _one_of("data.on_error", config.data.on_error, ON_ERROR)
+        _check_choice("model.attention", config.model.attention, ATTENTION)
+    _check_choice("data.on_error", config.data.on_error, ON_ERROR)
     if config.data.exif is not None:
-        _one_of("data.exif", config.data.exif, EXIF)
-    _part("tracking.name", config.tracking.name, "trackers")
+        _check_choice("data.exif", config.data.exif, EXIF)
+    _check_registered("tracking.name", config.tracking.name, "trackers")
     if config.device.name != "auto":
-        _part("device.name", config.device.name, "devices", "auto")
+        _check_registered("device.name", config.device.name, "devices", "auto")
     if config.model.weights == "pretrained" and not config.model.checkpoint:
         raise ConfigError(
-            f"model {config.model.name} names no checkpoint; give model.checkpoint=… or model.weights=random"
+            f"model {config.model.name} has no checkpoint; give model.checkpoint=… or model.weights=random"
         )
-    _positive(
+    _check_positive(
         {
             "data.prepare": config.data.prepare,
             "device.threads": config.device.threads,
@@ -117,87 +111,104 @@ def _check(config: ExperimentConfig) -> None:
         }
     )
     if config.device.index < 0:
-        raise ConfigError(f"device.index={config.device.index}: devices are counted from 0")
-    if not 0 < config.measure.latency.percentile < 1:
-        raise ConfigError(f"measure.latency.percentile={config.measure.latency.percentile}: must lie between 0 and 1")
-    kind = find_device(config.device).kind
-    if kind == "cpu" and config.precision.tf32:
-        raise ConfigError(
-            f"precision={config.precision.name}: TF32 is a mode of NVIDIA GPUs; on a CPU use fp32 or bf16"
-        )
+        raise ConfigError(f"device.index={config.device.index}: must be at least 0; devices are counted from 0")
+    percentile = config.measure.latency.percentile
+    if not 0 < percentile < 1:
+        raise ConfigError(f"measure.latency.percentile={percentile}: must be between 0 and 1, as in 0.99")
+    _check_device(config)
+
+
+def _check_batch_sizes(sizes: Sequence[int]) -> None:
+    listed = "[" + ",".join(map(str, sizes)) + "]"
+    if not sizes:
+        raise ConfigError("batch.sizes=[]: no batch size is given; give at least one, as in batch.sizes=[1,2,4]")
+    for size in sizes:
+        if size < 1:
+            raise ConfigError(f"batch.sizes={listed}: {size} is not a batch size; the smallest is 1")
+        if (count := sizes.count(size)) > 1:
+            times = "twice" if count == 2 else f"{count} times"
+            raise ConfigError(f"batch.sizes={listed}: {size} is listed {times}; list each size once")
+
+
+def _check_device(config: ExperimentConfig) -> None:
+    """Refuse a precision that the device does not have, and a protocol that has no tolerances for its kind."""
+    device = find_device(config.device)
+    if why := device.why_unsupported(_precision(config)):
+        raise ConfigError(f"precision={config.precision.name}: {why}")
     tolerances = {
         "measure.warmup.max_ratio": config.measure.warmup.max_ratio,
         "measure.latency.median_within": config.measure.latency.median_within,
     }
-    for key, of_kind in tolerances.items():
-        if kind not in of_kind:
-            raise ConfigError(f"{key} has no value for {kind}; add {key}.{kind}=…")
+    for key, by_kind in tolerances.items():
+        if device.kind not in by_kind:
+            raise ConfigError(f"{key} has no value for {device.kind}; add {key}.{device.kind}=…")
 
 
-def _of_quality(metric: Metric) -> bool:
-    return "evaluation" in metric.stages
+def _check_choice(key: str, value: str, choices: Iterable[str]) -> None:
+    if value not in (choices := list(choices)):
+        raise ConfigError(f"{key}={value}: no such value{nearest(value, choices)}")
 
 
-def _refusals(
-    config: ExperimentConfig, run: Parts, lacking: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Metric groups that this run cannot have, each with the reason; and those for other tasks than the model's.
-
-    The latter are refusals too where no quality metric fits the model: then the user has to be told why.
-    """
-    refused: dict[str, str] = {}
-    unsuited: dict[str, str] = {}
-    quality = {name: metric for name, metric in run.metrics.items() if isinstance(metric, QualityMetric)}
-    for name, metric in quality.items():
-        if absent := metric.reads - TRUTHS - run.adapter.predicts:
-            unsuited[name] = f"a model for {run.adapter.task} does not give {' and '.join(sorted(absent))}"
-        elif config.model.weights == "random":
-            refused[name] = "random weights have no quality to measure"
-        elif metric.needs - run.data.gives:
-            refused[name] = f"data={config.data.name} has no {' and '.join(sorted(metric.needs - run.data.gives))}"
-        elif missing := sorted(metric.needs & lacking.keys()):
-            refused[name] = f"data={config.data.name}: {lacking[missing[0]]}"
-    if len(unsuited) == len(quality):
-        refused, unsuited = {**refused, **unsuited}, {}
-    if set(quality) == {*refused, *unsuited}:
-        beside = [name for name, metric in run.metrics.items() if _of_quality(metric) and name not in quality]
-        unsuited |= dict.fromkeys(beside, "no quality metric is left for it to go with")
-    return refused, unsuited
-
-
-def _warnings(config: ExperimentConfig, run: Parts) -> Iterable[str]:
-    if config.device.name == "auto" and run.device.kind == "cpu" and machine.has_nvidia_gpu():
-        why = find("devices", "cuda")(index=config.device.index).why_absent()
-        yield f"device=auto takes the CPU: the NVIDIA GPU of this machine cannot be used ({why})"
-    if run.device.kind == "cpu" and config.precision.dtype == "float16":
-        yield "fp16 on a CPU is emulated in places, and many times slower than fp32"
-
-
-def _protocol(name: str, overrides: Sequence[str]) -> str:
-    changed = [override for override in overrides if override.lstrip("+~").startswith("measure.")]
-    return f"{name} with {' '.join(changed)}" if changed else name
-
-
-def _one_of(key: str, value: str, allowed: Iterable[str]) -> None:
-    if value not in (allowed := list(allowed)):
-        raise ConfigError(f"{key}={value}: no such value{nearest(value, allowed)}")
-
-
-def _part(key: str, name: str, kind: str, *also: str) -> None:
-    """Refuse a name that no part of a kind has, by the key it came from; `also` are names of no part that would do."""
+def _check_registered(key: str, name: str, kind: str, *special: str) -> None:
+    """Refuse a name that no part of this kind has. `special` are further values, such as `auto`."""
     try:
         find(kind, name)
     except ConfigError:
         if name in (known := names(kind)):
             raise
-        raise ConfigError(f"{key}={name}: no such value{nearest(name, [*also, *known])}") from None
+        raise ConfigError(f"{key}={name}: no such value{nearest(name, [*special, *known])}") from None
 
 
-def _positive(values: Mapping[str, int | None]) -> None:
+def _check_positive(values: Mapping[str, int | None]) -> None:
     for key, value in values.items():
         if value is not None and value < 1:
             raise ConfigError(f"{key}={value}: must be at least 1")
 
 
-def _listed(sizes: Iterable[int]) -> str:
-    return "[" + ",".join(map(str, sizes)) + "]"
+def _needs_evaluation(metric: Metric) -> bool:
+    return "evaluation" in metric.stages
+
+
+def _refusals(
+    config: ExperimentConfig, parts: Parts, unavailable: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the metric groups that this run cannot measure, and the groups for other tasks, each with the reason.
+
+    If no quality metric fits the model's task, all of them are refusals, so that the user sees the reasons.
+    """
+    refused: dict[str, str] = {}
+    unsuited: dict[str, str] = {}
+    quality = {name: metric for name, metric in parts.metrics.items() if isinstance(metric, QualityMetric)}
+    for name, metric in quality.items():
+        if columns := metric.reads - TRUTHS - parts.adapter.predicts:
+            unsuited[name] = f"a model for {parts.adapter.task} does not give {' and '.join(sorted(columns))}"
+        elif config.model.weights == "random":
+            refused[name] = "random weights have no quality to measure"
+        elif annotations := metric.needs - parts.data.gives:
+            refused[name] = f"data={config.data.name} has no {' and '.join(sorted(annotations))}"
+        elif missing := sorted(metric.needs & unavailable.keys()):
+            refused[name] = f"data={config.data.name}: {unavailable[missing[0]]}"
+    if len(unsuited) == len(quality):
+        refused, unsuited = {**refused, **unsuited}, {}
+    if set(quality) == {*refused, *unsuited}:
+        others = [name for name, metric in parts.metrics.items() if _needs_evaluation(metric) and name not in quality]
+        unsuited |= dict.fromkeys(others, "no quality metric is measured, so there is no evaluation pass")
+    return refused, unsuited
+
+
+def _warnings(config: ExperimentConfig, parts: Parts) -> Iterable[str]:
+    if config.device.name == "auto":
+        for accelerator in accelerators(config.device.index):
+            if why := accelerator.why_unusable():
+                yield f"device=auto uses {parts.device.id}: {why}"
+    if warning := parts.device.precision_warning(_precision(config)):
+        yield warning
+
+
+def _precision(config: ExperimentConfig) -> Precision:
+    return Precision(config.precision.name, config.precision.dtype, config.precision.tf32)
+
+
+def _protocol(name: str, overrides: Sequence[str]) -> str:
+    changes = [override for override in overrides if override.lstrip("+~").startswith("measure.")]
+    return f"{name} with {' '.join(changes)}" if changes else name

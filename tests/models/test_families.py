@@ -19,7 +19,7 @@ from visionbench.models.image_classifier import ImageClassifier
 from visionbench.models.promptable_segmenter import PromptableSegmenter, box, middle
 from visionbench.registry import ConfigError
 from visionbench.stages import flops
-from visionbench.stages.load import EvidenceError, check_output_follows_input
+from visionbench.stages.load import OutputCheckError, check_output_follows_input
 
 CPU = torch.device("cpu")
 ENCODER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -121,7 +121,7 @@ def test_a_different_photograph_changes_the_output(name, dtype, photographs):
 @pytest.mark.parametrize("name", SMALL)
 def test_the_same_photograph_twice_is_no_evidence(name, photographs):
     loaded = load(small(name))
-    with pytest.raises(EvidenceError, match="no two different inputs"):
+    with pytest.raises(OutputCheckError, match="no two different inputs"):
         check_output_follows_input(loaded, singles(loaded, photographs)[:1] * 2, CPU, torch.float32)
 
 
@@ -434,7 +434,7 @@ def test_the_towers_of_blip2_run_on_the_meta_device_at_the_shipped_size(photogra
     assert loaded.module.language_model(inputs_embeds=embedded).logits.shape == (1, 32, 50304)
 
 
-# -------------------------------------------------------------------------------------------------------------- pieces
+# --------------------------------------------------------------------------------------------------------------- parts
 def eager(model: ModelConfig) -> ModelConfig:
     """With attention in its plain form, which torch's counter sees."""
     model.attention = None if model.attention is None else "eager"
@@ -449,9 +449,9 @@ def test_the_pieces_of_a_model_are_the_whole_work_of_its_call(name, photographs)
     work = flops.count(loaded, flops.without_numbers(loaded), inputs)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         loaded.call(inputs)
-    pieces = loaded.pieces(inputs)
-    assert list(work) == list(pieces)
-    assert sum(work[piece].flop * pieces[piece].times for piece in pieces) == counter.get_total_flops() > 0
+    parts = loaded.parts(inputs)
+    assert list(work) == list(parts)
+    assert sum(work[part].flop * parts[part].times for part in parts) == counter.get_total_flops() > 0
     assert all(one.moved_bytes > 0 for one in work.values())
 
 
@@ -463,8 +463,8 @@ def test_the_pieces_of_a_bundled_model_are_the_whole_work_of_its_call(name, phot
     work = flops.count(loaded, flops.without_numbers(loaded), inputs)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         loaded.call(inputs)
-    pieces = loaded.pieces(inputs)
-    whole = sum(work[piece].flop * pieces[piece].times for piece in pieces)
+    parts = loaded.parts(inputs)
+    whole = sum(work[part].flop * parts[part].times for part in parts)
     assert whole == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
@@ -473,10 +473,10 @@ def test_a_captioners_pieces_write_the_first_token_that_its_call_writes(name, la
     loaded = load(small(name))
     inputs = loaded.preprocess(photographs, ["", ""])
     with torch.inference_mode():
-        pieces = loaded.pieces(inputs)
-        first = pieces["prefill"].call().logits[:, -1].argmax(-1)
+        parts = loaded.parts(inputs)
+        first = parts["prefill"].call().logits[:, -1].argmax(-1)
         written = loaded.call(inputs)[:, loaded.tokens_before]
-        once, again = pieces[last].call(), pieces[last].call()
+        once, again = parts[last].call(), parts[last].call()
     expected = first if loaded.options.new_tokens == 1 else written
     assert first.tolist() == expected.tolist() or _ended(loaded, first)
     assert torch.equal(once, again)  # the cache is as long after a step as before
@@ -517,7 +517,7 @@ def test_the_least_traffic_is_what_is_read_once_and_what_comes_out(photographs):
 def test_a_dual_encoders_piece_gives_the_embeddings_alone(part_, photographs):
     loaded = load(small("clip_vit_b32", part=part_))
     with torch.inference_mode():
-        output = loaded.pieces(loaded.preprocess(photographs, ["a temple", "a flower"]))[part_].call()
+        output = loaded.parts(loaded.preprocess(photographs, ["a temple", "a flower"]))[part_].call()
     assert output.shape == (2, 16)
 
 

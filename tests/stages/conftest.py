@@ -35,6 +35,8 @@ class FakeDevice:
     kind: str = "cpu"
     id: str = "cpu"
     queued: bool = False
+    shares_host_memory: bool = True
+    copy_block_bytes: int = 2**28
     probe_lag_s: float = 0.0
     log: list = field(default_factory=list)
 

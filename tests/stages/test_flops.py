@@ -83,7 +83,7 @@ def test_a_call_is_its_pieces_as_often_as_they_run(context, monkeypatch):
     monkeypatch.setattr(flops, "without_numbers", lambda model: None)
     monkeypatch.setattr(flops, "count", lambda model, empty, inputs: work)
     of = context(1.0)
-    of.model.pieces = lambda inputs: {"prefill": ModelPart(lambda: None), "decode": ModelPart(lambda: None, 4)}
+    of.model.parts = lambda inputs: {"prefill": ModelPart(lambda: None), "decode": ModelPart(lambda: None, 4)}
     found = flops.run(of)
     assert (found.get("flops/call_flop")[0], found.get("flops/call_bytes")[0]) == (112.0, 30.0)
     assert found.get("flops/decode_calls_count")[0] == 4
@@ -97,7 +97,7 @@ def test_ceilings_and_the_model_without_numbers_are_made_once_a_run(context, mon
     monkeypatch.setattr(flops, "without_numbers", lambda model: made.append("model"))
     monkeypatch.setattr(flops, "count", lambda model, empty, inputs: {"image": flops.Work(1.0, 1.0)})
     small = context(1.0)
-    small.model.pieces = lambda inputs: {"image": ModelPart(lambda: None)}
+    small.model.parts = lambda inputs: {"image": ModelPart(lambda: None)}
     large = replace(small, case=replace(small.case, id="batch-2", batch_size=2))
     rates = [flops.run(case).get("ceiling/flop_per_s").tolist() for case in (small, large)]
     assert (made, rates) == (["products", "copy", "model"], [[1.0], [1.0]])

@@ -7,7 +7,7 @@ import torch
 
 from visionbench.config import ModelConfig
 from visionbench.stages import load
-from visionbench.stages.load import EvidenceError
+from visionbench.stages.load import OutputCheckError
 
 CPU = torch.device("cpu")
 
@@ -102,24 +102,26 @@ def test_a_little_noise_beside_a_clear_difference_passes():
 
 @pytest.mark.parametrize("output", [constant, noise, drifting])
 def test_an_output_that_does_not_follow_its_input_is_told_with_both_differences(output):
-    with pytest.raises(EvidenceError, match=r"a different input does not change the image output \(largest difference"):
+    with pytest.raises(
+        OutputCheckError, match=r"a different input does not change the image output \(largest difference"
+    ):
         check(output)
 
 
 def test_each_output_must_follow_and_the_one_that_does_not_is_named():
-    with pytest.raises(EvidenceError, match="does not change the text output"):
+    with pytest.raises(OutputCheckError, match="does not change the text output"):
         check(follows, constant)
 
 
 @pytest.mark.parametrize("output", [nan, infinite_for_the_other])
 def test_an_output_that_is_not_a_number_is_refused(output):
-    with pytest.raises(EvidenceError, match="the image output holds NaN or infinity"):
+    with pytest.raises(OutputCheckError, match="the image output holds NaN or infinity"):
         check(output)
 
 
 @pytest.mark.parametrize("singles", [inputs(1.0), inputs(1.0, 1.0, 1.0)], ids=["one", "equal ones"])
 def test_data_without_two_different_inputs_shows_nothing_and_says_so(singles):
-    with pytest.raises(EvidenceError, match="the data holds no two different inputs"):
+    with pytest.raises(OutputCheckError, match="the data holds no two different inputs"):
         check(follows, singles=singles)
 
 

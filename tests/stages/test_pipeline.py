@@ -92,12 +92,12 @@ def test_overlapping_gives_the_same_answers_in_order(context):
     assert found.get("pipeline/loaders_count").tolist() == [2.0]
 
 
-@pytest.mark.parametrize(("queued", "pinned"), [(True, True), (False, False)])
-def test_only_a_device_with_a_queue_copies_from_pinned_memory_while_steps_overlap(context, monkeypatch, queued, pinned):
+@pytest.mark.parametrize(("shared", "pinned"), [(False, True), (True, False)])
+def test_overlapped_batches_are_pinned_unless_the_device_shares_host_memory(context, monkeypatch, shared, pinned):
     seen = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: seen.append(len(tensor)) or tensor)
     of = context()
-    of.device.queued = queued
+    of.device.shares_host_memory = shared
     pipeline.overlapped(of)
     assert bool(seen) is pinned
 
@@ -109,10 +109,10 @@ def test_an_error_in_a_loader_is_not_lost(context):
         pipeline.overlapped(of)
 
 
-def test_a_model_that_writes_is_timed_by_its_pieces(context):
+def test_a_model_that_writes_is_timed_by_its_parts(context):
     of = context()
     of.device.time_call = lambda call: CallTiming(call())
-    of.model.pieces = lambda inputs: {
+    of.model.parts = lambda inputs: {
         "vision": ModelPart(lambda: 1.0),
         "prefill": ModelPart(lambda: 2.0),
         "decode": ModelPart(lambda: 0.5, 19),

@@ -99,6 +99,10 @@ class Device(Protocol):
     """The registered name, `cpu` or `cuda`. The tolerances of the protocol are chosen by it."""
     queued: ClassVar[bool]
     """Whether one host thread feeds the device through a queue, so that calls return before their work is done."""
+    shares_host_memory: ClassVar[bool]
+    """Whether the device reads the host's memory directly, so that inputs are not copied to it."""
+    copy_block_bytes: ClassVar[int]
+    """The size of the block whose copies measure the memory bandwidth: larger than the device's caches."""
     probe_lag_s: ClassVar[float]
     """The longest window in seconds that a reading of `probe` averages over."""
 
@@ -108,6 +112,15 @@ class Device(Protocol):
 
     def why_absent(self) -> str | None:
         """Return why this machine has no such device, or None if it has one. Fast, and does not import torch."""
+
+    def why_unusable(self) -> str | None:
+        """Return why installed hardware of this kind cannot be used, or None if it can be used or is not installed."""
+
+    def why_unsupported(self, precision: Precision) -> str | None:
+        """Return why the device cannot compute in this precision, with a remedy, or None if it can."""
+
+    def precision_warning(self, precision: Precision) -> str | None:
+        """Return a warning if the device computes in this precision only slowly, else None."""
 
     def setup(self, precision: Precision, threads: int | None) -> None:
         """Select the device and set threads and numeric switches, once, in the measuring process."""
@@ -193,7 +206,7 @@ class LoadedModel(Protocol):
     def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Return floating-point outputs by the input they depend on (`image`, `text`). Each must follow its input."""
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
+    def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """Return the parts of `call` by name, in their order (`encoder`, `decoder`). Together they are all its work.
 
         A part's input that another part produces is computed here, once. Also works for a module on the meta device,

@@ -36,11 +36,26 @@ class Cpu:
     kind: ClassVar[str] = "cpu"
     id: ClassVar[str] = "cpu"
     queued: ClassVar[bool] = False
+    shares_host_memory: ClassVar[bool] = True
+    copy_block_bytes: ClassVar[int] = 2**28
     probe_lag_s: ClassVar[float] = 0.0
 
     def why_absent(self) -> str | None:
         """None: there always is one."""
         return None
+
+    def why_unusable(self) -> None:
+        """Return None: the CPU can always be used."""
+
+    def why_unsupported(self, precision: Precision) -> str | None:
+        """Refuse TF32, which is a mode of NVIDIA GPUs."""
+        return "TF32 is a mode of NVIDIA GPUs; on a CPU use fp32 or bf16" if precision.tf32 else None
+
+    def precision_warning(self, precision: Precision) -> str | None:
+        """Warn of float16, which most CPUs have no instructions for."""
+        if precision.dtype != "float16":
+            return None
+        return "fp16 on a CPU is emulated in places, and many times slower than fp32"
 
     def setup(self, precision: Precision, threads: int | None) -> None:
         """Set torch's threads, and IEEE products whatever the environment asked of oneDNN."""

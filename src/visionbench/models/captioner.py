@@ -104,7 +104,7 @@ class LoadedCaptioner:
         )
         return tokens
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
+    def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """`vision` (the picture to what the language model reads of it), `prefill` (that and the prompt to the first
         token), and `decode`, one more token for the length that is the mean over all of them."""
         import torch

@@ -125,9 +125,9 @@ class LoadedDualEncoder:
 
     def call(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Projected embeddings [B, D] by part, not normalised."""
-        return {part: piece.call() for part, piece in self.pieces(inputs).items()}
+        return {name: part.call() for name, part in self.parts(inputs).items()}
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
+    def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """`image` and `text`, each an encoder with its projection, as far as there are inputs for it."""
         pixels = {name: tensor for name, tensor in inputs.items() if name == "pixel_values"}
         tokens = {name: tensor for name, tensor in inputs.items() if name != "pixel_values"}

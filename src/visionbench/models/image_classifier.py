@@ -65,7 +65,7 @@ class LoadedClassifier:
         logits: torch.Tensor = self.module(**inputs).logits
         return logits
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
+    def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """`image`: the whole of it."""
         return {"image": ModelPart(partial(self.call, inputs))}
 

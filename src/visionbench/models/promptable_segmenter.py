@@ -111,7 +111,7 @@ class LoadedSegmenter:
             return self.module.get_image_embeddings(inputs["pixel_values"])
         return self.module(**inputs, multimask_output=True)
 
-    def pieces(self, inputs: Inputs) -> Mapping[str, ModelPart]:
+    def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """`encoder` (pictures to embeddings) and `decoder` (embeddings and prompts to masks), as far as part goes."""
         asked = {name: tensor for name, tensor in inputs.items() if name.startswith("input_")}
         found = {}

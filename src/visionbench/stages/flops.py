@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 SMALLEST, LARGEST = 512, 16384
 """Sides of the square matrices that the ceiling is looked for with."""
-COPY_BYTES: Mapping[str, int] = {"cuda": 2**30}
-OTHER_COPY_BYTES = 2**28
 CEILINGS, EMPTY = "flops/ceilings", "flops/module_without_numbers"
 """Found once a run, whatever its batch sizes: keys of `Context.once`."""
 MASK = "attention_mask"
@@ -55,7 +53,7 @@ def run(context: Context) -> Samples:
         why = f"cannot be counted on the meta device: {type(error).__name__}: {first_line(error)}"
         return Samples(series, {**ceilings.missing, "flops/call_flop": why, "flops/call_bytes": why})
     with quiet():
-        pieces = context.model.pieces(context.batches[0])
+        pieces = context.model.parts(context.batches[0])
         for name, piece in pieces.items():
             series[f"flops/{name}_flop"] = np.array([work[name].flop])
             series[f"flops/{name}_bytes"] = np.array([work[name].moved_bytes])
@@ -73,7 +71,7 @@ def count(model: LoadedModel, empty: Any, inputs: Mapping[str, torch.Tensor]) ->
 
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in inputs.items() if name != MASK}
     with torch.no_grad():
-        pieces = replace(model, module=empty).pieces(shapes)  # type: ignore[type-var]
+        pieces = replace(model, module=empty).parts(shapes)  # type: ignore[type-var]
         return {name: _work(piece) for name, piece in pieces.items()}
 
 
@@ -136,7 +134,7 @@ def copy_rate(context: Context) -> float:
     import torch
 
     place = _place(context)
-    wanted = COPY_BYTES.get(place.type, OTHER_COPY_BYTES)
+    wanted = context.device.copy_block_bytes
     with quiet():
         source = torch.ones(wanted, dtype=torch.uint8, device=place)
         target = torch.empty_like(source)

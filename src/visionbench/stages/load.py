@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class EvidenceError(Exception):
+class OutputCheckError(Exception):
     """The model's output does not follow its input: what it would be measured doing is not its work."""
 
 
@@ -45,21 +45,21 @@ def first_call(loaded: LoadedModel, device: Device, inputs: Inputs) -> Samples:
 def check_output_follows_input(
     loaded: LoadedModel, singles: Sequence[Inputs], place: torch.device, dtype: torch.dtype
 ) -> None:
-    """Raise EvidenceError unless a different input changes every output, beyond what the same input does twice."""
+    """Raise OutputCheckError unless a different input changes every output, beyond what the same input does twice."""
     first = singles[0]
     other = max(singles[1:], key=lambda one: _differences(first, one), default=first)
     if _differences(first, other) == 0:
-        raise EvidenceError("the data holds no two different inputs, so nothing shows that the model looks at them")
+        raise OutputCheckError("the data holds no two different inputs, so nothing shows that the model looks at them")
     with quiet():
         once, changed, again = (loaded.probe_outputs(weights.place(one, place, dtype)) for one in (first, other, first))
     for name, output in once.items():
         before, after, repeated = (tensor.double().cpu() for tensor in (output, changed[name], again[name]))
         if not (before.isfinite().all() and after.isfinite().all()):
-            raise EvidenceError(f"the {name} output holds NaN or infinity")
+            raise OutputCheckError(f"the {name} output holds NaN or infinity")
         noise = float((before - repeated).abs().max())
         signal = float((before - after).abs().max())
         if signal <= 10 * noise or signal == 0:
-            raise EvidenceError(
+            raise OutputCheckError(
                 f"a different input does not change the {name} output "
                 f"(largest difference {signal:.3g}; the same input twice: {noise:.3g})"
             )

@@ -94,7 +94,9 @@ def overlapped(context: Context) -> Samples:
         while True:
             more = issued < rule.min_batches or perf_counter() - start < rule.min_seconds
             while more and len(loading) <= workers:
-                loading.append(loaders.submit(_loaded, context, next(source), pinned=context.device.queued))
+                loading.append(
+                    loaders.submit(_loaded, context, next(source), pinned=not context.device.shares_host_memory)
+                )
                 issued += 1
             if not loading:
                 break
@@ -119,7 +121,7 @@ def overlapped(context: Context) -> Samples:
 def tokens(context: Context, trip: PipelineBatch) -> Samples:
     """Of a model that writes: its vision, what follows to the first token, and one more token, each by itself."""
     names = {"vision": "vision_s", "prefill": "prefill_s", "decode": "token_s"}
-    pieces = getattr(context.model, "pieces", None)
+    pieces = getattr(context.model, "parts", None)
     found = pieces(_placed(context, trip.inputs)) if pieces else {}
     if "prefill" not in found:
         why = "this model writes no tokens"
@@ -136,7 +138,7 @@ def tokens(context: Context, trip: PipelineBatch) -> Samples:
 def copies(context: Context, trip: PipelineBatch) -> Samples:
     """The rate of copying a batch's inputs to an accelerator, from pinned and from pageable memory."""
     names = ("pipeline/copy_pinned_bytes_per_s", "pipeline/copy_pageable_bytes_per_s")
-    if not context.device.queued:
+    if context.device.shares_host_memory:
         return Samples(missing=dict.fromkeys(names, "on a CPU nothing is copied to a device"))
     place = context.model.module.device
     tensors = list(trip.inputs.values())

@@ -53,6 +53,8 @@ class Cuda:
 
     kind: ClassVar[str] = "cuda"
     queued: ClassVar[bool] = True
+    shares_host_memory: ClassVar[bool] = False
+    copy_block_bytes: ClassVar[int] = 2**30
     probe_lag_s: ClassVar[float] = 1.0
 
     @property
@@ -79,6 +81,17 @@ class Cuda:
             )
         count = count if visible is None else _visible_count(visible, count)
         return None if self.index < count else _out_of_range(self.index, count)
+
+    def why_unusable(self) -> str | None:
+        """Why the NVIDIA GPU of this machine cannot be used; None if it can be used or is not installed."""
+        why = self.why_absent() if machine.has_nvidia_gpu() else None
+        return f"the NVIDIA GPU of this machine cannot be used ({why})" if why else None
+
+    def why_unsupported(self, precision: Precision) -> None:
+        """Return None: every precision of the schema can be computed."""
+
+    def precision_warning(self, precision: Precision) -> None:
+        """Return None: no precision of the schema is emulated."""
 
     def setup(self, precision: Precision, threads: int | None) -> None:
         """Select the GPU; IEEE fp32 unless the precision is TF32 (cuDNN would use TF32 by default).
