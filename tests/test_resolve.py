@@ -122,7 +122,7 @@ def test_a_missing_folder_is_fetched_and_a_folder_that_is_there_is_used(config, 
 
 
 def test_what_was_left_half_fetched_is_gone_on_with(config, coco_server, tmp_path):
-    here = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4", "data.otherwise=shapes")
+    here = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4", "data.fallback=shapes")
     last = sorted(path for path in coco_server.files if path.startswith("/val2017/"))[3]
     coco_server.cut[last] = 10
     assert of(config, *here).changes["data.name"] == "shapes"
@@ -131,10 +131,10 @@ def test_what_was_left_half_fetched_is_gone_on_with(config, coco_server, tmp_pat
 
 def test_what_cannot_be_fetched_has_a_stand_in_of_as_many_pictures(config, compose, coco_server, tmp_path):
     coco_server.cut["/annotations/annotations_trainval2017.zip"] = 500
-    words = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4", "data.otherwise=shapes")
+    words = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4", "data.fallback=shapes")
     answer = of(config, *words)
     data = data_of(compose(*words), answer)
-    assert (data.name, data.root, data.prepare, data.otherwise) == ("shapes", None, None, None)
+    assert (data.name, data.root, data.prepare, data.fallback) == ("shapes", None, None, None)
     assert data.options["samples"] == 4 and data.options["split"] == "test"
     (note,) = answer.notes
     assert note.startswith("data=coco: shapes in its place, since http://") and "broke off after 500" in note
@@ -150,16 +150,16 @@ def test_without_a_stand_in_what_cannot_be_fetched_is_refused(config, tmp_path, 
 def test_any_folder_that_is_missing_can_have_a_stand_in(config, tmp_path):
     words = ("data=captioned_folder", f"data.root={tmp_path}/nowhere")
     assert of(config, *words).changes == {}
-    answer = of(config, *words, "data.otherwise=shapes", "data.options.samples=7")
+    answer = of(config, *words, "data.fallback=shapes", "data.options.samples=7")
     assert answer.changes["data.name"] == "shapes" and answer.changes["data.options"]["samples"] == 7
     assert answer.notes == (f"data=captioned_folder: shapes in its place, since {tmp_path}/nowhere is not there",)
-    assert of(config, "data=captioned_folder", f"data.root={tmp_path}", "data.otherwise=shapes").changes == {}
+    assert of(config, "data=captioned_folder", f"data.root={tmp_path}", "data.fallback=shapes").changes == {}
 
 
 def test_a_stand_in_may_be_ones_own(config, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "few.yaml").write_text("name: shapes\noptions: {samples: 5}\n")
-    chosen = config("data=captioned_folder", f"data.root={tmp_path}/nowhere", "data.otherwise=few")
+    chosen = config("data=captioned_folder", f"data.root={tmp_path}/nowhere", "data.fallback=few")
     check(chosen, tmp_path)
     assert Resolver(tmp_path).of(chosen).changes["data.options"] == {"samples": 5}
 
@@ -168,8 +168,8 @@ def test_a_stand_in_may_be_ones_own(config, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["data.otherwise=shaeps"], "data.otherwise=shaeps: no such option of data; did you mean 'shapes'?"),
-        (["data.otherwise=coco"], "data.otherwise=coco: is read from a folder, which may be missing too; name one"),
+        (["data.fallback=shaeps"], "data.fallback=shaeps: no such option of data; did you mean 'shapes'?"),
+        (["data.fallback=coco"], "data.fallback=coco: is read from a folder, which may be missing too; name one"),
         (["data.prepare=5"], "data.prepare=5: data=shapes cannot be fetched; remove data.prepare, or choose data=coco"),
         (
             ["data=coco", "data.root=nowhere", "data.prepare=5"],
@@ -187,6 +187,6 @@ def test_keys_that_make_no_sense_are_refused_before_anything_is_fetched(config, 
     assert str(caught.value).startswith(line)
 
 
-@pytest.mark.parametrize("overrides", [[], ["data.otherwise=shapes"], ["data=coco", "data.otherwise=shapes"]])
+@pytest.mark.parametrize("overrides", [[], ["data.fallback=shapes"], ["data=coco", "data.fallback=shapes"]])
 def test_keys_that_do_are_not(config, overrides):
     check(config(*overrides))

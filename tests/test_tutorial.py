@@ -106,9 +106,9 @@ def test_with_a_hub_and_coco_at_hand_both_are_used_and_what_is_missing_there_is_
     ("words", "line"),
     [
         (["report.language=fr"], "report.language=fr: no report in it; there are: en, zh"),
-        (["report.make=perhaps"], "report.make=perhaps: not true or false"),
+        (["report.enabled=perhaps"], "report.enabled=perhaps: not true or false"),
         (["check=often"], "check=often: not true or false"),
-        (["data.otherwise=shaeps"], "data.otherwise=shaeps: no such option of data; did you mean 'shapes'?"),
+        (["data.fallback=shaeps"], "data.fallback=shaeps: no such option of data; did you mean 'shapes'?"),
     ],
 )
 def test_bad_values_are_one_line_and_nothing_is_made(tmp_path, words, line):

@@ -7,7 +7,6 @@ Hydra, so nothing heavy is imported here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +21,11 @@ if TYPE_CHECKING:
     from visionbench.composition.application import Task
 
 
-@dataclass
-class LauncherConfig:
-    """The options of the launcher: none."""
-
-    _target_: str = "hydra_plugins.visionbench_launcher.VisionbenchLauncher"
-
-
 ConfigStore.instance().store(
-    group="hydra/launcher", name="visionbench", node=LauncherConfig, provider="visionbench_launcher"
+    group="hydra/launcher",
+    name="visionbench",
+    node={"_target_": "hydra_plugins.visionbench_launcher.VisionbenchLauncher"},
+    provider="visionbench",
 )
 
 

@@ -342,13 +342,21 @@ def _read_option(cls: type[T], group: str, path: Path) -> T:
         if isinstance(content, dict):
             content.pop("defaults", None)  # Hydra's list of defaults is not part of the schema
         option = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), content))
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        known = [f"{group}.{item.name}" for item in fields(cls)]  # type: ignore[arg-type]
+        value = content.get(str(error.key)) if isinstance(content, dict) else None
+        raise ConfigError(f"{path}: {unknown_key(f'{group}.{error.full_key}', known, value)}") from error
     except OmegaConfBaseException as error:
-        known = [item.name for item in fields(cls)]  # type: ignore[arg-type]
-        raise ConfigError(f"{path}: {explain(error, group, known)}") from error
+        raise ConfigError(f"{path}: {explain(error, group)}") from error
     except YAMLError as error:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     assert isinstance(option, cls)
     return option
+
+
+def to_yaml(section: Any) -> str:
+    """Return the YAML of a section of the configuration."""
+    return OmegaConf.to_yaml(OmegaConf.structured(section))
 
 
 def with_changes(cfg: DictConfig, changes: Mapping[str, Any]) -> DictConfig:

@@ -90,9 +90,7 @@ class Resolver:
         notes = [f"data={data.name}: {data.fallback} is used instead, since {reason}"]
         if note := replaced_option("data", data.fallback, self.config_dir):
             notes.append(note)
-        return Resolution(
-            {f"data.{key}": value for key, value in asdict(self._fallback(data)).items()}, tuple(notes)
-        )
+        return Resolution({f"data.{key}": value for key, value in asdict(self._fallback(data)).items()}, tuple(notes))
 
     def _fallback(self, data: DataConfig) -> DataConfig:
         """Return the other data set, with the same number of images if it has as many."""

@@ -84,7 +84,7 @@ def watched(tmp_path_factory):
         patch.setattr(ConfigLoaderImpl, "load_configuration", composing)
         patch.setattr(SweepProgress, "show", showing)
         patch.setattr(MlflowTracker, "log", sending)
-        words = ["model=own", "batch=single", "metrics=[latency]", "report.make=false", *FEW_CALLS]
+        words = ["model=own", "batch=single", "metrics=[latency]", "report.enabled=false", *FEW_CALLS]
         done = here(folder, "run", "--config-dir", "my_conf", "-m", *words, "model.seed=0,1")
     assert done.returncode == 0, done.stderr
     seeds = [json.loads(path.read_text())["config"]["model"]["seed"] for path in folder.rglob("*/run.json")]
@@ -278,11 +278,10 @@ def blocks(markdown, language):
         (["metrics=[recal]"], "metrics=recal: no such option; did you mean 'recall'?"),
         (["+metrics.recal.ks=[1]"], "there is no 'recal' among the metrics; did you mean 'recall'?"),
         (["metrics.recall.kz=[1]"], "there is no key 'metrics.recall.kz'; did you mean 'metrics.recall.ks'?"),
-        (["metrics=[latency]", "+metrics=memory"], "metrics=[latency] +metrics=memory: give either the whole list or"),
+        (["metrics=[latency]", "+metrics=memory"], "metrics=[latency] +metrics=memory: give either the full list, as"),
         (
             ["model=blip2_tiny", "model.options.beams=2"],
-            "'model.options.beams' is not in the config, though it may be: a plus in front adds it, as in "
-            "+model.options.beams=…",
+            "'model.options.beams' is not in the config yet; add it with a plus in front, as in +model.options.beams=…",
         ),
         (["model.options.prt=image"], "there is no key 'model.options.prt'; did you mean 'model.options.part'?"),
         (["model.options.part=imge"], "model.options.part=imge: no such part; did you mean 'image'?"),

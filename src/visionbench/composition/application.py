@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -83,20 +84,20 @@ class Task:
         """Run one job."""
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
-        run = self.compose(cfg, settings)
         if settings.mode == RunMode.MULTIRUN:
+            run = self.compose(cfg, settings)
             if exit_code := self.application.run_alone(run, folder, Path(settings.sweep.dir).name):
                 raise JobFailed(exit_code)
             return
         self.folder = folder
         try:
-            self.application.prepare([run])
+            self.application.prepare([self.compose(cfg, settings)])
             self.application.measure(0, folder, folder.name)
             self.application.complete()
         except (ConfigError, OSError) as error:
             self.error = error
 
-    def compose(self, cfg: DictConfig, settings: DictConfig) -> ComposedRun:
+    def compose(self, cfg: DictConfig, settings: HydraConf) -> ComposedRun:
         """Return the run of a composed configuration. `settings` is its `hydra` section."""
         choices = [
             (str(group), str(option))
@@ -115,7 +116,7 @@ def main(arguments: Arguments, application: Application) -> None:
     command = hydra.main(version_base="1.3", config_path=str(project_folder("conf")), config_name="config")(task)
     try:
         with (
-            one_line_errors(arguments.overrides),
+            one_line_errors(arguments.overrides, arguments.config_dir),
             user_folder_first(arguments.config_dir),
             command_line(arguments),
         ):
@@ -134,7 +135,9 @@ def refuse_mixed_metrics(overrides: Sequence[str]) -> None:
     lists = [override for override in parsed if override.key_or_group == "metrics" and not override.is_delete()]
     if len({override.is_add() for override in lists}) == 2:
         typed = " ".join(str(override.input_line) for override in lists)
-        raise ConfigError(f"{typed}: give either the full list or what is added to the default; here metrics=[…,…]")
+        raise ConfigError(
+            f"{typed}: give either the full list, as in metrics=[…,…], or only what is added to the default"
+        )
 
 
 def remove_unused(folder: Path | None) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from visionbench.config import explain, option_fields, options_of_group, project_folder, schema_keys, unknown_key
@@ -13,15 +16,18 @@ from visionbench.registry import ConfigError, find, names, nearest
 
 
 @contextmanager
-def one_line_errors(overrides: Sequence[str]) -> Iterator[None]:
-    """Turn Hydra's and OmegaConf's exceptions into ConfigErrors. `overrides` are the ones on the command line."""
+def one_line_errors(overrides: Sequence[str], config_dir: Path | None) -> Iterator[None]:
+    """Turn Hydra's and OmegaConf's exceptions into ConfigErrors, with the origin of a wrong key.
+
+    `overrides` are the ones on the command line, and `config_dir` is the folder of the user's own files.
+    """
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise translate(error, overrides) from error
+        raise translate(error, overrides, config_dir) from error
 
 
-def translate(error: Exception, overrides: Sequence[str] = ()) -> ConfigError:
+def translate(error: Exception, overrides: Sequence[str] = (), config_dir: Path | None = None) -> ConfigError:
     """Return the ConfigError that names the value, its origin, and the nearest valid value."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
@@ -38,7 +44,8 @@ def translate(error: Exception, overrides: Sequence[str] = ()) -> ConfigError:
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
         key = str(cause.full_key)
-        return ConfigError(unknown_key(key, known_keys(key), _value_of(key, overrides)))
+        file, value = _origin(key, overrides, config_dir)
+        return ConfigError(f"{file}: " * bool(file) + unknown_key(key, known_keys(key), value))
     if isinstance(cause, OmegaConfBaseException):
         return explain(cause)
     return ConfigError(" ".join(str(error).split()))
@@ -47,7 +54,7 @@ def translate(error: Exception, overrides: Sequence[str] = ()) -> ConfigError:
 def known_keys(key: str) -> list[str]:
     """Return the keys to compare a wrong one with: the schema's keys, or the options of the registered parts."""
     groups = [path.name for path in project_folder("conf").iterdir() if path.is_dir() and path.name != "hydra"]
-    kind, *below, _ = key.split(".")
+    kind, *below = key.split(".")[:-1] or [key]
     if below and kind in ("model", "data", "metrics"):
         registered = "models" if kind == "model" else kind
         parts = below[:1] if kind == "metrics" else names(registered)
@@ -56,7 +63,17 @@ def known_keys(key: str) -> list[str]:
     return [*schema_keys(), *groups]
 
 
-def _value_of(key: str, overrides: Sequence[str]) -> str | None:
-    """Return the value that the command line gives to a key, or None if it gives none."""
+def _origin(key: str, overrides: Sequence[str], config_dir: Path | None) -> tuple[Path | None, Any]:
+    """Return the user's file that sets a key, and the value; no file if the command line sets it."""
     pairs = (override.lstrip("+").partition("=") for override in overrides)
-    return next((value for name, _, value in pairs if name == key), None)
+    for name, _, value in pairs:
+        if name == key:
+            return None, value
+    for path in sorted(config_dir.rglob("*.yaml")) if config_dir else ():
+        content = OmegaConf.load(path)
+        below = key.removeprefix(f"{path.parent.name}.")  # a file of a group holds the keys below the group
+        for name in dict.fromkeys((key, below)):
+            with suppress(OmegaConfBaseException):
+                if (value := OmegaConf.select(content, name)) is not None:
+                    return path, value
+    return None, None
