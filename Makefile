@@ -1,7 +1,7 @@
-# visionbench: `make help` lists what there is. Needs Python 3.11 or newer and nothing else.
+# `make help` lists the targets. Python 3.11 or newer is the only requirement.
 PYTHON ?= python3
 BIN := .venv/bin
-CONSTRAINTS ?= constraints.txt # the exact versions to install; empty for the newest that pyproject.toml allows
+CONSTRAINTS ?= constraints.txt # exact versions to install; empty for the newest versions that pyproject.toml allows
 CONSTRAINTS := $(strip $(CONSTRAINTS))
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %)
 PROCESSES := --numprocesses logical --maxprocesses 4 --dist loadfile
@@ -12,22 +12,22 @@ PROCESSES := --numprocesses logical --maxprocesses 4 --dist loadfile
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/.run ## measure the bundled model on the bundled pictures
+run: .venv/.run ## measure the bundled model on the bundled images
 	@$(BIN)/visionbench run
 
-tutorial: .venv/.run ## three kinds of model at batch sizes 1, 2, 4, from a check of the machine to the report
+tutorial: .venv/.run ## check the machine, measure three kinds of model at batch sizes 1, 2, 4, and write the report
 	@$(BIN)/visionbench run experiment=tutorial
 
 ui: .venv/.run ## open the results in MLflow
 	@$(BIN)/visionbench ui
 
-doctor: .venv/.run ## what this machine is, and what would go wrong on it
+doctor: .venv/.run ## describe this machine and list problems for a measurement
 	@$(BIN)/visionbench doctor
 
-quick: .venv/.test ## run the quick tests: no process, no model, no MLflow
+quick: .venv/.test ## run the quick tests: no processes, no models, no MLflow
 	@$(BIN)/python -m pytest $(PROCESSES) -m 'not slow'
 
-test: .venv/.test ## run all tests that this machine can run; COVERAGE=1 measures the coverage of src
+test: .venv/.test ## run all tests that this machine supports; COVERAGE=1 measures the coverage of src
 ifeq ($(COVERAGE),)
 	@$(BIN)/python -m pytest $(PROCESSES)
 else
@@ -39,13 +39,13 @@ else
 	@$(BIN)/coverage report --format=total
 endif
 
-browser: .venv/.test ## run the tests of MLflow's pages, which need chromium and chromedriver
+browser: .venv/.test ## run the tests of MLflow's pages; needs chromium and chromedriver
 	@$(BIN)/python -m pytest -m browser
 
 check: .venv/.test ## lint and type-check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-gpu: ## check an NVIDIA GPU in eight minutes (PYTHON=…, torch for CUDA); results in outputs/gpu-check
+gpu: ## check an NVIDIA GPU in eight minutes (PYTHON=… with torch for CUDA); results in outputs/gpu-check
 	@bash benchmarks/gpu_check.sh
 
 train-tiny: .venv/.test ## train the bundled models again (about half an hour on one core)
@@ -54,7 +54,7 @@ train-tiny: .venv/.test ## train the bundled models again (about half an hour on
 wheel: .venv/.test ## build dist/visionbench-….whl
 	@$(BIN)/python -m build --wheel
 
-clean: ## remove the environment, caches and built files; results stay
+clean: ## remove the environment, caches and built files, but not the results
 	rm -rf .venv dist build data/cache .pytest_cache .mypy_cache .ruff_cache .coverage*
 
 .venv/bin/python:
@@ -67,6 +67,6 @@ clean: ## remove the environment, caches and built files; results stay
 	@touch $@
 
 .venv/.test: pyproject.toml $(CONSTRAINTS) | .venv/bin/python
-	@echo "installing into .venv, with the tests' tools (some minutes, once)"
+	@echo "installing into .venv, with the tools for tests (some minutes, once)"
 	@$(INSTALL) --editable '.[dev]'
 	@touch $@ .venv/.run

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Checks visionbench on an NVIDIA GPU within eight minutes, without a network:   make gpu
-# Steps run in the order of their worth. Each has a time limit, and a step that fails does not stop the next.
-# Everything is written below $OUT (default outputs/gpu-check): log.txt, facts.json, outputs/, summary.md.
-# PYTHON names an interpreter that has torch for CUDA; packages that it lacks may lie as wheels in .whl.
+# make gpu: check visionbench on an NVIDIA GPU in eight minutes, without a network.
+# The most important steps run first. Each step has a time limit. If a step fails, the next steps still run.
+# All files are written below $OUT (default outputs/gpu-check): log.txt, facts.json, outputs.tgz, summary.md.
+# PYTHON is an interpreter with torch for CUDA. Put packages that it lacks into .whl as wheels.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 start=$SECONDS budget=${BUDGET:-480}
@@ -60,7 +60,7 @@ step quality 80 "${visionbench[@]}" run -m tracking=none device=cuda precision=b
   model=clip_tiny,sam_tiny,blip2_tiny,classifier_tiny hydra.sweep.dir=outputs/quality \
   'metrics=[recall,segmentation,captioning,classification,evaluation]'
 step out-of-memory 60 env PYTORCH_ALLOC_CONF=per_process_memory_fraction:0.04 "${quick[@]}" model=sam_vit_b \
-  precision=bf16 'batch.sizes=[1,8,16]' "$speed" hydra.sweep.dir=outputs/out-of-memory # 3 GiB: 8 has no room
+  precision=bf16 'batch.sizes=[1,8,16]' "$speed" hydra.sweep.dir=outputs/out-of-memory # about 3 GiB: batch size 8 does not fit
 step cudnn-last 40 env TORCH_CUDNN_SDPA_DEPRIORITIZED=1 "${quick[@]}" model=sam_vit_b precision=bf16 \
   'batch.sizes=[1,8]' "$speed" hydra.sweep.dir=outputs/cudnn-last
 step blip2-fp16 60 "${quick[@]}" model=blip2_opt_2_7b precision=fp16,fp32 'batch.sizes=[1]' \

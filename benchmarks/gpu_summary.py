@@ -114,7 +114,7 @@ def speed(cases: Sequence[Measured]) -> Iterator[Sequence[str]]:
     for case in cases:
         if case.row.case.timed:
             judged = case.row.validity
-            told = [judged.verdict, "; ".join(judged.reasons)]
+            told = [judged.verdict, "; ".join(map(str, judged.reasons))]
             if case.row.status != OK:
                 told = [case.row.status, str(case.row.reason)]
             labels = [f"{name}: {text}" for name, text in case.row.labels.items() if name in ("software_power_cap",)]

@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from visionbench.core import Contributions, Samples
+from visionbench.core import Contributions, MetricDeclaration, Samples
 from visionbench.metrics.classification import _averaged, _class_counts
 from visionbench.results.comparison import quality_verdict
+from visionbench.results.declared import bundled
 from visionbench.statistics.resampling import (
     deciding_alpha,
     difference,
@@ -167,6 +168,13 @@ PAIRS: dict[str, tuple[str, Pair]] = {
 }
 
 
+def declared(metric: str) -> MetricDeclaration:
+    """Return the declaration of a bundled metric."""
+    one = bundled().find(metric)
+    assert one is not None
+    return one
+
+
 def verdicts(kind: str, pictures: int, pairs: int, drop: float = 0.0, seed: int = 2) -> dict[str, float]:
     """The share of pairs that get each verdict."""
     metric, make = PAIRS[kind]
@@ -176,7 +184,7 @@ def verdicts(kind: str, pictures: int, pairs: int, drop: float = 0.0, seed: int 
         base, candidate = make(rng, pictures, drop)
         value = float(base.value(base.parts.sum(axis=0)))
         changed = difference(base, candidate)
-        verdict, _ = quality_verdict(metric, value, value + changed.value, changed, THRESHOLD)
+        verdict, _ = quality_verdict(declared(metric), value, value + changed.value, changed, THRESHOLD)
         counts[verdict] = counts.get(verdict, 0) + 1 / pairs
     return counts
 
@@ -196,7 +204,7 @@ def gate_of_six(pictures: int, pairs: int, seed: int = 3) -> float:
                 sides = [hits_of((of <= k).sum(axis=1), tries if way == "t2i" else None) for of in ranks]
                 changed = difference(*sides, level=deciding_alpha(6))
                 verdict, _ = quality_verdict(
-                    f"recall_{way}_at_{k}_fraction", 0.5, 0.5 + changed.value, changed, THRESHOLD
+                    declared(f"recall_{way}_at_{k}_fraction"), 0.5, 0.5 + changed.value, changed, THRESHOLD
                 )
                 worse = worse or verdict == "worse"
         alarms += worse

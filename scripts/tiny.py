@@ -198,5 +198,5 @@ def provenance(script: str, variants: int) -> str:
     """The card's last section."""
     return f"""## Provenance
 
-Made by `python scripts/{script}` of this repository, from pictures and captions that
-`visionbench.data.shapes` generates ({len(compositions("train")):,} compositions, {variants} pictures each)."""
+Made by `python scripts/{script}` of this repository, from images and captions that
+`visionbench.data.shapes` generates ({len(compositions("train")):,} compositions, {variants} images each)."""

@@ -232,9 +232,9 @@ def write_card(
         model,
         args,
         training,
-        vision=f"ViT, 4 layers, 96 wide, patch 8, {SIZE} × {SIZE} pixels; begun from `clip_tiny`'s",
+        vision=f"ViT, 4 layers, 96 wide, patch 8, {SIZE} × {SIZE} pixels; starts from the weights of `clip_tiny`",
         queries=f"{QUERIES}, Q-Former of 2 layers, 96 wide",
-        text="OPT of 2 layers, 96 wide, one token a word",
+        text="OPT of 2 layers, 96 wide, one token per word",
     )
     rows = side_by_side(found)
     (out / "README.md").write_text(
@@ -244,24 +244,24 @@ pipeline_tag: image-to-text
 ---
 # blip2_tiny
 
-A real `transformers.Blip2ForConditionalGeneration`, trained, and small enough to be bundled: quality metrics can be
-measured end to end with no network. It knows pictures of the `shapes` data set and nothing else.
+A small trained `transformers.Blip2ForConditionalGeneration`. It is bundled, so that quality can be measured without a
+network. It is trained only on images of the `shapes` data set.
 
 {table}
 
-## Held out
+## Results on the test split
 
-`shapes`, test split, seed 0: 1,000 pictures of compositions that training never saw, read from the data set's own JPEG
-files. Exact: the greedy caption is one of the picture's five. The model has learnt the first of the five alone, so it
-always answers in the same words ("a large red ring above a small blue star"), and metrics that compare with all five
-stay below their ceiling.
+`shapes`, test split, seed 0: 1,000 images, read from the JPEG files of the data set. Their compositions are not in the
+training data. Exact is the share of images whose greedy caption is one of the five captions of the image. The model is
+trained on the first of the five captions only, so its captions always have the same form ("a large red ring above a
+small blue star"). Metrics that compare with all five captions therefore stay below their maximum.
 
 | share | fp32 | bf16 |
 |---|---|---|
 {rows}
 
 {provenance("train_blip2_tiny.py", VARIANTS)} The vision
-tower begins with the weights of `clip_tiny`, which come from the same data. No other data, no other weights.
+tower starts from the weights of `clip_tiny`, which are trained on the same data. No other data, no other weights.
 """,
         "utf-8",
     )
@@ -275,7 +275,7 @@ def main() -> None:
     taken, seconds = train(model, processor, args, Path("data/clip_tiny"))
     save(args.out, model, processor)
     found = measured(evaluate, args)
-    training = f"{taken:,} steps of {BATCH} pictures, {seconds / 60:.1f} minutes with rendering"
+    training = f"{taken:,} steps of {BATCH} images, {seconds / 60:.1f} minutes including rendering"
     write_card(args.out, model, found, training, args)
 
 

@@ -116,16 +116,15 @@ pipeline_tag: image-classification
 ---
 # classifier_tiny
 
-A real `transformers.ResNetForImageClassification`, trained, and small enough to be bundled: quality metrics can be
-measured end to end with no network. It tells which two shapes stand in a picture of the `shapes` data set, and knows
-nothing else.
+A small trained `transformers.ResNetForImageClassification`. It is bundled, so that quality can be measured without a
+network. It predicts which two shapes an image of the `shapes` data set contains, and is trained only on these images.
 
 {table}
 
-## Held out
+## Results on the test split
 
-`shapes`, test split, seed 0: 1,000 pictures of compositions that training never saw, read from the data set's own JPEG
-files. By chance top-1 would be {1 / len(LABELS):.3f}.
+`shapes`, test split, seed 0: 1,000 images, read from the JPEG files of the data set. Their compositions are not in the
+training data. Random guessing has a top-1 accuracy of {1 / len(LABELS):.3f}.
 
 | accuracy | fp32 | bf16 |
 |---|---|---|
@@ -145,7 +144,7 @@ def main() -> None:
     taken, seconds = train(model, images, args)
     save(args.out, model, images)
     found = measured(evaluate, args)
-    training = f"{taken:,} steps of {BATCH} pictures, {seconds / 60:.1f} minutes with rendering"
+    training = f"{taken:,} steps of {BATCH} images, {seconds / 60:.1f} minutes including rendering"
     write_card(args.out, model, found, training, args)
 
 

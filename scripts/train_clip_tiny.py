@@ -248,7 +248,7 @@ def write_card(out: Path, model: CLIPModel, found: dict[str, float], training: s
         args,
         training,
         vision=f"ViT, 4 layers, 96 wide, patch 8, {SIZE} × {SIZE} pixels",
-        text=f"2 layers, 96 wide, one token a word, vocabulary of {vocabulary}",
+        text=f"2 layers, 96 wide, one token per word, vocabulary of {vocabulary}",
     )
 
     def row(name: str, key: str, chance: Sequence[float]) -> str:
@@ -267,25 +267,25 @@ pipeline_tag: zero-shot-image-classification
 ---
 # clip_tiny
 
-A real `transformers.CLIPModel`, trained, and small enough to be bundled: quality metrics can be measured end to end
-with no network. It knows pictures of the `shapes` data set and nothing else.
+A small trained `transformers.CLIPModel`. It is bundled, so that quality can be measured without a network. It is
+trained only on images of the `shapes` data set.
 
 {table}
 
-## Held out
+## Results on the test split
 
-`shapes`, test split, seed 0: 1,000 pictures with 5 captions each, of compositions that training never saw, read from
-the data set's own JPEG files in fp32 (chance in brackets). Image to text is a hit when any of the picture's five
-captions is in the top k of all 5,000; text to image asks every caption for its picture among 1,000. Ties count
-against the model.
+`shapes`, test split, seed 0: 1,000 images with 5 captions each, read from the JPEG files of the data set, in fp32.
+Their compositions are not in the training data. Values for random guessing are in brackets. Image to text is a hit if
+any of the five captions of the image is in the top k of all 5,000 captions. Text to image is a hit if the image of the
+caption is in the top k of all 1,000 images. Ties count against the model.
 
 | | recall@1 | recall@5 | recall@10 |
 |---|---|---|---|
 {row("image to text", "i2t", i2t)}
 {row("text to image", "t2i", t2i)}
 
-Zero-shot top-1 over the {len(LABELS)} labels ("ring and square" …), mean of three prompts ("{PROMPTS[0]}" …):
-{found["top1"]:.3f} (1 / {len(LABELS)} = {1 / len(LABELS):.3f}).
+Zero-shot top-1 accuracy over the {len(LABELS)} labels ("ring and square" …), with the mean of three prompts
+("{PROMPTS[0]}" …): {found["top1"]:.3f} (1 / {len(LABELS)} = {1 / len(LABELS):.3f}).
 
 {provenance("train_clip_tiny.py", VARIANTS)} No other
 data, no other weights.
@@ -304,7 +304,7 @@ def main() -> None:
     print("validation:", evaluate(args.out, "validation", args.cache_dir))
     found = evaluate(args.out, "test", args.cache_dir)
     print("test:", found)
-    training = f"{taken:,} steps of {BATCH} pairs, {seconds / 60:.1f} minutes with rendering"
+    training = f"{taken:,} steps of {BATCH} pairs, {seconds / 60:.1f} minutes including rendering"
     write_card(args.out, model, found, training, args)
 
 

@@ -242,7 +242,7 @@ def write_card(
         args,
         training,
         vision=f"ViT, 3 layers, {WIDTH} wide, patch {PATCH}, {FRAME} × {FRAME} pixels",
-        masks=f"{4 * FRAME // PATCH} × {4 * FRAME // PATCH} logits, three a prompt",
+        masks=f"{4 * FRAME // PATCH} × {4 * FRAME // PATCH} logits, three per prompt",
     )
     rows = side_by_side(found)
     (out / "README.md").write_text(
@@ -252,17 +252,18 @@ pipeline_tag: mask-generation
 ---
 # sam_tiny
 
-A real `transformers.SamModel`, trained, and small enough to be bundled: quality metrics can be measured end to end
-with no network. It knows pictures of the `shapes` data set and nothing else.
+A small trained `transformers.SamModel`. It is bundled, so that quality can be measured without a network. It is
+trained only on images of the `shapes` data set.
 
 {table}
 
-## Held out
+## Results on the test split
 
-`shapes`, test split, seed 0: 1,000 pictures of 64 × 64 pixels with two objects each, of compositions that training
-never saw, read from the data set's own JPEG files. Mean IoU over the 2,000 objects at the pictures' own size; the mask
-is the one of three that the model's own estimate picks, or the best of the three. The point is the pixel deepest inside
-the true mask, the box its tight one. The last row is what filling the box would reach.
+`shapes`, test split, seed 0: 1,000 images of 64 × 64 pixels with two objects each, read from the JPEG files of the data
+set. Their compositions are not in the training data. The values are the mean IoU over the 2,000 objects at the size of
+the images. The mask is the one with the highest IoU estimate of the model, or the best of the three. The point is the
+pixel of the true mask that is farthest from its edge. The box is the tight box of the true mask. The last row is the
+result of filling the box.
 
 | mean IoU by | fp32 | bf16 |
 |---|---|---|
@@ -282,7 +283,7 @@ def main() -> None:
     taken, seconds = train(model, processor.image_processor, args)
     save(args.out, model, processor)
     found = measured(evaluate, args)
-    training = f"{taken:,} steps of {BATCH} pictures, {seconds / 60:.1f} minutes with rendering"
+    training = f"{taken:,} steps of {BATCH} images, {seconds / 60:.1f} minutes including rendering"
     write_card(args.out, model, found, training, args)
 
 

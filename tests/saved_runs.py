@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from visionbench.core import OK, Case, CaseResult, Metrics, Samples, Validity
+from visionbench.core import OK, Case, CaseResult, Metrics, Reason, Samples, Validity
 from visionbench.records.folder import RunFolder
 from visionbench.results.archive import Run
 
@@ -20,9 +20,8 @@ _numbers = count()
 def row(case=BATCH, status=OK, reason=None, verdict="valid", reasons=(), none=None, **values):
     """A case's row with these metrics; those of `none` have no value, with a reason."""
     none = none or {}
-    return CaseResult(
-        case, status, reason, Metrics({**values, **dict.fromkeys(none)}, none), Validity(verdict, reasons)
-    )
+    validity = Validity(verdict, tuple(map(Reason.parse, reasons)))
+    return CaseResult(case, status, reason, Metrics({**values, **dict.fromkeys(none)}, none), validity)
 
 
 def speed(p50, **more):

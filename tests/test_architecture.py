@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"core"},
     {"registry", "statistics"},
-    {"config", "datafiles", "machine", "validity"},
+    {"config", "datafiles", "declarations", "machine", "validity"},
     {"composition", "parts", "records", "weights"},
     {"examples"},
     {"data_check", "diagnosis"},

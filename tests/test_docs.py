@@ -1,5 +1,6 @@
-"""README and docs say what is so: links lead somewhere, commands plan, examples run and print what is shown."""
+"""The README and the documents are correct: links resolve, commands plan, examples run and print the shown output."""
 
+import ast
 import json
 import os
 import re
@@ -38,7 +39,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SPAN = re.compile(r"(?<!`)`(?!`)([^`]+)`")
 ENVIRONMENT = {"HOME": "/home/me", "PWD": "/home/me", "SLURM_JOB_ID": "4711"}
 SHOWN_ONLY = {
-    "visionbench run --config-dir my_conf device=xpu": "wants an installed package that names the device",
+    "visionbench run --config-dir my_conf device=xpu": "needs an installed package that provides the device",
 }
 """Commands that cannot be planned here, each with the reason."""
 
@@ -48,7 +49,7 @@ def text_of(page):
 
 
 def blocks(page, kind):
-    return [found["body"] for found in FENCE.finditer(text_of(page)) if found["kind"] == kind]
+    return [match["body"] for match in FENCE.finditer(text_of(page)) if match["kind"] == kind]
 
 
 def prose(page):
@@ -56,21 +57,21 @@ def prose(page):
 
 
 def anchors(page):
-    """The names that headings are linked by: lower case, without punctuation, blanks as hyphens."""
+    """The anchors of the headings: lower case, without punctuation, hyphens in place of blanks."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def commands(page):
-    """Every line of the shell that calls visionbench, and every such call in running text, without what is elided."""
+    """All visionbench commands in shell blocks, in first comments of YAML blocks and in running text, without `…`."""
     shell = [body for kind in ("sh", "bash", "") for body in blocks(page, kind)]
     lines = "\n".join(shell).replace("\\\n", " ").splitlines()
     first_comments = [body.partition("\n")[0].partition(": ")[2] for body in blocks(page, "yaml")]
     spans = [" ".join(span.split()) for span in SPAN.findall(prose(page))]
     for line in [*lines, *first_comments, *spans]:
-        found = re.match(r'(?:eval "\$\()?(?:[A-Z_]+=\S+ )*(visionbench(?: .+)?)$', line.strip())
-        if found and "…" not in line:
-            yield re.split(r"\s+#|\s&&|\s\|\||\s[|>]|\)\"", found[1])[0].strip()
+        match = re.match(r'(?:eval "\$\()?(?:[A-Z_]+=\S+ )*(visionbench(?: .+)?)$', line.strip())
+        if match and "…" not in line:
+            yield re.split(r"\s+#|\s&&|\s\|\||\s[|>]|\)\"", match[1])[0].strip()
 
 
 COMMANDS = sorted({command for page in PAGES for command in commands(page)})
@@ -80,7 +81,7 @@ OTHERS = [command for command in COMMANDS if command not in RUNS]
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder with every file that the docs tell to write, each named by its first comment."""
+    """A folder with all files that the documents contain. The first comment of a file is its name."""
     folder = tmp_path_factory.mktemp("docs")
     for page in PAGES:
         for body in [*blocks(page, "python"), *blocks(page, "yaml")]:
@@ -92,8 +93,8 @@ def workplace(tmp_path_factory):
 
 
 @pytest.fixture
-def there(workplace, monkeypatch):
-    """Stand in that folder, on a machine that is taken for one with a GPU: planning loads nothing."""
+def in_workplace(workplace, monkeypatch):
+    """Use this folder as the working folder, and treat the machine as one with a GPU. Planning loads no model."""
     monkeypatch.chdir(workplace)
     monkeypatch.syspath_prepend(workplace)
     monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
@@ -107,18 +108,18 @@ def there(workplace, monkeypatch):
 
 # --------------------------------------------------------------------------------------------------------------- links
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_leads_somewhere(page):
+def test_every_link_has_a_target(page):
     for target in LINK.findall(prose(page)):
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
-        aim = (page.parent / path).resolve() if path else page
-        assert aim.exists(), target
-        assert not anchor or anchor in anchors(aim), target
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
-def test_commands_are_found_in_every_way_that_they_are_written():
+def test_commands_are_collected_from_every_kind_of_text():
     assert "visionbench run -sc install=bash" in RUNS  # within eval "$( )"
     assert any("batch=tutorial measure=standard" in command for command in RUNS)  # indented, in a list
     assert "visionbench run --config-dir my_conf model=clip_b16" in RUNS  # a YAML's first comment
@@ -127,34 +128,75 @@ def test_commands_are_found_in_every_way_that_they_are_written():
 
 
 @pytest.mark.parametrize("command", [command for command in RUNS if command not in SHOWN_ONLY])
-def test_every_run_composes_and_plans(there, command):
+def test_every_run_composes_and_plans(in_workplace, command):
     words = shlex.split(os.path.expandvars(command))[2:]
     planned = plan_runs(words)
-    assert all(found.cases for _, found in planned)
+    assert all(run.cases for _, run in planned)
     assert planned or {"--help", "--shell-completion"} & {*parse(words).flags}
 
 
 @pytest.mark.parametrize("command", OTHERS)
-def test_every_other_command_is_one_with_such_options(there, command):
+def test_every_other_command_exists_and_has_these_options(in_workplace, command):
     words = shlex.split(command)[1:]
     words = ["." if before == "--from" else word for before, word in pairwise(["", *words])]
     shown, context = cli, None
     while isinstance(shown, click.Group) and words and words != ["--help"]:
         name, shown, words = shown.resolve_command(click.Context(shown, parent=context), words)
-        wanted = isinstance(shown, click.Group)
-        context = shown.make_context(name, list(words), parent=context, resilient_parsing=wanted and not words)
-        words = [*context._protected_args, *context.args] if wanted else []
+        is_group = isinstance(shown, click.Group)
+        context = shown.make_context(name, list(words), parent=context, resilient_parsing=is_group and not words)
+        words = [*context._protected_args, *context.args] if is_group else []
     assert not words or words == ["--help"]
 
 
 # -------------------------------------------------------------------------------------------------------------- faults
-def test_every_status_and_every_mark_has_a_line_of_its_own():
-    told = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| .*? \|", text_of(ROOT / "docs" / "faults.md"), re.M))))
+def test_every_status_and_every_mark_has_a_row():
+    cells = re.findall(r"^\| .*? \|", text_of(ROOT / "docs" / "faults.md"), re.MULTILINE)
+    documented = set(re.findall(r"`(\w+)`", "".join(cells)))
     sources = "".join(text_of(path) for path in (ROOT / "src" / "visionbench").rglob("*.py"))
     flags = set(re.findall(r'(?:flags|faults)=\{"(\w+)"', sources))
     assert {"not_converged", "tied_scores", "empty_masks"} <= flags
     statuses = {FAILED, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, KILLED, NOT_RUN, INTERRUPTED}
-    assert not ({*statuses, *flags, *FAULTS, *LABELS, *COUNTERS} - told)
+    assert not ({*statuses, *flags, *FAULTS, *LABELS, *COUNTERS} - documented)
+
+
+# ------------------------------------------------------------------------------------------------------------ messages
+OF_OTHER_LIBRARIES = {
+    "No space left on device",
+    "Error while deserializing header",
+    "Connection refused",
+    "database is locked",
+    "could not be acquired",
+    "requires accelerate",
+}
+
+
+def messages():
+    """All strings of the source code, with a blank in place of each value that is filled in."""
+    for path in (ROOT / "src" / "visionbench").rglob("*.py"):
+        for node in ast.walk(ast.parse(text_of(path))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else " " for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def windows(text, size=3):
+    """All sequences of three words of a text, without punctuation."""
+    words = re.findall(r"[\w.{}()/-]+", text)
+    return {" ".join(words[i : i + size]) for i in range(len(words) - size + 1)}
+
+
+def quotes():
+    """The messages in the first columns of docs/faults.md, split at values and remedies."""
+    for cell in re.findall(r"^\| (.+?) \|", text_of(ROOT / "docs" / "faults.md"), re.MULTILINE):
+        for span in SPAN.findall(cell):
+            yield from (part for part in re.split(r"'?…'?|; |: ", span) if len(part.split()) >= 4)
+
+
+def test_the_code_has_every_message_that_the_page_of_faults_quotes():
+    known = set().union(*map(windows, messages()))
+    missing = [quote for quote in quotes() if windows(quote) and not windows(quote) & known]
+    assert [quote for quote in missing if not any(text in quote for text in OF_OTHER_LIBRARIES)] == []
 
 
 # ------------------------------------------------------------------------------------------------------------ examples
@@ -164,27 +206,27 @@ def test_every_example_in_python_compiles(page):
         compile(body, page.name, "exec")
 
 
-def test_what_is_computed_by_hand_is_what_visionbench_computes():
+def test_the_example_by_hand_prints_the_shown_output():
     body = next(body for body in blocks(TUTORIALS[0], "python") if "by_hand.py" in body)
     done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout in blocks(TUTORIALS[0], "text")
 
 
-def test_the_tutorials_metric_gives_what_its_check_says(there):
+def test_the_metric_of_the_tutorial_passes_its_check_by_hand(in_workplace):
     metric = build_part("metrics", "reciprocal_rank", {}, "metrics.reciprocal_rank")
     cosines = np.array([[0.9, 0.2, 0.1], [0.3, 0.5, 0.6], [0.2, 0.1, 0.7]])
     captions = np.hstack([cosines, np.sqrt(1 - (cosines**2).sum(axis=1, keepdims=True))])
     columns = {"image_embedding": list(np.eye(3, 4)), "caption_embeddings": [caption[None] for caption in captions]}
-    found = metric.compute(metric.score(Predictions(["A", "B", "C"], columns)))
-    assert found.values == {"t2i_mrr_fraction": pytest.approx((1 + 1 / 2 + 1) / 3)}
+    metrics = metric.compute(metric.score(Predictions(["A", "B", "C"], columns)))
+    assert metrics.values == {"t2i_mrr_fraction": pytest.approx((1 + 1 / 2 + 1) / 3)}
 
 
-def test_the_tutorials_metric_runs_as_written(workplace):
+def test_the_metric_of_the_tutorial_runs_as_documented(workplace):
     body = next(body for body in blocks(TUTORIALS[0], "sh") if "reciprocal_rank]" in body)
     words = shlex.split(body.splitlines()[0])
     assert words[:2] == ["PYTHONPATH=.", "visionbench"]
-    small = ["tracking=none", "data.options.samples=40", "hydra.run.dir=found"]
+    small = ["tracking=none", "data.options.samples=40", "hydra.run.dir=metric_run"]
     done = subprocess.run(
         [sys.executable, "-m", *words[1:], *small],
         cwd=workplace,
@@ -193,13 +235,13 @@ def test_the_tutorials_metric_runs_as_written(workplace):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    values = json.loads((workplace / "found" / "results.jsonl").read_text())["metrics"]["values"]
+    values = json.loads((workplace / "metric_run" / "results.jsonl").read_text())["metrics"]["values"]
     first = values["recall_t2i_at_1_fraction"]
     assert first <= values["t2i_mrr_fraction"] <= first + (1 - first) / 2
 
 
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.name)
-def test_room_for_weights_is_parameters_times_bytes(page):
+def test_memory_of_weights_is_parameters_times_bytes(page):
     rows = re.findall(r"^\| [\w./-]+ \| ([\d,]+) \| ([\d,.]+) \| ([\d,.]+) \|$", prose(page), re.MULTILINE)
     assert len(rows) == 3
     for row in rows:
@@ -207,9 +249,9 @@ def test_room_for_weights_is_parameters_times_bytes(page):
         assert (fp32, half) == (pytest.approx(count * 4 / 2**20, abs=0.06), pytest.approx(count * 2 / 2**20, abs=0.06))
 
 
-def test_both_tutorials_show_the_same():
-    """Apart from comments in the shell, whose language is the page's."""
-    english, chinese = ([found.groups() for found in FENCE.finditer(text_of(page))] for page in TUTORIALS)
+def test_both_tutorials_have_the_same_blocks_and_headings():
+    """Comments in shell blocks may differ, because they are translated."""
+    english, chinese = ([match.groups() for match in FENCE.finditer(text_of(page))] for page in TUTORIALS)
     assert [without_comments(*block) for block in english] == [without_comments(*block) for block in chinese]
     levels = [re.findall(r"^#+", prose(page), re.MULTILINE) for page in TUTORIALS]
     assert levels[0] == levels[1]

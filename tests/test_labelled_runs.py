@@ -8,6 +8,7 @@ import pytest
 from command_line import here
 
 from visionbench.config import project_folder as project
+from visionbench.core import Reason
 from visionbench.data.shapes import LABELS, Shapes
 from visionbench.records.folder import RunFolder
 
@@ -87,7 +88,7 @@ def test_folders_named_by_the_index_of_the_class_give_the_same_figures_and_a_dou
     row = quality(run)
     assert row.metrics.values["classification_top_1_fraction"] == clean.metrics.values["classification_top_1_fraction"]
     assert row.validity.verdict == "warned"
-    assert row.validity.reasons[0].startswith("classes_by_index: the data's classes 0 to 14 are taken as indices")
+    assert str(row.validity.reasons[0]).startswith("classes_by_index: the data's classes 0 to 14 are taken as indices")
 
 
 def test_a_mapping_says_which_class_a_folder_is(copy, tmp_path, clean):
@@ -106,7 +107,7 @@ def test_classes_that_a_model_does_not_know_are_refused_before_anything_is_measu
         tmp_path, copy(lambda name: f"class {LABELS.index(name)}"), metrics="metrics=[latency,classification]"
     )
     assert (done.returncode, run) == (2, None)
-    assert "the model does not know 15 of the data's 15 classes, such as 'class 0'" in done.stderr
+    assert "the model does not have 15 of the data's 15 classes, such as 'class 0'" in done.stderr
     assert "data.options.classes=" in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -117,7 +118,7 @@ def test_with_skip_the_pictures_of_one_unknown_class_are_left_out_and_named(copy
     assert done.returncode == 0, done.stderr
     row = quality(run)
     assert row.validity.verdict == "warned"
-    assert "2 of 30" in row.validity.reasons[0] and "'unsorted'" in row.validity.reasons[0]
+    assert "2 of 30" in row.validity.reasons[0].detail and "'unsorted'" in row.validity.reasons[0].detail
     assert row.metrics.values["pictures_used_count"] == 28 and row.metrics.values["pictures_found_count"] == 30
 
 
@@ -126,11 +127,11 @@ def test_a_picture_beside_the_folders_is_refused_by_name_or_left_out(copy, tmp_p
     shutil.copy(next(root.glob("*/*.jpg")), root / "cover.jpg")
     done, run = measured(tmp_path, root, model="clip_tiny")
     assert (done.returncode, run) == (2, None)
-    assert "1 of 31 pictures cannot be used: cover.jpg (no class: it lies in no folder of a class)" in done.stderr
+    assert "1 of 31 images cannot be used: cover.jpg (no class: it is not in the folder of a class)" in done.stderr
     done, run = measured(tmp_path, root, "data.on_error=skip")
     assert done.returncode == 0, done.stderr
     assert quality(run).validity.reasons == (
-        "pictures_left_out: 1 of 31: cover.jpg (no class: it lies in no folder of a class)",
+        Reason("pictures_left_out", "1 of 31: cover.jpg (no class: it is not in the folder of a class)"),
     )
 
 
@@ -155,7 +156,7 @@ def test_a_sample_keeps_all_classes_and_is_called_a_sample(labelled, tmp_path):
     row = quality(run)
     assert row.metrics.values["classification_classes_count"] == len(LABELS)
     assert row.metrics.values["classes_without_pictures_count"] == 0
-    assert row.validity.reasons == ("sample: 15 of 30 pictures were taken (data.options.samples)",)
+    assert row.validity.reasons == (Reason("sample", "15 of 30 images were taken (data.options.samples)"),)
     assert "quality over a sample of 15 of 30 pictures of image_folder" in done.stdout
 
 
@@ -215,7 +216,7 @@ def test_shapes_say_nothing_to_a_model_of_other_classes_and_its_speed_is_measure
     model = ["model=classifier_tiny", f"model.checkpoint={checkpoint}", "measure.latency.calls=6"]
     done = here(tmp_path, "run", *model, *words, *NO_SWEEP)
     assert done.returncode == 0, done.stderr
-    why = "data=shapes: its labels are not the model's: 15 of its 15 classes are unknown to the model, such as 'ring"
+    why = "data=shapes: its labels are not the model's: the model does not have 15 of its 15 classes, such as 'ring"
     assert why in " ".join(done.stdout.split())
 
 

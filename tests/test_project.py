@@ -24,7 +24,7 @@ JOB = WORKFLOW["jobs"]["test"]
 MATRIX = JOB["strategy"]["matrix"]["include"]
 COMMANDS = [line for step in JOB["steps"] if "run" in step for line in step["run"].splitlines()]
 NAMESPACES = {"mlflow": "mlflow", "PIL": "pillow"}
-"""Imported names that several distributions provide, and the one that is declared."""
+"""Imported names that several distributions provide, and the distribution that is declared."""
 USED_WITHOUT_IMPORT = {
     "sacrebleu": "its tokenizers are imported by name",
     "safetensors": "transformers reads checkpoints with it",
@@ -54,7 +54,7 @@ def targets():
 
 
 def make_calls(text):
-    """The targets that a text's `make …` commands name, without variables and options."""
+    """The targets in the `make …` commands of a text, without variables and options."""
     for call in re.findall(r"(?:^|[`\s])make ([^`\n#|;&]+)", text):
         yield from (word for word in shlex.split(call.split(",")[0]) if "=" not in word and not word.startswith("-"))
 
@@ -113,7 +113,7 @@ def test_the_licence_is_the_same_in_the_metadata_the_citation_and_its_text():
     assert "Apache License" in text and "Version 2.0, January 2004" in text and "END OF TERMS AND CONDITIONS" in text
 
 
-def test_the_package_says_that_it_has_types():
+def test_the_package_is_marked_as_typed():
     assert (ROOT / "src" / "visionbench" / "py.typed").is_file()
 
 
@@ -123,7 +123,7 @@ def test_the_workflow_calls_targets_of_the_makefile():
     assert {"check", "quick", "test"} <= set(called) <= targets()
 
 
-def test_the_workflow_runs_every_python_that_the_classifiers_name():
+def test_the_workflow_tests_every_python_of_the_classifiers():
     prefix = "Programming Language :: Python :: 3."
     named = {f"3.{line.removeprefix(prefix)}" for line in PROJECT["classifiers"] if line.startswith(prefix)}
     assert {job["python"] for job in MATRIX if job["libraries"] == "tested"} == named
@@ -166,7 +166,7 @@ def test_system_packages_are_installed_only_if_ci_is_true(tmp_path, ci):
 
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md"])
-def test_the_make_targets_that_a_page_names_exist(page):
+def test_every_make_target_in_a_document_exists(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     spans = [span for span in re.findall(r"`(make [^`]+)`", text)]
     blocks = re.findall(r"^make .+$", text, re.MULTILINE)
@@ -175,10 +175,17 @@ def test_the_make_targets_that_a_page_names_exist(page):
 
 
 @pytest.mark.parametrize("target", re.findall(r"\(([^)#\s]+\.md)(#[\w-]+)?\)", (ROOT / "CONTRIBUTING.md").read_text()))
-def test_links_of_the_contributing_guide_lead_to_a_heading(target):
+def test_every_link_of_the_contributing_guide_has_a_heading(target):
     path, anchor = target
     headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
     assert not anchor or anchor[1:] in {heading.lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_contributing_guide_lists_every_room_of_the_package():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^[├└]── (\w+)(?:\.py|/) ", text, re.MULTILINE))
+    files = (ROOT / "src" / "visionbench").iterdir()
+    assert listed == {path.stem for path in files if path.suffix in ("", ".py") and not path.stem.startswith("__")}
 
 
 # --------------------------------------------------------------------------------------------------- hooks, templates

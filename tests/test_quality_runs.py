@@ -149,7 +149,7 @@ def test_a_picture_that_cannot_be_used_stops_the_command_before_anything_loads(f
     done = here(tmp_path, *on(root, *NO_SWEEP))
     assert done.returncode == 2
     assert done.stderr == (
-        f"visionbench: data=coco_captions: 2 of 12 pictures cannot be used: {first} (missing), {second} (zero bytes); "
+        f"visionbench: data=coco_captions: 2 of 12 images cannot be used: {first} (missing), {second} (zero bytes); "
         "correct them, or leave them out with data.on_error=skip\n"
     )
     assert not list(tmp_path.glob("outputs/*/results.jsonl"))
@@ -189,7 +189,7 @@ def test_or_is_left_out_there_too(faulty, tmp_path):
     assert done.returncode == 0, done.stderr
     row = quality_row(runs(tmp_path)["clip_tiny"])
     assert row.metrics.values["evaluation_images_count"] == 11
-    assert any(name in reason for reason in row.validity.reasons)
+    assert any(name in reason.detail for reason in row.validity.reasons)
 
 
 def test_an_empty_caption_and_a_stray_annotation_are_faults_of_the_data(faulty, tmp_path):
@@ -201,7 +201,7 @@ def test_an_empty_caption_and_a_stray_annotation_are_faults_of_the_data(faulty, 
     path.write_text(json.dumps(found))
     done = here(tmp_path, *on(root, *NO_SWEEP))
     assert done.returncode == 2
-    assert "2 of 13 pictures cannot be used" in done.stderr
+    assert "2 of 13 images cannot be used" in done.stderr
     assert "an empty caption" in done.stderr and "4242" in done.stderr
 
 

@@ -13,27 +13,27 @@ from visionbench.registry import ConfigError
 from visionbench.resolve import Resolver, check
 
 PINNED = "1" * 40
-SETTLER = """
+SCRIPT = """
 import json, sys
 from visionbench.resolve import Resolver
 from visionbench.config import ExperimentConfig, DataConfig, ModelConfig, models
 from visionbench.registry import ConfigError
 
-settlement, here = Resolver(), models()
+resolver, here = Resolver(), models()
 for name, keys in json.loads(sys.argv[1]):
     model = ModelConfig(**{**vars(here[name]), "weights": "auto", **keys})
     try:
-        answer = settlement.of(ExperimentConfig(model=model, data=DataConfig("shapes")))
+        answer = resolver.resolve(ExperimentConfig(model=model, data=DataConfig("shapes")))
         print(json.dumps([answer.changes["model.weights"], *answer.notes]))
     except ConfigError as error:
         print(json.dumps(["refused", str(error)]))
 """
 
 
-def settled_models(asked, home, endpoint, **more):
-    """Weights and notes for each model, settled by one process."""
+def resolved_models(asked, home, endpoint, **more):
+    """Weights and notes for each model, resolved by one process."""
     done = subprocess.run(
-        [sys.executable, "-c", SETTLER, json.dumps(asked)],
+        [sys.executable, "-c", SCRIPT, json.dumps(asked)],
         env=environment(home, endpoint, **more),
         capture_output=True,
         text=True,
@@ -52,7 +52,7 @@ def hub():
 
 
 def of(config, *overrides):
-    return Resolver().of(config(*overrides))
+    return Resolver().resolve(config(*overrides))
 
 
 def data_of(config, answer):
@@ -64,7 +64,7 @@ def data_of(config, answer):
 def test_auto_is_pretrained_where_a_checkpoint_can_be_fetched_and_random_with_the_reason_where_not(hub, tmp_path):
     at = {"checkpoint": "tiny/clip", "revision": PINNED}
     hub.cut_once["model.safetensors"] = 1000
-    cut, fetched, missing, nameless = settled_models(
+    cut, fetched, missing, nameless = resolved_models(
         [
             ("clip_tiny", {**at, "checkpoint": "tiny/other"}),
             ("clip_tiny", at),
@@ -83,7 +83,7 @@ def test_auto_is_pretrained_where_a_checkpoint_can_be_fetched_and_random_with_th
 
 def test_a_hub_that_is_out_of_reach_is_tried_once_and_what_is_here_is_used(tmp_path):
     tutorial = [(name, {}) for name in ("clip_vit_b32", "sam_vit_b", "blip2_opt_2_7b", "clip_tiny")]
-    first, *rest, bundled = settled_models(tutorial, tmp_path, "http://127.0.0.1:9")
+    first, *rest, bundled = resolved_models(tutorial, tmp_path, "http://127.0.0.1:9")
     assert first[0] == "random" and "http://127.0.0.1:9 could not be read" in first[1]
     for name, checkpoint, (weights, note) in zip(
         ("sam_vit_b", "blip2_opt_2_7b"), ("facebook/sam-vit-base", "Salesforce/blip2-opt-2.7b"), rest, strict=True
@@ -95,12 +95,12 @@ def test_a_hub_that_is_out_of_reach_is_tried_once_and_what_is_here_is_used(tmp_p
 
 
 def test_a_hub_that_is_forbidden_is_a_reason_too(tmp_path):
-    (answer,) = settled_models([("sam_vit_b", {})], tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    (answer,) = resolved_models([("sam_vit_b", {})], tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
     assert answer[0] == "random" and "HF_HUB_OFFLINE forbids fetching it" in answer[1]
 
 
 def test_without_a_checkpoint_and_without_an_architecture_nothing_can_run(tmp_path):
-    (answer,) = settled_models([("clip_tiny", {"checkpoint": "./nowhere", "architecture": {}})], tmp_path, "")
+    (answer,) = resolved_models([("clip_tiny", {"checkpoint": "./nowhere", "architecture": {}})], tmp_path, "")
     assert answer[0] == "refused"
     assert answer[1].startswith("model.weights=auto: model.checkpoint=./nowhere: there is no folder")
     assert answer[1].endswith("clip_tiny has no 'architecture:' for random weights")
@@ -137,7 +137,7 @@ def test_what_cannot_be_fetched_has_a_stand_in_of_as_many_pictures(config, compo
     assert (data.name, data.root, data.prepare, data.fallback) == ("shapes", None, None, None)
     assert data.options["samples"] == 4 and data.options["split"] == "test"
     (note,) = answer.notes
-    assert note.startswith("data=coco: shapes in its place, since http://") and "broke off after 500" in note
+    assert note.startswith("data=coco: shapes is used instead, since http://") and "broke off after 500" in note
     assert "run the same" not in note
 
 
@@ -152,7 +152,7 @@ def test_any_folder_that_is_missing_can_have_a_stand_in(config, tmp_path):
     assert of(config, *words).changes == {}
     answer = of(config, *words, "data.fallback=shapes", "data.options.samples=7")
     assert answer.changes["data.name"] == "shapes" and answer.changes["data.options"]["samples"] == 7
-    assert answer.notes == (f"data=captioned_folder: shapes in its place, since {tmp_path}/nowhere is not there",)
+    assert answer.notes == (f"data=captioned_folder: shapes is used instead, since {tmp_path}/nowhere does not exist",)
     assert of(config, "data=captioned_folder", f"data.root={tmp_path}", "data.fallback=shapes").changes == {}
 
 
@@ -161,7 +161,7 @@ def test_a_stand_in_may_be_ones_own(config, tmp_path):
     (tmp_path / "data" / "few.yaml").write_text("name: shapes\noptions: {samples: 5}\n")
     chosen = config("data=captioned_folder", f"data.root={tmp_path}/nowhere", "data.fallback=few")
     check(chosen, tmp_path)
-    assert Resolver(tmp_path).of(chosen).changes["data.options"] == {"samples": 5}
+    assert Resolver(tmp_path).resolve(chosen).changes["data.options"] == {"samples": 5}
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals
@@ -169,7 +169,7 @@ def test_a_stand_in_may_be_ones_own(config, tmp_path):
     ("overrides", "line"),
     [
         (["data.fallback=shaeps"], "data.fallback=shaeps: no such option of data; did you mean 'shapes'?"),
-        (["data.fallback=coco"], "data.fallback=coco: is read from a folder, which may be missing too; name one"),
+        (["data.fallback=coco"], "data.fallback=coco: it is read from a folder, which may be missing too; choose"),
         (["data.prepare=5"], "data.prepare=5: data=shapes cannot be fetched; remove data.prepare, or choose data=coco"),
         (
             ["data=coco", "data.root=nowhere", "data.prepare=5"],

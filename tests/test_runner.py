@@ -255,7 +255,7 @@ def test_a_picture_that_the_processor_cannot_take_is_refused_by_name_before_anyt
     with pytest.raises(ConfigError) as raised:
         rows(choosy)
     assert str(raised.value) == (
-        "data=image_folder: 1 of 6 pictures cannot be used: 2.png (the model cannot take it (ValueError: height is "
+        "data=image_folder: 1 of 6 images cannot be used: 2.png (the model cannot take it (ValueError: height is "
         "0)); correct them, or leave them out with data.on_error=skip"
     )
 

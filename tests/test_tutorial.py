@@ -34,8 +34,8 @@ def test_it_says_first_what_the_machine_is_and_what_stands_in(offline):
     lines = done.stdout.splitlines()
     assert lines[0].startswith("machine  ") and "cores usable" in lines[0] and "GiB available" in lines[0]
     starts = [line.split("/")[0] for line in lines]
-    assert starts.index("! data=coco: shapes in its place, since http:") < starts.index("[1")
-    assert done.stdout.count("data=coco: shapes in its place") == 2  # then, and under the table
+    assert starts.index("! data=coco: shapes is used instead, since http:") < starts.index("[1")
+    assert done.stdout.count("data=coco: shapes is used instead") == 2  # then, and under the table
 
 
 def test_it_measures_speed_memory_and_quality_of_three_kinds_of_model(offline):

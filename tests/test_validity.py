@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from visionbench.core import INVALID, VALID, WARNED, Samples, Validity
+from visionbench.core import INVALID, VALID, WARNED, Reason, Samples, Validity
 from visionbench.validity import judge
+
+
+def test_a_reason_reads_as_its_kind_and_its_detail():
+    reason = Reason("autocorrelated", "neighbouring calls resemble each other (lag 1: 0.31)")
+    assert str(reason) == "autocorrelated: neighbouring calls resemble each other (lag 1: 0.31)"
+    assert Reason.parse(str(reason)) == reason
+    assert str(Reason("steal")) == "steal" and Reason.parse("steal") == Reason("steal")
 
 
 def samples(delay=None, **flags):
@@ -22,7 +29,7 @@ def test_an_unknown_run_delay_is_no_doubt():
 
 def test_each_flag_warns_with_what_was_seen():
     found = judge(samples(not_converged="±3 %", warmup_unstable="8 %"))
-    assert found == Validity(WARNED, ("not_converged: ±3 %", "warmup_unstable: 8 %"))
+    assert found == Validity(WARNED, (Reason("not_converged", "±3 %"), Reason("warmup_unstable", "8 %")))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +41,9 @@ def test_a_run_delay_warns_over_2_percent_and_invalidates_over_5(delay, verdict)
 
 
 def test_the_run_delay_is_told_with_its_share():
-    assert judge(samples(delay=0.123)).reasons == ("run_delay: threads waited for a core 12.3% of the latency window",)
+    assert judge(samples(delay=0.123)).reasons == (
+        Reason("run_delay", "threads waited for a core 12.3% of the latency window"),
+    )
 
 
 def test_a_flag_does_not_soften_an_invalid_run_delay():
@@ -64,17 +73,17 @@ def noisy(name, value):
 def test_every_disturbance_is_judged_in_every_window(window, name, value, verdict, reason):
     found = judge(noisy(f"{window}/{name}", value))
     assert found.verdict == verdict
-    assert [text.partition(":")[0] for text in found.reasons] == ([reason] if reason else [])
-    assert all(window in text for text in found.reasons)
+    assert [item.kind for item in found.reasons] == ([reason] if reason else [])
+    assert all(window in item.detail for item in found.reasons)
 
 
 def test_a_fault_invalidates_and_stands_before_the_doubts():
     found = judge(Samples(flags={"warmup_unstable": "8 %"}, faults={"foreign_process": "pid 7"}))
-    assert found == Validity(INVALID, ("foreign_process: pid 7", "warmup_unstable: 8 %"))
+    assert found == Validity(INVALID, (Reason("foreign_process", "pid 7"), Reason("warmup_unstable", "8 %")))
 
 
 def kinds(host):
-    return [reason.partition(":")[0] for reason in judge(Samples({"latency/host_s": np.asarray(host)})).reasons]
+    return [reason.kind for reason in judge(Samples({"latency/host_s": np.asarray(host)})).reasons]
 
 
 def test_independent_calls_of_equal_halves_raise_no_doubt():

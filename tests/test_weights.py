@@ -270,7 +270,7 @@ def test_random_and_saved_models_agree(name, dtype, saved):
     assert tied(random) == tied(loaded)
     assert weights.weights_bytes(random) == weights.weights_bytes(loaded)
     assert not any(parameter.requires_grad for module in (random, loaded) for parameter in module.parameters())
-    assert not any(build_part.training for module in (random, loaded) for build_part in module.modules())
+    assert not any(child.training for module in (random, loaded) for child in module.modules())
     assert random.config._attn_implementation == loaded.config._attn_implementation
 
 
@@ -315,7 +315,7 @@ def test_captioners_write_exactly_the_tokens_asked_for(name):
 @pytest.mark.parametrize("prompt", ["point", "box"])
 @pytest.mark.parametrize("part", ["both", "decoder"])
 def test_segmenters_answer_with_masks_of_the_pictures_size(prompt, part):
-    loaded = load(changed(MODELS["sam"], options={"prompts_per_image": 2, "prompt": prompt, "part": build_part}))
+    loaded = load(changed(MODELS["sam"], options={"prompts_per_image": 2, "prompt": prompt, "part": part}))
     with torch.inference_mode():
         output = loaded.call(weights.place(loaded.preprocess(pictures(), ["", ""]), CPU, torch.float32))
     masks = loaded.postprocess(output, pictures())

@@ -455,7 +455,8 @@ def _expected_type(error: ValidationError) -> type | None:
 def unknown_key(key: str, known: Iterable[str], value: Any = None) -> str:
     """Return one line for a key that is not in the schema, with its present name or the nearest key."""
     if new := RENAMED.get(key):
-        return f"{key} was renamed to {new}; use {new}={'…' if value is None else str(value)}"
+        text = str(value).lower() if isinstance(value, bool) else value
+        return f"{key} was renamed to {new}; use {new}={'…' if text is None else text}"
     known = [name for name in known if not key.startswith(f"{name}.")]
     if key in known:
         return f"'{key}' is not in the config yet; add it with a plus in front, as in +{key}=…"

@@ -40,9 +40,9 @@ def find_data(config: DataConfig) -> DataSet:
     """Return the data set with its options, and with `data.root` if it is read from a folder."""
     reads_folder = "root" in find("data", config.name).__dataclass_fields__
     if config.root is not None and not reads_folder:
-        raise ConfigError(f"data.root={config.root}: data={config.name} does not use data.root; remove it")
+        raise ConfigError(f"data.root={config.root}: data={config.name} does not use data.root", "remove it")
     if config.root is None and reads_folder:
-        raise ConfigError("'data.root' has no value; give it one, as in data.root=…")
+        raise ConfigError("'data.root' has no value", "give it one, as in data.root=…")
     root = {"root": config.root} if reads_folder else {}
     data: DataSet = build_part("data", config.name, {**config.options, **root}, "data.options")
     return data
@@ -58,7 +58,7 @@ def find_device(config: DeviceConfig) -> Device:
         return next(device for device in candidates if device.why_absent() is None)
     device: Device = find("devices", config.name)(index=config.index)
     if why := device.why_absent():
-        raise ConfigError(f"device={config.name}, device.index={config.index}: {why}; use device=auto or device=cpu")
+        raise ConfigError(f"device={config.name}, device.index={config.index}: {why}", "use device=auto or device=cpu")
     return device
 
 

@@ -15,13 +15,11 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
+from visionbench.core.errors import ConfigError as ConfigError
+
 T = TypeVar("T")
 
 _registered: dict[tuple[str, str], type] = {}
-
-
-class ConfigError(Exception):
-    """Bad input, told in one line: the value, where it came from and the way out. The command exits with 2."""
 
 
 def register(kind: str, name: str) -> Callable[[type[T]], type[T]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from visionbench import weights
 from visionbench.config import DataConfig, ExperimentConfig, ModelConfig, data_option, replaced_option
-from visionbench.core import Fetchable, first_line
+from visionbench.core import Fetchable, problem_of
 from visionbench.datafiles.download import Unreachable
 from visionbench.parts import find_data
 from visionbench.registry import ConfigError, find
@@ -68,9 +68,9 @@ class Resolver:
             weights.ensure(model)
         except Unreachable as error:
             self.hub_unreachable = True
-            return _reason(error)
+            return problem_of(error)
         except (ConfigError, OSError) as error:
-            return _reason(error)
+            return problem_of(error)
         return None
 
     def _data(self, data: DataConfig) -> Resolution:
@@ -84,7 +84,7 @@ class Resolver:
             except (ConfigError, OSError) as error:
                 if data.fallback is None:
                     raise
-                reason = _reason(error)
+                reason = problem_of(error)
         if data.fallback is None:
             return Resolution()  # the data set's own error describes the expected files
         notes = [f"data={data.name}: {data.fallback} is used instead, since {reason}"]
@@ -136,8 +136,3 @@ def _fetch(data: DataConfig) -> None:
     assert isinstance(source, Fetchable) and data.prepare is not None
     with fetch_progress(screen()) as progress:
         source.fetch(data.prepare, progress)
-
-
-def _reason(error: Exception) -> str:
-    """Return the problem that an error describes, without the remedy."""
-    return first_line(error).split("; ")[0]

@@ -23,10 +23,11 @@ import numpy as np
 from visionbench import core, machine, validity, worker
 from visionbench.config import ExperimentConfig
 from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predictions, RunPlan, Samples
-from visionbench.examples import contents, denominators
-from visionbench.examples.intake import in_frame, raise_on_faults, summarize_faults, usable
-from visionbench.examples.labelling import labelling
-from visionbench.examples.sampling import whole
+from visionbench.declarations import Declarations
+from visionbench.examples import content_digest, denominators
+from visionbench.examples.labelling import resolve_labelling
+from visionbench.examples.sampling import list_all_examples
+from visionbench.examples.screening import raise_on_problems, summarize_problems, usable_examples, with_mask_frame
 from visionbench.parts import Parts, build_parts
 from visionbench.records.folder import RunFolder
 from visionbench.registry import ConfigError
@@ -134,13 +135,14 @@ def run(
         "plan": asdict(plan),
         "config": folder.config(),
         "left_out": dict(left_out),
+        "declarations": _declarations(build_parts(config), plan).written(),
     }
     folder.write_conditions({**conditions, "status": "running"})
     left = {case.id: case for case in plan.cases}
     at = StageProgress("start")
     spent: dict[str, float] = {}
     clock = Stopwatch(spent)
-    status, reason = core.NOT_RUN, ""
+    status, reason, problem = core.NOT_RUN, "", ""
     try:
         profiled = _profiled(config, plan, left_out, folder, show)
         clock.lap("kernels")
@@ -160,19 +162,20 @@ def run(
                     continue
             clock.lap("keep")
     except worker.WorkerDied as death:
-        status, reason = core.KILLED, str(death)
+        status, reason, problem = core.KILLED, str(death), death.problem
     except worker.WorkerFailed as failure:
-        status, reason = core.FAILED, f"{failure}; the traceback is in {folder.log}"
+        status, reason, problem = core.FAILED, f"{failure}; the traceback is in {folder.log}", failure.problem
     except ConfigError as error:
-        status, reason = core.FAILED, str(error)
+        status, reason, problem = core.FAILED, str(error), error.problem
         raise
     except KeyboardInterrupt as interrupt:
         status, reason = core.INTERRUPTED, str(interrupt) or "interrupted from the keyboard"
+        problem = reason
         raise
     finally:
         for case in left.values():
             hit = case.id == at.case or not at.case
-            row = (status, reason) if hit else (core.NOT_RUN, f"the run had ended: {reason.partition(';')[0]}")
+            row = (status, reason) if hit else (core.NOT_RUN, f"the run had ended: {problem}")
             folder.append(CaseResult(case, *row), Samples())
         ending = {"status": ended(folder.results()), "ended_at": _now(), "seconds": spent}
         folder.write_conditions({**conditions, **ending})
@@ -214,7 +217,7 @@ def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
     model, _ = load.load(run.adapter, config.model, device, place, dtype)
-    examples = usable(in_frame(run.data.examples(), config.data.exif), left_out)
+    examples = usable_examples(with_mask_frame(run.data.examples(), config.data.exif), left_out)
     singles = preprocess(model, examples, config.measure.inputs).singles
     for case in plan.cases:
         if "kernels" in case.stages:
@@ -237,9 +240,9 @@ def measure(
     run = build_parts(config)
     device = run.device
     yield StageProgress("load")
-    taken = in_frame(run.data.examples(), config.data.exif)
-    meant = labelling(config, run, plan.cases)
-    examples = meant.relabelled(usable(taken, left_out))
+    taken = with_mask_frame(run.data.examples(), config.data.exif)
+    meant = resolve_labelling(config, run, plan.cases)
+    examples = meant.relabel(usable_examples(taken, left_out))
     of_cluster = _clusters(config, examples)
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
@@ -248,8 +251,8 @@ def measure(
         yield StageProgress("inputs", ahead=True)
         prepared = preprocess(model, examples, config.measure.inputs)
         singles, unfit = prepared.singles, prepared.unfit
-        raise_on_faults(config.data.name, unfit, len(examples), config.data.on_error)
-        examples, left_out = usable(examples, unfit), {**left_out, **unfit}
+        raise_on_problems(config.data.name, unfit, len(examples), config.data.on_error)
+        examples, left_out = usable_examples(examples, unfit), {**left_out, **unfit}
         yield StageProgress("first_call")
         loading = loading.merged(load.first_call(model, device, next(assemble(singles[:1], 1, place, dtype))))
         load.check_output_follows_input(model, singles, place, dtype)
@@ -349,13 +352,13 @@ def _attempts(stage: Callable[[Context], Samples], context: Context) -> tuple[Sa
         judged = validity.judge(found)
         if judged.verdict != core.INVALID or len(earlier) == context.measure.retries:
             return found, earlier
-        earlier.append(f"attempt {len(earlier) + 1}: {', '.join(judged.reasons)}")
+        earlier.append(f"attempt {len(earlier) + 1}: {', '.join(map(str, judged.reasons))}")
         sleep(context.measure.retry_pause_seconds)
 
 
 def _left_out(found: Mapping[str, str], of: int) -> Samples:
     """The count of pictures that quality is not measured on, and a doubt that names them where there are any."""
-    doubt = {"pictures_left_out": f"{len(found)} of {of}: {summarize_faults(found)}"} if found else {}
+    doubt = {"pictures_left_out": f"{len(found)} of {of}: {summarize_problems(found)}"} if found else {}
     return Samples({"evaluation/left_out_count": np.array([float(len(found))])}, flags=doubt)
 
 
@@ -363,12 +366,12 @@ def _stands_on(run: Parts, case: Case, taken: int, evaluated: Evaluated) -> Samp
     """What of the data set the quality figures stand on, `taken` of its pictures having been asked for."""
     metrics = [run.metrics[name] for name in case.metrics]
     needs = frozenset().union(*(metric.needs for metric in metrics if isinstance(metric, core.QualityMetric)))
-    found = whole(run.data)
+    found = list_all_examples(run.data)
     ids = set(evaluated.predictions.ids)
-    samples = denominators.counted(found, taken, ids, needs, evaluated.samples)
+    samples = denominators.count_used(found, taken, ids, needs, evaluated.samples)
     if "labels" in needs:
         used = [example for example in found if example.id in ids]
-        samples = samples.merged(denominators.of_classes(run.data.classes(), used))
+        samples = samples.merged(denominators.count_classes(run.data.classes(), used))
     doubts = run.data.doubts() if isinstance(run.data, core.HasDoubts) else {}
     return samples.merged(Samples(flags=doubts))
 
@@ -393,14 +396,22 @@ def compute(metrics: Mapping[str, core.Metric], samples: Samples) -> Metrics:
     found = Metrics()
     for metric in metrics.values():
         found = found.merged(metric.compute(samples))
-    return found.merged(denominators.compute(samples))
+    return found.merged(denominators.compute_metrics(samples))
+
+
+def _declarations(run: Parts, plan: RunPlan) -> Declarations:
+    """The declarations of the planned metric groups; with quality, also those of the counts of the data."""
+    groups = {name for case in plan.cases for name in case.metrics}
+    declared = Declarations.collect({name: metric for name, metric in run.metrics.items() if name in groups})
+    timed = all(case.timed for case in plan.cases)
+    return declared if timed else declared.followed_by(denominators.GROUP, denominators.DECLARATIONS)
 
 
 def _conditions(run: Parts, identity: Mapping[str, Any], examples: Sequence[core.Example]) -> dict[str, Any]:
     return {
         "model": dict(identity),
         "device": dict(run.device.fingerprint()),
-        "data": {**run.data.identity(), "contents_sha256": contents.sha256(examples)},
+        "data": {**run.data.identity(), "contents_sha256": content_digest.digest_examples(examples)},
     }
 
 

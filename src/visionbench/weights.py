@@ -138,7 +138,7 @@ def _shards(weights: Path) -> list[str]:
     try:
         return sorted(set(json.loads(weights.read_text())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigError(f"{weights}: not an index of weights; fetch it again") from None
+        raise ConfigError(f"{weights}: not an index of weights", "fetch it again") from None
 
 
 # ---------------------------------------------------------------------------------------------------- how it gets here
@@ -178,14 +178,14 @@ def fetch(model: ModelConfig) -> Path:
     except HFValidationError:
         raise ConfigError(f"{what}: {NO_NAME}") from None
     except GatedRepoError:
-        raise ConfigError(f"{what}: it is gated; ask for access on its page and set HF_TOKEN, {otherwise}") from None
+        raise ConfigError(f"{what}: it is gated", f"ask for access on its page and set HF_TOKEN, {otherwise}") from None
     except RepositoryNotFoundError:
-        raise ConfigError(f"{what}: the Hub knows no such repository; if it is private, set HF_TOKEN") from None
+        raise ConfigError(f"{what}: the Hub knows no such repository", "if it is private, set HF_TOKEN") from None
     except RevisionNotFoundError:
         raise ConfigError(f"model.revision={revision}: {repo} has no such revision") from None
     except OfflineModeIsEnabled:
         raise Unreachable(
-            f"{what}: not on this machine, and HF_HUB_OFFLINE forbids fetching it; unset that, {otherwise}"
+            f"{what}: not on this machine, and HF_HUB_OFFLINE forbids fetching it", f"unset that, {otherwise}"
         ) from None
     except (HTTPError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -232,8 +232,8 @@ def _resume(url: str, size: int, blob: Path, what: str) -> None:
         free = shutil.disk_usage(blob.parent).free
         if size - start > free:
             raise ConfigError(
-                f"{what}: {(size - start) / 1e6:,.0f} MB are still to come, and {free / 1e6:,.0f} MB of disk are free; "
-                "make room, or move HF_HOME"
+                f"{what}: {(size - start) / 1e6:,.0f} MB are still to come, and {free / 1e6:,.0f} MB of disk are free",
+                "make room, or move HF_HOME",
             )
         try:
             http_get(
@@ -249,13 +249,14 @@ def _resume(url: str, size: int, blob: Path, what: str) -> None:
                 raise
             raise ConfigError(
                 f"{what}: the connection broke off at {file.tell() / 1e6:.0f} of {size / 1e6:.0f} MB "
-                f"({_first_sentence(error)}); run the same command again, and it goes on from there"
+                f"({_first_sentence(error)})",
+                "run the same command again, and it goes on from there",
             ) from None
     with part.open("rb") as file:
         intact = hashlib.file_digest(file, "sha256").hexdigest() == blob.name
     if not intact:
         part.unlink()
-        raise ConfigError(f"{what}: damaged on its way; run the same command again")
+        raise ConfigError(f"{what}: damaged on its way", "run the same command again")
     part.rename(blob)
 
 
@@ -284,7 +285,8 @@ def build(model: ModelConfig, auto_class: str, device: torch.device, dtype: torc
     if source is None:
         if model.weights != "random":
             raise ConfigError(
-                f"model.checkpoint={model.checkpoint}: not on this machine; run 'visionbench models fetch {model.name}'"
+                f"model.checkpoint={model.checkpoint}: not on this machine",
+                f"run 'visionbench models fetch {model.name}'",
             )
         module = _random(model, auto_class, device, dtype)
     else:
@@ -349,19 +351,19 @@ def tokenizer(model: ModelConfig, built: Built) -> Any:
     assert source is not None
     if not any((source / name).is_file() for name in TOKENIZER_FILES):
         raise ConfigError(
-            f"{what}: {TOKENIZER_FILES[0]} (or {', '.join(TOKENIZER_FILES[1:])}) is missing in {source}; complete it"
+            f"{what}: {TOKENIZER_FILES[0]} (or {', '.join(TOKENIZER_FILES[1:])}) is missing in {source}", "complete it"
         )
     with _one_line(model, what):
         found = AutoTokenizer.from_pretrained(source, local_files_only=True)
         ids = found.get_vocab().values()
     if not set(ids) - set(found.all_special_ids):
-        raise ConfigError(f"{what}: its tokenizer has no words; complete the tokenizer's files in {source}")
+        raise ConfigError(f"{what}: its tokenizer has no words", f"complete the tokenizer's files in {source}")
     text = getattr(built.module.config, "text_config", built.module.config)
     size = getattr(text, "vocab_size", None)
     if size is not None and max(ids) >= size:
         raise ConfigError(
-            f"{what}: its tokenizer has tokens up to {max(ids)}, and the model knows those below {size}; "
-            "take the tokenizer's files of this checkpoint"
+            f"{what}: its tokenizer has tokens up to {max(ids)}, and the model knows those below {size}",
+            "take the tokenizer's files of this checkpoint",
         )
     return found
 
@@ -371,7 +373,7 @@ def check_length(built: Built, tokens: int, keys: str) -> None:
     text = getattr(built.module.config, "text_config", built.module.config)
     positions = getattr(text, "max_position_embeddings", None)
     if positions is not None and tokens > positions:
-        raise ConfigError(f"{keys}: {tokens} tokens, and the model has {positions} positions; give less")
+        raise ConfigError(f"{keys}: {tokens} tokens, and the model has {positions} positions", "give less")
 
 
 def describe(image_processor: Any) -> Mapping[str, str]:
@@ -396,18 +398,19 @@ def id2label(model: ModelConfig) -> Mapping[Any, Any]:
     source = present(model)
     if source is None:
         raise ConfigError(
-            f"model.checkpoint={model.checkpoint}: not on this machine; run 'visionbench models fetch {model.name}'"
+            f"model.checkpoint={model.checkpoint}: not on this machine", f"run 'visionbench models fetch {model.name}'"
         )
     try:
         found = json.loads((source / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"{source / 'config.json'}: not JSON ({_first_sentence(error)}); fetch it again") from None
+        raise ConfigError(f"{source / 'config.json'}: not JSON ({_first_sentence(error)})", "fetch it again") from None
     if isinstance(found, dict) and isinstance(found.get("id2label"), dict):
         names: Mapping[Any, Any] = found["id2label"]
         if wrong := _disagreeing(names, found.get("label2id")):
             raise ConfigError(
                 f"{source / 'config.json'}: id2label and label2id disagree on {len(wrong)} classes, such as "
-                f"'{next(iter(wrong))}', which label2id gives the index {next(iter(wrong.values()))}; correct the file"
+                f"'{next(iter(wrong))}', which label2id gives the index {next(iter(wrong.values()))}",
+                "correct the file",
             )
         return names
     from transformers import AutoConfig
@@ -459,14 +462,14 @@ def _saved(model: ModelConfig, auto_class: str, source: Path, dtype: torch.dtype
         name, saved, built = wrong[0]
         more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
         raise ConfigError(
-            f"{what}: {name} has the shape {list(saved)}, and config.json describes {list(built)}{more}; "
-            "bring config.json and weights of one model"
+            f"{what}: {name} has the shape {list(saved)}, and config.json describes {list(built)}{more}",
+            "bring config.json and weights of one model",
         )
     if missing := sorted(report["missing_keys"]):
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise ConfigError(
-            f"{what}: it lacks {missing[0]}{more} of {type(module).__name__}; "
-            f"model.family={model.family} does not fit it"
+            f"{what}: it lacks {missing[0]}{more} of {type(module).__name__}",
+            f"model.family={model.family} does not fit it",
         )
     _check_unused(module, report["unexpected_keys"], what)
     return module
@@ -477,17 +480,17 @@ def _check_files(source: Path, what: str) -> None:
     for path in sorted(entry for entry in source.iterdir() if entry.is_file()):
         if is_lfs_pointer(path):
             raise ConfigError(
-                f"{what}: {path} is a Git LFS pointer, not the file itself; run 'git lfs pull' in its repository"
+                f"{what}: {path} is a Git LFS pointer, not the file itself", "run 'git lfs pull' in its repository"
             )
         if path.suffix == ".json" and path.name in JSON_FILES:
             try:
                 content = json.loads(path.read_bytes())
             except ValueError as error:
-                raise ConfigError(f"{what}: {path} is not JSON ({error}); fetch it again") from None
+                raise ConfigError(f"{what}: {path} is not JSON ({error})", "fetch it again") from None
             if not isinstance(content, dict):
-                raise ConfigError(f"{what}: {path} holds no JSON object; fetch it again")
+                raise ConfigError(f"{what}: {path} holds no JSON object", "fetch it again")
             if path.name == "config.json" and not isinstance(content.get("model_type"), str):
-                raise ConfigError(f"{what}: {path} names no model_type, so its architecture is not known; add it")
+                raise ConfigError(f"{what}: {path} names no model_type, so its architecture is not known", "add it")
 
 
 def _check_unused(module: Any, unused: Collection[str], what: str) -> None:
@@ -498,8 +501,8 @@ def _check_unused(module: Any, unused: Collection[str], what: str) -> None:
     if further:
         more = f" and {len(further) - 1} more" if further[1:] else ""
         raise ConfigError(
-            f"{what}: it holds {further[0]}{more}, which the model of config.json has no place for; "
-            "bring config.json and weights of one model"
+            f"{what}: it holds {further[0]}{more}, which the model of config.json has no place for",
+            "bring config.json and weights of one model",
         )
 
 

@@ -22,16 +22,16 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError, VisionbenchError
 
 _context = multiprocessing.get_context("forkserver")
 
 
-class WorkerDied(Exception):
+class WorkerDied(VisionbenchError):
     """The child ended before its work did; the message says how."""
 
 
-class WorkerFailed(Exception):
+class WorkerFailed(VisionbenchError):
     """The child's generator raised; the message is the error's, and the traceback stands in the log."""
 
 
@@ -62,7 +62,7 @@ def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Ite
                 kind, item = ours.recv()
             except (EOFError, ConnectionResetError):
                 child.join()
-                raise WorkerDied(_how(child.exitcode)) from None
+                raise _death(child.exitcode) from None
             if kind == "item":
                 yield item
                 if not _ahead(item):
@@ -123,9 +123,9 @@ def _redirect(log: Path) -> None:
     logging.basicConfig(level=logging.WARNING)
 
 
-def _how(exitcode: int | None) -> str:
+def _death(exitcode: int | None) -> WorkerDied:
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
-        hint = "; the system's out-of-memory killer does this" if name == "SIGKILL" else ""
-        return f"the measuring process was killed by {name}{hint}"
-    return f"the measuring process ended by itself with exit code {exitcode}"
+        cause = "the system's out-of-memory killer does this" if name == "SIGKILL" else ""
+        return WorkerDied(f"the measuring process was killed by {name}", cause)
+    return WorkerDied(f"the measuring process ended by itself with exit code {exitcode}")

@@ -99,7 +99,7 @@ def measurable(table):
     for group in names("metrics"):
         found |= set(find("metrics", group)().compute(Samples({**WORK, **GPM})).values)
     counted = {f"data/{kind}_{of}_count": np.array([1.0]) for kind in COUNTED for of in ("used", "found")}
-    found |= set(denominators.compute(Samples(counted)).values)
+    found |= set(denominators.compute_metrics(Samples(counted)).values)
     across = {f"{repeats.ACROSS}{name}": np.array([1.0, 2.0, 3.0]) for name in repeats.HEADLINES}
     return found | set(repeats.across(Samples(across)).values)
 

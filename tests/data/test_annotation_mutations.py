@@ -19,7 +19,7 @@ from visionbench.data.coco import Coco
 from visionbench.data.coco_captions import CocoCaptions
 from visionbench.data.coco_instances import CocoInstances
 from visionbench.data.karpathy import Karpathy
-from visionbench.examples import intake
+from visionbench.examples import screening
 from visionbench.registry import ConfigError
 
 CAPTIONS, INSTANCES, SPLITS = (
@@ -104,10 +104,10 @@ def damaged(clean, tmp_path):
 def contents(part, root):
     """What can be used of a data set by the picture's id, and the faults of the rest."""
     examples = part(str(root)).examples()
-    found = intake.faults(examples, decoded=0)
+    found = screening.find_problems(examples, decoded=0)
     return {
         example.id: (example.captions, None if example.masks is None else example.masks().tobytes(), example.instances)
-        for example in intake.usable(examples, found)
+        for example in screening.usable_examples(examples, found)
     }, found
 
 
@@ -250,7 +250,7 @@ def test_a_damaged_entry_gives_the_clean_examples_or_a_named_fault(clean, damage
             assert usable[name] == meant[name]
         assert faults or usable == meant
         with pytest.raises(ConfigError) if faults else memoryview(b""):
-            intake.raise_on_faults("coco", faults, len(usable) + len(faults), "fail")
+            screening.raise_on_problems("coco", faults, len(usable) + len(faults), "fail")
         outcomes["pictures are named" if faults else "the clean examples"] += 1
 
     mutate()

@@ -16,7 +16,7 @@ from visionbench.data.coco_captions import CocoCaptions
 from visionbench.data.coco_instances import CocoInstances
 from visionbench.data.karpathy import Karpathy
 from visionbench.datafiles.images import check, decode
-from visionbench.examples import intake
+from visionbench.examples import screening
 from visionbench.registry import ConfigError, find
 
 SIZE = (40, 56)
@@ -447,7 +447,7 @@ def test_a_side_that_is_no_whole_number_of_pixels_is_a_fault_where_masks_are_rea
     changed(coco, name, lambda found: found["images"][2].update({side: pixels}))
     if pixels == 10**40:  # a number that only the picture's header can tell from the right one
         example = next(e for e in PARTS[name](str(coco)).examples() if e.id == coco_folder.file_name(2))
-        assert example.faults or intake.faults([example], decoded=0)
+        assert example.faults or screening.find_problems([example], decoded=0)
         return
     ((picture, faults),) = faulty(PARTS[name](str(coco)).examples()).items()
     assert picture == coco_folder.file_name(2)

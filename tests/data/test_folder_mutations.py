@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from visionbench.core import Case
 from visionbench.data.image_folder import ImageFolder
-from visionbench.examples.labelling import labelling
+from visionbench.examples.labelling import resolve_labelling
 from visionbench.metrics.classification import Classification
 from visionbench.parts import Parts
 from visionbench.registry import ConfigError
@@ -144,9 +144,9 @@ def read(root, **options):
         data=SimpleNamespace(name="image_folder", on_error="skip"), model=SimpleNamespace(name="own")
     )
     examples = data.examples()
-    meant = labelling(config, Parts(MODEL, None, data, {"classification": Classification()}), [CASE])
-    faults = {**meant.faults(examples), **{example.id: example.faults for example in examples if example.faults}}
-    used = meant.relabelled([example for example in examples if example.id not in faults])
+    meant = resolve_labelling(config, Parts(MODEL, None, data, {"classification": Classification()}), [CASE])
+    faults = {**meant.find_problems(examples), **{example.id: example.faults for example in examples if example.faults}}
+    used = meant.relabel([example for example in examples if example.id not in faults])
     return {example.image.read_bytes(): example.label for example in used}, faults, {**meant.flags, **data.doubts()}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from visionbench.config import build_part
 from visionbench.data.image_folder import ImageFolder
-from visionbench.examples.contents import sha256
+from visionbench.examples.content_digest import digest_examples
 from visionbench.registry import ConfigError, find
 
 
@@ -208,4 +208,4 @@ def test_a_name_that_is_not_utf_8_or_ends_a_line_is_written_out(tmp_path):
     for example in data.examples():
         assert example.image.is_file() and example.label in data.classes()
         example.id.encode()
-    assert len(sha256(data.examples(), tmp_path / "cache")) == 64
+    assert len(digest_examples(data.examples(), tmp_path / "cache")) == 64

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionbench.data.imagenet import SOLUTION, SYNSETS, ImageNet
-from visionbench.examples.intake import faults
+from visionbench.examples.screening import find_problems
 from visionbench.registry import ConfigError
 
 NUMBERS = ("n01440764", "n01443537", "n01484850")
@@ -68,7 +68,7 @@ def test_a_damaged_list_gives_the_clean_labels_or_a_named_fault(which):
             other = {CLEAN[name] for name, label in labels.items() if label not in (None, CLEAN.get(name, label))}
             # a damaged name of a class is a name all the same, and of that class alone; one of a picture has no file
             assert len(other) <= (1 if which == "mapping" else 0), labels
-            assert set(faults(ImageNet(str(root)).examples(), decoded=0)) >= set(labels) - set(CLEAN)
+            assert set(find_problems(ImageNet(str(root)).examples(), decoded=0)) >= set(labels) - set(CLEAN)
             seen["clean" if labels == CLEAN else "fault"] += 1
 
     check()

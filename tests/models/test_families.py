@@ -563,7 +563,7 @@ def test_a_classifier_with_two_classes_of_one_name_tells_them_apart_by_index(pho
 def test_classes_in_the_order_of_the_model_that_it_does_not_know_are_refused(photographs):
     loaded = load(small("vit_b16"))
     loaded.module.config.id2label = dict(enumerate("abcdefg"))
-    with pytest.raises(ConfigError, match="the model does not know 7 of the data's 7 classes"):
+    with pytest.raises(ConfigError, match="the model does not have 7 of the data's 7 classes"):
         loaded.evaluator(frozenset(), [f"n{at}" for at in range(7)])
 
 

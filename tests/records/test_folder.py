@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from visionbench.core import FAILED, OK, Case, CaseResult, Metrics, Predictions, Samples, Validity
+from visionbench.core import FAILED, OK, Case, CaseResult, Metrics, Predictions, Reason, Samples, Validity
 from visionbench.records.folder import SCHEMA_VERSION, RunFolder
 from visionbench.registry import ConfigError
 
@@ -18,7 +18,7 @@ RESULT = CaseResult(
         {"latency_p50_ms": 1 / 3, "latency_mean_ms": np.float64(1e-9), "latency_p99_ms": None},
         {"latency_p99_ms": "8 calls, and p99 wants 368"},
     ),
-    validity=Validity("warned", ("not_converged: ±3 %, 日本語",)),
+    validity=Validity("warned", (Reason("not_converged", "±3 %, 日本語"),)),
     labels={"protocol": "quick"},
 )
 SAMPLES = Samples(

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from visionbench.core import OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Validity
+from visionbench.core import OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Reason, Validity
 from visionbench.report.figures import BLUE, VERMILLION, confusion_matrix, throughput_latency
 
 CONDITIONS = {
@@ -29,7 +29,7 @@ def measured(batch_size: int, verdict: str = "valid", unit: str = "images") -> C
     ends = {"latency_p50_within_process_low_ms": p50 * 0.9, "latency_p50_within_process_high_ms": p50 * 1.1}
     metrics = Metrics({"latency_p50_ms": p50, **ends, f"throughput_{unit}_per_s": 1000 * batch_size / p50})
     reasons = () if verdict == "valid" else ("run_delay: 7 % of the window",)
-    return CaseResult(case(batch_size), OK, None, metrics, Validity(verdict, reasons))
+    return CaseResult(case(batch_size), OK, None, metrics, Validity(verdict, tuple(map(Reason.parse, reasons))))
 
 
 def texts(*results: CaseResult) -> list[str]:
@@ -66,8 +66,11 @@ def test_a_doubt_is_seen(verdict: str, colour: str) -> None:
 
 def test_many_doubts_are_told_once_each_and_stay_within_the_picture() -> None:
     names = "run_delay", "steal", "involuntary_switches", "autocorrelated", "halves_differ", "warmup_unstable"
+
+    reasons = tuple(map(Reason, names))
     doubts = [
-        replace(measured(size), validity=Validity("warned", names[at:] + names[:at])) for at, size in enumerate(BATCHES)
+        replace(measured(size), validity=Validity("warned", reasons[index:] + reasons[:index]))
+        for index, size in enumerate(BATCHES)
     ]
     figure = throughput_latency(CONDITIONS, doubts)
     renderer = FigureCanvasAgg(figure).get_renderer()

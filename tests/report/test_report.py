@@ -215,7 +215,7 @@ def test_markdown_names_its_pictures_and_keeps_its_tables_whole(saved, tmp_path)
 def test_numbers_of_the_summary_are_those_of_the_rows(saved):
     grid = document.compose(saved).summary
     first, second, failed = grid.rows[:3]
-    assert first[3:] == ["1", "valid", "5", "6", "200 images/s", "101", "text→image R@1 0.9"]
+    assert first[3:] == ["1", "valid", "5", "6", "200 images/s", "101", "t→i R@1 0.9"]
     assert second[4] == "? warned"
     assert failed[4] == "failed"
     assert len(grid.rows) == 6

@@ -12,8 +12,9 @@ from visionbench.core import FAILED, OUT_OF_MEMORY, Case, CaseResult, Prediction
 from visionbench.metrics.classification import Classification
 from visionbench.registry import ConfigError
 from visionbench.report import document, precisions
+from visionbench.results import declared
 from visionbench.results.archive import Run
-from visionbench.results.comparison import Rules, better, compare
+from visionbench.results.comparison import Rules, compare
 from visionbench.terminal import comparison_view
 
 TRIALS = 400
@@ -198,8 +199,8 @@ def test_captions_scored_by_other_tokens_are_not_comparable_unless_forced():
         "utilization_gpu_kernel_active_mean_fraction": 0,
     }.items(),
 )
-def test_the_direction_follows_from_the_name(metric, direction):
-    assert better(metric) == direction
+def test_a_metric_has_the_direction_that_is_declared(metric, direction):
+    assert declared.direction(declared.bundled().find(metric)) == direction
 
 
 def test_chosen_metrics_take_the_place_of_the_headlines():

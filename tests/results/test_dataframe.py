@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
-from visionbench.core import OUT_OF_MEMORY, WARNED, Case, CaseResult, Metrics, Validity
+from visionbench.core import OUT_OF_MEMORY, WARNED, Case, CaseResult, Metrics, Reason, Validity
 from visionbench.machine import LIBRARIES
 from visionbench.results import dataframe
 from visionbench.results.archive import Run
@@ -57,7 +57,7 @@ LOADED = {
 }
 RUNS = [
     run(
-        case(1, validity=Validity(WARNED, ("run_delay: 3 %, ü",)), distinct_inputs="64", processes="5"),
+        case(1, validity=Validity(WARNED, (Reason("run_delay", "3 %, ü"),)), distinct_inputs="64", processes="5"),
         case(2, OUT_OF_MEMORY, "no room,\nnot any", Metrics()),
         **LOADED,
     ),

@@ -5,9 +5,23 @@ import json
 import numpy as np
 import pytest
 
-from visionbench.core import FAILED, INVALID, OK, VALID, WARNED, Case, CaseResult, Metrics, RunPlan, Samples, Validity
+from visionbench.core import (
+    FAILED,
+    INVALID,
+    OK,
+    VALID,
+    WARNED,
+    Case,
+    CaseResult,
+    Metrics,
+    Reason,
+    RunPlan,
+    Samples,
+    Validity,
+)
 from visionbench.records.folder import RunFolder
-from visionbench.results.repeats import across, conditions, folders, gather, order, planned, write
+from visionbench.results import declared, repeats
+from visionbench.results.repeats import across, conditions, folders, order, planned, write
 
 CASE = Case("batch-2", 2, ("latency",), ("latency",))
 QUALITY = Case("quality", 32, ("evaluation",), ("recall",))
@@ -17,6 +31,10 @@ def row(p50=None, case=CASE, validity=None, labels=None, **values):
     values = {"latency_p50_ms": p50, **values}
     reasons = {name: "too few" for name, value in values.items() if value is None}
     return CaseResult(case, OK, None, Metrics(values, reasons), validity or Validity(), labels or {})
+
+
+def gather(processes):
+    return repeats.gather(processes, declared.bundled())
 
 
 def failed(reason):
@@ -59,7 +77,7 @@ def test_the_headline_is_the_geometric_mean_with_its_interval_across_processes()
     assert np.log(values["latency_p50_across_processes_low_ms"]) == pytest.approx(1 - 12.7062, rel=1e-4)
     assert np.log(values["latency_p50_across_processes_high_ms"]) == pytest.approx(1 + 12.7062, rel=1e-4)
     assert result.labels["processes"] == "2"
-    assert across(samples).values == values
+    assert across(samples, declared.bundled()).values == values
 
 
 def test_extremes_stay_extremes_and_equal_values_stay_equal():
@@ -79,23 +97,26 @@ def test_a_value_that_one_process_lacks_is_none_with_the_reason():
 
 
 def test_the_worst_verdict_counts_with_how_many_had_each_reason():
-    bad, doubt = Validity(INVALID, ("run_delay: 9 %",)), Validity(WARNED, ("run_delay: 3 %", "drift: up"))
+    bad, doubt = (
+        Validity(INVALID, (Reason("run_delay", "9 %"),)),
+        Validity(WARNED, (Reason("run_delay", "3 %"), Reason("drift", "up"))),
+    )
     [(result, _)] = gather([[row(1.0, validity=bad)], [row(1.0, validity=doubt)], [row(1.0)]])
     assert result.validity == Validity(
-        INVALID, ("run_delay: 9 % (in 2 of 3 processes)", "drift: up (in 1 of 3 processes)")
+        INVALID, (Reason("run_delay", "9 % (in 2 of 3 processes)"), Reason("drift", "up (in 1 of 3 processes)"))
     )
 
 
 def test_a_process_counts_once_though_two_of_its_windows_have_the_same_reason():
-    both = Validity(WARNED, ("run_delay: latency window", "run_delay: throughput window"))
+    both = Validity(WARNED, (Reason("run_delay", "latency window"), Reason("run_delay", "throughput window")))
     [(result, _)] = gather([[row(1.0, validity=both)], [row(1.0, validity=both)]])
-    assert result.validity.reasons == ("run_delay: latency window (in 2 of 2 processes)",)
+    assert result.validity.reasons == (Reason("run_delay", "latency window (in 2 of 2 processes)"),)
     [(alone, _)] = gather([[row(1.0, validity=both)]])
     assert alone.validity == both
 
 
 def test_doubts_about_an_interval_within_a_process_are_none_about_the_one_across():
-    doubt = Validity(WARNED, ("autocorrelated: lag 1: 0.5",))
+    doubt = Validity(WARNED, (Reason("autocorrelated", "lag 1: 0.5"),))
     [(result, _)] = gather([[row(1.0, validity=doubt)], [row(1.0, validity=doubt)]])
     assert result.validity == Validity(VALID, ())
     [(alone, _)] = gather([[row(1.0, validity=doubt)]])

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from saved_runs import QUALITY, conditions, row
 
-from visionbench.core import INVALID, OK, OUT_OF_MEMORY, VALID, Case, CaseResult, Metrics, Validity
-from visionbench.results import summary
+from visionbench.core import INVALID, OK, OUT_OF_MEMORY, VALID, Case, CaseResult, Metrics, Reason, Validity
+from visionbench.results import declared, summary
 
 CONDITIONS = {
     "status": "finished",
@@ -23,7 +23,7 @@ CONDITIONS = {
 def measured(batch_size: int, verdict: str = VALID, **values: float | None) -> CaseResult:
     case = Case(f"batch-{batch_size}", batch_size, ("latency",), ())
     reasons = () if verdict == VALID else ("run_delay: 9 %",)
-    return CaseResult(case, OK, None, Metrics(values), Validity(verdict, reasons))
+    return CaseResult(case, OK, None, Metrics(values), Validity(verdict, tuple(map(Reason.parse, reasons))))
 
 
 def test_invalid_cases_do_not_win_where_others_can() -> None:
@@ -85,6 +85,6 @@ def test_the_headline_states_quality_with_its_interval_and_never_an_end_as_a_fig
     ends = {"recall_i2t_at_1_low_fraction": 0.971, "recall_i2t_at_1_high_fraction": 0.989}
     rows = [row(QUALITY, recall_i2t_at_1_fraction=0.98, **ends)]
     assert "recall i2t@1 **0.980 ±0.009**" in summary.note(conditions(), rows)
-    assert list(summary.quality(rows)) == ["recall_i2t_at_1_fraction"]
+    assert list(summary.quality(rows, declared.bundled())) == ["recall_i2t_at_1_fraction"]
     lacking = {"recall_i2t_at_1_fraction": "random weights", "recall_i2t_at_1_low_fraction": "random weights"}
     assert "- recall_i2t_at_1_fraction: random weights" in summary.note(conditions(), [row(QUALITY, none=lacking)])

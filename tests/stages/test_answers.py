@@ -35,7 +35,7 @@ def predictions(**columns):
 def test_answers_that_are_all_empty_or_all_equal_are_invalid(columns, fault):
     judged = verdict(judge(predictions(**columns)))
     assert judged.verdict == INVALID
-    assert judged.reasons[0].startswith(fault)
+    assert str(judged.reasons[0]).startswith(fault)
 
 
 def test_answers_that_differ_are_not_doubted():

@@ -13,7 +13,7 @@ from visionbench.config import EvaluationConfig, MeasureConfig
 from visionbench.core import Case, Example, Metrics, Samples
 from visionbench.datafiles.images import PictureError, decode
 from visionbench.devices.cpu import Cpu
-from visionbench.examples import intake
+from visionbench.examples import screening
 from visionbench.stages import evaluation
 from visionbench.stages.context import Context
 from visionbench.stages.evaluation import EvaluationError
@@ -345,6 +345,6 @@ def test_masks_lie_on_their_pixels_in_either_frame_for_each_orientation(tmp_path
     turned = np.asarray(decode(path))[..., 0] > 0
     for frame, mask in (("stored", stored), ("turned", turned)):
         example = Example("a", path, masks=lambda mask=mask: mask[None], size=mask.shape, exif=frame)
-        assert not intake.faults([example], decoded=1)
+        assert not screening.find_problems([example], decoded=1)
         picture = evaluation._picture(example, with_masks=True)
         np.testing.assert_array_equal(np.asarray(picture.image)[..., 0] > 0, picture.masks[0])

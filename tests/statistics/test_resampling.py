@@ -14,10 +14,8 @@ from visionbench.statistics.resampling import (
     CLUSTER,
     bca,
     difference,
-    ends,
     hits_of,
     intervals,
-    is_end,
     mcnemar,
     mean_of,
     percentile,
@@ -150,12 +148,6 @@ def test_resamples_do_not_depend_on_the_size_of_a_block(monkeypatch):
     monkeypatch.setattr(resampling, "CELLS", 700)
     monkeypatch.setattr(resampling, "KEPT_CELLS", 0)
     assert np.allclose(resampled([parts])[0], whole, rtol=1e-12)
-
-
-def test_ends_have_the_unit_last_and_no_figure_is_taken_for_one():
-    assert ends("recall_i2t_at_1_fraction") == ("recall_i2t_at_1_low_fraction", "recall_i2t_at_1_high_fraction")
-    assert all(map(is_end, ends("captioning_cider_score")))
-    assert not is_end("recall_i2t_at_1_fraction") and not is_end("captioning_cider_score")
 
 
 def test_an_end_is_missing_for_the_reason_of_its_figure():

@@ -17,6 +17,7 @@ from visionbench.core import (
     Case,
     CaseResult,
     Metrics,
+    Reason,
     Validity,
 )
 from visionbench.results.archive import Run
@@ -150,7 +151,7 @@ def test_each_run_has_the_quality_columns_of_its_task():
 
 def test_a_doubt_about_quality_stands_beside_its_numbers_and_is_told_below():
     row = quality(recall_i2t_at_1_fraction=0.5)
-    doubted = replace(row, validity=Validity(WARNED, ("pictures_left_out: 2 of 9: a (missing)",)))
+    doubted = replace(row, validity=Validity(WARNED, (Reason("pictures_left_out", "2 of 9: a (missing)"),)))
     lines = printed(run(timed(1, latency_p50_ms=1.0), doubted))
     assert cells(lines, 1) == ["1", "1", "0.500?"]
     assert "  pictures_left_out: 2 of 9: a (missing)" in lines
@@ -190,7 +191,7 @@ def test_quality_alone_is_a_row_without_a_batch_size():
 # ------------------------------------------------------------------------------------------------------ marks, reasons
 @pytest.mark.parametrize(("verdict", "mark"), [(WARNED, "?"), (INVALID, "!")])
 def test_what_is_not_to_be_trusted_is_marked_and_the_doubt_told_below(verdict, mark):
-    validity = Validity(verdict, ("not_converged: ±3 %",))
+    validity = Validity(verdict, (Reason("not_converged", "±3 %"),))
     lines = printed(run(timed(1, validity=validity, latency_p50_ms=1.0), timed(2, latency_p50_ms=2.0)))
     assert cells(lines, 1) == ["1", "1", mark]
     assert cells(lines, 2) == ["2", "2"]

@@ -27,6 +27,7 @@ from visionbench.core import (
     CaseResult,
     Metrics,
     Predictions,
+    Reason,
     Samples,
     TrackingError,
     Validity,
@@ -61,7 +62,7 @@ def measured(batch_size: int, throughput: float, verdict: str = "valid") -> Case
         "throughput_images_per_s": throughput,
         "memory_process_peak_mib": 100.0 * batch_size,
     }
-    reasons = () if verdict == "valid" else ("not_converged: still 4 % apart",)
+    reasons = () if verdict == "valid" else (Reason("not_converged", "still 4 % apart"),)
     why = {"latency_p99_ms": "10 calls, and p99 wants 368"}
     return CaseResult(timed(batch_size), OK, None, Metrics(values, why), Validity(verdict, reasons))
 
@@ -479,13 +480,16 @@ def test_a_relative_file_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_store_that_cannot_be_had_is_told_in_one_line(tmp_path: Path, uri: str, reason: str) -> None:
     (tmp_path / "text.db").write_text("not a database at all " * 20)
     with pytest.raises(TrackingError) as caught:
-        MlflowTracker(TrackingConfig(uri=uri.format(secret=SECRET, folder=tmp_path)), tmp_path).page()
+        MlflowTracker(TrackingConfig(uri=uri.format(secret=SECRET, folder=tmp_path)), tmp_path).open()
     said = str(caught.value)
     assert said.startswith("tracking.uri=")
     assert reason in said
     assert said.endswith("results are safe in the run folder; send them later with visionbench sync")
     assert "\n" not in said
     assert SECRET not in said
+    with pytest.raises(TrackingError) as caught:
+        MlflowTracker(TrackingConfig(uri=uri.format(secret=SECRET, folder=tmp_path)), tmp_path).page()
+    assert str(caught.value) == said.partition("; results are safe")[0]
 
 
 def test_two_processes_may_open_a_fresh_store_and_send_the_same_runs_at_once_and_quietly(tmp_path: Path) -> None:

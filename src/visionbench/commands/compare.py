@@ -131,7 +131,7 @@ def _of_query(query: str, sources: Sources, fetched: ExitStack) -> list[Run]:
     try:
         count = tracker.fetch(query, into)
     except TrackingError as error:
-        raise ConfigError(str(error).partition("; results are safe")[0]) from error
+        raise ConfigError(error.problem, error.remedy) from error
     if not count:
         raise ConfigError(f"{MLFLOW}{query}: no run in the experiment '{sources.experiment}' is found by it")
     return archive.read(into)

@@ -150,7 +150,9 @@ def quiet(samples: Samples) -> Finding:
     """Whether anything disturbed the window of a fixed spin."""
     disturbed = validity.judge(Samples({name: row for name, row in samples.series.items() if "host_s" not in name}))
     delay = samples.get("latency/run_delay_fraction")
-    seen = "; ".join(disturbed.reasons) or (f"run delay {delay[0]:.2%}" if len(delay) else "the kernel tells no delay")
+
+    calm = f"run delay {delay[0]:.2%}" if len(delay) else "the kernel tells no delay"
+    seen = "; ".join(map(str, disturbed.reasons)) or calm
     return Finding("quiet machine", disturbed.verdict == VALID, seen, "no disturbance")
 
 
@@ -171,7 +173,7 @@ def bimodal(host: np.ndarray) -> Finding:
 
 def drifting(samples: Samples) -> Finding:
     """Whether a drift raises a doubt."""
-    kinds = [reason.partition(":")[0] for reason in validity.judge(samples).reasons]
+    kinds = [reason.kind for reason in validity.judge(samples).reasons]
     told = [kind for kind in kinds if kind in ("autocorrelated", "halves_differ")]
     return Finding("drift is told", bool(told), ", ".join(told) or "no doubt", "a doubt")
 

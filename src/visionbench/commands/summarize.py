@@ -9,6 +9,7 @@ from visionbench import validity
 from visionbench.config import build_part
 from visionbench.core import OK, CaseResult, Metrics, QualityMetric
 from visionbench.records.folder import RunFolder
+from visionbench.results import declared
 from visionbench.results.archive import Run
 from visionbench.results.repeats import folders, gather
 from visionbench.runner import compute
@@ -23,7 +24,8 @@ def show(path: Path) -> int:
     reported = folder.results()
     again = [recompute(folder, row) for row in reported]
     if repeats := folders(folder):
-        again = [row for row, _ in gather([[recompute(one, row) for row in one.results()] for one in repeats])]
+        recomputed = [[recompute(one, row) for row in one.results()] for one in repeats]
+        again = [row for row, _ in gather(recomputed, declared.of_conditions(folder.conditions()))]
     table.show([Run(folder.conditions(), again)], console)
     console.print()
     differences = [line for old, new in zip(reported, again, strict=True) for line in differing(old, new)]

@@ -33,7 +33,7 @@ def serve(output_dir: Path, uri: str | None, experiment: str, port: int, browser
     try:
         page = tracker.page()
     except TrackingError as error:
-        raise ConfigError(str(error).partition("; results")[0]) from error
+        raise ConfigError(error.problem, error.remedy) from error
     if page.startswith("http"):
         console.print(page, soft_wrap=True, highlight=False)
         if browser and _has_browser():

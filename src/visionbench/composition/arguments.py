@@ -12,26 +12,18 @@ from typing import NoReturn
 
 from visionbench.registry import ConfigError
 
-SWITCHES = (
-    ("--help", "-h"),
-    ("--hydra-help",),
-    ("--version",),
-    ("--resolve",),
-    ("--run", "-r"),
-    ("--multirun", "-m"),
-    ("--shell-completion", "-sc"),
-)
+SWITCHES = (("--help", "-h"), ("--hydra-help",), ("--version",), ("--resolve",))
 OPTIONS = (
-    ("--cfg", "-c"),
     ("--package", "-p"),
     ("--config-path", "-cp"),
     ("--config-name", "-cn"),
     ("--config-dir", "-cd"),
     ("--experimental-rerun",),
 )
-CHOICES = {"--cfg": ("job", "hydra", "all")}
-INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-"""Flags as in https://hydra.cc/docs/advanced/hydra-command-line-flags/."""
+COMMANDS = (("--run", "-r"), ("--multirun", "-m"), ("--shell-completion", "-sc"))
+CONFIGS = ("job", "hydra", "all")
+INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+"""The flags are documented at https://hydra.cc/docs/advanced/hydra-command-line-flags/."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,25 +46,33 @@ class Arguments:
 
 def parse(arguments: Sequence[str]) -> Arguments:
     """Sort the arguments. Raises ConfigError for an unknown flag and for a `--config-dir` that does not exist."""
-    parser = Parser(add_help=False, allow_abbrev=True)
-    for names in SWITCHES:
-        parser.add_argument(*names, action="store_true")
-    for names in OPTIONS:
-        parser.add_argument(*names, choices=CHOICES.get(names[0]))
-    parser.add_argument("--info", "-i", nargs="?", const="all", choices=INFO)
-    parser.add_argument("overrides", nargs="*")
-    parsed = parser.parse_intermixed_args(list(arguments))
+    parsed = _parser().parse_intermixed_args(list(arguments))
     if parsed.config_dir is not None and not Path(parsed.config_dir).is_dir():
         raise ConfigError(f"--config-dir {parsed.config_dir}: there is no such folder")
     flags: list[str] = []
-    for names in (*SWITCHES, *OPTIONS, ("--info",)):
-        value = getattr(parsed, names[0].lstrip("-").replace("-", "_"))
+    for name, value in vars(parsed).items():
+        flag = f"--{name.replace('_', '-')}"
         if value is True:
-            flags.append(names[0])
-        elif value:
-            flags.append(f"{names[0]}={value}")
+            flags.append(flag)
+        elif value and name != "overrides":
+            flags.append(f"{flag}={value}")
     config_dir = Path(parsed.config_dir) if parsed.config_dir is not None else None
     return Arguments(tuple(flags), tuple(parsed.overrides), config_dir)
+
+
+def _parser() -> Parser:
+    parser = Parser(add_help=False)
+    for names in SWITCHES:
+        parser.add_argument(*names, action="store_true")
+    for names in OPTIONS:
+        parser.add_argument(*names)
+    only_one = parser.add_mutually_exclusive_group()
+    for names in COMMANDS:
+        only_one.add_argument(*names, action="store_true")
+    only_one.add_argument("--cfg", "-c", choices=CONFIGS)
+    only_one.add_argument("--info", "-i", nargs="?", const="all", choices=INFORMATION)
+    parser.add_argument("overrides", nargs="*")
+    return parser
 
 
 @contextmanager

@@ -1,13 +1,43 @@
-"""The errors of visionbench."""
+"""The errors of visionbench.
+
+VisionbenchError
+├── ConfigError            bad input; the command exits with 2
+│   └── Unreachable        a server cannot be reached (datafiles.download)
+├── PictureError           an image file cannot be used (datafiles.images)
+├── OutputCheckError       a model's output does not follow its input (stages.load)
+├── EvaluationError        an image has no usable prediction (stages.evaluation)
+├── WorkerDied             the measuring process ended early (worker)
+├── WorkerFailed           the measuring process raised an error (worker)
+└── TrackingError          the tracking store cannot be reached or refused
+"""
 
 from __future__ import annotations
 
 
-class TrackingError(Exception):
-    """The tracking store cannot be reached or refused; results are safe in the run's folder."""
+class VisionbenchError(Exception):
+    """An error with a problem and, if there is one, a remedy. Its text is one line: "problem; remedy"."""
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem, self.remedy = problem, remedy
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (self.problem, self.remedy)))
+
+
+class ConfigError(VisionbenchError):
+    """Bad input. The problem names the value and where it came from. The command exits with 2."""
+
+
+class TrackingError(VisionbenchError):
+    """The tracking store cannot be reached or refused. Results are safe in the run's folder."""
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its type if it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def problem_of(error: BaseException) -> str:
+    """Return the problem of an error without its remedy, in one line."""
+    return error.problem if isinstance(error, VisionbenchError) else first_line(error)

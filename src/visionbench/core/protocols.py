@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from visionbench.core.data import DataClass, Example, Inputs, Picture, Row
+from visionbench.core.declarations import MetricDeclaration
 from visionbench.core.results import Contributions, Metrics, Predictions, Samples
 
 if TYPE_CHECKING:
@@ -280,6 +281,14 @@ class Metric(Protocol):
 
     def compute(self, samples: Samples) -> Metrics:
         """Compute numbers from samples. A pure function: the same samples give the same numbers."""
+
+
+@runtime_checkable
+class DeclaresMetrics(Protocol):
+    """A metric group that declares its metrics, so that tables, reports, charts and comparisons include them."""
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]]
+    """A declaration of each metric or family of metrics that `compute` returns."""
 
 
 @runtime_checkable

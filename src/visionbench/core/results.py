@@ -14,6 +14,8 @@ EVALUATION_STEPS = ("decode", "preprocess", "forward", "postprocess")
 """The steps of the quality case, from an image file to the model's answer."""
 PIPELINE_STEPS = ("read", "decode", "preprocess", "copy", "forward", "postprocess")
 """The steps of the timed pipeline. Reading the file and copying to the device are steps of their own."""
+WORK_UNITS = ("images", "texts", "prompts", "tokens")
+"""The units that throughput counts. A run is compared by the first unit that it has."""
 CAPTIONS_CUT = "captions_cut"
 """An optional column beside `caption_embeddings`: the number of an image's captions that the model truncated."""
 TRUTHS = frozenset({"references", "label"})
@@ -106,11 +108,28 @@ class Contributions:
 
 
 @dataclass(frozen=True)
+class Reason:
+    """One reason of a verdict: its kind, such as `run_delay`, and the detail. Its text is "kind: detail"."""
+
+    kind: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.kind, self.detail)))
+
+    @classmethod
+    def parse(cls, text: str) -> Reason:
+        """Return the reason with this text."""
+        kind, _, detail = text.partition(": ")
+        return cls(kind, detail)
+
+
+@dataclass(frozen=True)
 class Validity:
     """The verdict on a case's numbers (`valid`, `warned` or `invalid`), with the reasons."""
 
     verdict: str = VALID
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True)

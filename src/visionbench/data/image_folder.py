@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from visionbench.core import DataClass, Example
 from visionbench.datafiles import annotation_files, folders
 from visionbench.examples import sampling
-from visionbench.examples.class_mapping import parsed, targets
+from visionbench.examples.class_mapping import find_targets, parse_mapping
 from visionbench.registry import ConfigError, register
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"})
@@ -36,7 +36,7 @@ class ImageFolder:
     def __post_init__(self) -> None:
         """Refuse options out of range."""
         annotation_files.at_least_one(samples=self.samples)
-        parsed(self.class_mapping)
+        parse_mapping(self.class_mapping)
 
     def examples(self) -> Sequence[Example]:
         """The pictures. Raises ConfigError where there is no folder, or no picture in it."""
@@ -55,7 +55,7 @@ class ImageFolder:
             for inside in found.dead_links
         ]
         pictures = [Example(_id(inside), path, label=_label(inside)) for inside, path in found.pictures]
-        return sampling.spread([*pictures, *dead], self.samples)
+        return sampling.sample_evenly([*pictures, *dead], self.samples)
 
     def classes(self) -> Sequence[str]:
         """The visible first folders, sorted, also those without a picture."""
@@ -65,7 +65,7 @@ class ImageFolder:
         """The classes, each with the class of a model that the config gives for it."""
         names = sorted(self._found.folders)
         self._check_layout(names)
-        given = targets(self.class_mapping, names)
+        given = find_targets(self.class_mapping, names)
         return [DataClass(name, target=given.get(name)) for name in names]
 
     def doubts(self) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from visionbench.core import DataClass, Example
 from visionbench.datafiles import annotation_files, folders
-from visionbench.examples.class_mapping import parsed, targets
+from visionbench.examples.class_mapping import find_targets, parse_mapping
 from visionbench.registry import ConfigError, register
 
 LAYOUT = "a folder val of pictures, or val/<class>/ with one folder for each class such as n01440764"
@@ -40,7 +40,7 @@ class ImageNet:
     def __post_init__(self) -> None:
         """Refuse options out of range."""
         annotation_files.at_least_one(samples=self.samples)
-        parsed(self.class_mapping)
+        parse_mapping(self.class_mapping)
 
     def examples(self) -> Sequence[Example]:
         """The pictures in the order of their file names."""
@@ -58,7 +58,7 @@ class ImageNet:
     def described_classes(self) -> Sequence[DataClass]:
         """The classes with their numbers, each with the class of a model that the config gives for it."""
         named = self._named()
-        given = targets(self.class_mapping, list(named.values()))
+        given = find_targets(self.class_mapping, list(named.values()))
         return [DataClass(name, number, given.get(name)) for number, name in named.items()]
 
     def doubts(self) -> Mapping[str, str]:

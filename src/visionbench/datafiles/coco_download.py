@@ -44,8 +44,8 @@ def check_fetch(samples: int, split: str, subset: Path) -> None:
     name = subset_folder(samples, split, Path()).name
     if subset.name != name:
         raise ConfigError(
-            f"data.root={subset}: COCO is not in it, and data.prepare={samples} makes a folder named {name}; "
-            f"give data.root=…/{name}, or the folder that holds COCO"
+            f"data.root={subset}: COCO is not in it, and data.prepare={samples} makes a folder named {name}",
+            f"give data.root=…/{name}, or the folder that holds COCO",
         )
 
 
@@ -144,7 +144,9 @@ def _unpack(archive: Path, folder: Path, names: Iterable[str]) -> None:
                     shutil.copyfileobj(inside, file)
                 draft.replace(folder / name)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ConfigError(f"{archive}: not COCO's archive of annotations ({error}); delete it and try again") from None
+        raise ConfigError(
+            f"{archive}: not COCO's archive of annotations ({error})", "delete it and try again"
+        ) from None
 
 
 def _fetch_images(
@@ -165,7 +167,7 @@ def _fetch_images(
                 fetch(f"{SERVER}/{split}/{path.name}", path)
         if reason := _difference(path, image):
             path.unlink()
-            raise ConfigError(f"{path}: {reason}; run the same command again")
+            raise ConfigError(f"{path}: {reason}", "run the same command again")
     return new
 
 

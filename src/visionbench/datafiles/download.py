@@ -46,7 +46,7 @@ def fetch(url: str, path: Path, md5: str | None = None, tell: Tell = lambda done
             found = hashlib.file_digest(file, "md5").hexdigest()
         if found != expected:
             part.unlink()
-            raise ConfigError(f"{url}: damaged on its way (MD5 {found}, not {expected}); run the same command again")
+            raise ConfigError(f"{url}: damaged on its way (MD5 {found}, not {expected})", "run the same command again")
     part.replace(path)
     return path
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from visionbench.core import Example
+from visionbench.core import Example, VisionbenchError
 from visionbench.datafiles.text_file import is_lfs_pointer
 
 UNDONE = {
@@ -28,15 +28,12 @@ ON_ITS_SIDE = (5, 6, 7, 8)
 """Orientations that exchange width and height."""
 
 
-class PictureError(Exception):
-    """A picture that cannot be used; the message names the file and the fault, `reason` the fault alone."""
+class PictureError(VisionbenchError):
+    """An image that cannot be used. The message names the file and the fault; `reason` is the fault alone."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
+        super().__init__(f"{path}: {reason}")
         self.path, self.reason = path, reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
 
 
 @dataclass(frozen=True)

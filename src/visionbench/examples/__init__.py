@@ -1,1 +1,1 @@
-"""The examples of a run: which pictures it uses, what their labels mean to the model, and what was left out."""
+"""The examples of a run: which images are used, what their labels mean to the model, and which images are left out."""

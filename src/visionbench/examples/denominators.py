@@ -1,4 +1,4 @@
-"""What of a data set a quality figure stands on: pictures, captions and instances used ÷ found."""
+"""The denominators of quality figures: how many images, captions, instances and classes were used, and found."""
 
 from __future__ import annotations
 
@@ -6,72 +6,86 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from visionbench.core import Example, Metrics, Samples
+from visionbench.core import Example, MetricDeclaration, Metrics, Samples
 
-ASKED = "segmentation/instances_count"
-"""The instances that were asked for: those with a pixel."""
+PROMPTED = "segmentation/instances_count"
+"""Series of the segmentation metrics: the number of instances with at least one pixel, which are prompted for."""
 CLASSES, EMPTY = "data/classes_count", "data/classes_without_pictures_count"
-NO_COUNT = "the data set does not say how many instances its pictures have"
+CLASSES_SHOWN = 3
+GROUP = "data"
+DECLARATIONS = (
+    MetricDeclaration(
+        "{pictures,captions,instances}_used_count",
+        "count",
+        "What the quality metrics are computed over, see [data.md](data.md#used-and-found)",
+    ),
+    MetricDeclaration("{pictures,captions,instances}_found_count", "count", "What the data set has"),
+    MetricDeclaration("classes_count", "count", "Classes of the data, if labels are read"),
+    MetricDeclaration("classes_without_pictures_count", "count", "Classes without an image that was used"),
+)
+"""The metrics of every quality case."""
+NO_COUNT = "the data set does not give the number of instances of its images"
 
 
-def counted(
-    found: Sequence[Example], taken: int, used: Collection[str], needs: Collection[str], scored: Samples
+def count_used(
+    examples: Sequence[Example], sampled: int, used: Collection[str], needs: Collection[str], scored: Samples
 ) -> Samples:
-    """Series `data/<kind>_used_count` and `_found_count` of what the quality metrics need, and a flag where fewer were
-    used than found, or captions have no words. Pictures that are left out have a flag of their own, which names them.
+    """Return the series `data/<kind>_used_count` and `data/<kind>_found_count` that the quality metrics need.
 
-    `found` are all examples of the data set, of which `samples` took so many; `used` are the ids that have a
-    prediction, and `scored` the samples of the metrics.
+    A flag reports a sample, captions without words, and captions or instances that were not used. (Images that were
+    left out are reported by another flag, with their names.) `examples` are all examples of the data set, from which
+    `sampled` were taken by the option `samples`; `used` are the ids with a prediction; `scored` are the samples of the
+    metrics.
     """
-    of_used = [example for example in found if example.id in used]
-    series = {"pictures_used": len(of_used), "pictures_found": len(found)}
+    used_examples = [example for example in examples if example.id in used]
+    counts = {"pictures_used": len(used_examples), "pictures_found": len(examples)}
     missing: dict[str, str] = {}
+    flags: dict[str, str] = {}
+    if sampled < len(examples):
+        flags["sample"] = f"{sampled} of {len(examples)} images were taken (data.options.samples)"
     if "captions" in needs:
-        series["captions_used"], series["captions_found"] = (
-            sum(len(example.captions) for example in some) for some in (of_used, found)
-        )
-    if "masks" in needs:
-        asked = scored.get(ASKED)
-        series["instances_used"] = int(asked[0]) if len(asked) else sum(example.instances for example in of_used)
-        series["instances_found"] = sum(example.instances for example in found)
-        if series["instances_found"] < series["instances_used"]:
-            del series["instances_found"]
-            missing["data/instances_found_count"] = NO_COUNT
-    counts = {f"data/{name}_count": np.array([float(count)]) for name, count in series.items()}
-    flags = (
-        {"sample": f"{taken} of {len(found)} pictures were taken (data.options.samples)"} if taken < len(found) else {}
-    )
-    if "captions" in needs:
-        captions = [caption for example in of_used for caption in example.captions]
+        captions = [caption for example in used_examples for caption in example.captions]
+        counts["captions_used"] = len(captions)
+        counts["captions_found"] = sum(len(example.captions) for example in examples)
         if wordless := sum(not any(map(str.isalnum, caption)) for caption in captions):
             flags["captions_without_words"] = (
-                f"{wordless} of {len(captions)} captions have no letter and no digit; correct them in the file"
+                f"{wordless} of {len(captions)} captions contain no letter and no digit; correct them in the file"
             )
+    if "masks" in needs:
+        prompted = scored.get(PROMPTED)
+        described = sum(example.instances for example in used_examples)
+        counts["instances_used"] = int(prompted[0]) if len(prompted) else described
+        counts["instances_found"] = sum(example.instances for example in examples)
+        if counts["instances_found"] < counts["instances_used"]:
+            del counts["instances_found"]
+            missing["data/instances_found_count"] = NO_COUNT
     for kind in ("captions", "instances"):
-        of, all_ = series.get(f"{kind}_used"), series.get(f"{kind}_found")
-        if of is not None and all_ is not None and of < all_:
-            flags[f"{kind}_used"] = f"{of} of {all_} {kind}"
-    return Samples(counts, missing, flags)
+        used_count, found_count = counts.get(f"{kind}_used"), counts.get(f"{kind}_found")
+        if used_count is not None and found_count is not None and used_count < found_count:
+            flags[f"{kind}_used"] = f"{used_count} of {found_count} {kind}"
+    series = {f"data/{name}_count": np.array([float(count)]) for name, count in counts.items()}
+    return Samples(series, missing, flags)
 
 
-def of_classes(classes: Sequence[str], used: Sequence[Example]) -> Samples:
-    """How many classes the data have, and how many of them no picture that was used; a flag names these."""
+def count_classes(classes: Sequence[str], used: Sequence[Example]) -> Samples:
+    """Return the number of classes of the data, and of those without a used image; a flag names the latter."""
     labels = {example.label for example in used}
     empty = [name for name in classes if name not in labels]
-    more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
-    seen = f"{len(empty)} of {len(classes)} classes have no picture that was used: {', '.join(empty[:3])}{more}"
+    more = f" and {len(empty) - CLASSES_SHOWN} more" if len(empty) > CLASSES_SHOWN else ""
+    named = f"{', '.join(empty[:CLASSES_SHOWN])}{more}"
+    reason = f"{len(empty)} of {len(classes)} classes have no image that was used: {named}"
     return Samples(
         {CLASSES: np.array([float(len(classes))]), EMPTY: np.array([float(len(empty))])},
-        flags={"classes_without_pictures": seen} if empty else {},
+        flags={"classes_without_pictures": reason} if empty else {},
     )
 
 
-def compute(samples: Samples) -> Metrics:
-    """`pictures_used_count`, `pictures_found_count` and so on, as far as they were counted."""
+def compute_metrics(samples: Samples) -> Metrics:
+    """Return `pictures_used_count`, `pictures_found_count` and the other counts that were recorded."""
     values: dict[str, float | None] = {
         name.removeprefix("data/"): float(series[0])
         for name, series in samples.series.items()
         if name.startswith("data/") and len(series)
     }
-    lacking = {name.removeprefix("data/"): why for name, why in samples.missing.items() if name.startswith("data/")}
-    return Metrics(values | dict.fromkeys(lacking), lacking)
+    reasons = {name.removeprefix("data/"): why for name, why in samples.missing.items() if name.startswith("data/")}
+    return Metrics(values | dict.fromkeys(reasons), reasons)

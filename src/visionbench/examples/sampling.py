@@ -1,4 +1,4 @@
-"""A part of a data set's pictures, and how many there are without that part being taken."""
+"""A sample of a data set's examples, and all its examples without sampling."""
 
 from __future__ import annotations
 
@@ -10,39 +10,37 @@ from typing import Any
 from visionbench.core import DataSet, Example
 
 
-def spread(examples: Sequence[Example], count: int | None) -> list[Example]:
-    """So many examples, as evenly as can be from all labels, and evenly over the pictures of each; in their order.
+def sample_evenly(examples: Sequence[Example], count: int | None) -> list[Example]:
+    """Return `count` examples (all if None) in their order, evenly over the labels and over the images of each label.
 
-    Without labels the first so many. Nothing is drawn at random: the same folder gives the same sample.
+    Without labels, return the first `count`. The sample is not random: the same folder gives the same sample.
     """
     if count is None or count >= len(examples):
         return list(examples)
-    labels: dict[str | None, list[int]] = {}
-    for at, example in enumerate(examples):
-        labels.setdefault(example.label, []).append(at)
-    if set(labels) == {None}:
+    by_label: dict[str | None, list[int]] = {}
+    for index, example in enumerate(examples):
+        by_label.setdefault(example.label, []).append(index)
+    if set(by_label) == {None}:
         return list(examples[:count])
-    groups = _evenly(list(labels.values()), count) if count < len(labels) else list(labels.values())
-    turns = [group for turn in zip_longest(*(range(len(of_one)) for of_one in groups)) for group in _present(turn)]
-    quotas = [turns[:count].count(group) for group in range(len(groups))]
-    chosen = [at for of_one, quota in zip(groups, quotas, strict=True) for at in _evenly(of_one, quota)]
-    return [examples[at] for at in sorted(chosen)]
+    groups = list(by_label.values())
+    if count < len(groups):
+        groups = _take_evenly(groups, count)
+    rounds = zip_longest(*(range(len(group)) for group in groups))  # each round takes one example of each group
+    order = [number for places in rounds for number, place in enumerate(places) if place is not None][:count]
+    indices = [index for number, group in enumerate(groups) for index in _take_evenly(group, order.count(number))]
+    return [examples[index] for index in sorted(indices)]
 
 
-def whole(data: DataSet) -> Sequence[Example]:
-    """The examples that a data set has without its option `samples`, where that can be left out."""
+def list_all_examples(data: DataSet) -> Sequence[Example]:
+    """Return the examples of a data set without its option `samples`, if that option can be omitted."""
     if getattr(data, "samples", None) is None or not is_dataclass(data):
         return data.examples()
     optional = any(option.name == "samples" and option.default is None for option in fields(data))
-    found: Any = replace(data, samples=None) if optional else data  # type: ignore[type-var]
-    examples: Sequence[Example] = found.examples()
+    unsampled: Any = replace(data, samples=None) if optional else data  # type: ignore[type-var]
+    examples: Sequence[Example] = unsampled.examples()
     return examples
 
 
-def _present(turn: Sequence[int | None]) -> list[int]:
-    return [group for group, at in enumerate(turn) if at is not None]
-
-
-def _evenly(items: Sequence[Any], count: int) -> list[Any]:
-    """So many of the items, the first one and then at equal distances."""
-    return [items[at * len(items) // count] for at in range(count)]
+def _take_evenly(items: Sequence[Any], count: int) -> list[Any]:
+    """Return `count` items at equal distances, beginning with the first."""
+    return [items[number * len(items) // count] for number in range(count)]

@@ -9,12 +9,31 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from visionbench.core import Contributions, Metrics, Predictions, Samples
+from visionbench.core import (
+    HIGHER,
+    OVER_PICTURES,
+    QUALITY,
+    Contributions,
+    MetricDeclaration,
+    Metrics,
+    Predictions,
+    Samples,
+)
 from visionbench.registry import ConfigError, register
 from visionbench.statistics.resampling import hits_of, with_intervals
 
 AVERAGES = ("macro", "weighted")
 OF_CLASSES = ("precision", "recall", "f1")
+
+
+TOP_K = "Images whose class is among the best k"
+MACRO = "Mean over classes, with equal weight"
+
+
+def _classification(name: str, meaning: str, **fields: Any) -> MetricDeclaration:
+    intervals = (OVER_PICTURES,)
+    name = f"classification_{name}_fraction"
+    return MetricDeclaration(name, "fraction", meaning, HIGHER, QUALITY, intervals=intervals, **fields)
 
 
 @register("metrics", "classification")
@@ -31,6 +50,17 @@ class Classification:
     stages: ClassVar[tuple[str, ...]] = ("evaluation",)
     reads: ClassVar[frozenset[str]] = frozenset({"class_scores", "label"})
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        _classification("top_1", TOP_K, title="top-1", table=True, order=90, compared=True, headline=1),
+        _classification("top_5", TOP_K, title="top-5", table=True, order=91, compared=True, headline=2),
+        _classification("top_<k>", TOP_K, order=91, compared=True),
+        _classification("f1_macro", MACRO, title="F1", table=True, order=92),
+        _classification("{precision,recall}_macro", MACRO),
+        _classification("{precision,recall,f1}_weighted", "Mean over classes, weighted by how often each is the label"),
+        MetricDeclaration("classification_pictures_count", "count", "Images that were scored"),
+        MetricDeclaration("classification_classes_count", "count", "Classes to choose from"),
+    )
 
     ks: list[int] = field(default_factory=lambda: [1, 5])
 

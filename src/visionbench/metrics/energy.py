@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from visionbench.core import Metrics, Samples
+from visionbench.core import LOWER, MetricDeclaration, Metrics, Samples
 from visionbench.registry import register
 
 
@@ -15,6 +15,15 @@ class Energy:
     """No options."""
 
     stages: ClassVar[tuple[str, ...]] = ("warmup", "telemetry")
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        MetricDeclaration("energy_per_image_j", "J", "Energy by the device's counter ÷ images", LOWER),
+        MetricDeclaration(
+            "energy_above_idle_per_image_j", "J", "The same without the energy of the idle device", LOWER
+        ),
+        MetricDeclaration("energy_mean_power_w", "W", "Mean power of the window"),
+        MetricDeclaration("energy_idle_power_w", "W", "Mean power of the idle device before the window"),
+    )
 
     def compute(self, samples: Samples) -> Metrics:
         """Counter differences over the telemetry window and the idle time before it; joules and watts. All None, with

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from visionbench.core import EVALUATION_STEPS, Metrics, Samples
+from visionbench.core import EVALUATION_STEPS, HIGHER, SPEED, MetricDeclaration, Metrics, Samples
 from visionbench.registry import register
 
 
@@ -15,6 +15,28 @@ class Evaluation:
     """No options. It goes with quality metrics, which have the data set evaluated."""
 
     stages: ClassVar[tuple[str, ...]] = ("evaluation",)
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        MetricDeclaration(
+            "evaluation_images_per_s", "1/s", "Images of the quality pass, from file to output", HIGHER, SPEED
+        ),
+        MetricDeclaration(
+            "evaluation_{decode,preprocess,forward,postprocess}_share_fraction",
+            "fraction",
+            "Share of each step in the busy time of all steps",
+            "",
+            SPEED,
+        ),
+        MetricDeclaration(
+            "evaluation_model_waits_fraction",
+            "fraction",
+            "Share of the pass in which the model waited for images",
+            "",
+            SPEED,
+        ),
+        MetricDeclaration("evaluation_images_count", "count", "Images that the model processed"),
+        MetricDeclaration("evaluation_left_out_count", "count", "Images that were left out"),
+    )
 
     def compute(self, samples: Samples) -> Metrics:
         """End-to-end images/s; each step's share of the busy seconds of all steps, which overlap in time; the share of

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from visionbench.core import Metrics, Samples
+from visionbench.core import HIGHER, MetricDeclaration, Metrics, Samples
 from visionbench.registry import register
 
 GIGA, TERA = 1e9, 1e12
@@ -33,6 +33,30 @@ class Flops:
     """No options."""
 
     stages: ClassVar[tuple[str, ...]] = ("warmup", "throughput", "flops")
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        MetricDeclaration("flops_parameters_count", "count", "Parameters of the model"),
+        MetricDeclaration(
+            "flops_per_{image,text}_gflop",
+            "GFLOP",
+            "Work of one image, or of one text if a call reads texts alone; a multiply-accumulate is two",
+        ),
+        MetricDeclaration("flops_achieved_tflop_per_s", "TFLOP/s", "Work × calls per second", HIGHER),
+        MetricDeclaration(
+            "flops_ceiling_tflop_per_s", "TFLOP/s", "Best rate of large products in this process and dtype", HIGHER
+        ),
+        MetricDeclaration("flops_mfu_fraction", "fraction", "Achieved rate ÷ ceiling", HIGHER),
+        MetricDeclaration("flops_intensity_flop_per_byte", "FLOP/byte", "Work ÷ bytes that must be moved"),
+        MetricDeclaration("flops_attainable_tflop_per_s", "TFLOP/s", "Bound of the roofline", HIGHER),
+        MetricDeclaration("flops_copy_gb_per_s", "GB/s", "Best rate of large copies", HIGHER),
+        MetricDeclaration(
+            "flops_<part>_per_{image,text}_gflop",
+            "GFLOP",
+            "Work of one part of the model (`image`, `text`, `encoder`, …), if it has several",
+        ),
+        MetricDeclaration("flops_<part>_tflop_per_s", "TFLOP/s", "Rate of that part, timed alone", HIGHER),
+        MetricDeclaration("flops_<part>_mfu_fraction", "fraction", "Rate of that part ÷ ceiling", HIGHER),
+    )
 
     def compute(self, samples: Samples) -> Metrics:
         """Counts in GFLOP (a multiply-accumulate is two), rates in TFLOP/s, intensity in FLOP per byte.

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from visionbench.core import Metrics, Samples
+from visionbench.core import LOWER, MetricDeclaration, Metrics, Samples
 from visionbench.registry import register
 
 DIRECT = {
@@ -24,6 +24,23 @@ class Kernels:
     """No options."""
 
     stages: ClassVar[tuple[str, ...]] = ("warmup", "latency", "kernels")
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        MetricDeclaration(
+            "kernels_busy_ms", "ms", "Time in which a kernel or a copy ran; overlapping ones count once", LOWER
+        ),
+        MetricDeclaration(
+            "kernels_busy_fraction",
+            "fraction",
+            "That time ÷ `latency_device_p50_ms`: low if the device waits for the host",
+        ),
+        MetricDeclaration("kernels_launched_count", "count", "Kernels and copies of a call"),
+        MetricDeclaration(
+            "kernels_host_waits_count",
+            "count",
+            "How often the host waited for the device within a call, to read a value back",
+        ),
+    )
 
     def compute(self, samples: Samples) -> Metrics:
         """From one profiled call: ms in which a kernel or copy ran, how many there were, and how often the host waited.

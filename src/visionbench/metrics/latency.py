@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from visionbench.core import Metrics, Samples
+from visionbench.core import (
+    ACROSS_PROCESSES,
+    LARGEST,
+    LOWER,
+    SMALLEST,
+    SPEED,
+    WITHIN_PROCESS,
+    MetricDeclaration,
+    Metrics,
+    Samples,
+)
 from visionbench.registry import register
 from visionbench.statistics.timings import (
     autocorrelation,
@@ -21,12 +31,49 @@ from visionbench.statistics.timings import (
 PERCENTILES = (10, 50, 90, 95, 99)
 
 
+def _latency(name: str, meaning: str, **fields: Any) -> MetricDeclaration:
+    return MetricDeclaration(f"latency_{name}_ms", "ms", meaning, LOWER, SPEED, **fields)
+
+
 @register("metrics", "latency")
 @dataclass
 class Latency:
     """No options."""
 
     stages: ClassVar[tuple[str, ...]] = ("warmup", "latency")
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        _latency("mean", "Mean of the single calls, one batch each"),
+        _latency("std", "Standard deviation of the single calls"),
+        _latency("min", "Fastest call", gather=SMALLEST),
+        _latency("max", "Slowest call", gather=LARGEST),
+        _latency(
+            "p50",
+            "Median; null if the calls are too few for an interval",
+            title="p50 ms",
+            table=True,
+            order=10,
+            compared=True,
+            intervals=(WITHIN_PROCESS, ACROSS_PROCESSES),
+        ),
+        _latency("p95", "95th percentile; null if the calls are too few", title="p95 ms", table=True, order=11),
+        _latency("{p10,p90,p99}", "Percentiles; null if the calls are too few for an interval"),
+        _latency("per_image_{mean,std}", "Mean and standard deviation, divided by the images of a batch"),
+        _latency("per_image_min", "Fastest call, divided by the images of a batch", gather=SMALLEST),
+        _latency("per_image_max", "Slowest call, divided by the images of a batch", gather=LARGEST),
+        _latency("per_image_p50", "Median, divided by the images of a batch", intervals=(WITHIN_PROCESS,)),
+        _latency("per_image_{p10,p90,p95,p99}", "Percentiles, divided by the images of a batch"),
+        _latency("device_p50", "Median span on the device, by events; on a GPU"),
+        _latency("enqueue_p50", "Median time until a call returns to the host; on a GPU"),
+        MetricDeclaration("latency_calls_count", "count", "Calls that were timed"),
+        MetricDeclaration(
+            "latency_outliers_{mild,far}_count",
+            "count",
+            "Calls beyond Tukey's fences, 1.5 and 3 interquartile ranges",
+        ),
+        MetricDeclaration("latency_autocorrelation_ratio", "ratio", "Correlation of neighbouring calls"),
+        MetricDeclaration("latency_halves_ratio", "ratio", "Larger median of the two halves ÷ the smaller one: drift"),
+    )
 
     def compute(self, samples: Samples) -> Metrics:
         """From `latency/host_s` and, on a GPU, `latency/device_s` and `latency/enqueue_s`; milliseconds.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from visionbench.core import Metrics, Samples
+from visionbench.core import LOWER, SPEED, MetricDeclaration, Metrics, Samples
 from visionbench.registry import register
 
 SERIES = {"load_s": "load/seconds_s", "load_first_call_s": "load/first_call_s"}
@@ -17,6 +17,31 @@ class Load:
     """No options. Every run loads once, so all its cases say the same."""
 
     stages: ClassVar[tuple[str, ...]] = ()
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        MetricDeclaration(
+            "load_s",
+            "s",
+            "Reading or building the model on its device",
+            LOWER,
+            SPEED,
+            title="load s",
+            translations={"zh": "加载 s"},
+            table=True,
+            order=30,
+        ),
+        MetricDeclaration(
+            "load_first_call_s",
+            "s",
+            "The first call, at batch size 1",
+            LOWER,
+            SPEED,
+            title="1st call s",
+            translations={"zh": "首次调用 s"},
+            table=True,
+            order=31,
+        ),
+    )
 
     def compute(self, samples: Samples) -> Metrics:
         """Seconds to read or build the model on its device, and of its first call, at batch size 1."""

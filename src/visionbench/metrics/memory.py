@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from visionbench.core import Metrics, Samples
+from visionbench.core import LARGEST, LOWER, MEMORY, MetricDeclaration, Metrics, Samples
 from visionbench.registry import register
 
 MIB = 2**20
@@ -17,12 +17,48 @@ DIRECT = {
 }
 
 
+PEAK = {"zh": "峰值 MiB"}
+
+
+def _memory(name: str, meaning: str, **fields: Any) -> MetricDeclaration:
+    return MetricDeclaration(f"memory_{name}_mib", "MiB", meaning, LOWER, MEMORY, **fields)
+
+
 @register("metrics", "memory")
 @dataclass
 class Memory:
     """No options."""
 
     stages: ClassVar[tuple[str, ...]] = ("warmup", "memory")
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        _memory("weights", "Bytes of the weights, shared storage counted once"),
+        _memory(
+            "peak_allocated",
+            "Peak that torch allocated on the device",
+            title="peak MiB",
+            translations=PEAK,
+            table=True,
+            order=40,
+            compared=True,
+            gather=LARGEST,
+        ),
+        _memory("peak_reserved", "Peak that torch reserved on the device", gather=LARGEST),
+        _memory("peak_allocated_above_model", "Peak allocated − allocated right after loading", gather=LARGEST),
+        _memory("context", "The CUDA context: memory of the process on the GPU before the model; on a GPU"),
+        _memory(
+            "process_peak",
+            "Peak of the process: on a CPU its resident set, on a GPU what NVML counts for it, context included",
+            title="peak MiB",
+            translations=PEAK,
+            table=True,
+            order=41,
+            compared=True,
+            unless=("memory_peak_allocated_mib",),
+            gather=LARGEST,
+        ),
+        _memory("process_above_model", "Peak of the process − its memory right after loading"),
+    )
 
     def compute(self, samples: Samples) -> Metrics:
         """MiB, from `memory/…_bytes`. The process's peak is on a GPU what NVML counts for it, CUDA's context included

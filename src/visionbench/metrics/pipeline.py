@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from visionbench.core import PIPELINE_STEPS, Metrics, Samples
+from visionbench.core import HIGHER, LOWER, PIPELINE_STEPS, SPEED, MetricDeclaration, Metrics, Samples
 from visionbench.registry import register
 
 RESOURCES = {"loaders": ("read", "decode", "preprocess"), "model": ("copy", "forward"), "finisher": ("postprocess",)}
@@ -20,6 +20,44 @@ class Pipeline:
     """No options."""
 
     stages: ClassVar[tuple[str, ...]] = ("warmup", "pipeline")
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        MetricDeclaration(
+            "pipeline_{read,decode,preprocess,copy,forward,postprocess}_ms",
+            "ms",
+            "Mean of each step of a batch, in series",
+            LOWER,
+            SPEED,
+        ),
+        MetricDeclaration("pipeline_serial_ms", "ms", "A batch from files to outputs, in series", LOWER, SPEED),
+        MetricDeclaration("pipeline_stages_sum_ratio", "ratio", "Sum of the steps ÷ end to end", "", SPEED),
+        MetricDeclaration(
+            "pipeline_serial_images_per_s", "1/s", "Images from file to output, in series", HIGHER, SPEED
+        ),
+        MetricDeclaration(
+            "pipeline_overlapped_images_per_s", "1/s", "The same with the steps overlapped", HIGHER, SPEED
+        ),
+        MetricDeclaration("pipeline_overlap_speedup_ratio", "ratio", "Overlapped ÷ serial", HIGHER, SPEED),
+        MetricDeclaration(
+            "pipeline_{loaders,model,finisher}_busy_fraction",
+            "fraction",
+            "Share of the overlapped time in which each was busy; the highest is the limit",
+            "",
+            SPEED,
+        ),
+        MetricDeclaration(
+            "pipeline_copy_{pinned,pageable}_gb_per_s",
+            "GB/s",
+            "Host to device from pinned and from pageable memory; on a GPU",
+            HIGHER,
+            SPEED,
+        ),
+        MetricDeclaration("pipeline_vision_ms", "ms", "Captioners only: median of the vision part", LOWER, SPEED),
+        MetricDeclaration(
+            "pipeline_first_token_ms", "ms", "Captioners only: vision and prefill, up to the first token", LOWER, SPEED
+        ),
+        MetricDeclaration("pipeline_output_token_ms", "ms", "Captioners only: each further token", LOWER, SPEED),
+    )
 
     def compute(self, samples: Samples) -> Metrics:
         """Means of a batch in ms, which add up; end-to-end images/s, serial and overlapped; the share of the overlapped

@@ -6,11 +6,21 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from visionbench.core import Contributions, Metrics, Predictions, Samples
+from visionbench.core import (
+    HIGHER,
+    LOWER,
+    OVER_PICTURES,
+    QUALITY,
+    Contributions,
+    MetricDeclaration,
+    Metrics,
+    Predictions,
+    Samples,
+)
 from visionbench.registry import ConfigError, register
 from visionbench.statistics.resampling import hits_of, summed, with_intervals
 
@@ -19,6 +29,16 @@ if TYPE_CHECKING:
 
 IMAGES_A_TILE, CAPTIONS_A_TILE = 256, 640
 """Two fp32 tiles of this shape, the scores and their comparison, stay in a core's second-level cache."""
+
+
+def _recall(name: str, unit: str, meaning: str, better: str, **fields: Any) -> MetricDeclaration:
+    return MetricDeclaration(f"recall_{name}", unit, meaning, better, QUALITY, options=("tie_tolerance",), **fields)
+
+
+def _hit_rate(name: str, **fields: Any) -> MetricDeclaration:
+    meaning = "Queries with a correct candidate among the best k: image→text (i2t), text→image (t2i)"
+    intervals = (OVER_PICTURES,)
+    return _recall(f"{name}_fraction", "fraction", meaning, HIGHER, compared=True, intervals=intervals, **fields)
 
 
 @register("metrics", "recall")
@@ -40,6 +60,19 @@ class Recall:
     stages: ClassVar[tuple[str, ...]] = ("evaluation",)
     reads: ClassVar[frozenset[str]] = frozenset({"image_embedding", "caption_embeddings"})
     needs: ClassVar[frozenset[str]] = frozenset({"captions"})
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        _hit_rate("i2t_at_1", title="i→t R@1", translations={"zh": "图→文 R@1"}, table=True, order=60, headline=2),
+        _hit_rate("i2t_at_5", title="i→t R@5", translations={"zh": "图→文 R@5"}, table=True, order=61),
+        _hit_rate("t2i_at_1", title="t→i R@1", translations={"zh": "文→图 R@1"}, table=True, order=62, headline=1),
+        _hit_rate("t2i_at_5", title="t→i R@5", translations={"zh": "文→图 R@5"}, table=True, order=63),
+        _hit_rate("i2t_at_<k>", order=61),
+        _hit_rate("t2i_at_<k>", order=63),
+        _recall("{i2t,t2i}_median_rank", "rank", "Median rank of the best correct candidate, from 1", LOWER),
+        _recall(
+            "{i2t,t2i}_tied_fraction", "fraction", "Queries in which a wrong candidate ties with a correct one", LOWER
+        ),
+    )
 
     ks: list[int] = field(default_factory=lambda: [1, 5, 10])
     block_mib: int = 256

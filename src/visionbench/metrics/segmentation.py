@@ -13,7 +13,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from visionbench.core import Contributions, Metrics, Predictions, Samples
+from visionbench.core import (
+    HIGHER,
+    OVER_PICTURES,
+    QUALITY,
+    Contributions,
+    MetricDeclaration,
+    Metrics,
+    Predictions,
+    Samples,
+)
 from visionbench.registry import register
 from visionbench.statistics.resampling import hits_of, mean_of, summed, with_intervals
 
@@ -21,6 +30,27 @@ PROMPTS = ("point", "box")
 CHOICES = ("", "best_of_three_")
 """The mask that the model's own estimate picks, and the best of its three, which only who knows the truth can pick."""
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
+
+
+IOU = "Mean IoU over instances, prompted by a point or a box"
+HITS = "Instances with an IoU of at least 0.5, 0.75"
+RECALLS = "Mean of the recalls at an IoU of 0.50, 0.55, … 0.95"
+BEST = "; of the best of the three masks, not of the one that the model ranks first"
+
+
+def _segmentation(name: str, meaning: str, title: str = "", zh: str = "", **fields: Any) -> MetricDeclaration:
+    return MetricDeclaration(
+        f"segmentation_{name}_fraction",
+        "fraction",
+        meaning,
+        HIGHER,
+        QUALITY,
+        title=title,
+        translations={"zh": zh} if zh else {},
+        table=bool(title),
+        intervals=(OVER_PICTURES,),
+        **fields,
+    )
 
 
 @register("metrics", "segmentation")
@@ -36,6 +66,18 @@ class Segmentation:
         }
     )
     needs: ClassVar[frozenset[str]] = frozenset({"masks"})
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        _segmentation("point_miou", IOU, title="point mIoU", zh="点 mIoU", order=70, compared=True, headline=1),
+        _segmentation("box_miou", IOU, title="box mIoU", zh="框 mIoU", order=71, compared=True, headline=2),
+        _segmentation("point_average_recall", RECALLS, title="point AR", zh="点 AR", order=72),
+        _segmentation("box_average_recall", RECALLS),
+        _segmentation("{point,box}_recall_at_iou_{50,75}", HITS),
+        _segmentation("{point,box}_best_of_three_miou", f"{IOU}{BEST}"),
+        _segmentation("{point,box}_best_of_three_recall_at_iou_{50,75}", f"{HITS}{BEST}"),
+        _segmentation("{point,box}_best_of_three_average_recall", f"{RECALLS}{BEST}"),
+        MetricDeclaration("segmentation_instances_count", "count", "Instances that the model was prompted for"),
+    )
 
     def score(self, predictions: Predictions) -> Samples:
         """For each instance and prompt the IoU of the picked mask and of the best: `segmentation/point_iou`, ….

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from visionbench.core import Metrics, Samples
+from visionbench.core import ACROSS_PROCESSES, HIGHER, SPEED, WORK_UNITS, MetricDeclaration, Metrics, Samples
 from visionbench.registry import register
 
-UNITS = ("images", "texts", "prompts", "tokens")
+
+def _throughput(unit: str, **fields: Any) -> MetricDeclaration:
+    meaning = f"{unit.capitalize()} ÷ (last completion − start), calls back to back"
+    return MetricDeclaration(f"throughput_{unit}_per_s", "1/s", meaning, HIGHER, SPEED, **fields)
 
 
 @register("metrics", "throughput")
@@ -18,11 +21,27 @@ class Throughput:
 
     stages: ClassVar[tuple[str, ...]] = ("warmup", "throughput")
 
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        _throughput("images", title="img/s", table=True, order=20, compared=True, intervals=(ACROSS_PROCESSES,)),
+        _throughput(
+            "texts",
+            title="texts/s",
+            table=True,
+            order=21,
+            compared=True,
+            unless=("throughput_images_per_s",),
+            intervals=(ACROSS_PROCESSES,),
+        ),
+        _throughput("prompts", compared=True, unless=("throughput_images_per_s", "throughput_texts_per_s")),
+        _throughput("tokens", title="tok/s", table=True, order=50, translations={"zh": "词元/s"}),
+        MetricDeclaration("throughput_calls_count", "count", "Calls of the window"),
+    )
+
     def compute(self, samples: Samples) -> Metrics:
         """Work of all calls ÷ (last completion − start), from `throughput/completed_s`; never 1/latency."""
         completed = samples.get("throughput/completed_s")
-        work = {unit: samples.get(f"work/{unit}_count") for unit in UNITS}
-        names = {unit: f"throughput_{unit}_per_s" for unit in UNITS if len(work[unit])}
+        work = {unit: samples.get(f"work/{unit}_count") for unit in WORK_UNITS}
+        names = {unit: f"throughput_{unit}_per_s" for unit in WORK_UNITS if len(work[unit])}
         if not len(completed):
             why = samples.why_missing("throughput/completed_s")
             return Metrics(dict.fromkeys(names.values()), dict.fromkeys(names.values(), why))

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from visionbench.core import Metrics, Samples
+from visionbench.core import MetricDeclaration, Metrics, Samples
 from visionbench.registry import register
 
 HOST = ("process_cpu_fraction", "machine_cpu_fraction")
@@ -30,6 +30,42 @@ class Utilization:
     """No options."""
 
     stages: ClassVar[tuple[str, ...]] = ("warmup", "telemetry")
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        MetricDeclaration(
+            "utilization_process_cpu_{mean,p50,p95}_fraction", "fraction", "Share of the cores that the process may use"
+        ),
+        MetricDeclaration("utilization_machine_cpu_{mean,p50,p95}_fraction", "fraction", "Share of all cores"),
+        MetricDeclaration(
+            "utilization_gpu_kernel_active_{mean,p50,p95}_fraction",
+            "fraction",
+            "Share of time in which any kernel ran, by NVML; not a share of the multiprocessors",
+        ),
+        MetricDeclaration(
+            "utilization_gpu_memory_active_{mean,p50,p95}_fraction",
+            "fraction",
+            "Share of time in which device memory was read or written; not a share of its capacity",
+        ),
+        MetricDeclaration("utilization_gpu_clock_sm_{mean,p50,p95}_mhz", "MHz", "Clock of the multiprocessors"),
+        MetricDeclaration("utilization_gpu_clock_memory_{mean,p50,p95}_mhz", "MHz", "Clock of the GPU memory"),
+        MetricDeclaration("utilization_gpu_temperature_{mean,p50,p95}_celsius", "°C", "Temperature of the GPU"),
+        MetricDeclaration(
+            "utilization_gpu_memory_temperature_{mean,p50,p95}_celsius",
+            "°C",
+            "Temperature of the GPU memory, if the driver reports it",
+        ),
+        MetricDeclaration(
+            "utilization_gpu_power_{mean,p50,p95}_w",
+            "W",
+            "Momentary power; the mean over a second if the driver reports only that",
+        ),
+        MetricDeclaration(
+            "utilization_gpu_gpm_{sm,tensor,dram}_{mean,p50,p95}_fraction",
+            "fraction",
+            "NVML's GPM counters, on the GPUs that have them",
+        ),
+        MetricDeclaration("utilization_samples_count", "count", "Samples taken during the window"),
+    )
 
     def compute(self, samples: Samples) -> Metrics:
         """Mean, median and 95th percentile of each series sampled beside the telemetry window, and how many samples

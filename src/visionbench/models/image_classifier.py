@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from visionbench import weights
 from visionbench.config import ModelConfig
 from visionbench.core import DataClass, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
-from visionbench.examples.classes import match, refusal, unique
+from visionbench.examples.class_matching import describe_unknown, match_classes
+from visionbench.examples.class_names import make_unique
 from visionbench.registry import ConfigError, register
 
 if TYPE_CHECKING:
@@ -80,11 +81,11 @@ class LoadedClassifier:
     def evaluator(self, wanted: frozenset[str], classes: Sequence[str]) -> Evaluator:
         """Scores of all of the model's classes. Raises ConfigError where the data set's are not among them."""
         own = _of_config(self.module.config.id2label, "the model's config")
-        if list(classes) == (names := unique(own)):
+        if list(classes) == (names := make_unique(own)):
             return ClassifierEvaluator(self, names)
-        found = match(own, [DataClass(name) for name in classes])
+        found = match_classes(own, [DataClass(name) for name in classes])
         if found.unknown:
-            raise ConfigError(refusal(found.unknown, len(classes), own))
+            raise ConfigError(describe_unknown(found.unknown, len(classes), own))
         of_index = {at: name for name, at in found.indices.items()}
         return ClassifierEvaluator(self, [of_index.get(at, name) for at, name in enumerate(names)])
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from visionbench.core import Case, CaseResult, Metrics, Predictions, Samples, Validity
+from visionbench.core import Case, CaseResult, Metrics, Predictions, Reason, Samples, Validity
 from visionbench.registry import ConfigError
 
 ABOUT = b"visionbench"
@@ -40,7 +40,7 @@ class RunFolder:
         """A new run's folder. Raises ConfigError where results already lie: they are not to be mixed or lost."""
         if (path / "results.jsonl").exists():
             raise ConfigError(
-                f"hydra.run.dir={path}: there are results already; give another folder, or move them away"
+                f"hydra.run.dir={path}: there are results already", "give another folder, or move them away"
             )
         (path / "samples").mkdir(parents=True, exist_ok=True)
         (path / "config.yaml").write_text(config_yaml, "utf-8")
@@ -86,6 +86,7 @@ class RunFolder:
         if samples.series:
             self._write_samples(result.case.id, samples)
         row = {"schema": SCHEMA_VERSION, **asdict(result), "samples": {"missing": dict(samples.missing)}}
+        row["validity"]["reasons"] = [str(reason) for reason in result.validity.reasons]
         row["samples"] |= {"flags": dict(samples.flags), "faults": dict(samples.faults)}
         with (self.path / "results.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
@@ -145,7 +146,7 @@ class RunFolder:
             row = json.loads(line)
             if row["schema"] > SCHEMA_VERSION:
                 raise ConfigError(
-                    f"{self.path}: written by a newer visionbench (schema {row['schema']}); update to read it"
+                    f"{self.path}: written by a newer visionbench (schema {row['schema']})", "update to read it"
                 )
             yield row
 
@@ -171,7 +172,7 @@ def _result(row: Mapping[str, Any]) -> CaseResult:
         status=row["status"],
         reason=row["reason"],
         metrics=Metrics(row["metrics"]["values"], row["metrics"]["reasons"]),
-        validity=Validity(row["validity"]["verdict"], tuple(row["validity"]["reasons"])),
+        validity=Validity(row["validity"]["verdict"], tuple(map(Reason.parse, row["validity"]["reasons"]))),
         labels=row["labels"],
     )
 

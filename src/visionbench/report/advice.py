@@ -13,18 +13,11 @@ from visionbench.core import (
     OUT_OF_MEMORY,
     SKIPPED_AFTER_OOM,
     CaseResult,
+    MetricDeclaration,
 )
-from visionbench.results import summary
+from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 
-HEADLINES: Mapping[str, str] = {
-    "recall_t2i_at_1_fraction": "text→image R@1",
-    "segmentation_point_miou_fraction": "mIoU (point)",
-    "segmentation_box_miou_fraction": "mIoU (box)",
-    "captioning_cider_score": "CIDEr",
-    "classification_top_1_fraction": "top-1",
-}
-"""The metric that a task's models are compared by: the first of these that a run has."""
 TRY: Mapping[str, tuple[str, ...]] = {
     OUT_OF_MEMORY: ("try smaller", "try lower", "try quantised"),
     SKIPPED_AFTER_OOM: ("try smaller", "try lower", "try quantised"),
@@ -62,13 +55,13 @@ class Advice:
     smallest: Candidate | None
 
 
-def headline(run: Run) -> tuple[str, float] | None:
-    """A run's quality: the metric's name and its value; None where none was measured."""
+def headline(run: Run) -> tuple[MetricDeclaration, float] | None:
+    """Return the quality metric that a run is compared by, and its value; None if no quality was measured."""
     row = run.quality
-    if row is None or row.status != OK:
-        return None
-    found = ((name, row.metrics.values.get(name)) for name in HEADLINES)
-    return next(((name, value) for name, value in found if value is not None), None)
+    for one in declared.headlines(run.declarations, row)[:1]:
+        if row is not None and (value := row.metrics.values[one.name]) is not None:
+            return one, value
+    return None
 
 
 def peak(row: CaseResult) -> float | None:

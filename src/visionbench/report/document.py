@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import visionbench
-from visionbench.core import OK, CaseResult
+from visionbench.core import OK, CaseResult, MetricDeclaration
 from visionbench.registry import ConfigError
 from visionbench.report import advice, precisions, relative
 from visionbench.report.advice import Advice, Candidate
 from visionbench.report.translations import check, say, task
-from visionbench.results import summary
+from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 from visionbench.terminal import table
 
 P95_MS, QUALITY_WITHIN = 50.0, 0.01
 """Of the rule that recommends: the limit of p95, and how far quality may lie below the best."""
-SPREAD = "latency_p50_across_processes_half_width_fraction"
 MOST_IN_A_FACT = 12
 
 
@@ -137,7 +136,7 @@ def _choice(one: Advice, language: str) -> Iterator[str]:
     if chosen := one.chosen:
         values = [f"{summary.text(chosen.images_per_s)} {_unit(chosen)}", f"p95 {summary.text(chosen.p95_ms)} ms"]
         found = advice.headline(chosen.run)
-        values += [f"{advice.HEADLINES[found[0]]} {_stated(chosen.run, found[0])}"] if found else []
+        values += [f"{found[0].heading(language)} {_stated(chosen.run, found[0].name)}"] if found else []
         values += _marked(chosen, language)
         name, batch = chosen.run.name, chosen.row.case.batch_size
         yield say("chosen", language, name=name, batch=batch, values=", ".join(values))
@@ -165,28 +164,28 @@ def _marked(one: Candidate, language: str) -> list[str]:
 
 
 def _unit(one: Candidate) -> str:
-    return summary.throughput_name(one.run.timed).removeprefix("throughput_").replace("_per_", "/")
+    return summary.unit(summary.throughput_name(one.run.timed))
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
 def _summary(runs: Sequence[Run], language: str) -> Grid:
     """The verdict stands before the numbers: on a narrow screen they are what is out of sight, and not it alone."""
     keys = ("model", "device", "precision", "batch", "verdict", "p50", "p95", "throughput", "peak", "quality")
-    rows = []
+    rows, extra = [], _extra(runs)
     for run in runs:
         plan, found = run.conditions["plan"], advice.headline(run)
         unit = summary.throughput_name(run.timed)
-        quality = f"{advice.HEADLINES[found[0]]} {summary.text(found[1])}" if found else "–"
+        quality = f"{found[0].heading(language)} {summary.text(found[1])}" if found else "–"
         for row in run.timed or run.results:
             head = [run.model, str(plan["device"]), str(plan["precision"])]
             batch = str(row.case.batch_size) if row.case.timed else "–"
             values = row.metrics.values
             if row.status != OK:
-                rows.append([*head, batch, row.status, "–", "–", "–", "–", "–"])
+                rows.append([*head, batch, row.status, *["–"] * (5 + len(extra))])
                 continue
-            spread = values.get(SPREAD)
+            spread = values.get(summary.SPREAD)
             p50 = summary.text(values.get("latency_p50_ms")) + (f" ±{spread:.1%}" if spread is not None else "")
-            speed, unit_text = values.get(unit), unit.removeprefix("throughput_").replace("_per_", "/")
+            speed, unit_text = values.get(unit), summary.unit(unit)
             rows.append(
                 [
                     *head,
@@ -197,9 +196,17 @@ def _summary(runs: Sequence[Run], language: str) -> Grid:
                     f"{summary.text(speed)} {unit_text}" if speed is not None else "–",
                     _whole(advice.peak(row)),
                     quality,
+                    *(summary.text(values.get(one.name)) for one in extra),
                 ]
             )
-    return Grid([say(key, language) for key in keys], rows, names=3)
+    return Grid([*(say(key, language) for key in keys), *(one.heading(language) for one in extra)], rows, names=3)
+
+
+def _extra(runs: Sequence[Run]) -> list[MetricDeclaration]:
+    """The metrics of timed cases that tables show and that have no column among those of every report."""
+    usual = {summary.LATENCY, "latency_p95_ms", *summary.MEMORY, *(summary.throughput_name(run.timed) for run in runs)}
+    shown = dict.fromkeys(one for run in runs for one in declared.timed(run.declarations, run.timed))
+    return sorted((one for one in shown if one.name not in usual), key=lambda one: one.order)
 
 
 def _quality(runs: Sequence[Run], language: str) -> Grid | None:
@@ -210,11 +217,10 @@ def _quality(runs: Sequence[Run], language: str) -> Grid | None:
         row, plan = run.quality, run.conditions["plan"]
         if row is None or row.status != OK:
             continue
-        for column in table.QUALITY:
-            if row.metrics.values.get(column.names[0]) is not None:
-                head = [run.model, str(plan["device"]), str(plan["precision"]), column.title]
-                mark = table.MARKS[row.validity.verdict]
-                rows.append([*head, _stated(run, column.names[0]) + mark, table.over(row)])
+        for one in declared.quality(run.declarations, row):
+            head = [run.model, str(plan["device"]), str(plan["precision"]), one.heading(language)]
+            mark = table.MARKS[row.validity.verdict]
+            rows.append([*head, _stated(run, one.name) + mark, table.over(row)])
     return Grid([say(key, language) for key in keys], rows, names=4) if rows else None
 
 
@@ -277,7 +283,7 @@ def _doubts(runs: Sequence[Run]) -> Iterator[str]:
         for row in run.results:
             if row.status == OK and row.validity.reasons:
                 mark = table.MARKS[row.validity.verdict]
-                yield f"{mark} {run.name}, {row.case.id}: {'; '.join(row.validity.reasons)}"
+                yield f"{mark} {run.name}, {row.case.id}: {'; '.join(map(str, row.validity.reasons))}"
         if bound := summary.launch_bound(run.results):
             yield f"{run.name}: {bound}"
         yield from (f"{run.name}, {remark}" for remark in summary.remarks(run.results))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
+from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult, Reason
+from visionbench.results import summary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,6 @@ MARKERS: Mapping[str, dict[str, Any]] = {
     INVALID: {"marker": "X", "color": VERMILLION, "markersize": 8, "label": "invalid: not to be trusted"},
 }
 INTERVAL = "95 % interval of the median, {}"
-UNITS = ("images", "texts", "prompts", "tokens")
 LONGEST_PROTOCOL, WIDEST_DOUBTS = 60, 100
 """In characters; the second is what a line of a figure holds."""
 MOST_NAMED_CLASSES, WORST_PAIRS = 30, 5
@@ -35,18 +35,17 @@ def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResu
     from matplotlib.figure import Figure
 
     timed = [row for row in results if row.case.timed]
-    unit = next((unit for unit in UNITS if any(_value(row, f"throughput_{unit}_per_s") for row in timed)), UNITS[0])
+    throughput = summary.throughput_name(timed)
     figure = Figure(figsize=(9, 4.2), dpi=110)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.08, right=0.98, top=0.76, bottom=0.22, wspace=0.22)
-    _curve(left, timed, f"throughput_{unit}_per_s", None)
-    left.set(ylabel=f"throughput ({unit}/s)")
+    _curve(left, timed, throughput, None)
+    left.set(ylabel=f"throughput ({summary.unit(throughput)})")
     left.set_ylim(bottom=0, top=left.get_ylim()[1] * 1.05)
-    kind = "across_processes" if conditions.get("repeats") else "within_process"
-    ends = (f"latency_p50_{kind}_low_ms", f"latency_p50_{kind}_high_ms")
-    _curve(right, timed, "latency_p50_ms", ends)
+    ends = summary.latency_ends(bool(conditions.get("repeats")))
+    _curve(right, timed, summary.LATENCY, ends)
     right.set(ylabel="latency of a batch, p50 (ms)")
-    _log_latency(right, [_value(row, name) for row in timed for name in ("latency_p50_ms", *ends)])
+    _log_latency(right, [_value(row, name) for row in timed for name in (summary.LATENCY, *ends)])
     for axes in (left, right):
         _batch_axis(axes, timed)
     _titles(figure, conditions, timed)
@@ -170,9 +169,9 @@ def _titles(figure: Figure, conditions: Mapping[str, Any], timed: Sequence[CaseR
         figure.legend(list(marks.values()), list(marks), loc=(0.07, 0.01), ncols=4, fontsize=8, frameon=False)
 
 
-def _kinds(reasons: Iterable[Sequence[str]]) -> list[str]:
-    """What reasons are about, each once: the name before the colon."""
-    return list(dict.fromkeys(reason.partition(":")[0] for of_case in reasons for reason in of_case))
+def _kinds(reasons: Iterable[Sequence[Reason]]) -> list[str]:
+    """Return the kinds of these reasons, each once."""
+    return list(dict.fromkeys(reason.kind for of_case in reasons for reason in of_case))
 
 
 def _value(row: CaseResult, name: str) -> float | None:

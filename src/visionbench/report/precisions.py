@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from visionbench.core import OK, VALID
 from visionbench.report.translations import say
-from visionbench.results import conditions, paired
+from visionbench.results import conditions, declared, paired
 from visionbench.results.archive import Run
 from visionbench.statistics.resampling import Difference, written
 from visionbench.terminal import table
@@ -40,10 +40,9 @@ def _has_quality(run: Run) -> bool:
 
 
 def _line(base: Run, run: Run, language: str) -> str:
+    shown = {one.name for one in declared.quality(base.declarations, base.quality)}
     columns = {
-        column.names[0]: column.title
-        for column in table.QUALITY
-        if all(one.quality and one.quality.metrics.values.get(column.names[0]) is not None for one in (base, run))
+        one.name: one.heading(language) for one in declared.quality(run.declarations, run.quality) if one.name in shown
     }
     found = paired.differences([base], [run], list(columns))
     changed = {title: found.of[name] for name, title in columns.items() if name in found.of}

@@ -11,7 +11,6 @@ from visionbench.results import summary
 from visionbench.results.archive import Run, choose
 
 IDENTITY = ("model", "device", "device_name", "precision")
-LATENCY = "latency_p50_ms"
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,11 @@ def _pairs(run: Run, base: Run) -> Iterator[Relative]:
     of_base = {row.case.batch_size: row for row in base.timed if row.status == OK}
     throughput = summary.throughput_name(run.timed)
     across = bool(run.conditions.get("repeats") and base.conditions.get("repeats"))
-    ends = [f"latency_p50_{'across_processes' if across else 'within_process'}_{end}_ms" for end in ("low", "high")]
+    ends = summary.latency_ends(across)
     for row in run.timed:
         other = of_base.get(row.case.batch_size)
         if row.status == OK and other is not None:
-            latency = _ratio(row, other, LATENCY, (ends[0], ends[1]))
+            latency = _ratio(row, other, summary.LATENCY, ends)
             yield Relative(run, base, row, _ratio(row, other, throughput, None), latency, across)
 
 

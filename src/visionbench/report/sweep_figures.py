@@ -77,7 +77,7 @@ def styled() -> Iterator[None]:
 def _curves(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> Iterator[tuple[str, str, Figure]]:
     timed = [run for run in runs if run.timed]
     name = summary.throughput_name([row for run in timed for row in run.timed])
-    unit = name.removeprefix("throughput_").replace("_per_", "/")
+    unit = summary.unit(name)
     if any(_points(run, name) for run in timed):
         figure, axes = _new()
         for at, run in enumerate(timed):
@@ -85,14 +85,13 @@ def _curves(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> I
         axes.set(ylabel=f"{say('throughput', language)} ({unit})", xlabel=say("batch size", language))
         _log_log(axes, timed)
         yield "curves", say("caption throughput", language), figure
-    if any(_points(run, "latency_p50_ms") for run in timed):
+    if any(_points(run, summary.LATENCY) for run in timed):
         figure, axes = _new()
         kinds = set()
         for at, run in enumerate(timed):
-            kind = "across_processes" if run.conditions.get("repeats") else "within_process"
             kinds.add("across processes" if run.conditions.get("repeats") else "within a process")
-            ends = (f"latency_p50_{kind}_low_ms", f"latency_p50_{kind}_high_ms")
-            _line(axes, run, "latency_p50_ms", palette, _style(at, run, timed), ends)
+            ends = summary.latency_ends(bool(run.conditions.get("repeats")))
+            _line(axes, run, summary.LATENCY, palette, _style(at, run, timed), ends)
         axes.set(ylabel=say("latency, p50 (ms)", language), xlabel=say("batch size", language))
         _log_log(axes, timed)
         told = ", ".join(say(kind, language) for kind in sorted(kinds))
@@ -130,12 +129,13 @@ def _memory(runs: Sequence[Run], language: str) -> Iterator[tuple[str, str, Figu
 
 
 def _tradeoffs(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> Iterator[tuple[str, str, Figure]]:
-    for metric, title in advice.HEADLINES.items():
-        points = []
+    headlines = [found[0] for run in runs if (found := advice.headline(run))]
+    for one in sorted({one.name: one for one in headlines}.values(), key=lambda one: (one.headline, one.order)):
+        metric, title, points = one.name, one.heading(language), []
         for run in runs:
             found, best = advice.headline(run), summary.summary(run.results)
             speed = best.get(f"best_{summary.throughput_name(run.timed)}")
-            if found and found[0] == metric and speed:
+            if found and found[0].name == metric and speed:
                 points.append((run, speed, found[1]))
         if not points:
             continue
@@ -149,7 +149,7 @@ def _tradeoffs(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -
             place = (5.0, 5.0 if at % 2 else -11.0)
             axes.annotate(run.name, (speed, value), xytext=place, textcoords="offset points", fontsize=7)
         axes.margins(0.25, 0.3)
-        if metric.endswith("_fraction"):
+        if one.unit == "fraction":
             axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
         axes.set(xlabel=say("throughput", language), ylabel=title)
         axes.grid(color="#e5e5e5", lw=0.6)

@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from visionbench.core import CaseResult, first_line
+from visionbench.declarations import Declarations
 from visionbench.records.folder import RunFolder
 from visionbench.registry import ConfigError, nearest
-from visionbench.results import summary
+from visionbench.results import declared, summary
 
 UNKNOWN = "unknown"
 LATEST = "latest"
@@ -39,6 +41,11 @@ class Run:
             return cls(conditions, folder.results(), folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{folder.path}: {type(error).__name__}: {first_line(error)}") from error
+
+    @cached_property
+    def declarations(self) -> Declarations:
+        """The declarations of its metrics."""
+        return declared.of_conditions(self.conditions)
 
     @property
     def name(self) -> str:
@@ -141,7 +148,7 @@ def of_folder(output_dir: Path) -> list[Run]:
     """Every run below a folder, in the order they began. Raises ConfigError where there is none."""
     if runs := read(output_dir):
         return runs
-    raise ConfigError(f"--output-dir {output_dir}: no run in it; measure something first: visionbench run")
+    raise ConfigError(f"--output-dir {output_dir}: no run in it", "measure something first: visionbench run")
 
 
 def of_sweep(output_dir: Path, sweep: str) -> list[Run]:
@@ -184,7 +191,7 @@ def select(runs: Sequence[Run], wanted: Mapping[str, str], where: str) -> list[R
     facts = [run.facts() for run in runs]
     for name, value in wanted.items():
         if value not in (known := {of_run[name] for of_run in facts}):
-            raise ConfigError(f"{where}: no run has {name}={value}; there are: {', '.join(sorted(known))}")
+            raise ConfigError(f"{where}: no run has {name}={value}", f"there are: {', '.join(sorted(known))}")
     raise ConfigError(f"{where}: each of these occurs, but no run has all of them")
 
 

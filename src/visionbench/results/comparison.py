@@ -14,17 +14,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from itertools import zip_longest
 from math import expm1, log, log1p
 
 import numpy as np
 
-from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
+from visionbench.core import (
+    INVALID,
+    MEMORY,
+    OK,
+    QUALITY,
+    SPEED,
+    VALID,
+    WARNED,
+    CaseResult,
+    MetricDeclaration,
+    Reason,
+    interval_ends,
+)
+from visionbench.declarations import Declarations
 from visionbench.registry import ConfigError, nearest
-from visionbench.results import conditions, paired, summary
+from visionbench.results import conditions, declared, paired, summary
 from visionbench.results.archive import Run
-from visionbench.statistics.resampling import Difference, Interval, apart, deciding_alpha, ends, is_end
+from visionbench.results.declared import direction
+from visionbench.statistics.resampling import Difference, Interval, apart, deciding_alpha
 from visionbench.statistics.timings import welch_ratio
 
 P10 = ", --metric latency_p10_ms, which neighbours disturb least,"
@@ -34,24 +47,18 @@ CAUTIOUS_ALPHA = 0.001
 """Of the interval that must exclude 1 where the smallest detectable effect is above the threshold."""
 ACROSS = "across/"
 """Of the series that hold one value of each process."""
-QUALITY = ("recall", "segmentation", "captioning", "classification")
-TIMED = ("latency", "throughput", "load", "pipeline", "evaluation")
-HEADLINES = (
-    "recall_*_at_*_fraction",
-    "segmentation_point_miou_fraction",
-    "segmentation_box_miou_fraction",
-    "captioning_cider_score",
-    "captioning_bleu_4_fraction",
-    "classification_top_*_fraction",
-)
-"""Of quality, what is compared where no metric is named."""
-
 SAME, INCONCLUSIVE, NOT_COMPARABLE = "same", "inconclusive", "not comparable"
 FAILED, FIXED = "failed", "fixed"
 ONLY_IN_BASE, ONLY_IN_CANDIDATE = "only in the base", "only in the candidate"
-WORDS = {"speed": ("slower", "faster"), "memory": ("more memory", "less memory"), "": ("worse", "better")}
-REGRESSIONS = (FAILED, *(worse for worse, _ in WORDS.values()))
-IMPROVEMENTS = (FIXED, *(better for _, better in WORDS.values()))
+WORDS = {
+    SPEED: ("slower", "faster"),
+    MEMORY: ("more memory", "less memory"),
+    QUALITY: ("worse", "better"),
+    "": ("worse", "better"),
+}
+"""The verdicts for a metric of each kind: a change for the worse, and for the better."""
+REGRESSIONS = tuple(dict.fromkeys((FAILED, *(worse for worse, _ in WORDS.values()))))
+IMPROVEMENTS = tuple(dict.fromkeys((FIXED, *(better for _, better in WORDS.values()))))
 WITHOUT_INTERVAL = "a side has no interval, as results of older versions: the threshold alone decides"
 UNDECIDED = (INCONCLUSIVE, NOT_COMPARABLE)
 ORDER = (*REGRESSIONS, *UNDECIDED, ONLY_IN_BASE, ONLY_IN_CANDIDATE, *IMPROVEMENTS, SAME)
@@ -148,8 +155,9 @@ def compare(base: Sequence[Run], candidate: Sequence[Run], rules: Rules | None =
     have no model, device and precision in common, and for a metric that cannot be compared.
     """
     rules = rules or Rules()
+    declarations = declared.merged([run.declarations for run in (*candidate, *base)])
     for name in rules.metrics:
-        _check(name, [*base, *candidate])
+        _check(name, [*base, *candidate], declarations)
     keys = dict.fromkeys([*map(_key, base), *map(_key, candidate)])
     pairs: list[tuple[Side | None, Side | None]] = []
     said: list[str] = []
@@ -160,27 +168,12 @@ def compare(base: Sequence[Run], candidate: Sequence[Run], rules: Rules | None =
         names = [" and ".join(sorted({run.name for run in runs})) for runs in (base, candidate)]
         raise ConfigError(f"nothing to compare: the base has {names[0]}, the candidate {names[1]}")
     labels = _labels(pairs)
-    rows = [row for pair, label in zip(pairs, labels, strict=True) for row in _of_pair(*pair, label, rules)]
+    rows = [
+        row for pair, label in zip(pairs, labels, strict=True) for row in _of_pair(*pair, label, rules, declarations)
+    ]
     for pair in pairs:
         said += _remarks(*pair, rules)
     return Comparison(rules, tuple(rows), tuple(dict.fromkeys(said)))
-
-
-def better(metric: str) -> int:
-    """1 where more of it is better, −1 where less is, 0 where neither is or it is not for comparing.
-
-    By the name alone: its group and its unit.
-    """
-    group = metric.partition("_")[0]
-    if group == "utilization" or "_across_processes_" in metric or "_within_process_" in metric or is_end(metric):
-        return 0
-    if metric.endswith(("_tied_fraction", "_empty_count", "_median_rank")):
-        return -1
-    if metric.endswith(("_fraction", "_score")):
-        return int(group in QUALITY or metric.endswith("_mfu_fraction"))
-    if metric.endswith(("_per_s", "_speedup_ratio")):
-        return 1
-    return -1 if metric.endswith(("_ms", "_s", "_mib", "_j")) else 0
 
 
 # --------------------------------------------------------------------------------------------------------------- pairs
@@ -198,17 +191,17 @@ class CaseOnSide:
         return summary.verdict(self.rows) or VALID
 
     @property
-    def reasons(self) -> list[str]:
+    def reasons(self) -> list[Reason]:
         """Of the verdict: each kind once, as the first row had it, with how many of several rows had it."""
-        seen: dict[str, str] = {}
+        seen: dict[str, Reason] = {}
         counts: Counter[str] = Counter()
         good = [row for row in self.rows if row.status == OK]
         for row in good:
-            kinds = {reason.partition(": ")[0]: reason for reason in reversed(row.validity.reasons)}
+            kinds = {reason.kind: reason for reason in reversed(row.validity.reasons)}
             seen = {**kinds, **seen}
             counts.update(kinds.keys())
         return [
-            f"{reason} (in {counts[kind]} of {len(good)} runs)" if len(good) > 1 else reason
+            Reason(kind, f"{reason.detail} (in {counts[kind]} of {len(good)} runs)") if len(good) > 1 else reason
             for kind, reason in seen.items()
         ]
 
@@ -341,7 +334,9 @@ def _processes(run: Run, row: CaseResult) -> Mapping[str, np.ndarray]:
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
-def _of_pair(base: Side | None, candidate: Side | None, label: str, rules: Rules) -> Iterator[MetricComparison]:
+def _of_pair(
+    base: Side | None, candidate: Side | None, label: str, rules: Rules, declarations: Declarations
+) -> Iterator[MetricComparison]:
     """Every case of both sides, in the order of batch sizes."""
     either = candidate or base
     assert either is not None
@@ -351,11 +346,16 @@ def _of_pair(base: Side | None, candidate: Side | None, label: str, rules: Rules
         place = (label, *_key(either.runs[0]), row.case.id, row.case.batch_size if row.case.timed else None)
         old = base.measured(row.case.id) if base else CaseOnSide((), ())
         new = candidate.measured(row.case.id) if candidate else CaseOnSide((), ())
-        yield from _of_case(place, old, new, "" if rules.force else "; ".join(apart), rules)
+        yield from _of_case(place, old, new, "" if rules.force else "; ".join(apart), rules, declarations)
 
 
 def _of_case(
-    place: tuple[str, str, str, str, str, int | None], old: CaseOnSide, new: CaseOnSide, apart: str, rules: Rules
+    place: tuple[str, str, str, str, str, int | None],
+    old: CaseOnSide,
+    new: CaseOnSide,
+    apart: str,
+    rules: Rules,
+    declarations: Declarations,
 ) -> Iterator[MetricComparison]:
     bad = [_failure(side) for side in (old, new)]
     nothing = Value(None)
@@ -368,8 +368,8 @@ def _of_case(
         told = (f"{side} {why}" for side, why in zip(("base", "candidate"), bad, strict=True) if why)
         yield MetricComparison(*place, "", verdict, nothing, nothing, reason="; ".join(told))
     else:
-        metrics = list(_chosen(old, new, rules))
-        wanted = [metric for metric in metrics if _of_quality(metric)]
+        metrics = list(_chosen(old, new, rules, declarations))
+        wanted = [one.name for one in metrics if one.kind == QUALITY]
         found = paired.differences(old.runs, new.runs, wanted) if wanted and not apart else paired.Paired()
         for metric in metrics:
             yield _judged(place, metric, old, new, apart, rules, found, len(wanted))
@@ -382,24 +382,22 @@ def _failure(side: CaseOnSide) -> str:
     return f"{side.rows[-1].status}: {side.rows[-1].reason}"
 
 
-def _chosen(old: CaseOnSide, new: CaseOnSide, rules: Rules) -> Iterator[str]:
-    """The metrics of a case that are compared, of those that either side has."""
+def _chosen(old: CaseOnSide, new: CaseOnSide, rules: Rules, declarations: Declarations) -> Iterator[MetricDeclaration]:
+    """Yield the metrics of a case that are compared: those that the rules name, or those declared to be compared."""
     rows = [*old.rows, *new.rows]
     names = list(dict.fromkeys(name for row in rows for name in row.metrics.values))
     if rules.metrics:
-        yield from (name for name in rules.metrics if name in names)
+        yield from (one for name in rules.metrics if name in names and (one := declarations.find(name)))
         return
     valued = {name for row in rows for name, value in row.metrics.values.items() if value is not None}
-    memory = next((name for name in summary.MEMORY if name in valued), "")
-    speed = ("latency_p50_ms", summary.throughput_name(rows), memory)
-    yield from (name for name in speed if name in valued)
-    quality = (name for name in names if name in valued and not is_end(name))
-    yield from (name for name in quality if any(fnmatch(name, form) for form in HEADLINES))
+    known = [one for name in names if name in valued and (one := declarations.find(name))]
+    compared = [one for one in known if one.compared and valued.isdisjoint(one.unless)]
+    yield from sorted(compared, key=lambda one: one.order)
 
 
 def _judged(
     place: tuple[str, str, str, str, str, int | None],
-    metric: str,
+    one: MetricDeclaration,
     old: CaseOnSide,
     new: CaseOnSide,
     apart: str,
@@ -407,20 +405,21 @@ def _judged(
     found: paired.Paired,
     figures: int,
 ) -> MetricComparison:
+    metric, quality = one.name, one.kind == QUALITY
     values = old.values(metric), new.values(metric)
     base, candidate = (
         Value(_centre(of_side), len(of_side), side.validity) for of_side, side in zip(values, (old, new), strict=True)
     )
 
     def row(verdict: str, reason: str = "", ratio: tuple[float, float, float] | None = None) -> MetricComparison:
-        interval = (ratio[1], ratio[2]) if ratio and min(map(len, values)) > 1 and not _of_quality(metric) else None
+        interval = (ratio[1], ratio[2]) if ratio and min(map(len, values)) > 1 and not quality else None
         return MetricComparison(*place, metric, verdict, base, candidate, ratio[0] if ratio else None, interval, reason)
 
     if not old.has(metric) or not new.has(metric):
         return row(ONLY_IN_CANDIDATE if new.has(metric) else ONLY_IN_BASE)
     if apart:
         return row(NOT_COMPARABLE, apart)
-    if not rules.force and (defined := _defined_otherwise(metric, old, new)):
+    if not rules.force and (defined := _defined_otherwise(one, old, new)):
         return row(NOT_COMPARABLE, defined)
     for side, of_side, name in ((old, values[0], "base"), (new, values[1], "candidate")):
         if not len(of_side):
@@ -428,13 +427,13 @@ def _judged(
     ratio = welch_ratio(*values) or _plain(*values)
     for side, name in ((old, "base"), (new, "candidate")):
         if side.validity == INVALID:
-            return row(INCONCLUSIVE, f"the {name} is invalid: {'; '.join(side.reasons)}", ratio)
-    if _of_quality(metric):
+            return row(INCONCLUSIVE, f"the {name} is invalid: {'; '.join(map(str, side.reasons))}", ratio)
+    if quality:
         changed = found.of.get(metric) or _unpaired(metric, old, new, found.why_not, deciding_alpha(figures))
         verdict, reason = quality_verdict(
-            metric, base.value or 0.0, candidate.value or 0.0, changed, rules.quality_threshold
+            one, base.value or 0.0, candidate.value or 0.0, changed, rules.quality_threshold
         )
-        detectable = _detectable(metric, base.value or 0.0, changed)
+        detectable = _detectable(one, base.value or 0.0, changed)
         return replace(
             row(verdict, reason, ratio),
             difference=changed.value,
@@ -446,53 +445,55 @@ def _judged(
         same = np.unique(np.concatenate(values)).size == 1
         return row(SAME) if same else row(INCONCLUSIVE, "a value that is not above zero has no ratio")
     sizes = min(map(len, values))
-    if not metric.startswith("memory_") and sizes < LEAST_PROCESSES:
+    if one.kind != MEMORY and sizes < LEAST_PROCESSES:
         return row(INCONCLUSIVE, _too_few(place[-1], len(values[0]), len(values[1])), ratio)
     cautious = welch_ratio(*values, alpha=CAUTIOUS_ALPHA) or ratio
-    return row(*_by_ratio(metric, ratio, cautious, rules.threshold), ratio)
+    return row(*_by_ratio(one, ratio, cautious, rules.threshold), ratio)
 
 
-def _defined_otherwise(metric: str, old: CaseOnSide, new: CaseOnSide) -> str:
+def _defined_otherwise(one: MetricDeclaration, old: CaseOnSide, new: CaseOnSide) -> str:
     """The options by which a quality figure is another figure on each side; empty where there are none."""
-    group = metric.partition("_")[0]
     sides = [
-        {name: value for run in side.runs for name, value in conditions.defining(run, group).items()}
+        {name: value for run in side.runs for name, value in conditions.defining(run, one).items()}
         for side in (old, new)
     ]
     return "; ".join(conditions.differences(*sides))
 
 
 def _by_ratio(
-    metric: str, ratio: tuple[float, float, float], cautious: tuple[float, float, float], threshold: float
+    one: MetricDeclaration,
+    ratio: tuple[float, float, float],
+    cautious: tuple[float, float, float],
+    threshold: float,
 ) -> tuple[str, str]:
     """The verdict on a ratio with its intervals, which for single values are the ratio itself; and why there is none.
 
     Processes that differ too much for the threshold to be detected must show more: the cautious interval decides.
     """
     effect, low, high = (log(value) for value in ratio)
-    worse, improved = WORDS[_kind(metric)]
+    worse, improved = WORDS[one.kind]
     limit, detectable = log1p(threshold), (high - low) / 2
     low, high = (log(value) for value in cautious[1:]) if detectable > limit else (low, high)
     if abs(effect) > limit and (low > 0 or high < 0):
-        return (worse if effect * better(metric) < 0 else improved), ""
+        return (worse if effect * direction(one) < 0 else improved), ""
     if detectable > limit:
         return INCONCLUSIVE, (
             f"the smallest detectable effect is {expm1(detectable):.1%}, above the threshold of {threshold:.1%}: "
-            f"more processes (measure.repeats){P10 * (metric == 'latency_p50_ms')} or a quieter machine"
+            f"more processes (measure.repeats){P10 * (one.name == summary.LATENCY)} or a quieter machine"
         )
     return SAME, ""
 
 
 def quality_verdict(
-    metric: str, base: float, candidate: float, changed: Difference, threshold: float
+    one: MetricDeclaration, base: float, candidate: float, changed: Difference, threshold: float
 ) -> tuple[str, str]:
     """The verdict, and why there is none: by the difference of fractions, and of scores and ranks the difference ÷ the
     base.
 
     Without an interval the threshold alone decides, as it must for results of older versions.
     """
-    gain = _gain(metric, base, candidate - base)
-    worse, improved = WORDS[""]
+    gain = _gain(one, base, candidate - base)
+    worse, improved = WORDS[QUALITY]
     rounding = 1e-9  # so that 0.84 − 0.83 is not beyond 0.01
     beyond = worse if gain < -threshold - rounding else improved if gain > threshold + rounding else SAME
     if changed.deciding is None and not changed.method:
@@ -501,7 +502,7 @@ def quality_verdict(
         return SAME, "no picture differs"
     if beyond != SAME and changed.shown:
         return beyond, ""
-    detectable = _detectable(metric, base, changed)
+    detectable = _detectable(one, base, changed)
     if beyond == SAME and detectable is not None and detectable <= threshold:
         return SAME, ""
     told = "not known" if detectable is None else f"{detectable:.3f}"
@@ -511,19 +512,19 @@ def quality_verdict(
     )
 
 
-def _gain(metric: str, base: float, change: float) -> float:
+def _gain(one: MetricDeclaration, base: float, change: float) -> float:
     """A change of a fraction, and of a score or a rank its share of the base; more is better."""
-    gain = change * better(metric)
-    if not metric.endswith("_fraction"):
+    gain = change * direction(one)
+    if one.unit != "fraction":
         gain = gain / abs(base) if base else (1.0 if gain > 0 else -1.0 if gain < 0 else 0.0)
     return gain
 
 
-def _detectable(metric: str, base: float, changed: Difference) -> float | None:
+def _detectable(one: MetricDeclaration, base: float, changed: Difference) -> float | None:
     """Half the width of the interval that must exclude zero."""
     if changed.deciding is None:
         return None
-    return abs(_gain(metric, base, (changed.deciding[1] - changed.deciding[0]) / 2))
+    return abs(_gain(one, base, (changed.deciding[1] - changed.deciding[0]) / 2))
 
 
 def _unpaired(metric: str, old: CaseOnSide, new: CaseOnSide, why: str, level: float) -> Difference:
@@ -541,7 +542,7 @@ def _unpaired(metric: str, old: CaseOnSide, new: CaseOnSide, why: str, level: fl
 def _with_interval(metric: str, side: CaseOnSide) -> tuple[float, Interval] | None:
     """The value and the interval of the first run that has both."""
     for row in side.rows:
-        value, low, high = (row.metrics.values.get(name) for name in (metric, *ends(metric)))
+        value, low, high = (row.metrics.values.get(name) for name in (metric, *interval_ends(metric)))
         if row.status == OK and value is not None and low is not None and high is not None:
             return value, (low, high)
     return None
@@ -572,20 +573,19 @@ def _centre(values: np.ndarray) -> float | None:
     return float(np.exp(np.log(values).mean()) if (values > 0).all() else values.mean())
 
 
-def _of_quality(metric: str) -> bool:
-    return metric.partition("_")[0] in QUALITY
-
-
-def _kind(metric: str) -> str:
-    group = metric.partition("_")[0]
-    return "memory" if group == "memory" else "speed" if group in TIMED else ""
-
-
-def _check(name: str, runs: Sequence[Run]) -> None:
+def _check(name: str, runs: Sequence[Run], declarations: Declarations) -> None:
+    """Raise ConfigError if no run has the metric, or if no direction is declared for it."""
     known = {metric for run in runs for row in run.results for metric in row.metrics.values}
     if name not in known:
-        raise ConfigError(f"--metric {name}: no run has it{nearest(name, filter(better, known))}")
-    if not better(name):
+        directed = [metric for metric in known if direction(declarations.find(metric))]
+        raise ConfigError(f"--metric {name}: no run has it{nearest(name, directed)}")
+    one = declarations.find(name)
+    if one is None:
+        raise ConfigError(
+            f"--metric {name}: its metric group declares no direction, so it has no verdict; declare the metric with "
+            "better='higher' or 'lower', see docs/extending.md"
+        )
+    if not direction(one):
         raise ConfigError(f"--metric {name}: neither more nor less of it is better, so it has no verdict")
 
 
@@ -614,10 +614,7 @@ def _doubts(side: Side, name: str) -> Iterator[str]:
     """The kinds of doubt on one side, each once with the number of cases."""
     cases = [side.measured(case) for case in side.cases]
     kinds = Counter(
-        kind
-        for case in cases
-        if case.validity == WARNED
-        for kind in {reason.partition(": ")[0] for reason in case.reasons}
+        kind for case in cases if case.validity == WARNED for kind in {reason.kind for reason in case.reasons}
     )
     if kinds:
         said = ", ".join(f"{kind} in {count} of {len(cases)} cases" for kind, count in kinds.items())

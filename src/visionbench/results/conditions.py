@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from visionbench.core import MetricDeclaration
 from visionbench.results.archive import Run
 
 NEUTRAL = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds")
@@ -17,8 +18,6 @@ SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz")
 OF_DEVICE = {"device_name": "device", "driver": "driver", "cuda": "CUDA", "threads": "threads"}
 LONGEST_DIGEST = 12
 """Digits of a digest that are shown and compared."""
-DEFINING = {"captioning": ("tokenizer",), "recall": ("tie_tolerance",)}
-"""By metric, the options without which its figures are other figures."""
 DIGEST = "names, labels, captions and pictures of the data"
 OF_MODEL = ("weights", "checkpoint", "revision")
 
@@ -43,10 +42,10 @@ def binding(run: Run) -> dict[str, str]:
     return _written(known)
 
 
-def defining(run: Run, metric: str) -> dict[str, str]:
-    """The options that must be equal for the figures of a metric such as `captioning` to be compared."""
-    options = (run.conditions["config"].get("metrics") or {}).get(metric) or {}
-    return _written({f"metrics.{metric}.{name}": options.get(name) for name in DEFINING.get(metric, ())})
+def defining(run: Run, one: MetricDeclaration) -> dict[str, str]:
+    """Return the options of a metric that must be equal for its values to be compared."""
+    options = (run.conditions["config"].get("metrics") or {}).get(one.group) or {}
+    return _written({f"metrics.{one.group}.{name}": options.get(name) for name in one.options})
 
 
 def remarked(run: Run) -> dict[str, str]:

@@ -115,14 +115,16 @@ def _of_run(run: Run) -> dict[str, Any]:
 
 def _of_case(row: CaseResult) -> dict[str, Any]:
     """The columns of one case; validity, processes and distinct inputs are null where there are no numbers."""
+
     measured = row.status == OK
+    validity_reasons = json.dumps([str(reason) for reason in row.validity.reasons], ensure_ascii=False)
     return {
         "batch_size": row.case.batch_size,
         "case": row.case.id,
         "status": row.status,
         "reason": row.reason,
         "validity": row.validity.verdict if measured else None,
-        "validity_reasons": json.dumps(row.validity.reasons, ensure_ascii=False) if measured else None,
+        "validity_reasons": validity_reasons if measured else None,
         "processes": int(row.labels.get("processes", 1)) if measured else None,
         "distinct_inputs": int(row.labels["distinct_inputs"]) if "distinct_inputs" in row.labels else None,
         "reasons": json.dumps(dict(row.metrics.reasons), ensure_ascii=False) if row.metrics.reasons else None,

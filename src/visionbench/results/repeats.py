@@ -15,13 +15,30 @@ from typing import Any
 
 import numpy as np
 
-from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult, Metrics, RunPlan, Samples, Validity
+from visionbench.core import (
+    ACROSS_PROCESSES,
+    GEOMETRIC_MEAN,
+    INVALID,
+    LARGEST,
+    OK,
+    SMALLEST,
+    VALID,
+    WARNED,
+    CaseResult,
+    Metrics,
+    Reason,
+    RunPlan,
+    Samples,
+    Validity,
+    interval_ends,
+    interval_half_width,
+)
+from visionbench.declarations import Declarations
 from visionbench.records.folder import RunFolder
+from visionbench.results import declared
 from visionbench.statistics.timings import across_interval
 
 ACROSS = "across/"
-HEADLINES = ("latency_p50_ms", "throughput_images_per_s", "throughput_texts_per_s")
-"""Metrics that get an interval across processes."""
 WITHIN_PROCESS = ("autocorrelated", "not_converged")
 """Doubts that are about the interval within one process alone."""
 
@@ -46,12 +63,15 @@ def planned(plan: RunPlan, repeat: int) -> RunPlan:
     return plan if repeat == 1 else replace(plan, cases=tuple(case for case in plan.cases if case.timed))
 
 
-def gather(repeats: Sequence[Sequence[CaseResult]]) -> list[tuple[CaseResult, Samples]]:
-    """One row a case from the rows of each process, with the processes' values as samples, series `across/<metric>`."""
+def gather(repeats: Sequence[Sequence[CaseResult]], declarations: Declarations) -> list[tuple[CaseResult, Samples]]:
+    """Make one row for each case from the rows of each process.
+
+    The values of the processes are its samples, in series `across/<metric>`.
+    """
     of_case: dict[str, list[CaseResult]] = {}
     for result in chain.from_iterable(repeats):
         of_case.setdefault(result.case.id, []).append(result)
-    return [_gathered(results) for results in of_case.values()]
+    return [_gathered(results, declarations) for results in of_case.values()]
 
 
 def conditions(repeats: Sequence[Mapping[str, Any]], seed: int, wanted: int) -> dict[str, Any]:
@@ -76,22 +96,22 @@ def conditions(repeats: Sequence[Mapping[str, Any]], seed: int, wanted: int) -> 
     }
 
 
-def across(samples: Samples) -> Metrics:
-    """Metrics over processes from `across/<metric>`: the geometric mean of their values (of extremes the extreme, of
-    what may be zero or less the mean), and of the headline metrics the 95 % interval and half its width."""
+def across(samples: Samples, declarations: Declarations) -> Metrics:
+    """Compute metrics over processes from the series `across/<metric>`.
+
+    Each metric is gathered as its declaration says, and has a 95 % interval and half its width if they are declared.
+    """
     values: dict[str, float | None] = {}
     for series, of_process in samples.series.items():
         name = series.removeprefix(ACROSS)
-        values[name] = _centre(name, of_process)
-        if name not in HEADLINES or (interval := across_interval(of_process)) is None:
+        one = declarations.find(name)
+        values[name] = _centre(of_process, one.gather if one else GEOMETRIC_MEAN)
+        if one is None or ACROSS_PROCESSES not in one.intervals:
             continue
-        centre, low, high = interval
-        stem, unit = (name[:-6], "per_s") if name.endswith("_per_s") else name.rsplit("_", 1)
-        values |= {
-            f"{stem}_across_processes_low_{unit}": low,
-            f"{stem}_across_processes_high_{unit}": high,
-            f"{stem}_across_processes_half_width_fraction": (high - low) / 2 / centre,
-        }
+        if (interval := across_interval(of_process)) is not None:
+            centre, low, high = interval
+            values |= dict(zip(interval_ends(name, ACROSS_PROCESSES), (low, high), strict=True))
+            values[interval_half_width(name)] = (high - low) / 2 / centre
     return Metrics(values)
 
 
@@ -104,13 +124,14 @@ def folders(folder: RunFolder) -> list[RunFolder]:
 def write(folder: RunFolder, seed: int, wanted: int) -> None:
     """Gather a run's repeats into its own folder."""
     repeats = folders(folder)
-    folder.write_conditions(conditions([one.conditions() for one in repeats], seed, wanted))
-    for result, samples in gather([one.results() for one in repeats]):
+    together = conditions([one.conditions() for one in repeats], seed, wanted)
+    folder.write_conditions(together)
+    for result, samples in gather([one.results() for one in repeats], declared.of_conditions(together)):
         first = repeats[0].predictions() if not result.case.timed else None
         folder.append(result, samples, first)
 
 
-def _gathered(results: Sequence[CaseResult]) -> tuple[CaseResult, Samples]:
+def _gathered(results: Sequence[CaseResult], declarations: Declarations) -> tuple[CaseResult, Samples]:
     good = [result for result in results if result.status == OK]
     if not good:
         return results[0], Samples()
@@ -126,7 +147,7 @@ def _gathered(results: Sequence[CaseResult]) -> tuple[CaseResult, Samples]:
     lost = [f"{result.status}: {result.reason}" for result in results if result.status != OK]
     flags = {"processes_lost": f"{len(lost)} of {len(results)}: {lost[0]}"} if lost else {}
     samples = Samples(series, flags=flags)
-    metrics = across(samples).merged(Metrics(dict.fromkeys(reasons), reasons))
+    metrics = across(samples, declarations).merged(Metrics(dict.fromkeys(reasons), reasons))
     labels = {**good[0].labels, "processes": str(len(good))}
     labels |= {
         f"{name}_of_process_{at}": text
@@ -142,26 +163,27 @@ def _judged(results: Sequence[CaseResult], flags: Mapping[str, str]) -> Validity
 
     Of several processes, doubts about the interval within one are left out: theirs is taken across.
     """
-    seen: dict[str, dict[int, str]] = {}
+    seen: dict[str, dict[int, Reason]] = {}
     for at, result in enumerate(results):
         for reason in result.validity.reasons:
-            seen.setdefault(reason.partition(": ")[0], {}).setdefault(at, reason)
+            seen.setdefault(reason.kind, {}).setdefault(at, reason)
     counts = [
-        f"{next(iter(of_process.values()))} (in {len(of_process)} of {len(results)} processes)"
+        Reason(kind, f"{next(iter(of_process.values())).detail} (in {len(of_process)} of {len(results)} processes)")
         for kind, of_process in seen.items()
         if kind not in WITHIN_PROCESS
     ]
     found = counts if len(results) > 1 else results[0].validity.reasons
-    reasons = (*(f"{flag}: {text}" for flag, text in flags.items()), *found)
+    reasons = (*(Reason(flag, text) for flag, text in flags.items()), *found)
     invalid = any(result.validity.verdict == INVALID for result in results)
     return Validity(INVALID if invalid else WARNED if reasons else VALID, reasons)
 
 
-def _centre(name: str, values: np.ndarray) -> float:
+def _centre(values: np.ndarray, gather: str) -> float:
+    """The largest or smallest value, or the geometric mean; the arithmetic mean if a value is zero or less."""
     if values.min() == values.max():
         return float(values[0])
-    if "_max_" in name or "_peak_" in name:
+    if gather == LARGEST:
         return float(values.max())
-    if "_min_" in name:
+    if gather == SMALLEST:
         return float(values.min())
     return float(np.exp(np.log(values).mean())) if (values > 0).all() else float(values.mean())

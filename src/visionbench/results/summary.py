@@ -6,10 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
-from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
-from visionbench.statistics.resampling import ends, is_end, stated, written
+from visionbench.core import (
+    ACROSS_PROCESSES,
+    INVALID,
+    OK,
+    VALID,
+    WARNED,
+    WITHIN_PROCESS,
+    WORK_UNITS,
+    CaseResult,
+    interval_ends,
+    interval_half_width,
+)
+from visionbench.declarations import Declarations
+from visionbench.results import declared
+from visionbench.statistics.resampling import stated, written
 
-UNITS = ("images", "texts", "prompts", "tokens")
+LATENCY = "latency_p50_ms"
+SPREAD = interval_half_width(LATENCY)
 MEMORY = ("memory_peak_allocated_mib", "memory_process_peak_mib")
 """The first that a run has is shown."""
 LAUNCH_BOUND = 0.5
@@ -23,9 +37,14 @@ LONGEST_IDENTITY = 40
 Cell = int | float | str | None
 
 
+def latency_ends(across: bool) -> tuple[str, str]:
+    """Return the names of the ends of the median latency's interval, across processes or within one."""
+    return interval_ends(LATENCY, ACROSS_PROCESSES if across else WITHIN_PROCESS)
+
+
 def throughput_name(results: Sequence[CaseResult]) -> str:
     """The throughput to compare these results by: images where they are counted, else the first unit there is."""
-    names = [f"throughput_{unit}_per_s" for unit in UNITS]
+    names = [f"throughput_{unit}_per_s" for unit in WORK_UNITS]
     return next((name for name in names if any(_value(row, name) is not None for row in results)), names[0])
 
 
@@ -98,7 +117,7 @@ def note(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
         _items("Conditions", _conditions(conditions)),
         _items("Refused", _pairs(conditions["plan"]["refused"])),
         _items("Warnings", conditions["plan"]["warnings"]),
-        _items("Missing", _missing(results)),
+        _items("Missing", _missing(results, declared.of_conditions(conditions))),
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -127,14 +146,14 @@ def table(results: Sequence[CaseResult]) -> list[dict[str, Cell]]:
     ]
 
 
-def quality(results: Sequence[CaseResult]) -> dict[str, float]:
-    """The quality metrics of a run, those that have a value; the ends of intervals are left out."""
+def quality(results: Sequence[CaseResult], declarations: Declarations) -> dict[str, float]:
+    """Return the metrics of the quality case that have a value, without the ends of intervals."""
     rows = [row for row in results if not row.case.timed and row.status == OK]
     return {
         name: value
         for row in rows
         for name, value in row.metrics.values.items()
-        if value is not None and not is_end(name)
+        if value is not None and not _is_end(name, declarations)
     }
 
 
@@ -171,7 +190,7 @@ def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> s
     if "lowest_latency_p50_ms" in found:
         parts.append(f"lowest p50 **{text(found['lowest_latency_p50_ms'])} ms**")
     known = {name: value for row in results if not row.case.timed for name, value in row.metrics.values.items()}
-    for metric in list(quality(results))[:QUALITY_SHOWN]:
+    for metric in list(quality(results, declared.of_conditions(conditions)))[:QUALITY_SHOWN]:
         parts.append(f"{words(metric)} **{quality_text(metric, known)}**")
     parts.append(f"**{worst}** (see the doubts)" if worst in (WARNED, INVALID) else "")
     parts += [f"{len(lines)} without numbers"] if lines and not failed else []
@@ -202,22 +221,26 @@ def _conditions(conditions: Mapping[str, Any]) -> Iterator[str]:
 
 def _doubts(results: Sequence[CaseResult]) -> list[str]:
     return [
-        f"{row.case.id} is {row.validity.verdict}: {'; '.join(row.validity.reasons)}"
+        f"{row.case.id} is {row.validity.verdict}: {'; '.join(map(str, row.validity.reasons))}"
         for row in results
         if row.status == OK and row.validity.verdict != VALID
     ]
 
 
-def _missing(results: Sequence[CaseResult]) -> list[str]:
-    """Metrics that could not be had, told once for each reason."""
+def _missing(results: Sequence[CaseResult], declarations: Declarations) -> list[str]:
+    """List the metrics without a value by reason; the ends of their intervals are left out."""
     names: dict[str, dict[str, None]] = {}
     for row in results:
-        lacking = {end for name in row.metrics.reasons if not is_end(name) for end in ends(name)}
         for name, reason in row.metrics.reasons.items():
-            if name in lacking:
-                continue
-            names.setdefault(reason, {})[name] = None
+            one = declarations.find(name)
+            if one is None or one.part_of not in row.metrics.reasons:
+                names.setdefault(reason, {})[name] = None
     return [f"{', '.join(missing)}: {reason}" for reason, missing in names.items()]
+
+
+def _is_end(metric: str, declarations: Declarations) -> bool:
+    one = declarations.find(metric)
+    return one is not None and bool(one.part_of)
 
 
 def _pairs(reasons: Mapping[str, str]) -> list[str]:

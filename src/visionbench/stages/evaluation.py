@@ -30,6 +30,7 @@ from visionbench.core import (
     QualityMetric,
     Row,
     Samples,
+    VisionbenchError,
     first_line,
 )
 from visionbench.datafiles.images import PictureError, picture_of
@@ -41,7 +42,7 @@ MASKS = "truth_masks"
 """The column for which masks must be read beside the picture."""
 
 
-class EvaluationError(Exception):
+class EvaluationError(VisionbenchError):
     """A picture without a usable prediction, where none may be left out; the message names it and the fault."""
 
 
@@ -101,7 +102,7 @@ def run(context: Context) -> Generator[Progress, None, Evaluated]:
     for batch, waited in flow(context, evaluator, wanted):
         if batch.faults and context.on_error == "fail":
             name, why = next(iter(batch.faults.items()))
-            raise EvaluationError(f"{name}: {why}; data.on_error=skip would leave it out")
+            raise EvaluationError(f"{name}: {why}", "data.on_error=skip would leave it out")
         batch.pictures, batch.inputs = [], {}
         batches.append(batch)
         starved += waited

@@ -10,14 +10,14 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Adapter, Device, Inputs, LoadedModel, Samples
+from visionbench.core import Adapter, Device, Inputs, LoadedModel, Samples, VisionbenchError
 from visionbench.stages.context import quiet
 
 if TYPE_CHECKING:
     import torch
 
 
-class OutputCheckError(Exception):
+class OutputCheckError(VisionbenchError):
     """The model's output does not follow its input: what it would be measured doing is not its work."""
 
 

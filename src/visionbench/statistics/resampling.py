@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from visionbench.core import Contributions, Metrics, Samples
+from visionbench.core import Contributions, Metrics, Samples, interval_ends
 from visionbench.registry import ConfigError
 from visionbench.statistics.timings import ALPHA
 
@@ -63,15 +63,9 @@ class Difference:
 
 
 # ----------------------------------------------------------------------------------------------------- of one result
-def ends(metric: str) -> tuple[str, str]:
-    """The names of a figure's lower and upper end: `…_low_fraction` and `…_high_fraction` of `…_fraction`."""
-    stem, _, unit = metric.rpartition("_")
-    return f"{stem}_low_{unit}", f"{stem}_high_{unit}"
-
-
 def stated(metric: str, values: Mapping[str, float | None]) -> tuple[float, Interval | None] | None:
     """A figure's value with its interval, where it has one; None where there is no value."""
-    value, low, high = (values.get(name) for name in (metric, *ends(metric)))
+    value, low, high = (values.get(name) for name in (metric, *interval_ends(metric)))
     if value is None:
         return None
     return value, (low, high) if low is not None and high is not None else None
@@ -87,11 +81,6 @@ def written(value: float, interval: Interval | None, digits: int = 3) -> str:
     return f"{text} ±{above}" if below == above else f"{text} [{low}, {high}]"
 
 
-def is_end(metric: str) -> bool:
-    """Whether this is the name of an interval's end and not of a figure."""
-    return metric.rpartition("_")[0].endswith(("_low", "_high"))
-
-
 def with_intervals(
     metrics: Metrics, names: Sequence[str], contributions: Mapping[str, Contributions], samples: Samples
 ) -> Metrics:
@@ -104,7 +93,7 @@ def with_intervals(
         if name not in names:
             continue
         interval = found.get(name) if value is not None else None
-        for end, limit in zip(ends(name), interval or (None, None), strict=True):
+        for end, limit in zip(interval_ends(name), interval or (None, None), strict=True):
             values[end] = limit
             if limit is None:
                 why = NO_INTERVAL if name in contributions else NO_CONTRIBUTIONS

@@ -58,5 +58,7 @@ def of_run(run: Run) -> dict[str, Any]:
 
 
 def _quality(run: Run) -> Mapping[str, float]:
-    """The quality metrics with a value, without those of the pass itself."""
-    return {name: value for name, value in summary.quality(run.results).items() if not name.startswith("evaluation_")}
+    """Return the metrics of the quality case with a value, without the speed of the evaluation itself."""
+    values = summary.quality(run.results, run.declarations)
+    groups = {name: one.group for name in values if (one := run.declarations.find(name))}
+    return {name: value for name, value in values.items() if groups.get(name) != "evaluation"}

@@ -12,7 +12,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from visionbench.core import EVALUATION_STEPS, INVALID, OK, PIPELINE_STEPS, VALID, WARNED, CaseResult
+from visionbench.core import EVALUATION_STEPS, INVALID, OK, PIPELINE_STEPS, VALID, WARNED, CaseResult, MetricDeclaration
+from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 from visionbench.results.summary import launch_bound, remarks
 from visionbench.statistics.resampling import stated, written
@@ -22,48 +23,23 @@ MARKS = {VALID: "", WARNED: "?", INVALID: "!"}
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, the metrics that may stand under it (the first that has a value), and how to write them."""
+    """A heading, the metrics that it shows (the first that has a value), and how their values are written."""
 
     title: str
     names: tuple[str, ...]
     form: str = ""
-    """A format of Python, such as `.1f`; four significant digits where there is none."""
-    unless: str = ""
-    """A metric that makes this column superfluous where any row has it."""
+    """A format of Python, such as `.1f`; four significant digits if it is empty."""
+    own: bool = False
+    """Whether only the runs that have the metric have the column."""
 
 
-SPREAD = Column("±", ("latency_p50_across_processes_half_width_fraction",), ".1%")
-COLUMNS = (
-    Column("p50 ms", ("latency_p50_ms",)),
-    SPREAD,
-    Column("p95 ms", ("latency_p95_ms",)),
-    Column("img/s", ("throughput_images_per_s",)),
-    Column("texts/s", ("throughput_texts_per_s",), unless="throughput_images_per_s"),
-    Column("load s", ("load_s",)),
-    Column("1st call s", ("load_first_call_s",)),
-    Column("peak MiB", ("memory_peak_allocated_mib", "memory_process_peak_mib"), ",.0f"),
-)
-"""Of speed and memory, the same for every run."""
-TOKENS = Column("tok/s", ("throughput_tokens_per_s",))
-QUALITY = (
-    *(
-        Column(f"{way.replace('2', '→')} R@{k}", (f"recall_{way}_at_{k}_fraction",), ".3f")
-        for way in ("i2t", "t2i")
-        for k in (1, 5)
-    ),
-    Column("point mIoU", ("segmentation_point_miou_fraction",), ".3f"),
-    Column("box mIoU", ("segmentation_box_miou_fraction",), ".3f"),
-    Column("point AR", ("segmentation_point_average_recall_fraction",), ".3f"),
-    Column("CIDEr", ("captioning_cider_score",), ".3f"),
-    Column("BLEU-4", ("captioning_bleu_4_fraction",), ".3f"),
-    Column("exact", ("captioning_exact_match_fraction",), ".3f"),
-    Column("top-1", ("classification_top_1_fraction",), ".3f"),
-    Column("top-5", ("classification_top_5_fraction",), ".3f"),
-    Column("F1", ("classification_f1_macro_fraction",), ".3f"),
-)
-"""Of quality: each run has those of its task, up to MOST_QUALITY (one less beside a spread, for the line to fit),
-right of the columns that all share."""
+SPREAD = Column("±", (summary.SPREAD,), ".1%")
+FORMS = {"fraction": ".3f", "score": ".3f", "MiB": ",.0f"}
+"""How values are written, by their unit."""
+OWN_FROM = 50
+"""Metrics with this order or a higher one have a column only in the runs that have them."""
 MOST_QUALITY = 4
+"""Quality columns of a run, one less beside a spread, so that the line fits."""
 PIPELINE_HEADINGS = ("read", "decode", "prep", "copy", "model", "post")
 WIDTH_OF_BATCH = 5
 
@@ -75,8 +51,7 @@ def show(runs: Sequence[Run], console: Console) -> None:
 
 def render(runs: Sequence[Run]) -> RenderableType:
     """Rows by run, then footnotes: doubts, absences with their reasons, and under what conditions this was measured."""
-    rows = [row for run in runs for row in run.results]
-    columns = {column: _width(column, runs) for column in COLUMNS if _shown(column, rows)}
+    columns = {column: _width(column, runs) for column in _timed(runs) if not column.own}
     notes: dict[str, str] = {}
     parts: list[RenderableType] = []
     for run in runs:
@@ -111,7 +86,7 @@ def _intervals(run: Run) -> Iterator[RenderableType]:
     row = run.quality
     if row is None or row.status != OK:
         return
-    found = [(column, stated(column.names[0], row.metrics.values)) for column in _own(run) if column in QUALITY]
+    found = [(column, stated(column.names[0], row.metrics.values)) for column in _quality(run)]
     mark = MARKS[row.validity.verdict]
     shown = [Text(f"{column.title} {written(*one)}{mark}") for column, one in found if one and one[1]]
     if shown:
@@ -157,24 +132,45 @@ def _rows(run: Run) -> Sequence[CaseResult]:
     return [row for row in run.results if row.case.timed] or run.results
 
 
+def _timed(runs: Sequence[Run]) -> list[Column]:
+    """The columns of timed cases: metrics with equal titles share one, and p50 has its spread beside it."""
+    rows = [(run, row) for run in runs for row in _rows(run) if row.status == OK]
+    names = {name for _, row in rows for name in row.metrics.values}
+    shown = dict.fromkeys(one for run, row in rows for one in declared.timed(run.declarations, [row]))
+    titles: dict[str, list[MetricDeclaration]] = {}
+    for one in sorted(shown, key=lambda one: one.order):
+        titles.setdefault(one.heading(), []).append(one)
+    columns = []
+    for title, metrics in titles.items():
+        if all(names.intersection(one.unless) for one in metrics):
+            continue
+        first = metrics[0]
+        names_shown = tuple(one.name for one in metrics)
+        columns.append(Column(title, names_shown, FORMS.get(first.unit, ""), first.order >= OWN_FROM))
+        if summary.LATENCY in columns[-1].names and summary.SPREAD in names:
+            columns.append(SPREAD)
+    return columns
+
+
 def _own(run: Run) -> dict[Column, int]:
-    """The columns that a run has for its task, and their widths."""
-    row = run.quality
-    values = row.metrics.values if row and row.status == OK else {}
-    most = MOST_QUALITY - _shown(SPREAD, run.results)
-    shown = [column for column in QUALITY if values.get(column.names[0]) is not None][:most]
-    tokens = [TOKENS] if _shown(TOKENS, run.results) else []
-    return {column: _width(column, [run]) for column in (*tokens, *shown)}
+    """The columns that only this run has, and their widths: timed metrics, then quality."""
+    timed = [column for column in _timed([run]) if column.own]
+    return {column: _width(column, [run]) for column in (*timed, *_quality(run))}
+
+
+def _quality(run: Run) -> list[Column]:
+    """The quality columns of a run: at most so many, among them one of each metric group."""
+    metrics = declared.quality(run.declarations, run.quality)
+    ranked = sorted(metrics, key=lambda one: (one.headline or len(metrics) + 2, one.order))
+    leaders = {one.group: one for one in reversed(ranked)}
+    most = MOST_QUALITY - any(summary.SPREAD in row.metrics.values for row in run.results)
+    kept = [*leaders.values(), *(one for one in metrics if one not in leaders.values())][:most]
+    return [Column(one.heading(), (one.name,), FORMS.get(one.unit, ".3f")) for one in metrics if one in kept]
 
 
 def _width(column: Column, runs: Sequence[Run]) -> int:
     cells = (_cell(column, row, run.quality) for run in runs for row in _rows(run))
     return max(6, len(column.title), *map(len, cells))
-
-
-def _shown(column: Column, rows: Sequence[CaseResult]) -> bool:
-    found = {name for row in rows for name in row.metrics.values}
-    return bool(found & set(column.names)) and column.unless not in found
 
 
 def _cell(column: Column, row: CaseResult, of_run: CaseResult | None) -> str:
@@ -193,9 +189,8 @@ def _remark(row: CaseResult, notes: dict[str, str]) -> str:
         notes[row.status] = noted if reason in noted else "; ".join(filter(None, [noted, reason]))
         return row.status
     of_row: dict[str, str] = {}
-    for reason in row.validity.reasons:
-        kind, _, seen = reason.partition(": ")
-        of_row[kind] = "; ".join(filter(None, [of_row.get(kind), seen]))
+    for doubt in row.validity.reasons:
+        of_row[doubt.kind] = "; ".join(filter(None, [of_row.get(doubt.kind), doubt.detail]))
     notes.update(of_row)
     return MARKS[row.validity.verdict]
 

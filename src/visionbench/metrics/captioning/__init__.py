@@ -16,11 +16,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from visionbench.core import Contributions, Metrics, Predictions, Samples
+from visionbench.core import (
+    HIGHER,
+    LOWER,
+    OVER_PICTURES,
+    QUALITY,
+    Contributions,
+    MetricDeclaration,
+    Metrics,
+    Predictions,
+    Samples,
+)
 from visionbench.metrics.captioning import ptb
 from visionbench.registry import ConfigError, nearest, register
 from visionbench.statistics.resampling import hits_of, mean_of, with_intervals
@@ -50,6 +60,26 @@ Tokens = tuple[str, ...]
 Grams = Counter[Tokens]
 
 
+OPTIONS = ("tokenizer",)
+"""Options that change what the metrics mean."""
+
+
+def _captioning(name: str, meaning: str, title: str = "", zh: str = "", **fields: Any) -> MetricDeclaration:
+    return MetricDeclaration(
+        f"captioning_{name}",
+        name.rpartition("_")[2],
+        meaning,
+        HIGHER,
+        QUALITY,
+        title=title,
+        translations={"zh": zh} if zh else {},
+        table=bool(title),
+        intervals=(OVER_PICTURES,),
+        options=OPTIONS,
+        **fields,
+    )
+
+
 @register("metrics", "captioning")
 @dataclass(frozen=True)
 class Captioning:
@@ -60,6 +90,20 @@ class Captioning:
     stages: ClassVar[tuple[str, ...]] = ("evaluation",)
     reads: ClassVar[frozenset[str]] = frozenset({"caption", "references"})
     needs: ClassVar[frozenset[str]] = frozenset({"captions"})
+
+    declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
+        _captioning(
+            "cider_score", "CIDEr-D, times ten as is usual", title="CIDEr", order=80, compared=True, headline=1
+        ),
+        _captioning("bleu_4_fraction", "BLEU-4 of the corpus", title="BLEU-4", order=81, compared=True, headline=2),
+        _captioning("exact_match_fraction", "Captions equal to a reference", title="exact", zh="完全一致", order=82),
+        _captioning("rouge_l_fraction", "ROUGE-L, mean over images"),
+        _captioning("token_f1_fraction", "F1 of the bags of words, best reference"),
+        MetricDeclaration("captioning_pictures_count", "count", "Images that were scored"),
+        MetricDeclaration(
+            "captioning_empty_count", "count", "Captions without a word", LOWER, QUALITY, options=OPTIONS
+        ),
+    )
 
     def __post_init__(self) -> None:
         if self.tokenizer not in TOKENIZERS:

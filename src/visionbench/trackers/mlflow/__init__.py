@@ -47,6 +47,7 @@ ENVIRONMENT = {
 }
 """Defaults, where the user has set nothing: MLflow's own would wait four minutes for a server that is not there."""
 
+RESULTS_ARE_SAFE = "results are safe in the run folder; send them later with visionbench sync"
 LOCK_SECONDS = 60
 METRICS_A_CALL, PAIRS_A_CALL = 800, 100
 """MLflow takes 1,000 entities in one call, of them 100 params and 100 tags."""
@@ -80,7 +81,7 @@ class MlflowTracker:
 
     def open(self) -> None:
         """Import MLflow, make the store ready and give the experiment its view. Raises TrackingError."""
-        with self._one_line_errors():
+        with self._one_line_errors(RESULTS_ARE_SAFE):
             _ = self._experiment_id
 
     def log(self, folder: Path) -> str:
@@ -91,7 +92,7 @@ class MlflowTracker:
         """
         run = RunFolder.open(folder)
         self.open()  # before the lock, since it takes the same
-        with self._one_line_errors(), self._lock():
+        with self._one_line_errors(RESULTS_ARE_SAFE), self._lock():
             if (run_id := self._run_to_fill(run.conditions())) is not None:
                 self._fill(run_id, run)
         return self.page() if self._on_a_server else self._command()
@@ -103,11 +104,11 @@ class MlflowTracker:
         Raises TrackingError where the store has no such run, and ConfigError where the folder is no run's.
         """
         uid = RunFolder.open(folder).conditions()["uid"]
-        with self._one_line_errors():
+        with self._one_line_errors(RESULTS_ARE_SAFE):
             found = self._with_uid(uid)
             if not found:
                 raise TrackingError(
-                    f"tracking.uri={_public(self.uri)}: it has no run of {folder}; send it with visionbench sync"
+                    f"tracking.uri={_public(self.uri)}: it has no run of {folder}", "send it with visionbench sync"
                 )
             active = [run.info.run_id for run in found if run.info.lifecycle_stage == "active"]
             if not active:
@@ -130,7 +131,7 @@ class MlflowTracker:
                 raise TrackingError(f"tracking.experiment={self.config.experiment}: not in {_public(self.uri)}")
             found = self._client.search_runs([experiment.experiment_id], query, max_results=MOST_FETCHED)
             if found.token:
-                raise TrackingError(f"over {MOST_FETCHED} runs are found by {query}; narrow the filter")
+                raise TrackingError(f"over {MOST_FETCHED} runs are found by {query}", "narrow the filter")
             for run in found:
                 run_id, folder = run.info.run_id, into / run.info.run_id
                 there = {artifact.path for artifact in self._client.list_artifacts(run_id)}
@@ -152,8 +153,8 @@ class MlflowTracker:
 
         Opens the store; raises TrackingError.
         """
-        self.open()
-        path = view.path(self._experiment_id)
+        with self._one_line_errors():
+            path = view.path(self._experiment_id)
         return f"{_public(self.uri).rstrip('/')}/{path}" if self._on_a_server else path
 
     def _command(self) -> str:
@@ -195,7 +196,7 @@ class MlflowTracker:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         if not re.match(r"[a-z][a-z0-9+.-]*:|databricks", self.uri):
             raise TrackingError(
-                f"tracking.uri={self.uri}: not an address; a SQLite file is sqlite:///{self.uri}, a server http://…"
+                f"tracking.uri={self.uri}: not an address", f"a SQLite file is sqlite:///{self.uri}, a server http://…"
             )
         from mlflow import MlflowClient
 
@@ -221,8 +222,8 @@ class MlflowTracker:
                 experiment = client.get_experiment_by_name(name)
             if experiment.lifecycle_stage != "active":
                 raise TrackingError(
-                    f"tracking.experiment={name}: it was deleted in {_public(self.uri)}; give another name, "
-                    "or restore it with 'mlflow experiments restore'"
+                    f"tracking.experiment={name}: it was deleted in {_public(self.uri)}",
+                    "give another name, or restore it with 'mlflow experiments restore'",
                 )
             tags = {"mlflow.note.content": DESCRIPTION, "mlflow.experimentKind": "custom_model_development"}
             tags = {key: value for key, value in tags.items() if key not in experiment.tags}
@@ -239,17 +240,14 @@ class MlflowTracker:
         return FileLock(f"{file}.lock", timeout=LOCK_SECONDS)
 
     @contextmanager
-    def _one_line_errors(self) -> Iterator[None]:
-        """Whatever goes wrong between here and the store is one line, and never costs a measurement."""
+    def _one_line_errors(self, remedy: str = "") -> Iterator[None]:
+        """Convert every error of the store to a TrackingError of one line, with this remedy."""
         try:
             yield
         except TrackingError:
             raise
         except Exception as error:
-            raise TrackingError(
-                f"tracking.uri={_public(self.uri)}: {_reason(error)}; results are safe in the run folder; "
-                "send them later with visionbench sync"
-            ) from error
+            raise TrackingError(f"tracking.uri={_public(self.uri)}: {_reason(error)}", remedy) from error
 
     # --------------------------------------------------------------------------------------------------------- one run
     def _run_to_fill(self, conditions: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,94 @@
+"""The declaration of a metric: its unit, its meaning, which values are better, and how it is shown and gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+QUALITY, SPEED, MEMORY = "quality", "speed", "memory"
+"""Kinds of metrics. Quality is compared picture by picture; speed is slower or faster, memory is more or less."""
+HIGHER, LOWER = "higher", "lower"
+"""Which values of a metric are better."""
+GEOMETRIC_MEAN, LARGEST, SMALLEST = "geometric mean", "largest", "smallest"
+"""How the values of several processes become one."""
+OVER_PICTURES, WITHIN_PROCESS, ACROSS_PROCESSES = "over_pictures", "within_process", "across_processes"
+"""What an interval of a metric covers."""
+
+
+@dataclass(frozen=True)
+class MetricDeclaration:
+    """What a metric means and how it is shown, compared and gathered; or that of a family of metrics.
+
+    Raises ValueError for a field that has none of the values listed for it.
+    """
+
+    name: str
+    """The metric's name. In a family, `{a,b}` means each alternative, `<k>` a number, `<part>` a word."""
+    unit: str
+    """The unit as readers see it, such as `ms` or `fraction`."""
+    meaning: str = ""
+    """One phrase for the documentation."""
+    better: str = ""
+    """`higher` or `lower`; empty if neither is better."""
+    kind: str = ""
+    """`quality`, `speed`, `memory`, or empty for any other."""
+    title: str = ""
+    """A short heading. `{0}` is the first variable part of a family's name, `{1}` the second."""
+    translations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """The title in other languages, by language code."""
+    table: bool = False
+    """Whether the tables of the terminal and of the report have a column for it."""
+    compared: bool = False
+    """Whether `visionbench compare` takes it without `--metric`."""
+    headline: int = 0
+    """1 for the metric that models of a task are compared by, 2 for others that charts show; 0 for all others."""
+    order: int = 100
+    """Position in tables and charts, lowest first. Below 50, every run of a sweep has the column."""
+    unless: tuple[str, ...] = ()
+    """Metrics that replace it in tables and comparisons if one of them has a value."""
+    gather: str = GEOMETRIC_MEAN
+    """How values of several processes become one: `geometric mean`, `largest` or `smallest`."""
+    intervals: tuple[str, ...] = ()
+    """The intervals that are reported with it: `over_pictures`, `within_process`, `across_processes`."""
+    options: tuple[str, ...] = ()
+    """Options of the metric group without which values cannot be compared."""
+    group: str = ""
+    """The metric group, such as `latency`; filled in when the declarations of a run are collected."""
+    part_of: str = ""
+    """For an end or the width of an interval: the metric that the interval belongs to."""
+
+    def heading(self, language: str = "en") -> str:
+        """Return the title in a language if it has one, else the English title, else the name."""
+        return self.translations.get(language) or self.title or self.name
+
+    def __post_init__(self) -> None:
+        for key, value, allowed in (
+            ("better", (self.better,), ("", HIGHER, LOWER)),
+            ("kind", (self.kind,), ("", QUALITY, SPEED, MEMORY)),
+            ("gather", (self.gather,), (GEOMETRIC_MEAN, LARGEST, SMALLEST)),
+            ("intervals", self.intervals, (OVER_PICTURES, WITHIN_PROCESS, ACROSS_PROCESSES)),
+        ):
+            if wrong := [one for one in value if one not in allowed]:
+                listed = ", ".join(filter(None, allowed))
+                raise ValueError(f"declaration of {self.name}: {key} is '{wrong[0]}'; use one of: {listed}")
+
+
+def interval_ends(metric: str, infix: str = "") -> tuple[str, str]:
+    """Return the names of the lower and upper end of a metric's interval.
+
+    They are `…_low_fraction` and `…_high_fraction` for `…_fraction`; the infix, if any, comes before `low` and `high`.
+    """
+    stem, unit = split_unit(metric)
+    stem = "_".join(filter(None, [stem, infix]))
+    return f"{stem}_low_{unit}", f"{stem}_high_{unit}"
+
+
+def interval_half_width(metric: str) -> str:
+    """Return the name of the half width of a metric's interval across processes, relative to its centre."""
+    return f"{split_unit(metric)[0]}_{ACROSS_PROCESSES}_half_width_fraction"
+
+
+def split_unit(metric: str) -> tuple[str, str]:
+    """Split a metric's name into its stem and its unit: `throughput_images` and `per_s`."""
+    stem, _, unit = metric.rpartition("_per_s") if metric.endswith("_per_s") else metric.rpartition("_")
+    return stem, unit or "per_s"

@@ -1,0 +1,65 @@
+"""The declarations of the metrics in a run's results, also if the code of a metric is no longer installed."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from visionbench.core import HIGHER, OK, QUALITY, CaseResult, MetricDeclaration
+from visionbench.declarations import Declarations
+from visionbench.examples import denominators
+from visionbench.registry import find
+
+KEY = "declarations"
+"""The key of run.json."""
+
+
+def of_conditions(conditions: Mapping[str, Any]) -> Declarations:
+    """Return the declarations that were written with a run, or for an older run those of the bundled metrics."""
+    return Declarations.read(conditions[KEY]) if KEY in conditions else bundled()
+
+
+@lru_cache(maxsize=1)
+def bundled() -> Declarations:
+    """Return the declarations of all metrics of this package."""
+    package = importlib.import_module("visionbench.metrics")
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    declared = Declarations.collect({name: find("metrics", name) for name in names})
+    return declared.followed_by(denominators.GROUP, denominators.DECLARATIONS)
+
+
+def merged(each: Sequence[Declarations]) -> Declarations:
+    """Return the declarations of several runs together; the first of equal names counts."""
+    return Declarations(tuple(dict.fromkeys(one for declared in each for one in declared.listed)))
+
+
+def timed(declarations: Declarations, rows: Sequence[CaseResult]) -> list[MetricDeclaration]:
+    """Return the metrics of timed cases that tables show, of those that any of the rows has, in order."""
+    known = {name: one for row in rows for name in row.metrics.values if (one := declarations.find(name))}
+    shown = [one for one in known.values() if one.table and one.kind != QUALITY]
+    return sorted(shown, key=lambda one: one.order)
+
+
+def quality(declarations: Declarations, row: CaseResult | None) -> list[MetricDeclaration]:
+    """Return the quality metrics that tables show, of those that the row has a value of, in order."""
+    valued = _valued(declarations, row)
+    return sorted((one for one in valued if one.table and one.kind == QUALITY), key=lambda one: one.order)
+
+
+def headlines(declarations: Declarations, row: CaseResult | None) -> list[MetricDeclaration]:
+    """Return the headline metrics that the row has a value of; models are compared by the first of them."""
+    valued = (one for one in _valued(declarations, row) if one.headline)
+    return sorted(valued, key=lambda one: (one.headline, one.order))
+
+
+def _valued(declarations: Declarations, row: CaseResult | None) -> list[MetricDeclaration]:
+    values = row.metrics.values if row is not None and row.status == OK else {}
+    return [one for name, value in values.items() if value is not None and (one := declarations.find(name))]
+
+
+def direction(one: MetricDeclaration | None) -> int:
+    """Return 1 if more is better, -1 if less is, and 0 if neither is or nothing is declared."""
+    return 0 if one is None or not one.better else 1 if one.better == HIGHER else -1
