@@ -1,4 +1,4 @@
-"""A folder shaped as COCO's and Karpathy's files are, of rendered scenes whose masks and captions are known."""
+"""Write a folder with COCO's and Karpathy's files, of rendered scenes with known masks and captions."""
 
 import json
 from pathlib import Path
@@ -9,66 +9,68 @@ from PIL import Image
 from visionbench.data.shapes import compositions, render
 
 KINDS = ("rgb", "grey", "cmyk", "rotated", "sixteen_bit", "animated")
-"""How the pictures are kept on disk, in turn."""
+"""The file formats of the images, in turn."""
 
 
-def scene(at, size=(64, 64)):
-    """Picture [H, W, 3] and masks bool [2, H, W] of a composition; a scene is square, at the top left."""
+def scene(index, size=(64, 64)):
+    """Return image [H, W, 3] and masks bool [2, H, W] of a composition. The scene is a square at the top left."""
     side = min(size)
-    square, numbers = render(compositions("test")[at], 0, side)
-    picture, masks = np.full((*size, 3), 50, np.uint8), np.zeros((2, *size), bool)
-    picture[:side, :side] = square
+    square, numbers = render(compositions("test")[index], 0, side)
+    image, masks = np.full((*size, 3), 50, np.uint8), np.zeros((2, *size), bool)
+    image[:side, :side] = square
     masks[:, :side, :side] = [numbers == 1, numbers == 2]
-    return picture, masks
+    return image, masks
 
 
-def captions(at):
-    return compositions("test")[at].captions
+def captions(index):
+    return compositions("test")[index].captions
 
 
-def file_name(at):
-    return f"{at + 1:012d}" + {"sixteen_bit": ".png", "animated": ".gif"}.get(KINDS[at % len(KINDS)], ".jpg")
+def file_name(index):
+    return f"{index + 1:012d}" + {"sixteen_bit": ".png", "animated": ".gif"}.get(KINDS[index % len(KINDS)], ".jpg")
 
 
-def write(root, size=(64, 64), pictures=6):
-    """`val2017/`, `annotations/{captions,instances}_val2017.json` and `dataset_coco.json`.
+def write(root, size=(64, 64), images=6):
+    """Write `val2017/`, `annotations/{captions,instances}_val2017.json` and `dataset_coco.json`.
 
-    Masks are polygons of many parts, run lengths and compressed run lengths in turn. The first picture has a crowd
-    region besides.
+    Masks are polygons of many parts, run lengths and compressed run lengths in turn. The first image also has a crowd
+    region.
     """
     folder = Path(root) / "val2017"
     for part in (folder, Path(root) / "annotations"):
         part.mkdir(parents=True, exist_ok=True)
-    images, said, instances, split = [], [], [], []
-    for at in range(pictures):
-        picture, masks = scene(at, size)
-        save(picture, KINDS[at % len(KINDS)], folder / file_name(at))
-        images.append({"id": at + 1, "file_name": file_name(at), "height": size[0], "width": size[1]})
+    listed, texts, instances, split = [], [], [], []
+    for index in range(images):
+        image, masks = scene(index, size)
+        save(image, KINDS[index % len(KINDS)], folder / file_name(index))
+        listed.append({"id": index + 1, "file_name": file_name(index), "height": size[0], "width": size[1]})
         sentences = [
-            {"raw": text, "tokens": text.split(), "sentid": len(said) + n} for n, text in enumerate(captions(at))
+            {"raw": text, "tokens": text.split(), "sentid": len(texts) + n} for n, text in enumerate(captions(index))
         ]
         split.append(
             {
-                "filename": file_name(at),
+                "filename": file_name(index),
                 "filepath": "val2017",
-                "cocoid": at + 1,
-                "imgid": at,
+                "cocoid": index + 1,
+                "imgid": index,
                 "split": "test",
                 "sentids": [sentence["sentid"] for sentence in sentences],
                 "sentences": sentences,
             }
         )
-        said += [{"id": len(said) + n, "image_id": at + 1, "caption": text} for n, text in enumerate(captions(at))]
+        texts += [
+            {"id": len(texts) + n, "image_id": index + 1, "caption": text} for n, text in enumerate(captions(index))
+        ]
         for mask in masks:
             region = (polygons, run_lengths, compressed)[len(instances) % 3](mask)
-            instances.append(instance(len(instances) + 1, at + 1, mask, region, crowd=0))
+            instances.append(instance(len(instances) + 1, index + 1, mask, region, crowd=0))
     everywhere = np.ones(size, bool)
     instances.append(instance(len(instances) + 1, 1, everywhere, run_lengths(everywhere), crowd=1))
     annotations = Path(root) / "annotations"
-    dump({"info": {}, "images": images, "annotations": said}, annotations / "captions_val2017.json")
-    categories = [{"id": 1, "name": "thing", "supercategory": "thing"}]
-    whole = {"info": {}, "images": images, "annotations": instances, "categories": categories}
-    dump(whole, annotations / "instances_val2017.json")
+    dump({"info": {}, "images": listed, "annotations": texts}, annotations / "captions_val2017.json")
+    categories = [{"id": 1, "name": "object", "supercategory": "object"}]
+    full = {"info": {}, "images": listed, "annotations": instances, "categories": categories}
+    dump(full, annotations / "instances_val2017.json")
     dump({"dataset": "coco", "images": split}, Path(root) / "dataset_coco.json")
 
 
@@ -76,16 +78,16 @@ def dump(value, path):
     path.write_text(json.dumps(value), "utf-8")
 
 
-def save(picture, kind, path):
-    """A picture [H, W, 3], kept in one of the KINDS."""
-    image = Image.fromarray(picture)
+def save(pixels, kind, path):
+    """Save an image [H, W, 3] in one of the KINDS."""
+    image = Image.fromarray(pixels)
     if kind == "sixteen_bit":
         Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(path)
     elif kind == "animated":
         image.save(path, save_all=True, append_images=[Image.new("RGB", image.size)])
     elif kind == "rotated":
         exif = Image.Exif()
-        exif[0x0112] = 6  # shown turned clockwise by a quarter
+        exif[0x0112] = 6  # turned clockwise by 90 degrees when shown
         image.transpose(Image.Transpose.ROTATE_90).save(path, quality=95, subsampling=0, exif=exif)
     else:
         image.convert({"rgb": "RGB", "grey": "L", "cmyk": "CMYK"}[kind]).save(path, quality=95)
@@ -106,16 +108,16 @@ def instance(id, image_id, mask, region, crowd):
 
 
 def polygons(mask):
-    """A rectangle for each run of pixels in a row: exactly the mask's pixels."""
-    found = []
+    """Return a rectangle for each run of pixels in a row: exactly the mask's pixels."""
+    rectangles = []
     for y, row in enumerate(mask):
         edges = np.flatnonzero(np.diff(np.pad(row.astype(np.int8), 1)))
-        found += [[x0, y, x1, y, x1, y + 1, x0, y + 1] for x0, x1 in edges.reshape(-1, 2).tolist()]
-    return [[float(number) for number in polygon] for polygon in found]
+        rectangles += [[x0, y, x1, y, x1, y + 1, x0, y + 1] for x0, x1 in edges.reshape(-1, 2).tolist()]
+    return [[float(number) for number in polygon] for polygon in rectangles]
 
 
 def run_lengths(mask):
-    """Runs down the columns, background first."""
+    """Return runs down the columns, background first."""
     flat = mask.ravel(order="F")
     edges = np.flatnonzero(np.diff(flat)) + 1
     counts = np.diff([0, *edges.tolist(), flat.size]).tolist()
@@ -125,5 +127,5 @@ def run_lengths(mask):
 def compressed(mask):
     from pycocotools.mask import encode
 
-    found = encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": found["size"], "counts": found["counts"].decode()}
+    runs = encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": runs["size"], "counts": runs["counts"].decode()}

@@ -91,7 +91,7 @@ def own_parts_forgotten():
 @pytest.fixture
 def official_coco(tmp_path):
     """COCO's official layout, seven pictures."""
-    coco_folder.write(tmp_path / "official", pictures=7)
+    coco_folder.write(tmp_path / "official", images=7)
     return tmp_path / "official"
 
 

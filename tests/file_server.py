@@ -1,4 +1,4 @@
-"""A server of files on this machine, with Range and ETag, that can be told to break off or to spoil what it sends."""
+"""A file server on this machine, with Range and ETag, which can interrupt or damage a download on purpose."""
 
 import hashlib
 import threading
@@ -6,14 +6,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class FileServer(ThreadingHTTPServer):
-    """`files` by path; `cut[path] = n` ends the next answer after n bytes, `spoil` answers wrong bytes once."""
+    """`files` by path. `cut[path] = n` ends the next response after n bytes; paths in `damaged` are wrong once."""
 
     daemon_threads = True
 
     def __init__(self, files):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.cut, self.spoil = dict(files), {}, set()
-        self.asked = []
+        self.files, self.cut, self.damaged = dict(files), {}, set()
+        self.requests = []
         self.etags = True
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -29,7 +29,7 @@ class FileServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
-        server.asked.append((self.path, self.headers.get("Range")))
+        server.requests.append((self.path, self.headers.get("Range")))
         body = server.files.get(self.path)
         if body is None:
             self.send_error(404, "Not Found")
@@ -45,12 +45,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", f'"{etag}"')
         self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
-        if self.path in server.spoil:
-            server.spoil.remove(self.path)
+        if self.path in server.damaged:
+            server.damaged.remove(self.path)
             body = bytes(len(body))
         end = server.cut.pop(self.path, len(body))
         if start < len(body):
             self.wfile.write(body[start:end])
 
     def log_message(self, *_):
-        """Nothing on the screen."""
+        """Print nothing."""

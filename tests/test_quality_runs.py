@@ -96,7 +96,7 @@ def test_the_same_run_again_predicts_the_same(swept, tmp_path):
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory):
     root = tmp_path_factory.mktemp("coco")
-    coco_folder.write(root, pictures=6)
+    coco_folder.write(root, images=6)
     return root
 
 
@@ -124,7 +124,7 @@ def test_a_folder_in_cocos_layout_is_measured_by_every_path(tmp_path, coco, mode
 def faulty(tmp_path):
     """A captioned folder of six pictures in COCO's layout, and a function that spoils one."""
     root = tmp_path / "coco"
-    coco_folder.write(root, pictures=12)
+    coco_folder.write(root, images=12)
 
     def spoil(at, how):
         path = root / "val2017" / coco_folder.file_name(at)

@@ -116,9 +116,9 @@ def test_a_missing_folder_is_fetched_and_a_folder_that_is_there_is_used(config, 
     here = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4")
     assert of(config, *here).changes == {}
     assert (tmp_path / "val2017-4" / "provenance.json").is_file()
-    asked = len(coco_server.asked)
+    requests = len(coco_server.requests)
     assert of(config, *here).changes == {}
-    assert len(coco_server.asked) == asked
+    assert len(coco_server.requests) == requests
 
 
 def test_what_was_left_half_fetched_is_gone_on_with(config, coco_server, tmp_path):
@@ -137,7 +137,8 @@ def test_what_cannot_be_fetched_has_a_stand_in_of_as_many_pictures(config, compo
     assert (data.name, data.root, data.prepare, data.fallback) == ("shapes", None, None, None)
     assert data.options["samples"] == 4 and data.options["split"] == "test"
     (note,) = answer.notes
-    assert note.startswith("data=coco: shapes is used instead, since http://") and "broke off after 500" in note
+    assert note.startswith("data=coco: shapes is used instead, since http://")
+    assert "the connection was lost after 500" in note
     assert "run the same" not in note
 
 

@@ -21,7 +21,7 @@ def unavailable_annotations(configs: Sequence[ExperimentConfig]) -> list[dict[st
         parts = build_parts(config)
         reason = None
         needs_labels = any("labels" in getattr(metric, "needs", ()) for metric in parts.metrics.values())
-        if needs_labels and "labels" in parts.data.gives:
+        if needs_labels and "labels" in parts.data.provides:
             key = to_yaml(config.data)
             if key not in without_labels:
                 without_labels[key] = not parts.data.classes()

@@ -29,13 +29,13 @@ def test_the_subset_is_read_as_coco_is(coco_server, tmp_path):
     captions, instances = CocoCaptions(str(subset)).examples(), CocoInstances(str(subset)).examples()
     assert [example.id for example in captions] == [coco_folder.file_name(at) for at in range(4)]
     assert [example.id for example in instances] == [example.id for example in captions]
-    assert all(len(example.captions) == 5 and not example.faults for example in captions)
-    assert all(example.masks().shape == (2, 64, 64) and not example.faults for example in instances)
+    assert all(len(example.captions) == 5 and not example.problems for example in captions)
+    assert all(example.masks().shape == (2, 64, 64) and not example.problems for example in instances)
 
 
 def test_only_the_chosen_pictures_are_fetched_and_each_file_is_remembered(coco_server, tmp_path):
     subset = prepared(tmp_path / "mine")
-    assert sum(path.startswith("/val2017/") for path, _ in coco_server.asked) == 4
+    assert sum(path.startswith("/val2017/") for path, _ in coco_server.requests) == 4
     record = json.loads((subset / "provenance.json").read_text())
     assert record["source"] == coco_server.url
     assert set(record["sha256"]) == set(listed(subset)) - {"provenance.json"}
@@ -44,9 +44,9 @@ def test_only_the_chosen_pictures_are_fetched_and_each_file_is_remembered(coco_s
 
 def test_again_asks_for_nothing_and_changes_nothing(coco_server, tmp_path, capsys):
     before = listed(prepared(tmp_path / "mine"))
-    asked = len(coco_server.asked)
+    requests = len(coco_server.requests)
     after = listed(prepared(tmp_path / "mine"))
-    assert len(coco_server.asked) == asked
+    assert len(coco_server.requests) == requests
     assert {name: body for name, body in after.items() if name != "provenance.json"} == {
         name: body for name, body in before.items() if name != "provenance.json"
     }
@@ -56,7 +56,7 @@ def test_again_asks_for_nothing_and_changes_nothing(coco_server, tmp_path, capsy
 def test_more_pictures_fetch_the_annotations_no_second_time(coco_server, tmp_path):
     prepared(tmp_path / "mine", samples=2)
     prepared(tmp_path / "mine", samples=3)
-    assert sum(path.endswith(".zip") for path, _ in coco_server.asked) == 1
+    assert sum(path.endswith(".zip") for path, _ in coco_server.requests) == 1
 
 
 def test_a_picture_that_has_been_spoilt_is_fetched_again(coco_server, tmp_path):
@@ -76,7 +76,7 @@ def test_a_connection_that_breaks_off_is_told_with_both_ways_out_and_goes_on_lat
     assert "\n" not in said
     assert "run the same command again, or download" in said and "val2017.zip" in said and "--from FOLDER" in said
     prepared(tmp_path / "mine")
-    assert ("/annotations/annotations_trainval2017.zip", "bytes=500-") in coco_server.asked
+    assert ("/annotations/annotations_trainval2017.zip", "bytes=500-") in coco_server.requests
 
 
 def test_an_archive_without_the_annotations_is_told(coco_server, tmp_path):
@@ -122,8 +122,8 @@ def test_the_command_makes_the_subset_and_says_how_to_use_it(official_coco, tmp_
     ("change", "told"),
     [
         (lambda found: found["images"][0].pop("id"), "have no id that is a number or text"),
-        (lambda found: found["images"][0].update(id=2), "1 id stands more than once"),
-        (lambda found: found["annotations"][0].update(image_id=None), "name no picture"),
+        (lambda found: found["images"][0].update(id=2), "1 id is listed more than once"),
+        (lambda found: found["annotations"][0].update(image_id=None), "name no image"),
         (lambda found: found["annotations"].append(None), "are no objects"),
     ],
 )

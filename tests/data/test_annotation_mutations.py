@@ -1,4 +1,4 @@
-"""Damaged annotation files: the clean examples, or a named fault; never another error, never a silent difference."""
+"""Damaged annotation files give the clean examples or a named problem, never another error or a silent difference."""
 
 import codecs
 import copy
@@ -34,8 +34,8 @@ READ = [
     (CocoInstances, INSTANCES),
     (Karpathy, SPLITS),
 ]
-"""Data sets, each with a file that it reads."""
-PICTURES = 5
+"""Each data set with a file that it reads."""
+IMAGES = 5
 SIZE = (40, 56)
 JUNK = [
     None,
@@ -77,17 +77,17 @@ MUTATIONS = settings(
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    """A folder without a fault, whose pictures all lie upright."""
+    """A folder without problems, whose images have no EXIF orientation."""
     root = tmp_path_factory.mktemp("clean")
-    coco_folder.write(root, SIZE, pictures=PICTURES)
-    for at in range(PICTURES):
-        Image.fromarray(coco_folder.scene(at, SIZE)[0]).save(root / "val2017" / coco_folder.file_name(at))
+    coco_folder.write(root, SIZE, images=IMAGES)
+    for index in range(IMAGES):
+        Image.fromarray(coco_folder.scene(index, SIZE)[0]).save(root / "val2017" / coco_folder.file_name(index))
     return root
 
 
 @pytest.fixture
 def damaged(clean, tmp_path):
-    """A function that makes a folder with the clean pictures and another content of one annotation file."""
+    """A function that makes a folder with the clean images and another content of one annotation file."""
     numbers = count()
 
     def write(file, content):
@@ -102,17 +102,17 @@ def damaged(clean, tmp_path):
 
 
 def contents(part, root):
-    """What can be used of a data set by the picture's id, and the faults of the rest."""
+    """The usable content of a data set by the image's id, and the problems of the other images."""
     examples = part(str(root)).examples()
-    found = screening.find_problems(examples, decoded=0)
+    problems = screening.find_problems(examples, decoded=0)
     return {
         example.id: (example.captions, None if example.masks is None else example.masks().tobytes(), example.instances)
-        for example in screening.usable_examples(examples, found)
-    }, found
+        for example in screening.usable_examples(examples, problems)
+    }, problems
 
 
-def refused(error, file):
-    """Check a refusal's form: one line of a length that can be read, which names the file."""
+def check_message(error, file):
+    """Check that an error is one readable line that names the file."""
     line = str(error)
     assert Path(file).name in line and "\n" not in line and line.isprintable() and len(line) < 800
 
@@ -126,35 +126,35 @@ def nodes(value, path=()):
         yield from nodes(below, (*path, key))
 
 
-def at(tree, path):
+def get(tree, path):
     for key in path:
         tree = tree[key]
     return tree
 
 
 def names_of(tree, path):
-    """The ids of the pictures that a value belongs to; all of them where it belongs to no entry."""
+    """The ids of the images that a value belongs to, or of all images if it belongs to no entry."""
     if path[0] not in ("images", "annotations") or len(path) < 2:
-        return {coco_folder.file_name(n) for n in range(PICTURES)} | {
-            f"val2017/{coco_folder.file_name(n)}" for n in range(PICTURES)
+        return {coco_folder.file_name(n) for n in range(IMAGES)} | {
+            f"val2017/{coco_folder.file_name(n)}" for n in range(IMAGES)
         }
-    entry = at(tree, path[:2])
+    entry = get(tree, path[:2])
     if "filename" in entry:
         return {f"{entry['filepath']}/{entry['filename']}"}
-    by_id = {picture["id"]: picture["file_name"] for picture in tree["images"]}
+    by_id = {image["id"]: image["file_name"] for image in tree["images"]}
     return {by_id[entry["image_id" if path[0] == "annotations" else "id"]]}
 
 
 def plausible(tree, path, value):
-    """Whether a value in this place makes another sound file, which nothing can tell from the clean one."""
-    key, old = path[-1], at(tree, path)
+    """Whether the file with this value is valid, so that the change cannot be detected."""
+    key, old = path[-1], get(tree, path)
     if key in ("caption", "raw"):
         return isinstance(value, str) and bool(value.strip()) and "\ud800" not in value
     if key == "split":
         return value in ("train", "restval", "val", "test")
     if key == "image_id":
-        return str(value) in [str(n) for n in range(1, PICTURES + 1)]
-    if key == "id" and path[0] == "annotations":  # an annotation's id only says which comes first
+        return str(value) in [str(n) for n in range(1, IMAGES + 1)]
+    if key == "id" and path[0] == "annotations":  # an annotation's id only determines the order
         return type(value) in (int, float, str) and value == value and bool(str(value).strip())
     if key == "iscrowd":
         return value in (0, 1, "0", "1")
@@ -164,48 +164,48 @@ def plausible(tree, path, value):
 
 
 def drop_key(draw, tree):
-    """Take a key out of an object, or a picture out of COCO's list. Without `iscrowd` a region is no crowd."""
+    """Remove a key from an object, or an image from COCO's list. Without `iscrowd` a region is not a crowd."""
     paths = [
         path
         for path in nodes(tree)
-        if (isinstance(path[-1], str) and not (path[-1] == "iscrowd" and at(tree, path))) or is_coco_picture(tree, path)
+        if (isinstance(path[-1], str) and not (path[-1] == "iscrowd" and get(tree, path))) or is_coco_image(tree, path)
     ]
     path = draw(st.sampled_from(paths))
     touched = names_of(tree, path)
-    del at(tree, path[:-1])[path[-1]]
+    del get(tree, path[:-1])[path[-1]]
     return touched
 
 
-def is_coco_picture(tree, path):
+def is_coco_image(tree, path):
     return path[0] == "images" and len(path) == 2 and "annotations" in tree
 
 
 def change_value(draw, tree):
-    """Put another value, mostly of another type, in the place of one."""
+    """Replace a value by another one, mostly of another type."""
     path, value = draw(st.sampled_from(list(nodes(tree)))), draw(st.sampled_from(JUNK))
     if plausible(tree, path, value):
         value = None
     touched = names_of(tree, path)
-    at(tree, path[:-1])[path[-1]] = copy.deepcopy(value)
+    get(tree, path[:-1])[path[-1]] = copy.deepcopy(value)
     return touched
 
 
 def respell(draw, tree):
     """Write a number as text or with a point, or put a value into a list."""
     path = draw(st.sampled_from(list(nodes(tree))))
-    old, touched = at(tree, path), names_of(tree, path)
+    old, touched = get(tree, path), names_of(tree, path)
     forms = [str(old), float(old)] if type(old) is int else [[old], {"value": old}]
     if type(old) is int and path[-1] != "id":
         forms += [f"{old}.0", f" {old}"]
-    at(tree, path[:-1])[path[-1]] = copy.deepcopy(draw(st.sampled_from(forms)))
+    get(tree, path[:-1])[path[-1]] = copy.deepcopy(draw(st.sampled_from(forms)))
     return touched
 
 
 def repeat_entry(draw, tree):
-    """List a picture, an annotation or a sentence twice."""
+    """Repeat an image, an annotation or a sentence in its list."""
     lists = [path for path in nodes(tree) if path[-1] in ("images", "annotations", "sentences")]
     path = draw(st.sampled_from(lists))
-    entries = at(tree, path)
+    entries = get(tree, path)
     which = draw(st.integers(0, len(entries) - 1))
     touched = names_of(tree, (*path, which))
     entries.insert(draw(st.integers(0, len(entries))), copy.deepcopy(entries[which]))
@@ -213,7 +213,7 @@ def repeat_entry(draw, tree):
 
 
 def copy_id(draw, tree):
-    """Give an entry the id, the name or the split of another."""
+    """Give an entry the id or the name of another entry."""
     name = draw(st.sampled_from([name for name in ("images", "annotations") if name in tree]))
     one, other = (draw(st.integers(0, len(tree[name]) - 1)) for _ in range(2))
     key = draw(st.sampled_from([key for key in ("id", "file_name", "filename") if key in tree[name][0]]))
@@ -226,10 +226,10 @@ CHANGES = (drop_key, change_value, respell, repeat_entry, copy_id)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_a_damaged_entry_gives_the_clean_examples_or_a_named_fault(clean, damaged, change, record_property):
+def test_a_damaged_entry_gives_the_clean_examples_or_a_named_problem(clean, damaged, change, record_property):
     outcomes = Counter()
-    sound = {part: contents(part, clean)[0] for part, _ in READ}
-    assert all(len(found) == PICTURES for found in sound.values())
+    expected = {part: contents(part, clean)[0] for part, _ in READ}
+    assert all(len(examples) == IMAGES for examples in expected.values())
     trees = {file: json.loads((clean / file).read_text()) for _, file in READ}
 
     @settings(MUTATIONS, max_examples=60)
@@ -239,19 +239,18 @@ def test_a_damaged_entry_gives_the_clean_examples_or_a_named_fault(clean, damage
         touched = change(data.draw, tree)
         root = damaged(file, json.dumps(tree).encode())
         try:
-            usable, faults = contents(part, root)
+            usable, problems = contents(part, root)
         except ConfigError as error:
-            refused(error, file)
-            outcomes["the file is refused"] += 1
+            check_message(error, file)
+            outcomes["the file is an error"] += 1
             return
-        meant = sound[part]
-        assert set(usable) <= set(meant)
-        for name in set(meant) - touched:
-            assert usable[name] == meant[name]
-        assert faults or usable == meant
-        with pytest.raises(ConfigError) if faults else memoryview(b""):
-            screening.raise_on_problems("coco", faults, len(usable) + len(faults), "fail")
-        outcomes["pictures are named" if faults else "the clean examples"] += 1
+        assert set(usable) <= set(expected[part])
+        for name in set(expected[part]) - touched:
+            assert usable[name] == expected[part][name]
+        assert problems or usable == expected[part]
+        with pytest.raises(ConfigError) if problems else memoryview(b""):
+            screening.raise_on_problems("coco", problems, len(usable) + len(problems), "fail")
+        outcomes["images are named" if problems else "the clean examples"] += 1
 
     mutate()
     print(change.__name__, dict(outcomes))
@@ -264,12 +263,12 @@ def cut(draw, content):
     return content[: draw(st.integers(0, len(content) - 1))]
 
 
-def with_a_byte(draw, content):
+def insert_byte(draw, content):
     place, byte = draw(st.integers(0, len(content))), draw(st.sampled_from([b"\0", b"\xff", b"\xc3", b"\x1b"]))
     return content[:place] + byte + content[place:]
 
 
-def in_another_form(draw, content):
+def change_form(draw, content):
     text = content.decode()
     return draw(
         st.sampled_from(
@@ -294,7 +293,7 @@ def in_another_form(draw, content):
     )
 
 
-def with_a_key_twice(draw, content):
+def repeat_key(draw, content):
     names = [b'"images":', b'"id":', b'"filename":', b'"caption":', b'"raw":']
     name = draw(st.sampled_from([name for name in names if name in content]))
     places = [place for place in range(len(content)) if content.startswith(name, place)]
@@ -302,13 +301,13 @@ def with_a_key_twice(draw, content):
     return content[:place] + name + b" null, " + content[place:]
 
 
-BYTES = (cut, with_a_byte, in_another_form, with_a_key_twice)
+BYTES = (cut, insert_byte, change_form, repeat_key)
 
 
 @pytest.mark.parametrize("change", BYTES, ids=lambda change: change.__name__)
-def test_a_damaged_file_gives_the_clean_examples_or_is_refused_in_one_line(clean, damaged, change, record_property):
+def test_a_damaged_file_gives_the_clean_examples_or_an_error_of_one_line(clean, damaged, change, record_property):
     outcomes = Counter()
-    sound = {part: contents(part, clean) for part, _ in READ}
+    expected = {part: contents(part, clean) for part, _ in READ}
 
     @settings(MUTATIONS, max_examples=25)
     @given(st.sampled_from(READ), st.data())
@@ -316,15 +315,15 @@ def test_a_damaged_file_gives_the_clean_examples_or_is_refused_in_one_line(clean
         part, file = read
         root = damaged(file, change(data.draw, (clean / file).read_bytes()))
         try:
-            found = contents(part, root)
+            examples = contents(part, root)
         except ConfigError as error:
-            refused(error, file)
-            outcomes["the file is refused"] += 1
+            check_message(error, file)
+            outcomes["the file is an error"] += 1
         else:
-            assert found == sound[part]
+            assert examples == expected[part]
             outcomes["the clean examples"] += 1
 
     mutate()
     print(change.__name__, dict(outcomes))
     record_property("outcomes", dict(outcomes))
-    assert outcomes["the file is refused"] >= 10
+    assert outcomes["the file is an error"] >= 10

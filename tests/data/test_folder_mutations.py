@@ -1,4 +1,4 @@
-"""A folder of classes spoilt at random: every picture keeps its class, or a fault or a flag says what happened."""
+"""A folder of classes damaged at random: every image keeps its class, or a problem or a flag reports the change."""
 
 import os
 import shutil
@@ -18,9 +18,9 @@ from visionbench.parts import Parts
 from visionbench.registry import ConfigError
 
 OWN = ["ring and ring", "ring and square", "café noir", "T-shirt, jersey", "square and star"]
-"""The classes of the model; in the data the fourth is called by its first name alone."""
+"""The classes of the model. In the data, the fourth has only its first name."""
 NAMES = [name.partition(",")[0] for name in OWN]
-PICTURES = 3
+IMAGES = 3
 SPELLINGS = {
     "underscores": lambda name: name.replace(" ", "_"),
     "hyphens": lambda name: name.replace(" ", "-"),
@@ -31,70 +31,70 @@ SPELLINGS = {
     "blanks": lambda name: f" {name}  ",
     "synonym": lambda name: "Jersey" if name.startswith("T") else name,
 }
-MODEL = SimpleNamespace(labels=lambda model: OWN)
+MODEL = SimpleNamespace(class_names=lambda model: OWN)
 CASE = Case("quality", 1, ("evaluation",), ("classification",))
 
 
 # ------------------------------------------------------------------------------------------------------------ mutations
-def folder_of(root, at):
-    """The folder of the class at this place in the sorted list, whatever it is called by now; None where none is."""
+def folder_of(root, index):
+    """The folder at this index of the sorted folders of classes, or None if there are none."""
     visible = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith((".", "_", "@"))]
-    return visible[at % len(visible)] if visible else None
+    return visible[index % len(visible)] if visible else None
 
 
-def respell(root, at, how):
-    if path := folder_of(root, at):
+def respell(root, index, how):
+    if path := folder_of(root, index):
         new = path.with_name(SPELLINGS[how](path.name))
         if not new.exists():
             path.rename(new)
 
 
-def double(root, at, how):
-    """A second folder of the same class by another spelling, with nothing in it."""
-    if path := folder_of(root, at):
+def double(root, index, how):
+    """Add an empty folder with another spelling of the same class."""
+    if path := folder_of(root, index):
         path.with_name(SPELLINGS[how](path.name)).mkdir(exist_ok=True)
 
 
-def hide(root, at, how):
-    """What a program leaves behind: a folder with a copy of a picture."""
+def hide(root, index, how):
+    """Add a folder that a program leaves behind, with a copy of an image."""
     name = {"capitals": "__MACOSX", "wide": "@eaDir"}.get(how, ".ipynb_checkpoints")
-    path = folder_of(root, at)
+    path = folder_of(root, index)
     place = (root if how != "blanks" or path is None else path) / name
     place.mkdir(exist_ok=True)
     (place / "copy.jpg").write_bytes(b"left behind")
 
 
-def litter(root, at, how):
-    if path := folder_of(root, at):
+def litter(root, index, how):
+    if path := folder_of(root, index):
         name = {"capitals": "Thumbs.db", "wide": "._0.jpg", "blanks": "notes.txt"}.get(how, ".DS_Store")
-        (path / name).write_bytes(b"no picture")
+        (path / name).write_bytes(b"not an image")
 
 
-def rename_ending(root, at, how):
-    if (path := folder_of(root, at)) and (pictures := sorted(path.glob("*.jpg"))):
-        ending = {"capitals": ".JPEG", "wide": ".heic", "blanks": ".jpg_large", "decomposed": ".webp"}.get(how, ".jfif")
-        pictures[0].rename(pictures[0].with_suffix(ending))
+def rename_suffix(root, index, how):
+    if (path := folder_of(root, index)) and (images := sorted(path.glob("*.jpg"))):
+        suffix = {"capitals": ".JPEG", "wide": ".heic", "blanks": ".jpg_large", "decomposed": ".webp"}.get(how, ".jfif")
+        images[0].rename(images[0].with_suffix(suffix))
 
 
-def stray(root, at, how):
-    """A picture lies beside the folders of classes."""
-    if (path := folder_of(root, at)) and (pictures := sorted(path.glob("*.jpg"))):
-        pictures[0].rename(root / f"stray-{at}-{pictures[0].name}")
+def stray(root, index, how):
+    """Move an image beside the folders of classes."""
+    if (path := folder_of(root, index)) and (images := sorted(path.glob("*.jpg"))):
+        images[0].rename(root / f"stray-{index}-{images[0].name}")
 
 
-def deepen(root, at, how):
-    """A picture lies deeper in the folder of its class."""
-    if (path := folder_of(root, at)) and (pictures := sorted(path.glob("*.jpg"))):
+def deepen(root, index, how):
+    """Move an image into a subfolder of its class."""
+    if (path := folder_of(root, index)) and (images := sorted(path.glob("*.jpg"))):
         (path / "more").mkdir(exist_ok=True)
-        pictures[0].rename(path / "more" / pictures[0].name)
+        images[0].rename(path / "more" / images[0].name)
 
 
-def link(root, at, how):
-    """The folder of a class is a link: out of the root, within it, back to it, or to nothing."""
-    path = folder_of(root, at)
+def link(root, index, how):
+    """Replace the folder of a class by a link, or add a link to a parent or a broken link."""
+    path = folder_of(root, index)
     if path is None or path.is_symlink():
         return
-    outside = root.parent / f"outside-{at}"
+    outside = root.parent / f"outside-{index}"
     if how in ("capitals", "wide"):
         if not outside.exists():
             path.rename(outside)
@@ -112,45 +112,52 @@ def link(root, at, how):
             path.symlink_to(hidden / path.name)
 
 
-def foreign(root, at, how):
-    """A folder of a class that the model does not know."""
+def foreign(root, index, how):
+    """Add a folder of a class that the model does not have."""
     place = root / "something else"
     place.mkdir(exist_ok=True)
     (place / "0.jpg").write_bytes(b"of another class")
 
 
-MUTATIONS = [respell, double, hide, litter, rename_ending, stray, deepen, link, foreign]
+MUTATIONS = [respell, double, hide, litter, rename_suffix, stray, deepen, link, foreign]
 
 
-def numbered(root, padded):
-    """Every folder is called by the index of its class."""
-    for at, name in enumerate(NAMES):
-        (root / name).rename(root / (f"{at:02d}" if padded else str(at)))
+def number_folders(root, padded):
+    """Rename every folder to the index of its class."""
+    for index, name in enumerate(NAMES):
+        (root / name).rename(root / (f"{index:02d}" if padded else str(index)))
 
 
 # ------------------------------------------------------------------------------------------------------------- the test
-def clean(root):
-    """A folder of classes; what each picture holds says its class."""
-    for at, name in enumerate(NAMES):
+def write_clean(root):
+    """Write a folder of classes. The content of each image identifies its class."""
+    for index, name in enumerate(NAMES):
         (root / name).mkdir(parents=True)
-        for picture in range(PICTURES):
-            (root / name / f"{picture}.jpg").write_bytes(f"{at} {picture}".encode())
+        for image in range(IMAGES):
+            (root / name / f"{image}.jpg").write_bytes(f"{index} {image}".encode())
 
 
 def read(root, **options):
-    """By what a picture holds its class for the model; and the faults and flags that say what is not so."""
+    """Return the model's class by the content of an image, the problems and the flags."""
     data = ImageFolder(str(root), **options)
     config = SimpleNamespace(
         data=SimpleNamespace(name="image_folder", on_error="skip"), model=SimpleNamespace(name="own")
     )
     examples = data.examples()
-    meant = resolve_labelling(config, Parts(MODEL, None, data, {"classification": Classification()}), [CASE])
-    faults = {**meant.find_problems(examples), **{example.id: example.faults for example in examples if example.faults}}
-    used = meant.relabel([example for example in examples if example.id not in faults])
-    return {example.image.read_bytes(): example.label for example in used}, faults, {**meant.flags, **data.doubts()}
+    labelling = resolve_labelling(config, Parts(MODEL, None, data, {"classification": Classification()}), [CASE])
+    problems = {
+        **labelling.find_problems(examples),
+        **{example.id: example.problems for example in examples if example.problems},
+    }
+    used = labelling.relabel([example for example in examples if example.id not in problems])
+    return (
+        {example.image.read_bytes(): example.label for example in used},
+        problems,
+        {**labelling.flags, **data.warnings()},
+    )
 
 
-CLEAN = {f"{at} {picture}".encode(): name for at, name in enumerate(OWN) for picture in range(PICTURES)}
+CLEAN = {f"{index} {image}".encode(): name for index, name in enumerate(OWN) for image in range(IMAGES)}
 STEPS = st.lists(
     st.tuples(st.sampled_from(MUTATIONS), st.integers(0, len(NAMES) - 1), st.sampled_from(sorted(SPELLINGS))),
     min_size=0,
@@ -160,38 +167,38 @@ STEPS = st.lists(
 
 @settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, follow_links=st.booleans(), numbers=st.sampled_from([None, None, None, False, True]))
-def test_a_spoilt_folder_gives_every_picture_its_class_or_says_what_happened(steps, follow_links, numbers):
+def test_a_damaged_folder_gives_every_image_its_class_or_reports_the_change(steps, follow_links, numbers):
     base = Path(tempfile.mkdtemp())
     try:
-        root = base / "pictures"
-        clean(root)
+        root = base / "images"
+        write_clean(root)
         if numbers is not None:
-            numbered(root, numbers)
-        for mutate, at, how in steps:
-            mutate(root, at, how)
+            number_folders(root, numbers)
+        for mutate, index, how in steps:
+            mutate(root, index, how)
         try:
-            labels, faults, flags = read(root, follow_links=follow_links)
+            labels, problems, flags = read(root, follow_links=follow_links)
         except ConfigError as error:
             assert "\n" not in str(error) and len(str(error)) < 1200
             return
-        assert labels.items() <= CLEAN.items(), "a picture has another class, or is none of the data's"
-        assert labels == CLEAN or faults or flags, "pictures are missing without a word"
-        assert numbers is None or flags, "an index is taken for a class without a word"
+        assert labels.items() <= CLEAN.items(), "an image has another class, or is not in the data"
+        assert labels == CLEAN or problems or flags, "missing images are not reported"
+        assert numbers is None or flags, "the use of indices as classes is not reported"
     finally:
         shutil.rmtree(base)
 
 
-def test_the_clean_folder_raises_no_doubt(tmp_path):
-    clean(tmp_path / "pictures")
-    assert read(tmp_path / "pictures") == (CLEAN, {}, {})
+def test_the_clean_folder_has_no_problem_and_no_flag(tmp_path):
+    write_clean(tmp_path / "images")
+    assert read(tmp_path / "images") == (CLEAN, {}, {})
 
 
 def test_every_mutation_changes_the_folder(tmp_path):
     for mutate in MUTATIONS:
         changed = set()
         for how in sorted(SPELLINGS):
-            root = tmp_path / f"{mutate.__name__} {how}" / "pictures"
-            clean(root)
+            root = tmp_path / f"{mutate.__name__} {how}" / "images"
+            write_clean(root)
             before = sorted(os.walk(root))
             mutate(root, 0, how)
             changed |= {how} if sorted(os.walk(root)) != before else set()

@@ -1,4 +1,4 @@
-"""ImageNet's validation pictures by folder and flat, and the names and order of their classes."""
+"""ImageNet's validation images in folders of classes or in one folder, and the names and order of the classes."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from visionbench.data.imagenet import ImageNet
 from visionbench.registry import ConfigError, find
 
 FISH, BIRD, MACHINE = "n01440764", "n02012849", "n03126707"
-PICTURES = {"ILSVRC2012_val_00000001": MACHINE, "ILSVRC2012_val_00000002": FISH, "ILSVRC2012_val_00000003": BIRD}
+IMAGES = {"ILSVRC2012_val_00000001": MACHINE, "ILSVRC2012_val_00000002": FISH, "ILSVRC2012_val_00000003": BIRD}
 MAPPING = f"{FISH} tench, Tinca tinca\n{BIRD} crane\n{MACHINE} crane\n"
 NAMES = ["tench, Tinca tinca", f"crane ({BIRD})", f"crane ({MACHINE})"]
 
@@ -15,36 +15,36 @@ NAMES = ["tench, Tinca tinca", f"crane ({BIRD})", f"crane ({MACHINE})"]
 def root(tmp_path, request):
     val = tmp_path / ("ILSVRC/Data/CLS-LOC/val" if request.param == "kaggle" else "val")
     val.mkdir(parents=True)
-    for name, number in PICTURES.items():
+    for name, number in IMAGES.items():
         path = val / number / f"{name}.JPEG" if request.param == "folders" else val / f"{name}.JPEG"
         path.parent.mkdir(exist_ok=True)
         path.touch()
     if request.param != "folders":
-        rows = "".join(f"{name},{number} 1 2 3 4 {number} 5 6 7 8 \n" for name, number in PICTURES.items())
+        rows = "".join(f"{name},{number} 1 2 3 4 {number} 5 6 7 8 \n" for name, number in IMAGES.items())
         (tmp_path / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + rows)
     return tmp_path
 
 
-def test_it_is_found_by_name():
+def test_it_is_registered():
     assert find("data", "imagenet") is ImageNet
 
 
 def test_without_names_the_classes_are_their_numbers_in_order(root):
     data = ImageNet(str(root))
     assert list(data.classes()) == [FISH, BIRD, MACHINE]
-    found = data.examples()
-    assert [example.label for example in found] == [MACHINE, FISH, BIRD]
-    assert all(example.image.is_file() and not example.faults for example in found)
+    examples = data.examples()
+    assert [example.label for example in examples] == [MACHINE, FISH, BIRD]
+    assert all(example.image.is_file() and not example.problems for example in examples)
     assert data.identity()["samples"] == "3"
 
 
-def test_names_come_from_the_mapping_and_a_shared_one_has_its_number(root):
+def test_names_are_from_the_mapping_and_a_shared_name_is_followed_by_its_number(root):
     (root / "LOC_synset_mapping.txt").write_text(MAPPING)
     assert list(ImageNet(str(root)).classes()) == NAMES
     assert [example.label for example in ImageNet(str(root), samples=2).examples()] == [NAMES[2], NAMES[0]]
 
 
-def test_ones_own_names_are_in_the_order_of_the_numbers(root):
+def test_the_users_names_are_in_the_order_of_the_numbers(root):
     (root / "names.txt").write_text("fish\nbird\nmachine\n")
     assert list(ImageNet(str(root), names=str(root / "names.txt")).classes()) == ["fish", "bird", "machine"]
     (root / "names.txt").write_text("fish\n")
@@ -52,20 +52,20 @@ def test_ones_own_names_are_in_the_order_of_the_numbers(root):
         ImageNet(str(root), names=str(root / "names.txt")).classes()
 
 
-def test_a_class_that_the_mapping_does_not_know_is_a_fault(root):
+def test_a_class_that_is_not_in_the_mapping_is_a_problem(root):
     (root / "LOC_synset_mapping.txt").write_text(f"{FISH} tench\n{BIRD} crane\n")
-    assert [bool(example.faults) for example in ImageNet(str(root)).examples()] == [True, False, False]
+    assert [bool(example.problems) for example in ImageNet(str(root)).examples()] == [True, False, False]
 
 
-def test_a_folder_of_another_form_says_what_is_expected(tmp_path):
+def test_the_error_for_another_layout_names_the_expected_layout(tmp_path):
     with pytest.raises(ConfigError, match=rf"^data\.root={tmp_path}: .*expected"):
         ImageNet(str(tmp_path)).examples()
 
 
-def test_a_class_has_its_number_and_what_the_config_gives_for_it(root):
+def test_a_class_has_its_number_and_its_target_from_the_config(root):
     (root / "LOC_synset_mapping.txt").write_text(MAPPING)
-    found = ImageNet(str(root), class_mapping={NAMES[1]: 134}).described_classes()
-    assert [(one.name, one.number, one.target) for one in found] == [
+    classes = ImageNet(str(root), class_mapping={NAMES[1]: 134}).described_classes()
+    assert [(one.name, one.number, one.target) for one in classes] == [
         (NAMES[0], FISH, None),
         (NAMES[1], BIRD, 134),
         (NAMES[2], MACHINE, None),
@@ -73,7 +73,7 @@ def test_a_class_has_its_number_and_what_the_config_gives_for_it(root):
 
 
 @pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX"])
-def test_folders_that_programs_leave_behind_are_no_classes(tmp_path, name):
+def test_folders_that_programs_leave_behind_are_not_classes(tmp_path, name):
     for folder in (FISH, BIRD, name):
         (tmp_path / "val" / folder).mkdir(parents=True)
         (tmp_path / "val" / folder / f"{folder}.JPEG").touch()
@@ -81,7 +81,7 @@ def test_folders_that_programs_leave_behind_are_no_classes(tmp_path, name):
     assert (list(data.classes()), len(data.examples())) == ([FISH, BIRD], 2)
 
 
-def test_a_linked_class_is_followed_where_that_is_allowed(tmp_path):
+def test_a_linked_class_is_an_error_unless_links_are_followed(tmp_path):
     (tmp_path / "val" / FISH).mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "a.JPEG").touch()
@@ -99,16 +99,16 @@ def flat(tmp_path, table):
     return ImageNet(str(tmp_path))
 
 
-def test_a_picture_that_kaggles_list_lacks_is_a_fault(tmp_path):
-    found = flat(tmp_path, f"\ufeffImageId,PredictionString\r\na,{FISH} 1 2 3 4 \r\n".encode()).examples()
-    assert [(example.id, example.faults) for example in found] == [
+def test_an_image_that_is_not_in_kaggles_list_is_a_problem(tmp_path):
+    examples = flat(tmp_path, f"\ufeffImageId,PredictionString\r\na,{FISH} 1 2 3 4 \r\n".encode()).examples()
+    assert [(example.id, example.problems) for example in examples] == [
         ("a.JPEG", ()),
         ("b.JPEG", ("not listed in LOC_val_solution.csv",)),
     ]
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         (b"ImageId,Other\na,n01440764\n", "not Kaggle's list"),
         (b"", "not Kaggle's list"),
@@ -118,12 +118,12 @@ def test_a_picture_that_kaggles_list_lacks_is_a_fault(tmp_path):
         (b"ImageId,PredictionString\n\xff,n01440764\n", "not a table in UTF-8"),
     ],
 )
-def test_a_list_of_another_form_is_named_with_its_line(tmp_path, table, said):
-    with pytest.raises(ConfigError, match=rf"LOC_val_solution\.csv.*{said}"):
+def test_a_list_of_another_form_is_an_error_with_its_line(tmp_path, table, message):
+    with pytest.raises(ConfigError, match=rf"LOC_val_solution\.csv.*{message}"):
         flat(tmp_path, table).examples()
 
 
-def test_a_number_with_two_names_is_refused(root):
+def test_a_number_with_two_names_is_an_error(root):
     (root / "LOC_synset_mapping.txt").write_text(f"{FISH} tench\n{FISH} trout\n")
     with pytest.raises(ConfigError, match=rf"line 2: {FISH} has two names"):
         ImageNet(str(root)).classes()

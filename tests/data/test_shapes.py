@@ -1,4 +1,4 @@
-"""The bundled data set: what it promises of bytes, splits, captions, masks and its cache."""
+"""The bundled data set: its bytes, splits, captions, masks and cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from PIL import Image
 from worker_jobs import digest_of_shapes
 
 from visionbench.data import shapes
-from visionbench.data.shapes import Composition, Shapes, Thing, compositions
+from visionbench.data.shapes import Composition, ShapeObject, Shapes, compositions
 from visionbench.registry import ConfigError, find
 
 
@@ -33,11 +33,11 @@ def made(tmp_path: Path, **options: Any) -> Shapes:
     return data
 
 
-def test_it_is_found_by_name() -> None:
+def test_it_is_registered() -> None:
     assert find("data", "shapes") is Shapes
 
 
-def test_building_it_writes_nothing(tmp_path: Path) -> None:
+def test_building_it_writes_no_file(tmp_path: Path) -> None:
     Shapes(cache_dir=str(tmp_path / "cache"))
     assert list(tmp_path.iterdir()) == []
 
@@ -59,14 +59,14 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes(tmp_path: P
     assert every_file(tmp_path / "here") == every_file(there)
 
 
-def test_a_seed_changes_the_pictures_and_not_what_they_show(tmp_path: Path) -> None:
+def test_a_seed_changes_the_images_but_not_their_content(tmp_path: Path) -> None:
     one, two = made(tmp_path, seed=0).examples(), made(tmp_path, seed=1).examples()
     for a, b in zip(one, two, strict=True):
         assert (a.captions, a.label) == (b.captions, b.label)
         assert a.image.read_bytes() != b.image.read_bytes()
 
 
-def test_fewer_samples_are_the_first_of_more(tmp_path: Path) -> None:
+def test_fewer_samples_are_the_first_of_more_samples(tmp_path: Path) -> None:
     few, many = made(tmp_path, samples=5).examples(), made(tmp_path, samples=9).examples()
     assert [e.image.read_bytes() for e in few] == [e.image.read_bytes() for e in many[:5]]
 
@@ -87,7 +87,7 @@ def test_the_generator_version_changes_folder_and_identity(tmp_path: Path, monke
     assert data.identity() != identity
 
 
-def test_identity_has_the_digest_of_what_was_rendered(tmp_path: Path) -> None:
+def test_the_identity_has_the_digest_of_the_annotations(tmp_path: Path) -> None:
     data = made(tmp_path)
     before = data.identity()
     annotations = data.folder / "annotations.jsonl"
@@ -96,7 +96,7 @@ def test_identity_has_the_digest_of_what_was_rendered(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- compositions
-def test_the_splits_are_disjoint_and_whole() -> None:
+def test_the_splits_are_disjoint_and_complete() -> None:
     sizes = {split: len(compositions(split)) for split in shapes.SPLITS}
     assert sizes == {"train": 10_640, "validation": 1_000, "test": 1_000}
     every = [part for split in shapes.SPLITS for part in compositions(split)]
@@ -114,22 +114,22 @@ def test_the_files_of_two_splits_share_no_composition(tmp_path: Path) -> None:
     assert not (train & validation or train & test or validation & test)
 
 
-def test_the_first_test_compositions_stay_what_they_were() -> None:
-    """The bundled checkpoints were trained on the rest: a new order would leak what is held out."""
+def test_the_first_compositions_of_the_test_split_do_not_change() -> None:
+    """The bundled checkpoints were trained on the other compositions: a new order would leak test data."""
     assert [str(part) for part in compositions("test")[:2]] == [
         "small purple square left of small white square",
         "small purple ring above large orange square",
     ]
 
 
-def test_no_caption_fits_two_compositions() -> None:
+def test_no_caption_describes_two_compositions() -> None:
     seen = Counter(caption for split in shapes.SPLITS for part in compositions(split) for caption in part.captions)
     assert len(seen) == 12_640 * 5
     assert max(seen.values()) == 1
 
 
-def test_captions_are_true() -> None:
-    red, blue = Thing("small", "red", "ring"), Thing("large", "blue", "star")
+def test_captions_describe_their_composition() -> None:
+    red, blue = ShapeObject("small", "red", "ring"), ShapeObject("large", "blue", "star")
     assert Composition(red, blue, "left of").captions == (
         "a small red ring to the left of a large blue star",
         "a large blue star to the right of a small red ring",
@@ -149,13 +149,13 @@ def test_captions_are_true() -> None:
 def test_labels_do_not_depend_on_the_order_of_the_objects() -> None:
     labels = {part.label for part in compositions("train")}
     assert len(labels) == 15
-    star, ring = Thing("small", "red", "star"), Thing("small", "red", "ring")
+    star, ring = ShapeObject("small", "red", "star"), ShapeObject("small", "red", "ring")
     assert Composition(star, ring, "above").label == Composition(ring, star, "above").label == "ring and star"
 
 
 # --------------------------------------------------------------------------------------------------- pictures and masks
 @pytest.mark.parametrize("size", [32, 64, 100])
-def test_files_are_jpeg_pictures_with_masks_of_the_same_size(tmp_path: Path, size: int) -> None:
+def test_files_are_jpeg_images_with_masks_of_the_same_size(tmp_path: Path, size: int) -> None:
     for example in made(tmp_path, size=size).examples():
         with Image.open(example.image) as picture:
             picture.load()
@@ -169,27 +169,27 @@ def test_files_are_jpeg_pictures_with_masks_of_the_same_size(tmp_path: Path, siz
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_the_masks_lie_where_and_as_the_composition_says(seed: int) -> None:
-    """Centre and extent of the masked pixels, and the colour under them, read back from the picture."""
+def test_the_masks_have_the_position_size_and_colour_of_the_composition(seed: int) -> None:
+    """Check centre and extent of the masked pixels, and their colour in the image."""
     for part in compositions("validation")[:150]:
         picture, mask = shapes.render(part, seed, 64)
         (y1, x1), (y2, x2) = (np.argwhere(mask == number).mean(0) for number in (1, 2))
         along, across = (x2 - x1, y2 - y1) if part.relation == "left of" else (y2 - y1, x2 - x1)
         assert along > 20 and abs(across) < 14
-        for number, thing in enumerate((part.first, part.second), start=1):
+        for number, one in enumerate((part.first, part.second), start=1):
             ys, xs = np.nonzero(mask == number)
             width = int(np.ptp(xs)) + 1
-            assert (width <= 15) if thing.size == "small" else (width >= 17)
+            assert (width <= 15) if one.size == "small" else (width >= 17)
             assert xs.min() > 0 and xs.max() < 63 and ys.min() > 0 and ys.max() < 63
             seen = np.median(picture[ys, xs].astype(float), axis=0)
             distances = {name: np.abs(seen - colour).sum() for name, colour in shapes.COLOURS.items()}
-            assert min(distances, key=lambda name: distances[name]) == thing.colour
+            assert min(distances, key=lambda name: distances[name]) == one.colour
         assert picture[mask == 0].mean() < 95
 
 
-def test_shapes_differ_in_outline() -> None:
-    """At the same place and size, any two shapes disagree in a good part of their pixels."""
-    masks = {name: shapes._coverage(name, (0.5, 0.5), shapes.RADII["small"], 64) > 127 for name in shapes.SHAPES}
+def test_any_two_shapes_differ() -> None:
+    """At the same position and size, any two shapes differ in many of their pixels."""
+    masks = {name: shapes._draw_coverage(name, (0.5, 0.5), shapes.RADII["small"], 64) > 127 for name in shapes.SHAPES}
     for a in shapes.SHAPES:
         for b in shapes.SHAPES[: shapes.SHAPES.index(a)]:
             union, both = (masks[a] | masks[b]).sum(), (masks[a] & masks[b]).sum()
@@ -197,7 +197,7 @@ def test_shapes_differ_in_outline() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------- cache
-def test_a_second_call_reads_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_reads_the_rendered_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = made(tmp_path)
     before = {file: file.stat().st_mtime_ns for file in data.folder.rglob("*")}
 
@@ -210,14 +210,14 @@ def test_a_second_call_reads_what_is_there(tmp_path: Path, monkeypatch: pytest.M
     assert before == {file: file.stat().st_mtime_ns for file in data.folder.rglob("*")}
 
 
-def test_nothing_half_done_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, calls = shapes.render, []
+def test_an_interrupted_rendering_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    render, calls = shapes.render, []
 
     def fails_at_the_fifth(*arguments: Any) -> Any:
         calls.append(arguments)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return whole(*arguments)
+        return render(*arguments)
 
     monkeypatch.setattr(shapes, "render", fails_at_the_fifth)
     data = Shapes(samples=12, cache_dir=str(tmp_path))
@@ -228,14 +228,14 @@ def test_nothing_half_done_is_left_behind(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(data.examples()) == 12
 
 
-def test_two_that_render_at_once_end_with_one_whole_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both find no cache and render; the barrier holds each at its first picture until the other is there too."""
-    whole, meet, at_first = shapes.render, Barrier(2, timeout=30), compositions("test")[0]
+def test_two_threads_that_render_at_once_give_one_complete_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both threads find no cache and render. A barrier makes each wait at its first image for the other."""
+    render, barrier, first_composition = shapes.render, Barrier(2, timeout=30), compositions("test")[0]
 
     def together(composition: Composition, seed: int, size: int) -> Any:
-        if composition == at_first:
-            meet.wait()
-        return whole(composition, seed, size)
+        if composition == first_composition:
+            barrier.wait()
+        return render(composition, seed, size)
 
     monkeypatch.setattr(shapes, "render", together)
     data = Shapes(samples=12, cache_dir=str(tmp_path))
@@ -248,43 +248,43 @@ def test_two_that_render_at_once_end_with_one_whole_set(tmp_path: Path, monkeypa
 
 def test_many_processes_at_once_are_safe(tmp_path: Path) -> None:
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(digest_of_shapes, [str(tmp_path)] * 6))
-    assert len(set(found)) == 1 and found[0][0] == 40
+        digests = list(pool.map(digest_of_shapes, [str(tmp_path)] * 6))
+    assert len(set(digests)) == 1 and digests[0][0] == 40
     (only,) = tmp_path.iterdir()
     assert [entry.name for entry in only.iterdir()] == ["test"]
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"split": "tset"}, "did you mean 'test'"),
         ({"split": "everything"}, "there are: test, train, validation"),
         ({"samples": 0}, "samples: 0"),
         ({"samples": -3}, "samples: -3"),
-        ({"samples": 1001}, "the test split has 1000 pictures"),
-        ({"split": "train", "samples": 10_641}, "the train split has 10640 pictures"),
+        ({"samples": 1001}, "the test split has 1000 images"),
+        ({"split": "train", "samples": 10_641}, "the train split has 10640 images"),
         ({"samples": 2.5}, "samples: 2.5 is not a whole number"),
         ({"samples": True}, "samples: True is not a whole number"),
         ({"seed": -1}, "seed: -1"),
         ({"size": 8}, "size: 8 is not a whole number from 32"),
     ],
 )
-def test_bad_options_are_refused_in_one_line(options: dict[str, Any], told: str) -> None:
+def test_invalid_options_are_an_error_of_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Shapes(**options)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert f"data.options.{list(options)[-1]}" in str(caught.value)
 
 
-def test_a_cache_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ConfigError, match="data.options.cache_dir: cannot write to '.*file'"):
         Shapes(samples=3, cache_dir=str(tmp_path / "file")).examples()
 
 
-def test_a_cache_without_annotations_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_cache_without_annotations_is_an_error(tmp_path: Path) -> None:
     data = made(tmp_path)
     (data.folder / "annotations.jsonl").unlink()
     with pytest.raises(ConfigError, match="delete .* to render it again"):

@@ -1,4 +1,4 @@
-"""Downloads that break off, come damaged or are there already, from a server on this machine."""
+"""Downloads that are interrupted, damaged or already complete, from a server on this machine."""
 
 import hashlib
 import socket
@@ -28,41 +28,43 @@ def part(path):
     return path.with_name("a.zip.part")
 
 
-def test_a_file_comes_whole_and_leaves_nothing_beside_it(server, path):
-    told = []
-    assert fetch(f"{server.url}/a.zip", path, hashlib.md5(BODY).hexdigest(), lambda *done: told.append(done)) == path
+def test_a_download_leaves_only_the_complete_file(server, path):
+    reported = []
+    assert (
+        fetch(f"{server.url}/a.zip", path, hashlib.md5(BODY).hexdigest(), lambda *done: reported.append(done)) == path
+    )
     assert path.read_bytes() == BODY
     assert list(path.parent.iterdir()) == [path]
-    assert told[-1] == (len(BODY), len(BODY))
+    assert reported[-1] == (len(BODY), len(BODY))
 
 
-def test_a_file_that_is_there_is_not_asked_for(server, path):
+def test_an_existing_file_is_not_requested(server, path):
     path.parent.mkdir()
     path.write_bytes(b"mine")
     fetch(f"{server.url}/a.zip", path)
     assert path.read_bytes() == b"mine"
-    assert server.asked == []
+    assert server.requests == []
 
 
-def test_what_broke_off_is_kept_and_only_the_rest_asked_for(server, path):
+def test_an_interrupted_download_is_resumed(server, path):
     server.cut["/a.zip"] = 3000
-    with pytest.raises(Unreachable, match=r"broke off|0\.0 MB are kept"):
+    with pytest.raises(Unreachable, match=r"was lost|0\.0 MB are kept"):
         fetch(f"{server.url}/a.zip", path)
     assert part(path).read_bytes() == BODY[:3000]
     assert not path.exists()
     fetch(f"{server.url}/a.zip", path)
     assert path.read_bytes() == BODY
-    assert server.asked == [("/a.zip", None), ("/a.zip", "bytes=3000-")]
+    assert server.requests == [("/a.zip", None), ("/a.zip", "bytes=3000-")]
 
 
-def test_a_whole_part_is_checked_and_kept(server, path):
+def test_a_complete_part_is_checked_and_kept(server, path):
     path.parent.mkdir()
     part(path).write_bytes(BODY)
     fetch(f"{server.url}/a.zip", path, hashlib.md5(BODY).hexdigest())
     assert path.read_bytes() == BODY
 
 
-def test_a_part_longer_than_the_file_is_begun_again(server, path):
+def test_a_part_longer_than_the_file_is_downloaded_again(server, path):
     path.parent.mkdir()
     part(path).write_bytes(BODY + b"more")
     fetch(f"{server.url}/a.zip", path)
@@ -70,26 +72,26 @@ def test_a_part_longer_than_the_file_is_begun_again(server, path):
 
 
 @pytest.mark.parametrize("md5", [hashlib.md5(BODY).hexdigest(), None])
-def test_a_damaged_file_is_thrown_away_by_the_known_sum_or_the_servers(server, path, md5):
-    server.spoil.add("/a.zip")
-    with pytest.raises(ConfigError, match="damaged on its way"):
+def test_a_file_with_another_md5_is_deleted(server, path, md5):
+    server.damaged.add("/a.zip")
+    with pytest.raises(ConfigError, match="damaged during the download"):
         fetch(f"{server.url}/a.zip", path, md5)
     assert not path.exists() and not part(path).exists()
     assert fetch(f"{server.url}/a.zip", path, md5).read_bytes() == BODY
 
 
-def test_an_etag_that_is_no_sum_is_not_taken_for_one(server, path):
+def test_an_etag_that_is_not_an_md5_is_ignored(server, path):
     server.etags = False
     assert fetch(f"{server.url}/a.zip", path).read_bytes() == BODY
 
 
-def test_what_the_server_has_not_got_is_told(server, path):
-    with pytest.raises(ConfigError, match=r"/b\.zip: the server says 404 Not Found"):
+def test_a_file_that_the_server_does_not_have_is_an_error(server, path):
+    with pytest.raises(ConfigError, match=r"/b\.zip: the server answered 404 Not Found"):
         fetch(f"{server.url}/b.zip", path)
     assert not path.exists()
 
 
-def test_a_server_that_is_not_there_is_told_in_one_line(path):
+def test_a_server_that_is_not_running_is_an_error_of_one_line(path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

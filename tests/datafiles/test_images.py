@@ -1,11 +1,11 @@
-"""Decoding: every common kind of file to upright RGB, and every broken one to an error that names it."""
+"""Decoding: every common format to upright RGB, and every damaged file to an error that names it."""
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
 from visionbench.core import Example
-from visionbench.datafiles.images import PictureError, check, decode, header, picture_of
+from visionbench.datafiles.images import PictureError, check_file, decode, decode_example, read_header
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
@@ -14,9 +14,9 @@ RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 25
 
 @pytest.fixture
 def saved(tmp_path):
-    """A function that saves a picture and returns its path."""
+    """A function that saves an image and returns its path."""
 
-    def save(image, name="picture.png", **options):
+    def save(image, name="image.png", **options):
         image.save(tmp_path / name, **options)
         return tmp_path / name
 
@@ -30,16 +30,16 @@ def pixels(path):
 
 
 @pytest.mark.parametrize("name", ["p.png", "p.webp", "p.bmp", "p.tiff"])
-def test_rgb_comes_back_as_it_is(saved, name):
+def test_rgb_is_decoded_unchanged(saved, name):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8))
     options = {"lossless": True} if name.endswith("webp") else {}
     np.testing.assert_array_equal(pixels(saved(image, name, **options)), np.asarray(image))
 
 
-def test_a_jpeg_comes_back_nearly_as_it_is(saved):
-    found = pixels(saved(Image.new("RGB", (16, 8), (200, 100, 50)), "p.jpg", quality=95))
-    assert found.shape == (8, 16, 3)
-    assert np.abs(found - np.array((200, 100, 50))).max() <= 3
+def test_a_jpeg_is_decoded_almost_unchanged(saved):
+    decoded = pixels(saved(Image.new("RGB", (16, 8), (200, 100, 50)), "p.jpg", quality=95))
+    assert decoded.shape == (8, 16, 3)
+    assert np.abs(decoded - np.array((200, 100, 50))).max() <= 3
 
 
 def test_grey_becomes_three_equal_channels(saved):
@@ -48,8 +48,8 @@ def test_grey_becomes_three_equal_channels(saved):
 
 
 def test_cmyk_becomes_rgb(saved):
-    found = pixels(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "p.jpg", quality=95))
-    assert np.abs(found.astype(int) - RED).max() <= 5
+    decoded = pixels(saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "p.jpg", quality=95))
+    assert np.abs(decoded.astype(int) - RED).max() <= 5
 
 
 @pytest.mark.parametrize("name", ["p.png", "p.tiff"])
@@ -59,38 +59,38 @@ def test_sixteen_bits_of_grey_are_scaled_and_not_clipped(saved, name):
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
-def test_32_bits_a_pixel_are_refused_since_no_value_is_known_to_be_white(saved, kind):
-    with pytest.raises(PictureError, match=r"p\.tiff: .*nothing tells which value is white"):
+def test_32_bits_per_pixel_are_an_error_because_white_is_not_defined(saved, kind):
+    with pytest.raises(PictureError, match=r"p\.tiff: .*without a definition of white"):
         decode(saved(Image.fromarray(np.ones((2, 2), kind)), "p.tiff"))
 
 
 @pytest.mark.parametrize(
-    ("colour", "seen"),
+    ("colour", "shown"),
     [((0, 0, 0, 0), WHITE), ((0, 0, 0, 255), BLACK), ((255, 0, 0, 0), WHITE), ((255, 0, 0, 51), (255, 204, 204))],
 )
-def test_what_is_transparent_lets_white_through(saved, colour, seen):
-    assert tuple(pixels(saved(Image.new("RGBA", (2, 2), colour)))[0, 0]) == seen
+def test_transparency_shows_white(saved, colour, shown):
+    assert tuple(pixels(saved(Image.new("RGBA", (2, 2), colour)))[0, 0]) == shown
 
 
-def test_grey_with_transparency_lets_white_through(saved):
+def test_grey_with_transparency_shows_white(saved):
     assert (pixels(saved(Image.new("LA", (2, 2), (0, 0)))) == 255).all()
 
 
-@pytest.mark.parametrize(("transparency", "seen"), [({}, GREEN), ({"transparency": bytes([255, 0])}, WHITE)])
-def test_a_palette_is_looked_up_with_its_transparency(saved, transparency, seen):
+@pytest.mark.parametrize(("transparency", "shown"), [({}, GREEN), ({"transparency": bytes([255, 0])}, WHITE)])
+def test_a_palette_is_applied_with_its_transparency(saved, transparency, shown):
     image = Image.new("P", (2, 2), 1)
     image.putpalette([*RED, *GREEN])
-    assert tuple(pixels(saved(image, **transparency))[0, 0]) == seen
+    assert tuple(pixels(saved(image, **transparency))[0, 0]) == shown
 
 
-def test_a_picture_that_says_it_lies_on_its_side_is_set_upright(saved):
+def test_an_image_with_an_exif_orientation_is_turned_upright(saved):
     image = Image.new("RGB", (4, 2), BLUE)
-    image.putpixel((0, 0), RED)  # top left as stored, top right as meant
+    image.putpixel((0, 0), RED)  # top left as stored, top right when turned
     exif = Image.Exif()
     exif[0x0112] = 6
-    found = pixels(saved(image, exif=exif))
-    assert found.shape == (4, 2, 3)
-    assert tuple(found[0, 1]) == RED
+    decoded = pixels(saved(image, exif=exif))
+    assert decoded.shape == (4, 2, 3)
+    assert tuple(decoded[0, 1]) == RED
 
 
 TURNED = {
@@ -103,7 +103,7 @@ TURNED = {
     7: lambda stored: np.rot90(stored, 2).transpose(1, 0, 2),
     8: np.rot90,
 }
-"""What a picture shows that has an EXIF orientation, by its definition, made of the pixels as stored."""
+"""The stored pixels turned by each EXIF orientation, according to its definition."""
 
 
 @pytest.mark.parametrize("size", [(5, 7), (6, 6)], ids=["oblong", "square"])
@@ -119,9 +119,9 @@ def test_each_exif_orientation_is_turned_or_left_as_stored_and_the_header_gives_
     turned = TURNED[orientation](stored)
     np.testing.assert_array_equal(np.asarray(decode(path)), turned)
     np.testing.assert_array_equal(np.asarray(decode(path, turned=False)), stored)
-    found = header(path)
-    assert found.orientation == orientation
-    assert found.size(turned=True) == turned.shape[:2] and found.size(turned=False) == size
+    header = read_header(path)
+    assert header.orientation == orientation
+    assert header.size(turned=True) == turned.shape[:2] and header.size(turned=False) == size
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -132,53 +132,53 @@ def test_a_jpeg_is_turned_or_left_as_stored_by_each_orientation(saved, orientati
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(Image.fromarray(stored), "p.jpg", exif=exif, quality=95, subsampling=0)
-    for found, meant in ((decode(path), TURNED[orientation](stored)), (decode(path, turned=False), stored)):
-        assert np.abs(np.asarray(found, int) - meant).max() < 16
-    assert header(path).size(turned=False) == (32, 48)
+    for decoded, expected in ((decode(path), TURNED[orientation](stored)), (decode(path, turned=False), stored)):
+        assert np.abs(np.asarray(decoded, int) - expected).max() < 16
+    assert read_header(path).size(turned=False) == (32, 48)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_is_none(saved, orientation):
+def test_an_invalid_orientation_is_ignored(saved, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(Image.new("RGB", (4, 2)), exif=exif)
-    assert header(path).orientation == 1 and decode(path).size == decode(path, turned=False).size == (4, 2)
+    assert read_header(path).orientation == 1 and decode(path).size == decode(path, turned=False).size == (4, 2)
 
 
-@pytest.mark.parametrize(("exif", "seen"), [(None, (2, 4)), ("turned", (2, 4)), ("stored", (4, 2))])
-def test_an_examples_picture_is_turned_unless_its_masks_are_of_the_stored_pixels(saved, exif, seen):
+@pytest.mark.parametrize(("exif", "size"), [(None, (2, 4)), ("turned", (2, 4)), ("stored", (4, 2))])
+def test_an_examples_image_is_turned_unless_its_masks_are_of_the_stored_pixels(saved, exif, size):
     data = Image.Exif()
     data[0x0112] = 6
     path = saved(Image.new("RGB", (4, 2)), exif=data)
-    assert picture_of(Example("one", path, exif=exif)).size == seen
-    assert picture_of(Example("one", path, exif=exif), path.read_bytes()).size == seen
+    assert decode_example(Example("one", path, exif=exif)).size == size
+    assert decode_example(Example("one", path, exif=exif), path.read_bytes()).size == size
 
 
-def test_damaged_exif_data_are_a_fault_of_the_picture_or_no_orientation(saved):
+def test_damaged_exif_data_are_ignored_or_a_problem_of_the_image(saved):
     path = saved(Image.new("RGB", (8, 8)), "p.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0")
-    for look in (header, decode, lambda path: decode(path, turned=False)):
+    for read in (read_header, decode, lambda path: decode(path, turned=False)):
         try:
-            look(path)
+            read(path)
         except PictureError as error:
             assert "cannot be decoded" in error.reason
 
 
-def test_of_an_animation_the_first_frame_is_taken(saved):
+def test_the_first_frame_of_an_animation_is_decoded(saved):
     frames = [Image.new("RGB", (3, 3), colour) for colour in (RED, GREEN)]
     path = saved(frames[0], "p.gif", save_all=True, append_images=frames[1:])
     assert tuple(pixels(path)[0, 0]) == RED
 
 
-def test_the_file_is_closed_when_the_picture_is_there(saved):
+def test_the_file_is_closed_after_decoding(saved):
     path = saved(Image.new("RGB", (2, 2)))
     picture = decode(path)
     path.unlink()
     assert picture.getpixel((0, 0)) == BLACK
 
 
-# ------------------------------------------------------------------------------------------------------------- broken
+# ------------------------------------------------------------------------------------------------------------ damaged
 @pytest.mark.parametrize("name", ["p.jpg", "p.png", "p.gif", "p.webp"])
-def test_a_picture_cut_short_names_the_file(saved, name):
+def test_the_error_for_a_truncated_image_names_the_file(saved, name):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     path = saved(Image.fromarray(noise), name)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -186,15 +186,15 @@ def test_a_picture_cut_short_names_the_file(saved, name):
         decode(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture at all\n", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_names_the_file(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"not an image\n", b"\x89PNG\r\n\x1a\n"])
+def test_the_error_for_a_file_that_is_not_an_image_names_it(tmp_path, content):
     path = tmp_path / "p.jpg"
     path.write_bytes(content)
     with pytest.raises(PictureError, match=str(path)):
         decode(path)
 
 
-def test_a_file_that_is_not_there_or_is_a_folder_names_it(tmp_path):
+def test_the_error_for_a_missing_file_or_a_folder_names_it(tmp_path):
     with pytest.raises(PictureError, match="gone.png"):
         decode(tmp_path / "gone.png")
     with pytest.raises(PictureError, match=str(tmp_path)):
@@ -202,23 +202,23 @@ def test_a_file_that_is_not_there_or_is_a_folder_names_it(tmp_path):
 
 
 @pytest.mark.parametrize("side", [10_000, 20_000], ids=["over the warning", "over the error"])
-def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path, side):
+def test_a_decompression_bomb_is_an_error_before_it_is_decoded(tmp_path, side):
     path = tmp_path / "bomb.png"
-    header = side.to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    size = side.to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
-        PngImagePlugin.putchunk(file, b"IHDR", header)
+        PngImagePlugin.putchunk(file, b"IHDR", size)
         PngImagePlugin.putchunk(file, b"IDAT", b"")
-    for look in (check, decode):
+    for read in (check_file, decode):
         with pytest.raises(PictureError, match=r"bomb\.png: .*decompression bomb"):
-            look(path)
+            read(path)
 
 
-def test_a_look_at_size_and_header_finds_what_is_no_picture_and_not_what_is_cut_short(saved, tmp_path):
+def test_checking_a_file_detects_what_is_not_an_image_but_not_a_truncated_image(saved, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     path = saved(Image.fromarray(noise), "p.jpg")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    check(path)
+    check_file(path)
     with pytest.raises(PictureError, match="cannot be decoded"):
         decode(path)
     for content, reason in (
@@ -229,5 +229,5 @@ def test_a_look_at_size_and_header_finds_what_is_no_picture_and_not_what_is_cut_
     ):
         path.unlink(missing_ok=True) if content is None else path.write_bytes(content)
         with pytest.raises(PictureError) as caught:
-            check(path)
+            check_file(path)
         assert caught.value.reason.startswith(reason)

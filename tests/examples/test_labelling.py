@@ -18,7 +18,7 @@ def resolve(names, own=None, adapter=None, metric="classification", on_error="fa
     """The labelling of data with these classes, for a model with the classes `own` or for another adapter."""
     data = SimpleNamespace(described_classes=lambda: [DataClass(name, target=targets.get(name)) for name in names])
     config = SimpleNamespace(data=SimpleNamespace(name="mine", on_error=on_error), model=SimpleNamespace(name="theirs"))
-    adapter = adapter or (SimpleNamespace(labels=lambda model: own) if own else DualEncoder())
+    adapter = adapter or (SimpleNamespace(class_names=lambda model: own) if own else DualEncoder())
     metrics = {"classification": Classification(), "recall": Recall()}
     case = Case("quality", 1, ("evaluation",), (metric,))
     return resolve_labelling(config, Parts(adapter, None, data, metrics), [case])

@@ -32,7 +32,7 @@ def test_missing_empty_unreadable_and_wrongly_annotated_images_are_named_with_th
     examples[0].image.unlink()
     examples[1].image.write_bytes(b"")
     examples[2].image.write_text("not an image")
-    examples[4] = Example("4", examples[4].image, faults=("an empty caption", "no caption 3"))
+    examples[4] = Example("4", examples[4].image, problems=("an empty caption", "no caption 3"))
     problems = screening.find_problems(examples, decoded=0)
     assert list(problems) == ["0", "1", "2", "4"]
     assert (problems["0"], problems["1"], problems["4"]) == ("missing", "zero bytes", "an empty caption; no caption 3")
@@ -132,7 +132,7 @@ def test_masks_with_another_size_than_the_header_are_found_without_decoding(tmp_
 
 
 def test_the_first_of_many_problems_of_one_image_are_named_and_the_others_counted(examples):
-    many = Example("0", examples[0].image, faults=tuple(f"problem {n}" for n in range(9)))
+    many = Example("0", examples[0].image, problems=tuple(f"problem {n}" for n in range(9)))
     assert screening.find_problems([many], decoded=0) == {"0": "problem 0; problem 1; problem 2; and 6 more"}
 
 

@@ -197,12 +197,12 @@ def test_captions_are_encoded_and_counted_by_many_threads_at_once(folder):
 def test_two_lists_of_labels_that_contradict_each_other_are_refused(folder):
     own = folder("classifier_tiny")
     model = ModelConfig(name="own", family="image_classifier", checkpoint=str(own), weights="pretrained")
-    labels = ImageClassifier().labels(model)
+    labels = ImageClassifier().class_names(model)
     turned = dict(enumerate([*labels[1:], labels[0]]))
     change_config(own, id2label=turned)
     with pytest.raises(ConfigError, match="id2label and label2id disagree on 15 classes, such as '.*', which label2id"):
-        ImageClassifier().labels(model)
+        ImageClassifier().class_names(model)
     change_config(own, label2id={name: str(at) for at, name in turned.items()} | {"LABEL_0": 0})
-    assert ImageClassifier().labels(model) == list(turned.values())
+    assert ImageClassifier().class_names(model) == list(turned.values())
     change_config(own, id2label={0: "crane", 1: "gull", 2: "crane"}, label2id={"crane": 2, "gull": 1})
-    assert ImageClassifier().labels(model) == ["crane", "gull", "crane"]
+    assert ImageClassifier().class_names(model) == ["crane", "gull", "crane"]

@@ -446,7 +446,7 @@ def test_the_pieces_of_a_model_are_the_whole_work_of_its_call(name, photographs)
     loaded = load(eager(small(name)))
     loaded.module.requires_grad_(False)
     inputs = loaded.preprocess(photographs, ["a temple", "a red flower"])
-    work = flops.count(loaded, flops.without_numbers(loaded), inputs)
+    work = flops.count(loaded, flops.without_values(loaded), inputs)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         loaded.call(inputs)
     parts = loaded.parts(inputs)
@@ -460,7 +460,7 @@ def test_the_pieces_of_a_bundled_model_are_the_whole_work_of_its_call(name, phot
     """Within 1 %: where the number of steps is even, none of them has the mean length."""
     loaded = load(eager(models()[name]))
     inputs = loaded.preprocess(photographs, ["a temple", "a red flower"])
-    work = flops.count(loaded, flops.without_numbers(loaded), inputs)
+    work = flops.count(loaded, flops.without_values(loaded), inputs)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         loaded.call(inputs)
     parts = loaded.parts(inputs)
@@ -497,7 +497,7 @@ def test_the_count_of_the_shipped_sizes_is_the_known_one(name, options, piece, g
     model.weights, model.options = "random", {**model.options, **options}
     meta = torch.device("meta")
     loaded = build_part("models", model.family, model.options, "model.options").load(model, meta, torch.float32)
-    work = flops.count(loaded, flops.without_numbers(loaded), loaded.preprocess(photographs[:1], [""]))
+    work = flops.count(loaded, flops.without_values(loaded), loaded.preprocess(photographs[:1], [""]))
     assert work[piece].flop / 1e9 == pytest.approx(gflop, rel=1e-3)
 
 
@@ -507,7 +507,7 @@ def test_the_least_traffic_is_what_is_read_once_and_what_comes_out(photographs):
     inputs = loaded.preprocess(photographs, ["", ""])
     vision = sum(p.numel() for p in loaded.module.vision_model.parameters()) * 4
     projection = loaded.module.visual_projection.weight.numel() * 4
-    moved = flops.count(loaded, flops.without_numbers(loaded), inputs)["image"].moved_bytes
+    moved = flops.count(loaded, flops.without_values(loaded), inputs)["image"].moved_bytes
     pixels = inputs["pixel_values"].numel() * 4
     assert moved >= vision + projection + pixels
     assert moved < (vision + projection + pixels) * 1.1
@@ -530,7 +530,7 @@ def test_blip2_in_fp16_takes_inputs_in_fp16_though_its_first_parameter_stays_in_
     assert placed["pixel_values"].dtype == torch.float16
     with torch.inference_mode():
         assert {output.dtype for output in loaded.probe_outputs(placed).values()} == {torch.float16}
-    work = flops.count(loaded, flops.without_numbers(loaded), placed)
+    work = flops.count(loaded, flops.without_values(loaded), placed)
     half = sum(p.numel() * 2 for p in loaded.module.language_model.parameters())
     assert 0.9 * half < work["prefill"].moved_bytes < 1.5 * half  # in fp32 it would be twice as much
 
@@ -577,9 +577,9 @@ def test_a_config_that_does_not_number_the_classes_is_refused(tmp_path):
     for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
         (tmp_path / name).write_text('{"id2label": {"0": "a", "2": "b"}}')
     with pytest.raises(ConfigError, match="its id2label does not number the classes from 0 on"):
-        classifier.labels(ModelConfig(name="own", checkpoint=str(tmp_path)))
+        classifier.class_names(ModelConfig(name="own", checkpoint=str(tmp_path)))
     (tmp_path / "config.json").write_text('{"id2label": {"1": "b", "0": "a"}}')
-    assert classifier.labels(ModelConfig(name="own", checkpoint=str(tmp_path))) == ["a", "b"]
+    assert classifier.class_names(ModelConfig(name="own", checkpoint=str(tmp_path))) == ["a", "b"]
     (tmp_path / "config.json").write_text('{"id2label"')
     with pytest.raises(ConfigError, match=r"config\.json: not JSON"):
-        classifier.labels(ModelConfig(name="own", checkpoint=str(tmp_path)))
+        classifier.class_names(ModelConfig(name="own", checkpoint=str(tmp_path)))

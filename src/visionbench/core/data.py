@@ -30,8 +30,8 @@ class Example:
     """The name of its class, one of the data set's `classes()`."""
     masks: Callable[[], np.ndarray] | None = field(default=None, compare=False)
     """Read the masks of its instances: bool [K, H, W] in the image's own size, without crowd regions."""
-    faults: tuple[str, ...] = ()
-    """The faults of its annotations, a few words each. Such an example is refused or left out, never corrected."""
+    problems: tuple[str, ...] = ()
+    """The problems of its annotations, a few words each. Such an example is refused or left out, never corrected."""
     instances: int = 0
     """The number of masks that `masks` returns."""
     size: tuple[int, int] | None = None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class DataSet(Protocol):
     """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
 
-    gives: ClassVar[frozenset[str]]
+    provides: ClassVar[frozenset[str]]
     """The annotations of its examples: any of `captions`, `labels` and `masks`."""
 
     def examples(self) -> Sequence[Example]:
@@ -67,10 +67,10 @@ class DescribesClasses(Protocol):
 
 
 @runtime_checkable
-class HasDoubts(Protocol):
+class ReportsWarnings(Protocol):
     """A data set that reports which parts of its folder its examples may not include."""
 
-    def doubts(self) -> Mapping[str, str]:
+    def warnings(self) -> Mapping[str, str]:
         """Return flags for the quality row: a flag such as `other_endings`, and its detail."""
 
 
@@ -265,10 +265,10 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
-class Labels(Protocol):
+class HasClassNames(Protocol):
     """A model family whose models have a fixed list of classes."""
 
-    def labels(self, model: Any) -> Sequence[str]:
+    def class_names(self, model: Any) -> Sequence[str]:
         """Return the class names by index, read from the checkpoint's config before the model is loaded."""
 
 

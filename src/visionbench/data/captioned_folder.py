@@ -1,32 +1,32 @@
-"""A folder of pictures with one file of captions: a table, lines of JSON, or Flickr30k's `.token` file."""
+"""A folder of images with one caption file: a table, lines of JSON, or Flickr30k's `.token` file."""
 
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from visionbench.core import Example
-from visionbench.datafiles import annotation_files, caption_file
-from visionbench.datafiles.caption_file import CaptionFile, Options
+from visionbench.datafiles.caption_file import CaptionFile, Options, read_caption_file
+from visionbench.datafiles.captions import make_captioned
+from visionbench.datafiles.data_folder import check_counts, digest_file, find_file, find_folder, spell_name
 from visionbench.registry import register
 
 FILES = ("captions.csv", "captions.jsonl", "metadata.jsonl", "metadata.csv", "captions.txt", "results_20130124.token")
 FOLDERS = ("", "images", "flickr30k-images", "Images", "flickr30k_images")
-"""Where pictures lie below the root."""
+"""Folders below the root that may contain the images."""
 
 
 @register("data", "captioned_folder")
 @dataclass(frozen=True)
 class CaptionedFolder:
-    """Options: the file of `captions` (by default the first that is there), and `samples`, the first so many pictures.
+    """Options: the caption file `captions` (by default the first that exists), and `samples`, the number of images.
 
-    A table has a column for the picture and one for the caption, a row for each caption, several for a picture where it
-    has several; a line of JSON has a caption or a list of them; a line of `.token` is `picture.jpg#0<tab>caption`.
-    `encoding`, `delimiter`, `quotes`, `picture_column` and `caption_column` state what is else found in the file.
+    A table has one column for the image, one for the caption, and one row for each caption. A line of JSON has one
+    caption or a list of captions. A line of a `.token` file is `image.jpg#0<tab>caption`. `encoding`, `delimiter`,
+    `quotes`, `picture_column` and `caption_column` replace what is otherwise detected from the file.
     """
 
     root: str
@@ -38,55 +38,59 @@ class CaptionedFolder:
     picture_column: str | None = None
     caption_column: str | None = None
 
-    gives: ClassVar[frozenset[str]] = frozenset({"captions"})
+    provides: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
-        annotation_files.at_least_one(samples=self.samples)
+        check_counts(samples=self.samples)
         _ = self._options
 
     def examples(self) -> Sequence[Example]:
-        """The pictures in the order in which the file first names them. A row with a fault is a fault of its picture,
-        or of an example that is named after its line. Several spellings of one path (`a.jpg`, `./a.jpg`) are one
-        picture, named by the first."""
-        return self._examples(self._read())
+        """Return the images in the order in which the file first names them.
+
+        The problem of a row is a problem of its image, or of an example that is named after the line. Several spellings
+        of one path (`a.jpg`, `./a.jpg`) are one image, with the first spelling as its name.
+        """
+        return self._make_examples(self._read_captions())
 
     def classes(self) -> Sequence[str]:
-        """None: it has no labels."""
+        """Return an empty tuple: the data set has no labels."""
         return ()
 
     def identity(self) -> Mapping[str, str]:
-        """Folder, file and its form, number of pictures and a digest of the captions."""
-        read = self._read()
+        """Return folder, file and its form, number of images and a digest of the captions."""
+        captions = self._read_captions()
         return {
             "name": "captioned_folder",
             "root": str(self._root.resolve()),
             "captions": self._file.name,
-            "form": read.form,
-            "samples": str(len(self._examples(read))),
-            "annotations_sha256": annotation_files.digest(self._file),
+            "form": captions.form,
+            "samples": str(len(self._make_examples(captions))),
+            "annotations_sha256": digest_file(self._file),
         }
 
-    def _examples(self, read: CaptionFile) -> list[Example]:
-        root, file = self._root, self._file
+    def _make_examples(self, file: CaptionFile) -> list[Example]:
+        root, file_name = self._root, self._file.name
         captions: dict[str, list[str]] = {}
-        faults: dict[str, list[str]] = {}
-        of_row = {name: _picture(root, name) for name in dict.fromkeys(row.picture for row in read.rows) if name}
-        first: dict[str, str] = {}  # of several spellings of one path, such as a.jpg and ./a.jpg
-        for name, path in of_row.items():
-            first.setdefault(os.path.normpath(path), name)
-        for row in read.rows:
-            name = first[os.path.normpath(of_row[row.picture])] if row.picture else f"{file.name}, line {row.line}"
+        problems: dict[str, list[str]] = {}
+        paths = {name: _locate(root, name) for name in dict.fromkeys(row.image for row in file.rows) if name}
+        first_spelling: dict[str, str] = {}
+        for name, path in paths.items():
+            first_spelling.setdefault(os.path.normpath(path), name)
+        for row in file.rows:
+            line = f"{file_name}, line {row.line}"
+            name = first_spelling[os.path.normpath(paths[row.image])] if row.image else line
             captions.setdefault(name, []).extend(row.captions)
-            if row.fault is not None:
-                faults.setdefault(name, []).append(f"{file.name}, line {row.line}: {row.fault}")
+            if row.problem is not None:
+                problems.setdefault(name, []).append(f"{line}: {row.problem}")
         examples = [
-            _example(name, of_row.get(name, root / name), said, faults.get(name, [])) for name, said in captions.items()
+            _make_example(name, paths.get(name, root / name), texts, problems.get(name, []))
+            for name, texts in captions.items()
         ]
         return examples[: self.samples]
 
-    def _read(self) -> CaptionFile:
-        return caption_file.read(self._file, self._options)
+    def _read_captions(self) -> CaptionFile:
+        return read_caption_file(self._file, self._options)
 
     @property
     def _options(self) -> Options:
@@ -94,31 +98,29 @@ class CaptionedFolder:
 
     @property
     def _root(self) -> Path:
-        return annotation_files.folder(self.root, "captioned_folder")
+        return find_folder(self.root, "captioned_folder")
 
     @property
     def _file(self) -> Path:
         names = [self.captions] if self.captions else list(FILES)
-        return annotation_files.within(self._root, names, f"one of {', '.join(FILES)} beside the pictures")
+        return find_file(self._root, names, f"one of {', '.join(FILES)} beside the images")
 
 
-def _example(name: str, picture: Path, captions: Sequence[str], faults: Sequence[str]) -> Example:
-    """A picture with its captions. One that a fault names is not said to have no caption as well."""
-    if faults:
-        return Example(name, picture, captions=tuple(text.strip() for text in captions), faults=tuple(faults))
-    return annotation_files.captioned(name, picture, captions)
+def _make_example(name: str, path: Path, captions: Sequence[str], problems: Sequence[str]) -> Example:
+    """Return an image with its captions. Problems of its rows exclude those of the captions, which they may cause."""
+    if problems:
+        return Example(name, path, captions=tuple(text.strip() for text in captions), problems=tuple(problems))
+    return make_captioned(name, path, captions)
 
 
-def _picture(root: Path, name: str) -> Path:
-    """Where a picture lies. Its name may have another Unicode form on disk, or backslashes in the file of captions."""
-    slashed = name.replace("\\", "/")
-    forms = dict.fromkeys([name, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))])
-    places = [root / folder / form for form in forms for folder in FOLDERS]
+def _locate(root: Path, name: str) -> Path:
+    """Return the path of an image, whose name may be spelled differently on disk."""
+    places = [root / folder / spelling for spelling in spell_name(name) for folder in FOLDERS]
     return next((place for place in places if _is_file(place)), places[0])
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name too long, or with a NUL
+    except (OSError, ValueError):  # the name is too long, or contains a NUL
         return False

@@ -1,67 +1,68 @@
-"""COCO's captions: `annotations/captions_<split>.json` beside the folder of pictures, as cocodataset.org gives them."""
+"""COCO's captions: `annotations/captions_<split>.json` beside the folder of images, from cocodataset.org."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from visionbench.core import Example, FetchProgress
-from visionbench.datafiles import annotation_files, coco_download
-from visionbench.datafiles.coco_schema import Described
+from visionbench.datafiles import coco_download
+from visionbench.datafiles.captions import make_captioned
+from visionbench.datafiles.coco_files import CocoFiles, make_unlisted, merge_repeated
+from visionbench.datafiles.coco_schema import Annotations
+from visionbench.datafiles.data_folder import check_counts
 from visionbench.registry import register
 
 
 @register("data", "coco_captions")
 @dataclass(frozen=True)
 class CocoCaptions:
-    """Options: the `split`, another file of `annotations` in this form, and `samples`, the first so many pictures."""
+    """Options: the `split`, another annotation file `annotations`, and `samples`, the number of images."""
 
     root: str
     split: str = "val2017"
     annotations: str | None = None
-    """Below `root`; by default `annotations/captions_<split>.json`."""
+    """Path below `root`; by default `annotations/captions_<split>.json`."""
     samples: int | None = None
 
-    gives: ClassVar[frozenset[str]] = frozenset({"captions"})
+    provides: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
-        annotation_files.at_least_one(samples=self.samples)
+        check_counts(samples=self.samples)
 
     def examples(self) -> Sequence[Example]:
-        """The pictures by rising id, each with all its captions in the order of the file."""
+        """Return the images by rising id, each with all its captions in the order of the file."""
         files, examples = self._files, []
-        captions = files.captions()
-        for picture in files.listed():
-            said, one = captions.pop(picture.id, Described()), files.example(picture)
-            examples.append(annotation_files.captioned(one.id, one.image, said.values, (*one.faults, *said.faults)))
-        strays = annotation_files.unlisted(captions, files.pictures)
-        return annotation_files.apart([*examples, *strays])[: self.samples]
+        captions = files.read_captions()
+        for image in files.list_images():
+            own, example = captions.pop(image.id, Annotations()), files.make_example(image)
+            problems = (*example.problems, *own.problems)
+            examples.append(make_captioned(example.id, example.image, own.values, problems))
+        return merge_repeated([*examples, *make_unlisted(captions, files.images)])[: self.samples]
 
     def classes(self) -> Sequence[str]:
-        """None: it has no labels."""
+        """Return an empty tuple: the data set has no labels."""
         return ()
 
     def identity(self) -> Mapping[str, str]:
-        """Folder, split, number of pictures and a digest of the annotations."""
+        """Return folder, split, number of images and a digest of the annotations."""
         return self._files.identity(len(self.examples()))
 
     def is_ready(self) -> bool:
-        """Return whether the folder holds COCO's annotations, which are written after all images."""
-        return coco_download.is_ready(Path(self.root).expanduser(), self.split)
+        """Return whether the folder has COCO's annotations, which are written after all images."""
+        return coco_download.is_ready(self.root, self.split)
 
     def check_fetch(self, samples: int) -> None:
         """Raise ConfigError if this split cannot be fetched into this folder."""
-        coco_download.check_fetch(samples, self.split, Path(self.root))
+        coco_download.check_fetch(samples, self.split, self.root)
 
     def fetch(self, samples: int, progress: FetchProgress) -> None:
         """Fetch a subset of COCO into the folder. Raises ConfigError if it cannot be fetched."""
-        root = Path(self.root).expanduser().parent
-        coco_download.fetch_subset(samples, self.split, root, None, progress)
+        coco_download.fetch_into(self.root, self.split, samples, progress)
 
     @property
-    def _files(self) -> annotation_files.CocoFiles:
+    def _files(self) -> CocoFiles:
         file = self.annotations or f"annotations/captions_{self.split}.json"
-        return annotation_files.CocoFiles.find("coco_captions", self.root, self.split, file)
+        return CocoFiles.find("coco_captions", self.root, self.split, file)

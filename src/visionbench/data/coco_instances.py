@@ -1,69 +1,69 @@
-"""COCO's instances: `annotations/instances_<split>.json` beside the folder of pictures; polygons and run lengths."""
+"""COCO's instances: `annotations/instances_<split>.json` beside the folder of images, with polygons or run lengths."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from visionbench.core import Example, FetchProgress
-from visionbench.datafiles import annotation_files, coco_download, coco_masks
+from visionbench.datafiles import coco_download
+from visionbench.datafiles.coco_files import CocoFiles, make_unlisted, merge_repeated
+from visionbench.datafiles.coco_masks import add_masks
+from visionbench.datafiles.data_folder import check_counts
 from visionbench.registry import register
 
 
 @register("data", "coco_instances")
 @dataclass(frozen=True)
 class CocoInstances:
-    """Options: the `split`, another file of `annotations` in this form, and `samples`, the first so many pictures.
+    """Options: the `split`, another annotation file `annotations`, and `samples`, the number of images.
 
-    Crowd regions are dropped, and pictures without any other instance left out: they ask nothing.
+    Crowd regions are dropped. Images without another instance are left out, because they have no prompt.
     """
 
     root: str
     split: str = "val2017"
     annotations: str | None = None
-    """Below `root`; by default `annotations/instances_<split>.json`."""
+    """Path below `root`; by default `annotations/instances_<split>.json`."""
     samples: int | None = None
 
-    gives: ClassVar[frozenset[str]] = frozenset({"masks"})
+    provides: ClassVar[frozenset[str]] = frozenset({"masks"})
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
-        annotation_files.at_least_one(samples=self.samples)
+        check_counts(samples=self.samples)
 
     def examples(self) -> Sequence[Example]:
-        """The pictures by rising id, each with the masks of its instances in the order of the file."""
+        """Return the images by rising id, each with the masks of its instances in the order of the file."""
         files, examples = self._files, []
-        instances = files.regions()
-        for picture in files.listed():
-            if found := instances.pop(picture.id, None):
-                examples.append(coco_masks.masked(files.example(picture), picture, found))
-        strays = annotation_files.unlisted(instances, files.pictures)
-        return annotation_files.apart([*examples, *strays])[: self.samples]
+        regions = files.read_regions()
+        for image in files.list_images():
+            if own := regions.pop(image.id, None):
+                examples.append(add_masks(files.make_example(image), image, own))
+        return merge_repeated([*examples, *make_unlisted(regions, files.images)])[: self.samples]
 
     def classes(self) -> Sequence[str]:
-        """None: masks are asked for whatever they show."""
+        """Return an empty tuple: masks are predicted without classes."""
         return ()
 
     def identity(self) -> Mapping[str, str]:
-        """Folder, split, number of pictures and a digest of the annotations."""
+        """Return folder, split, number of images and a digest of the annotations."""
         return self._files.identity(len(self.examples()))
 
     def is_ready(self) -> bool:
-        """Return whether the folder holds COCO's annotations, which are written after all images."""
-        return coco_download.is_ready(Path(self.root).expanduser(), self.split)
+        """Return whether the folder has COCO's annotations, which are written after all images."""
+        return coco_download.is_ready(self.root, self.split)
 
     def check_fetch(self, samples: int) -> None:
         """Raise ConfigError if this split cannot be fetched into this folder."""
-        coco_download.check_fetch(samples, self.split, Path(self.root))
+        coco_download.check_fetch(samples, self.split, self.root)
 
     def fetch(self, samples: int, progress: FetchProgress) -> None:
         """Fetch a subset of COCO into the folder. Raises ConfigError if it cannot be fetched."""
-        root = Path(self.root).expanduser().parent
-        coco_download.fetch_subset(samples, self.split, root, None, progress)
+        coco_download.fetch_into(self.root, self.split, samples, progress)
 
     @property
-    def _files(self) -> annotation_files.CocoFiles:
+    def _files(self) -> CocoFiles:
         file = self.annotations or f"annotations/instances_{self.split}.json"
-        return annotation_files.CocoFiles.find("coco_instances", self.root, self.split, file)
+        return CocoFiles.find("coco_instances", self.root, self.split, file)

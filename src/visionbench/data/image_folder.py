@@ -1,4 +1,4 @@
-"""A folder of pictures, or of one folder of pictures for each class."""
+"""A folder of images, or of one folder of images for each class."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from visionbench.core import DataClass, Example
-from visionbench.datafiles import annotation_files, folders
-from visionbench.examples import sampling
+from visionbench.datafiles.data_folder import check_counts, find_folder
+from visionbench.datafiles.folder_listing import COMMON_SUFFIXES, FolderListing, describe_others, list_folder
+from visionbench.datafiles.messages import escape_unprintable, quote_first
 from visionbench.examples.class_mapping import find_targets, parse_mapping
+from visionbench.examples.sampling import sample_evenly
 from visionbench.registry import ConfigError, register
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"})
-"""Names of folders that hold folders of classes and are none themselves."""
+"""Names of folders that contain the folders of classes."""
 
 
 @register("data", "image_folder")
 @dataclass
 class ImageFolder:
-    """Pictures below `root` in the order of their paths; a picture in a subfolder is labelled with its first folder.
+    """Images below `root` in the order of their paths. The label of an image in a subfolder is the outermost subfolder.
 
-    Options: `samples`, so many pictures, taken evenly from all classes; `follow_links` follows links out of `root`;
-    `classes` says which class of a model a folder is, by name or index.
+    Options: `samples`, the number of images, taken evenly from all classes; `follow_links`, to follow links out of
+    `root`; `classes`, the model's class for a folder, by name or index.
     """
 
     root: str
@@ -31,100 +33,97 @@ class ImageFolder:
     follow_links: bool = False
     class_mapping: Any = field(default=None, metadata={"option": "classes"})
 
-    gives: ClassVar[frozenset[str]] = frozenset({"labels"})
+    provides: ClassVar[frozenset[str]] = frozenset({"labels"})
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
-        annotation_files.at_least_one(samples=self.samples)
+        check_counts(samples=self.samples)
         parse_mapping(self.class_mapping)
 
     def examples(self) -> Sequence[Example]:
-        """The pictures. Raises ConfigError where there is no folder, or no picture in it."""
-        found = self._found
-        if not found.pictures:
-            endings = f"{', '.join(folders.COMMON)} or another ending that Pillow reads"
-            seen = f", but {others}" if (others := folders.other_endings(found.others)) else ""
-            raise ConfigError(f"data.root={self.root}: no picture in it ({endings}){seen}")
-        dead = [
-            Example(
-                _id(inside),
-                annotation_files.folder(self.root, "image_folder") / inside,
-                label=_label(inside),
-                faults=("a link to nothing",),
+        """Return the images. Raises ConfigError if the folder does not exist, or has no image."""
+        listing = self._list()
+        if not listing.images:
+            others = describe_others(listing.others)
+            raise ConfigError(
+                f"data.root={self.root}: it contains no image ({', '.join(COMMON_SUFFIXES)} or another suffix that "
+                f"Pillow can decode){f', but {others}' if others else ''}",
+                "give a folder of images",
             )
-            for inside in found.dead_links
+        root = find_folder(self.root, "image_folder")
+        dead_links = [
+            Example(escape_unprintable(str(place)), root / place, label=_find_label(place), problems=("a broken link",))
+            for place in listing.dead_links
         ]
-        pictures = [Example(_id(inside), path, label=_label(inside)) for inside, path in found.pictures]
-        return sampling.sample_evenly([*pictures, *dead], self.samples)
+        images = [
+            Example(escape_unprintable(str(place)), path, label=_find_label(place)) for place, path in listing.images
+        ]
+        return sample_evenly([*images, *dead_links], self.samples)
 
     def classes(self) -> Sequence[str]:
-        """The visible first folders, sorted, also those without a picture."""
+        """Return the visible outermost folders, sorted, including those without an image."""
         return [one.name for one in self.described_classes()]
 
     def described_classes(self) -> Sequence[DataClass]:
-        """The classes, each with the class of a model that the config gives for it."""
-        names = sorted(self._found.folders)
-        self._check_layout(names)
-        given = find_targets(self.class_mapping, names)
-        return [DataClass(name, target=given.get(name)) for name in names]
+        """Return the classes, each with the model's class that the config gives."""
+        listing = self._list()
+        names = sorted(listing.folders)
+        self._check_layout(listing, names)
+        targets = find_targets(self.class_mapping, names)
+        return [DataClass(name, target=targets.get(name)) for name in names]
 
-    def doubts(self) -> Mapping[str, str]:
-        """Files in folders of classes that have the ending of no picture, unless it is that of a text; and classes with
-        several folders, which may be the classes themselves."""
-        others = self._found.others.copy()
-        for ending in folders.TEXT:
-            others.pop(ending, None)
+    def warnings(self) -> Mapping[str, str]:
+        """Return flags for files that are neither images nor texts, and for classes with several folders of images,
+        which may be the classes themselves."""
+        listing = self._list()
         flags = {}
-        if seen := folders.other_endings(others):
-            flags["other_endings"] = f"{seen} were not read as pictures"
-        if mixed := self._folders_of_folders():
+        if others := describe_others(listing.without_texts()):
+            flags["other_endings"] = f"{others} were not read as images"
+        if nested := _find_nested_classes(listing):
             flags["folders_in_classes"] = (
-                f"{len(mixed)} of {len(self._found.folders)} folders of classes hold several folders with pictures, "
-                f"such as '{mixed[0]}'; each picture has the class of its outermost folder"
+                f"{len(nested)} of {len(listing.folders)} folders of classes contain several folders with images, "
+                f"such as '{nested[0]}'; the class of each image is its outermost folder"
             )
         return flags
 
     def identity(self) -> Mapping[str, str]:
-        """The folder and the number of pictures taken from it."""
+        """Return the folder and the number of images that are used."""
         return {
             "name": "image_folder",
             "root": str(Path(self.root).expanduser().resolve()),
             "samples": str(len(self.examples())),
         }
 
-    @property
-    def _found(self) -> folders.Found:
-        return folders.walk(annotation_files.folder(self.root, "image_folder"), self.follow_links)
+    def _list(self) -> FolderListing:
+        return list_folder(find_folder(self.root, "image_folder"), self.follow_links)
 
-    def _folders_of_folders(self) -> list[str]:
-        """The classes that hold pictures in several folders of their own."""
-        within: dict[str, set[str]] = {}
-        for inside, _ in self._found.pictures:
-            if len(inside.parts) > 2:
-                within.setdefault(inside.parts[0], set()).add(inside.parts[1])
-        return sorted(name for name, several in within.items() if len(several) > 1)
-
-    def _check_layout(self, names: Sequence[str]) -> None:
-        """Refuse a folder of splits, whose names would become classes."""
-        pictures = self._found.pictures
-        deeper = [inside for inside, _ in pictures if len(inside.parts) > 2]
-        direct = {inside.parts[0] for inside, _ in pictures if len(inside.parts) == 2}
+    def _check_layout(self, listing: FolderListing, names: Sequence[str]) -> None:
+        """Raise ConfigError for a folder of splits, whose names would become classes."""
+        places = [place for place, _ in listing.images]
+        nested = [place for place in places if len(place.parts) > 2]
+        direct = {place.parts[0] for place in places if len(place.parts) == 2}
         splits = [name for name in names if name.lower() in SPLITS and name not in direct]
-        if deeper and (len(splits) > 1 or splits == names):
+        root = self.root.rstrip("/")
+        if nested and (len(splits) > 1 or splits == names):
             raise ConfigError(
-                f"data.root={self.root}: its folders are splits and not classes ({folders.listed(splits)}); choose "
-                f"one, as in data.root={self.root.rstrip('/')}/{splits[-1]}"
+                f"data.root={self.root}: its folders are splits and not classes ({quote_first(splits)})",
+                f"choose one, as in data.root={root}/{splits[-1]}",
             )
-        if len(names) == 1 and len({inside.parts[1] for inside in deeper}) > 1:
+        if len(names) == 1 and len({place.parts[1] for place in nested}) > 1:
             raise ConfigError(
-                f"data.root={self.root}: its only folder '{names[0]}' holds folders itself; if these are the classes, "
-                f"give data.root={self.root.rstrip('/')}/{names[0]}"
+                f"data.root={self.root}: its only folder '{names[0]}' contains folders itself",
+                f"if these are the classes, give data.root={root}/{names[0]}",
             )
 
 
-def _id(inside: PurePath) -> str:
-    return folders.printable(str(inside))
+def _find_nested_classes(listing: FolderListing) -> list[str]:
+    """Return the classes that have images in several folders of their own."""
+    subfolders: dict[str, set[str]] = {}
+    for place, _ in listing.images:
+        if len(place.parts) > 2:
+            subfolders.setdefault(place.parts[0], set()).add(place.parts[1])
+    return sorted(name for name, names in subfolders.items() if len(names) > 1)
 
 
-def _label(inside: PurePath) -> str | None:
-    return folders.printable(inside.parts[0]) if len(inside.parts) > 1 else None
+def _find_label(place: PurePath) -> str | None:
+    return escape_unprintable(place.parts[0]) if len(place.parts) > 1 else None

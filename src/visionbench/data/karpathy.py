@@ -1,4 +1,4 @@
-"""Karpathy's splits of COCO and Flickr30k: `dataset_coco.json`, `dataset_flickr30k.json`, by which captioning and
+"""Karpathy's splits of COCO and Flickr30k (`dataset_coco.json`, `dataset_flickr30k.json`), on which captioning and
 retrieval are usually reported."""
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from visionbench.core import Example
-from visionbench.datafiles import annotation_files
-from visionbench.datafiles.annotation_files import printable
-from visionbench.datafiles.coco_schema import first
-from visionbench.datafiles.json_file import key, kind, shown
+from visionbench.datafiles.captions import make_captioned
+from visionbench.datafiles.coco_files import merge_repeated, read_lists
+from visionbench.datafiles.coco_schema import check_objects, show_value
+from visionbench.datafiles.data_folder import check_counts, digest_file, find_file, find_folder, locate_image
+from visionbench.datafiles.json_file import parse_id, show
+from visionbench.datafiles.messages import escape_unprintable, list_first
 from visionbench.registry import ConfigError, nearest, register
 
 SPLITS = ("train", "restval", "val", "test")
@@ -23,99 +25,95 @@ SPLITS = ("train", "restval", "val", "test")
 @register("data", "karpathy")
 @dataclass(frozen=True)
 class Karpathy:
-    """Options: the file of `annotations`, the `split`, how many `captions_per_image` (the first; by default all), and
-    `samples`, the first so many pictures.
+    """Options: the annotation file `annotations`, the `split`, `captions_per_image` (the first captions; by default
+    all), and `samples`, the number of images, from the first.
 
-    A picture lies below `root` as its `filepath/filename`, or in a folder of pictures as its `filename`.
+    The path of an image is `filepath/filename` below `root`, or `filename` in a folder of images.
     """
 
     root: str
     annotations: str = "dataset_coco.json"
-    """Below `root`, or an absolute path."""
+    """Path below `root`, or an absolute path."""
     split: str = "test"
     captions_per_image: int | None = None
     samples: int | None = None
 
-    gives: ClassVar[frozenset[str]] = frozenset({"captions"})
+    provides: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ConfigError(f"data.options.split={self.split}: no such split{nearest(self.split, SPLITS)}")
-        annotation_files.at_least_one(captions_per_image=self.captions_per_image, samples=self.samples)
+        check_counts(captions_per_image=self.captions_per_image, samples=self.samples)
 
     def examples(self) -> Sequence[Example]:
-        """The pictures of the split in the file's order."""
-        root = annotation_files.folder(self.root, "karpathy")
-        rows = annotation_files.read_json(self._file, ("images",))["images"]
-        if bad := [f"images[{at}] is {kind(row)}" for at, row in enumerate(rows) if not isinstance(row, dict)]:
-            raise ConfigError(
-                f"{self._file}: {len(bad)} of {len(rows)} entries of 'images' are no objects: {first(bad)}"
-            )
-        # a split that is not known may be a damaged name of this one
+        """Return the images of the split in the order of the file."""
+        root = find_folder(self.root, "karpathy")
+        rows = read_lists(self._file, ("images",))["images"]
+        check_objects(self._file, "images", rows)
+        # an unknown split may be a damaged name of this split, and is a problem of its example
         others = [split for split in SPLITS if split != self.split]
-        chosen = [(at, row) for at, row in enumerate(rows) if row.get("split") not in others]
+        chosen = [(index, row) for index, row in enumerate(rows) if row.get("split") not in others]
         if not any(row.get("split") == self.split for _, row in chosen):
-            there = first(sorted({_value(row, "split") for row in rows}))
-            raise ConfigError(f"{self._file}: no picture of data.options.split={self.split}; its splits are: {there}")
-        examples = [_example(root, at, row, self.captions_per_image) for at, row in chosen]
-        return annotation_files.apart(examples)[: self.samples]
+            splits = list_first(sorted({show_value(row, "split") for row in rows}))
+            raise ConfigError(f"{self._file}: no image of data.options.split={self.split}", f"its splits are: {splits}")
+        examples = [_make_example(root, index, row, self.captions_per_image) for index, row in chosen]
+        return merge_repeated(examples)[: self.samples]
 
     def classes(self) -> Sequence[str]:
-        """None: it has no labels."""
+        """Return an empty tuple: the data set has no labels."""
         return ()
 
     def identity(self) -> Mapping[str, str]:
-        """Folder, file, split, captions taken, number of pictures and a digest of the annotations."""
+        """Return folder, file, split, captions per image, number of images and a digest of the annotations."""
         return {
             "name": "karpathy",
-            "root": str(annotation_files.folder(self.root, "karpathy").resolve()),
+            "root": str(find_folder(self.root, "karpathy").resolve()),
             "annotations": self._file.name,
             "split": self.split,
             "captions_per_image": str(self.captions_per_image or "all"),
             "samples": str(len(self.examples())),
-            "annotations_sha256": annotation_files.digest(self._file),
+            "annotations_sha256": digest_file(self._file),
         }
 
     @property
     def _file(self) -> Path:
-        root, name = annotation_files.folder(self.root, "karpathy"), Path(self.annotations).expanduser()
-        if name.is_absolute() and not name.is_file():
+        root, name = find_folder(self.root, "karpathy"), Path(self.annotations).expanduser()
+        if not name.is_absolute():
+            places = [str(name), f"karpathy/{name}", f"annotations/{name}"]
+            return find_file(root, places, "Karpathy's file beside the images")
+        if not name.is_file():
             raise ConfigError(f"data.options.annotations={self.annotations}: there is no such file")
-        places = [str(name), f"karpathy/{name}", f"annotations/{name}"]
-        return (
-            name if name.is_absolute() else annotation_files.within(root, places, "Karpathy's file beside the pictures")
-        )
+        return name
 
 
-def _example(root: Path, at: int, row: Mapping[str, Any], most: int | None) -> Example:
-    """The picture of an entry with its first captions, `most` of them or all."""
+def _make_example(root: Path, index: int, row: Mapping[str, Any], most: int | None) -> Example:
+    """Return the example of an entry with its first captions, `most` of them or all."""
     filepath, filename, sentences = row.get("filepath") or "", row.get("filename"), row.get("sentences")
-    faults = []
+    problems = []
     if row.get("split") not in SPLITS:
-        faults.append(f"its split is {_value(row, 'split')}, none of {', '.join(SPLITS)}")
+        problems.append(f"its split is {show_value(row, 'split')}, none of {', '.join(SPLITS)}")
     if not isinstance(filename, str) or not filename.strip():
-        return Example(f"images[{at}]", root, faults=(*faults, f"its filename is {_value(row, 'filename')}"))
+        problems.append(f"its filename is {show_value(row, 'filename')}")
+        return Example(f"images[{index}]", root, problems=tuple(problems))
     if not isinstance(filepath, str):
-        return Example(printable(filename), root, faults=(*faults, f"its filepath is {shown(filepath)}, not text"))
+        problems.append(f"its filepath is {show(filepath)}, not text")
+        return Example(escape_unprintable(filename), root, problems=tuple(problems))
     name = f"{filepath}/{filename}" if filepath else filename
-    path, wrong = annotation_files.placed(name, _places(root, name, filename), root)
-    id = printable(name) if wrong else os.path.normpath(name)
+    path, name_problems = locate_image(name, _list_places(root, name, filename), root)
+    id = escape_unprintable(name) if name_problems else os.path.normpath(name)
     if not isinstance(sentences, list):
-        return Example(id, path, faults=(*faults, *wrong, f"its sentences are {_value(row, 'sentences')}, not a list"))
-    said = sentences[:most]
-    if any(not isinstance(sentence, dict) or "raw" not in sentence for sentence in said):
-        faults.append("a sentence without 'raw'")
-    sentids = Counter(key(sentence.get("sentid")) for sentence in sentences if isinstance(sentence, dict))
-    if twice := [shown(id) for id, times in sentids.items() if id is not None and times > 1]:
-        faults.append(f"several of its sentences have the sentid {first(twice)}")
-    captions = [sentence["raw"] for sentence in said if isinstance(sentence, dict) and "raw" in sentence]
-    return annotation_files.captioned(id, path, captions, (*faults, *wrong))
+        problems += [*name_problems, f"its sentences are {show_value(row, 'sentences')}, not a list"]
+        return Example(id, path, problems=tuple(problems))
+    chosen = sentences[:most]
+    if any(not isinstance(sentence, dict) or "raw" not in sentence for sentence in chosen):
+        problems.append("a sentence without 'raw'")
+    times = Counter(parse_id(sentence.get("sentid")) for sentence in sentences if isinstance(sentence, dict))
+    if repeated := [show(id) for id, count in times.items() if id is not None and count > 1]:
+        problems.append(f"several of its sentences have the sentid {list_first(repeated)}")
+    captions = [sentence["raw"] for sentence in chosen if isinstance(sentence, dict) and "raw" in sentence]
+    return make_captioned(id, path, captions, (*problems, *name_problems))
 
 
-def _value(row: Mapping[str, Any], key: str) -> str:
-    return shown(row[key]) if key in row else "missing"
-
-
-def _places(root: Path, name: str, filename: str) -> tuple[Path, ...]:
-    """Where users have pictures, the likeliest place first."""
+def _list_places(root: Path, name: str, filename: str) -> tuple[Path, ...]:
+    """Return the places in which users keep the images, the most common first."""
     return root / name, root / "images" / name, root / filename, root / "flickr30k-images" / filename

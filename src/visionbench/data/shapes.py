@@ -1,9 +1,9 @@
-"""The bundled data set: captioned pictures of two coloured shapes, rendered from a seed.
+"""The bundled data set: captioned images of two coloured shapes, rendered from a seed.
 
-A composition is two different objects (size, colour, shape) and how they stand: the first left of, or above, the
-second. There are 12,640, cut once and for all into train, validation and test, so that a model trained on the train
-split has never seen a composition of the test split, whatever the seed. The seed moves what the captions do not say:
-position, exact size, shade and noise.
+A composition is two different objects (size, colour, shape) and their relation: the first is left of, or above, the
+second. There are 12,640 compositions, with a fixed division into train, validation and test, so that no composition of
+the test split is used to train a model, for any seed. The seed varies what the captions do not describe: position,
+exact size, shade and noise.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from visionbench.core import Example
-from visionbench.datafiles.images import numbered_masks
+from visionbench.datafiles.images import read_numbered_masks
 from visionbench.registry import ConfigError, nearest, register
 
 VERSION = "1"
-"""Of the generator: raise it whenever the same parameters would give other pictures, captions or splits."""
+"""Version of the generator: increase it if the same options would give other images, captions or splits."""
 
 RADII = {"small": 0.1, "large": 0.175}
-"""Half the width of an object, as a share of the picture's side."""
+"""Half the width of an object, as a fraction of the image's side."""
 SYNONYMS = {"small": "tiny", "large": "big"}
 COLOURS = {
     "red": (220, 40, 40),
@@ -65,40 +65,40 @@ TEMPLATES = {
     ),
 }
 HELD_OUT = 1000
-"""Compositions in the validation split, and in the test split."""
+"""Number of compositions in the validation split, and in the test split."""
 SPLITS = ("train", "validation", "test")
 SUPERSAMPLING = 4
 
 Pixels = npt.NDArray[np.uint8]
 
 
-class Thing(NamedTuple):
-    """One object of a picture."""
+class ShapeObject(NamedTuple):
+    """One object of an image."""
 
     size: str
     colour: str
     shape: str
 
     def __str__(self) -> str:
-        """Its words, `small red ring`."""
+        """Return its words, such as `small red ring`."""
         return " ".join(self)
 
 
 class Composition(NamedTuple):
-    """What a picture shows: `first` stands left of, or above, `second`."""
+    """The content of an image: `first` is left of, or above, `second`."""
 
-    first: Thing
-    second: Thing
+    first: ShapeObject
+    second: ShapeObject
     relation: str
 
     def __str__(self) -> str:
-        """Its one name, `small red ring above large blue star`."""
+        """Return its unique name, such as `small red ring above large blue star`."""
         return f"{self.first} {self.relation} {self.second}"
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """Five paraphrases; each names both objects and the relation, so none fits another composition."""
-        other_a, other_b = (thing._replace(size=SYNONYMS[thing.size]) for thing in (self.first, self.second))
+        """Five paraphrases. Each names both objects and their relation, so that it describes no other composition."""
+        other_a, other_b = (one._replace(size=SYNONYMS[one.size]) for one in (self.first, self.second))
         words = {"a": self.first, "b": self.second, "other_a": other_a, "other_b": other_b}
         return tuple(template.format(**words) for template in TEMPLATES[self.relation])
 
@@ -110,74 +110,74 @@ class Composition(NamedTuple):
 
 @cache
 def compositions(split: str) -> tuple[Composition, ...]:
-    """Every composition of a split, in a fixed order that depends neither on a seed nor on a library's version."""
-    things = [Thing(*words) for words in product(RADII, COLOURS, SHAPES)]
-    every = [Composition(a, b, relation) for (a, b), relation in product(permutations(things, 2), RELATIONS)]
+    """Return all compositions of a split, in a fixed order that is independent of the seed and of library versions."""
+    objects = [ShapeObject(*words) for words in product(RADII, COLOURS, SHAPES)]
+    every = [Composition(a, b, relation) for (a, b), relation in product(permutations(objects, 2), RELATIONS)]
     every.sort(key=lambda composition: hashlib.sha256(str(composition).encode()).digest())
     first, second = HELD_OUT, 2 * HELD_OUT
     return tuple({"test": every[:first], "validation": every[first:second], "train": every[second:]}[split])
 
 
 def render(composition: Composition, seed: int, size: int) -> tuple[Pixels, Pixels]:
-    """The picture (size, size, 3) and its mask (size, size): 0 background, 1 the first object, 2 the second."""
+    """Return the image (size, size, 3) and its mask (size, size): 0 background, 1 the first object, 2 the second."""
     entropy = int.from_bytes(hashlib.sha256(f"{VERSION} {composition}".encode()).digest()[:8], "big")
     rng = np.random.default_rng([seed, entropy])
     shade = rng.uniform(20, 80) + rng.uniform(-8, 8, size=3)
-    picture = np.broadcast_to(shade, (size, size, 3)).copy()
+    image = np.broadcast_to(shade, (size, size, 3)).copy()
     mask = np.zeros((size, size), np.uint8)
-    for number, thing in enumerate((composition.first, composition.second), start=1):
+    for number, one in enumerate((composition.first, composition.second), start=1):
         along = (0.26, 0.74)[number - 1] + rng.uniform(-0.04, 0.04)
         across = 0.5 + rng.uniform(-0.08, 0.08)
         centre = (along, across) if composition.relation == "left of" else (across, along)
-        coverage = _coverage(thing.shape, centre, RADII[thing.size] * rng.uniform(0.93, 1.07), size)
-        colour = np.asarray(COLOURS[thing.colour]) + rng.uniform(-10, 10, size=3)
-        picture += (colour - picture) * (coverage[..., None] / 255)
+        coverage = _draw_coverage(one.shape, centre, RADII[one.size] * rng.uniform(0.93, 1.07), size)
+        colour = np.asarray(COLOURS[one.colour]) + rng.uniform(-10, 10, size=3)
+        image += (colour - image) * (coverage[..., None] / 255)
         mask[coverage > 127] = number
-    picture += rng.normal(0, 4, size=picture.shape)
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8), mask
+    image += rng.normal(0, 4, size=image.shape)
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8), mask
 
 
-def save_jpeg(picture: Pixels, file: Path | IO[bytes]) -> None:
-    """Write a picture to a path or a binary file, as the data set's pictures are written."""
-    Image.fromarray(picture).save(file, "JPEG", quality=95, subsampling=0)
+def save_jpeg(image: Pixels, file: Path | IO[bytes]) -> None:
+    """Write an image to a path or a binary file, with the data set's quality."""
+    Image.fromarray(image).save(file, "JPEG", quality=95, subsampling=0)
 
 
 @register("data", "shapes")
 @dataclass(frozen=True)
 class Shapes:
-    """Pictures of a split, rendered into `cache_dir` on first use. Raises ConfigError for options out of range."""
+    """Images of a split, rendered into `cache_dir` at first use. Raises ConfigError for options out of range."""
 
-    gives: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks"})
+    provides: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks"})
 
     split: str = "test"
     samples: int = 1000
-    """The first so many compositions of the split, one picture each."""
+    """Number of compositions, from the first of the split; each gives one image."""
     seed: int = 0
     size: int = 64
-    """Pixels, each side."""
+    """Pixels of each side."""
     cache_dir: str = "data/cache"
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
         if self.split not in SPLITS:
             raise ConfigError(f"data.options.split: shapes has no split '{self.split}'{nearest(self.split, SPLITS)}")
-        there = len(compositions(self.split))
-        for option, least, most in (("samples", 1, there), ("seed", 0, 2**32 - 1), ("size", 32, 1024)):
+        available = len(compositions(self.split))
+        for option, least, most in (("samples", 1, available), ("seed", 0, 2**32 - 1), ("size", 32, 1024)):
             value = getattr(self, option)
             if type(value) is not int or not least <= value <= most:
-                known = f"; the {self.split} split has {there} pictures" if option == "samples" else ""
+                known = f"; the {self.split} split has {available} images" if option == "samples" else ""
                 raise ConfigError(
                     f"data.options.{option}: {value!r} is not a whole number from {least} to {most}{known}"
                 )
 
     @property
     def folder(self) -> Path:
-        """Where the pictures of exactly these options lie, or will."""
+        """The folder of the images with exactly these options, which may not exist yet."""
         options = f"{VERSION} {self.split} {self.samples} {self.seed} {self.size}"
         return Path(self.cache_dir) / f"shapes-{hashlib.sha256(options.encode()).hexdigest()[:12]}" / self.split
 
     def examples(self) -> tuple[Example, ...]:
-        """The pictures in the split's order; the first call renders them, about 1,000 a second."""
+        """Return the images in the order of the split. The first call renders them, about 1,000 per second."""
         if not self.folder.exists():
             self._render()
         rows = [json.loads(line) for line in self._annotations().splitlines()]
@@ -187,18 +187,18 @@ class Shapes:
                 image=self.folder / row["image"],
                 captions=tuple(row["captions"]),
                 label=row["label"],
-                masks=partial(numbered_masks, self.folder / row["mask"]),
+                masks=partial(read_numbered_masks, self.folder / row["mask"]),
                 instances=2,
             )
             for row in rows
         )
 
     def classes(self) -> tuple[str, ...]:
-        """The 15 pairs of shapes."""
+        """Return the 15 pairs of shapes."""
         return LABELS
 
     def identity(self) -> Mapping[str, str]:
-        """The options that decide the pictures, and a digest of the annotations; renders where that is still to do."""
+        """Return the options that determine the images, and a digest of the annotations. Renders them if necessary."""
         if not self.folder.exists():
             self._render()
         return {
@@ -215,15 +215,16 @@ class Shapes:
         try:
             return (self.folder / "annotations.jsonl").read_bytes()
         except OSError as error:
-            raise ConfigError(f"cannot read {error.filename}; delete {self.folder} to render it again") from error
+            raise ConfigError(f"cannot read {error.filename}", f"delete {self.folder} to render it again") from error
 
     def _render(self) -> None:
-        """Render beside the final folder and rename: of two processes at once, the later one keeps the earlier's."""
+        """Render beside the final folder and rename it. If two processes render at once, the first result is kept."""
         unfinished = self.folder.with_name(f".{self.split}-{uuid.uuid4().hex}")
         try:
             for part in ("images", "masks"):
                 (unfinished / part).mkdir(parents=True)
-            rows = [self._write(unfinished, at, what) for at, what in enumerate(self._chosen())]
+            chosen = compositions(self.split)[: self.samples]
+            rows = [self._write(unfinished, index, composition) for index, composition in enumerate(chosen)]
             (unfinished / "annotations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
             try:
                 os.rename(unfinished, self.folder)
@@ -235,16 +236,13 @@ class Shapes:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
-    def _chosen(self) -> tuple[Composition, ...]:
-        return compositions(self.split)[: self.samples]
-
-    def _write(self, folder: Path, at: int, composition: Composition) -> dict[str, object]:
-        picture, mask = render(composition, self.seed, self.size)
-        image_file, mask_file = f"images/{at:05d}.jpg", f"masks/{at:05d}.png"
-        save_jpeg(picture, folder / image_file)
+    def _write(self, folder: Path, index: int, composition: Composition) -> dict[str, object]:
+        image, mask = render(composition, self.seed, self.size)
+        image_file, mask_file = f"images/{index:05d}.jpg", f"masks/{index:05d}.png"
+        save_jpeg(image, folder / image_file)
         Image.fromarray(mask).save(folder / mask_file)
         return {
-            "id": f"{self.split}-{at:05d}",
+            "id": f"{self.split}-{index:05d}",
             "image": image_file,
             "mask": mask_file,
             "captions": composition.captions,
@@ -253,8 +251,8 @@ class Shapes:
         }
 
 
-def _coverage(shape: str, centre: tuple[float, float], radius: float, size: int) -> Pixels:
-    """How much of each pixel (size, size) a shape covers, 0 to 255; centre and radius as shares of the side."""
+def _draw_coverage(shape: str, centre: tuple[float, float], radius: float, size: int) -> Pixels:
+    """Return the coverage of each pixel (size, size), 0 to 255. `centre` and `radius` are fractions of the side."""
     scale = size * SUPERSAMPLING
     canvas = Image.new("L", (scale, scale))
     draw = ImageDraw.Draw(canvas)
@@ -263,13 +261,13 @@ def _coverage(shape: str, centre: tuple[float, float], radius: float, size: int)
         draw.ellipse((x - r, y - r, x + r, y + r), fill=255)
         draw.ellipse((x - r / 2, y - r / 2, x + r / 2, y + r / 2), fill=0)
     else:
-        draw.polygon([(x + r * u, y + r * v) for u, v in _outline(shape)], fill=255)
+        draw.polygon([(x + r * u, y + r * v) for u, v in _find_corners(shape)], fill=255)
     return np.asarray(canvas.reduce(SUPERSAMPLING))
 
 
 @cache
-def _outline(shape: str) -> tuple[tuple[float, float], ...]:
-    """Corners of a shape in [-1, 1]², y downwards."""
+def _find_corners(shape: str) -> tuple[tuple[float, float], ...]:
+    """Return the corners of a shape in [-1, 1]², with y downwards."""
     if shape == "square":
         return (-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)
     if shape == "triangle":

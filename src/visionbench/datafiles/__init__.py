@@ -1,1 +1,1 @@
-"""Readers and checks for the files of a data set: pictures, annotation files, tables and folders."""
+"""Readers and checks for the files of a data set: images, annotation files, tables and folders."""

@@ -1,6 +1,6 @@
-"""Read a file of captions: a table, lines of JSON, or lines of the form `picture.jpg#0<tab>caption`.
+"""Read a caption file: a table, lines of JSON, or lines of the form `image.jpg#0<tab>caption`.
 
-A row that is not of the file's form carries a fault with its file and line. It is never dropped, cut or mended.
+A row with another form is kept with its problem and line. It is never dropped, shortened or corrected.
 """
 
 from __future__ import annotations
@@ -12,208 +12,208 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visionbench.datafiles.caption_table import NAME, Layout, rows_of_table
-from visionbench.datafiles.text_file import lines, read_text
+from visionbench.datafiles.caption_table import IMAGE_NAME, CaptionRow, Layout, find_image_name, parse_table
+from visionbench.datafiles.captions import has_surrogate
+from visionbench.datafiles.json_file import describe_type
+from visionbench.datafiles.text_file import read_text, split_lines
 from visionbench.registry import ConfigError
 
-PICTURE_KEYS = ("file_name", "image", "filename", "image_name")
+IMAGE_KEYS = ("file_name", "image", "filename", "image_name")
 CAPTION_KEYS = ("caption", "captions", "text", "comment")
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 QUOTES = ("csv", "text")
-TOKEN = re.compile(r"(?P<picture>[^\t]+?)(?:#\d+)?\t(?P<caption>.*)", re.DOTALL)
-NUMBERED = re.compile(r"[^\t]+#\d+\t")
+TOKEN_LINE = re.compile(r"(?P<image>[^\t]+?)(?:#\d+)?\t(?P<caption>.*)", re.DOTALL)
+NUMBERED_TOKEN_LINE = re.compile(r"[^\t]+#\d+\t")
 SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
-"""The first line that Excel writes and reads to name the delimiter."""
+"""The first line in which Excel names the delimiter."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the file is said to be; each is found in the file where it is None."""
+    """The form of the file; a value that is None is detected from the file."""
 
     encoding: str | None = None
     delimiter: str | None = None
     quotes: str | None = None
-    picture_column: str | None = None
+    image_column: str | None = None
     caption_column: str | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("delimiter", DELIMITERS), ("quotes", QUOTES)):
             value = getattr(self, name)
             if value is not None and value not in known:
-                raise ConfigError(f"data.options.{name}={value}: no such value; there are: {', '.join(known)}")
+                raise ConfigError(f"data.options.{name}={value}: no such value", f"choose one of {', '.join(known)}")
 
+    @property
+    def image_keys(self) -> tuple[str, ...]:
+        """The possible names of the image's column or key."""
+        return (self.image_column,) if self.image_column else IMAGE_KEYS
 
-@dataclass(frozen=True)
-class Row:
-    """One row: a picture's name and its captions, or a fault; the name is None where the fault hides it."""
-
-    line: int
-    picture: str | None
-    captions: tuple[str, ...] = ()
-    fault: str | None = None
+    @property
+    def caption_keys(self) -> tuple[str, ...]:
+        """The possible names of the caption's column or key."""
+        return (self.caption_column,) if self.caption_column else CAPTION_KEYS
 
 
 @dataclass(frozen=True)
 class CaptionFile:
-    """The rows of a file, and its form in words."""
+    """The rows of a caption file, and a description of its form."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[CaptionRow, ...]
     form: str
 
 
-def read(path: Path, options: Options) -> CaptionFile:
-    """Read a file of captions. Raises ConfigError where it is of no form, or none of its rows is sound."""
-    found = _read(path, lines(read_text(path, options.encoding)), options)
-    sound = [row for row in found.rows if row.fault is None]
-    if not sound and found.rows:
-        first = found.rows[0]
-        raise ConfigError(f"{path}, line {first.line}: {first.fault}; none of its {len(found.rows)} rows can be read")
-    if not sound:
-        raise ConfigError(f"{path}: no caption in it")
-    return found
+def read_caption_file(path: Path, options: Options) -> CaptionFile:
+    """Read a caption file. Raises ConfigError if its form is unknown, or if every row has a problem."""
+    file = _parse(path, split_lines(read_text(path, options.encoding)), options)
+    if not file.rows:
+        raise ConfigError(f"{path}: it contains no caption", "give another file")
+    if all(row.problem is not None for row in file.rows):
+        first = file.rows[0]
+        raise ConfigError(
+            f"{path}, line {first.line}: {first.problem}", f"none of its {len(file.rows)} rows can be read"
+        )
+    return file
 
 
-def _read(path: Path, text: Sequence[str], options: Options) -> CaptionFile:
-    first = next((at for at, line in enumerate(text) if line.strip()), None)
+def _parse(path: Path, lines: Sequence[str], options: Options) -> CaptionFile:
+    first = next((index for index, line in enumerate(lines) if line.strip()), None)
     if first is None:
-        raise ConfigError(f"{path}: no caption in it")
+        raise ConfigError(f"{path}: it contains no caption", "give another file")
     if path.suffix == ".jsonl":
-        return CaptionFile(tuple(_json_rows(path, text, options)), "lines of JSON")
-    if path.suffix == ".token" or NUMBERED.match(text[first]):
-        return CaptionFile(tuple(_token_rows(text)), "picture#number<tab>caption")
-    return _table(path, text, first, options)
+        return CaptionFile(tuple(_parse_json_lines(path, lines, options)), "lines of JSON")
+    if path.suffix == ".token" or NUMBERED_TOKEN_LINE.match(lines[first]):
+        return CaptionFile(tuple(_parse_token_lines(lines)), "image#number<tab>caption")
+    return _parse_table(path, lines, first, options)
 
 
-# --------------------------------------------------------------------------------------------------- picture#0<tab>…
-def _token_rows(text: Sequence[str]) -> Iterator[Row]:
-    merged = re.compile(rf"{NAME.pattern}(?:#\d+)?\t", re.IGNORECASE)
-    for number, line in enumerate(text, start=1):
+# ----------------------------------------------------------------------------------------------------- image#0<tab>…
+def _parse_token_lines(lines: Sequence[str]) -> Iterator[CaptionRow]:
+    second_row = re.compile(rf"{IMAGE_NAME.pattern}(?:#\d+)?\t", re.IGNORECASE)
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        found = TOKEN.fullmatch(line)
-        if not found:
-            yield Row(number, _name_of(line), fault="not of the form picture.jpg#0<tab>caption")
-        elif merged.search(found["caption"]):
-            yield Row(number, found["picture"].strip(), fault="two rows in one line; begin the second on its own")
+        match = TOKEN_LINE.fullmatch(line)
+        if not match:
+            image = find_image_name(line)
+            yield CaptionRow(number, image and image.strip(' "'), problem="not of the form image.jpg#0<tab>caption")
+        elif second_row.search(match["caption"]):
+            problem = "two rows in one line; begin a new line for the second"
+            yield CaptionRow(number, match["image"].strip(), problem=problem)
         else:
-            yield Row(number, found["picture"].strip(), (found["caption"],))
-
-
-def _name_of(line: str) -> str | None:
-    """The picture's name at the start of a line that is of no form."""
-    found = re.match(rf"[^\t,;|]*?{NAME.pattern}(?![\w.])", line, re.IGNORECASE)
-    return found[0].strip(' "') if found else None
+            yield CaptionRow(number, match["image"].strip(), (match["caption"],))
 
 
 # -------------------------------------------------------------------------------------------------------- lines of JSON
-def _json_rows(path: Path, text: Sequence[str], options: Options) -> Iterator[Row]:
-    pictures = (options.picture_column,) if options.picture_column else PICTURE_KEYS
-    captions = (options.caption_column,) if options.caption_column else CAPTION_KEYS
-    for number, line in enumerate(text, start=1):
+def _parse_json_lines(path: Path, lines: Sequence[str], options: Options) -> Iterator[CaptionRow]:
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            why = f"not JSON ({error})" if isinstance(error, ValueError) else "nested too deeply"
-            yield Row(number, None, fault=why)
+            row = json.loads(line, object_pairs_hook=_make_unique, parse_constant=_refuse_constant)
+        except ValueError as error:
+            yield CaptionRow(number, None, problem=f"not JSON ({error})")
             continue
-        if isinstance(row, list) and len(text) == 1:
-            raise ConfigError(f"{path}, line 1: one list; write each of its objects in a line of its own")
-        yield _json_row(number, row, pictures, captions)
+        except RecursionError:
+            yield CaptionRow(number, None, problem="nested too deeply")
+            continue
+        if isinstance(row, list) and len(lines) == 1:
+            raise ConfigError(f"{path}, line 1: a single list", "write each of its objects on its own line")
+        yield _parse_json_row(number, row, options)
 
 
-def _json_row(number: int, row: Any, pictures: Sequence[str], captions: Sequence[str]) -> Row:
+def _parse_json_row(number: int, row: Any, options: Options) -> CaptionRow:
     if not isinstance(row, dict):
-        return Row(number, None, fault='not of the form {"file_name": …, "caption": …}')
-    picture = [key for key in pictures if key in row]
-    caption = [key for key in captions if key in row]
-    for what, keys, option, known in (
-        ("picture", picture, "picture_column", pictures),
-        ("caption", caption, "caption_column", captions),
-    ):
-        if not keys:
-            return Row(number, None, fault=f"it has none of the keys of a {what}: {', '.join(known)}")
-        if len(keys) > 1:
-            fault = f"{' and '.join(keys)} may both be the {what}; choose with data.options.{option}={keys[0]}"
-            return Row(number, None, fault=fault)
-    name, said = row[picture[0]], row[caption[0]]
-    if not isinstance(name, str) or not name.strip():
-        return Row(number, None, fault=f"its {picture[0]} is {_kind(name)}, not the name of a picture")
-    texts = said if isinstance(said, list) else [said]
-    if wrong := [one for one in texts if not isinstance(one, str)]:
-        return Row(number, name.strip(), fault=f"its {caption[0]} is {_kind(wrong[0])}, not a text")
-    if any("\ud800" <= letter <= "\udfff" for text in [name, *texts] for letter in text):
-        return Row(number, None, fault="half of a character (a lone surrogate, \\ud800 to \\udfff)")
-    return Row(number, name.strip(), tuple(texts))
+        return CaptionRow(number, None, problem='not of the form {"file_name": …, "caption": …}')
+    keys = {}
+    for what, known in (("image", options.image_keys), ("caption", options.caption_keys)):
+        present = [key for key in known if key in row]
+        if not present:
+            return CaptionRow(number, None, problem=f"it has no key for the {what}: {', '.join(known)}")
+        if len(present) > 1:
+            return CaptionRow(number, None, problem=_describe_choice(what, present))
+        keys[what] = present[0]
+    image, captions = row[keys["image"]], row[keys["caption"]]
+    if not isinstance(image, str) or not image.strip():
+        problem = f"its {keys['image']} is {_describe_value(image)}, not the name of an image"
+        return CaptionRow(number, None, problem=problem)
+    texts = captions if isinstance(captions, list) else [captions]
+    if others := [text for text in texts if not isinstance(text, str)]:
+        problem = f"its {keys['caption']} is {_describe_value(others[0])}, not a text"
+        return CaptionRow(number, image.strip(), problem=problem)
+    if any(map(has_surrogate, [image, *texts])):
+        return CaptionRow(number, None, problem="half of a character (a lone surrogate, \\ud800 to \\udfff)")
+    return CaptionRow(number, image.strip(), tuple(texts))
 
 
-def _kind(value: Any) -> str:
-    kinds = {dict: "an object", list: "a list", bool: "true or false", type(None): "null", str: "empty"}
-    return kinds.get(type(value), f"the number {value}")
+def _describe_choice(what: str, names: Sequence[str]) -> str:
+    option = "picture_column" if what == "image" else "caption_column"
+    return f"{' and '.join(names)} may both be the {what}; choose with data.options.{option}={names[0]}"
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
-    found: dict[str, Any] = {}
+def _describe_value(value: Any) -> str:
+    if isinstance(value, str):
+        return "empty"
+    return f"the number {value}" if type(value) in (int, float) else describe_type(value)
+
+
+def _make_unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
+    row: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key '{key}' stands there twice")
-        found[key] = value
-    return found
+        if key in row:
+            raise ValueError(f"the key '{key}' is listed twice")
+        row[key] = value
+    return row
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no value of JSON")
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value")
 
 
 # ------------------------------------------------------------------------------------------------------------- a table
-def _table(path: Path, text: Sequence[str], first: int, options: Options) -> CaptionFile:
+def _parse_table(path: Path, lines: Sequence[str], first: int, options: Options) -> CaptionFile:
     delimiter = DELIMITERS.get(options.delimiter or "")
-    if marked := SEPARATOR_LINE.fullmatch(text[first].strip("\n")):
-        delimiter = delimiter or marked[1]
-        first = next((at for at in range(first + 1, len(text)) if text[at].strip()), len(text) - 1)
-    layout = _layout(path, text, first, delimiter, options)
-    found, quoted = rows_of_table(text, layout, options.quotes)
+    if separator := SEPARATOR_LINE.fullmatch(lines[first].strip("\n")):
+        delimiter = delimiter or separator[1]
+        first = next((index for index in range(first + 1, len(lines)) if lines[index].strip()), len(lines) - 1)
+    layout = _detect_layout(path, lines, first, delimiter, options)
+    rows, has_quotes = parse_table(lines, layout, options.quotes)
     name = next((name for name, mark in DELIMITERS.items() if mark == layout.delimiter), repr(layout.delimiter))
-    quotes = "cells in quotes" if quoted else "no quotes"
-    rows = tuple(Row(one.line, one.picture, (one.caption,) if one.fault is None else (), one.fault) for one in found)
-    return CaptionFile(rows, f"a table, delimiter {name}, {quotes}{'' if layout.heading else ', no heading'}")
+    quotes = "cells in quotes" if has_quotes else "no quotes"
+    return CaptionFile(tuple(rows), f"a table, delimiter {name}, {quotes}{'' if layout.heading else ', no heading'}")
 
 
-def _layout(path: Path, text: Sequence[str], first: int, delimiter: str | None, options: Options) -> Layout:
-    """Find the delimiter and the two columns in the heading, or in the first row where there is none."""
-    heading = text[first]
-    pictures = (options.picture_column.lower(),) if options.picture_column else PICTURE_KEYS
-    captions = (options.caption_column.lower(),) if options.caption_column else CAPTION_KEYS
+def _detect_layout(path: Path, lines: Sequence[str], first: int, delimiter: str | None, options: Options) -> Layout:
+    """Find the delimiter and the two columns in the heading, or in the first row if there is no heading."""
+    heading = lines[first]
+    image_keys = [key.lower() for key in options.image_keys]
+    caption_keys = [key.lower() for key in options.caption_keys]
     for mark in [delimiter] if delimiter else DELIMITERS.values():
         cells = [cell.strip().strip('"').strip().lower() for cell in heading.split(mark)]
-        if not set(cells) & {*pictures} or not set(cells) & {*captions}:
+        if not set(cells) & {*image_keys} or not set(cells) & {*caption_keys}:
             continue
-        if twice := next((cell for cell in cells if cell and cells.count(cell) > 1), None):
-            raise ConfigError(f"{path}, line {first + 1}: the column '{twice}' stands there twice; rename one")
+        if repeated := next((cell for cell in cells if cell and cells.count(cell) > 1), None):
+            raise ConfigError(f"{path}, line {first + 1}: the column '{repeated}' is listed twice", "rename one")
         return Layout(
             delimiter=mark,
             width=len(cells),
-            picture=_column(path, first, cells, pictures, "picture"),
-            caption=_column(path, first, cells, captions, "caption"),
+            image=_find_column(path, first, cells, image_keys, "image"),
+            caption=_find_column(path, first, cells, caption_keys, "caption"),
             start=first + 1,
             heading=True,
         )
-    begun = re.match(rf'\s*"?[^\t|;"]*?{NAME.pattern}"?\s*([,;\t|])', heading, re.IGNORECASE)
-    if not begun or options.picture_column or options.caption_column:
+    row = re.match(rf'\s*"?[^\t|;"]*?{IMAGE_NAME.pattern}"?\s*([,;\t|])', heading, re.IGNORECASE)
+    if not row or options.image_column or options.caption_column:
         raise ConfigError(
-            f"{path}, line {first + 1}: no heading with a column for the picture ({', '.join(pictures)}) and one for "
-            f"the caption ({', '.join(captions)}); rename them, or name them with data.options.picture_column=… and "
-            "data.options.caption_column=…"
+            f"{path}, line {first + 1}: no heading with a column for the image ({', '.join(image_keys)}) and one for "
+            f"the caption ({', '.join(caption_keys)})",
+            "rename them, or name them with data.options.picture_column=… and data.options.caption_column=…",
         )
-    return Layout(delimiter or begun[1], 2, 0, 1, first, False)
+    return Layout(delimiter or row[1], 2, 0, 1, first, False)
 
 
-def _column(path: Path, first: int, cells: Sequence[str], keys: Sequence[str], what: str) -> int:
-    found = [cell for cell in cells if cell in keys]
-    if len(found) > 1:
-        raise ConfigError(
-            f"{path}, line {first + 1}: {' and '.join(found)} may both be the {what}; choose with "
-            f"data.options.{what}_column={found[0]}"
-        )
-    return cells.index(found[0])
+def _find_column(path: Path, first: int, cells: Sequence[str], keys: Sequence[str], what: str) -> int:
+    matches = [cell for cell in cells if cell in keys]
+    if len(matches) > 1:
+        raise ConfigError(f"{path}, line {first + 1}: {_describe_choice(what, matches)}")
+    return cells.index(matches[0])

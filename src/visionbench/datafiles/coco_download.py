@@ -14,9 +14,11 @@ from typing import Any
 
 import visionbench
 from visionbench.core import FetchProgress
-from visionbench.datafiles import annotation_files, coco_schema, json_file
+from visionbench.datafiles import coco_schema
+from visionbench.datafiles.coco_files import read_lists
 from visionbench.datafiles.download import fetch
 from visionbench.datafiles.images import PictureError, decode
+from visionbench.datafiles.json_file import parse_id
 from visionbench.registry import ConfigError, nearest
 
 SERVER = os.environ.get("VISIONBENCH_COCO_URL", "http://images.cocodataset.org")
@@ -32,21 +34,27 @@ def subset_folder(samples: int, split: str, root: Path) -> Path:
     return root / f"{split}-{samples}"
 
 
-def is_ready(subset: Path, split: str) -> bool:
+def is_ready(root: str, split: str) -> bool:
     """Return whether a folder has COCO's annotations, which are written after all images."""
-    return all((subset / "annotations" / f"{kind}_{split}.json").is_file() for kind in KINDS)
+    annotations = Path(root).expanduser() / "annotations"
+    return all((annotations / f"{kind}_{split}.json").is_file() for kind in KINDS)
 
 
-def check_fetch(samples: int, split: str, subset: Path) -> None:
-    """Raise ConfigError if a subset of this split cannot be fetched, or not into a folder of this name."""
+def check_fetch(samples: int, split: str, root: str) -> None:
+    """Raise ConfigError if a subset of this split cannot be fetched, or if the folder has another name than it."""
     if split not in SPLITS:
         raise ConfigError(f"data.options.split={split}: cannot be fetched{nearest(split, SPLITS)}")
     name = subset_folder(samples, split, Path()).name
-    if subset.name != name:
+    if Path(root).name != name:
         raise ConfigError(
-            f"data.root={subset}: COCO is not in it, and data.prepare={samples} makes a folder named {name}",
+            f"data.root={Path(root)}: COCO is not in it, and data.prepare={samples} makes a folder named {name}",
             f"give data.root=…/{name}, or the folder that holds COCO",
         )
+
+
+def fetch_into(root: str, split: str, samples: int, progress: FetchProgress) -> None:
+    """Make the subset in the folder `root` from the network. Raises as `fetch_subset` does."""
+    fetch_subset(samples, split, Path(root).expanduser().parent, None, progress)
 
 
 def fetch_subset(samples: int, split: str, root: Path, source: Path | None, progress: FetchProgress) -> None:
@@ -74,40 +82,40 @@ def manual_steps(samples: int, split: str, root: Path) -> str:
 
 
 def choose(annotations: Mapping[str, Any], samples: int, split: str) -> list[dict[str, Any]]:
-    """Return the first images by id that have captions and an instance other than a crowd, and no fault.
+    """Return the first images by id that have captions, an instance other than a crowd, and no problem.
 
     Raises ConfigError if there are fewer than `samples`, or if the lists do not identify images uniquely.
     """
     captions, instances = (
-        coco_schema.described(Path(f"{kind}_{split}.json"), annotations[kind]["annotations"], value, crowds)
+        coco_schema.parse_annotations(Path(f"{kind}_{split}.json"), annotations[kind]["annotations"], value, crowds)
         for kind, value, crowds in (("captions", "caption", False), ("instances", "segmentation", True))
     )
-    _, images = (coco_schema.listed(Path(f"{kind}_{split}.json"), annotations[kind]["images"]) for kind in KINDS)
-    rows = {json_file.key(row["id"]): row for row in annotations["instances"]["images"]}
+    _, images = (coco_schema.parse_images(Path(f"{kind}_{split}.json"), annotations[kind]["images"]) for kind in KINDS)
+    rows = {parse_id(row["id"]): row for row in annotations["instances"]["images"]}
     suitable = [
         rows[image.id]
         for image in images
         if image.name == Path(image.name or "").name  # a plain name, which does not lead to another folder
         and image.size is not None
-        and all(_is_sound(described.get(image.id)) for described in (captions, instances))
+        and all(_has_no_problem(lists.get(image.id)) for lists in (captions, instances))
     ]
     if not 1 <= samples <= len(suitable):
         raise ConfigError(f"--samples {samples}: {split} has 1 to {len(suitable)} images with captions and instances")
     return suitable[:samples]
 
 
-def _is_sound(described: coco_schema.Described | None) -> bool:
-    return described is not None and bool(described.values) and not described.faults
+def _has_no_problem(annotations: coco_schema.Annotations | None) -> bool:
+    return annotations is not None and bool(annotations.values) and not annotations.problems
 
 
 def cut(annotations: Mapping[str, Any], chosen: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the annotations of the chosen images alone, in the official form."""
-    ids = {json_file.key(image["id"]) for image in chosen}
+    ids = {parse_id(image["id"]) for image in chosen}
     return {
         kind: {
             **content,
-            "images": [image for image in content["images"] if json_file.key(image["id"]) in ids],
-            "annotations": [row for row in content["annotations"] if json_file.key(row["image_id"]) in ids],
+            "images": [image for image in content["images"] if parse_id(image["id"]) in ids],
+            "annotations": [row for row in content["annotations"] if parse_id(row["image_id"]) in ids],
         }
         for kind, content in annotations.items()
     }
@@ -125,7 +133,7 @@ def _read_annotations(split: str, root: Path, source: Path | None, progress: Fet
     for name in names.values():
         if not (folder / name).is_file():
             raise ConfigError(f"--from {source}: annotations/{name} is not in it")
-    return {kind: annotation_files.read_json(folder / name, ("images", "annotations")) for kind, name in names.items()}
+    return {kind: read_lists(folder / name, ("images", "annotations")) for kind, name in names.items()}
 
 
 def _fetch_archive(url: str, path: Path, md5: str | None, progress: FetchProgress) -> Path:

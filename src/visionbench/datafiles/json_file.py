@@ -1,4 +1,4 @@
-"""Reading a JSON file that comes from elsewhere: every way in which it is not one JSON value is one line."""
+"""Read a JSON file from another source, and report every damage in one line."""
 
 from __future__ import annotations
 
@@ -11,93 +11,93 @@ from typing import Any
 from visionbench.datafiles.text_file import LFS_POINTER
 from visionbench.registry import ConfigError
 
-OTHER_FORMS = {
-    LFS_POINTER: "a Git LFS pointer, not the file itself: run 'git lfs pull' there",
-    b"\x1f\x8b": "packed by gzip: unpack it with gunzip",
+OTHER_FORMATS = {
+    LFS_POINTER: "a Git LFS pointer, not the file itself: run 'git lfs pull' in its repository",
+    b"\x1f\x8b": "compressed by gzip: unpack it with gunzip",
     b"PK\x03\x04": "a zip archive: unpack it",
-    b"BZh": "packed by bzip2: unpack it with bunzip2",
-    b"\xfd7zXZ\x00": "packed by xz: unpack it with unxz",
-    b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it with unzstd",
-    b"<": "a page of HTML or XML, not JSON: fetch the file itself",
+    b"BZh": "compressed by bzip2: unpack it with bunzip2",
+    b"\xfd7zXZ\x00": "compressed by xz: unpack it with unxz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it with unzstd",
+    b"<": "a page of HTML or XML, not JSON: download the file itself",
 }
-"""What other files begin with, and what to do with them."""
-SHOWN = 40
-"""So many characters of a value are shown in a message."""
+"""The first bytes of files that are not JSON, with the format and the remedy."""
+CHARACTERS_SHOWN = 40
+"""Number of characters of a value that a message shows."""
 
 
-def read(path: Path) -> Any:
-    """The value that a file holds, in UTF-8, UTF-16 or UTF-32; read once as long as the file stays the same.
+def read_json(path: Path) -> Any:
+    """Return the value in a JSON file in UTF-8, UTF-16 or UTF-32. The file is read only once, unless it changes.
 
-    Raises ConfigError, also where an object has one key twice.
+    Raises ConfigError if the file cannot be read, is not JSON, or has an object with a repeated key.
     """
     try:
-        at = path.stat()
+        return _read(path, file_version(path))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    return _read(path, (at.st_mtime_ns, at.st_size))
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})", "give a file that can be read") from None
+
+
+def file_version(path: Path) -> tuple[int, int]:
+    """Return the time of the last change of a file and its size, which identify its content. Raises OSError."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, changed: tuple[int, int]) -> Any:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+def _read(path: Path, version: tuple[int, int]) -> Any:
+    content = path.read_bytes()
     if not content.strip():
-        raise ConfigError(f"{path}: an empty file ({len(content)} bytes): bring it again")
-    for start, form in OTHER_FORMS.items():
+        raise ConfigError(f"{path}: an empty file ({len(content)} bytes): download or copy it again")
+    for start, problem in OTHER_FORMATS.items():
         if content.lstrip()[:64].startswith(start):
-            raise ConfigError(f"{path}: {form}")
-    twice: list[str] = []
+            raise ConfigError(f"{path}: {problem}")
+    repeated: list[str] = []
     try:
-        found = json.loads(content, object_pairs_hook=lambda pairs: _object(pairs, twice))
+        value = json.loads(content, object_pairs_hook=lambda pairs: _make_object(pairs, repeated))
     except json.JSONDecodeError as error:
         if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
             raise ConfigError(
-                f"{path}: not JSON: it ends in the middle, after {len(content)} bytes: bring it again whole"
+                f"{path}: not JSON: it ends early, after {len(content)} bytes: download or copy the complete file again"
             ) from None
-        raise ConfigError(f"{path}: not JSON ({error})") from None
+        raise ConfigError(f"{path}: not JSON ({error})", "correct it") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not JSON: its bytes are no {error.encoding} ({error.reason})") from None
-    except ValueError as error:  # a number of more digits than Python reads
-        raise ConfigError(f"{path}: not JSON ({error})") from None
+        raise ConfigError(
+            f"{path}: not JSON: its bytes are not {error.encoding} ({error.reason})", "save it as UTF-8"
+        ) from None
+    except ValueError as error:  # a number with more digits than Python reads
+        raise ConfigError(f"{path}: not JSON ({error})", "correct it") from None
     except RecursionError:
-        raise ConfigError(f"{path}: not annotations: lists or objects are nested too deeply in it") from None
-    if twice:
-        more = f", and {len(twice) - 1} more" if len(twice) > 1 else ""
-        raise ConfigError(f"{path}: an object has a key twice: {twice[0]}{more}; keep one of the two")
-    return found
+        raise ConfigError(
+            f"{path}: not annotations: its lists or objects are nested too deeply", "give the annotation file"
+        ) from None
+    if repeated:
+        more = f", and {len(repeated) - 1} more" if len(repeated) > 1 else ""
+        raise ConfigError(f"{path}: an object has a key twice: {repeated[0]}{more}", "keep one of the two")
+    return value
 
 
-def _object(pairs: list[tuple[str, Any]], twice: list[str]) -> dict[str, Any]:
-    """An object; a key that it has twice is noted."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _make_object(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
+    """Return an object; a repeated key is added to `repeated`, with the object that contains it."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         key = next(name for name in names if names.count(name) > 1)
-        holder = next(
-            (
-                f" in the object whose {name} is {shown(found[name])}"
-                for name in ("id", "filename")
-                if name in found and name != key
-            ),
-            "",
-        )
-        twice.append(f"{shown(key)}{holder}")
-    return found
+        identifier = next((name for name in ("id", "filename") if name in value and name != key), None)
+        place = f" in the object whose {identifier} is {show(value[identifier])}" if identifier else ""
+        repeated.append(f"{show(key)}{place}")
+    return value
 
 
-def shown(value: Any) -> str:
-    """A value as JSON writes it, in one line and cut where it is long."""
+def show(value: Any) -> str:
+    """Return a value as JSON on one line, shortened if it is long."""
     try:
         text = json.dumps(value)
-    except (RecursionError, ValueError):  # nested too deeply, or a number of more digits than Python writes
-        return kind(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    except (RecursionError, ValueError):  # nested too deeply, or a number with more digits than Python writes
+        return describe_type(value)
+    return text if len(text) <= CHARACTERS_SHOWN else f"{text[:CHARACTERS_SHOWN]}…"
 
 
-def kind(value: Any) -> str:
-    """What a value of JSON is, as in 'it is a list'."""
+def describe_type(value: Any) -> str:
+    """Return the type of a JSON value in words, such as `a list`."""
     names: Mapping[type, str] = {
         dict: "an object",
         list: "a list",
@@ -110,8 +110,8 @@ def kind(value: Any) -> str:
     return names[type(value)]
 
 
-def whole(value: Any) -> int | None:
-    """The whole number that a value means: 7, 7.0 and "7" alike; None for anything else, true and false too."""
+def parse_integer(value: Any) -> int | None:
+    """Return the whole number that 7, 7.0 or "7" denotes, or None for any other value, including true and false."""
     if type(value) is int:
         return value
     if type(value) is float and value.is_integer() and abs(value) < 2**53:
@@ -121,9 +121,9 @@ def whole(value: Any) -> int | None:
     return None
 
 
-def key(value: Any) -> int | str | None:
-    """An id: the whole number that it means, else the text that it is; None for what cannot be an id."""
-    number = whole(value)
+def parse_id(value: Any) -> int | str | None:
+    """Return an id: a whole number, else a text, or None for a value that cannot be an id."""
+    number = parse_integer(value)
     if number is not None:
         return number
     return value if isinstance(value, str) and value.strip() else None

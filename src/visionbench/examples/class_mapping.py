@@ -14,11 +14,11 @@ def parse_mapping(mapping: Any) -> dict[str, str | int]:
     if mapping is None:
         return {}
     if not isinstance(mapping, Mapping):
-        raise ConfigError(f"{MAPPING}={mapping}: not a mapping; write {MAPPING}={{red_fox: red fox, cat: 281}}")
+        raise ConfigError(f"{MAPPING}={mapping}: not a mapping", f"write {MAPPING}={{red_fox: red fox, cat: 281}}")
     for name, target in mapping.items():
         if isinstance(target, bool) or not isinstance(target, str | int) or target == "":
             raise ConfigError(
-                f"{MAPPING}: '{name}' is mapped to {target!r}, which is neither a name nor an index; give one of them"
+                f"{MAPPING}: '{name}' is mapped to {target!r}, which is neither a name nor an index", "give one of them"
             )
     return {str(name): target for name, target in mapping.items()}
 
@@ -34,9 +34,9 @@ def find_targets(mapping: Any, names: Sequence[str]) -> dict[str, str | int]:
         if len(matches) != 1:
             nearest = quote(find_nearest(name, names)) or "none"
             raise ConfigError(
-                f"{MAPPING}: there is no class '{name}' among the data's {len(names)}; the nearest are {nearest}"
+                f"{MAPPING}: there is no class '{name}' among the data's {len(names)}", f"the nearest are {nearest}"
             )
         if matches[0] in targets:
-            raise ConfigError(f"{MAPPING}: '{matches[0]}' is mapped twice; map it once")
+            raise ConfigError(f"{MAPPING}: '{matches[0]}' is mapped twice", "map it once")
         targets[matches[0]] = target
     return targets

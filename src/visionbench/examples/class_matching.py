@@ -67,8 +67,8 @@ def match_classes(model_names: Sequence[str], classes: Sequence[DataClass]) -> C
             continue
         if len(matches) > 1:
             raise ConfigError(
-                f"the data's class '{name}' may be the model's class {_list_classes(matches, model_names)}; choose one "
-                f"with {MAPPING}={{{name}: {min(matches)}}}"
+                f"the data's class '{name}' may be the model's class {_list_classes(matches, model_names)}",
+                f"choose one with {MAPPING}={{{name}: {min(matches)}}}",
             )
         if matches:
             indices[name] = min(matches)
@@ -138,17 +138,17 @@ class _ModelClasses:
         start = f"{MAPPING}: '{one.name}' is mapped to {one.target!r}"
         if isinstance(one.target, int):
             if not 0 <= one.target < len(self.names):
-                raise ConfigError(f"{start}; the model's classes are numbered 0 to {len(self.names) - 1}")
+                raise ConfigError(f"{start}", f"the model's classes are numbered 0 to {len(self.names) - 1}")
             return one.target
         matches = self.find_by_name(str(one.target)) | self.numbers.get(str(one.target), set())
         if not matches:
             nearest = quote(find_nearest(str(one.target), self.names))
             raise ConfigError(
-                f"{start}, which is none of the model's {len(self.names)} classes; the nearest are {nearest}"
+                f"{start}, which is none of the model's {len(self.names)} classes", f"the nearest are {nearest}"
             )
         if len(matches) > 1:
             listed = _list_classes(matches, self.names)
-            raise ConfigError(f"{start}, which may be the model's class {listed}; give its index")
+            raise ConfigError(f"{start}, which may be the model's class {listed}", "give its index")
         return matches.pop()
 
     def match_numbers(
@@ -233,6 +233,6 @@ def _check_distinct_indices(indices: Mapping[str, int], model_names: Sequence[st
     for name, index in indices.items():
         if (other := names.setdefault(index, name)) != name:
             raise ConfigError(
-                f"the data's classes '{other}' and '{name}' both are the model's class {index} '{model_names[index]}'; "
-                f"merge their folders, or correct {MAPPING}"
+                f"the data's classes '{other}' and '{name}' both are the model's class {index} '{model_names[index]}'",
+                f"merge their folders, or correct {MAPPING}",
             )

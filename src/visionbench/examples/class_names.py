@@ -45,8 +45,8 @@ def check_distinct(names: Mapping[str, str]) -> None:
     for name, text in names.items():
         if (other := known.setdefault(normalize(text), name)) != name:
             raise ConfigError(
-                f"the data's classes '{other}' and '{name}' are one class by their names; merge their folders, or "
-                "rename one"
+                f"the data's classes '{other}' and '{name}' are one class by their names",
+                "merge their folders, or rename one",
             )
 
 

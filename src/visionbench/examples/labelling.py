@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from visionbench import weights
 from visionbench.config import ExperimentConfig
-from visionbench.core import Case, DataClass, DescribesClasses, Example, Labels, QualityMetric
+from visionbench.core import Case, DataClass, DescribesClasses, Example, HasClassNames, QualityMetric
 from visionbench.examples import class_names
 from visionbench.examples.class_matching import describe_unknown, match_classes
 from visionbench.examples.class_names import MAPPING
@@ -34,7 +34,7 @@ class Labelling:
         """Return, by id, why examples cannot be used: they have no label, or a label that the model does not have."""
         if not self.classes:
             return {}
-        problems = {example.id: self._find_problem(example) for example in examples if not example.faults}
+        problems = {example.id: self._find_problem(example) for example in examples if not example.problems}
         return {id: problem for id, problem in problems.items() if problem is not None}
 
     def relabel(self, examples: Sequence[Example]) -> list[Example]:
@@ -54,8 +54,8 @@ def resolve_labelling(config: ExperimentConfig, run: Parts, cases: Sequence[Case
     if not any(isinstance(metric, QualityMetric) and "labels" in metric.needs for metric in metrics):
         return Labelling()
     described = _describe_classes(run)
-    if isinstance(run.adapter, Labels):
-        return _label_by_class(config, run.adapter.labels(config.model), described)
+    if isinstance(run.adapter, HasClassNames):
+        return _label_by_class(config, run.adapter.class_names(config.model), described)
     names = {one.name: one.target if isinstance(one.target, str) else one.name for one in described}
     class_names.check_distinct(names)
     flags = _check_words(list(names.values())) if getattr(run.adapter, "names_classes", False) else {}
@@ -73,11 +73,11 @@ def find_label_mismatch(config: ExperimentConfig, run: Parts) -> str | None:
     Such data replace missing data of the user's own, so that speed can be measured without them. Raises ConfigError if
     the checkpoint's classes cannot be read.
     """
-    if config.data.root is not None or not isinstance(run.adapter, Labels):
+    if config.data.root is not None or not isinstance(run.adapter, HasClassNames):
         return None
     if config.model.weights != "pretrained" or weights.present(config.model) is None:
         return None
-    model_names, described = run.adapter.labels(config.model), _describe_classes(run)
+    model_names, described = run.adapter.class_names(config.model), _describe_classes(run)
     try:
         matches = match_classes(model_names, described)
     except ConfigError as error:

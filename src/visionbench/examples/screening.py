@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from visionbench.core import Example
-from visionbench.datafiles.images import PictureError, check, header, picture_of
+from visionbench.datafiles.images import PictureError, check_file, decode_example, read_header
 from visionbench.registry import ConfigError
 
 PROBLEMS_SHOWN = 3
@@ -34,7 +34,7 @@ def find_problems(examples: Sequence[Example], decoded: int) -> dict[str, str]:
     first_by_file: dict[str, str] = {}
     for example in examples:
         first = example.id
-        if not example.faults:
+        if not example.problems:
             first = first_by_file.setdefault(os.path.normpath(example.image), example.id)
         if times[example.id] > 1:
             problems[example.id] = f"{times[example.id]} images have this name"
@@ -58,15 +58,15 @@ def raise_on_problems(name: str, problems: Mapping[str, str], total: int, on_err
     `name` is the data set's, and `total` the number of its examples.
     """
     if not total:
-        raise ConfigError(f"data={name}: it has no image to measure with; check split and annotations")
+        raise ConfigError(f"data={name}: it has no image to measure with", "check split and annotations")
     if len(problems) == total:
         raise ConfigError(
-            f"data={name}: none of its {total} images can be used: {summarize_problems(problems)}; correct them"
+            f"data={name}: none of its {total} images can be used: {summarize_problems(problems)}", "correct them"
         )
     if problems and on_error == "fail":
         raise ConfigError(
-            f"data={name}: {len(problems)} of {total} images cannot be used: {summarize_problems(problems)}; "
-            "correct them, or leave them out with data.on_error=skip"
+            f"data={name}: {len(problems)} of {total} images cannot be used: {summarize_problems(problems)}",
+            "correct them, or leave them out with data.on_error=skip",
         )
 
 
@@ -84,14 +84,14 @@ def _count_rest(problems: Mapping[str, str] | Sequence[str]) -> list[str]:
 
 
 def _find_problem(example: Example, decode: bool) -> str | None:
-    if example.faults:
-        return "; ".join([*example.faults[:PROBLEMS_SHOWN], *_count_rest(example.faults)])
+    if example.problems:
+        return "; ".join([*example.problems[:PROBLEMS_SHOWN], *_count_rest(example.problems)])
     try:
-        check(example.image)
+        check_file(example.image)
         if example.masks is not None and (problem := _find_mask_problem(example)):
             return problem
         if decode:
-            picture_of(example)
+            decode_example(example)
     except PictureError as error:
         return error.reason
     return None
@@ -99,7 +99,7 @@ def _find_problem(example: Example, decode: bool) -> str | None:
 
 def _find_mask_problem(example: Example) -> str | None:
     """Return why the masks of an example do not fit its image, according to the image's header. Raises PictureError."""
-    image = header(example.image)
+    image = read_header(example.image)
     if image.orientation > 1 and example.exif is None:
         return (
             f"its EXIF orientation is {image.orientation}: set data.exif=stored or data.exif=turned, as its masks were "

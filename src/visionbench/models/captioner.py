@@ -48,7 +48,7 @@ class Captioner:
         """An AutoModelForImageTextToText with its image processor, and its tokenizer unless weights are random."""
         if model.weights == "random" and self.prompt:
             raise ConfigError(
-                f"model.options.prompt='{self.prompt}': random weights come without a tokenizer; leave it empty"
+                f"model.options.prompt='{self.prompt}': random weights come without a tokenizer", "leave it empty"
             )
         built = weights.build(model, self.auto_class, device, dtype)
         processor = weights.image_processor(model, built.source)

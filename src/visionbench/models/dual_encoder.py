@@ -75,7 +75,8 @@ class DualEncoder:
             if self.text_tokens <= (own := tokenizer.num_special_tokens_to_add()):
                 raise ConfigError(
                     f"model.options.text_tokens={self.text_tokens}: the tokenizer adds {own} tokens to each text, so "
-                    f"that none of the text is left; give at least {own + 1}"
+                    f"that none of the text is left",
+                    f"give at least {own + 1}",
                 )
         identity = {
             **built.identity,
@@ -155,7 +156,8 @@ class LoadedDualEncoder:
             if self.cut(self._texts_of(name)):
                 raise ConfigError(
                     f"model.options.text_tokens={self.text_tokens}: the texts of the class '{name}' are longer and "
-                    "would be cut; give more tokens, or shorter names or model.options.templates"
+                    "would be cut",
+                    "give more tokens, or shorter names or model.options.templates",
                 )
         vectors = np.stack([self._class_vector(name) for name in scored]) if scored else None
         return DualEncoderEvaluator(self, wanted, tuple(scored), vectors)

@@ -33,7 +33,7 @@ class ImageClassifier:
         """Pictures alone."""
         return frozenset()
 
-    def labels(self, model: ModelConfig) -> Sequence[str]:
+    def class_names(self, model: ModelConfig) -> Sequence[str]:
         """The classes that the checkpoint's config names, by rising index. Raises ConfigError."""
         return _of_config(weights.id2label(model), f"model.checkpoint={model.checkpoint}")
 
@@ -118,4 +118,4 @@ def _of_config(id2label: Mapping[Any, Any], where: str) -> list[str]:
         names = {int(at): str(name) for at, name in id2label.items()}
         return [names[at] for at in range(len(names))]
     except (KeyError, TypeError, ValueError):
-        raise ConfigError(f"{where}: its id2label does not number the classes from 0 on; correct it") from None
+        raise ConfigError(f"{where}: its id2label does not number the classes from 0 on", "correct it") from None
