@@ -235,7 +235,7 @@ def measure(prepared: Prepared, index: int, path: Path, sweep: str, outcome: Out
 
 
 def measure_repeats(prepared: Prepared, outcome: Outcome) -> None:
-    """Measure the deferred runs, each as often as its configuration says, and gather the repeats of each run."""
+    """Measure the deferred runs, each as often as it is configured, and gather the repeats of each run."""
     from visionbench.results import repeats
 
     runs = outcome.repeated_runs

@@ -78,7 +78,7 @@ class Task:
     folder: Path | None = None
     """The folder that Hydra made for the run or the sweep."""
     error: Exception | None = None
-    """The error of a single run. Hydra would print a line of its own if the task raised it."""
+    """The error of a single run. Hydra would print another line if the task raised it."""
 
     def __call__(self, cfg: DictConfig) -> None:
         """Run one job."""
@@ -130,7 +130,7 @@ def main(arguments: Arguments, application: Application) -> None:
 
 
 def refuse_mixed_metrics(overrides: Sequence[str]) -> None:
-    """Raise ConfigError if `metrics` is both replaced and appended to: Hydra would ignore the second without a word."""
+    """Raise ConfigError if `metrics` is both replaced and appended to: Hydra would silently ignore the second."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     lists = [override for override in parsed if override.key_or_group == "metrics" and not override.is_delete()]
     if len({override.is_add() for override in lists}) == 2:
