@@ -283,11 +283,12 @@ def _refuse(error: ConfigError, outcome: Outcome) -> None:
 
 def _keep(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
     """Add a measured run to the outcome and to the tracker's queue."""
+    from visionbench.records.record import UNSUCCESSFUL
     from visionbench.results.archive import Run
 
-    run = Run(folder.conditions(), folder.results(), folder)
-    outcome.runs.append(run)
-    if run.conditions["status"] == "failed" and not outcome.exit_code:
+    record = folder.record()
+    outcome.runs.append(Run(record, folder.results(), folder))
+    if record.status == UNSUCCESSFUL and not outcome.exit_code:
         outcome.exit_code = 1
     queue.unsent.append(folder.path)
 
