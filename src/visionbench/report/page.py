@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.report import drawing, sweep_figures
-from visionbench.report.document import Report
+from visionbench.report import document, drawing, sweep_figures
+from visionbench.report.document import P95_MS, QUALITY_WITHIN, Report
 from visionbench.report.translations import say
 
 if TYPE_CHECKING:
@@ -36,6 +36,18 @@ class Drawn:
     def data_uri(self) -> str:
         """The SVG as an address that the HTML page contains."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+
+
+def write_report(
+    runs: Sequence[Run],
+    language: str,
+    folder: Path,
+    baseline: Mapping[str, str] | None = None,
+    p95_ms: float = P95_MS,
+    within: float = QUALITY_WITHIN,
+) -> list[Path]:
+    """Compose the report of these runs and write it into the folder; return the paths, the page first."""
+    return write(document.compose(runs, language, baseline, p95_ms, within), runs, folder)
 
 
 def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
