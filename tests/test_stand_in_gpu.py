@@ -21,7 +21,7 @@ def measured(tmp_path_factory):
         values.bits = pynvml.nvmlClocksEventReasonSwPowerCap
         patch.setattr(worker, "stream", lambda generate, *args, log: generate(*args))
         words = ["device=stand_in_gpu", "metrics=[all]", "batch.sizes=[1,2]", "hydra.run.dir=outputs/run"]
-        outputs = ["tracking=mlflow", "report.make=true"]
+        outputs = ["tracking=mlflow", "report.enabled=true"]
         done = here(folder, "run", "--config-dir", "conf", "model=clip_tiny", *words, *FEW_CALLS_EACH_STAGE, *outputs)
     assert done.returncode == 0, done.stderr
     done.marks = values.marks

@@ -33,7 +33,9 @@ from visionbench.core import (
     Validity,
 )
 from visionbench.records.folder import RunFolder
+from visionbench.records.record import RunRecord
 from visionbench.registry import ConfigError, find
+from visionbench.results import declared
 from visionbench.trackers import mlflow
 from visionbench.trackers.mlflow import MlflowTracker, view
 
@@ -102,7 +104,7 @@ def write(path: Path, *results: CaseResult, status: str = "finished", **more: An
         "status": status,
         "ended_at": ENDED,
     }
-    folder.write_conditions({**conditions, **more})
+    folder.write_record(RunRecord.read({**conditions, **more}))
     for result in results:
         series = {"latency/host_s": np.arange(3.0)} if result.status == OK else {}
         folder.append(result, Samples(series))
@@ -360,7 +362,7 @@ def test_a_run_sent_before_it_ended_is_replaced(tracker: MlflowTracker, tmp_path
     assert only(tracker).info.status == "KILLED"
     run = RunFolder(folder)
     run.append(measured(4, 250.0), Samples())
-    run.write_conditions({**run.conditions(), "status": "finished"})
+    run.write_record(replace(run.record(), status="finished"))
     tracker.log(folder)
     assert only(tracker).info.status == "FINISHED"
     assert history(tracker, "best_throughput_images_per_s") == [(0, 250.0)]
@@ -442,9 +444,24 @@ def test_the_experiment_has_its_view(tracker: MlflowTracker) -> None:
     experiment = tracker._client.get_experiment_by_name(tracker.config.experiment)
     envelope = json.loads(experiment.tags[view.TAG])
     packed = envelope["state"].removeprefix("deflate;")
-    assert json.loads(zlib.decompress(base64.b64decode(packed))) == view.state()
+    assert json.loads(zlib.decompress(base64.b64decode(packed))) == view.state(declared.bundled())
     assert "batch size" in experiment.tags["mlflow.note.content"]
     assert tracker.page().startswith(f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=visionbench")
+
+
+def test_a_run_with_a_metric_of_its_own_adds_a_chart_to_the_view(tracker: MlflowTracker, tmp_path: Path) -> None:
+    def charts() -> list[str]:
+        packed = json.loads(tracker._client.get_experiment(tracker._experiment_id).tags[view.TAG])["state"]
+        state = json.loads(zlib.decompress(base64.b64decode(packed.removeprefix("deflate;"))))
+        return [chart["uuid"] for chart in state["compareRunCharts"]]
+
+    own = {"slow_calls": [{"name": "slow_calls_fraction", "unit": "fraction", "better": "lower", "table": True}]}
+    usual = charts()
+    tracker.log(write(tmp_path / "own", *RESULTS, declarations=own))
+    assert set(charts()) - set(usual) == {"visionbench-line-slow_calls_fraction"}
+    tracker.log(write(tmp_path / "usual", *RESULTS))
+    MlflowTracker(tracker.config, tracker.output_dir).open()
+    assert "visionbench-line-slow_calls_fraction" in charts()
 
 
 def test_a_view_that_a_person_changed_is_kept(tracker: MlflowTracker) -> None:
