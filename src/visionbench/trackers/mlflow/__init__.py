@@ -34,7 +34,7 @@ from visionbench.declarations import Declarations
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import DataIdentity, RunRecord
 from visionbench.registry import register
-from visionbench.report import figures
+from visionbench.report import drawing, figures
 from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 from visionbench.trackers.mlflow import view
@@ -406,14 +406,14 @@ def stage_artifacts(run: RunFolder, record: RunRecord, results: Sequence[CaseRes
     side_by_side = {"columns": columns, "data": [list(map(summary.text, row.values())) for row in rows]}
     (staging / "summary.json").write_text(json.dumps(side_by_side), "utf-8")
     if any(row.case.timed for row in results):
-        figures.write_png(figures.throughput_latency(record, results), staging / "throughput_latency.png")
+        drawing.write_png(figures.throughput_latency(record, results), staging / "throughput_latency.png")
     if run.predictions_file.is_file() and run.predictions_file.stat().st_size <= LARGEST_PREDICTIONS:
         shutil.copyfile(run.predictions_file, staging / run.predictions_file.name)
     for row in results:
         series = run.samples(row.case.id).series if row.status == OK and not row.case.timed else {}
         if TRUE_INDEX in series and (predictions := run.predictions()):
             shown = figures.confusion_matrix(record, predictions.classes, series[TRUE_INDEX], series[PREDICTED_INDEX])
-            figures.write_png(shown, staging / "confusion_matrix.png")
+            drawing.write_png(shown, staging / "confusion_matrix.png")
 
 
 def _shown_metrics(tags: Mapping[str, str]) -> Declarations:
