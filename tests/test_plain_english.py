@@ -23,7 +23,6 @@ NOT_YET: set[str] = {
     "src/visionbench/registry",
     "src/visionbench/statistics",
     "src/visionbench/config",
-    "src/visionbench/records",
     "src/visionbench/weights",
     "src/visionbench/models",
     "src/visionbench/metrics",
