@@ -111,8 +111,8 @@ def _of_revision(revision: str, output_dir: Path) -> tuple[list[Run], list[str]]
     if done.returncode:
         raise ConfigError(f"{GIT}{revision}: no such commit in the repository of this folder")
     commit = done.stdout.strip()
-    runs = [run for run in archive.read(output_dir) if str(run.conditions.get("git_commit")).startswith(commit)]
-    clean = [run for run in runs if run.conditions["git_commit"] == commit]
+    runs = [run for run in archive.read(output_dir) if str(run.record.git_commit).startswith(commit)]
+    clean = [run for run in runs if run.record.git_commit == commit]
     changed = len(runs) - len(clean)
     if not clean:
         problem = f"{GIT}{revision}: no run in {output_dir} is of commit {commit[:12]}"

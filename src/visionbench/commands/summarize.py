@@ -46,8 +46,10 @@ def recompute(folder: RunFolder, row: CaseResult) -> CaseResult:
     """
     if row.status != OK:
         return row
-    options = folder.conditions()["config"]["metrics"]
-    groups = {name: build_part("metrics", name, options[name] or {}, f"metrics.{name}") for name in row.case.metrics}
+    settings = folder.record().settings
+    groups = {
+        name: build_part("metrics", name, settings.options_of(name), f"metrics.{name}") for name in row.case.metrics
+    }
     samples = folder.samples(row.case.id)
     if not row.case.timed and (predictions := folder.predictions()):
         for metric in groups.values():

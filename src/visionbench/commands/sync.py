@@ -44,4 +44,4 @@ def _reports(folders: Sequence[RunFolder]) -> Iterator[tuple[Path, list[Path]]]:
             runs_by_place.setdefault(place, []).append(folder)
     for place, runs in runs_by_place.items():
         if files := page.written(place):
-            yield min(runs, key=lambda run: str(run.conditions()["started_at"])).path, files
+            yield min(runs, key=lambda run: run.record().started_at).path, files
