@@ -20,9 +20,7 @@ WORDS = re.compile(
 NAMES = {"found", "said", "told", "seen", "wanted", "meant", "taken", "lacking", "trouble", "asked", "whole", "apart"}
 NOT_YET: set[str] = {
     "src/visionbench/__",
-    "src/visionbench/registry",
     "src/visionbench/statistics",
-    "src/visionbench/config",
     "src/visionbench/weights",
     "src/visionbench/models",
     "src/visionbench/metrics",
@@ -30,9 +28,6 @@ NOT_YET: set[str] = {
     "src/visionbench/terminal",
     "src/visionbench/report",
     "src/visionbench/trackers",
-    "src/visionbench/resolve",
-    "src/visionbench/commands",
-    "src/visionbench/cli",
     "benchmarks",
     "scripts",
 }
@@ -47,6 +42,8 @@ TEXT = [
     ROOT / "Makefile",
 ]
 ALLOWED = {"tutorial.zh.md"}
+KEYS_IN_FILES = {'"wanted"'}
+"""Keys of result files, which keep their names so that old folders still read."""
 
 
 def name(path):
@@ -60,7 +57,7 @@ def pending(path):
 def prose(path):
     """Line numbers and texts of comments and strings."""
     for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline):
-        if token.type in (tokenize.COMMENT, tokenize.STRING):
+        if token.type in (tokenize.COMMENT, tokenize.STRING) and token.string not in KEYS_IN_FILES:
             yield from enumerate(token.string.splitlines(), token.start[0])
 
 
