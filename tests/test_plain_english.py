@@ -26,7 +26,6 @@ NOT_YET: set[str] = {
     "src/visionbench/records",
     "src/visionbench/weights",
     "src/visionbench/models",
-    "src/visionbench/metrics",
     "src/visionbench/results",
     "src/visionbench/terminal",
     "src/visionbench/report",
