@@ -52,9 +52,9 @@ def cases_below(outputs: Path) -> Iterator[Measured]:
     """Every case of every run below a folder; the first folder is the step's."""
     for folder in sorted(path.parent for path in outputs.rglob("results.jsonl")):
         run = RunFolder.open(folder)
-        plan, step = run.conditions()["plan"], folder.relative_to(outputs).parts[0]
+        plan, step = run.record().plan, folder.relative_to(outputs).parts[0]
         for row in run.results():
-            yield Measured(step, plan["name"], plan["model"], plan["precision"], row)
+            yield Measured(step, plan.name, plan.model, plan.precision, row)
 
 
 def bounds(facts: dict[str, Any], cases: Sequence[Measured]) -> Iterator[Bound]:

@@ -20,9 +20,7 @@ WORDS = re.compile(
 NAMES = {"found", "said", "told", "seen", "wanted", "meant", "taken", "lacking", "trouble", "asked", "whole", "apart"}
 NOT_YET: set[str] = {
     "src/visionbench/__",
-    "src/visionbench/registry",
     "src/visionbench/statistics",
-    "src/visionbench/config",
     "src/visionbench/records",
     "src/visionbench/weights",
     "src/visionbench/models",
@@ -30,9 +28,6 @@ NOT_YET: set[str] = {
     "src/visionbench/terminal",
     "src/visionbench/report",
     "src/visionbench/trackers",
-    "src/visionbench/resolve",
-    "src/visionbench/commands",
-    "src/visionbench/cli",
     "benchmarks",
     "scripts",
 }
