@@ -119,8 +119,8 @@ def measure(args: argparse.Namespace, folder: Path, seeds: int, works: Sequence[
 
 def key(run: Run) -> Key:
     """Return the seed and the amount of work of a run."""
-    model = run.conditions["config"]["model"]
-    return model["seed"], model["options"]["work"]
+    model = run.record.settings.model
+    return model.values["seed"], model.options["work"]
 
 
 def delays_of(run: Run) -> list[float]:

@@ -52,9 +52,9 @@ def cases_below(outputs: Path) -> Iterator[StepCase]:
     """Yield every case of every run in a folder. The first folder below it is that of the step."""
     for folder in sorted(path.parent for path in outputs.rglob("results.jsonl")):
         run = RunFolder.open(folder)
-        plan, step = run.conditions()["plan"], folder.relative_to(outputs).parts[0]
+        plan, step = run.record().plan, folder.relative_to(outputs).parts[0]
         for row in run.results():
-            yield StepCase(step, plan["name"], plan["model"], plan["precision"], row)
+            yield StepCase(step, plan.name, plan.model, plan.precision, row)
 
 
 def bounds(facts: dict[str, Any], cases: Sequence[StepCase]) -> Iterator[Bound]:

@@ -114,7 +114,7 @@ def test_a_part_is_built_with_its_options():
         ({"root": "x", "samples": "all"}, "data.options.samples=all: not a whole number"),
         ({}, "'data.options.root' has no value; give it one, as in data.options.root=…"),
         ({"root": "x", "samples": 0}, "data.options.samples=0: must be at least 1"),
-        (5, "data.options=5: not options, as in data.options={} or data.options.option=value"),
+        (5, "data.options=5: not options; give options as in data.options={} or data.options.option=value"),
     ],
 )
 def test_options_are_refused_under_the_key_where_they_stand(options, message):

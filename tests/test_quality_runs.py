@@ -19,7 +19,7 @@ NO_SWEEP = ["tracking=none", "device.threads=1"]
 def runs(folder):
     """Run folders of every command in this folder, by model."""
     found = [RunFolder.open(path.parent) for path in sorted((folder / "outputs").rglob("results.jsonl"))]
-    return {run.conditions()["plan"]["model"]: run for run in found}
+    return {run.record().plan.model: run for run in found}
 
 
 def quality_row(run):
@@ -163,7 +163,7 @@ def test_or_is_left_out_counted_and_named_on_the_screen_and_in_the_results(fault
     told = " ".join(done.stdout.split())
     assert f"pictures_left_out: 2 of 12: {names[0]} (missing), {names[1]} (zero bytes)" in told
     run = runs(tmp_path)["clip_tiny"]
-    assert run.conditions()["left_out"] == {names[0]: "missing", names[1]: "zero bytes"}
+    assert run.record().left_out == {names[0]: "missing", names[1]: "zero bytes"}
     row = quality_row(run)
     assert row.validity.verdict == "warned"
     assert row.metrics.values["evaluation_images_count"] == 10
@@ -206,9 +206,9 @@ def test_an_empty_caption_and_a_stray_annotation_are_faults_of_the_data(faulty, 
 
 
 def test_the_run_says_what_quality_metrics_it_was_not_asked_for(swept):
-    plan = runs(swept[0])["sam_tiny"].conditions()["plan"]
-    assert set(plan["unsuited"]) == {"recall", "captioning", "classification"}
-    assert plan["refused"] == {}
+    plan = runs(swept[0])["sam_tiny"].record().plan
+    assert set(plan.unsuited) == {"recall", "captioning", "classification"}
+    assert plan.refused == {}
     assert yaml.safe_load((runs(swept[0])["sam_tiny"].path / "config.yaml").read_text())["data"]["on_error"] == "fail"
 
 

@@ -105,7 +105,7 @@ def test_an_installed_entry_point_is_found_and_listed(on_the_path, entry_point):
 def test_an_entry_point_that_registers_nothing_is_told_what_it_lacks(on_the_path, entry_point):
     on_the_path(own_metric_e="class Own: ...")
     entry_point("sharpness", "own_metric_e:Own")
-    with pytest.raises(ConfigError, match=r"no class there says @register\('metrics', 'sharpness'\)$"):
+    with pytest.raises(ConfigError, match=r"no class is registered with @register\('metrics', 'sharpness'\)$"):
         find("metrics", "sharpness")
 
 

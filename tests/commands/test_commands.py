@@ -284,7 +284,10 @@ def blocks(markdown, language):
         (["metrics=[recal]"], "metrics=recal: no such option; did you mean 'recall'?"),
         (["+metrics.recal.ks=[1]"], "there is no 'recal' among the metrics; did you mean 'recall'?"),
         (["metrics.recall.kz=[1]"], "there is no key 'metrics.recall.kz'; did you mean 'metrics.recall.ks'?"),
-        (["metrics=[latency]", "+metrics=memory"], "metrics=[latency] +metrics=memory: give either the full list, as"),
+        (
+            ["metrics=[latency]", "+metrics=memory"],
+            "metrics=[latency] +metrics=memory: a list and additions to it; give",
+        ),
         (
             ["model=blip2_tiny", "model.options.beams=2"],
             "'model.options.beams' is not in the config yet; add it with a plus in front, as in +model.options.beams=…",
@@ -319,7 +322,7 @@ def test_a_place_that_cannot_be_written_is_one_line(folder):
     (folder / "file").touch()
     done = here(folder, "run", "output_dir=file/below", "tracking=none", "hydra.run.dir=file/below/run")
     assert done.returncode == 2
-    assert done.stderr.startswith("visionbench: file/below/run: Not a directory; make room, or give a folder that")
+    assert done.stderr.startswith("visionbench: file/below/run: Not a directory; free space, or give a folder that")
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -72,7 +72,7 @@ def test_the_runs_of_a_sweep_are_listed_as_they_began_with_their_best_numbers(ou
     lines = show(outputs, capsys, sweep="2026-01-02_03-04-05")
     text = " ".join(" ".join(lines).split())
     assert text.index("clip_tiny") < text.index("a_model")
-    for shown in ("12,346", "images/s", "1.235", "3,457", "0.9877", "?", "failed", "lost", "? to be doubted"):
+    for shown in ("12,346", "images/s", "1.235", "3,457", "0.9877", "?", "failed", "lost", "? questionable"):
         assert shown in text
 
 
