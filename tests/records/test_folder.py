@@ -18,7 +18,7 @@ RESULT = CaseResult(
     OK,
     metrics=Metrics(
         {"latency_p50_ms": 1 / 3, "latency_mean_ms": np.float64(1e-9), "latency_p99_ms": None},
-        {"latency_p99_ms": "8 calls, and p99 wants 368"},
+        {"latency_p99_ms": "8 calls, and p99 needs 368"},
     ),
     validity=Validity("warned", (Reason("not_converged", "±3 %, 日本語"),)),
     labels={"protocol": "quick"},

@@ -65,7 +65,7 @@ def measured(batch_size: int, throughput: float, verdict: str = "valid") -> Case
         "memory_process_peak_mib": 100.0 * batch_size,
     }
     reasons = () if verdict == "valid" else (Reason("not_converged", "still 4 % apart"),)
-    why = {"latency_p99_ms": "10 calls, and p99 wants 368"}
+    why = {"latency_p99_ms": "10 calls, and p99 needs 368"}
     return CaseResult(timed(batch_size), OK, None, Metrics(values, why), Validity(verdict, reasons))
 
 
