@@ -26,8 +26,6 @@ NOT_YET: set[str] = {
     "src/visionbench/machine",
     "src/visionbench/validity",
     "src/visionbench/records",
-    "src/visionbench/weights",
-    "src/visionbench/models",
     "src/visionbench/devices",
     "src/visionbench/metrics",
     "src/visionbench/stages",

@@ -28,7 +28,7 @@ def show(config_dir: Path | None) -> int:
             name,
             find("models", model.family).task,
             _parameters(model),
-            "yes" if model.checkpoint and weights.present(model) else "no",
+            "yes" if model.checkpoint and weights.find_checkpoint(model) else "no",
             model.checkpoint or "–",
         )
     screen().print(table)
@@ -38,7 +38,7 @@ def show(config_dir: Path | None) -> int:
 def _parameters(model: ModelConfig) -> str:
     """Counted on the meta device, where there is an architecture to count."""
     auto_class = getattr(find("models", model.family), "auto_class", None)
-    return f"{weights.parameter_count(model, auto_class):,}" if model.architecture and auto_class else "–"
+    return f"{weights.count_parameters(model, auto_class):,}" if model.architecture and auto_class else "–"
 
 
 def fetch(names: Sequence[str], config_dir: Path | None) -> int:
@@ -50,6 +50,6 @@ def fetch(names: Sequence[str], config_dir: Path | None) -> int:
     console = screen()
     for name in names:
         model = known[name]
-        path = weights.present(model) or weights.fetch(model)
+        path = weights.find_checkpoint(model) or weights.fetch_checkpoint(model)
         console.print(f"{name}: {path}", soft_wrap=True, highlight=False)
     return 0

@@ -120,11 +120,13 @@ class Session:
         for note in dict.fromkeys(note for _, plan in planned for note in plan.warnings):
             self.console.print(f"! {note}", style="yellow", soft_wrap=True, highlight=False, markup=False)
         for config, _ in planned:
-            weights.ensure(config.model)
+            weights.ensure_checkpoint(config.model)
         planned = [self._settled(OmegaConf.structured(config))[1:] for config, _ in planned]
         for config, plan in planned:
             self._faults(config, plan)
-        modules = dict.fromkeys(module for config, _ in planned for module in weights.modules(config.model))
+        modules = dict.fromkeys(
+            module for config, _ in planned for module in weights.transformers_modules(config.model)
+        )
         worker.preheat(["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")])
         steps = [(plan, config.measure) for config, plan in planned]
         if any(measure.repeats > 1 for _, measure in steps):

@@ -181,4 +181,6 @@ def assemble(
         count = min(count, max(1, max_mib * 2**20 // (input_bytes(singles[0]) * batch_size)))
     for _ in range(count):
         chosen = list(islice(samples, batch_size))
-        yield weights.place({name: torch.cat([one[name] for one in chosen]) for name in chosen[0]}, device, dtype)
+        yield weights.place_inputs(
+            {name: torch.cat([one[name] for one in chosen]) for name in chosen[0]}, device, dtype
+        )

@@ -51,7 +51,9 @@ def check_output_follows_input(
     if _differences(first, other) == 0:
         raise OutputCheckError("the data holds no two different inputs, so nothing shows that the model looks at them")
     with quiet():
-        once, changed, again = (loaded.probe_outputs(weights.place(one, place, dtype)) for one in (first, other, first))
+        once, changed, again = (
+            loaded.probe_outputs(weights.place_inputs(one, place, dtype)) for one in (first, other, first)
+        )
     for name, output in once.items():
         before, after, repeated = (tensor.double().cpu() for tensor in (output, changed[name], again[name]))
         if not (before.isfinite().all() and after.isfinite().all()):
