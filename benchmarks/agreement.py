@@ -21,7 +21,8 @@ from visionbench.core import Case, Precision
 from visionbench.data.shapes import Shapes
 from visionbench.devices.cpu import Cpu
 from visionbench.stages import latency
-from visionbench.stages.context import Context, assemble, preprocess
+from visionbench.stages.context import Context
+from visionbench.stages.inputs import assemble, preprocess
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def prepare(model_name: str, batch_size: int, calls: int, threads: int) -> Conte
     measure = MeasureConfig(name="agreement", latency=LatencyConfig(calls=calls))
     singles = preprocess(loaded, Shapes(samples=batch_size).examples(), measure.inputs)
     batches = [next(assemble(singles, batch_size, place, torch.float32))]
-    return Context(Case("one", batch_size, ("latency",), ()), loaded, device, measure, batches, 0, [], {})
+    return Context(Case("one", batch_size, ("latency",), ()), loaded, device, measure, batches)
 
 
 def blocked(timer: Timer, calls: int) -> np.ndarray:

@@ -28,8 +28,6 @@ NOT_YET: set[str] = {
     "src/visionbench/records",
     "src/visionbench/devices",
     "src/visionbench/metrics",
-    "src/visionbench/stages",
-    "src/visionbench/runner",
     "src/visionbench/worker",
     "src/visionbench/results",
     "src/visionbench/terminal",

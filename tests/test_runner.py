@@ -1,7 +1,8 @@
-"""The whole line in this process and through the worker, with a small model that can be told to go wrong."""
+"""A run in this process and through the worker, with a small model whose faults the test chooses."""
 
 import json
 import shutil
+import weakref
 from dataclasses import asdict
 
 import numpy as np
@@ -29,6 +30,8 @@ from visionbench.plan import plan
 from visionbench.records.folder import RunFolder
 from visionbench.registry import ConfigError
 from visionbench.runner import CaseFinished, Conditions, StageProgress
+from visionbench.stages import latency, memory, pipeline, throughput, warmup
+from visionbench.stages.context import Stage
 
 
 @pytest.fixture
@@ -67,12 +70,12 @@ def rows(config):
 def run(config, tmp_path):
     fork_server()
     folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(asdict(config)))
-    seen = []
-    results = runner.run(config, plan(config), folder, "a sweep", seen.append, {})
-    return folder, results, seen
+    shown = []
+    results = runner.run(config, plan(config), folder, "a sweep", shown.append, {})
+    return folder, results, shown
 
 
-def test_each_batch_size_becomes_a_row_with_its_samples(config):
+def test_each_batch_size_gives_a_row_with_its_samples(config):
     measured = rows(config)
     assert list(measured) == ["batch-1", "batch-2", "batch-4"]
     for event in measured.values():
@@ -83,7 +86,7 @@ def test_each_batch_size_becomes_a_row_with_its_samples(config):
         assert event.result.labels == {"protocol": "test", "distinct_inputs": "6"}
 
 
-def test_stages_come_in_the_order_of_the_protocol_after_loading(config):
+def test_stages_run_in_the_order_of_the_protocol_after_loading(config):
     config.batch.sizes = [2]
     events = list(runner.measure(config, plan(config), {}))
     assert [event.stage for event in events if isinstance(event, StageProgress)] == [
@@ -95,31 +98,31 @@ def test_stages_come_in_the_order_of_the_protocol_after_loading(config):
         "throughput",
         "memory",
     ]
-    conditions = next(event.found for event in events if isinstance(event, Conditions))
+    conditions = next(event.values for event in events if isinstance(event, Conditions))
     assert conditions["device"]["threads"] == 1
     assert conditions["data"]["samples"] == "6"
 
 
 @pytest.mark.parametrize(("bad", "attempts", "verdict"), [(0, 1, core.VALID), (2, 3, core.VALID), (9, 4, core.INVALID)])
-def test_an_invalid_window_is_measured_again_and_then_published_as_it_is(config, monkeypatch, bad, attempts, verdict):
+def test_an_invalid_window_is_measured_again_until_retries_are_used_up(config, monkeypatch, bad, attempts, verdict):
     config.measure.retries, config.measure.retry_pause_seconds = 3, 0.0
     config.metrics, config.batch.sizes = {"throughput": {}}, [1]
-    seen = []
+    attempted = []
 
     def disturbed(context):
-        seen.append(context.case.id)
-        faults = {"foreign_process": f"pid {len(seen)}"} if len(seen) <= bad else {}
+        attempted.append(context.case.id)
+        faults = {"foreign_process": f"pid {len(attempted)}"} if len(attempted) <= bad else {}
         return core.Samples({"throughput/completed_s": np.array([1.0])}, faults=faults)
 
-    monkeypatch.setitem(runner.STAGES, "throughput", disturbed)
+    monkeypatch.setattr(throughput, "run", disturbed)
     result = rows(config)["batch-1"].result
-    assert len(seen) == attempts
+    assert len(attempted) == attempts
     assert result.validity.verdict == verdict
     retried = result.labels.get("throughput_retried", "")
     assert retried.count("foreign_process: pid") == attempts - 1
 
 
-def test_only_what_a_metric_asks_for_is_measured(config):
+def test_only_the_stages_of_the_metrics_are_measured(config):
     config.metrics = {"throughput": {}}
     samples = rows(config)["batch-1"].samples
     assert {name.split("/")[0] for name in samples.series} == {"work", "load", "memory", "warmup", "throughput"}
@@ -127,7 +130,7 @@ def test_only_what_a_metric_asks_for_is_measured(config):
 
 
 @pytest.mark.parametrize(("device", "fault"), [("cpu", "memory"), ("stand_in_gpu", "gpu_memory")])
-def test_a_batch_that_finds_no_room_ends_the_larger_ones_and_no_other(device, fault, config, monkeypatch):
+def test_after_a_batch_that_runs_out_of_memory_only_larger_batches_are_skipped(device, fault, config, monkeypatch):
     if device == "stand_in_gpu":
         stand_in_gpu.install(monkeypatch)
     config.device.name = device
@@ -140,10 +143,10 @@ def test_a_batch_that_finds_no_room_ends_the_larger_ones_and_no_other(device, fa
     }
     assert measured["batch-2"].result.reason == "no room for the batch"
     assert "batch size 2" in measured["batch-4"].result.reason
-    assert runner.ended([event.result for event in measured.values()]) == "finished"
+    assert runner.run_status([event.result for event in measured.values()]) == "finished"
 
 
-def test_memory_is_given_back_when_nothing_holds_the_activations_of_the_failed_call(config, monkeypatch):
+def test_the_activations_of_a_call_that_ran_out_of_memory_are_freed_before_the_peak_is_reset(config, monkeypatch):
     import own_parts
 
     own_parts.HELD.clear()
@@ -159,24 +162,57 @@ def test_memory_is_given_back_when_nothing_holds_the_activations_of_the_failed_c
     assert released == [True]
 
 
-def test_a_model_that_does_not_look_at_its_input_is_not_measured(config, tmp_path):
+def test_each_stage_has_as_many_batches_on_the_device_as_it_declares(config, monkeypatch):
+    """Six inputs in batches of two are three batches. The references are weak, so freed batches do not count."""
+    config.batch.sizes, config.metrics = [2], {"latency": {}, "memory": {}, "flops": {}, "pipeline": {}, "kernels": {}}
+    assembled, on_device = [], {}
+
+    def assemble(*args, real=runner.assemble):
+        for batch in real(*args):
+            assembled.extend(weakref.ref(tensor) for tensor in batch.values())
+            yield batch
+
+    monkeypatch.setattr(runner, "assemble", assemble)
+    for name, module in {"warmup": warmup, "latency": latency, "memory": memory, "pipeline": pipeline}.items():
+
+        def count(context, name=name, stage=module.run):
+            on_device[name] = (len(context.batches), sum(tensor() is not None for tensor in assembled))
+            return stage(context)
+
+        monkeypatch.setattr(module, "run", count)
+    assert rows(config)["batch-2"].result.status == core.OK
+    assert on_device == {"warmup": (3, 3), "latency": (3, 3), "memory": (1, 1), "pipeline": (0, 0)}
+
+
+def test_a_stage_that_needs_more_batches_than_the_stage_before_has_them(config, monkeypatch):
+    config.batch.sizes, config.metrics = [2], {"latency": {}, "memory": {}}
+    stages = {
+        "warmup": Stage(warmup.run, "one"),
+        "latency": Stage(latency.run, "all"),
+        "memory": Stage(memory.run, "one"),
+    }
+    monkeypatch.setattr(runner, "stages_of_run", lambda profiled: stages)
+    assert rows(config)["batch-2"].result.status == core.OK
+
+
+def test_a_model_whose_output_does_not_follow_its_input_is_not_measured(config, tmp_path):
     config.model.options = {"fault": "constant"}
     _, results, _ = run(config, tmp_path)
     assert {row.status for row in results} == {core.FAILED}
     assert "a different input does not change the image output" in results[0].reason
 
 
-def test_a_folder_holds_everything_a_run_found(config, tmp_path):
-    folder, results, seen = run(config, tmp_path)
+def test_the_folder_holds_rows_samples_and_conditions(config, tmp_path):
+    folder, results, shown = run(config, tmp_path)
     assert [row.status for row in results] == [core.OK] * 3
     assert folder.results() == results
     assert json.loads((folder.path / "run.json").read_text())["status"] == "finished"
-    found = folder.conditions()
-    assert found["sweep"] == "a sweep"
-    assert found["plan"]["name"] == "own · cpu · fp32"
-    assert found["host"]["torch"]
-    assert set(found["seconds"]) >= {"load", "inputs", "warmup", "latency", "throughput", "memory", "keep"}
-    assert seen[0] == StageProgress("load")
+    conditions = folder.conditions()
+    assert conditions["sweep"] == "a sweep"
+    assert conditions["plan"]["name"] == "own · cpu · fp32"
+    assert conditions["host"]["torch"]
+    assert set(conditions["seconds"]) >= {"load", "inputs", "warmup", "latency", "throughput", "memory", "keep"}
+    assert shown[0] == StageProgress("load")
 
 
 @pytest.mark.parametrize(
@@ -190,9 +226,7 @@ def test_a_folder_holds_everything_a_run_found(config, tmp_path):
         ("raise", core.FAILED, "RuntimeError: the third layer is upside down"),
     ],
 )
-def test_a_child_that_fails_costs_its_case_and_the_rest_but_not_what_was_measured(
-    config, tmp_path, fault, status, reason
-):
+def test_a_process_that_fails_keeps_the_rows_of_earlier_cases(config, tmp_path, fault, status, reason):
     config.model.options = {"fault": fault, "at_batch": 2}
     folder, results, _ = run(config, tmp_path)
     assert [row.status for row in results] == [core.OK, status, core.NOT_RUN]
@@ -201,7 +235,7 @@ def test_a_child_that_fails_costs_its_case_and_the_rest_but_not_what_was_measure
     assert folder.conditions()["status"] == "failed"
 
 
-def test_a_child_that_fails_while_loading_fails_every_case_with_the_reason(config, tmp_path):
+def test_a_process_that_fails_while_loading_fails_every_case_with_the_reason(config, tmp_path):
     config.model.options = {"fault": "raise_at_load"}
     _, results, _ = run(config, tmp_path)
     assert {row.status for row in results} == {core.FAILED}
@@ -212,8 +246,8 @@ def test_an_interrupted_run_keeps_its_rows(config, tmp_path):
     fork_server()
     folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(asdict(config)))
 
-    def interrupt(now):
-        if now.case == "batch-2":
+    def interrupt(progress):
+        if progress.case == "batch-2":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -222,36 +256,36 @@ def test_an_interrupted_run_keeps_its_rows(config, tmp_path):
     assert folder.conditions()["status"] == "interrupted"
 
 
-def test_what_only_the_measuring_process_finds_wrong_is_the_reason_in_its_rows(config, tmp_path):
+def test_a_config_error_of_the_measuring_process_is_the_reason_in_its_rows(config, tmp_path):
     planned = plan(config)
     fork_server()
     folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(asdict(config)))
     shutil.rmtree(config.data.root)
     with pytest.raises(ConfigError) as raised:
-        runner.run(config, planned, folder, "a sweep", lambda now: None, {})
+        runner.run(config, planned, folder, "a sweep", lambda progress: None, {})
     assert {(row.status, row.reason) for row in folder.results()} == {(core.FAILED, str(raised.value))}
     assert folder.conditions()["status"] == "failed"
 
 
-# ---------------------------------------------------------------------------------- pictures that a model cannot take
+# --------------------------------------------------------------------------------- images that the processor refuses
 @pytest.fixture
 def choosy(config, monkeypatch):
-    """A config of whose six pictures the model's processor takes all but the third."""
+    """A config with six images, of which the model's processor refuses the third."""
     import own_parts
 
     Image.new("RGB", (300, 1)).save(f"{config.data.root}/2.png")
-    take = own_parts.OwnModel.preprocess
+    accept = own_parts.OwnModel.preprocess
 
     def preprocess(model, images, captions):
         if any(image.height < 2 for image in images):
             raise ValueError("height is 0")
-        return take(model, images, captions)
+        return accept(model, images, captions)
 
     monkeypatch.setattr(own_parts.OwnModel, "preprocess", preprocess)
     return config
 
 
-def test_a_picture_that_the_processor_cannot_take_is_refused_by_name_before_anything_is_timed(choosy):
+def test_an_image_that_the_processor_refuses_ends_the_run_before_anything_is_timed(choosy):
     with pytest.raises(ConfigError) as raised:
         rows(choosy)
     assert str(raised.value) == (
@@ -260,10 +294,10 @@ def test_a_picture_that_the_processor_cannot_take_is_refused_by_name_before_anyt
     )
 
 
-def test_or_is_left_out_of_the_timed_inputs_and_named_with_the_run(choosy):
+def test_an_image_that_the_processor_refuses_is_left_out_and_named_with_skip(choosy):
     choosy.data.on_error = "skip"
     events = list(runner.measure(choosy, plan(choosy), {"9.png": "missing"}))
-    (conditions,) = [event.found for event in events if isinstance(event, Conditions)]
+    (conditions,) = [event.values for event in events if isinstance(event, Conditions)]
     assert conditions["left_out"] == {
         "9.png": "missing",
         "2.png": "the model cannot take it (ValueError: height is 0)",

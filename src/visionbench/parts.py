@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from visionbench.config import DataConfig, DeviceConfig, ExperimentConfig, build_part
-from visionbench.core import Adapter, DataSet, Device, Metric
-from visionbench.registry import ConfigError, find
+from visionbench.core import Adapter, ConfigError, DataSet, Device, Metric
+from visionbench.registry import find
 
 ACCELERATORS = ("cuda",)
 """Device kinds that `device=auto` prefers to the CPU, best first."""

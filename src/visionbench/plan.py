@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from visionbench.config import ExperimentConfig
-from visionbench.core import TRUTHS, Case, Metric, Precision, QualityMetric, RunPlan
+from visionbench.core import TRUTHS, Case, ConfigError, Metric, Precision, QualityMetric, RunPlan
 from visionbench.parts import Parts, accelerators, build_parts, find_device
-from visionbench.registry import ConfigError, find, names, nearest
+from visionbench.registry import find, names, nearest
 
 STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "kernels", "evaluation")
 """The stages in the order of the protocol. Each case runs the stages that its metrics need."""
@@ -31,19 +31,19 @@ def plan(
     parts = build_parts(config)
     if config.data.exif == "stored" and "masks" not in parts.data.provides:
         raise ConfigError(
-            f"data.exif=stored: data={config.data.name} gives no masks, and images without masks are always turned; "
-            "remove data.exif"
+            f"data.exif=stored: data={config.data.name} gives no masks, and images without masks are always turned",
+            "remove data.exif",
         )
     refused, unsuited = _refusals(config, parts, unavailable or {})
     metrics = {name: metric for name, metric in parts.metrics.items() if name not in {**refused, **unsuited}}
     if not parts.metrics:
-        raise ConfigError("metrics=[]: no metric is chosen; choose some, as in metrics=[latency,memory]")
+        raise ConfigError("metrics=[]: no metric is chosen", "choose some, as in metrics=[latency,memory]")
     if not metrics:
-        raise ConfigError("metrics: nothing is left to measure; " + "; ".join(f"{k}: {v}" for k, v in refused.items()))
+        raise ConfigError("metrics: nothing is left to measure", "; ".join(f"{k}: {v}" for k, v in refused.items()))
     if missing := parts.adapter.uses() - parts.data.provides:
         raise ConfigError(
-            f"data={config.data.name} has no {' or '.join(sorted(missing))}, which model {config.model.name} reads; "
-            "choose other data, or a part of the model that does not read it (model.options.part=image)"
+            f"data={config.data.name} has no {' or '.join(sorted(missing))}, which model {config.model.name} reads",
+            "choose other data, or a part of the model that does not read it (model.options.part=image)",
         )
     speed = {name: metric for name, metric in metrics.items() if not _needs_evaluation(metric)}
     quality = {name: metric for name, metric in metrics.items() if _needs_evaluation(metric)}
@@ -83,7 +83,7 @@ def _check(config: ExperimentConfig) -> None:
         _check_registered("device.name", config.device.name, "devices", "auto")
     if config.model.weights == "pretrained" and not config.model.checkpoint:
         raise ConfigError(
-            f"model {config.model.name} has no checkpoint; give model.checkpoint=… or model.weights=random"
+            f"model {config.model.name} has no checkpoint", "give model.checkpoint=… or model.weights=random"
         )
     _check_positive(
         {
@@ -111,7 +111,7 @@ def _check(config: ExperimentConfig) -> None:
         }
     )
     if config.device.index < 0:
-        raise ConfigError(f"device.index={config.device.index}: must be at least 0; devices are counted from 0")
+        raise ConfigError(f"device.index={config.device.index}: must be at least 0", "devices are counted from 0")
     percentile = config.measure.latency.percentile
     if not 0 < percentile < 1:
         raise ConfigError(f"measure.latency.percentile={percentile}: must be between 0 and 1, as in 0.99")
@@ -121,13 +121,13 @@ def _check(config: ExperimentConfig) -> None:
 def _check_batch_sizes(sizes: Sequence[int]) -> None:
     listed = "[" + ",".join(map(str, sizes)) + "]"
     if not sizes:
-        raise ConfigError("batch.sizes=[]: no batch size is given; give at least one, as in batch.sizes=[1,2,4]")
+        raise ConfigError("batch.sizes=[]: no batch size is given", "give at least one, as in batch.sizes=[1,2,4]")
     for size in sizes:
         if size < 1:
-            raise ConfigError(f"batch.sizes={listed}: {size} is not a batch size; the smallest is 1")
+            raise ConfigError(f"batch.sizes={listed}: {size} is not a batch size", "the smallest is 1")
         if (count := sizes.count(size)) > 1:
             times = "twice" if count == 2 else f"{count} times"
-            raise ConfigError(f"batch.sizes={listed}: {size} is listed {times}; list each size once")
+            raise ConfigError(f"batch.sizes={listed}: {size} is listed {times}", "list each size once")
 
 
 def _check_device(config: ExperimentConfig) -> None:
@@ -141,7 +141,7 @@ def _check_device(config: ExperimentConfig) -> None:
     }
     for key, by_kind in tolerances.items():
         if device.kind not in by_kind:
-            raise ConfigError(f"{key} has no value for {device.kind}; add {key}.{device.kind}=…")
+            raise ConfigError(f"{key} has no value for {device.kind}", f"add {key}.{device.kind}=…")
 
 
 def _check_choice(key: str, value: str, choices: Iterable[str]) -> None:

@@ -1,8 +1,8 @@
-"""The one runner, and the only file that knows the whole line.
+"""The runner: one run from its plan to its rows. This file shows the complete sequence.
 
-run      in the parent: config → plan → a child that measures → the run's folder → the tracker
-measure  in the child:  load → stages fill samples → metrics → a row for each case
-profile  in a child before it, for metrics=[kernels] on a GPU: load → one profiled call for each case
+run      in the parent process: starts the processes below and writes each row to the run's folder
+profile  in a first process, for metrics=[kernels] on a device with a queue: load → one profiled call for each case
+measure  in a second process: load → for each case: stages → samples → metrics → a row
 """
 
 from __future__ import annotations
@@ -13,25 +13,38 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
+from itertools import islice
 from time import perf_counter, sleep
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import numpy as np
 
 from visionbench import core, machine, validity, worker
 from visionbench.config import ExperimentConfig
-from visionbench.core import Case, CaseResult, Inputs, Metrics, Precision, Predictions, RunPlan, Samples
+from visionbench.core import (
+    Case,
+    CaseResult,
+    ConfigError,
+    Device,
+    Example,
+    Inputs,
+    LoadedModel,
+    Metrics,
+    Precision,
+    Predictions,
+    RunPlan,
+    Samples,
+)
 from visionbench.declarations import Declarations
 from visionbench.examples import content_digest, denominators
-from visionbench.examples.labelling import resolve_labelling
-from visionbench.examples.sampling import list_all_examples
-from visionbench.examples.screening import raise_on_problems, summarize_problems, usable_examples, with_mask_frame
+from visionbench.examples.labelling import Labelling, resolve_labelling
+from visionbench.examples.screening import raise_on_problems, usable_examples, with_mask_frame
 from visionbench.parts import Parts, build_parts
 from visionbench.records.folder import RunFolder
-from visionbench.registry import ConfigError
 from visionbench.stages import (
+    data_used,
     evaluation,
     flops,
     kernels,
@@ -43,38 +56,33 @@ from visionbench.stages import (
     throughput,
     warmup,
 )
-from visionbench.stages.context import Context, assemble, input_bytes, preprocess
-from visionbench.stages.evaluation import Evaluated, EvaluationError
-from visionbench.statistics.resampling import CLUSTER, read_clusters
+from visionbench.stages.context import Context, Stage
+from visionbench.stages.evaluation import Evaluated, EvaluationContext, EvaluationError
+from visionbench.stages.inputs import TimedInputs, assemble, batch_count, preprocess
+from visionbench.statistics.resampling import CLUSTER
 
-STAGES: Mapping[str, Callable[[Context], Samples]] = {
-    "warmup": warmup.run,
-    "latency": latency.run,
-    "throughput": throughput.run,
-    "telemetry": telemetry.run,
-    "memory": memory.run,
-    "flops": flops.run,
-    "pipeline": pipeline.run,
-    "kernels": kernels.run,
-}
-"""Of the timed cases; the quality case has one stage of its own, `evaluation`."""
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
 
 
+# -------------------------------------------------------------------------------------------------------------- events
 @dataclass(frozen=True)
 class StageProgress:
-    """What is being done: a stage of a case, or of the whole run where the case is empty."""
+    """The current stage: of a case, or of the run if the case is empty."""
 
     stage: str
     case: str = ""
     done: float = 0.0
-    """The share of the stage that is done, where it tells."""
+    """The share of the stage that is done, if the stage reports it."""
     ahead: bool = False
-    """Whether the measuring process goes on at once, since the stage times nothing: see `worker.stream`."""
+    """Whether the measuring process continues at once, because the stage times nothing: see `worker.stream`."""
 
 
 @dataclass(frozen=True)
 class CaseFinished:
-    """A case that came to its end, good or bad."""
+    """The end of a case, successful or not."""
 
     result: CaseResult
     samples: Samples
@@ -83,14 +91,14 @@ class CaseFinished:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under what the numbers come about, known once the model is loaded."""
+    """Conditions of the run that are known once the model is loaded."""
 
-    found: Mapping[str, Any]
+    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Profiled:
-    """What the profiler saw of one call of a case."""
+    """The samples of one profiled call of a case."""
 
     case: str
     samples: Samples
@@ -101,18 +109,19 @@ Event = StageProgress | CaseFinished | Conditions
 
 @dataclass
 class Stopwatch:
-    """A stopwatch that adds each lap to an account of seconds."""
+    """Adds up seconds by name."""
 
-    account: dict[str, float]
-    at: float = field(default_factory=perf_counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    since: float = field(default_factory=perf_counter)
 
     def lap(self, name: str) -> None:
-        """Book the time since the last lap."""
+        """Add the time since the last lap to a name."""
         now = perf_counter()
-        self.account[name] = self.account.get(name, 0.0) + now - self.at
-        self.at = now
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.since
+        self.since = now
 
 
+# -------------------------------------------------------------------------------------------------- the parent process
 def run(
     config: ExperimentConfig,
     plan: RunPlan,
@@ -121,10 +130,11 @@ def run(
     show: Callable[[StageProgress], None],
     left_out: Mapping[str, str],
 ) -> list[CaseResult]:
-    """Measure a plan in a fresh process, keeping every row as it comes; a child that fails or dies costs its own rows.
+    """Measure a plan in a fresh process, write every row as it arrives, and return the rows.
 
-    `left_out` are the ids of examples that cannot be used, with the reason. Returns the rows. Raises ConfigError where
-    the child finds the config wrong, and KeyboardInterrupt as it comes, in both cases after writing down what there is.
+    `left_out` holds the ids of examples that cannot be used, with the reason. If the measuring process fails or dies,
+    the cases that it has not finished become rows with the reason. Raises ConfigError if the measuring process finds
+    that the config is wrong, and KeyboardInterrupt, both after writing the rows.
     """
     conditions = {
         "uid": uuid4().hex,
@@ -138,29 +148,28 @@ def run(
         "declarations": _declarations(build_parts(config), plan).written(),
     }
     folder.write_conditions({**conditions, "status": "running"})
-    left = {case.id: case for case in plan.cases}
-    at = StageProgress("start")
-    spent: dict[str, float] = {}
-    clock = Stopwatch(spent)
+    pending = {case.id: case for case in plan.cases}
+    current = StageProgress("start")
+    stopwatch = Stopwatch()
     status, reason, problem = core.NOT_RUN, "", ""
     try:
-        profiled = _profiled(config, plan, left_out, folder, show)
-        clock.lap("kernels")
+        profiled = _profile_in_process(config, plan, left_out, folder, show)
+        stopwatch.lap("kernels")
         for event in worker.stream(measure, config, plan, left_out, profiled, log=folder.log):
-            clock.lap(at.stage)
+            stopwatch.lap(current.stage)
             if isinstance(event, CaseFinished):
                 folder.append(event.result, event.samples, event.predictions)
-                del left[event.result.case.id]
-                at = StageProgress("inputs", next(iter(left), ""))
+                del pending[event.result.case.id]
+                current = StageProgress("inputs", next(iter(pending), ""))
             elif isinstance(event, Conditions):
-                conditions |= event.found
+                conditions |= event.values
                 folder.write_conditions({**conditions, "status": "running"})
             else:
-                at = event
-                show(at)
-                if at.ahead:
+                current = event
+                show(current)
+                if current.ahead:
                     continue
-            clock.lap("keep")
+            stopwatch.lap("keep")
     except worker.WorkerDied as death:
         status, reason, problem = core.KILLED, str(death), death.problem
     except worker.WorkerFailed as failure:
@@ -173,32 +182,34 @@ def run(
         problem = reason
         raise
     finally:
-        for case in left.values():
-            hit = case.id == at.case or not at.case
-            row = (status, reason) if hit else (core.NOT_RUN, f"the run had ended: {problem}")
+        for case in pending.values():
+            was_running = case.id == current.case or not current.case
+            row = (status, reason) if was_running else (core.NOT_RUN, f"the run had ended: {problem}")
             folder.append(CaseResult(case, *row), Samples())
-        ending = {"status": ended(folder.results()), "ended_at": _now(), "seconds": spent}
+        ending = {"status": run_status(folder.results()), "ended_at": _now(), "seconds": stopwatch.seconds}
         folder.write_conditions({**conditions, **ending})
     return folder.results()
 
 
-def ended(results: list[CaseResult]) -> str:
-    """How a run ended: `interrupted`; `failed` where a case failed or none has numbers; else `finished`."""
+def run_status(results: list[CaseResult]) -> str:
+    """Return `interrupted`, `failed` (if a case failed or no case has numbers) or `finished`."""
     statuses = {result.status for result in results}
     if core.INTERRUPTED in statuses:
         return "interrupted"
     return "failed" if statuses & {core.FAILED, core.KILLED, core.NOT_RUN} or core.OK not in statuses else "finished"
 
 
-def _profiled(
+def _profile_in_process(
     config: ExperimentConfig,
     plan: RunPlan,
     left_out: Mapping[str, str],
     folder: RunFolder,
     show: Callable[[StageProgress], None],
 ) -> dict[str, Samples]:
-    """What `profile` sees of each case in a process of its own, as far as that process gets; empty where no case needs
-    it. Why it ended early stands in the log."""
+    """Return the samples of `profile` by case, as far as its process gets; nothing if no case needs them.
+
+    If the process fails, the reason is in the log.
+    """
     profiled: dict[str, Samples] = {}
     if build_parts(config).device.queued and any("kernels" in case.stages for case in plan.cases):
         show(StageProgress("kernels"))
@@ -208,215 +219,307 @@ def _profiled(
     return profiled
 
 
-def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> Iterator[Profiled]:
-    """Load the model and run one call of each case that wants it under the device's profiler; nothing is timed."""
-    import torch
-
-    run = build_parts(config)
-    device = run.device
-    device.setup(Precision(**asdict(config.precision)), config.device.threads)
-    place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
-    model, _ = load.load(run.adapter, config.model, device, place, dtype)
-    examples = usable_examples(with_mask_frame(run.data.examples(), config.data.exif), left_out)
-    singles = preprocess(model, examples, config.measure.inputs).singles
-    for case in plan.cases:
-        if "kernels" in case.stages:
-            batch = next(assemble(singles, case.batch_size, place, dtype))
-            yield Profiled(case.id, kernels.profile(device, partial(model.call, batch)))
-
-
+# ----------------------------------------------------------------------------------------------- the measuring process
 def measure(
     config: ExperimentConfig,
     plan: RunPlan,
     left_out: Mapping[str, str],
     profiled: Mapping[str, Samples] = MappingProxyType({}),
 ) -> Iterator[Event]:
-    """Load the model once and measure the plan's cases in order, without the examples that are left out.
+    """Load the model once and measure the plan's cases in order, without the examples in `left_out`.
 
-    `profiled` is what the profiling process saw, by the case's id.
+    `profiled` holds the samples of the profiling process by case.
     """
-    import torch
-
-    run = build_parts(config)
-    device = run.device
+    parts = build_parts(config)
     yield StageProgress("load")
-    taken = with_mask_frame(run.data.examples(), config.data.exif)
-    meant = resolve_labelling(config, run, plan.cases)
-    examples = meant.relabel(usable_examples(taken, left_out))
-    of_cluster = _clusters(config, examples)
-    device.setup(Precision(**asdict(config.precision)), config.device.threads)
-    place, dtype = torch.device(device.id), getattr(torch, config.precision.dtype)
-    try:
-        model, loading = load.load(run.adapter, config.model, device, place, dtype)
-        yield StageProgress("inputs", ahead=True)
-        prepared = preprocess(model, examples, config.measure.inputs)
-        singles, unfit = prepared.singles, prepared.unfit
-        raise_on_problems(config.data.name, unfit, len(examples), config.data.on_error)
-        examples, left_out = usable_examples(examples, unfit), {**left_out, **unfit}
-        yield StageProgress("first_call")
-        loading = loading.merged(load.first_call(model, device, next(assemble(singles[:1], 1, place, dtype))))
-        load.check_output_follows_input(model, singles, place, dtype)
-    except Exception as error:
-        if not device.is_out_of_memory(error):
-            raise
+    data = read_data(config, plan, parts, left_out)
+    place, dtype = _set_up(config, parts.device)
+    loaded = yield from _with_memory(parts.device, load_run(config, plan, parts, data, place, dtype))
+    if isinstance(loaded, OutOfMemory):
         for case in plan.cases:
-            yield CaseFinished(
-                CaseResult(case, core.OUT_OF_MEMORY, f"while loading: {core.first_line(error)}"), Samples()
-            )
+            yield _without_numbers(case, core.OUT_OF_MEMORY, f"while loading: {loaded.reason}")
         return
-    yield Conditions({**_conditions(run, model.identity, taken), "left_out": dict(left_out)})
-    kept_bytes = sum(map(input_bytes, singles))
-    full_at: Case | None = None
-    batches: list[Inputs] = []
-    once: dict[str, Any] = {kernels.SEEN: profiled}
+    yield Conditions({**_conditions(parts, loaded.model, data.sampled), "left_out": dict(loaded.left_out)})
+    stages = stages_of_run(profiled)
+    too_large: Case | None = None
     for case in plan.cases:
-        labels = {"protocol": plan.protocol, "distinct_inputs": str(len(singles))}
-        no_room = ""
-        if full_at and case.timed and case.batch_size > full_at.batch_size:
-            reason = f"not tried: batch size {full_at.batch_size} already ran out of memory"
-            yield CaseFinished(CaseResult(case, core.SKIPPED_AFTER_OOM, reason), Samples())
+        if too_large and case.timed and case.batch_size > too_large.batch_size:
+            reason = f"not tried: batch size {too_large.batch_size} already ran out of memory"
+            yield _without_numbers(case, core.SKIPPED_AFTER_OOM, reason)
             continue
+        steps = measure_case(loaded, case, stages) if case.timed else evaluate_case(loaded, case)
         try:
-            if case.timed:
-                batches = list(assemble(singles, case.batch_size, place, dtype, config.measure.inputs.max_mib))
-                labels["distinct_inputs"] = str(min(len(singles), len(batches) * case.batch_size))
-            metrics = {name: run.metrics[name] for name in case.metrics}
-            context = Context(
-                case,
-                model,
-                device,
-                config.measure,
-                batches,
-                kept_bytes,
-                examples,
-                metrics,
-                meant.classes or run.data.classes(),
-                config.data.on_error,
-                once,
-            )
-            samples = _work(model.work(case.batch_size)).merged(loading)
-            predictions = None
-            again: dict[str, list[str]] = {}
-            for stage in (stage for stage in case.stages if case.timed):
-                yield StageProgress(stage, case.id)
-                with device.mark(f"{case.id} {stage}"):
-                    found, earlier = _attempts(STAGES[stage], context)
-                samples = samples.merged(found)
-                again |= {stage: earlier} if earlier else {}
-            if not case.timed:
-                evaluated = yield from _evaluate(context)
-                samples, predictions = samples.merged(evaluated.samples), evaluated.predictions
-                everything = {**left_out, **evaluated.left_out}
-                samples = samples.merged(_left_out(everything, len(examples) + len(left_out)))
-                samples = samples.merged(_stands_on(run, case, len(taken), evaluated))
-                samples = samples.merged(Samples(flags=meant.flags)).merged(_clustered(of_cluster, predictions))
-            numbers = compute(metrics, samples)
-            noted = {**labels, **samples.labels}
-            noted |= {f"{stage}_retried": "; ".join(whys) for stage, whys in again.items()}
-            if len(clusters := samples.get(CLUSTER)):
-                noted["interval_over"] = f"{int(clusters.max()) + 1} clusters of pictures"
-            row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), noted)
-            yield CaseFinished(row, samples, predictions)
-        except (ConfigError, EvaluationError) as error:  # of the quality case alone: the rest is measured already
-            yield CaseFinished(CaseResult(case, core.FAILED, str(error), labels=labels), Samples())
-        except Exception as error:
-            if not device.is_out_of_memory(error):
-                raise
-            full_at, no_room = case, core.first_line(error)
-        if no_room:  # outside the except block: until it ends, the traceback holds the activations of the failed call
-            batches.clear()
-            device.reset_peak_memory()
-            device.peak_memory(0)  # ends the window, in which a CPU's allocator is slower
-            yield CaseFinished(CaseResult(case, core.OUT_OF_MEMORY, no_room, labels=labels), Samples())
+            finished = yield from _with_memory(parts.device, steps)
+        except (ConfigError, EvaluationError) as error:  # in the quality case, whose errors cost no other case
+            finished = _without_numbers(case, core.FAILED, str(error), _labels(loaded, case))
+        if isinstance(finished, OutOfMemory):
+            too_large = case
+            finished = _without_numbers(case, core.OUT_OF_MEMORY, finished.reason, _labels(loaded, case))
+        yield finished
 
 
-def _evaluate(context: Context) -> Generator[StageProgress, None, Evaluated]:
-    """The quality case's only stage, with its progress as events."""
+@dataclass(frozen=True)
+class RunData:
+    """The data of a run, read before the model is loaded."""
+
+    sampled: Sequence[Example]
+    """All examples that the data set gives, those that are left out included."""
+    examples: Sequence[Example]
+    """The examples that can be used, labelled by the model's classes."""
+    left_out: Mapping[str, str]
+    labelling: Labelling
+    clusters: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """The loaded model with everything that its cases share."""
+
+    config: ExperimentConfig
+    plan: RunPlan
+    parts: Parts
+    data: RunData
+    place: torch.device
+    dtype: torch.dtype
+    model: LoadedModel
+    loading: Samples
+    """The samples of loading, which are part of the samples of each case."""
+    inputs: TimedInputs
+    examples: Sequence[Example]
+    """The examples that the model's processor accepts."""
+    left_out: Mapping[str, str]
+    """The ids of examples that are not used, with the reason."""
+
+    @property
+    def max_mib(self) -> int:
+        """The limit for the batches of one case together."""
+        return self.config.measure.inputs.max_mib
+
+
+def read_data(config: ExperimentConfig, plan: RunPlan, parts: Parts, left_out: Mapping[str, str]) -> RunData:
+    """List the examples, without those in `left_out`, with the labels of the model and their clusters."""
+    sampled = with_mask_frame(parts.data.examples(), config.data.exif)
+    labelling = resolve_labelling(config, parts, plan.cases)
+    examples = labelling.relabel(usable_examples(sampled, left_out))
+    return RunData(sampled, examples, left_out, labelling, data_used.find_clusters(config, examples))
+
+
+def load_run(
+    config: ExperimentConfig, plan: RunPlan, parts: Parts, data: RunData, place: torch.device, dtype: torch.dtype
+) -> Generator[StageProgress, None, LoadedRun]:
+    """Load the model, preprocess the inputs of all timed cases, call the model once, and check its outputs.
+
+    Raises ConfigError if the model's processor does not accept an image, and OutputCheckError.
+    """
+    device = parts.device
+    model, loading = load.load(parts.adapter, config.model, device, place, dtype)
+    yield StageProgress("inputs", ahead=True)
+    inputs = preprocess(model, data.examples, config.measure.inputs)
+    raise_on_problems(config.data.name, inputs.unfit, len(data.examples), config.data.on_error)
+    yield StageProgress("first_call")
+    first_call = load.first_call(model, device, next(assemble(inputs.singles[:1], 1, place, dtype)))
+    load.check_output_follows_input(model, inputs.singles, place, dtype)
+    return LoadedRun(
+        config,
+        plan,
+        parts,
+        data,
+        place,
+        dtype,
+        model,
+        loading.merged(first_call),
+        inputs,
+        usable_examples(data.examples, inputs.unfit),
+        {**data.left_out, **inputs.unfit},
+    )
+
+
+def stages_of_run(profiled: Mapping[str, Samples]) -> Mapping[str, Stage]:
+    """Return the stages of timed cases for one run, with the batches that each needs on the device."""
+    return {
+        "warmup": Stage(warmup.run, "all"),
+        "latency": Stage(latency.run, "all"),
+        "throughput": Stage(throughput.run, "all"),
+        "telemetry": Stage(telemetry.run, "all"),
+        "memory": Stage(memory.run, "one"),
+        "flops": Stage(flops.Flops().run, "one"),
+        "pipeline": Stage(pipeline.run, "none"),
+        "kernels": Stage(partial(kernels.run, profiled), "none"),
+    }
+
+
+def measure_case(
+    loaded: LoadedRun, case: Case, stages: Mapping[str, Stage]
+) -> Generator[StageProgress, None, CaseFinished]:
+    """Measure one batch size: run the stages of the case in order, then compute the metrics from their samples."""
+    device, measure = loaded.parts.device, loaded.config.measure
+    samples = _work(loaded, case).merged(loaded.loading)
+    retried: dict[str, str] = {}
+    batches: Sequence[Inputs] = ()
+    for name in case.stages:
+        batches = _fit_batches(loaded, case, stages[name], batches)
+        context = Context(case, loaded.model, device, measure, batches, loaded.inputs.kept_bytes, loaded.examples)
+        yield StageProgress(name, case.id)
+        with device.mark(f"{case.id} {name}"):
+            stage_samples, invalid_attempts = _measure_until_valid(stages[name], context)
+        samples = samples.merged(stage_samples)
+        if invalid_attempts:
+            retried[f"{name}_retried"] = "; ".join(invalid_attempts)
+    return _with_metrics(loaded, case, samples, retried)
+
+
+def evaluate_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress, None, CaseFinished]:
+    """Evaluate quality: run all examples through the model once, then compute the metrics from the predictions."""
+    parts, data, on_error = loaded.parts, loaded.data, loaded.config.data.on_error
+    metrics = {name: parts.metrics[name] for name in case.metrics}
+    classes = data.labelling.classes or parts.data.classes()
+    context = EvaluationContext(
+        case, loaded.model, parts.device, loaded.config.measure, loaded.examples, metrics, classes, on_error
+    )
+    evaluated = yield from _with_progress(context)
+    left_out = {**loaded.left_out, **evaluated.left_out}
+    samples = _work(loaded, case).merged(loaded.loading).merged(evaluated.samples)
+    samples = samples.merged(data_used.count_left_out(left_out, len(loaded.examples) + len(loaded.left_out)))
+    samples = samples.merged(data_used.count_used(parts.data, list(metrics.values()), len(data.sampled), evaluated))
+    samples = samples.merged(Samples(flags=data.labelling.flags))
+    samples = samples.merged(data_used.number_clusters(data.clusters, evaluated.predictions))
+    interval: dict[str, str] = {}
+    if len(clusters := samples.get(CLUSTER)):
+        interval["interval_over"] = f"{int(clusters.max()) + 1} clusters of pictures"
+    return _with_metrics(loaded, case, samples, interval, evaluated.predictions)
+
+
+def _with_progress(context: EvaluationContext) -> Generator[StageProgress, None, Evaluated]:
+    """Run the evaluation, and yield its progress as events."""
     stage, case = "evaluation", context.case.id
     yield StageProgress(stage, case)
-    passing = evaluation.run(context)
+    steps = evaluation.run(context)
     while True:
         try:
-            progress = next(passing)
+            progress = next(steps)
         except StopIteration as end:
             evaluated: Evaluated = end.value
             return evaluated
-        yield StageProgress(stage, case, progress.done / progress.of)
+        yield StageProgress(stage, case, progress.done / progress.total)
 
 
-def _attempts(stage: Callable[[Context], Samples], context: Context) -> tuple[Samples, list[str]]:
-    """A stage, measured again after a pause while its window is invalid; and why earlier attempts were."""
-    earlier: list[str] = []
+def _fit_batches(loaded: LoadedRun, case: Case, stage: Stage, batches: Sequence[Inputs]) -> Sequence[Inputs]:
+    """Return as many batches on the device as a stage needs: assemble them if they are too few, or drop the surplus."""
+    singles, size = loaded.inputs.singles, case.batch_size
+    count = {"all": batch_count(singles, size, loaded.max_mib), "one": 1, "none": 0}[stage.batches]
+    if count > len(batches):
+        return tuple(islice(assemble(singles, size, loaded.place, loaded.dtype, loaded.max_mib), count))
+    return batches[:count]
+
+
+def _measure_until_valid(stage: Stage, context: Context) -> tuple[Samples, list[str]]:
+    """Run a stage, again after a pause as long as its samples are invalid and retries are left.
+
+    Returns the samples of the last attempt, and the reasons of the earlier attempts.
+    """
+    invalid_attempts: list[str] = []
     while True:
-        found = stage(context)
-        judged = validity.judge(found)
-        if judged.verdict != core.INVALID or len(earlier) == context.measure.retries:
-            return found, earlier
-        earlier.append(f"attempt {len(earlier) + 1}: {', '.join(map(str, judged.reasons))}")
+        samples = stage.run(context)
+        judged = validity.judge(samples)
+        if judged.verdict != core.INVALID or len(invalid_attempts) == context.measure.retries:
+            return samples, invalid_attempts
+        invalid_attempts.append(f"attempt {len(invalid_attempts) + 1}: {', '.join(map(str, judged.reasons))}")
         sleep(context.measure.retry_pause_seconds)
 
 
-def _left_out(found: Mapping[str, str], of: int) -> Samples:
-    """The count of pictures that quality is not measured on, and a doubt that names them where there are any."""
-    doubt = {"pictures_left_out": f"{len(found)} of {of}: {summarize_problems(found)}"} if found else {}
-    return Samples({"evaluation/left_out_count": np.array([float(len(found))])}, flags=doubt)
+@dataclass(frozen=True)
+class OutOfMemory:
+    """Work that ended because the device ran out of memory."""
+
+    reason: str
 
 
-def _stands_on(run: Parts, case: Case, taken: int, evaluated: Evaluated) -> Samples:
-    """What of the data set the quality figures stand on, `taken` of its pictures having been asked for."""
-    metrics = [run.metrics[name] for name in case.metrics]
-    needs = frozenset().union(*(metric.needs for metric in metrics if isinstance(metric, core.QualityMetric)))
-    found = list_all_examples(run.data)
-    ids = set(evaluated.predictions.ids)
-    samples = denominators.count_used(found, taken, ids, needs, evaluated.samples)
-    if "labels" in needs:
-        used = [example for example in found if example.id in ids]
-        samples = samples.merged(denominators.count_classes(run.data.classes(), used))
-    warnings = run.data.warnings() if isinstance(run.data, core.ReportsWarnings) else {}
-    return samples.merged(Samples(flags=warnings))
+def _with_memory(
+    device: Device, steps: Generator[StageProgress, None, T]
+) -> Generator[StageProgress, None, T | OutOfMemory]:
+    """Return the result of the steps. If the device runs out of memory, free it and return the reason instead."""
+    try:
+        return (yield from steps)
+    except Exception as error:
+        if not device.is_out_of_memory(error):
+            raise
+        reason = core.first_line(error)
+    # outside the except block: until the block ends, the traceback holds the activations of the failed call
+    device.reset_peak_memory()
+    device.peak_memory(0)  # ends the window, in which the allocator of a CPU is slower
+    return OutOfMemory(reason)
 
 
-def _clusters(config: ExperimentConfig, examples: Sequence[core.Example]) -> dict[str, float]:
-    """The cluster of each example by its id; none where `data.clusters` names no file."""
-    ids = [example.id for example in examples]
-    path = config.data.clusters
-    return dict(zip(ids, map(float, read_clusters(path, ids)), strict=True)) if path else {}
+def _set_up(config: ExperimentConfig, device: Device) -> tuple[torch.device, torch.dtype]:
+    """Set up the device, and return its name and the run's dtype for torch."""
+    import torch
+
+    device.setup(Precision(**asdict(config.precision)), config.device.threads)
+    return torch.device(device.id), getattr(torch, config.precision.dtype)
 
 
-def _clustered(of_cluster: Mapping[str, float], predictions: Predictions) -> Samples:
-    """The cluster of each picture that has a prediction, numbered from 0 without a gap."""
-    if not of_cluster:
-        return Samples()
-    _, numbers = np.unique([of_cluster[name] for name in predictions.ids], return_inverse=True)
-    return Samples({CLUSTER: numbers.astype(np.float64)})
+def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> Iterator[Profiled]:
+    """Load the model and run one call of each case that needs it under the device's profiler. Nothing is timed."""
+    parts = build_parts(config)
+    place, dtype = _set_up(config, parts.device)
+    model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype)
+    examples = usable_examples(with_mask_frame(parts.data.examples(), config.data.exif), left_out)
+    singles = preprocess(model, examples, config.measure.inputs).singles
+    for case in plan.cases:
+        if "kernels" in case.stages:
+            batch = next(assemble(singles, case.batch_size, place, dtype))
+            yield Profiled(case.id, kernels.profile(parts.device, partial(model.call, batch)))
+
+
+# ---------------------------------------------------------------------------------------------------------------- rows
+def _with_metrics(
+    loaded: LoadedRun, case: Case, samples: Samples, labels: Mapping[str, str], predictions: Predictions | None = None
+) -> CaseFinished:
+    numbers = compute({name: loaded.parts.metrics[name] for name in case.metrics}, samples)
+    labels = {**_labels(loaded, case), **samples.labels, **labels}
+    row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels)
+    return CaseFinished(row, samples, predictions)
+
+
+def _without_numbers(case: Case, status: str, reason: str, labels: Mapping[str, str] | None = None) -> CaseFinished:
+    return CaseFinished(CaseResult(case, status, reason, labels=labels or {}), Samples())
 
 
 def compute(metrics: Mapping[str, core.Metric], samples: Samples) -> Metrics:
-    """All metric groups over a case's samples, and what of the data they stand on."""
-    found = Metrics()
+    """Compute all metric groups from a case's samples, and the counts of the data behind them."""
+    numbers = Metrics()
     for metric in metrics.values():
-        found = found.merged(metric.compute(samples))
-    return found.merged(denominators.compute_metrics(samples))
+        numbers = numbers.merged(metric.compute(samples))
+    return numbers.merged(denominators.compute_metrics(samples))
 
 
-def _declarations(run: Parts, plan: RunPlan) -> Declarations:
-    """The declarations of the planned metric groups; with quality, also those of the counts of the data."""
+def _labels(loaded: LoadedRun, case: Case) -> dict[str, str]:
+    distinct = len(loaded.inputs.singles)
+    if case.timed:
+        distinct = min(distinct, batch_count(loaded.inputs.singles, case.batch_size, loaded.max_mib) * case.batch_size)
+    return {"protocol": loaded.plan.protocol, "distinct_inputs": str(distinct)}
+
+
+def _work(loaded: LoadedRun, case: Case) -> Samples:
+    units = loaded.model.work(case.batch_size)
+    return Samples({f"work/{unit}_count": np.array([float(count)]) for unit, count in units.items()})
+
+
+# ---------------------------------------------------------------------------------------------------------- conditions
+def _declarations(parts: Parts, plan: RunPlan) -> Declarations:
+    """Return the declarations of the planned metric groups, and with quality those of the counts of the data."""
     groups = {name for case in plan.cases for name in case.metrics}
-    declared = Declarations.collect({name: metric for name, metric in run.metrics.items() if name in groups})
+    declared = Declarations.collect({name: metric for name, metric in parts.metrics.items() if name in groups})
     timed = all(case.timed for case in plan.cases)
     return declared if timed else declared.followed_by(denominators.GROUP, denominators.DECLARATIONS)
 
 
-def _conditions(run: Parts, identity: Mapping[str, Any], examples: Sequence[core.Example]) -> dict[str, Any]:
+def _conditions(parts: Parts, model: LoadedModel, examples: Sequence[Example]) -> dict[str, Any]:
     return {
-        "model": dict(identity),
-        "device": dict(run.device.fingerprint()),
-        "data": {**run.data.identity(), "contents_sha256": content_digest.digest_examples(examples)},
+        "model": dict(model.identity),
+        "device": dict(parts.device.fingerprint()),
+        "data": {**parts.data.identity(), "contents_sha256": content_digest.digest_examples(examples)},
     }
-
-
-def _work(units: Mapping[str, int]) -> Samples:
-    return Samples({f"work/{unit}_count": np.array([float(count)]) for unit, count in units.items()})
 
 
 def _now() -> str:
@@ -425,7 +528,7 @@ def _now() -> str:
 
 @cache
 def _git_commit() -> str | None:
-    """The commit of the working folder, with `+` where files are changed; None outside a repository."""
+    """Return the commit of the working folder, with `+` if files are changed, or None outside a repository."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],

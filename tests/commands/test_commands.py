@@ -242,6 +242,7 @@ def test_the_metric_in_the_docs_works_as_written(folder):
     assert done.returncode == 0, done.stderr
     row = json.loads(only_run(folder).joinpath("results.jsonl").read_text().splitlines()[0])
     assert row["metrics"]["values"]["slow_calls_fraction"] == 0.0
+    assert "slow calls" in done.stdout
 
 
 def test_the_quality_metric_in_the_docs_works_as_written(folder):
@@ -255,6 +256,7 @@ def test_the_quality_metric_in_the_docs_works_as_written(folder):
     assert done.returncode == 0, done.stderr
     values = json.loads(only_run(folder).joinpath("results.jsonl").read_text().splitlines()[0])["metrics"]["values"]
     assert 0.5 < values["wordiness_ratio"] < 1.5
+    assert "wordiness" in done.stdout
     assert values["captioning_pictures_count"] == 40
 
 

@@ -1,9 +1,9 @@
-"""`visionbench export`, and docs/results.md against the columns and metrics that a real run with all metrics has."""
+"""`visionbench export`; docs/results.md and the declarations against a real run with all metrics."""
 
+import importlib.util
 import json
 import re
 from io import StringIO
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,15 @@ from command_line import FEW_CALLS_EACH_STAGE, call, here
 
 from visionbench import __version__
 from visionbench.core import Samples
+from visionbench.declarations import interval_parts, pattern
 from visionbench.examples import denominators
 from visionbench.metrics.utilization import COUNTERS
 from visionbench.registry import find, names
-from visionbench.results import archive, dataframe, repeats
+from visionbench.results import archive, dataframe, declared, repeats
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 WORK = {f"work/{unit}_count": np.array([2.0]) for unit in ("images", "texts", "prompts", "tokens")}
+TEXTS_ONLY = {"work/texts_count": np.array([2.0])}
 COUNTED = ("pictures", "captions", "instances")
 GPM = {f"telemetry/{name}": np.array([0.5]) for name in COUNTERS}
 
@@ -79,64 +81,61 @@ def test_what_cannot_be_had_is_told_in_a_line(folder, words, said):
 
 
 # ----------------------------------------------------------------------------------------------------------------- docs
-def spelt_out(name):
-    """`a_{x,y}` → `a_x`, `a_y`."""
-    parts = [part.split(",") for part in re.split(r"[{}]", name)]
-    return ["".join(choice) for choice in product(*parts)]
-
-
-def documented(heading):
-    """The names in the first column of the tables below a heading, up to the next of its level."""
-    level = heading.partition(" ")[0]
-    text = PAGE.read_text(encoding="utf-8").partition(f"\n{heading}\n")[2]
-    text = re.split(rf"^#{{1,{len(level)}}} ", text, maxsplit=1, flags=re.MULTILINE)[0]
-    return [one for name in re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE) for one in spelt_out(name)]
+def identity_columns():
+    """The names in the first column of the table of identity columns."""
+    text = PAGE.read_text(encoding="utf-8").partition("\n### Identity columns\n")[2].partition("\n#")[0]
+    return re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
 
 
 def measurable(table):
     """Every metric's name: those of a real run, of each group on its samples, and of intervals over processes."""
-    found = set(table) - set(dataframe.TYPES)
+    measured = set(table) - set(dataframe.TYPES)
     for group in names("metrics"):
-        found |= set(find("metrics", group)().compute(Samples({**WORK, **GPM})).values)
+        for work in (WORK, TEXTS_ONLY):
+            measured |= set(find("metrics", group)().compute(Samples({**work, **GPM})).values)
     counted = {f"data/{kind}_{of}_count": np.array([1.0]) for kind in COUNTED for of in ("used", "found")}
-    found |= set(denominators.compute_metrics(Samples(counted)).values)
-    across = {f"{repeats.ACROSS}{name}": np.array([1.0, 2.0, 3.0]) for name in repeats.HEADLINES}
-    return found | set(repeats.across(Samples(across)).values)
-
-
-def pattern(name):
-    return re.compile(re.escape(name).replace("<k>", r"\d+").replace("<part>", "[a-z]+"))
+    measured |= set(denominators.compute_metrics(Samples(counted)).values)
+    across = {f"{repeats.ACROSS}{name}": np.array([1.0, 2.0, 3.0]) for name in measured}
+    return measured | set(repeats.across(Samples(across), declared.bundled()).values)
 
 
 def test_every_identity_column_is_documented_with_its_type():
-    assert documented("### Identity columns") == list(dataframe.TYPES)
+    assert identity_columns() == list(dataframe.TYPES)
     words = {dataframe.STRING: "string", dataframe.INTEGER: "integer", dataframe.TIME: "time"}
     page = PAGE.read_text(encoding="utf-8")
     for name, kind in dataframe.TYPES.items():
         assert f"| `{name}` | {words[kind]} |" in page
 
 
-def test_every_metric_is_documented_and_no_other(table):
-    told, real = documented("## Metrics"), measurable(table)
-    assert len(told) == len(set(told))
-    patterns = [pattern(name) for name in told]
-    assert [name for name in sorted(real) if not any(one.fullmatch(name) for one in patterns)] == []
-    assert [one.pattern for one in patterns if not any(one.fullmatch(name) for name in real)] == []
+def test_every_metric_is_declared_and_no_other(table):
+    declarations, measured = declared.bundled(), measurable(table)
+    assert [name for name in sorted(measured) if declarations.find(name) is None] == []
+    assert [one.name for one in declarations.members() if one.name not in measured] == []
+    families = [pattern(one.name) for one in declarations.listed if "<" in one.name]
+    assert [one.pattern for one in families if not any(map(one.fullmatch, measured))] == []
 
 
-def test_metrics_are_documented_below_their_group():
-    for group in names("metrics"):
-        told = documented(f"### {group}")
-        assert told and all(name.startswith(f"{group}_") for name in told), group
+def test_the_intervals_that_are_declared_are_those_that_are_measured(table):
+    measured = measurable(table)
+    for one in declared.bundled().members():
+        assert [part.name for part in interval_parts(one) if part.name not in measured] == []
+
+
+def test_the_tables_of_metrics_are_those_of_the_declarations():
+    spec = importlib.util.spec_from_file_location("metric_tables", PAGE.parents[1] / "scripts" / "metric_tables.py")
+    metric_tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(metric_tables)
+    page = PAGE.read_text(encoding="utf-8")
+    assert metric_tables.written(page) == page, "run python scripts/metric_tables.py"
 
 
 def test_the_filters_that_the_page_names_are_those_there_are():
-    text = PAGE.read_text(encoding="utf-8").partition("`--where` takes")[2].partition("\n\n")[0]
+    text = PAGE.read_text(encoding="utf-8").partition("The keys are ")[2].partition("\n\n")[0]
     assert tuple(re.findall(r"`(\w+)`", text)) == archive.FACTS
 
 
 def test_the_page_names_the_schema_of_the_table():
-    assert f"The table's `schema` is {dataframe.SCHEMA}." in PAGE.read_text(encoding="utf-8")
+    assert f"The `schema` of the table is {dataframe.SCHEMA}." in PAGE.read_text(encoding="utf-8")
 
 
 def test_the_example_in_pandas_runs(folder, monkeypatch):

@@ -1,4 +1,4 @@
-"""A clock, a device and a model whose timing is written down in the test."""
+"""A clock, a device and a model whose times the test sets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from visionbench.stages.context import Context
 
 @dataclass
 class Clock:
-    """Stands still until something takes time."""
+    """A clock that advances only if the test or a fake advances it."""
 
     now: float = 1000.0
 
@@ -28,7 +28,7 @@ class Clock:
 
 @dataclass
 class FakeDevice:
-    """Calls take the scripted seconds, and the last of them ever after; `log` tells what was asked, in order."""
+    """Each call takes the next of the given seconds, and the last one repeats. `log` lists the calls of its methods."""
 
     clock: Clock
     seconds: list = field(default_factory=lambda: [1.0])
@@ -44,10 +44,10 @@ class FakeDevice:
         self.script = chain(self.seconds, repeat(self.seconds[-1]))
 
     def time_call(self, call):
-        took = next(self.script)
+        duration = next(self.script)
         call()
-        self.clock.now += took
-        return CallTiming(took, took / 2, took / 4) if self.queued else CallTiming(took)
+        self.clock.now += duration
+        return CallTiming(duration, duration / 2, duration / 4) if self.queued else CallTiming(duration)
 
     def back_to_back(self, calls, in_flight):
         self.log.append(f"in flight {in_flight}")
@@ -84,7 +84,7 @@ class FakeDevice:
 
 @dataclass
 class FakeModel:
-    """Remembers which batches it was called with, and under which conditions."""
+    """Records the batches it was called with, and whether garbage collection and inference mode were on."""
 
     device: FakeDevice
     called: list = field(default_factory=list)
@@ -100,7 +100,7 @@ class FakeModel:
 
 @pytest.fixture(autouse=True)
 def little_garbage(monkeypatch):
-    """Collecting what torch left behind would take these tests longer than all else."""
+    """Replace garbage collection, which would take longer than the tests."""
     monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
@@ -114,20 +114,20 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def measured(clock):
-    """A function from scripted seconds and a rule to a context, whose rules of time are all off unless given."""
+    """A function from the seconds of calls and one rule of the protocol to a context."""
 
     def context(*seconds, rule=None, batches=("a",), kept_bytes=0, **device):
-        of = {type(rule): rule}
+        rules = {type(rule): rule}
         measure = MeasureConfig(
             name="test",
-            warmup=of.get(WarmupConfig, WarmupConfig()),
-            latency=of.get(LatencyConfig, LatencyConfig()),
-            throughput=of.get(ThroughputConfig, ThroughputConfig()),
-            memory=of.get(MemoryConfig, MemoryConfig()),
+            warmup=rules.get(WarmupConfig, WarmupConfig()),
+            latency=rules.get(LatencyConfig, LatencyConfig()),
+            throughput=rules.get(ThroughputConfig, ThroughputConfig()),
+            memory=rules.get(MemoryConfig, MemoryConfig()),
         )
         fake = FakeDevice(clock, list(seconds) or [1.0], **device)
         case = Case("batch-1", 1, (), ())
         inputs = [{"name": name} for name in batches]
-        return Context(case, FakeModel(fake), fake, measure, inputs, kept_bytes, (), {})
+        return Context(case, FakeModel(fake), fake, measure, inputs, kept_bytes)
 
     return context

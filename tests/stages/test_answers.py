@@ -1,4 +1,4 @@
-"""What is doubted about the answers of a model as a whole."""
+"""Flags and faults over all predictions of a model."""
 
 import numpy as np
 import pytest
@@ -16,8 +16,8 @@ def predictions(**columns):
 @pytest.mark.parametrize(
     ("columns", "fault"),
     [
-        ({"caption": ["", " ", ""]}, "answers_empty: the captions of all 3 pictures are empty (caption)"),
-        ({"caption": ["a dog"] * 3}, "answers_equal: the model's caption is the same for all 3 pictures"),
+        ({"caption": ["", " ", ""]}, "answers_empty: the captions of all 3 images are empty (caption)"),
+        ({"caption": ["a dog"] * 3}, "answers_equal: the model's caption is the same for all 3 images"),
         ({"image_embedding": [np.ones(4)] * 3}, "answers_equal: the model's image_embedding is the same"),
         ({"class_scores": [np.array([1.0, 2.0])] * 3}, "answers_equal: the model's class_scores is the same"),
         ({"caption_embeddings": [np.ones((2, 4)), np.ones((1, 4)), np.ones((1, 4))]}, "answers_equal: the model's"),
@@ -28,20 +28,20 @@ def predictions(**columns):
                 "empty_masks": [0, 1, 0],
                 "mask_size": [[4, 5]] * 3,
             },
-            "answers_empty: the masks of all 3 pictures are empty (point_masks)",
+            "answers_empty: the masks of all 3 images are empty (point_masks)",
         ),
     ],
 )
-def test_answers_that_are_all_empty_or_all_equal_are_invalid(columns, fault):
+def test_predictions_that_are_all_empty_or_all_equal_are_invalid(columns, fault):
     judged = verdict(judge(predictions(**columns)))
     assert judged.verdict == INVALID
     assert str(judged.reasons[0]).startswith(fault)
 
 
-def test_answers_that_differ_are_not_doubted():
+def test_predictions_that_differ_have_no_flag_and_no_fault():
     some = np.zeros((3, 4, 5), bool)
     some[1, 2, 2] = True
-    found = judge(
+    samples = judge(
         predictions(
             caption=["", "a dog", "a dog"],
             image_embedding=[np.ones(4), np.ones(4), np.zeros(4)],
@@ -53,15 +53,15 @@ def test_answers_that_differ_are_not_doubted():
             mask_size=[[4, 5]] * 3,
         )
     )
-    assert (found.flags, found.faults) == ({}, {})
+    assert (samples.flags, samples.faults) == ({}, {})
 
 
-def test_one_picture_has_nothing_to_be_equal_to():
+def test_the_prediction_of_a_single_image_is_not_equal_to_others():
     assert not judge(Predictions(["a"], {"caption": ["a dog"]})).faults
 
 
-def test_captions_that_were_cut_are_counted_and_warned():
+def test_captions_that_were_cut_are_counted_and_flagged():
     embeddings = [np.eye(4)[:2], np.eye(4)[2:3], np.eye(4)[3:]]
-    found = judge(predictions(captions_cut=[2, 0, 1], caption_embeddings=embeddings))
-    assert found.flags == {"captions_cut": "3 of 4 captions have more tokens than model.options.text_tokens"}
-    assert verdict(found).verdict == WARNED
+    samples = judge(predictions(captions_cut=[2, 0, 1], caption_embeddings=embeddings))
+    assert samples.flags == {"captions_cut": "3 of 4 captions have more tokens than model.options.text_tokens"}
+    assert verdict(samples).verdict == WARNED

@@ -1,4 +1,4 @@
-"""The whole data set once through a model that the test writes: order, bounds, threads, faults, and what is kept."""
+"""The evaluation with a model that the test writes: order, limits, threads, and images without a prediction."""
 
 import threading
 from dataclasses import dataclass, field
@@ -15,13 +15,12 @@ from visionbench.datafiles.images import PictureError, decode
 from visionbench.devices.cpu import Cpu
 from visionbench.examples import screening
 from visionbench.stages import evaluation
-from visionbench.stages.context import Context
-from visionbench.stages.evaluation import EvaluationError
+from visionbench.stages.evaluation import EvaluationContext, EvaluationError
 
 
 @dataclass(frozen=True)
 class Brightness:
-    """A quality metric of the mean pixel, which stands in the rows."""
+    """A quality metric that returns the mean pixels of the predictions."""
 
     stages = ("evaluation",)
     reads = frozenset({"brightness", "label"})
@@ -36,7 +35,7 @@ class Brightness:
 
 @dataclass
 class Dim:
-    """Its answer is the mean pixel; it remembers batch sizes, threads and how many batches were under way."""
+    """A model that predicts the mean pixel. It records batch sizes, threads and the batches loaded ahead."""
 
     classes: tuple[str, ...] = ("dark", "light")
     batches: list = field(default_factory=list)
@@ -47,8 +46,8 @@ class Dim:
     wait_for: threading.Event | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def evaluator(self, wanted, classes):
-        assert wanted == {"brightness"}
+    def evaluator(self, columns, classes):
+        assert columns == {"brightness"}
         return self
 
     def prepare(self, pictures):
@@ -74,27 +73,27 @@ class Dim:
 
 @pytest.fixture
 def examples(tmp_path):
-    """Eleven pictures, the k-th all of brightness 10 k."""
-    found = []
+    """Eleven images. Image k has brightness 10 k."""
+    examples = []
     for k in range(11):
         path = tmp_path / f"{k}.png"
         Image.new("RGB", (8, 6), (10 * k,) * 3).save(path)
-        found.append(Example(f"picture {k}", path, label="dark" if k < 5 else "light"))
-    return found
+        examples.append(Example(f"picture {k}", path, label="dark" if k < 5 else "light"))
+    return examples
 
 
 def context(examples, model, batch_size=4, workers=2, on_error="fail"):
     measure = MeasureConfig(name="test", evaluation=EvaluationConfig(batch_size, workers))
     case = Case("quality", batch_size, ("evaluation",), ("brightness",))
     metrics = {"brightness": Brightness()}
-    return Context(case, model, Cpu(), measure, [], 0, examples, metrics, ("dark", "light"), on_error)
+    return EvaluationContext(case, model, Cpu(), measure, examples, metrics, ("dark", "light"), on_error)
 
 
 def evaluate(examples, model, **settings):
-    passing = evaluation.run(context(examples, model, **settings))
+    steps = evaluation.run(context(examples, model, **settings))
     while True:
         try:
-            next(passing)
+            next(steps)
         except StopIteration as end:
             return end.value
 
@@ -105,16 +104,16 @@ def replace(example, path: Path):
 
 @pytest.mark.parametrize("workers", [1, 5])
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_every_picture_is_answered_once_in_order_whatever_the_threads(examples, workers, batch_size):
-    found = evaluate(examples, Dim(), workers=workers, batch_size=batch_size)
-    assert list(found.predictions.ids) == [example.id for example in examples]
-    assert [float(value[0]) for value in found.predictions.columns["brightness"]] == [10.0 * k for k in range(11)]
-    assert list(found.predictions.columns["label"]) == [example.label for example in examples]
-    assert found.predictions.classes == ("dark", "light")
-    assert not found.left_out
+def test_every_image_is_predicted_once_in_order_for_any_number_of_threads(examples, workers, batch_size):
+    evaluated = evaluate(examples, Dim(), workers=workers, batch_size=batch_size)
+    assert list(evaluated.predictions.ids) == [example.id for example in examples]
+    assert [float(value[0]) for value in evaluated.predictions.columns["brightness"]] == [10.0 * k for k in range(11)]
+    assert list(evaluated.predictions.columns["label"]) == [example.label for example in examples]
+    assert evaluated.predictions.classes == ("dark", "light")
+    assert not evaluated.left_out
 
 
-def test_metrics_score_the_predictions_and_the_steps_are_timed(examples):
+def test_metrics_score_the_predictions_and_steps_are_timed(examples):
     series = evaluate(examples, Dim()).samples.series
     assert series["brightness/value"].tolist() == [10.0 * k for k in range(11)]
     assert series["evaluation/images_count"].tolist() == [11.0]
@@ -124,13 +123,13 @@ def test_metrics_score_the_predictions_and_the_steps_are_timed(examples):
     assert series["evaluation/seconds_s"] > 0
 
 
-def test_batches_are_of_the_configured_size_and_the_last_takes_the_rest(examples):
+def test_batches_have_the_configured_size_and_the_last_has_the_rest(examples):
     model = Dim()
     evaluate(examples, model)
     assert model.batches == [4, 4, 3]
 
 
-def test_steps_run_in_threads_of_their_own(examples):
+def test_steps_run_in_separate_threads(examples):
     model = Dim()
     evaluate(examples, model, batch_size=1)
     names = [
@@ -139,44 +138,44 @@ def test_steps_run_in_threads_of_their_own(examples):
     assert names == [{"load"}, {threading.current_thread().name}, {"finish"}]
 
 
-def test_few_batches_are_loaded_ahead_of_the_model(examples):
+def test_the_number_of_batches_loaded_ahead_is_limited(examples):
     model = Dim()
     evaluate(examples * 5, model, batch_size=1, workers=2)
     assert model.most_ahead <= 3
 
 
-def test_progress_is_told_in_order(examples, monkeypatch):
-    monkeypatch.setattr(evaluation, "TELL_EVERY_S", -1.0)
-    told = list(evaluation.run(context(examples, Dim())))
-    assert [(progress.done, progress.of) for progress in told] == [(4, 11), (8, 11), (11, 11)]
+def test_progress_is_reported_in_order(examples, monkeypatch):
+    monkeypatch.setattr(evaluation, "PROGRESS_EVERY_S", -1.0)
+    reported = list(evaluation.run(context(examples, Dim())))
+    assert [(progress.done, progress.total) for progress in reported] == [(4, 11), (8, 11), (11, 11)]
 
 
 @pytest.mark.parametrize("fault", ["missing", "truncated"])
-def test_a_picture_that_cannot_be_decoded_ends_the_case_by_its_name(examples, fault, tmp_path):
+def test_an_image_that_cannot_be_decoded_ends_the_case_and_is_named(examples, fault, tmp_path):
     examples[6] = replace(examples[6], broken(tmp_path, fault))
     with pytest.raises(EvaluationError, match=r"picture 6: .*data.on_error=skip"):
         evaluate(examples, Dim())
 
 
 @pytest.mark.parametrize("fault", ["missing", "truncated"])
-def test_or_is_left_out_and_named(examples, fault, tmp_path):
+def test_an_image_that_cannot_be_decoded_is_left_out_with_skip(examples, fault, tmp_path):
     examples[6] = replace(examples[6], broken(tmp_path, fault))
-    found = evaluate(examples, Dim(), on_error="skip")
-    assert list(found.left_out) == ["picture 6"]
-    assert [float(value[0]) for value in found.predictions.columns["brightness"]] == [
+    evaluated = evaluate(examples, Dim(), on_error="skip")
+    assert list(evaluated.left_out) == ["picture 6"]
+    assert [float(value[0]) for value in evaluated.predictions.columns["brightness"]] == [
         10.0 * k for k in range(11) if k != 6
     ]
-    assert found.samples.series["evaluation/images_count"].tolist() == [10.0]
+    assert evaluated.samples.series["evaluation/images_count"].tolist() == [10.0]
 
 
-def test_an_answer_that_is_not_finite_ends_the_case_or_is_left_out(examples):
+def test_a_prediction_that_is_not_finite_ends_the_case_or_is_left_out(examples):
     with pytest.raises(EvaluationError, match="picture 3: the model's brightness holds NaN or infinity"):
         evaluate(examples, Dim(nan_at=30.0))
-    found = evaluate(examples, Dim(nan_at=30.0), on_error="skip")
-    assert found.left_out == {"picture 3": "the model's brightness holds NaN or infinity"}
+    evaluated = evaluate(examples, Dim(nan_at=30.0), on_error="skip")
+    assert evaluated.left_out == {"picture 3": "the model's brightness holds NaN or infinity"}
 
 
-def test_a_batch_of_which_nothing_is_left_is_passed_over(examples, tmp_path):
+def test_a_batch_without_any_usable_image_is_skipped(examples, tmp_path):
     missing = tmp_path / "none.png"
     few = [replace(example, missing) if at < 4 else example for at, example in enumerate(examples)]
     model = Dim()
@@ -184,12 +183,12 @@ def test_a_batch_of_which_nothing_is_left_is_passed_over(examples, tmp_path):
     assert model.batches == [4, 3]
 
 
-def test_without_any_prediction_there_is_no_number(examples, tmp_path):
-    with pytest.raises(EvaluationError, match=r"no picture has a prediction; the first: "):
+def test_a_data_set_without_any_prediction_ends_the_case(examples, tmp_path):
+    with pytest.raises(EvaluationError, match=r"no image has a prediction, the first because: "):
         evaluate([replace(example, tmp_path / "none.png") for example in examples], Dim(), on_error="skip")
 
 
-def test_a_fault_of_the_model_comes_through_and_ends_the_threads(examples):
+def test_an_error_of_the_model_is_raised_and_ends_the_threads(examples):
     class Broken(Dim):
         def forward(self, inputs):
             raise RuntimeError("upside down")
@@ -201,7 +200,7 @@ def test_a_fault_of_the_model_comes_through_and_ends_the_threads(examples):
 
 
 class Choosy(Dim):
-    """A step of it fails for pictures of some means: with 255 for all of them."""
+    """A model with a step that fails for images of these means."""
 
     def __init__(self, step, *refused):
         super().__init__()
@@ -212,9 +211,9 @@ class Choosy(Dim):
             raise RuntimeError("a side of no pixel")
 
     def prepare(self, pictures):
-        found = super().prepare(pictures)
-        self.fail("prepare", found["means"].tolist())
-        return found
+        inputs = super().prepare(pictures)
+        self.fail("prepare", inputs["means"].tolist())
+        return inputs
 
     def forward(self, inputs):
         self.fail("forward", inputs["means"].tolist())
@@ -231,20 +230,20 @@ STEPS = ["prepare", "forward", "finish"]
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 100])
 @pytest.mark.parametrize("refused", [(0.0,), (30.0,), (100.0,), (20.0, 30.0), (0.0, 40.0, 100.0)])
-def test_a_picture_that_a_step_cannot_take_is_left_out_and_the_others_keep_their_answers(
+def test_an_image_that_fails_in_a_step_is_left_out_and_the_others_keep_their_predictions(
     examples, step, batch_size, refused
 ):
-    found = evaluate(examples, Choosy(step, *refused), batch_size=batch_size, on_error="skip")
+    evaluated = evaluate(examples, Choosy(step, *refused), batch_size=batch_size, on_error="skip")
     odd = [f"picture {int(mean / 10)}" for mean in refused]
-    assert found.left_out == dict.fromkeys(odd, "the model cannot take it (RuntimeError: a side of no pixel)")
-    assert list(found.predictions.ids) == [example.id for example in examples if example.id not in odd]
-    assert [float(value[0]) for value in found.predictions.columns["brightness"]] == [
+    assert evaluated.left_out == dict.fromkeys(odd, "the model cannot take it (RuntimeError: a side of no pixel)")
+    assert list(evaluated.predictions.ids) == [example.id for example in examples if example.id not in odd]
+    assert [float(value[0]) for value in evaluated.predictions.columns["brightness"]] == [
         10.0 * k for k in range(11) if 10.0 * k not in refused
     ]
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_or_ends_the_case_by_its_name(examples, step):
+def test_an_image_that_fails_in_a_step_ends_the_case_and_is_named(examples, step):
     with pytest.raises(EvaluationError) as caught:
         evaluate(examples, Choosy(step, 30.0))
     assert str(caught.value) == (
@@ -253,7 +252,7 @@ def test_or_ends_the_case_by_its_name(examples, step):
 
 
 @pytest.mark.parametrize("step", ["forward", "finish"])
-def test_a_model_that_answers_nothing_any_more_is_not_blamed_on_its_pictures(examples, step):
+def test_a_model_that_stops_working_raises_its_error_and_leaves_no_image_out(examples, step):
     model = Choosy(step)
 
     def once(means, fail=model.fail):
@@ -265,7 +264,7 @@ def test_a_model_that_answers_nothing_any_more_is_not_blamed_on_its_pictures(exa
         evaluate(examples, model, batch_size=2, on_error="skip")
 
 
-def test_a_batch_that_only_fails_as_a_whole_comes_through(examples):
+def test_a_batch_that_fails_although_each_image_works_raises_the_error(examples):
     class Small(Dim):
         def forward(self, inputs):
             if len(inputs["means"]) > 1:
@@ -278,7 +277,7 @@ def test_a_batch_that_only_fails_as_a_whole_comes_through(examples):
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("step", ["forward", "finish"])
-def test_a_model_that_finds_no_room_is_not_blamed_on_a_picture(examples, step, batch_size):
+def test_a_model_that_runs_out_of_memory_raises_the_error_and_leaves_no_image_out(examples, step, batch_size):
     class Large(Choosy):
         def fail(self, step, means):
             if step == self.step and 50.0 in means:
@@ -288,18 +287,18 @@ def test_a_model_that_finds_no_room_is_not_blamed_on_a_picture(examples, step, b
         evaluate(examples, Large(step), batch_size=batch_size, on_error="skip")
 
 
-def test_without_any_answer_to_single_pictures_there_is_no_number(examples):
+def test_a_model_that_fails_for_every_image_ends_the_case(examples):
     every = Choosy("forward", *(10.0 * k for k in range(11)))
     with pytest.raises((EvaluationError, RuntimeError), match="a side of no pixel"):
         evaluate(examples, every, batch_size=1, on_error="skip")
 
 
-def test_masks_of_another_size_than_the_picture_are_a_fault(examples, monkeypatch):
+def test_masks_of_another_size_than_their_image_end_the_case(examples, monkeypatch):
     class Masks(Brightness):
         reads = frozenset({"brightness", "truth_masks"})
 
     class Segmenting(Dim):
-        def evaluator(self, wanted, classes):
+        def evaluator(self, columns, classes):
             return self
 
     size = (6, 8)
@@ -307,10 +306,10 @@ def test_masks_of_another_size_than_the_picture_are_a_fault(examples, monkeypatc
         Example(example.id, example.image, masks=lambda size=(9, 9) if at == 2 else size: np.ones((1, *size), bool))
         for at, example in enumerate(examples)
     ]
-    passing = context(given, Segmenting())
-    passing.metrics["brightness"] = Masks()
-    with pytest.raises(EvaluationError, match="picture 2: its masks are 9 × 9 pixels, the picture 8 × 6"):
-        list(evaluation.run(passing))
+    of = context(given, Segmenting())
+    of.metrics["brightness"] = Masks()
+    with pytest.raises(EvaluationError, match="picture 2: its masks are 9 × 9 pixels, the image 8 × 6"):
+        list(evaluation.run(of))
 
 
 def broken(folder, fault):
@@ -322,7 +321,7 @@ def broken(folder, fault):
     return path
 
 
-def test_masks_that_cannot_be_read_are_a_fault_of_their_picture(examples):
+def test_masks_that_cannot_be_read_are_a_problem_of_their_image(examples):
     def broken_masks():
         raise TypeError("no region")
 
@@ -333,8 +332,8 @@ def test_masks_that_cannot_be_read_are_a_fault_of_their_picture(examples):
 
 @pytest.mark.parametrize("size", [(4, 6), (6, 6)], ids=["oblong", "square"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_masks_lie_on_their_pixels_in_either_frame_for_each_orientation(tmp_path, orientation, size):
-    """A picture that is red where its mask is, which was drawn on the stored or on the turned pixels."""
+def test_masks_match_their_pixels_in_both_frames_for_each_orientation(tmp_path, orientation, size):
+    """The image is red in its mask, which was drawn on the stored or on the turned pixels."""
     stored = np.random.default_rng(orientation).integers(0, 2, size).astype(bool)
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -1,4 +1,4 @@
-"""From files to answers: the steps add up, and overlapping changes nothing but time."""
+"""The pipeline stage: the steps of serial batches add up, and overlapped batches give the same answers."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,10 +14,10 @@ from visionbench.stages import pipeline
 
 
 class Model:
-    """Adds up pixels; every step takes a known time of the fake clock while batches go one after the other."""
+    """A model that adds up pixels. Each step advances the fake clock by a known time."""
 
     def __init__(self, clock):
-        self.clock, self.seen = clock, []
+        self.clock, self.outputs = clock, []
         self.module, self.dtype = torch.nn.Linear(1, 1), torch.float32
 
     def preprocess(self, images, captions):
@@ -30,7 +30,7 @@ class Model:
 
     def postprocess(self, output, images):
         self.clock.now += 2.0
-        self.seen += output.tolist()
+        self.outputs += output.tolist()
         return output.tolist()
 
 
@@ -44,23 +44,23 @@ def context(measured, clock, monkeypatch, tmp_path):
         examples.append(Example(str(number), tmp_path / f"{number}.png"))
 
     def context(batch_size=2, **rule):
-        found = measured()
-        found.measure.pipeline = PipelineConfig(**{"min_batches": 3, "min_seconds": 0.0, **rule})
-        return replace(found, case=Case("b", batch_size, (), ()), examples=examples, model=Model(clock))
+        of = measured()
+        of.measure.pipeline = PipelineConfig(**{"min_batches": 3, "min_seconds": 0.0, **rule})
+        return replace(of, case=Case("b", batch_size, (), ()), examples=examples, model=Model(clock))
 
     return context
 
 
 def test_the_steps_of_serial_batches_add_up(context):
-    found = pipeline.serial(context())
-    assert found.get("pipeline/serial_s").tolist() == [10.0] * 3
-    means = {step: found.get(f"pipeline/{step}_s").mean() for step in PIPELINE_STEPS}
+    samples = pipeline.serial(context())
+    assert samples.get("pipeline/serial_s").tolist() == [10.0] * 3
+    means = {step: samples.get(f"pipeline/{step}_s").mean() for step in PIPELINE_STEPS}
     assert means == {"read": 0, "decode": 0, "preprocess": 3.0, "copy": 0, "forward": 5.0, "postprocess": 2.0}
-    assert found.get("pipeline/copied_bytes").tolist() == [2 * 4 * 4 * 3 * 4.0] * 3
-    assert not found.flags
+    assert samples.get("pipeline/copied_bytes").tolist() == [2 * 4 * 4 * 3 * 4.0] * 3
+    assert not samples.flags
 
 
-def test_serial_batches_go_on_for_as_long_as_is_asked_for(context):
+def test_serial_batches_last_for_min_seconds(context):
     assert len(pipeline.serial(context(min_seconds=95.0)).get("pipeline/serial_s")) == 10
 
 
@@ -68,8 +68,8 @@ def test_steps_that_do_not_add_up_are_flagged(context, monkeypatch):
     of = context()
     timed = pipeline._timed
 
-    def lossy(context, trip, step):
-        timed(context, trip, step)
+    def lossy(context, batch, step):
+        timed(context, batch, step)
         context.device.clock.now += 0.2 if step == "copy" else 0.0
         context.device.clock.now += 0.8 if step == "forward" else 0.0
 
@@ -77,39 +77,39 @@ def test_steps_that_do_not_add_up_are_flagged(context, monkeypatch):
     assert pipeline.serial(of).flags == {"stages_do_not_add_up": "they make -9.1% of the end-to-end time"}
 
 
-def test_pictures_come_in_rotation_and_only_the_distinct_ones(context):
+def test_only_the_distinct_images_are_used_in_rotation(context):
     of = context(batch_size=2)
     of.measure.inputs = InputsConfig(distinct_samples=3)
     pipeline.serial(of)
-    assert of.model.seen == [16.0 * number for number in (0, 1, 2, 0, 1, 2, 0, 1)]
+    assert of.model.outputs == [16.0 * number for number in (0, 1, 2, 0, 1, 2, 0, 1)]
 
 
 def test_overlapping_gives_the_same_answers_in_order(context):
     of = context(min_batches=7)
-    found = pipeline.overlapped(of)
-    assert of.model.seen == [16.0 * (number % 5) for number in range(14)]
-    assert found.get("pipeline/overlapped_images_count").tolist() == [14.0]
-    assert found.get("pipeline/loaders_count").tolist() == [2.0]
+    samples = pipeline.overlapped(of)
+    assert of.model.outputs == [16.0 * (number % 5) for number in range(14)]
+    assert samples.get("pipeline/overlapped_images_count").tolist() == [14.0]
+    assert samples.get("pipeline/loaders_count").tolist() == [2.0]
 
 
 @pytest.mark.parametrize(("shared", "pinned"), [(False, True), (True, False)])
 def test_overlapped_batches_are_pinned_unless_the_device_shares_host_memory(context, monkeypatch, shared, pinned):
-    seen = []
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: seen.append(len(tensor)) or tensor)
+    copies = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: copies.append(len(tensor)) or tensor)
     of = context()
     of.device.shares_host_memory = shared
     pipeline.overlapped(of)
-    assert bool(seen) is pinned
+    assert bool(copies) is pinned
 
 
-def test_an_error_in_a_loader_is_not_lost(context):
+def test_an_error_in_a_loader_is_raised(context):
     of = context()
     of.examples[3].image.write_bytes(b"no picture")
     with pytest.raises(Exception, match="cannot be decoded"):
         pipeline.overlapped(of)
 
 
-def test_a_model_that_writes_is_timed_by_its_parts(context):
+def test_a_model_that_generates_text_is_timed_by_its_parts(context):
     of = context()
     of.device.time_call = lambda call: CallTiming(call())
     of.model.parts = lambda inputs: {
@@ -117,21 +117,21 @@ def test_a_model_that_writes_is_timed_by_its_parts(context):
         "prefill": ModelPart(lambda: 2.0),
         "decode": ModelPart(lambda: 0.5, 19),
     }
-    found = pipeline.tokens(of, SimpleNamespace(inputs={}))
-    assert {name: values.tolist() for name, values in found.series.items()} == {
+    samples = pipeline.tokens(of, SimpleNamespace(inputs={}))
+    assert {name: values.tolist() for name, values in samples.series.items()} == {
         "pipeline/vision_s": [1.0] * 3,
         "pipeline/prefill_s": [2.0] * 3,
         "pipeline/token_s": [0.5] * 3,
     }
 
 
-def test_any_other_model_says_why_it_has_no_tokens(context):
-    found = pipeline.tokens(context(), SimpleNamespace(inputs={}))
-    assert set(found.missing.values()) == {"this model writes no tokens"}
+def test_a_model_without_text_has_the_reason_for_missing_times(context):
+    samples = pipeline.tokens(context(), SimpleNamespace(inputs={}))
+    assert set(samples.missing.values()) == {"this model writes no tokens"}
 
 
-def test_on_a_cpu_nothing_is_copied(context):
-    found = pipeline.run(context())
-    assert found.missing["pipeline/copy_pinned_bytes_per_s"] == "on a CPU nothing is copied to a device"
-    assert len(found.get("pipeline/serial_s")) == 3
-    assert found.get("pipeline/overlapped_s")[0] > 0
+def test_on_a_cpu_copies_are_missing_with_the_reason(context):
+    samples = pipeline.run(context())
+    assert samples.missing["pipeline/copy_pinned_bytes_per_s"] == "on a CPU nothing is copied to a device"
+    assert len(samples.get("pipeline/serial_s")) == 3
+    assert samples.get("pipeline/overlapped_s")[0] > 0

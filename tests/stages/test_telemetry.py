@@ -1,4 +1,4 @@
-"""Telemetry meters a window of its own and samples beside it."""
+"""Telemetry meters energy in a separate window and samples utilisation beside it."""
 
 from threading import Event, current_thread
 
@@ -14,55 +14,55 @@ from visionbench.stages.telemetry import Sampler
 def context(measured, clock, monkeypatch):
     monkeypatch.setattr(telemetry, "perf_counter", clock)
 
-    def rest(seconds):
+    def advance(seconds):
         clock.now += seconds
 
-    monkeypatch.setattr(telemetry, "sleep", rest)
+    monkeypatch.setattr(telemetry, "sleep", advance)
 
     def context(*seconds, **rule):
-        found = measured(*seconds)
-        found.measure.telemetry = TelemetryConfig(**rule)
-        return found
+        of = measured(*seconds)
+        of.measure.telemetry = TelemetryConfig(**rule)
+        return of
 
     return context
 
 
-def test_idle_and_busy_are_metered_apart(context):
+def test_idle_and_busy_energy_are_metered_in_separate_windows(context):
     of = context(2.0, min_seconds=12.0, idle_seconds=3.0)
-    found = telemetry.run(of)
-    assert found.get("telemetry/completed_s").tolist() == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
-    assert (found.get("telemetry/idle_energy_j")[0], found.get("telemetry/idle_s")[0]) == (300.0, 3.0)
-    assert (found.get("telemetry/energy_j")[0], found.get("telemetry/seconds_s")[0]) == (1200.0, 12.0)
-    assert not found.flags
+    samples = telemetry.run(of)
+    assert samples.get("telemetry/completed_s").tolist() == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
+    assert (samples.get("telemetry/idle_energy_j")[0], samples.get("telemetry/idle_s")[0]) == (300.0, 3.0)
+    assert (samples.get("telemetry/energy_j")[0], samples.get("telemetry/seconds_s")[0]) == (1200.0, 12.0)
+    assert not samples.flags
     assert of.device.log.index("synchronize") < of.device.log.index("meter")
 
 
-def test_a_short_window_of_energy_is_flagged(context):
-    assert telemetry.run(context(1.0, min_seconds=2.0)).flags == {"energy_window_short": "2.0 s, and 10 s are wanted"}
+def test_an_energy_window_under_ten_seconds_is_flagged(context):
+    assert telemetry.run(context(1.0, min_seconds=2.0)).flags == {"energy_window_short": "2.0 s, shorter than 10 s"}
 
 
-def test_without_a_counter_there_is_a_reason_and_no_flag(context):
+def test_without_an_energy_counter_there_is_a_reason_and_no_flag(context):
     of = context(1.0, min_seconds=2.0)
     of.device.meter = lambda: lambda: Samples(missing={"telemetry/energy_j": "no counter"})
-    found = telemetry.run(of)
-    assert (found.missing, found.flags) == ({"telemetry/energy_j": "no counter"}, {})
-    assert not len(found.get("telemetry/idle_energy_j"))
+    samples = telemetry.run(of)
+    assert (samples.missing, samples.flags) == ({"telemetry/energy_j": "no counter"}, {})
+    assert not len(samples.get("telemetry/idle_energy_j"))
 
 
-def test_a_reading_is_a_share_of_the_time_since_the_last(measured, monkeypatch):
+def test_a_reading_covers_the_time_since_the_last_reading(measured, monkeypatch):
     clocks = iter([(0.0, 1.0, 10.0, 20.0), (2.0, 2.5, 13.0, 24.0), (4.0, 2.5, 14.0, 28.0)])
     monkeypatch.setattr(Sampler, "_clocks", lambda self: next(clocks))
     monkeypatch.setattr(telemetry, "usable_cores", lambda: 3)
     with Sampler(measured().device, interval_s=1000.0) as sampler:
         sampler.read()
         sampler.read()
-    found = sampler.samples()
-    assert found.get("telemetry/process_cpu_fraction").tolist() == [0.25, 0.0]
-    assert found.get("telemetry/machine_cpu_fraction").tolist() == [0.75, 0.25]
-    assert found.get("telemetry/gpu_power_w").tolist() == [100.0, 100.0]
+    samples = sampler.samples()
+    assert samples.get("telemetry/process_cpu_fraction").tolist() == [0.25, 0.0]
+    assert samples.get("telemetry/machine_cpu_fraction").tolist() == [0.75, 0.25]
+    assert samples.get("telemetry/gpu_power_w").tolist() == [100.0, 100.0]
 
 
-def test_a_first_reading_of_the_device_is_dropped_for_it_reaches_back_before_the_window(measured):
+def test_the_first_reading_of_the_device_is_dropped(measured):
     device = measured().device
     powers = iter([1.0, 2.0])
     device.probe = lambda: {"telemetry/gpu_power_w": next(powers)}
@@ -73,24 +73,24 @@ def test_a_first_reading_of_the_device_is_dropped_for_it_reaches_back_before_the
 
 def test_the_thread_reads_until_the_window_ends(measured):
     device = measured().device
-    threads, often = [], Event()
+    threads, repeated = [], Event()
 
     def probe():
         threads.append(current_thread().name)
         if len(threads) >= 4:
-            often.set()
+            repeated.set()
         return {}
 
     device.probe = probe
     with Sampler(device, interval_s=0.001) as sampler:
-        assert often.wait(60)
-    read = len(threads)
+        assert repeated.wait(60)
+    readings = len(threads)
     assert set(threads[1:]) == {"telemetry"}
-    assert not sampler._thread.is_alive() and len(threads) == read
+    assert not sampler._thread.is_alive() and len(threads) == readings
 
 
 class Over:
-    """An event that comes after so many waits, which it keeps."""
+    """An event that is set after this number of waits, and records their lengths."""
 
     def __init__(self, after):
         self.after, self.waits = after, []
@@ -100,7 +100,7 @@ class Over:
         return len(self.waits) > self.after
 
 
-def test_readings_that_reach_back_before_the_window_are_dropped(measured):
+def test_readings_that_include_time_before_the_window_are_dropped(measured):
     device = measured().device
     powers = iter([1.0, 2.0, 3.0])
     device.probe = lambda: {"telemetry/gpu_power_w": next(powers)}
@@ -117,7 +117,7 @@ def test_a_window_shorter_than_the_interval_has_no_samples(measured):
     assert sampler.samples() == Samples()
 
 
-def test_this_machines_clocks_go_forward(measured):
+def test_the_clocks_of_this_machine_advance(measured):
     with Sampler(measured().device, interval_s=1000.0) as sampler:
         before = sampler._clocks()
         sum(range(300_000))

@@ -1,4 +1,4 @@
-"""The throughput pass issues calls for so many, or for so long, with a bounded number in flight."""
+"""The throughput stage issues a number of calls, or calls for a time, with a limited number in flight."""
 
 from visionbench.config import ThroughputConfig
 from visionbench.stages import throughput
@@ -8,24 +8,24 @@ def completed(context):
     return throughput.run(context).get("throughput/completed_s").tolist()
 
 
-def test_a_fixed_count_is_exact(measured):
+def test_a_fixed_number_of_calls_is_exact(measured):
     assert completed(measured(0.5, rule=ThroughputConfig(calls=4))) == [0.5, 1.0, 1.5, 2.0]
 
 
-def test_a_fixed_count_does_not_wait_for_the_other_rules(measured):
+def test_a_fixed_count_overrides_the_other_rules(measured):
     rule = ThroughputConfig(calls=2, min_calls=100, min_seconds=100.0)
     assert completed(measured(1.0, rule=rule)) == [1.0, 2.0]
 
 
-def test_it_lasts_as_long_as_is_asked_for(measured):
+def test_calls_last_for_min_seconds(measured):
     assert len(completed(measured(1.0, rule=ThroughputConfig(min_calls=2, min_seconds=7.0)))) == 7
 
 
-def test_it_makes_the_fewest_calls_that_are_asked_for(measured):
+def test_at_least_min_calls_are_made(measured):
     assert len(completed(measured(1.0, rule=ThroughputConfig(min_calls=9, min_seconds=3.0)))) == 9
 
 
-def test_the_device_is_told_how_many_may_be_in_flight(measured):
+def test_the_device_receives_the_limit_of_calls_in_flight(measured):
     context = measured(rule=ThroughputConfig(calls=1, in_flight=4))
     completed(context)
     assert context.device.log[0] == "in flight 4"

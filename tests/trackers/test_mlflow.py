@@ -34,6 +34,7 @@ from visionbench.core import (
 )
 from visionbench.records.folder import RunFolder
 from visionbench.registry import ConfigError, find
+from visionbench.results import declared
 from visionbench.trackers import mlflow
 from visionbench.trackers.mlflow import MlflowTracker, view
 
@@ -442,9 +443,24 @@ def test_the_experiment_has_its_view(tracker: MlflowTracker) -> None:
     experiment = tracker._client.get_experiment_by_name(tracker.config.experiment)
     envelope = json.loads(experiment.tags[view.TAG])
     packed = envelope["state"].removeprefix("deflate;")
-    assert json.loads(zlib.decompress(base64.b64decode(packed))) == view.state()
+    assert json.loads(zlib.decompress(base64.b64decode(packed))) == view.state(declared.bundled())
     assert "batch size" in experiment.tags["mlflow.note.content"]
     assert tracker.page().startswith(f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=visionbench")
+
+
+def test_a_run_with_a_metric_of_its_own_adds_a_chart_to_the_view(tracker: MlflowTracker, tmp_path: Path) -> None:
+    def charts() -> list[str]:
+        packed = json.loads(tracker._client.get_experiment(tracker._experiment_id).tags[view.TAG])["state"]
+        state = json.loads(zlib.decompress(base64.b64decode(packed.removeprefix("deflate;"))))
+        return [chart["uuid"] for chart in state["compareRunCharts"]]
+
+    own = {"slow_calls": [{"name": "slow_calls_fraction", "unit": "fraction", "better": "lower", "table": True}]}
+    usual = charts()
+    tracker.log(write(tmp_path / "own", *RESULTS, declarations=own))
+    assert set(charts()) - set(usual) == {"visionbench-line-slow_calls_fraction"}
+    tracker.log(write(tmp_path / "usual", *RESULTS))
+    MlflowTracker(tracker.config, tracker.output_dir).open()
+    assert "visionbench-line-slow_calls_fraction" in charts()
 
 
 def test_a_view_that_a_person_changed_is_kept(tracker: MlflowTracker) -> None:

@@ -20,8 +20,8 @@ from visionbench.core import VALID, Case, Inputs, LoadedModel, Precision, Sample
 from visionbench.devices.cpu import Cpu
 from visionbench.stages import latency, memory, throughput
 from visionbench.stages.context import Context
-from visionbench.stages.context import quiet as quiet_window
 from visionbench.stages.telemetry import Sampler
+from visionbench.stages.windows import quiet as quiet_window
 from visionbench.statistics.timings import quantile_interval
 from visionbench.terminal.console import screen
 
@@ -127,7 +127,7 @@ def context(does: Callable[[], object], **rules: Any) -> Context:
     """A case whose model is a known callable, on the CPU."""
     case = Case("selftest", 1, (), ())
     measure = MeasureConfig(name="selftest", **rules)
-    return Context(case, cast(LoadedModel, Known(does)), Cpu(), measure, [{}], 0, [], {})
+    return Context(case, cast(LoadedModel, Known(does)), Cpu(), measure, [{}])
 
 
 def spin(seconds: float) -> None:

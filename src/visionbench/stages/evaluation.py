@@ -1,29 +1,31 @@
-"""Evaluation: the whole data set once through decode → preprocess → forward → postprocess, overlapped.
+"""Evaluation: all images of the data set once through decode, preprocess, forward and postprocess, overlapped.
 
-Loader threads decode and preprocess a bounded number of batches ahead, the calling thread runs the model, and one more
-thread turns its answers into rows. Batches are made of the data set in its order and never mixed, so that neither the
-number of threads nor their luck changes a prediction.
+Batches follow the order of the data set and are never mixed, so that the number of threads and their timing do not
+change a prediction.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any, cast
 
 import numpy as np
 
+from visionbench.config import MeasureConfig
 from visionbench.core import (
     EVALUATION_STEPS,
     TRUTHS,
+    Case,
     Device,
     Evaluator,
     Example,
     Inputs,
+    LoadedModel,
+    Metric,
     Picture,
     Predictions,
     Predictor,
@@ -35,152 +37,136 @@ from visionbench.core import (
 )
 from visionbench.datafiles.images import PictureError, decode_example
 from visionbench.stages import answers
-from visionbench.stages.context import Context, loader_count, why_not
+from visionbench.stages.inputs import reason_for
+from visionbench.stages.overlap import loader_count, overlap
 
-TELL_EVERY_S = 0.5
+PROGRESS_EVERY_S = 0.5
 MASKS = "truth_masks"
-"""The column for which masks must be read beside the picture."""
+"""The column that needs the masks of the data set beside the image."""
 
 
 class EvaluationError(VisionbenchError):
-    """A picture without a usable prediction, where none may be left out; the message names it and the fault."""
+    """An image has no usable prediction, and no image may be left out. The message names the image and the reason."""
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """The quality case, ready for the evaluation."""
+
+    case: Case
+    model: LoadedModel
+    device: Device
+    measure: MeasureConfig
+    examples: Sequence[Example]
+    metrics: Mapping[str, Metric]
+    classes: Sequence[str] = ()
+    """The classes of the labels, in the order of the model, if a metric reads labels."""
+    on_error: str = "fail"
+    """What an image without a prediction does: it ends the case (`fail`) or is left out and named (`skip`)."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How many pictures are done."""
+    """The number of images that are done."""
 
     done: int
-    of: int
+    total: int
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What came of the pass: the scores of every quality metric, the predictions, and what was left out and why."""
+    """The result of the pass: the scores of every quality metric, the predictions, and the images left out."""
 
     samples: Samples
     predictions: Predictions
     left_out: Mapping[str, str]
+    """The ids of images without a prediction, with the reason."""
 
 
 @dataclass
 class Batch:
-    """One batch on its way: what was decoded of it, its inputs, then its rows; the seconds of each step."""
+    """One batch in the evaluation: its images, inputs, output and rows, and the seconds of each step."""
 
     pictures: list[Picture]
     inputs: Inputs = field(default_factory=dict)
+    output: Any = None
     rows: dict[str, Row] = field(default_factory=dict)
-    faults: dict[str, str] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
+    """The ids of images without a prediction, with the reason."""
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(EVALUATION_STEPS, 0.0))
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Book the time inside to a step."""
+        """Add the seconds of a block to a step."""
         start = perf_counter()
         yield
         self.seconds[step] += perf_counter() - start
 
 
-def run(context: Context) -> Generator[Progress, None, Evaluated]:
-    """Yield progress, and return what came of it.
+def run(context: EvaluationContext) -> Generator[Progress, None, Evaluated]:
+    """Yield progress, and return the result.
 
     Series: each metric's own, `evaluation/<step>_s` (busy seconds of each batch), `evaluation/starved_s` (the model's
     thread waiting for a batch), `evaluation/seconds_s` of the pass, `evaluation/images_count`.
-    Raises EvaluationError where a picture has no prediction and none may be left out.
+    Raises EvaluationError if an image has no prediction and no image may be left out.
     """
     import torch
 
     scorers = [metric for metric in context.metrics.values() if isinstance(metric, QualityMetric)]
-    wanted = frozenset().union(*(metric.reads for metric in scorers))
-    model = cast(Predictor, context.model)
+    columns = frozenset().union(*(metric.reads for metric in scorers))
     with torch.inference_mode():
-        evaluator = model.evaluator(wanted - TRUTHS, context.classes)
-    start = perf_counter()
+        evaluator = cast(Predictor, context.model).evaluator(columns - TRUTHS, context.classes)
     batches: list[Batch] = []
     starved = 0.0
-    told = start
-    for batch, waited in flow(context, evaluator, wanted):
-        if batch.faults and context.on_error == "fail":
-            name, why = next(iter(batch.faults.items()))
+    start = last_progress = perf_counter()
+    for batch, waited in predicted_batches(context, evaluator, columns):
+        if batch.unusable and context.on_error == "fail":
+            name, why = next(iter(batch.unusable.items()))
             raise EvaluationError(f"{name}: {why}", "data.on_error=skip would leave it out")
         batch.pictures, batch.inputs = [], {}
         batches.append(batch)
         starved += waited
-        if perf_counter() - told > TELL_EVERY_S:
-            told = perf_counter()
-            yield Progress(sum(len(one.rows) + len(one.faults) for one in batches), len(context.examples))
+        if perf_counter() - last_progress > PROGRESS_EVERY_S:
+            last_progress = perf_counter()
+            yield Progress(sum(len(done.rows) + len(done.unusable) for done in batches), len(context.examples))
     seconds = perf_counter() - start
     predictions = _joined(batches, evaluator.classes)
-    left_out = {name: why for batch in batches for name, why in batch.faults.items()}
+    left_out = {name: why for batch in batches for name, why in batch.unusable.items()}
     if not predictions.ids:
-        raise EvaluationError(f"no picture has a prediction; the first: {next(iter(left_out.values()))}")
-    samples = Samples(
-        {
-            **{
-                f"evaluation/{step}_s": np.array([batch.seconds[step] for batch in batches])
-                for step in EVALUATION_STEPS
-            },
-            "evaluation/starved_s": np.array([starved]),
-            "evaluation/seconds_s": np.array([seconds]),
-            "evaluation/images_count": np.array([float(len(predictions.ids))]),
-        }
-    )
-    samples = samples.merged(answers.judge(predictions))
+        raise EvaluationError(f"no image has a prediction, the first because: {next(iter(left_out.values()))}")
+    series = {f"evaluation/{step}_s": np.array([batch.seconds[step] for batch in batches]) for step in EVALUATION_STEPS}
+    series["evaluation/starved_s"] = np.array([starved])
+    series["evaluation/seconds_s"] = np.array([seconds])
+    series["evaluation/images_count"] = np.array([float(len(predictions.ids))])
+    samples = Samples(series).merged(answers.judge(predictions))
     for metric in scorers:
         samples = samples.merged(metric.score(predictions))
     return Evaluated(samples, predictions, left_out)
 
 
-def flow(context: Context, evaluator: Evaluator, wanted: frozenset[str]) -> Iterator[tuple[Batch, float]]:
-    """Finished batches in order, each with the seconds that the model's thread waited for it to be loaded."""
+def predicted_batches(
+    context: EvaluationContext, evaluator: Evaluator, columns: frozenset[str]
+) -> Iterator[tuple[Batch, float]]:
+    """Yield batches with their rows in order, each with the seconds that the model waited for its loading."""
     import torch
 
     size, examples = context.case.batch_size, context.examples
-    workers = loader_count(context.measure.evaluation)
-    parts = iter([examples[at : at + size] for at in range(0, len(examples), size)])
-    loading, finishing = deque[Future[Batch]](), deque[tuple[Future[Batch], Batch, float]]()
     good: Picture | None = None
 
-    def finished() -> tuple[Batch, float]:
-        """The earliest batch that is being finished; one of its pictures is kept, as one that the model answers."""
-        nonlocal good
-        future, batch, waited = finishing.popleft()
-        try:
-            batch = future.result()
-        except Exception as error:
-            batch = _without_unfit(batch, evaluator, wanted, good, error, context.device)
-        good = next((picture for picture in batch.pictures if picture.example.id in batch.rows), good)
-        return batch, waited
+    def forward(batch: Batch) -> None:
+        if batch.pictures:
+            with batch.timed("forward"), torch.inference_mode():
+                batch.output = evaluator.forward(batch.inputs)
 
-    with ThreadPoolExecutor(workers, "load") as loaders, ThreadPoolExecutor(1, "finish") as finisher:
-        try:
-            while True:
-                while len(loading) <= workers and (part := next(parts, None)) is not None:
-                    loading.append(loaders.submit(_load, part, evaluator, MASKS in wanted))
-                if not loading:
-                    break
-                start = perf_counter()
-                batch = loading.popleft().result()
-                waited = perf_counter() - start
-                output = None
-                try:
-                    if batch.pictures:
-                        with batch.timed("forward"), torch.inference_mode():
-                            output = evaluator.forward(batch.inputs)
-                except Exception as error:
-                    while finishing:
-                        yield finished()
-                    batch = _without_unfit(batch, evaluator, wanted, good, error, context.device)
-                    good = next((picture for picture in batch.pictures if picture.example.id in batch.rows), good)
-                    yield batch, waited
-                    continue
-                finishing.append((finisher.submit(_finish, batch, output, evaluator, wanted), batch, waited))
-                while len(finishing) > 2:
-                    yield finished()
-            while finishing:
-                yield finished()
-        finally:
-            loaders.shutdown(cancel_futures=True)
+    def recover(batch: Batch, error: Exception) -> Batch:
+        return _without_unfit(batch, evaluator, columns, good, error, context.device)
+
+    source = (examples[first : first + size] for first in range(0, len(examples), size))
+    load = partial(_load, evaluator=evaluator, with_masks=MASKS in columns)
+    finish = partial(_finish, evaluator=evaluator, columns=columns)
+    for batch, waited in overlap(source, load, forward, finish, loader_count(context.measure.evaluation), recover):
+        good = next((picture for picture in batch.pictures if picture.example.id in batch.rows), good)
+        yield batch, waited
 
 
 def _load(examples: Sequence[Example], evaluator: Evaluator, with_masks: bool) -> Batch:
@@ -192,7 +178,7 @@ def _load(examples: Sequence[Example], evaluator: Evaluator, with_masks: bool) -
             try:
                 batch.pictures.append(_picture(example, with_masks))
             except PictureError as error:
-                batch.faults[example.id] = error.reason
+                batch.unusable[example.id] = error.reason
     if batch.pictures:
         with batch.timed("preprocess"), torch.inference_mode():
             _prepare(batch, evaluator)
@@ -200,9 +186,9 @@ def _load(examples: Sequence[Example], evaluator: Evaluator, with_masks: bool) -
 
 
 def _prepare(batch: Batch, evaluator: Evaluator) -> None:
-    """Fill in the batch's inputs; pictures that the processor cannot take alone either are its faults.
+    """Fill in the batch's inputs, and leave out images that the processor does not accept by themselves either.
 
-    Raises the processor's error where it takes each picture alone and not the batch.
+    Raises the processor's error if it accepts each image by itself but not the batch.
     """
     try:
         batch.inputs = evaluator.prepare(batch.pictures)
@@ -215,8 +201,8 @@ def _prepare(batch: Batch, evaluator: Evaluator) -> None:
             try:
                 evaluator.prepare([picture])
                 fit.append(picture)
-            except Exception as own:
-                batch.faults[picture.example.id] = why_not(own)
+            except Exception as own_error:
+                batch.unusable[picture.example.id] = reason_for(own_error)
         if len(fit) == len(batch.pictures):
             raise error
     batch.pictures = fit
@@ -225,47 +211,47 @@ def _prepare(batch: Batch, evaluator: Evaluator) -> None:
 
 
 def _without_unfit(
-    batch: Batch, evaluator: Evaluator, wanted: frozenset[str], good: Picture | None, error: Exception, device: Device
+    batch: Batch, evaluator: Evaluator, columns: frozenset[str], good: Picture | None, error: Exception, device: Device
 ) -> Batch:
-    """A batch that ended in an error, answered again without the pictures that end in one by themselves too.
+    """Predict a batch that ended in an error again, without the images that cause an error by themselves.
 
-    Raises the error where it is the model's and no picture's: where each picture is answered by itself, or none is,
-    nor is `good`, which was answered before; and where there is no room. One picture alone, before any was answered, is
-    taken to be at fault.
+    `good` is an image that has a prediction already. Raises the error if the model is the cause and not an image: if
+    each image works by itself, or if none works and `good` does not work any more either, or if memory is short. A
+    single image is taken as the cause as long as no image has a prediction.
     """
     if device.is_out_of_memory(error):
         raise error
-    found = {picture.example.id: _why_unanswered(picture, evaluator, wanted, device) for picture in batch.pictures}
-    unfit = {id: why for id, why in found.items() if why is not None}
+    reasons = {picture.example.id: _why_no_row(picture, evaluator, columns, device) for picture in batch.pictures}
+    unfit = {id: why for id, why in reasons.items() if why is not None}
     rest = [picture for picture in batch.pictures if picture.example.id not in unfit]
-    of_model = len(unfit) > 1 if good is None else _why_unanswered(good, evaluator, wanted, device) is not None
-    if not unfit or (not rest and of_model):
+    model_fails = len(unfit) > 1 if good is None else _why_no_row(good, evaluator, columns, device) is not None
+    if not unfit or (not rest and model_fails):
         raise error
-    again = Batch(rest, faults={**batch.faults, **unfit}, seconds=batch.seconds)
-    return _answered(again, evaluator, wanted) if rest else again
+    again = Batch(rest, unusable={**batch.unusable, **unfit}, seconds=batch.seconds)
+    return _predict(again, evaluator, columns) if rest else again
 
 
-def _why_unanswered(picture: Picture, evaluator: Evaluator, wanted: frozenset[str], device: Device) -> str | None:
-    """Why the model has no answer to a picture by itself, or None where it has one. Raises where there is no room."""
+def _why_no_row(picture: Picture, evaluator: Evaluator, columns: frozenset[str], device: Device) -> str | None:
+    """Return why an image by itself has no row, or None if it has one. Raises the error if memory is short."""
     try:
-        _answered(Batch([picture]), evaluator, wanted)
+        _predict(Batch([picture]), evaluator, columns)
     except Exception as error:
         if device.is_out_of_memory(error):
             raise
-        return why_not(error)
+        return reason_for(error)
     return None
 
 
-def _answered(batch: Batch, evaluator: Evaluator, wanted: frozenset[str]) -> Batch:
-    """A batch's decoded pictures through all further steps, in this thread."""
+def _predict(batch: Batch, evaluator: Evaluator, columns: frozenset[str]) -> Batch:
+    """Run all steps after decoding on a batch, in this thread."""
     import torch
 
     with torch.inference_mode():
         with batch.timed("preprocess"):
             batch.inputs = evaluator.prepare(batch.pictures)
         with batch.timed("forward"):
-            output = evaluator.forward(batch.inputs)
-        return _finish(batch, output, evaluator, wanted)
+            batch.output = evaluator.forward(batch.inputs)
+        return _finish(batch, evaluator, columns)
 
 
 def _picture(example: Example, with_masks: bool) -> Picture:
@@ -281,24 +267,25 @@ def _picture(example: Example, with_masks: bool) -> Picture:
     if masks is not None and masks.shape[1:] != (image.height, image.width):
         height, width = masks.shape[1:]
         raise PictureError(
-            example.image, f"its masks are {width} × {height} pixels, the picture {image.width} × {image.height}"
+            example.image, f"its masks are {width} × {height} pixels, the image {image.width} × {image.height}"
         )
     return Picture(example, image, masks)
 
 
-def _finish(batch: Batch, output: Any, evaluator: Evaluator, wanted: frozenset[str]) -> Batch:
+def _finish(batch: Batch, evaluator: Evaluator, columns: frozenset[str]) -> Batch:
     with batch.timed("postprocess"):
-        given = evaluator.finish(output, batch.pictures) if batch.pictures else []
-        for picture, answer in zip(batch.pictures, given, strict=True):
+        output, batch.output = batch.output, None
+        predicted = evaluator.finish(output, batch.pictures) if batch.pictures else []
+        for picture, row in zip(batch.pictures, predicted, strict=True):
             truths = {"references": list(picture.example.captions), "label": picture.example.label}
-            if wrong := next((name for name, value in answer.items() if not _finite(value)), None):
-                batch.faults[picture.example.id] = f"the model's {wrong} holds NaN or infinity"
+            if column := next((name for name, value in row.items() if not _is_finite(value)), None):
+                batch.unusable[picture.example.id] = f"the model's {column} holds NaN or infinity"
             else:
-                batch.rows[picture.example.id] = {**answer, **{name: truths[name] for name in wanted & TRUTHS}}
+                batch.rows[picture.example.id] = {**row, **{name: truths[name] for name in columns & TRUTHS}}
     return batch
 
 
-def _finite(value: Any) -> bool:
+def _is_finite(value: Any) -> bool:
     return not isinstance(value, float | np.ndarray) or bool(np.isfinite(value).all())
 
 

@@ -1,7 +1,8 @@
-"""FLOPs: what a call's work is, counted on the meta device, and the rates that this device reaches at best.
+"""FLOPs: the work of a call, counted on the meta device, and the highest rates that the device reaches.
 
-The count runs the model's pieces without numbers, in a copy that has shapes alone and computes attention in its plain
-form: in a fused form torch's counter would miss it on a CPU. A FLOP is half a multiply-accumulate.
+The work is counted in a copy of the model that has shapes and no values, part by part. The copy computes attention
+without fused kernels, because torch's counter does not see fused attention on a CPU. A FLOP is half a
+multiply-accumulate.
 """
 
 from __future__ import annotations
@@ -15,68 +16,76 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visionbench.core import LoadedModel, ModelPart, Samples, first_line
-from visionbench.stages.context import Context, quiet
+from visionbench.stages.context import Context
+from visionbench.stages.windows import quiet
 
 if TYPE_CHECKING:
     import torch
 
 SMALLEST, LARGEST = 512, 16384
-"""Sides of the square matrices that the ceiling is looked for with."""
-CEILINGS, EMPTY = "flops/ceilings", "flops/module_without_numbers"
-"""Found once a run, whatever its batch sizes: keys of `Context.once`."""
+"""Sides of the square matrices whose products measure the highest FLOP/s."""
 MASK = "attention_mask"
-"""Left out of the count: it changes no product, and transformers looks at its values, of which there are none."""
+"""Left out of the count: it changes no product, and transformers reads its values, which do not exist here."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one run of a piece does: floating-point operations, and the least bytes that it must move."""
+    """The work of one run of a model part: floating-point operations, and the minimum of bytes that it moves."""
 
     flop: float
     moved_bytes: float
 
 
-def run(context: Context) -> Samples:
-    """Series `flops/<piece>_flop`, `_bytes`, `_calls_count` and `_s` (each run), `flops/call_flop` and `call_bytes`,
-    `flops/parameters_count`, and of this device `ceiling/flop_per_s` and `ceiling/bytes_per_s`."""
-    if CEILINGS not in context.once:
-        context.once[CEILINGS] = _ceilings(context)
-    ceilings: Samples = context.once[CEILINGS]
-    series = dict(ceilings.series)
-    module = context.model.module
-    series["flops/parameters_count"] = np.array([float(sum(p.numel() for p in module.parameters()))])
-    try:
-        if EMPTY not in context.once:
-            context.once[EMPTY] = without_numbers(context.model)
-        work = count(context.model, context.once[EMPTY], context.batches[0])
-    except Exception as error:  # a model of one's own may do what no device without numbers can
-        why = f"cannot be counted on the meta device: {type(error).__name__}: {first_line(error)}"
-        return Samples(series, {**ceilings.missing, "flops/call_flop": why, "flops/call_bytes": why})
-    with quiet():
-        pieces = context.model.parts(context.batches[0])
-        for name, piece in pieces.items():
-            series[f"flops/{name}_flop"] = np.array([work[name].flop])
-            series[f"flops/{name}_bytes"] = np.array([work[name].moved_bytes])
-            series[f"flops/{name}_calls_count"] = np.array([float(piece.times)])
-            series[f"flops/{name}_s"] = _times(context, piece)
-    for what in ("flop", "bytes"):
-        of_pieces = [series[f"flops/{name}_{what}"] * piece.times for name, piece in pieces.items()]
-        series[f"flops/call_{what}"] = np.sum(of_pieces, axis=0)
-    return Samples(series, ceilings.missing)
+@dataclass
+class Flops:
+    """The stage of one run. The ceilings and the model without values are the same for all its batch sizes."""
+
+    ceilings: Samples | None = None
+    """The highest rates of the device, measured by the first case."""
+    empty_module: Any = None
+    """The model without values, built by the first case."""
+
+    def run(self, context: Context) -> Samples:
+        """Series `flops/<part>_flop`, `_bytes`, `_calls_count` and `_s` (of each run), `flops/call_flop`, `call_bytes`
+        and `parameters_count`, and of the device `ceiling/flop_per_s` and `ceiling/bytes_per_s`."""
+        if self.ceilings is None:
+            self.ceilings = _ceilings(context)
+        series = dict(self.ceilings.series)
+        module = context.model.module
+        series["flops/parameters_count"] = np.array([float(sum(p.numel() for p in module.parameters()))])
+        inputs = context.batches[0]
+        try:
+            if self.empty_module is None:
+                self.empty_module = without_values(context.model)
+            work = count(context.model, self.empty_module, inputs)
+        except Exception as error:  # a model family from outside may use operations that the meta device lacks
+            why = f"cannot be counted on the meta device: {type(error).__name__}: {first_line(error)}"
+            return Samples(series, {**self.ceilings.missing, "flops/call_flop": why, "flops/call_bytes": why})
+        with quiet():
+            parts = context.model.parts(inputs)
+            for name, part in parts.items():
+                series[f"flops/{name}_flop"] = np.array([work[name].flop])
+                series[f"flops/{name}_bytes"] = np.array([work[name].moved_bytes])
+                series[f"flops/{name}_calls_count"] = np.array([float(part.times)])
+                series[f"flops/{name}_s"] = _times(context, part)
+        for unit in ("flop", "bytes"):
+            by_part = [series[f"flops/{name}_{unit}"] * part.times for name, part in parts.items()]
+            series[f"flops/call_{unit}"] = np.sum(by_part, axis=0)
+        return Samples(series, self.ceilings.missing)
 
 
-def count(model: LoadedModel, empty: Any, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, Work]:
-    """The work of each piece of a model on inputs of these shapes; `empty` is its module without numbers."""
+def count(model: LoadedModel, empty_module: Any, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, Work]:
+    """Return the work of each part of a model on inputs of these shapes, counted with its module without values."""
     import torch
 
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in inputs.items() if name != MASK}
     with torch.no_grad():
-        pieces = replace(model, module=empty).parts(shapes)  # type: ignore[type-var]
-        return {name: _work(piece) for name, piece in pieces.items()}
+        parts = replace(model, module=empty_module).parts(shapes)  # type: ignore[type-var]
+        return {name: _work(part) for name, part in parts.items()}
 
 
-def without_numbers(model: LoadedModel) -> Any:
-    """The model's architecture on the meta device in the run's dtype, with attention in its plain form."""
+def without_values(model: LoadedModel) -> Any:
+    """Return the model's architecture on the meta device, in the run's dtype and with attention that is not fused."""
     import torch
 
     module: Any = model.module
@@ -91,7 +100,7 @@ def without_numbers(model: LoadedModel) -> Any:
 
 
 def _ceilings(context: Context) -> Samples:
-    """Both rates; one for which there is no room beside the model is missing, and costs the case nothing else."""
+    """Measure both rates. A rate for which memory is short beside the model is missing, and the case goes on."""
     series, missing = dict[str, np.ndarray](), dict[str, str]()
     for name, rate in {"ceiling/flop_per_s": product_rate, "ceiling/bytes_per_s": copy_rate}.items():
         try:
@@ -104,8 +113,10 @@ def _ceilings(context: Context) -> Samples:
 
 
 def product_rate(context: Context) -> float:
-    """FLOP/s of large square matrix products in the model's dtype: the best of the medians over growing sizes, as far
-    as there is room for them."""
+    """Return the FLOP/s of square matrix products in the model's dtype: the best median over growing sizes.
+
+    Sizes grow until a product takes `measure.ceiling.min_call_ms` or does not fit into the memory.
+    """
     import torch
 
     rule, dtype, place = context.measure.ceiling, context.model.dtype, _place(context)
@@ -130,46 +141,49 @@ def product_rate(context: Context) -> float:
 
 
 def copy_rate(context: Context) -> float:
-    """Bytes read and written a second by a large copy within the device's memory."""
+    """Return the bytes per second, read and written, of a large copy within the device's memory."""
     import torch
 
-    place = _place(context)
-    wanted = context.device.copy_block_bytes
+    place, size = _place(context), context.device.copy_block_bytes
     with quiet():
-        source = torch.ones(wanted, dtype=torch.uint8, device=place)
+        source = torch.ones(size, dtype=torch.uint8, device=place)
         target = torch.empty_like(source)
-        taken = _times(context, ModelPart(lambda: target.copy_(source)))
-    return 2.0 * wanted / float(np.median(taken))
+        seconds = _times(context, ModelPart(lambda: target.copy_(source)))
+    return 2.0 * size / float(np.median(seconds))
 
 
 def _place(context: Context) -> torch.device:
-    """The device that the model lies on."""
+    """Return the device that holds the model."""
     return next(iter(context.model.module.parameters())).device
 
 
-def _times(context: Context, piece: ModelPart) -> np.ndarray:
-    """Seconds of a few runs after one that is not counted; on the device where it has a clock of its own."""
-    timings = [context.device.time_call(piece.call) for _ in range(1 + context.measure.ceiling.calls)][1:]
+def _times(context: Context, part: ModelPart) -> np.ndarray:
+    """Return the seconds of a few runs after one that is not counted, on the device's clock if it has one."""
+    timings = [context.device.time_call(part.call) for _ in range(1 + context.measure.ceiling.calls)][1:]
     return np.array([timing.host_s if timing.device_s is None else timing.device_s for timing in timings])
 
 
-def _work(piece: ModelPart) -> Work:
-    """One run of a piece: its FLOPs, and the bytes of what it reads from outside (weights, inputs, caches) and returns,
-    each once. What lies between is taken to stay on the chip."""
+def _work(part: ModelPart) -> Work:
+    """Count one run of a part: its FLOPs, and the bytes that it reads (weights, inputs, caches) and returns, each once.
+
+    Intermediate values are assumed to stay on the chip.
+    """
     from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import FlopCounterMode
 
     reader = _reader()
     with FlopCounterMode(display=False) as flops, reader:
-        output = piece.call()
+        output = part.call()
     leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
     returned = sum(leaf.numel() * leaf.element_size() for leaf in leaves if hasattr(leaf, "element_size"))
     return Work(float(flops.get_total_flops()), float(reader.bytes + returned))
 
 
 def _reader() -> Any:
-    """A dispatch mode that adds up in `bytes` every tensor that is read and was not made while it watches; of a table
-    only the rows that are taken."""
+    """Return a dispatch mode that adds up in `bytes` the tensors that are read and were not created under it.
+
+    Of an embedding table only the rows that are used count.
+    """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
@@ -178,17 +192,18 @@ def _reader() -> Any:
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
             self.bytes = 0
-            self.known: dict[int, torch.Tensor] = {}  # kept, so that no id is given twice
+            self.known: dict[int, torch.Tensor] = {}  # holds the tensors, so that no id is used twice
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             output = func(*args, **(kwargs or {}))
-            taken = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-            made = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+            read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+            created = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
             if func is torch.ops.aten.embedding.default:
-                self.bytes += sum(one.numel() * one.element_size() for one in made)
-                taken = taken[1:]
-            self.bytes += sum(one.numel() * one.element_size() for one in taken if id(one) not in self.known)
-            self.known |= {id(one): one for one in (*taken, *made)}
+                self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in created)
+                read = read[1:]
+            new = [tensor for tensor in read if id(tensor) not in self.known]
+            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in new)
+            self.known |= {id(tensor): tensor for tensor in (*read, *created)}
             return output
 
     return Reader()

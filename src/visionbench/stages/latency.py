@@ -8,57 +8,59 @@ from time import perf_counter
 import numpy as np
 
 from visionbench.core import CallTiming, Samples
-from visionbench.stages.context import Context, watched
+from visionbench.stages.context import Context
+from visionbench.stages.windows import watched
 from visionbench.statistics.timings import least_samples, quantile_interval
 
 CHECK_EVERY = 1.3
-"""The interval is looked at when the number of calls has grown by this factor."""
+"""Convergence is checked again when the number of calls has grown by this factor."""
 
 
 def run(context: Context) -> Samples:
-    """Series `latency/host_s`, `latency/device_s`, `latency/enqueue_s` (a GPU's), and what disturbed the window."""
+    """Series `latency/host_s`, `latency/device_s` and `latency/enqueue_s` (of a device with a queue), and the
+    disturbances of the window; flag `not_converged`."""
     rule = context.measure.latency
-    calls, taken = context.calls(), list[CallTiming]()
-    check_at = 0.0
+    calls, timings = context.calls(), list[CallTiming]()
+    check_from = 0.0
     with watched(context, "latency") as window:
         start = perf_counter()
-        while rule.calls is None or len(taken) < rule.calls:
+        while rule.calls is None or len(timings) < rule.calls:
             elapsed = perf_counter() - start
-            if rule.calls is None and len(taken) >= rule.least_calls:
+            if rule.calls is None and len(timings) >= rule.least_calls:
                 if elapsed >= rule.max_seconds:
                     break
-                if len(taken) >= max(check_at, rule.min_calls) and elapsed >= rule.min_seconds:
-                    if _doubt(taken, context) is None:
+                if len(timings) >= max(check_from, rule.min_calls) and elapsed >= rule.min_seconds:
+                    if _why_not_converged(timings, context) is None:
                         break
-                    check_at = len(taken) * CHECK_EVERY
-            taken.append(context.device.time_call(next(calls)))
-    samples = _series(taken, context).merged(window.seen)
-    if rule.calls is None and (doubt := _doubt(taken, context)):
-        samples = samples.merged(Samples(flags={"not_converged": doubt}))
+                    check_from = len(timings) * CHECK_EVERY
+            timings.append(context.device.time_call(next(calls)))
+    samples = _series(timings, context).merged(window.disturbances)
+    if rule.calls is None and (why := _why_not_converged(timings, context)):
+        samples = samples.merged(Samples(flags={"not_converged": why}))
     return samples
 
 
-def _doubt(taken: Sequence[CallTiming], context: Context) -> str | None:
-    """What keeps these calls from telling the median and the percentile that is asked for; None if nothing."""
+def _why_not_converged(timings: Sequence[CallTiming], context: Context) -> str | None:
+    """Return why these calls do not give the median and the configured percentile well enough, or None if they do."""
     rule = context.measure.latency
-    host = np.array([timing.host_s for timing in taken])
+    host = np.array([timing.host_s for timing in timings])
     interval = quantile_interval(host, 0.5)
     if interval is None:
-        return f"{len(taken)} calls are too few for an interval of the median"
+        return f"{len(timings)} calls are too few for an interval of the median"
     within = rule.median_within[context.device.kind]
     width = (interval[1] - interval[0]) / 2 / float(np.median(host))
     if width > within:
-        return f"the median is known to ±{width:.1%}, not ±{within:.0%}, after {len(taken)} calls"
-    if len(taken) < least_samples(rule.percentile):
-        return f"{len(taken)} calls are too few for p{rule.percentile * 100:g} ({least_samples(rule.percentile)})"
+        return f"the median is known to ±{width:.1%}, not ±{within:.0%}, after {len(timings)} calls"
+    if len(timings) < least_samples(rule.percentile):
+        return f"{len(timings)} calls are too few for p{rule.percentile * 100:g} ({least_samples(rule.percentile)})"
     return None
 
 
-def _series(taken: Sequence[CallTiming], context: Context) -> Samples:
-    series = {"latency/host_s": np.array([timing.host_s for timing in taken])}
+def _series(timings: Sequence[CallTiming], context: Context) -> Samples:
+    series = {"latency/host_s": np.array([timing.host_s for timing in timings])}
     missing = {}
     for name in ("device_s", "enqueue_s"):
-        values = [getattr(timing, name) for timing in taken]
+        values = [getattr(timing, name) for timing in timings]
         if None in values:
             missing[f"latency/{name}"] = f"{context.device.id} has no queue: a call returns when it is done"
         else:

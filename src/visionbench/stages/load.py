@@ -1,4 +1,4 @@
-"""Load: read or build the model, move it to its device, and call it for the first time on two different pictures."""
+"""Load: read or build the model, move it to its device, call it for the first time, and check its outputs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 from visionbench import weights
 from visionbench.config import ModelConfig
 from visionbench.core import Adapter, Device, Inputs, LoadedModel, Samples, VisionbenchError
-from visionbench.stages.context import quiet
+from visionbench.stages.windows import quiet
 
 if TYPE_CHECKING:
     import torch
 
 
 class OutputCheckError(VisionbenchError):
-    """The model's output does not follow its input: what it would be measured doing is not its work."""
+    """The model's outputs do not depend on its inputs or are not finite, so its times would mean nothing."""
 
 
 def load(
     adapter: Adapter, model: ModelConfig, device: Device, place: torch.device, dtype: torch.dtype
 ) -> tuple[LoadedModel, Samples]:
-    """The model on its device; series `load/seconds_s`, `memory/weights_bytes` and what the process then holds."""
+    """Load the model. Series `load/seconds_s`, `memory/weights_bytes` and `memory/after_load_…`, the memory in use."""
     start = perf_counter()
     loaded = adapter.load(model, place, dtype)
     device.synchronize()
@@ -37,7 +37,7 @@ def load(
 
 
 def first_call(loaded: LoadedModel, device: Device, inputs: Inputs) -> Samples:
-    """Series `load/first_call_s`: compilation, kernel selection and caches included."""
+    """Series `load/first_call_s`: the first call with compilation, kernel selection and filling of caches."""
     with quiet():
         return Samples({"load/first_call_s": np.array([device.time_call(lambda: loaded.call(inputs)).host_s])})
 
@@ -45,20 +45,25 @@ def first_call(loaded: LoadedModel, device: Device, inputs: Inputs) -> Samples:
 def check_output_follows_input(
     loaded: LoadedModel, singles: Sequence[Inputs], place: torch.device, dtype: torch.dtype
 ) -> None:
-    """Raise OutputCheckError unless a different input changes every output, beyond what the same input does twice."""
+    """Raise OutputCheckError unless a different input changes every output.
+
+    The change must exceed ten times the difference that the same input shows when it is repeated.
+    """
     first = singles[0]
-    other = max(singles[1:], key=lambda one: _differences(first, one), default=first)
+    other = max(singles[1:], key=lambda single: _differences(first, single), default=first)
     if _differences(first, other) == 0:
-        raise OutputCheckError("the data holds no two different inputs, so nothing shows that the model looks at them")
-    with quiet():
-        once, changed, again = (
-            loaded.probe_outputs(weights.place_inputs(one, place, dtype)) for one in (first, other, first)
+        raise OutputCheckError(
+            "the data holds no two different inputs, so it cannot be checked that the outputs depend on them"
         )
-    for name, output in once.items():
-        before, after, repeated = (tensor.double().cpu() for tensor in (output, changed[name], again[name]))
+    with quiet():
+        outputs, changed, repeated = (
+            loaded.probe_outputs(weights.place_inputs(inputs, place, dtype)) for inputs in (first, other, first)
+        )
+    for name, output in outputs.items():
+        before, after, again = (tensor.double().cpu() for tensor in (output, changed[name], repeated[name]))
         if not (before.isfinite().all() and after.isfinite().all()):
             raise OutputCheckError(f"the {name} output holds NaN or infinity")
-        noise = float((before - repeated).abs().max())
+        noise = float((before - again).abs().max())
         signal = float((before - after).abs().max())
         if signal <= 10 * noise or signal == 0:
             raise OutputCheckError(

@@ -1,16 +1,16 @@
-"""Memory: peaks of a few calls, in a window of their own with one batch of inputs on the device."""
+"""Memory: peaks of a few calls, in a separate window with one batch of inputs on the device."""
 
 from __future__ import annotations
 
 from itertools import islice
 
 from visionbench.core import Samples
-from visionbench.stages.context import Context, quiet
+from visionbench.stages.context import Context
+from visionbench.stages.windows import quiet
 
 
 def run(context: Context) -> Samples:
-    """The device's series `memory/…_bytes`. The case's other batches are let go first: no later stage calls them."""
-    del context.batches[1:]
+    """The device's series `memory/…_bytes`."""
     with quiet():
         context.device.reset_peak_memory()
         for call in islice(context.calls(), context.measure.memory.calls):

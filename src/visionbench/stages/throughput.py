@@ -1,4 +1,4 @@
-"""Throughput: calls issued back to back with a bounded number in flight, and one synchronisation at the end."""
+"""Throughput: calls issued back to back with a limited number in flight, and one synchronisation at the end."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from time import perf_counter
 import numpy as np
 
 from visionbench.core import Samples
-from visionbench.stages.context import Call, Context, watched
+from visionbench.stages.context import Call, Context
+from visionbench.stages.windows import watched
 
 
 def run(context: Context) -> Samples:
-    """Series `throughput/completed_s`, seconds from the first issue to each call's completion, and what disturbed the
-    window."""
+    """Series `throughput/completed_s`, the seconds from the first issue to the completion of each call, and the
+    disturbances of the window."""
 
     def issue() -> Iterator[Call]:
         rule = context.measure.throughput
@@ -28,4 +29,4 @@ def run(context: Context) -> Samples:
 
     with watched(context, "throughput") as window:
         completed = context.device.back_to_back(issue(), context.measure.throughput.in_flight)
-    return Samples({"throughput/completed_s": np.array(completed)}).merged(window.seen)
+    return Samples({"throughput/completed_s": np.array(completed)}).merged(window.disturbances)

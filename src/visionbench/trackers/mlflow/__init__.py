@@ -30,10 +30,11 @@ from filelock import FileLock
 
 from visionbench.config import ExperimentConfig, TrackingConfig
 from visionbench.core import OK, CaseResult, TrackingError
+from visionbench.declarations import Declarations
 from visionbench.records.folder import RunFolder
 from visionbench.registry import register
 from visionbench.report import figures
-from visionbench.results import summary
+from visionbench.results import declared, summary
 from visionbench.trackers.mlflow import view
 
 ENVIRONMENT = {
@@ -53,6 +54,8 @@ METRICS_A_CALL, PAIRS_A_CALL = 800, 100
 """MLflow takes 1,000 entities in one call, of them 100 params and 100 tags."""
 LONGEST_VALUE = 5000
 COLOUR_TAG = "mlflow.runColor"
+METRICS_TAG = "visionbench.metrics"
+"""The declarations of metrics that an experiment's view shows beside the bundled ones, as JSON."""
 REPORT = "report"
 """The folder of what is attached, among a run's artifacts."""
 MOST_FETCHED = 1000
@@ -95,6 +98,7 @@ class MlflowTracker:
         with self._one_line_errors(RESULTS_ARE_SAFE), self._lock():
             if (run_id := self._run_to_fill(run.conditions())) is not None:
                 self._fill(run_id, run)
+                self._show_metrics(run.conditions())
         return self.page() if self._on_a_server else self._command()
 
     def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
@@ -211,8 +215,7 @@ class MlflowTracker:
     @cached_property
     def _experiment_id(self) -> str:
         """The experiment, made where there is none, with a view of this version."""
-        name, view_state = self.config.experiment, json.dumps(view.state())
-        seed = hashlib.sha256(view_state.encode()).hexdigest()[:12]
+        name = self.config.experiment
         client = self._client  # before the lock, since it takes the same
         with self._lock():
             experiment = client.get_experiment_by_name(name)
@@ -227,11 +230,21 @@ class MlflowTracker:
                 )
             tags = {"mlflow.note.content": DESCRIPTION, "mlflow.experimentKind": "custom_model_development"}
             tags = {key: value for key, value in tags.items() if key not in experiment.tags}
-            if experiment.tags.get("visionbench.view") != seed:
-                tags |= {view.TAG: view.tag_value(_now_ms()), "visionbench.view": seed}
+            tags |= _view_tags(experiment.tags, _shown_metrics(experiment.tags))
             for key, value in tags.items():
                 client.set_experiment_tag(experiment.experiment_id, key, value)
         return str(experiment.experiment_id)
+
+    def _show_metrics(self, conditions: Mapping[str, Any]) -> None:
+        """Add charts and columns to the view for metrics of a run that are not part of visionbench."""
+        own = view.added(declared.of_conditions(conditions), declared.bundled())
+        tags = self._client.get_experiment(self._experiment_id).tags if own.listed else {}
+        shown = _shown_metrics(tags)
+        if view.added(own, shown).listed:
+            together = declared.merged([shown, own])
+            tags = {METRICS_TAG: json.dumps(together.written()), **_view_tags(tags, together)}
+            for key, value in tags.items():
+                self._client.set_experiment_tag(self._experiment_id, key, value)
 
     def _lock(self) -> FileLock:
         """Held by the one process that sets the store up, or sends a run: two that send the same would clash."""
@@ -409,6 +422,23 @@ def stage_artifacts(
                 conditions, predictions.classes, series[TRUE_INDEX], series[PREDICTED_INDEX]
             )
             figures.write_png(shown, staging / "confusion_matrix.png")
+
+
+def _shown_metrics(tags: Mapping[str, str]) -> Declarations:
+    """The declarations of metrics that an experiment's view shows beside the bundled ones."""
+    try:
+        return Declarations.read(json.loads(tags.get(METRICS_TAG, "{}")))
+    except ValueError:
+        return Declarations()
+
+
+def _view_tags(tags: Mapping[str, str], own: Declarations) -> dict[str, str]:
+    """The tags that give an experiment its view, if it does not have this view yet."""
+    state = view.state(declared.merged([declared.bundled(), own]))
+    seed = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:12]
+    if tags.get("visionbench.view") == seed:
+        return {}
+    return {view.TAG: view.tag_value(state, _now_ms()), "visionbench.view": seed}
 
 
 def _dataset(identity: Mapping[str, str]) -> Any:

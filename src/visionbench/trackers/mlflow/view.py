@@ -9,13 +9,17 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Mapping
 from typing import Any
+
+from visionbench.core import QUALITY, MetricDeclaration
+from visionbench.declarations import Declarations
 
 KEY = "visionbench"
 TAG = f"mlflow.sharedViewState.{KEY}"
 
 CURVES, BEST = "Over batch size (step = batch size)", "Best of each run"
-QUALITY = "Quality, and its price in speed: each row one task"
+QUALITY_SECTION = "Quality, and its price in speed: each row one task"
 REST = "Model metrics"
 """The name that the UI files further metrics under; this section stands closed."""
 A_ROW = 3
@@ -36,18 +40,8 @@ COLOURS = (
 """Of runs, one after the other: those of Okabe and Ito's palette that show on white, and four more. The UI chooses by
 the run's id, which gave neighbours the same red."""
 
-COLUMNS = {
-    "params.`task`": 170,
-    "tags.`visionbench.validity`": 145,
-    "metrics.`best_throughput_images_per_s`": 215,
-    "metrics.`lowest_latency_p50_ms`": 180,
-    "metrics.`highest_memory_process_peak_mib`": 245,
-    "metrics.`best_throughput_batch_size`": 190,
-    "metrics.`recall_i2t_at_1_fraction`": 180,
-    "metrics.`recall_t2i_at_1_fraction`": 180,
-    "metrics.`segmentation_point_miou_fraction`": 235,
-    "metrics.`captioning_cider_score`": 170,
-    "metrics.`classification_top_1_fraction`": 200,
+FIRST_COLUMNS = {"params.`task`": 170, "tags.`visionbench.validity`": 145}
+LAST_COLUMNS = {
     "attributes.`Dataset`": 250,
     "params.`protocol`": 90,
     "params.`device_name`": 200,
@@ -57,7 +51,10 @@ COLUMNS = {
     "tags.`visionbench.weights`": 150,
     "tags.`visionbench.sweep`": 150,
 }
-"""Columns of the table, those to choose by first, and their widths: the UI's own cuts a heading after 11 characters."""
+"""Columns of the table before and after those of metrics, and their widths in pixels."""
+BEST_SPEED, LOWEST_LATENCY = "best_throughput_images_per_s", "lowest_latency_p50_ms"
+SUMMARY = (BEST_SPEED, LOWEST_LATENCY, "highest_memory_process_peak_mib", "best_throughput_batch_size")
+"""Metrics of a run's summary that have a column."""
 
 
 def colour_after(latest: str | None) -> str:
@@ -71,9 +68,9 @@ def path(experiment_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs?{query}"
 
 
-def tag_value(written_at_ms: int) -> str:
-    """What the tag holds: names and times in the clear, the view itself packed."""
-    packed = base64.b64encode(zlib.compress(json.dumps(state()).encode())).decode()
+def tag_value(view: Mapping[str, Any], written_at_ms: int) -> str:
+    """Return the value of the tag: names and times as plain text, the view itself compressed."""
+    packed = base64.b64encode(zlib.compress(json.dumps(view).encode())).decode()
     return json.dumps(
         {
             "name": "visionbench",
@@ -84,58 +81,78 @@ def tag_value(written_at_ms: int) -> str:
     )
 
 
-def state() -> dict[str, Any]:
-    """The view: search, table and charts."""
+def state(declarations: Declarations) -> dict[str, Any]:
+    """Return the view of the declared metrics: search, table and charts."""
+    columns = {
+        **FIRST_COLUMNS,
+        **{f"metrics.`{name}`": _width(name) for name in SUMMARY},
+        **{f"metrics.`{one.name}`": _width(one.name) for one in headlines(declarations)},
+        **LAST_COLUMNS,
+    }
     return {
         "searchFilter": "",
-        "orderByKey": "metrics.`best_throughput_images_per_s`",
+        "orderByKey": f"metrics.`{BEST_SPEED}`",
         "orderByAsc": False,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": list(COLUMNS),
-        "columnOrder": ["attributes.`Run Name`", "attributes.`Created`", *COLUMNS],
-        "columnWidths": {"attributes.`Run Name`": 250, **COLUMNS},
+        "selectedColumns": list(columns),
+        "columnOrder": ["attributes.`Run Name`", "attributes.`Created`", *columns],
+        "columnWidths": {"attributes.`Run Name`": 250, **columns},
         "runsHiddenMode": "FIRST_20_RUNS",
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
         "compareRunSections": [
             {"uuid": name, "name": name, "display": name != REST, "isReordered": True, "columns": A_ROW}
-            for name in (CURVES, BEST, QUALITY, REST)
+            for name in (CURVES, BEST, QUALITY_SECTION, REST)
         ],
-        "compareRunCharts": charts(),
+        "compareRunCharts": charts(declarations),
     }
 
 
-def charts() -> list[dict[str, Any]]:
-    """Curves over batch size; then one value a run; and for each task a row of its quality, first against speed.
+def charts(declarations: Declarations) -> list[dict[str, Any]]:
+    """Return the charts: curves over batch size, then one value of each run, then for each group its quality.
 
-    The UI heads each with its metric's name, and a scatter with both.
+    The quality of a group begins with its first headline against speed. The UI heads each chart with the names of its
+    metrics.
     """
-    speed = "best_throughput_images_per_s"
-    return [
-        _line("throughput_images_per_s"),
-        _line("latency_p50_ms"),
-        _line("latency_p95_ms"),
-        _line("memory_process_peak_mib"),
-        _line("memory_peak_allocated_mib"),
-        _bar(speed, BEST),
-        _bar("lowest_latency_p50_ms", BEST),
-        _bar("memory_weights_mib", BEST),
-        _scatter(speed, "recall_i2t_at_1_fraction"),
-        _bar("recall_i2t_at_1_fraction", QUALITY),
-        _bar("recall_t2i_at_1_fraction", QUALITY),
-        _scatter(speed, "segmentation_point_miou_fraction"),
-        _bar("segmentation_point_miou_fraction", QUALITY),
-        _bar("segmentation_box_miou_fraction", QUALITY),
-        _scatter(speed, "captioning_cider_score"),
-        _bar("captioning_cider_score", QUALITY),
-        _bar("captioning_bleu_4_fraction", QUALITY),
-        _scatter(speed, "classification_top_1_fraction"),
-        _bar("classification_top_1_fraction", QUALITY),
-        _bar("classification_top_5_fraction", QUALITY),
+    curves = [_line(one.name) for one in timed(declarations)]
+    best = [_bar(name, BEST) for name in (BEST_SPEED, LOWEST_LATENCY, "memory_weights_mib")]
+    groups: dict[str, list[MetricDeclaration]] = {}
+    for one in headlines(declarations):
+        groups.setdefault(one.group, []).append(one)
+    quality = [
+        chart
+        for group in groups.values()
+        for chart in (
+            *(_scatter(BEST_SPEED, one.name) for one in group if one.headline == 1),
+            *(_bar(one.name, QUALITY_SECTION) for one in group),
+        )
     ]
+    return [*curves, *best, *quality]
+
+
+def timed(declarations: Declarations) -> list[MetricDeclaration]:
+    """Return the metrics that have a curve over batch size, in order."""
+    shown = (one for one in declarations.members() if one.table and one.kind != QUALITY)
+    return sorted(shown, key=lambda one: one.order)
+
+
+def headlines(declarations: Declarations) -> list[MetricDeclaration]:
+    """Return the headline metrics, in order."""
+    return sorted((one for one in declarations.members() if one.headline), key=lambda one: one.order)
+
+
+def added(declarations: Declarations, shown: Declarations) -> Declarations:
+    """Return the declarations of metrics that the view has a chart for and that are not among the shown ones."""
+    charted = [one for one in (*timed(declarations), *headlines(declarations)) if shown.find(one.name) is None]
+    return Declarations(tuple(dict.fromkeys(charted)))
+
+
+def _width(metric: str) -> int:
+    """The width in pixels of a column, because the UI cuts a heading after 11 characters."""
+    return 15 + 7 * len(metric)
 
 
 def _line(metric: str) -> dict[str, Any]:
@@ -160,7 +177,7 @@ def _bar(metric: str, section: str) -> dict[str, Any]:
 def _scatter(speed: str, quality: str) -> dict[str, Any]:
     """Speed to the right and quality upwards."""
     axes = {name: {"key": key, "type": "METRIC"} for name, key in (("xaxis", speed), ("yaxis", quality))}
-    return _card("SCATTER", f"{speed}-{quality}", QUALITY) | axes
+    return _card("SCATTER", f"{speed}-{quality}", QUALITY_SECTION) | axes
 
 
 def _card(kind: str, key: str, section: str) -> dict[str, Any]:

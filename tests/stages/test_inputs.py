@@ -1,6 +1,4 @@
-"""The quiet window, and the inputs that calls rotate over."""
-
-import gc
+"""Inputs of timed calls: which examples are preprocessed and kept, and how they become batches."""
 
 import pytest
 import torch
@@ -8,45 +6,13 @@ from PIL import Image
 
 from visionbench.config import InputsConfig
 from visionbench.core import Example
-from visionbench.stages.context import assemble, input_bytes, preprocess, quiet
+from visionbench.stages.inputs import assemble, batch_count, input_bytes, preprocess
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def collecting():
-    yield gc.enable
-    gc.enable()
-
-
-# ------------------------------------------------------------------------------------------------------------- window
-def test_a_quiet_window_collects_no_garbage_and_keeps_no_gradients():
-    with quiet():
-        assert not gc.isenabled()
-        assert torch.is_inference_mode_enabled()
-    assert not torch.is_inference_mode_enabled()
-
-
-@pytest.mark.parametrize("switch", [gc.enable, gc.disable])
-def test_afterwards_garbage_is_collected_as_it_was_before(switch, collecting):
-    switch()
-    before = gc.isenabled()
-    with quiet():
-        pass
-    assert gc.isenabled() is before
-    assert gc.get_freeze_count() == 0
-
-
-def test_an_error_inside_ends_the_window_too(collecting):
-    with pytest.raises(MemoryError), quiet():
-        raise MemoryError
-    assert gc.isenabled()
-    assert not torch.is_inference_mode_enabled()
-
-
-# ------------------------------------------------------------------------------------------------------------- inputs
 class Processor:
-    """1 MiB of fp32 a picture, filled with its red."""
+    """1 MiB of fp32 for each image, filled with its red value."""
 
     def __init__(self):
         self.captions = []
@@ -68,24 +34,24 @@ def reds(singles):
     return [float(one["pixels"][0, 0]) for one in singles]
 
 
-def test_as_many_examples_are_preprocessed_as_the_rule_wants(examples):
+def test_distinct_samples_limits_the_inputs_that_are_kept(examples):
     assert reds(preprocess(Processor(), examples, InputsConfig(distinct_samples=4)).singles) == [0, 1, 2, 3]
     assert len(preprocess(Processor(), examples, InputsConfig(distinct_samples=64)).singles) == 6
 
 
 @pytest.mark.parametrize(("max_mib", "count"), [(1, 2), (2, 2), (3, 3), (1024, 6)])
-def test_no_more_than_memory_holds_but_two_of_them(examples, max_mib, count):
+def test_max_mib_limits_the_inputs_that_are_kept_to_no_fewer_than_two(examples, max_mib, count):
     assert len(preprocess(Processor(), examples, InputsConfig(max_mib=max_mib)).singles) == count
 
 
-def test_each_picture_comes_with_its_first_caption_or_an_empty_one(examples):
+def test_an_image_is_preprocessed_with_its_first_caption_or_an_empty_one(examples):
     processor = Processor()
     preprocess(processor, [*examples[:2], Example("bare", examples[2].image)], InputsConfig())
     assert processor.captions == ["red 0", "red 1", ""]
 
 
 class Choosy(Processor):
-    """It takes no picture of these reds."""
+    """A processor that refuses images of these red values."""
 
     def __init__(self, *refused):
         super().__init__()
@@ -97,18 +63,18 @@ class Choosy(Processor):
         return super().preprocess(images, captions)
 
 
-def test_a_picture_that_the_processor_cannot_take_is_named_and_the_next_one_takes_its_place(examples):
-    found = preprocess(Choosy(1, 5), examples, InputsConfig(distinct_samples=3))
-    assert reds(found.singles) == [0, 2, 3]
-    assert found.unfit == {"1": "the model cannot take it (ValueError: height is 0)"}
+def test_an_image_that_the_processor_refuses_is_named_and_replaced_by_the_next(examples):
+    timed = preprocess(Choosy(1, 5), examples, InputsConfig(distinct_samples=3))
+    assert reds(timed.singles) == [0, 2, 3]
+    assert timed.unfit == {"1": "the model cannot take it (ValueError: height is 0)"}
 
 
-def test_pictures_that_are_not_kept_are_tried_all_the_same(examples):
-    found = preprocess(Choosy(4), examples, InputsConfig(max_mib=1))
-    assert reds(found.singles) == [0, 1] and list(found.unfit) == ["4"]
+def test_examples_beyond_max_mib_are_preprocessed_although_they_are_not_kept(examples):
+    timed = preprocess(Choosy(4), examples, InputsConfig(max_mib=1))
+    assert reds(timed.singles) == [0, 1] and list(timed.unfit) == ["4"]
 
 
-def test_a_processor_that_takes_no_picture_ends_the_run_with_its_own_error(examples):
+def test_a_processor_that_refuses_every_image_raises_its_error(examples):
     with pytest.raises(ValueError, match="height is 0"):
         preprocess(Choosy(*range(6)), examples, InputsConfig())
     processor = Choosy(0, 1)
@@ -116,7 +82,7 @@ def test_a_processor_that_takes_no_picture_ends_the_run_with_its_own_error(examp
         preprocess(processor, examples, InputsConfig(distinct_samples=2))
 
 
-def test_a_picture_is_turned_for_timed_calls_as_its_masks_need_it(examples, tmp_path):
+def test_an_image_with_masks_is_turned_as_its_frame_requires(examples, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3
     picture = Image.new("RGB", (2, 2), (9, 0, 0))
@@ -127,19 +93,19 @@ def test_a_picture_is_turned_for_timed_calls_as_its_masks_need_it(examples, tmp_
         assert reds(preprocess(Processor(), [example], InputsConfig()).singles) == [red]
 
 
-def test_the_bytes_of_inputs_are_those_of_their_tensors():
+def test_input_bytes_is_the_sum_over_the_tensors():
     assert input_bytes({"a": torch.zeros(3, 4), "b": torch.zeros(5, dtype=torch.int64)}) == 3 * 4 * 4 + 5 * 8
 
 
 @pytest.mark.parametrize(
     ("size", "batches"), [(1, [[0], [1], [2]]), (2, [[0, 1], [2, 0]]), (3, [[0, 1, 2]]), (5, [[0, 1, 2, 0, 1]])]
 )
-def test_every_sample_is_in_a_batch_and_the_last_batch_wraps_around(size, batches):
+def test_every_input_is_in_a_batch_and_the_last_batch_is_filled_from_the_first_inputs(size, batches):
     singles = [{"pixels": torch.tensor([float(number)])} for number in range(3)]
     assert [batch["pixels"].tolist() for batch in assemble(singles, size, CPU, torch.float32)] == batches
 
 
-def test_numbers_take_the_precision_and_tokens_stay_whole():
+def test_floating_point_inputs_have_the_runs_dtype_and_tokens_stay_integers():
     (batch,) = assemble([{"pixels": torch.zeros(1, 2), "ids": torch.tensor([[7]])}], 1, CPU, torch.bfloat16)
     assert batch["pixels"].dtype == torch.bfloat16
     assert batch["ids"].dtype == torch.int64
@@ -150,6 +116,7 @@ def test_numbers_take_the_precision_and_tokens_stay_whole():
     [(1, None, 6), (1, 2, 2), (2, 4, 2), (4, 4, 1), (64, 1, 1)],
     ids=["no bound", "two of six", "two of three", "one of two", "at least one, however wide"],
 )
-def test_a_cases_batches_together_keep_within_the_bound(size, max_mib, count):
+def test_max_mib_limits_the_batches_of_a_case(size, max_mib, count):
     singles = [{"pixels": torch.zeros(1, 2**18)} for _ in range(6)]  # a MiB each
     assert len(list(assemble(singles, size, CPU, torch.float32, max_mib))) == count
+    assert batch_count(singles, size, max_mib) == count

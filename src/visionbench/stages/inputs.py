@@ -1,0 +1,104 @@
+"""Inputs of timed calls: images are decoded and preprocessed once, and assembled to batches on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from visionbench import weights
+from visionbench.config import InputsConfig
+from visionbench.core import Example, Inputs, LoadedModel, first_line
+from visionbench.datafiles.images import PictureError, decode_example
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_ERROR_CHARACTERS = 120
+"""The length to which a model's error is cut in the reason for an image."""
+
+
+@dataclass(frozen=True)
+class TimedInputs:
+    """Inputs for timed calls, and the images that the model's processor does not accept."""
+
+    singles: list[Inputs]
+    """Inputs of one image each, with a batch axis of length one, on the host."""
+    unfit: Mapping[str, str]
+    """The ids of examples without inputs, with the reason."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """The host memory that the inputs take."""
+        return sum(map(input_bytes, self.singles))
+
+
+def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConfig) -> TimedInputs:
+    """Decode and preprocess `rule.distinct_samples` examples, and keep the inputs that fit into `rule.max_mib`.
+
+    Two inputs are always kept if there are two. The other examples are preprocessed too and their inputs dropped,
+    because the pipeline stage uses these examples.
+
+    Raises the processor's error if it accepts none of the first `rule.distinct_samples` images: then no single image
+    is the cause.
+    """
+    singles: list[Inputs] = []
+    unfit: dict[str, str] = {}
+    errors: list[Exception] = []
+    accepted, full = 0, False
+    for example in examples:
+        if accepted == rule.distinct_samples or (not accepted and len(errors) == rule.distinct_samples):
+            break
+        try:
+            inputs = model.preprocess([decode_example(example)], list(example.captions[:1]) or [""])
+        except MemoryError:
+            raise
+        except Exception as error:
+            unfit[example.id] = reason_for(error)
+            errors.append(error)
+            continue
+        accepted += 1
+        if not full:
+            singles.append(inputs)
+            full = len(singles) >= 2 and (len(singles) + 1) * input_bytes(singles[0]) > rule.max_mib * 2**20
+    if errors and not accepted:
+        raise errors[0]
+    return TimedInputs(singles, unfit)
+
+
+def reason_for(error: Exception) -> str:
+    """Return why an image has no inputs or no prediction: the fault of its file, or the model's error."""
+    if isinstance(error, PictureError):
+        return error.reason
+    line = first_line(error)
+    if len(line) > MAX_ERROR_CHARACTERS:
+        line = f"{line[:MAX_ERROR_CHARACTERS]}…"
+    return f"the model cannot take it ({type(error).__name__}: {line})"
+
+
+def input_bytes(inputs: Inputs) -> int:
+    """Return the bytes of a batch's tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in inputs.values())
+
+
+def batch_count(singles: Sequence[Inputs], batch_size: int, max_mib: int | None = None) -> int:
+    """Return how many batches use every single input once, limited to those that fit into `max_mib`, at least one."""
+    count = -(-len(singles) // batch_size)
+    if max_mib is None:
+        return count
+    return min(count, max(1, max_mib * 2**20 // (input_bytes(singles[0]) * batch_size)))
+
+
+def assemble(
+    singles: Sequence[Inputs], batch_size: int, device: torch.device, dtype: torch.dtype, max_mib: int | None = None
+) -> Iterator[Inputs]:
+    """Yield `batch_count` batches on the device, in the run's dtype. The last batch is filled from the first inputs."""
+    import torch
+
+    samples = cycle(singles)
+    for _ in range(batch_count(singles, batch_size, max_mib)):
+        chosen = list(islice(samples, batch_size))
+        yield weights.place_inputs(
+            {name: torch.cat([one[name] for one in chosen]) for name in chosen[0]}, device, dtype
+        )
