@@ -336,7 +336,7 @@ def test_segmenters_return_masks_of_the_images_size(prompt, part):
         "resnet50": 25_557_032,
         # 3,744,679,936 before the vocabulary grew by 32 for the image token.
         "blip2_opt_2_7b": 3_744_761_856,
-        # 247,414,076 with the output layer, which is tied to the word embeddings, counted apart.
+        # 247,414,076 with the output layer, which is tied to the word embeddings, counted separately.
         "blip_base": 223_971_644,
         "siglip2_base": 375_187_970,
     }.items(),
