@@ -10,6 +10,7 @@ import numpy as np
 
 from visionbench.core import OK, Case, CaseResult, Metrics, Reason, Samples, Validity
 from visionbench.records.folder import RunFolder
+from visionbench.records.record import RunRecord
 from visionbench.results.archive import Run
 
 BATCH = Case("batch-1", 1, ("warmup", "latency", "throughput", "memory"), ("latency", "throughput", "memory"))
@@ -29,7 +30,7 @@ def speed(p50, **more):
     return row(latency_p50_ms=p50, **more)
 
 
-def conditions(name="clip_tiny", kind="cpu", precision="fp32", cases=(BATCH,), **more: Any) -> dict[str, Any]:
+def run_json(name="clip_tiny", kind="cpu", precision="fp32", cases=(BATCH,), **more: Any) -> dict[str, Any]:
     """A run.json; the later it is made, the later it began. `more` are its keys, dictionaries being merged."""
     number = next(_numbers)
     found = {
@@ -74,9 +75,14 @@ def conditions(name="clip_tiny", kind="cpu", precision="fp32", cases=(BATCH,), *
     return _merged(found, more)
 
 
+def record(*args: Any, **more: Any) -> RunRecord:
+    """The record that `run_json` describes."""
+    return RunRecord.read(run_json(*args, **more))
+
+
 def run(*rows, **more) -> Run:
     """A run that was never on disk."""
-    return Run(conditions(cases=[one.case for one in rows], **more), rows)
+    return Run(record(cases=[one.case for one in rows], **more), rows)
 
 
 def processes(values, **more) -> list[Run]:
@@ -87,12 +93,12 @@ def processes(values, **more) -> list[Run]:
 def save(path, *rows, across=None, **more) -> RunFolder:
     """A run's folder; with `across`, metrics to a value of each process, one that was measured in repeats."""
     folder = RunFolder.create(path, "model: {name: hand}\n")
-    found = conditions(cases=[one.case for one in rows], **more)
+    found = run_json(cases=[one.case for one in rows], **more)
     if across:
         size = len(next(iter(across.values())))
         starts = more.get("repeats", {}).get("started_at", [found["started_at"]] * size)
         found["repeats"] = {"wanted": size, "measured": size, "order_seed": 0, "started_at": starts}
-    folder.write_conditions(found)
+    folder.write_record(RunRecord.read(found))
     for one in rows:
         series = {f"across/{name}": np.array(values, np.float64) for name, values in (across or {}).items()}
         folder.append(one, Samples(series if one.status == OK and one.case.timed else {}))

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from saved_runs import conditions, row
+from saved_runs import record, row
 
 from visionbench.core import Case, Samples
 from visionbench.records.folder import RunFolder
@@ -36,7 +36,7 @@ def check(summary, tmp_path, capsys):
         for number, (step, precision, result) in enumerate(cases):
             folder = RunFolder.create(tmp_path / "outputs" / step / str(number), "{}")
             folder.append(result, Samples())
-            folder.write_conditions(conditions("sam_vit_b", "cuda:0", precision))
+            folder.write_record(record("sam_vit_b", "cuda:0", precision))
         code = summary.main(str(tmp_path / "facts.json"), str(tmp_path / "outputs"))
         return code, capsys.readouterr().out
 

@@ -38,7 +38,6 @@ NOT_YET: set[str] = {
     "src/visionbench/cli",
     "benchmarks",
     "scripts",
-    "docs",
 }
 """Places that are still to be rewritten: folders or files below the repository."""
 PYTHON = [path for folder in ("src", "benchmarks", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -68,6 +67,12 @@ def prose(path):
             yield from enumerate(token.string.splitlines(), token.start[0])
 
 
+def without_output(text):
+    """A document without code spans and without blocks of output: these quote the program, whose code is checked."""
+    text = re.sub(r"^( *)```text\n.*?^\1```$", lambda block: "\n" * block[0].count("\n"), text, flags=re.M | re.S)
+    return re.sub(r"`[^`\n]+`", "", text)
+
+
 def words(lines):
     return [f"line {number}: {match[0]}" for number, line in lines for match in WORDS.finditer(line)]
 
@@ -79,7 +84,7 @@ def test_comments_and_messages_use_plain_words(path):
 
 @pytest.mark.parametrize("path", [path for path in TEXT if path.name not in ALLOWED and not pending(path)], ids=name)
 def test_documents_use_plain_words(path):
-    assert words(enumerate(path.read_text("utf-8").splitlines(), 1)) == []
+    assert words(enumerate(without_output(path.read_text("utf-8")).splitlines(), 1)) == []
 
 
 @pytest.mark.parametrize("path", [path for path in PYTHON if not pending(path)], ids=name)

@@ -98,9 +98,9 @@ def test_stages_run_in_the_order_of_the_protocol_after_loading(config):
         "throughput",
         "memory",
     ]
-    conditions = next(event.values for event in events if isinstance(event, Conditions))
-    assert conditions["device"]["threads"] == 1
-    assert conditions["data"]["samples"] == "6"
+    conditions = next(event for event in events if isinstance(event, Conditions))
+    assert conditions.device["threads"] == 1
+    assert conditions.data["samples"] == "6"
 
 
 @pytest.mark.parametrize(("bad", "attempts", "verdict"), [(0, 1, core.VALID), (2, 3, core.VALID), (9, 4, core.INVALID)])
@@ -297,8 +297,8 @@ def test_an_image_that_the_processor_refuses_ends_the_run_before_anything_is_tim
 def test_an_image_that_the_processor_refuses_is_left_out_and_named_with_skip(choosy):
     choosy.data.on_error = "skip"
     events = list(runner.measure(choosy, plan(choosy), {"9.png": "missing"}))
-    (conditions,) = [event.values for event in events if isinstance(event, Conditions)]
-    assert conditions["left_out"] == {
+    (conditions,) = [event for event in events if isinstance(event, Conditions)]
+    assert conditions.left_out == {
         "9.png": "missing",
         "2.png": "the model cannot take it (ValueError: height is 0)",
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import islice
@@ -43,6 +43,7 @@ from visionbench.examples.labelling import Labelling, resolve_labelling
 from visionbench.examples.screening import raise_on_problems, usable_examples, with_mask_frame
 from visionbench.parts import Parts, build_parts
 from visionbench.records.folder import RunFolder
+from visionbench.records.record import FINISHED, RUNNING, STOPPED, UNSUCCESSFUL, Host, RunRecord
 from visionbench.stages import (
     data_used,
     evaluation,
@@ -91,9 +92,12 @@ class CaseFinished:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Conditions of the run that are known once the model is loaded."""
+    """The identities that are known once the model is loaded, and the examples that are left out by then."""
 
-    values: Mapping[str, Any]
+    model: Mapping[str, Any]
+    device: Mapping[str, Any]
+    data: Mapping[str, Any]
+    left_out: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -136,18 +140,19 @@ def run(
     the cases that it has not finished become rows with the reason. Raises ConfigError if the measuring process finds
     that the config is wrong, and KeyboardInterrupt, both after writing the rows.
     """
-    conditions = {
-        "uid": uuid4().hex,
-        "sweep": sweep,
-        "started_at": _now(),
-        "git_commit": _git_commit(),
-        "host": dict(machine.fingerprint()),
-        "plan": asdict(plan),
-        "config": folder.config(),
-        "left_out": dict(left_out),
-        "declarations": _declarations(build_parts(config), plan).written(),
-    }
-    folder.write_conditions({**conditions, "status": "running"})
+    record = RunRecord(
+        uid=uuid4().hex,
+        sweep=sweep,
+        started_at=_now(),
+        status=RUNNING,
+        git_commit=_git_commit(),
+        host=Host.of(machine.fingerprint()),
+        plan=plan,
+        config=folder.config(),
+        left_out=left_out,
+        declarations=_declarations(build_parts(config), plan).written(),
+    )
+    folder.write_record(record)
     pending = {case.id: case for case in plan.cases}
     current = StageProgress("start")
     stopwatch = Stopwatch()
@@ -162,8 +167,9 @@ def run(
                 del pending[event.result.case.id]
                 current = StageProgress("inputs", next(iter(pending), ""))
             elif isinstance(event, Conditions):
-                conditions |= event.values
-                folder.write_conditions({**conditions, "status": "running"})
+                loaded = record.loaded(event.model, event.device, event.data, event.left_out)
+                folder.write_record(loaded)  # raises ConfigError for values that JSON cannot hold
+                record = loaded
             else:
                 current = event
                 show(current)
@@ -186,8 +192,8 @@ def run(
             was_running = case.id == current.case or not current.case
             row = (status, reason) if was_running else (core.NOT_RUN, f"the run had ended: {problem}")
             folder.append(CaseResult(case, *row), Samples())
-        ending = {"status": run_status(folder.results()), "ended_at": _now(), "seconds": stopwatch.seconds}
-        folder.write_conditions({**conditions, **ending})
+        status = run_status(folder.results())
+        folder.write_record(replace(record, status=status, ended_at=_now(), seconds=stopwatch.seconds))
     return folder.results()
 
 
@@ -195,8 +201,9 @@ def run_status(results: list[CaseResult]) -> str:
     """Return `interrupted`, `failed` (if a case failed or no case has numbers) or `finished`."""
     statuses = {result.status for result in results}
     if core.INTERRUPTED in statuses:
-        return "interrupted"
-    return "failed" if statuses & {core.FAILED, core.KILLED, core.NOT_RUN} or core.OK not in statuses else "finished"
+        return STOPPED
+    unsuccessful = statuses & {core.FAILED, core.KILLED, core.NOT_RUN} or core.OK not in statuses
+    return UNSUCCESSFUL if unsuccessful else FINISHED
 
 
 def _profile_in_process(
@@ -239,7 +246,7 @@ def measure(
         for case in plan.cases:
             yield _without_numbers(case, core.OUT_OF_MEMORY, f"while loading: {loaded.reason}")
         return
-    yield Conditions({**_conditions(parts, loaded.model, data.sampled), "left_out": dict(loaded.left_out)})
+    yield _conditions(parts, loaded.model, data.sampled, loaded.left_out)
     stages = stages_of_run(profiled)
     too_large: Case | None = None
     for case in plan.cases:
@@ -514,12 +521,11 @@ def _declarations(parts: Parts, plan: RunPlan) -> Declarations:
     return declared if timed else declared.followed_by(denominators.GROUP, denominators.DECLARATIONS)
 
 
-def _conditions(parts: Parts, model: LoadedModel, examples: Sequence[Example]) -> dict[str, Any]:
-    return {
-        "model": dict(model.identity),
-        "device": dict(parts.device.fingerprint()),
-        "data": {**parts.data.identity(), "contents_sha256": content_digest.digest_examples(examples)},
-    }
+def _conditions(
+    parts: Parts, model: LoadedModel, examples: Sequence[Example], left_out: Mapping[str, str]
+) -> Conditions:
+    identity = {**parts.data.identity(), "contents_sha256": content_digest.digest_examples(examples)}
+    return Conditions(dict(model.identity), dict(parts.device.fingerprint()), identity, dict(left_out))
 
 
 def _now() -> str:

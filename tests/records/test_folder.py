@@ -1,10 +1,12 @@
 """The run's folder: what is written comes back whole, also after a crash; what is not understood is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from saved_runs import record
 
 from visionbench.core import FAILED, OK, Case, CaseResult, Metrics, Predictions, Reason, Samples, Validity
 from visionbench.records.folder import SCHEMA_VERSION, RunFolder
@@ -97,7 +99,7 @@ def test_a_line_broken_in_the_middle_is_not_passed_over(folder):
     folder.append(RESULT, Samples())
     path = folder.path / "results.jsonl"
     path.write_text("{broken\n" + path.read_text())
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(ConfigError, match=r"results\.jsonl, line 1 is not valid JSON \(Expecting property name"):
         folder.results()
 
 
@@ -126,11 +128,20 @@ def test_a_row_of_a_newer_schema_is_refused(folder):
         folder.results()
 
 
-def test_conditions_come_back_and_the_last_ones_win(folder):
-    folder.write_conditions({"status": "running", "device": {"name": "Grün"}})
-    folder.write_conditions({"status": "finished", "path": folder.path})
-    assert folder.conditions() == {"schema": SCHEMA_VERSION, "status": "finished", "path": str(folder.path)}
+def test_a_record_comes_back_and_the_last_one_wins(folder):
+    folder.write_record(record(status="running", device={"device_name": "Grün"}))
+    last = record(status="finished")
+    folder.write_record(last)
+    assert folder.record() == last
     assert not (folder.path / "run.json.draft").exists()
+
+
+def test_a_record_that_json_cannot_hold_is_refused_and_the_last_one_stays(folder):
+    first = record()
+    folder.write_record(first)
+    with pytest.raises(ConfigError, match=r"^run\.json\.model\.folder: PosixPath\('x'\) has the type PosixPath"):
+        folder.write_record(first.loaded({"folder": Path("x")}, {}, {}, {}))
+    assert folder.record() == first
 
 
 PREDICTIONS = Predictions(

@@ -167,7 +167,7 @@ def saved(tmp_path):
         ]
         written = run(*rows, precision=precision)
         folder = RunFolder.create(tmp_path / str(at), "model: {}\n")
-        folder.write_conditions(written.conditions)
+        folder.write_record(written.record)
         for one in rows:
             folder.append(one, Samples({"latency/host_s": np.linspace(0.004, 0.006, 20)}))
         found.append(Run.read(folder))

@@ -7,6 +7,7 @@ import pytest
 
 from visionbench.core import Case, CaseResult, Metrics, Samples
 from visionbench.records.folder import RunFolder
+from visionbench.records.record import RunRecord
 from visionbench.registry import ConfigError
 from visionbench.results import archive
 
@@ -14,25 +15,31 @@ from visionbench.results import archive
 def write(path, sweep="s", started="2026-01-01T00:00:00.000+00:00", model="clip_tiny", precision="fp32", results=()):
     """A run's folder with the conditions that every run has."""
     folder = RunFolder.create(path, "")
-    folder.write_conditions(
-        {
-            "uid": path.name,
-            "sweep": sweep,
-            "started_at": started,
-            "status": "finished",
-            "git_commit": None,
-            "host": {"host": "here"},
-            "device": {"device_name": "Xeon", "threads": 4},
-            "plan": {
-                "name": f"{model} · cpu · {precision}",
-                "model": model,
-                "task": "classification",
-                "device": "cpu",
-                "precision": precision,
-                "protocol": "standard",
-            },
-            "config": {"model": {"family": "image_classifier", "weights": "pretrained"}, "data": {"name": "shapes"}},
-        }
+    folder.write_record(
+        RunRecord.read(
+            {
+                "uid": path.name,
+                "sweep": sweep,
+                "started_at": started,
+                "status": "finished",
+                "git_commit": None,
+                "host": {"host": "here"},
+                "device": {"device_name": "Xeon", "threads": 4},
+                "plan": {
+                    "name": f"{model} · cpu · {precision}",
+                    "model": model,
+                    "task": "classification",
+                    "device": "cpu",
+                    "precision": precision,
+                    "cases": [],
+                    "protocol": "standard",
+                },
+                "config": {
+                    "model": {"family": "image_classifier", "weights": "pretrained"},
+                    "data": {"name": "shapes"},
+                },
+            }
+        )
     )
     for result in results:
         folder.append(result, Samples())
@@ -45,7 +52,7 @@ def timed(batch_size):
 
 
 def uids(runs):
-    return [run.conditions["uid"] for run in runs]
+    return [run.record.uid for run in runs]
 
 
 # ------------------------------------------------------------------------------------------------------------- finding
@@ -100,13 +107,13 @@ def test_runs_come_in_the_order_they_began_with_their_rows(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda path: (path / "run.json").write_text('{"uid": "x", "swe'), "JSONDecodeError"),
-        (lambda path: (path / "run.json").write_text(""), "JSONDecodeError"),
-        (lambda path: (path / "run.json").write_bytes(b"\xff\xfe\x00"), "UnicodeDecodeError"),
-        (lambda path: (path / "run.json").write_text("{}"), "run.json lacks uid, sweep, started_at"),
-        (lambda path: (path / "run.json").write_text("3"), "TypeError"),
-        (lambda path: (path / "results.jsonl").unlink(), "FileNotFoundError"),
-        (lambda path: (path / "results.jsonl").write_text('{"sch\n{}\n'), "JSONDecodeError"),
+        (lambda path: (path / "run.json").write_text('{"uid": "x", "swe'), "is not valid JSON"),
+        (lambda path: (path / "run.json").write_text(""), "is not valid JSON"),
+        (lambda path: (path / "run.json").write_bytes(b"\xff\xfe\x00"), "is not UTF-8 text"),
+        (lambda path: (path / "run.json").write_text("{}"), "run.json.uid is missing"),
+        (lambda path: (path / "run.json").write_text("3"), "run.json is not an object"),
+        (lambda path: (path / "results.jsonl").unlink(), "results.jsonl cannot be read (No such file or directory)"),
+        (lambda path: (path / "results.jsonl").write_text('{"sch\n{}\n'), "is not valid JSON"),
         (lambda path: (path / "results.jsonl").write_text(json.dumps({"schema": 99}) + "\n"), "newer visionbench"),
     ],
     ids=["cut short", "empty", "no text", "no conditions", "no object", "no rows", "broken row", "newer"],

@@ -10,6 +10,7 @@ from saved_runs import QUALITY, processes, row, run, save, speed
 
 from visionbench.core import FAILED, OUT_OF_MEMORY, Case, CaseResult, Predictions
 from visionbench.metrics.classification import Classification
+from visionbench.records.record import DataIdentity
 from visionbench.registry import ConfigError
 from visionbench.report import document, precisions
 from visionbench.results import declared
@@ -362,21 +363,18 @@ def test_the_whole_is_undecided_where_nothing_is_decided():
 
 
 def test_results_that_were_kept_without_a_digest_of_their_pictures_are_comparable_still():
-    old, new = processes(STEADY), processes(STEADY)
-    for one in old:
-        del one.conditions["data"]["contents_sha256"]
+    old, new = processes(STEADY, data={"contents_sha256": None}), processes(STEADY)
     assert only(compare(old, new)).verdict == "same"
 
 
 def test_the_folder_of_the_data_counts_only_where_there_is_no_digest():
-    here, there = {"name": "image_folder", "root": "/here"}, {"name": "image_folder", "root": "/there"}
-    sides = processes(STEADY), processes(STEADY)
-    for runs, data in zip(sides, (here, there), strict=True):
-        for one in runs:
-            one.conditions["data"] = dict(data)
+    here, there = {"root": "/here"}, {"root": "/there"}
+    sides = [
+        [Run(replace(one.record, data=DataIdentity(values=values)), one.results) for one in processes(STEADY)]
+        for values in (here, there)
+    ]
     assert only(compare(*sides)).reason == "data.root: /here in the base, /there in the candidate"
-    for one in (*sides[0], *sides[1]):
-        one.conditions["data"]["contents_sha256"] = "f00"
+    sides = [processes(STEADY, data=data) for data in (here, there)]
     assert only(compare(*sides)).verdict == "same"
 
 

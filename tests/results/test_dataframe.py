@@ -9,6 +9,7 @@ import pytest
 
 from visionbench.core import OUT_OF_MEMORY, WARNED, Case, CaseResult, Metrics, Reason, Validity
 from visionbench.machine import LIBRARIES
+from visionbench.records.record import RunRecord
 from visionbench.results import dataframe
 from visionbench.results.archive import Run
 
@@ -24,28 +25,31 @@ def case(batch_size, status="ok", reason=None, metrics=HALF, validity=None, **la
 def run(*results, uid="12e34", started="2026-01-02T03:04:05.000+00:00", **found):
     """A run whose texts look like numbers wherever a reader may take them for such."""
     return Run(
-        {
-            "uid": uid,
-            "sweep": "2026-01-02",
-            "started_at": started,
-            "status": "failed",
-            "git_commit": "0000001",
-            "host": {"host": "here", "cpu": "Xeon, ä", "cpu_cores": 4, "memory_mib": 8000, "hydra-core": "1.30"},
-            "plan": {
-                "name": "null · cuda:0 · bf16",
-                "model": "null",
-                "task": "t",
-                "device": "cuda:0",
-                "precision": "bf16",
-                "protocol": "quick with a=1",
-            },
-            "config": {
-                "model": {"family": "f", "weights": "pretrained", "checkpoint": "org/x", "revision": "main"},
-                "precision": {"dtype": "bfloat16"},
-                "data": {"name": "shapes"},
-            },
-            **found,
-        },
+        RunRecord.read(
+            {
+                "uid": uid,
+                "sweep": "2026-01-02",
+                "started_at": started,
+                "status": "failed",
+                "git_commit": "0000001",
+                "host": {"host": "here", "cpu": "Xeon, ä", "cpu_cores": 4, "memory_mib": 8000, "hydra-core": "1.30"},
+                "plan": {
+                    "name": "null · cuda:0 · bf16",
+                    "model": "null",
+                    "task": "t",
+                    "device": "cuda:0",
+                    "precision": "bf16",
+                    "cases": [],
+                    "protocol": "quick with a=1",
+                },
+                "config": {
+                    "model": {"family": "f", "weights": "pretrained", "checkpoint": "org/x", "revision": "main"},
+                    "precision": {"dtype": "bfloat16"},
+                    "data": {"name": "shapes"},
+                },
+                **found,
+            }
+        ),
         results,
     )
 

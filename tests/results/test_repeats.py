@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from saved_runs import record
 
 from visionbench.core import (
     FAILED,
@@ -20,8 +21,9 @@ from visionbench.core import (
     Validity,
 )
 from visionbench.records.folder import RunFolder
+from visionbench.records.record import Repeats
 from visionbench.results import declared, repeats
-from visionbench.results.repeats import across, conditions, folders, order, planned, write
+from visionbench.results.repeats import across, combine, folders, order, planned, write
 
 CASE = Case("batch-2", 2, ("latency",), ("latency",))
 QUALITY = Case("quality", 32, ("evaluation",), ("recall",))
@@ -142,12 +144,12 @@ def test_a_quality_row_of_one_process_stays_as_it_is():
     assert result.validity.verdict == VALID
 
 
-def test_the_conditions_are_the_first_ones_with_the_worst_ending():
-    first = {"uid": "a", "started_at": "1", "ended_at": "2", "status": "finished", "seconds": {"load": 1.0}}
-    last = {"uid": "b", "started_at": "3", "ended_at": "4", "status": "failed", "seconds": {"load": 2.0}}
-    found = conditions([first, last], seed=7, wanted=3)
-    assert (found["uid"], found["status"], found["ended_at"], found["seconds"]) == ("a", "failed", "4", {"load": 3.0})
-    assert found["repeats"] == {"wanted": 3, "measured": 2, "order_seed": 7, "started_at": ["1", "3"]}
+def test_the_combined_record_is_the_first_with_the_worst_status_and_all_times():
+    first = record(uid="a", started_at="1", ended_at="2", status="finished", seconds={"load": 1.0})
+    last = record(uid="b", started_at="3", ended_at="4", status="failed", seconds={"load": 2.0})
+    both = combine([first, last], seed=7, wanted=3)
+    assert (both.uid, both.status, both.ended_at, both.seconds) == ("a", "failed", "4", {"load": 3.0})
+    assert both.repeats == Repeats(wanted=3, measured=2, order_seed=7, started_at=("1", "3"))
 
 
 def test_a_folder_gathers_its_repeats_in_their_order(tmp_path):
@@ -155,7 +157,7 @@ def test_a_folder_gathers_its_repeats_in_their_order(tmp_path):
     for number in range(1, 12):
         repeat = folder.repeat(number)
         repeat.append(row(float(number)), Samples())
-        repeat.write_conditions({"started_at": str(number), "status": "finished"})
+        repeat.write_record(record(started_at=str(number)))
     assert [one.path.name for one in folders(folder)] == [str(number) for number in range(1, 12)]
     write(folder, seed=0, wanted=11)
     [result] = folder.results()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from saved_runs import QUALITY, conditions, row
+from saved_runs import QUALITY, row, run_json
 
 from visionbench.core import INVALID, OK, OUT_OF_MEMORY, VALID, Case, CaseResult, Metrics, Reason, Validity
 from visionbench.results import declared, summary
@@ -84,7 +84,7 @@ def test_what_was_measured_again_and_by_how_many_processes_is_told() -> None:
 def test_the_headline_states_quality_with_its_interval_and_never_an_end_as_a_figure():
     ends = {"recall_i2t_at_1_low_fraction": 0.971, "recall_i2t_at_1_high_fraction": 0.989}
     rows = [row(QUALITY, recall_i2t_at_1_fraction=0.98, **ends)]
-    assert "recall i2t@1 **0.980 ±0.009**" in summary.note(conditions(), rows)
+    assert "recall i2t@1 **0.980 ±0.009**" in summary.note(run_json(), rows)
     assert list(summary.quality(rows, declared.bundled())) == ["recall_i2t_at_1_fraction"]
     lacking = {"recall_i2t_at_1_fraction": "random weights", "recall_i2t_at_1_low_fraction": "random weights"}
-    assert "- recall_i2t_at_1_fraction: random weights" in summary.note(conditions(), [row(QUALITY, none=lacking)])
+    assert "- recall_i2t_at_1_fraction: random weights" in summary.note(run_json(), [row(QUALITY, none=lacking)])

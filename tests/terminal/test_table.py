@@ -5,6 +5,7 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
+from saved_runs import record
 
 from visionbench.core import (
     FAILED,
@@ -28,23 +29,14 @@ VALID = Validity()
 
 def run(*results, model="clip_tiny", protocol="standard", weights="pretrained", refused=(), warnings=(), **found):
     """A run's rows under its conditions."""
-    return Run(
-        {
-            "plan": {
-                "name": f"{model} · cpu · fp32",
-                "model": model,
-                "device": "cpu",
-                "protocol": protocol,
-                "refused": dict(refused),
-                "warnings": warnings,
-            },
-            "config": {"measure": {"name": protocol}, "model": {"weights": weights}, "data": {"name": "shapes"}},
-            "host": {"torch": "2.13.0", "transformers": "5.17.0"},
-            "device": {"device_name": "Xeon", "threads": 4},
-            **found,
-        },
-        results,
-    )
+    plan = {"protocol": protocol, "refused": dict(refused), "warnings": list(warnings)}
+    known = {
+        "plan": plan,
+        "config": {"measure": {"name": protocol}, "model": {"weights": weights}},
+        "host": {"torch": "2.13.0", "transformers": "5.17.0"},
+        "device": {"device_name": "Xeon", "threads": 4},
+    }
+    return Run(record(model, **{**known, **found}), results)
 
 
 def timed(batch_size, status=OK, reason=None, validity=VALID, **values):
@@ -221,8 +213,7 @@ def test_failures_for_different_reasons_are_all_told_and_equal_ones_once():
 
 def test_a_run_that_failed_before_it_had_conditions_is_shown():
     rows = run(timed(1, FAILED, "RuntimeError: no such weights"))
-    conditions = {key: value for key, value in rows.conditions.items() if key != "device"}
-    lines = printed(Run(conditions, rows.results))
+    lines = printed(Run(replace(rows.record, device=None), rows.results))
     assert cells(lines, 1) == ["1", FAILED]
     assert "on cpu, torch 2.13.0, transformers 5.17.0" in lines
 
@@ -269,7 +260,7 @@ def test_warnings_of_the_plan_stand_below():
 # -------------------------------------------------------------------------------------------- the rest of the protocol
 def test_repeats_show_the_spread_and_say_what_it_is():
     values = {"latency_p50_ms": 2.0, "latency_p50_across_processes_half_width_fraction": 0.043}
-    lines = printed(run(timed(1, **values), repeats={"measured": 5, "order_seed": 3}))
+    lines = printed(run(timed(1, **values), repeats={"wanted": 5, "measured": 5, "order_seed": 3, "started_at": []}))
     assert header(lines).split() == ["batch", "p50", "ms", "±"]
     assert cells(lines, 1) == ["1", "2", "4.3%"]
     assert any(line.startswith("5 fresh processes, order seed 3") for line in lines)

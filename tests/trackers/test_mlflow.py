@@ -33,6 +33,7 @@ from visionbench.core import (
     Validity,
 )
 from visionbench.records.folder import RunFolder
+from visionbench.records.record import RunRecord
 from visionbench.registry import ConfigError, find
 from visionbench.results import declared
 from visionbench.trackers import mlflow
@@ -103,7 +104,7 @@ def write(path: Path, *results: CaseResult, status: str = "finished", **more: An
         "status": status,
         "ended_at": ENDED,
     }
-    folder.write_conditions({**conditions, **more})
+    folder.write_record(RunRecord.read({**conditions, **more}))
     for result in results:
         series = {"latency/host_s": np.arange(3.0)} if result.status == OK else {}
         folder.append(result, Samples(series))
@@ -361,7 +362,7 @@ def test_a_run_sent_before_it_ended_is_replaced(tracker: MlflowTracker, tmp_path
     assert only(tracker).info.status == "KILLED"
     run = RunFolder(folder)
     run.append(measured(4, 250.0), Samples())
-    run.write_conditions({**run.conditions(), "status": "finished"})
+    run.write_record(replace(run.record(), status="finished"))
     tracker.log(folder)
     assert only(tracker).info.status == "FINISHED"
     assert history(tracker, "best_throughput_images_per_s") == [(0, 250.0)]

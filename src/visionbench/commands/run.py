@@ -231,11 +231,12 @@ class Session:
 
     def _keep(self, folder: Any) -> None:
         """What a run found goes into the table, and to the tracker as soon as it disturbs nobody."""
+        from visionbench.records.record import UNSUCCESSFUL
         from visionbench.results.archive import Run
 
-        conditions = folder.conditions()
-        self.runs.append(Run(conditions, folder.results(), folder))
-        if conditions["status"] == "failed" and not self.exit_code:
+        record = folder.record()
+        self.runs.append(Run(record, folder.results(), folder))
+        if record.status == UNSUCCESSFUL and not self.exit_code:
             self.exit_code = 1
         self.unsent.append(folder.path)
 

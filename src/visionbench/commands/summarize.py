@@ -25,8 +25,8 @@ def show(path: Path) -> int:
     again = [recompute(folder, row) for row in reported]
     if repeats := folders(folder):
         recomputed = [[recompute(one, row) for row in one.results()] for one in repeats]
-        again = [row for row, _ in gather(recomputed, declared.of_conditions(folder.conditions()))]
-    table.show([Run(folder.conditions(), again)], console)
+        again = [row for row, _ in gather(recomputed, declared.of_record(folder.record()))]
+    table.show([Run(folder.record(), again)], console)
     console.print()
     differences = [line for old, new in zip(reported, again, strict=True) for line in differing(old, new)]
     for line in differences:

@@ -10,57 +10,54 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from visionbench.core import CaseResult, first_line
+from visionbench.core import CaseResult
 from visionbench.declarations import Declarations
 from visionbench.records.folder import RunFolder
+from visionbench.records.record import RunRecord
 from visionbench.registry import ConfigError, nearest
 from visionbench.results import declared, summary
 
 UNKNOWN = "unknown"
 LATEST = "latest"
-NEEDED = ("uid", "sweep", "started_at", "status", "host", "plan", "config")
-"""The conditions that every run has from its start."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run brought: its conditions (run.json) and its rows; and where its folder is, where it was read."""
+    """The results of one run: its record (run.json), its rows, and its folder if it was read from one."""
 
-    conditions: Mapping[str, Any]
+    record: RunRecord
     results: Sequence[CaseResult]
     folder: RunFolder | None = None
 
     @classmethod
     def read(cls, folder: RunFolder) -> Run:
-        """A run from its folder's files. Raises ConfigError where they were cut short or are no run's."""
-        try:
-            conditions = folder.conditions()
-            lacking = [name for name in NEEDED if name not in conditions]
-            if lacking:
-                raise ConfigError(f"{folder.path}: run.json lacks {', '.join(lacking)}")
-            return cls(conditions, folder.results(), folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{folder.path}: {type(error).__name__}: {first_line(error)}") from error
+        """Read a run from the files of its folder. Raises ConfigError if a file is cut short or is not a run's."""
+        return cls(folder.record(), folder.results(), folder)
+
+    @cached_property
+    def conditions(self) -> Mapping[str, Any]:
+        """The record as JSON holds it."""
+        return self.record.written()
 
     @cached_property
     def declarations(self) -> Declarations:
         """The declarations of its metrics."""
-        return declared.of_conditions(self.conditions)
+        return declared.of_record(self.record)
 
     @property
     def name(self) -> str:
         """`clip_vit_b32 · cuda:0 · bf16`."""
-        return str(self.conditions["plan"]["name"])
+        return self.record.plan.name
 
     @property
     def model(self) -> str:
         """The model's name in the config."""
-        return str(self.conditions["plan"]["model"])
+        return self.record.plan.model
 
     @property
     def sweep(self) -> str:
         """What the runs of one command share."""
-        return str(self.conditions["sweep"])
+        return self.record.sweep
 
     @property
     def timed(self) -> list[CaseResult]:
@@ -74,25 +71,10 @@ class Run:
 
     def facts(self) -> dict[str, str]:
         """What a run is found by: the names that a filter takes, `model=clip_tiny`, to its values."""
-        plan, config = self.conditions["plan"], self.conditions["config"]
-        device, host = self.conditions.get("device", {}), self.conditions["host"]
-        return {
-            "model": plan["model"],
-            "task": plan["task"],
-            "family": config["model"]["family"],
-            "weights": config["model"]["weights"],
-            "device": plan["device"],
-            "device_name": str(device.get("device_name", UNKNOWN)),
-            "precision": plan["precision"],
-            "threads": str(device.get("threads", UNKNOWN)),
-            "data": config["data"]["name"],
-            "protocol": plan["protocol"],
-            "status": self.conditions["status"],
-            "validity": summary.verdict(self.results) or "none",
-            "sweep": self.sweep,
-            "host": str(host.get("host", UNKNOWN)),
-            "git_commit": str(self.conditions.get("git_commit") or UNKNOWN),
-        }
+        facts = self.record.facts()
+        renamed = {"status": facts["run_status"], "validity": summary.verdict(self.results) or "none"}
+        known = {name: facts.get(name) for name in FACTS} | renamed
+        return {name: UNKNOWN if value is None else str(value) for name, value in known.items()}
 
 
 FACTS = (
@@ -141,7 +123,7 @@ def read(output_dir: Path, tell: Callable[[str], None] = warn) -> list[Run]:
             found.append(Run.read(folder))
         except ConfigError as error:
             tell(f"left out {error}")
-    return sorted(found, key=lambda run: str(run.conditions["started_at"]))
+    return sorted(found, key=lambda run: run.record.started_at)
 
 
 def of_folder(output_dir: Path) -> list[Run]:

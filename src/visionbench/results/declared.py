@@ -11,15 +11,18 @@ from typing import Any
 from visionbench.core import HIGHER, OK, QUALITY, CaseResult, MetricDeclaration
 from visionbench.declarations import Declarations
 from visionbench.examples import denominators
+from visionbench.records.record import RunRecord
 from visionbench.registry import find
-
-KEY = "declarations"
-"""The key of run.json."""
 
 
 def of_conditions(conditions: Mapping[str, Any]) -> Declarations:
+    """Return the declarations in the content of run.json."""
+    return bundled() if "declarations" not in conditions else Declarations.read(conditions["declarations"])
+
+
+def of_record(record: RunRecord) -> Declarations:
     """Return the declarations that were written with a run, or for an older run those of the bundled metrics."""
-    return Declarations.read(conditions[KEY]) if KEY in conditions else bundled()
+    return bundled() if record.declarations is None else Declarations.read(record.declarations)
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from random import Random
-from typing import Any
 
 import numpy as np
 
@@ -35,6 +34,7 @@ from visionbench.core import (
 )
 from visionbench.declarations import Declarations
 from visionbench.records.folder import RunFolder
+from visionbench.records.record import FINISHED, RUNNING, STOPPED, UNSUCCESSFUL, Repeats, RunRecord
 from visionbench.results import declared
 from visionbench.statistics.timings import across_interval
 
@@ -74,26 +74,20 @@ def gather(repeats: Sequence[Sequence[CaseResult]], declarations: Declarations) 
     return [_gathered(results, declarations) for results in of_case.values()]
 
 
-def conditions(repeats: Sequence[Mapping[str, Any]], seed: int, wanted: int) -> dict[str, Any]:
-    """What run.json says of all processes together: the first one's conditions, and what is of all."""
-    first, last = repeats[0], repeats[-1]
-    statuses = [one["status"] for one in repeats]
-    worst = next((status for status in ("interrupted", "failed", "running") if status in statuses), "finished")
+def combine(repeats: Sequence[RunRecord], seed: int, wanted: int) -> RunRecord:
+    """Return the record of all processes together: that of the first, with the status and the times of all."""
+    statuses = [record.status for record in repeats]
+    worst = next((status for status in (STOPPED, UNSUCCESSFUL, RUNNING) if status in statuses), FINISHED)
     seconds: Counter[str] = Counter()
-    for one in repeats:
-        seconds.update(one.get("seconds", {}))
-    return {
-        **first,
-        "status": worst,
-        "ended_at": last.get("ended_at"),
-        "seconds": dict(seconds),
-        "repeats": {
-            "wanted": wanted,
-            "measured": len(repeats),
-            "order_seed": seed,
-            "started_at": [one["started_at"] for one in repeats],
-        },
-    }
+    for record in repeats:
+        seconds.update(record.seconds)
+    return replace(
+        repeats[0],
+        status=worst,
+        ended_at=repeats[-1].ended_at,
+        seconds=dict(seconds),
+        repeats=Repeats(wanted, len(repeats), seed, tuple(record.started_at for record in repeats)),
+    )
 
 
 def across(samples: Samples, declarations: Declarations) -> Metrics:
@@ -124,9 +118,9 @@ def folders(folder: RunFolder) -> list[RunFolder]:
 def write(folder: RunFolder, seed: int, wanted: int) -> None:
     """Gather a run's repeats into its own folder."""
     repeats = folders(folder)
-    together = conditions([one.conditions() for one in repeats], seed, wanted)
-    folder.write_conditions(together)
-    for result, samples in gather([one.results() for one in repeats], declared.of_conditions(together)):
+    record = combine([one.record() for one in repeats], seed, wanted)
+    folder.write_record(record)
+    for result, samples in gather([one.results() for one in repeats], declared.of_record(record)):
         first = repeats[0].predictions() if not result.case.timed else None
         folder.append(result, samples, first)
 

@@ -1,0 +1,276 @@
+"""The record of a run, as run.json holds it: what ran, on what, under which conditions, and how it ended.
+
+Only this module knows the keys of run.json. Each part keeps the complete object in `values`, so that keys that this
+version does not know, or that a user's own part wrote, stay available.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any
+
+from visionbench.core import Case, ConfigError, RunPlan
+from visionbench.records import typed_json
+from visionbench.records.typed_json import ALL_KEYS, KEY, OTHER_KEYS
+
+SCHEMA_VERSION = 1
+"""The version of run.json and of a row in results.jsonl. Raise it if a reader of the last version would go wrong."""
+RUNNING, FINISHED, STOPPED, UNSUCCESSFUL = "running", "finished", "interrupted", "failed"
+"""Statuses of a run."""
+VERSIONS = (
+    *("python", "torch", "transformers", "numpy", "pillow"),
+    *("hydra-core", "omegaconf", "mlflow", "pandas", "nvidia-ml-py"),
+)
+"""The keys of the host that are versions."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine and the versions of the libraries."""
+
+    name: str | None = field(default=None, metadata={KEY: "host"})
+    system: str | None = None
+    cpu: str | None = None
+    cpu_cores: int | None = None
+    memory_mib: int | None = None
+    values: Mapping[str, Any] = field(default_factory=dict, metadata=ALL_KEYS)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Host:
+        """Return the host with these values. Raises ConfigError that names a key of another type."""
+        return typed_json.read(cls, dict(values), "run.json.host")
+
+    def version(self, name: str) -> str | None:
+        """Return the version of Python or of a library, or None if it is unknown."""
+        version = self.values.get(name)
+        return None if version is None else str(version)
+
+
+@dataclass(frozen=True)
+class DeviceIdentity:
+    """What the device reported about itself."""
+
+    device_name: str | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    threads: int | None = None
+    values: Mapping[str, Any] = field(default_factory=dict, metadata=ALL_KEYS)
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What was loaded. A user's own model family may add any keys."""
+
+    weights: str | None = None
+    checkpoint: str | None = None
+    revision: str | None = None
+    dtype: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict, metadata=ALL_KEYS)
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """What identifies the data set, with the digests of its annotations and contents."""
+
+    name: str | None = None
+    annotations_sha256: str | None = None
+    contents_sha256: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict, metadata=ALL_KEYS)
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """The processes that a run was measured by, if there were several."""
+
+    wanted: int
+    measured: int
+    order_seed: int
+    started_at: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The key `model` of the configuration."""
+
+    family: str
+    weights: str
+    checkpoint: str | None = None
+    revision: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict, metadata=ALL_KEYS)
+
+
+@dataclass(frozen=True)
+class PrecisionSettings:
+    """The key `precision` of the configuration."""
+
+    dtype: str | None = None
+    tf32: bool | None = None
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The key `data` of the configuration."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parts of the composed configuration that readers use."""
+
+    model: ModelSettings
+    data: DataSettings
+    precision: PrecisionSettings = PrecisionSettings()
+    measure: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+
+    def options_of(self, metric: str) -> Mapping[str, Any]:
+        """Return the options of a metric group."""
+        return self.metrics.get(metric) or {}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What run.json holds. `model`, `device` and `data` are None until the model is loaded."""
+
+    uid: str
+    sweep: str
+    started_at: str
+    status: str
+    host: Host
+    plan: RunPlan
+    config: Mapping[str, Any]
+    """The composed configuration without secrets. `settings` has its parts with their types."""
+    git_commit: str | None = None
+    left_out: Mapping[str, str] | None = None
+    """The ids of the examples that cannot be used, each with the reason."""
+    declarations: Any = None
+    """The declarations of the metrics, see `declarations.Declarations`."""
+    model: ModelIdentity | None = None
+    device: DeviceIdentity | None = None
+    data: DataIdentity | None = None
+    ended_at: str | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """The time spent in each stage, in seconds."""
+    repeats: Repeats | None = None
+    schema: int = SCHEMA_VERSION
+    more: Mapping[str, Any] = field(default_factory=dict, metadata=OTHER_KEYS)
+    """Keys that this version does not know."""
+
+    @classmethod
+    def read(cls, content: Any, place: str = "run.json") -> RunRecord:
+        """Return the record that this JSON holds.
+
+        Raises ConfigError that names the place and the key if a key is missing or has another type, or if a newer
+        version wrote it.
+        """
+        if isinstance(content, Mapping):
+            refuse_newer(content.get("schema"), place)
+        record = typed_json.read(cls, content, place)
+        typed_json.read(Settings, record.config, f"{place}.config")
+        return record
+
+    def written(self) -> dict[str, Any]:
+        """Return the record as JSON holds it; what is not known yet is left out.
+
+        Raises ConfigError that names the key of a value whose type JSON does not have.
+        """
+        known = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("schema", "more")}
+        present = {name: value for name, value in known.items() if value is not None or name == "git_commit"}
+        content: dict[str, Any] = typed_json.write({"schema": self.schema, **present, **self.more}, "run.json")
+        return content
+
+    def loaded(
+        self,
+        model: Mapping[str, Any],
+        device: Mapping[str, Any],
+        data: Mapping[str, Any],
+        left_out: Mapping[str, str],
+    ) -> RunRecord:
+        """Return the record with what is known once the model is loaded. Raises ConfigError that names a bad key."""
+        return replace(
+            self,
+            model=typed_json.read(ModelIdentity, dict(model), "run.json.model"),
+            device=typed_json.read(DeviceIdentity, dict(device), "run.json.device"),
+            data=typed_json.read(DataIdentity, dict(data), "run.json.data"),
+            left_out=left_out,
+        )
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The parts of the configuration that readers use. Raises ConfigError that names a bad key."""
+        return typed_json.read(Settings, self.config, "run.json.config")
+
+    @property
+    def timed_cases(self) -> tuple[Case, ...]:
+        """The planned cases that time a batch size."""
+        return tuple(case for case in self.plan.cases if case.timed)
+
+    @property
+    def processes(self) -> int:
+        """The number of processes that measured the run."""
+        return self.repeats.measured if self.repeats else 1
+
+    @property
+    def threads(self) -> int | None:
+        """The number of threads of the device, or None if it is unknown."""
+        return self.device.threads if self.device else None
+
+    @property
+    def device_name(self) -> str | None:
+        """The name of the device, or None if it is unknown."""
+        return self.device.device_name if self.device else None
+
+    def loaded_or_configured(self, name: str) -> Any:
+        """Return a value of the loaded model, such as `checkpoint`, or that of the configuration if none was loaded."""
+        if self.model is not None and name in self.model.values:
+            return self.model.values[name]
+        return self.settings.model.values.get(name)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known about a run in one level, by the names of the columns in docs/results.md.
+
+        A value is None if it is unknown.
+        """
+        settings, host = self.settings, self.host
+        device = self.device or DeviceIdentity()
+        return {
+            "uid": self.uid,
+            "sweep": self.sweep,
+            "run": self.plan.name,
+            "run_status": self.status,
+            "model": self.plan.model,
+            "task": self.plan.task,
+            "family": settings.model.family,
+            "weights": settings.model.weights,
+            "checkpoint": self.loaded_or_configured("checkpoint"),
+            "revision": self.loaded_or_configured("revision"),
+            "device": self.plan.device,
+            "device_name": device.device_name,
+            "driver": device.driver,
+            "cuda": device.cuda,
+            "threads": device.threads,
+            "precision": self.plan.precision,
+            "dtype": (self.model.dtype if self.model else None) or settings.precision.dtype,
+            "protocol": self.plan.protocol,
+            "data": settings.data.name,
+            "data_digest": self.data.annotations_sha256 if self.data else None,
+            "started_at": self.started_at,
+            "git_commit": self.git_commit,
+            "host": host.name,
+            "host_system": host.system,
+            "host_cpu": host.cpu,
+            "host_cpu_cores": host.cpu_cores,
+            "host_memory_mib": host.memory_mib,
+            **{f"version_{name.replace('-', '_')}": host.version(name) for name in VERSIONS},
+        }
+
+
+def refuse_newer(schema: Any, place: str) -> None:
+    """Raise ConfigError if a newer version of visionbench wrote this schema."""
+    if isinstance(schema, int) and schema > SCHEMA_VERSION:
+        raise ConfigError(f"{place}: written by a newer visionbench (schema {schema})", "update to read it")

@@ -1,0 +1,134 @@
+"""Frozen dataclasses from JSON and to JSON, with every type checked. An error names the key.
+
+A dataclass may have a field for the complete object (`ALL_KEYS`) or for the keys that no field names (`OTHER_KEYS`),
+so that a newer version's keys and a user's own are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from visionbench.core import ConfigError
+
+T = TypeVar("T")
+
+KEY = "key"
+"""The entry of a field's metadata that holds its key in JSON, if that differs from the field's name."""
+ALL_KEYS, OTHER_KEYS = {KEY: "*"}, {KEY: "**"}
+"""The metadata of a field that has the complete object, or the keys that no other field has."""
+NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+
+
+def read(kind: type[T], value: Any, place: str) -> T:
+    """Return a value of JSON as this kind: a dataclass, a scalar, a tuple or a mapping of these.
+
+    `place` is where the value is, such as "outputs/a: run.json: plan". Raises ConfigError that names the place of the
+    first value that is missing or has another type.
+    """
+    result: T = _read(kind, value, place)
+    return result
+
+
+def write(value: Any, place: str) -> Any:
+    """Return a value as the types that JSON has. Raises ConfigError that names the place of any other type."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {_key(name, place): write(entry, f"{place}.{name}") for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [write(entry, f"{place}[{index}]") for index, entry in enumerate(value)]
+    if is_dataclass(value):
+        if hasattr(type(value), "parse"):
+            return str(value)
+        return write(_mapping(value), place)
+    raise ConfigError(
+        f"{place}: {value!r} has the type {type(value).__name__}, which JSON does not have",
+        "use a string, a number, true, false, null, a list or a mapping",
+    )
+
+
+def _read(kind: Any, value: Any, place: str) -> Any:
+    if kind is Any or (kind in NAMES and isinstance(value, kind) and (kind is bool or not isinstance(value, bool))):
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    origin, arguments = _parts(kind)
+    if origin is UnionType:
+        return None if value is None else _read(arguments[0], value, place)
+    if origin is Mapping:
+        return {name: _read(arguments[1], entry, f"{place}.{name}") for name, entry in _object(value, place).items()}
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{place} is not a list")
+        return tuple(_read(arguments[0], entry, f"{place}[{index}]") for index, entry in enumerate(value))
+    if is_dataclass(kind):
+        if isinstance(value, str) and hasattr(kind, "parse"):
+            return kind.parse(value)
+        return _dataclass(kind, _object(value, place), place)
+    raise ConfigError(f"{place} is not {NAMES.get(kind, 'of the expected type')}")
+
+
+def _dataclass(kind: Any, value: Mapping[str, Any], place: str) -> Any:
+    arguments = {}
+    for field, hint in _fields(kind):
+        key = _name(field)
+        if field.metadata == ALL_KEYS:
+            arguments[field.name] = value
+        elif field.metadata == OTHER_KEYS:
+            arguments[field.name] = {name: entry for name, entry in value.items() if name not in _keys(kind)}
+        elif key in value:
+            arguments[field.name] = _read(hint, value[key], f"{place}.{key}")
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise ConfigError(f"{place}.{key} is missing")
+    return kind(**arguments)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Return the keys of a dataclass in JSON and their values."""
+    written: dict[str, Any] = {}
+    for field in fields(value):
+        entry = getattr(value, field.name)
+        if field.metadata == ALL_KEYS:
+            return dict(entry)
+        written |= entry if field.metadata == OTHER_KEYS else {_name(field): entry}
+    return written
+
+
+def _object(value: Any, place: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{place} is not an object")
+    return value
+
+
+def _key(name: Any, place: str) -> str:
+    if not isinstance(name, str):
+        raise ConfigError(f"{place}: the key {name!r} is not a string", "use strings as keys")
+    return name
+
+
+def _name(field: Field[Any]) -> str:
+    return str(field.metadata.get(KEY, field.name))
+
+
+@cache
+def _fields(kind: Any) -> tuple[tuple[Field[Any], Any], ...]:
+    hints = get_type_hints(kind)
+    return tuple((field, hints[field.name]) for field in fields(kind) if field.init)
+
+
+@cache
+def _keys(kind: Any) -> frozenset[str]:
+    return frozenset(_name(field) for field, _ in _fields(kind))
+
+
+@cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the origin of a generic kind and its arguments; None is left out of a union's."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return UnionType, tuple(argument for argument in arguments if argument is not NoneType)
+    return origin, arguments
