@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,11 @@ import pytest
 
 from visionbench import worker
 from visionbench.cli import main
+from visionbench.composition import main as compose_and_run
+from visionbench.composition import parse
 from visionbench.config import ModelConfig
+from visionbench.resolve import Resolver
+from visionbench.session import RunRequest, plan_request
 from visionbench.weights import transformers_modules
 
 TESTS = Path(__file__).parent
@@ -80,3 +85,32 @@ def here(folder: Path, *words: str) -> Any:
         with pytest.raises(SystemExit) as ended:
             main()
     return SimpleNamespace(returncode=ended.value.code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+class PlanOnly:
+    """An application that plans the runs that Hydra composes, and measures nothing."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self.resolver = resolver
+        self.planned: list[Any] = []
+
+    def prepare(self, runs: Any) -> None:
+        for run in runs:
+            request = RunRequest(run.config, run.overrides, run.notes)
+            self.planned.append((run.config.values, plan_request(request, self.resolver.config_dir)))
+
+    def measure(self, index: int, folder: Path, sweep: str) -> None:
+        pass
+
+    def complete(self) -> None:
+        pass
+
+
+def plan_runs(words: Any) -> list[Any]:
+    """Return the configuration and the plan of every run of `visionbench run WORDS`."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = parse([*words, f"hydra.run.dir={folder}/run", f"hydra.sweep.dir={folder}/sweep"])
+        application = PlanOnly(Resolver(arguments.config_dir))
+        with suppress(SystemExit):  # Hydra ends the process after it has printed help
+            compose_and_run(arguments, application)
+    return application.planned

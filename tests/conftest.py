@@ -16,7 +16,8 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from visionbench import registry
-from visionbench.config import from_hydra, project_folder, register_schema
+from visionbench.composition import register_schema
+from visionbench.config import from_hydra, project_folder
 
 GUARDED = pytest.StashKey[list[str]]()
 

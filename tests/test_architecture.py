@@ -2,11 +2,13 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command_line import python_path
 
 import visionbench
 
@@ -16,8 +18,9 @@ LAYERS = (
     {"core"},
     {"registry", "statistics"},
     {"config", "datafiles", "declarations", "machine", "validity"},
-    {"parts", "records", "weights"},
+    {"composition", "parts", "records", "weights"},
     {"examples"},
+    {"data_check", "diagnosis"},
     {"models", "devices", "data", "metrics"},
     {"stages"},
     {"plan"},
@@ -27,6 +30,7 @@ LAYERS = (
     {"report"},
     {"trackers"},
     {"resolve"},
+    {"session"},
 )
 PARTS = {"models", "devices", "data", "metrics"}
 """A file imports from its own room and from the layers above this line in the list, except that parts do not import
@@ -36,13 +40,14 @@ MAY_IMPORT = {
     for at, layer in enumerate(LAYERS)
     for room in layer
 }
-"""The first name below `visionbench` of a file, and those that it may import; `cli` and `commands` import anything."""
+"""The first name below `visionbench` of a file, and the names that it may import; `cli` and `commands` may import any
+other room."""
 SIBLINGS_APART = PARTS | {"trackers"}
 HEAVY = {"torch", "transformers", "mlflow"}
 ONLY_IN = {
     "mlflow": ("trackers/", "report/", "commands/ui.py"),
-    "hydra": ("config.py", "cli.py", "commands/run.py"),
-    "omegaconf": ("config.py", "cli.py", "commands/run.py"),
+    "hydra": ("composition/",),
+    "omegaconf": ("config.py", "composition/"),
 }
 
 
@@ -100,6 +105,26 @@ def test_siblings_do_not_know_each_other(path):
     assert all(parts[1:2] == [part] for parts in ours(path) if parts[0] == layer(path))
 
 
+def test_only_commands_import_hydras_room():
+    assert {layer(path) for path in FILES if ["composition"] in [parts[:1] for parts in ours(path)]} == {
+        "commands",
+        "composition",
+    }
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if layer(path) == "commands"], ids=name)
+def test_no_command_imports_another(path):
+    assert not [parts for parts in ours(path) if parts[0] == "commands"]
+
+
+def test_no_private_module_of_hydra_is_imported_and_none_of_its_classes_is_changed():
+    sources = {path: path.read_text() for path in PACKAGE.parent.rglob("*.py")}
+    assert any(path.parent.name == "hydra_plugins" for path in sources)
+    for path, text in sources.items():
+        private = [dotted for dotted in imported(ast.parse(text)) if dotted.startswith("hydra._internal")]
+        assert not private and "__deepcopy__" not in text, path
+
+
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_a_library_is_imported_only_where_it_belongs(path):
     used = {dotted.split(".")[0] for dotted in imported(ast.parse(path.read_text()))}
@@ -120,12 +145,17 @@ def test_composing_and_planning_a_run_loads_neither_torch_nor_mlflow():
     code = """
 import json, sys
 import visionbench.cli
-from visionbench.commands.run import parse, plan_all
-from visionbench.config import register_schema
-register_schema()
-assert plan_all(parse(["model=clip_vit_b32", "precision=bf16"]))
+from command_line import plan_runs
+assert plan_runs(["model=clip_vit_b32", "precision=bf16"])
 print(json.dumps(sorted(sys.modules)))
 """
-    loaded = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": python_path(Path(__file__).parent)},
+    )
+    loaded = json.loads(done.stdout)
     assert "visionbench.models.dual_encoder" in loaded
     assert not HEAVY & set(loaded)

@@ -7,10 +7,11 @@ from pkgutil import iter_modules
 
 import pytest
 import yaml
+from command_line import plan_runs
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from visionbench.commands.run import parse, plan_all
-from visionbench.config import MeasureConfig, project_folder, register_schema, schema_keys
+from visionbench.composition import parse
+from visionbench.config import MeasureConfig, project_folder, schema_keys
 from visionbench.devices.cuda import Cuda
 from visionbench.plan import plan
 from visionbench.registry import ConfigError
@@ -67,18 +68,16 @@ def test_every_model_plans_with_random_weights(config, path):
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
 def test_every_experiment_begins_with_a_command_all_of_whose_jobs_plan(a_gpu, path):
-    register_schema()
     overrides = command(path)
     assert f"experiment={path.stem}" in overrides
     swept = read(path).get("hydra", {}).get("sweeper", {}).get("params", {})
-    jobs = plan_all(parse(overrides))
+    jobs = plan_runs(overrides)
     assert len(jobs) == prod(len(str(values).split(",")) for values in swept.values())
     assert all(found.cases for _, found in jobs)
 
 
 def test_the_tutorial_is_three_kinds_of_model_at_batch_sizes_1_2_4():
-    register_schema()
-    jobs = plan_all(parse(["experiment=tutorial", "model.weights=random"]))
+    jobs = plan_runs(["experiment=tutorial", "model.weights=random"])
     assert len({found.task for _, found in jobs}) == 3
     assert all([case.batch_size for case in found.cases] == [1, 2, 4] for _, found in jobs)
 

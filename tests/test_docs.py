@@ -13,12 +13,12 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from command_line import python_path
+from command_line import plan_runs, python_path
 
 from visionbench import registry
 from visionbench.cli import cli
-from visionbench.commands.run import parse, plan_all
-from visionbench.config import build_part, register_schema
+from visionbench.composition import parse
+from visionbench.config import build_part
 from visionbench.core import (
     FAILED,
     INTERRUPTED,
@@ -100,7 +100,6 @@ def in_workplace(workplace, monkeypatch):
     monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    register_schema()
     yield workplace
     for module in (path.stem for path in workplace.glob("*.py")):
         sys.modules.pop(module, None)
@@ -130,10 +129,10 @@ def test_commands_are_collected_from_every_kind_of_text():
 
 @pytest.mark.parametrize("command", [command for command in RUNS if command not in SHOWN_ONLY])
 def test_every_run_composes_and_plans(in_workplace, command):
-    args = parse(shlex.split(os.path.expandvars(command))[2:])
-    planned = plan_all(args)
+    words = shlex.split(os.path.expandvars(command))[2:]
+    planned = plan_runs(words)
     assert all(run.cases for _, run in planned)
-    assert planned or args.help or args.shell_completion
+    assert planned or {"--help", "--shell-completion"} & {*parse(words).flags}
 
 
 @pytest.mark.parametrize("command", OTHERS)

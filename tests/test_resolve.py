@@ -13,27 +13,27 @@ from visionbench.registry import ConfigError
 from visionbench.resolve import Resolver, check
 
 PINNED = "1" * 40
-SETTLER = """
+SCRIPT = """
 import json, sys
 from visionbench.resolve import Resolver
 from visionbench.config import ExperimentConfig, DataConfig, ModelConfig, models
 from visionbench.registry import ConfigError
 
-settlement, here = Resolver(), models()
+resolver, here = Resolver(), models()
 for name, keys in json.loads(sys.argv[1]):
     model = ModelConfig(**{**vars(here[name]), "weights": "auto", **keys})
     try:
-        answer = settlement.of(ExperimentConfig(model=model, data=DataConfig("shapes")))
+        answer = resolver.resolve(ExperimentConfig(model=model, data=DataConfig("shapes")))
         print(json.dumps([answer.changes["model.weights"], *answer.notes]))
     except ConfigError as error:
         print(json.dumps(["refused", str(error)]))
 """
 
 
-def settled_models(asked, home, endpoint, **more):
-    """Weights and notes for each model, settled by one process."""
+def resolved_models(asked, home, endpoint, **more):
+    """Weights and notes for each model, resolved by one process."""
     done = subprocess.run(
-        [sys.executable, "-c", SETTLER, json.dumps(asked)],
+        [sys.executable, "-c", SCRIPT, json.dumps(asked)],
         env=environment(home, endpoint, **more),
         capture_output=True,
         text=True,
@@ -52,7 +52,7 @@ def hub():
 
 
 def of(config, *overrides):
-    return Resolver().of(config(*overrides))
+    return Resolver().resolve(config(*overrides))
 
 
 def data_of(config, answer):
@@ -64,7 +64,7 @@ def data_of(config, answer):
 def test_auto_is_pretrained_where_a_checkpoint_can_be_fetched_and_random_with_the_reason_where_not(hub, tmp_path):
     at = {"checkpoint": "tiny/clip", "revision": PINNED}
     hub.cut_once["model.safetensors"] = 1000
-    cut, fetched, missing, nameless = settled_models(
+    cut, fetched, missing, nameless = resolved_models(
         [
             ("clip_tiny", {**at, "checkpoint": "tiny/other"}),
             ("clip_tiny", at),
@@ -83,7 +83,7 @@ def test_auto_is_pretrained_where_a_checkpoint_can_be_fetched_and_random_with_th
 
 def test_a_hub_that_is_out_of_reach_is_tried_once_and_what_is_here_is_used(tmp_path):
     tutorial = [(name, {}) for name in ("clip_vit_b32", "sam_vit_b", "blip2_opt_2_7b", "clip_tiny")]
-    first, *rest, bundled = settled_models(tutorial, tmp_path, "http://127.0.0.1:9")
+    first, *rest, bundled = resolved_models(tutorial, tmp_path, "http://127.0.0.1:9")
     assert first[0] == "random" and "http://127.0.0.1:9 cannot be read" in first[1]
     for name, checkpoint, (weights, note) in zip(
         ("sam_vit_b", "blip2_opt_2_7b"), ("facebook/sam-vit-base", "Salesforce/blip2-opt-2.7b"), rest, strict=True
@@ -95,12 +95,12 @@ def test_a_hub_that_is_out_of_reach_is_tried_once_and_what_is_here_is_used(tmp_p
 
 
 def test_a_hub_that_is_forbidden_is_a_reason_too(tmp_path):
-    (answer,) = settled_models([("sam_vit_b", {})], tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    (answer,) = resolved_models([("sam_vit_b", {})], tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
     assert answer[0] == "random" and "HF_HUB_OFFLINE forbids fetching it" in answer[1]
 
 
 def test_without_a_checkpoint_and_without_an_architecture_nothing_can_run(tmp_path):
-    (answer,) = settled_models([("clip_tiny", {"checkpoint": "./nowhere", "architecture": {}})], tmp_path, "")
+    (answer,) = resolved_models([("clip_tiny", {"checkpoint": "./nowhere", "architecture": {}})], tmp_path, "")
     assert answer[0] == "refused"
     assert answer[1].startswith("model.weights=auto: model.checkpoint=./nowhere: there is no folder")
     assert answer[1].endswith("clip_tiny has no 'architecture:' for random weights")
@@ -122,7 +122,7 @@ def test_a_missing_folder_is_fetched_and_a_folder_that_is_there_is_used(config, 
 
 
 def test_what_was_left_half_fetched_is_gone_on_with(config, coco_server, tmp_path):
-    here = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4", "data.otherwise=shapes")
+    here = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4", "data.fallback=shapes")
     last = sorted(path for path in coco_server.files if path.startswith("/val2017/"))[3]
     coco_server.cut[last] = 10
     assert of(config, *here).changes["data.name"] == "shapes"
@@ -131,15 +131,14 @@ def test_what_was_left_half_fetched_is_gone_on_with(config, coco_server, tmp_pat
 
 def test_what_cannot_be_fetched_has_a_stand_in_of_as_many_pictures(config, compose, coco_server, tmp_path):
     coco_server.cut["/annotations/annotations_trainval2017.zip"] = 500
-    words = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4", "data.otherwise=shapes")
+    words = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4", "data.fallback=shapes")
     answer = of(config, *words)
     data = data_of(compose(*words), answer)
-    assert (data.name, data.root, data.prepare, data.otherwise) == ("shapes", None, None, None)
+    assert (data.name, data.root, data.prepare, data.fallback) == ("shapes", None, None, None)
     assert data.options["samples"] == 4 and data.options["split"] == "test"
     (note,) = answer.notes
-    assert (
-        note.startswith("data=coco: shapes in its place, since http://") and "the connection was lost after 500" in note
-    )
+    assert note.startswith("data=coco: shapes is used instead, since http://")
+    assert "the connection was lost after 500" in note
     assert "run the same" not in note
 
 
@@ -152,26 +151,26 @@ def test_without_a_stand_in_what_cannot_be_fetched_is_refused(config, tmp_path, 
 def test_any_folder_that_is_missing_can_have_a_stand_in(config, tmp_path):
     words = ("data=captioned_folder", f"data.root={tmp_path}/nowhere")
     assert of(config, *words).changes == {}
-    answer = of(config, *words, "data.otherwise=shapes", "data.options.samples=7")
+    answer = of(config, *words, "data.fallback=shapes", "data.options.samples=7")
     assert answer.changes["data.name"] == "shapes" and answer.changes["data.options"]["samples"] == 7
-    assert answer.notes == (f"data=captioned_folder: shapes in its place, since {tmp_path}/nowhere is not there",)
-    assert of(config, "data=captioned_folder", f"data.root={tmp_path}", "data.otherwise=shapes").changes == {}
+    assert answer.notes == (f"data=captioned_folder: shapes is used instead, since {tmp_path}/nowhere does not exist",)
+    assert of(config, "data=captioned_folder", f"data.root={tmp_path}", "data.fallback=shapes").changes == {}
 
 
 def test_a_stand_in_may_be_ones_own(config, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "few.yaml").write_text("name: shapes\noptions: {samples: 5}\n")
-    chosen = config("data=captioned_folder", f"data.root={tmp_path}/nowhere", "data.otherwise=few")
+    chosen = config("data=captioned_folder", f"data.root={tmp_path}/nowhere", "data.fallback=few")
     check(chosen, tmp_path)
-    assert Resolver(tmp_path).of(chosen).changes["data.options"] == {"samples": 5}
+    assert Resolver(tmp_path).resolve(chosen).changes["data.options"] == {"samples": 5}
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["data.otherwise=shaeps"], "data.otherwise=shaeps: no such option of data; did you mean 'shapes'?"),
-        (["data.otherwise=coco"], "data.otherwise=coco: is read from a folder, which may be missing too; name one"),
+        (["data.fallback=shaeps"], "data.fallback=shaeps: no such option of data; did you mean 'shapes'?"),
+        (["data.fallback=coco"], "data.fallback=coco: it is read from a folder, which may be missing too; choose"),
         (["data.prepare=5"], "data.prepare=5: data=shapes cannot be fetched; remove data.prepare, or choose data=coco"),
         (
             ["data=coco", "data.root=nowhere", "data.prepare=5"],
@@ -189,6 +188,6 @@ def test_keys_that_make_no_sense_are_refused_before_anything_is_fetched(config, 
     assert str(caught.value).startswith(line)
 
 
-@pytest.mark.parametrize("overrides", [[], ["data.otherwise=shapes"], ["data=coco", "data.otherwise=shapes"]])
+@pytest.mark.parametrize("overrides", [[], ["data.fallback=shapes"], ["data=coco", "data.fallback=shapes"]])
 def test_keys_that_do_are_not(config, overrides):
     check(config(*overrides))

@@ -21,7 +21,7 @@ def measured(tmp_path_factory):
         says.bits = pynvml.nvmlClocksEventReasonSwPowerCap
         patch.setattr(worker, "stream", lambda generate, *args, log: generate(*args))
         words = ["device=stand_in_gpu", "metrics=[all]", "batch.sizes=[1,2]", "hydra.run.dir=outputs/run"]
-        told = ["tracking=mlflow", "report.make=true"]
+        told = ["tracking=mlflow", "report.enabled=true"]
         done = here(folder, "run", "--config-dir", "conf", "model=clip_tiny", *words, *FEW_CALLS_EACH_STAGE, *told)
     assert done.returncode == 0, done.stderr
     done.marks = says.marks

@@ -34,8 +34,8 @@ def test_it_says_first_what_the_machine_is_and_what_stands_in(offline):
     lines = done.stdout.splitlines()
     assert lines[0].startswith("machine  ") and "cores usable" in lines[0] and "GiB available" in lines[0]
     starts = [line.split("/")[0] for line in lines]
-    assert starts.index("! data=coco: shapes in its place, since http:") < starts.index("[1")
-    assert done.stdout.count("data=coco: shapes in its place") == 2  # then, and under the table
+    assert starts.index("! data=coco: shapes is used instead, since http:") < starts.index("[1")
+    assert done.stdout.count("data=coco: shapes is used instead") == 2  # then, and under the table
 
 
 def test_it_measures_speed_memory_and_quality_of_three_kinds_of_model(offline):
@@ -106,9 +106,9 @@ def test_with_a_hub_and_coco_at_hand_both_are_used_and_what_is_missing_there_is_
     ("words", "line"),
     [
         (["report.language=fr"], "report.language=fr: no report in it; there are: en, zh"),
-        (["report.make=perhaps"], "report.make=perhaps: not true or false"),
+        (["report.enabled=perhaps"], "report.enabled=perhaps: not true or false"),
         (["check=often"], "check=often: not true or false"),
-        (["data.otherwise=shaeps"], "data.otherwise=shaeps: no such option of data; did you mean 'shapes'?"),
+        (["data.fallback=shaeps"], "data.fallback=shaeps: no such option of data; did you mean 'shapes'?"),
     ],
 )
 def test_bad_values_are_one_line_and_nothing_is_made(tmp_path, words, line):

@@ -53,6 +53,8 @@ SLOW = {
     "commands/test_compare.py::test_a_git_revision_stands_for_its_runs": "starts a process",
     "commands/test_compare.py::test_an_mlflow_query_stands_for_the_runs_it_finds": "uses MLflow",
     "commands/test_compare.py::test_bad_input_exits_with_two_in_one_line": "starts a process",
+    "composition/test_application.py": "composes many configurations",
+    "composition/test_launchers.py": "runs the commands",
     "test_conf.py": "composes every option of conf",
     "commands/test_data.py::test_the_command_makes_the_subset_and_says_how_to_use_it": "runs the command",
     "commands/test_data.py::test_without_a_network_the_command_says_so_in_one_line": "runs the command",

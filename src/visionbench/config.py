@@ -6,14 +6,20 @@ Values are checked here by name and type, and in `plan.py` by meaning. A DictCon
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
 from yaml import YAMLError
 
 from visionbench.registry import ConfigError, find, nearest
@@ -75,7 +81,7 @@ class DataConfig:
     """The folder that it lies in, for those that are read from a folder."""
     prepare: int | None = None
     """Where `root` is not there, fetch so many pictures into it first; COCO's alone can be fetched."""
-    otherwise: str | None = None
+    fallback: str | None = None
     """The option of `data`, one that needs no folder, that stands in where `root` is not there even so."""
     on_error: str = "fail"
     """What to do with examples that cannot be used: `fail` (before measuring, where it can be known then) or `skip`."""
@@ -215,7 +221,7 @@ class TrackingConfig:
 class ReportConfig:
     """The sweep's report, made once all is measured: by default of several runs, and by `make` always or never."""
 
-    make: bool | None = None
+    enabled: bool | None = None
     language: str = "en"
 
 
@@ -237,25 +243,41 @@ class ExperimentConfig:
     output_dir: str = "outputs"
 
 
-SCHEMA = "visionbench_schema"
+RENAMED = {"data.otherwise": "data.fallback", "report.make": "report.enabled"}
+"""Keys of earlier versions, with their present names. An old key is refused; result folders may still hold it."""
 
 
-def register_schema() -> None:
-    """Make the schema known to Hydra, for `conf/config.yaml` to start from."""
-    from hydra.core.config_store import ConfigStore
+@dataclass(frozen=True)
+class ComposedConfig:
+    """A run's configuration as Hydra composed it. Hydra's own type stays in here."""
 
-    ConfigStore.instance().store(name=SCHEMA, node=ExperimentConfig)
-    # Hydra copies its search path, and with it this singleton, once for every group that --help lists: half a second.
-    # Reading from the store makes a copy of its own, so the singleton may well be its own copy.
-    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+    values: ExperimentConfig
+    _composed: DictConfig = field(repr=False)
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> ComposedConfig:
+        """Check a composed configuration. Raises ConfigError for an unknown key, a wrong type or a missing value."""
+        return cls(from_hydra(cfg), cfg)
+
+    def with_changes(self, changes: Mapping[str, Any]) -> ComposedConfig:
+        """Return a copy in which these keys, in dotted form, have other values."""
+        return ComposedConfig.of(with_changes(self._composed, changes)) if changes else self
+
+    def to_yaml(self) -> str:
+        """Return the YAML that is saved with the results, without secrets."""
+        return to_safe_yaml(self._composed)
 
 
 def from_hydra(cfg: DictConfig) -> ExperimentConfig:
-    """Plain dataclasses of what Hydra composed; raises ConfigError for an unknown key, a wrong type or a gap."""
+    """Return plain dataclasses; raise ConfigError for an unknown key, a wrong type or a missing value."""
     try:
-        plain = OmegaConf.to_container(_ours(cfg), resolve=True, throw_on_missing=True)
+        plain = OmegaConf.to_container(_without_hydra(cfg), resolve=True, throw_on_missing=True)
         merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), plain)
         config = OmegaConf.to_object(merged)
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        key = str(error.full_key)
+        value = OmegaConf.select(cfg, key) if key in RENAMED else None
+        raise ConfigError(unknown_key(key, schema_keys(), value)) from error
     except OmegaConfBaseException as error:
         raise explain(error) from error
     assert isinstance(config, ExperimentConfig)
@@ -283,38 +305,58 @@ def option_fields(cls: type[Any]) -> dict[str, str]:
     return {field.metadata.get("option", field.name): field.name for field in fields(cls)}
 
 
-def models(config_dir: Path | None = None) -> dict[str, ModelConfig]:
-    """Every model YAML by its file's name, of visionbench and of one's own config folder, which wins."""
+def options_of_group(group: str, config_dir: Path | None = None) -> dict[str, Path]:
+    """Return the YAML files of a group by their names, bundled and the user's; the user's file wins."""
     folders = [project_folder("conf"), *([config_dir] if config_dir else [])]
-    found = {}
-    for path in (path for folder in folders for path in (folder / "model").glob("*.yaml")):
-        try:
-            described = OmegaConf.to_container(OmegaConf.load(path))
-            if isinstance(described, dict):
-                described.pop("defaults", None)  # Hydra's, not the schema's
-            merged = OmegaConf.merge(OmegaConf.structured(ModelConfig), described)
-            found[path.stem] = OmegaConf.to_object(merged)
-        except OmegaConfBaseException as error:
-            known = [item.name for item in fields(ModelConfig)]
-            raise ConfigError(f"{path}: {explain(error, 'model', known)}") from error
-        except YAMLError as error:
-            raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    return dict(sorted(found.items()))  # type: ignore[arg-type]
+    paths = {path.stem: path for folder in folders for path in (folder / group).glob("*.yaml")}
+    return dict(sorted(paths.items()))
+
+
+def replaced_option(group: str, option: str, config_dir: Path | None) -> str | None:
+    """Return one line if the user's folder replaces a bundled option, or None if it does not."""
+    if config_dir is None or not (project_folder("conf") / group / f"{option}.yaml").is_file():
+        return None
+    path = config_dir / group / f"{option}.yaml"
+    return f"{group}={option}: {path} replaces the bundled file of the same name" if path.is_file() else None
+
+
+def models(config_dir: Path | None = None) -> dict[str, ModelConfig]:
+    """Return every model by the name of its YAML file, bundled and the user's; the user's file wins."""
+    return {
+        name: _read_option(ModelConfig, "model", path) for name, path in options_of_group("model", config_dir).items()
+    }
 
 
 def data_option(name: str, config_dir: Path | None = None) -> DataConfig:
-    """What `data=name` means by itself, from one's own config folder or visionbench's. Raises ConfigError."""
-    folders = [*([config_dir] if config_dir else []), project_folder("conf")]
-    options = {path.stem: path for folder in reversed(folders) for path in (folder / "data").glob("*.yaml")}
+    """Return the data set that `data=name` chooses. Raises ConfigError if there is none."""
+    options = options_of_group("data", config_dir)
     if name not in options:
-        raise ConfigError(f"data.otherwise={name}: no such option of data{nearest(name, options)}")
+        raise ConfigError(f"data.fallback={name}: no such option of data{nearest(name, options)}")
+    return _read_option(DataConfig, "data", options[name])
+
+
+def _read_option(cls: type[T], group: str, path: Path) -> T:
+    """Read the YAML file of one option. Raises ConfigError that names the file."""
     try:
-        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), OmegaConf.load(options[name])))
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        if isinstance(content, dict):
+            content.pop("defaults", None)  # Hydra's list of defaults is not part of the schema
+        option = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), content))
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        known = [f"{group}.{item.name}" for item in fields(cls)]  # type: ignore[arg-type]
+        value = content.get(str(error.key)) if isinstance(content, dict) else None
+        raise ConfigError(f"{path}: {unknown_key(f'{group}.{error.full_key}', known, value)}") from error
     except OmegaConfBaseException as error:
-        known = [item.name for item in fields(DataConfig)]
-        raise ConfigError(f"{options[name]}: {explain(error, 'data', known)}") from error
-    assert isinstance(found, DataConfig)
-    return found
+        raise ConfigError(f"{path}: {explain(error, group)}") from error
+    except YAMLError as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    assert isinstance(option, cls)
+    return option
+
+
+def to_yaml(section: Any) -> str:
+    """Return the YAML of a section of the configuration."""
+    return OmegaConf.to_yaml(OmegaConf.structured(section))
 
 
 def with_changes(cfg: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
@@ -343,13 +385,13 @@ def to_safe_yaml(cfg: DictConfig) -> str:
             return [keep_secrets(a, b) for a, b in zip(raw, resolved, strict=True)]
         return raw if isinstance(raw, str) and reads_environment(raw, resolved) else resolved
 
-    raw = OmegaConf.to_container(_ours(cfg), resolve=False)
-    resolved = OmegaConf.to_container(_ours(cfg), resolve=True)
+    raw = OmegaConf.to_container(_without_hydra(cfg), resolve=False)
+    resolved = OmegaConf.to_container(_without_hydra(cfg), resolve=True)
     keep_secrets(raw, resolved)  # once to learn the secrets, and once more for references that stand before them
     return OmegaConf.to_yaml(OmegaConf.create(keep_secrets(raw, resolved)))
 
 
-def _ours(cfg: DictConfig) -> DictConfig:
+def _without_hydra(cfg: DictConfig) -> DictConfig:
     """The config without Hydra's own part."""
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
@@ -378,27 +420,46 @@ def schema_keys() -> list[str]:
 
 
 def explain(error: Exception, prefix: str = "", known: Iterable[str] = ()) -> ConfigError:
-    """OmegaConf's many lines as our one: the value, its key and the way out."""
+    """Return OmegaConf's exception as one line that names the key, the value and a remedy.
+
+    `prefix` is the key under which the value is in the configuration, and `known` are the valid names below it.
+    """
     key = str(getattr(error, "full_key", "") or "")
     full = ".".join(filter(None, [prefix, key]))
-    said = str(error).splitlines()[0]
     if isinstance(error, MissingMandatoryValue):
-        return ConfigError(f"'{full or said}' has no value; give it one, as in {full or 'key'}=…")
-    if re.search(r"not in '\w+'", said):
+        return ConfigError(f"'{full or 'config'}' has no value; give it one, as in {full or 'key'}=…")
+    if isinstance(error, ConfigKeyError | ConfigAttributeError):
         return ConfigError(unknown_key(full, [f"{prefix}.{name}" for name in known] if prefix else schema_keys()))
-    if found := re.search(r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)", said):
-        kind = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}.get(found[2], found[2])
-        return ConfigError(f"{full}={found[1]}: not {kind}")
-    if "is not a ListConfig" in said:
-        return ConfigError(f"{full}: not a list, as in {full}=[1,2,4]")
-    return ConfigError(f"{full or 'config'}: {said}")
+    if isinstance(error, ValidationError) and (expected := _expected_type(error)) is not None:
+        if get_origin(expected) is list:
+            return ConfigError(f"{full}: not a list, as in {full}=[1,2,4]")
+        return ConfigError(f"{full}={error.value}: not {TYPES.get(expected, expected.__name__)}")
+    return ConfigError(f"{full or 'config'}: {str(error).splitlines()[0]}")
 
 
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """One line for a key that is not in the schema, with the nearest that is."""
+TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _expected_type(error: ValidationError) -> type | None:
+    """Return the type that the schema gives to the key of an error, without `None`; None if it gives no type."""
+    parent, key = error.object_type, error.key
+    if is_dataclass(parent):
+        expected = get_type_hints(parent).get(str(key))
+    else:  # an entry of a list or a dictionary
+        expected = next(iter(get_args(error.ref_type)[-1:]), None)
+    if get_origin(expected) in (Union, UnionType):
+        expected = next(kind for kind in get_args(expected) if kind is not NoneType)
+    return expected if get_origin(expected) is list or expected in TYPES else None
+
+
+def unknown_key(key: str, known: Iterable[str], value: Any = None) -> str:
+    """Return one line for a key that is not in the schema, with its present name or the nearest key."""
+    if new := RENAMED.get(key):
+        text = str(value).lower() if isinstance(value, bool) else value
+        return f"{key} was renamed to {new}; use {new}={'…' if text is None else text}"
     known = [name for name in known if not key.startswith(f"{name}.")]
     if key in known:
-        return f"'{key}' is not in the config, though it may be: a plus in front adds it, as in +{key}=…"
+        return f"'{key}' is not in the config yet; add it with a plus in front, as in +{key}=…"
     siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
     ending = nearest(key, known)
     return f"there is no key '{key}'{ending if 'did you mean' in ending else nearest(key, siblings)}"

@@ -1,6 +1,6 @@
-"""What a config leaves open is settled before planning: `weights=auto`, and data that are to be fetched or replaced.
+"""Resolves what a configuration leaves open before planning: `model.weights=auto`, and data that must be fetched.
 
-What was settled is in the config from then on, so that a run's files show what really ran.
+The resolved values replace the open ones in the configuration, so that a run's files show what was measured.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench import weights
-from visionbench.config import DataConfig, ExperimentConfig, ModelConfig, data_option
+from visionbench.config import DataConfig, ExperimentConfig, ModelConfig, data_option, replaced_option
 from visionbench.core import Fetchable, problem_of
 from visionbench.datafiles.download import Unreachable
 from visionbench.parts import find_data
@@ -22,7 +22,7 @@ from visionbench.terminal.progress import fetch_progress
 
 @dataclass(frozen=True)
 class Resolution:
-    """Keys of the config with the values that they get, and what is to be told of it."""
+    """Keys of the configuration with their resolved values, and notes for the user."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -30,41 +30,44 @@ class Resolution:
 
 @dataclass
 class Resolver:
-    """The answers of one command: nothing is asked twice, and a Hub that was out of reach is left alone."""
+    """The resolutions of one command. Each is made once, and an unreachable Hub is not tried again."""
 
     config_dir: Path | None = None
-    answers: dict[str, Resolution] = field(default_factory=dict)
-    hub_away: bool = False
+    resolutions: dict[str, Resolution] = field(default_factory=dict)
+    hub_unreachable: bool = False
 
-    def of(self, config: ExperimentConfig) -> Resolution:
-        """What this config leaves open, settled; fetches if need be. Raises ConfigError where nothing can stand in."""
+    def resolve(self, config: ExperimentConfig) -> Resolution:
+        """Resolve what this configuration leaves open; fetch what is needed. Raises ConfigError if that fails."""
         model, data = self._once(config.model, self._weights), self._once(config.data, self._data)
         return Resolution({**model.changes, **data.changes}, (*model.notes, *data.notes))
 
-    def _once(self, part: Any, settle: Callable[[Any], Resolution]) -> Resolution:
-        if repr(part) not in self.answers:
-            self.answers[repr(part)] = settle(part)
-        return self.answers[repr(part)]
+    def _once(self, section: Any, resolve: Callable[[Any], Resolution]) -> Resolution:
+        if repr(section) not in self.resolutions:
+            self.resolutions[repr(section)] = resolve(section)
+        return self.resolutions[repr(section)]
 
     def _weights(self, model: ModelConfig) -> Resolution:
         if model.weights != "auto":
             return Resolution()
-        why = self._why_not_pretrained(model)
-        if why is None:
+        reason = self._why_not_pretrained(model)
+        if reason is None:
             return Resolution({"model.weights": "pretrained"})
         if model.checkpoint and not model.architecture:
-            raise ConfigError(f"model.weights=auto: {why}; and {model.name} has no 'architecture:' for random weights")
-        return Resolution({"model.weights": "random"}, (f"model.weights=auto: random for {model.name}, since {why}",))
+            raise ConfigError(
+                f"model.weights=auto: {reason}; and {model.name} has no 'architecture:' for random weights"
+            )
+        note = f"model.weights=auto: random for {model.name}, since {reason}"
+        return Resolution({"model.weights": "random"}, (note,))
 
     def _why_not_pretrained(self, model: ModelConfig) -> str | None:
         if not model.checkpoint:
             return "it names no checkpoint"
         try:
-            if self.hub_away and weights.local_folder(model) is None and weights.find_checkpoint(model) is None:
+            if self.hub_unreachable and weights.local_folder(model) is None and weights.find_checkpoint(model) is None:
                 return f"{model.checkpoint} is not on this machine either, and the Hub was not tried again"
             weights.ensure_checkpoint(model)
         except Unreachable as error:
-            self.hub_away = True
+            self.hub_unreachable = True
             return problem_of(error)
         except (ConfigError, OSError) as error:
             return problem_of(error)
@@ -73,39 +76,40 @@ class Resolver:
     def _data(self, data: DataConfig) -> Resolution:
         if _is_present(data):
             return Resolution()
-        why = f"{data.root} is not there"
+        reason = f"{data.root} does not exist"
         if data.prepare is not None:
             try:
                 _fetch(data)
                 return Resolution()
             except (ConfigError, OSError) as error:
-                if data.otherwise is None:
+                if data.fallback is None:
                     raise
-                why = problem_of(error)
-        if data.otherwise is None:
-            return Resolution()  # the data set itself says what is expected where
-        stand_in = self._stand_in(data)
-        changes = {f"data.{key}": value for key, value in asdict(stand_in).items()}
-        return Resolution(changes, (f"data={data.name}: {data.otherwise} in its place, since {why}",))
+                reason = problem_of(error)
+        if data.fallback is None:
+            return Resolution()  # the data set's own error describes the expected files
+        notes = [f"data={data.name}: {data.fallback} is used instead, since {reason}"]
+        if note := replaced_option("data", data.fallback, self.config_dir):
+            notes.append(note)
+        return Resolution({f"data.{key}": value for key, value in asdict(self._fallback(data)).items()}, tuple(notes))
 
-    def _stand_in(self, data: DataConfig) -> DataConfig:
-        """The other data set, with as many pictures as were wanted where it has them."""
-        other = data_option(str(data.otherwise), self.config_dir)
-        wanted, has = data.options.get("samples") or data.prepare, other.options.get("samples")
-        if not isinstance(wanted, int) or not isinstance(has, int):
+    def _fallback(self, data: DataConfig) -> DataConfig:
+        """Return the other data set, with the same number of images if it has as many."""
+        other = data_option(str(data.fallback), self.config_dir)
+        requested, available = data.options.get("samples") or data.prepare, other.options.get("samples")
+        if not isinstance(requested, int) or not isinstance(available, int):
             return other
-        return replace(other, options={**other.options, "samples": min(wanted, has)})
+        return replace(other, options={**other.options, "samples": min(requested, available)})
 
 
 def check(config: ExperimentConfig, config_dir: Path | None = None) -> None:
-    """Raise ConfigError for `data.prepare` and `data.otherwise` that make no sense, before anything is fetched."""
+    """Raise ConfigError for an invalid `data.prepare` or `data.fallback`, before anything is fetched."""
     data = config.data
-    if data.otherwise is not None:
-        other = data_option(data.otherwise, config_dir)
+    if data.fallback is not None:
+        other = data_option(data.fallback, config_dir)
         if "root" in (field.name for field in fields(find("data", other.name))):
             raise ConfigError(
-                f"data.otherwise={data.otherwise}: is read from a folder, which may be missing too; "
-                "name one that is not, as data.otherwise=shapes"
+                f"data.fallback={data.fallback}: it is read from a folder, which may be missing too; "
+                "choose data without a folder, as in data.fallback=shapes"
             )
     if data.prepare is None:
         return

@@ -37,6 +37,9 @@ class WorkerFailed(VisionbenchError):
 
 def preheat(modules: Sequence[str]) -> None:
     """Start the fork server, which imports these modules while the caller goes on. Later calls have no effect."""
+    if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
+        # Another launcher's process may use a method that children of the fork server do not have, as joblib's does.
+        multiprocessing.set_start_method("forkserver", force=True)
     _context.set_forkserver_preload(["visionbench.runner", *modules])
     forkserver.ensure_running()
 

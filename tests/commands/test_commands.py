@@ -9,8 +9,8 @@ import sys
 
 import pytest
 from command_line import COMMAND, FEW_CALLS, TESTS, call, here, python_path
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
+from visionbench import session
 from visionbench.terminal.progress import SweepProgress
 from visionbench.trackers.mlflow import MlflowTracker
 
@@ -42,7 +42,7 @@ def finished(tmp_path_factory):
     return folder, call(folder, "run", *FEW_CALLS)
 
 
-def test_the_default_run_prints_its_table_and_how_to_look(finished):
+def test_the_default_run_prints_its_table_and_how_to_view_it(finished):
     folder, done = finished
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -54,51 +54,55 @@ def test_the_default_run_prints_its_table_and_how_to_look(finished):
         "1248"
     )
     assert "measure=quick with measure.retries=0 measure.warmup.calls=2" in " ".join(done.stdout.split())
-    assert "visionbench ui" in done.stdout
+    assert any(line.startswith("view     visionbench ui") for line in lines)
     assert "Warning" not in done.stdout + done.stderr
     assert done.stderr == ""
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory):
-    """A sweep of two; what was composed for it, and in which order stages began and runs were sent to the tracker."""
-    folder = tmp_path_factory.mktemp("watched")
+def sweep_events(tmp_path_factory):
+    """The events of a sweep of two runs: plans, stages, and runs sent to the tracker, in their order."""
+    folder = tmp_path_factory.mktemp("sweep")
     (folder / "my_conf" / "model").mkdir(parents=True)
     (folder / "my_conf" / "model" / "own.yaml").write_text(OWN)
-    composed, order = [], []
-    compose, show, send = ConfigLoaderImpl.load_configuration, SweepProgress.show, MlflowTracker.log
+    events = []
+    plan, show, send = session.make_plan, SweepProgress.show, MlflowTracker.log
 
-    def composing(loader, config_name, overrides, run_mode, **named):
-        composed.append(list(overrides))
-        return compose(loader, config_name, overrides, run_mode, **named)
+    def planning(config, *rest):
+        events.append(f"plan {config.model.seed}")
+        return plan(config, *rest)
 
     def showing(progress, stage, *rest):
-        order.append(stage)
+        events.append(stage)
         show(progress, stage, *rest)
 
     def sending(tracker, path):
-        order.append(f"sent {path.name[0]}")
+        events.append(f"send {path.name[0]}")
         return send(tracker, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ConfigLoaderImpl, "load_configuration", composing)
+        patch.setattr(session, "make_plan", planning)
         patch.setattr(SweepProgress, "show", showing)
         patch.setattr(MlflowTracker, "log", sending)
-        words = ["model=own", "batch=single", "metrics=[latency]", "report.make=false", *FEW_CALLS]
+        words = ["model=own", "batch=single", "metrics=[latency]", "report.enabled=false", *FEW_CALLS]
         done = here(folder, "run", "--config-dir", "my_conf", "-m", *words, "model.seed=0,1")
     assert done.returncode == 0, done.stderr
     seeds = [json.loads(path.read_text())["config"]["model"]["seed"] for path in folder.rglob("*/run.json")]
     assert {0, 1} <= set(seeds)
-    return composed, order
+    return events
 
 
-def test_hydra_does_not_compose_a_job_again_to_run_it_that_it_composed_to_check_it(watched):
-    assert sum("model.seed=1" in overrides for overrides in watched[0]) == 2  # to plan it, and by Hydra
+STAGES_OF_A_RUN = ["load", "inputs", "first_call", "warmup", "latency"]
 
 
-def test_a_run_is_sent_to_the_tracker_while_the_next_one_prepares_its_inputs(watched):
-    a_run = ["load", "inputs", "first_call", "warmup", "latency"]
-    assert watched[1] == [*a_run, *a_run[:2], "sent 0", *a_run[2:], "sent 1"]
+def test_each_run_is_planned_once_and_before_the_first_is_measured(sweep_events):
+    assert sweep_events[:2] == ["plan 0", "plan 1"]
+    assert not [event for event in sweep_events[2:] if event.startswith("plan")]
+
+
+def test_a_run_is_sent_to_the_tracker_while_the_next_one_prepares_its_inputs(sweep_events):
+    stages = STAGES_OF_A_RUN
+    assert sweep_events[2:] == [*stages, *stages[:2], "send 0", *stages[2:], "send 1"]
 
 
 def test_repeats_take_turns_over_the_sweep_and_become_one_run_each(folder):
@@ -280,11 +284,10 @@ def blocks(markdown, language):
         (["metrics=[recal]"], "metrics=recal: no such option; did you mean 'recall'?"),
         (["+metrics.recal.ks=[1]"], "there is no 'recal' among the metrics; did you mean 'recall'?"),
         (["metrics.recall.kz=[1]"], "there is no key 'metrics.recall.kz'; did you mean 'metrics.recall.ks'?"),
-        (["metrics=[latency]", "+metrics=memory"], "metrics=[latency] +metrics=memory: give either the whole list or"),
+        (["metrics=[latency]", "+metrics=memory"], "metrics=[latency] +metrics=memory: give either the full list, as"),
         (
             ["model=blip2_tiny", "model.options.beams=2"],
-            "'model.options.beams' is not in the config, though it may be: a plus in front adds it, as in "
-            "+model.options.beams=…",
+            "'model.options.beams' is not in the config yet; add it with a plus in front, as in +model.options.beams=…",
         ),
         (["model.options.prt=image"], "there is no key 'model.options.prt'; did you mean 'model.options.part'?"),
         (["model.options.part=imge"], "model.options.part=imge: no such part; did you mean 'image'?"),

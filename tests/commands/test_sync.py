@@ -4,9 +4,9 @@ import pytest
 from saved_runs import save, speed
 
 from visionbench.commands import sync
-from visionbench.commands.report import write
 from visionbench.config import TrackingConfig
 from visionbench.registry import ConfigError
+from visionbench.report.page import write_report as write
 from visionbench.results import archive
 from visionbench.trackers.mlflow import MlflowTracker
 

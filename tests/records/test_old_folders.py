@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from visionbench.commands import compare, export, results, summarize, sync
-from visionbench.commands.report import write
 from visionbench.core import INTERRUPTED, KILLED, NOT_RUN, OK
 from visionbench.records.folder import RunFolder
+from visionbench.report.page import write_report as write
 from visionbench.results import archive
 from visionbench.results.comparison import Rules
 from visionbench.trackers.mlflow import params, tags

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 
 from visionbench import weights
-from visionbench.config import ModelConfig, models
+from visionbench.config import ModelConfig, models, replaced_option
 from visionbench.registry import ConfigError, find, nearest
 from visionbench.terminal.console import screen
 
@@ -31,7 +32,9 @@ def show(config_dir: Path | None) -> int:
             "yes" if model.checkpoint and weights.find_checkpoint(model) else "no",
             model.checkpoint or "–",
         )
-    screen().print(table)
+    console = screen()
+    console.print(table)
+    _show_replaced(console, models(config_dir), config_dir)
     return 0
 
 
@@ -48,8 +51,16 @@ def fetch(names: Sequence[str], config_dir: Path | None) -> int:
         if name not in known:
             raise ConfigError(f"there is no model '{name}'{nearest(name, known)}")
     console = screen()
+    _show_replaced(console, names, config_dir)
     for name in names:
         model = known[name]
         path = weights.find_checkpoint(model) or weights.fetch_checkpoint(model)
         console.print(f"{name}: {path}", soft_wrap=True, highlight=False)
     return 0
+
+
+def _show_replaced(console: Console, names: Iterable[str], config_dir: Path | None) -> None:
+    """Print a line for each of the user's models that replaces a bundled one."""
+    for name in names:
+        if note := replaced_option("model", name, config_dir):
+            console.print(f"! {note}", style="yellow", soft_wrap=True, highlight=False, markup=False)

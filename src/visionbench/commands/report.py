@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from visionbench.registry import ConfigError
-from visionbench.report import document, page
-from visionbench.report.document import P95_MS, QUALITY_WITHIN
+from visionbench.report.page import write_report
 from visionbench.report.translations import check
 from visionbench.results import archive
 from visionbench.results.archive import Run
@@ -32,24 +31,12 @@ def make(
     chosen = archive.choose(runs, wanted)
     if not chosen:
         raise ConfigError(f"--where {where}: no run is that; there are: {'; '.join(sorted({r.name for r in runs}))}")
-    paths = write(chosen, language, to or _folder(chosen), base, p95_ms, within)
+    paths = write_report(chosen, language, to or _folder(chosen), base, p95_ms, within)
     console = screen()
     for path in paths[:2]:
         shown = os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path
         console.print(str(shown), soft_wrap=True, highlight=False)
     return 0
-
-
-def write(
-    runs: Sequence[Run],
-    language: str,
-    folder: Path,
-    baseline: Mapping[str, str] | None = None,
-    p95_ms: float = P95_MS,
-    within: float = QUALITY_WITHIN,
-) -> list[Path]:
-    """The report of these runs in a folder; returns what was written, the page first, then Markdown and figures."""
-    return page.write(document.compose(runs, language, baseline, p95_ms, within), runs, folder)
 
 
 def _folder(runs: Sequence[Run]) -> Path:

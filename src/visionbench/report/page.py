@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.report import figures, sweep_figures
-from visionbench.report.document import Grid, Report
+from visionbench.report import document, figures, sweep_figures
+from visionbench.report.document import P95_MS, QUALITY_WITHIN, Grid, Report
 from visionbench.report.translations import say
 
 if TYPE_CHECKING:
@@ -22,6 +22,18 @@ PAGE, TEXT, FIGURES = "report.html", "report.md", "figures"
 """Of a report, in its folder."""
 SECTIONS = ("curves", "tradeoff", "distribution", "memory", "stages", "roofline")
 """Of figures, in the order of the page."""
+
+
+def write_report(
+    runs: Sequence[Run],
+    language: str,
+    folder: Path,
+    baseline: Mapping[str, str] | None = None,
+    p95_ms: float = P95_MS,
+    within: float = QUALITY_WITHIN,
+) -> list[Path]:
+    """Compose the report of these runs and write it into the folder; return the paths, the page first."""
+    return write(document.compose(runs, language, baseline, p95_ms, within), runs, folder)
 
 
 def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:

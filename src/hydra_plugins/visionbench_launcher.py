@@ -1,0 +1,79 @@
+"""Hydra's launcher for visionbench: all jobs of a sweep are composed and prepared before the first is measured.
+
+Hydra finds launchers in the namespace package `hydra_plugins` alone. It imports this module in every program that uses
+Hydra, so nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+if TYPE_CHECKING:
+    from visionbench.composition.application import Task
+
+
+ConfigStore.instance().store(
+    group="hydra/launcher",
+    name="visionbench",
+    node={"_target_": "hydra_plugins.visionbench_launcher.VisionbenchLauncher"},
+    provider="visionbench",
+)
+
+
+class VisionbenchLauncher(Launcher):
+    """Runs the jobs of a sweep one after the other in this process, after it has prepared all of them."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what `launch` needs. The folder of the sweep is noted for the case that the sweep is refused."""
+        from visionbench.composition.application import Task
+
+        if not isinstance(task_function, Task):
+            raise TypeError("hydra/launcher=visionbench runs visionbench only; choose hydra/launcher=basic")
+        self.context, self.task, self.config = hydra_context, task_function, config
+        self.task.folder = Path(str(config.hydra.sweep.dir))
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Compose and prepare all jobs, and then measure each; return what Hydra keeps of each job."""
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        folder = Path(str(self.config.hydra.sweep.dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs = [self.compose(overrides, number) for number, overrides in enumerate(job_overrides, initial_job_idx)]
+        self.task.application.prepare([self.task.compose(job, job.hydra) for job in jobs])
+        results = [self.run(job, partial(measure, self.task, index, folder.name)) for index, job in enumerate(jobs)]
+        self.task.application.complete()
+        return results
+
+    def compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        """Compose one job of the sweep."""
+        config: DictConfig = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = str(number)
+            config.hydra.job.num = number
+        return config
+
+    def run(self, config: DictConfig, task_function: TaskFunction) -> JobReturn:
+        """Run one job as Hydra runs jobs: with its folder, its files, its logging and its callbacks."""
+        return run_job(
+            hydra_context=self.context,
+            task_function=task_function,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+
+
+def measure(task: Task, index: int, sweep: str, cfg: Any) -> None:
+    """Measure the prepared run of a job into the job's folder."""
+    from hydra.core.hydra_config import HydraConfig
+
+    task.application.measure(index, Path(HydraConfig.get().runtime.output_dir), sweep)

@@ -1,0 +1,89 @@
+"""The arguments of `visionbench run`: Hydra's documented flags, and overrides in any position."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from visionbench.registry import ConfigError
+
+SWITCHES = (("--help", "-h"), ("--hydra-help",), ("--version",), ("--resolve",))
+OPTIONS = (
+    ("--package", "-p"),
+    ("--config-path", "-cp"),
+    ("--config-name", "-cn"),
+    ("--config-dir", "-cd"),
+    ("--experimental-rerun",),
+)
+COMMANDS = (("--run", "-r"), ("--multirun", "-m"), ("--shell-completion", "-sc"))
+CONFIGS = ("job", "hydra", "all")
+INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+"""The flags are documented at https://hydra.cc/docs/advanced/hydra-command-line-flags/."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises ConfigError instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError with the message."""
+        raise ConfigError(f"{message}; see visionbench run --help")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of one command, sorted into flags and overrides."""
+
+    flags: tuple[str, ...]
+    overrides: tuple[str, ...]
+    config_dir: Path | None = None
+    """The folder of the user's own configuration, `--config-dir`."""
+
+
+def parse(arguments: Sequence[str]) -> Arguments:
+    """Sort the arguments. Raises ConfigError for an unknown flag and for a `--config-dir` that does not exist."""
+    parsed = _parser().parse_intermixed_args(list(arguments))
+    if parsed.config_dir is not None and not Path(parsed.config_dir).is_dir():
+        raise ConfigError(f"--config-dir {parsed.config_dir}: there is no such folder")
+    flags: list[str] = []
+    for name, value in vars(parsed).items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            flags.append(flag)
+        elif value and name != "overrides":
+            flags.append(f"{flag}={value}")
+    config_dir = Path(parsed.config_dir) if parsed.config_dir is not None else None
+    return Arguments(tuple(flags), tuple(parsed.overrides), config_dir)
+
+
+def _parser() -> Parser:
+    parser = Parser(add_help=False)
+    for names in SWITCHES:
+        parser.add_argument(*names, action="store_true")
+    for names in OPTIONS:
+        parser.add_argument(*names)
+    only_one = parser.add_mutually_exclusive_group()
+    for names in COMMANDS:
+        only_one.add_argument(*names, action="store_true")
+    only_one.add_argument("--cfg", "-c", choices=CONFIGS)
+    only_one.add_argument("--info", "-i", nargs="?", const="all", choices=INFORMATION)
+    parser.add_argument("overrides", nargs="*")
+    return parser
+
+
+@contextmanager
+def command_line(arguments: Arguments) -> Iterator[None]:
+    """Put the sorted arguments into `sys.argv` while the context is open.
+
+    `hydra.main` reads `sys.argv`, and it accepts neither the name of our command nor flags between overrides.
+    """
+    original = sys.argv
+    sys.argv = [original[0], *arguments.flags, *arguments.overrides]
+    try:
+        yield
+    finally:
+        sys.argv = original

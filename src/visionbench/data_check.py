@@ -1,0 +1,58 @@
+"""Checks the data of all runs of a sweep before the first is measured. Each data set is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from visionbench.config import DataConfig, ExperimentConfig, to_yaml
+from visionbench.core import Example, RunPlan
+from visionbench.examples import screening
+from visionbench.examples.labelling import find_label_mismatch, resolve_labelling
+from visionbench.parts import build_parts
+
+NO_LABELS = "it has no labels, because data.root has no folder of a class"
+
+
+def unavailable_annotations(configs: Sequence[ExperimentConfig]) -> list[dict[str, str]]:
+    """Return for each run the annotations that its data set class declares but cannot give here, with the reasons."""
+    without_labels: dict[str, bool] = {}
+    unavailable: list[dict[str, str]] = []
+    for config in configs:
+        parts = build_parts(config)
+        reason = None
+        needs_labels = any("labels" in getattr(metric, "needs", ()) for metric in parts.metrics.values())
+        if needs_labels and "labels" in parts.data.provides:
+            key = to_yaml(config.data)
+            if key not in without_labels:
+                without_labels[key] = not parts.data.classes()
+            mismatch = find_label_mismatch(config, parts)
+            reason = NO_LABELS if without_labels[key] else mismatch
+        unavailable.append({"labels": reason} if reason else {})
+    return unavailable
+
+
+def unusable_examples(runs: Sequence[tuple[ExperimentConfig, RunPlan]]) -> list[dict[str, str]]:
+    """Return for each run the ids of the examples that it cannot use, with the reasons.
+
+    For metrics of labels, an example whose class is unknown to the model is unusable too. Raises ConfigError if
+    `data.on_error=fail` and an example is unusable.
+    """
+    checked: dict[str, tuple[Sequence[Example], Mapping[str, str]]] = {}
+    unusable: list[dict[str, str]] = []
+    for config, plan in runs:
+        key = to_yaml(config.data)
+        if key not in checked:
+            examples = screening.with_mask_frame(build_parts(config).data.examples(), config.data.exif)
+            problems = screening.find_problems(examples, config.measure.inputs.distinct_samples)
+            _raise_on_problems(config.data, problems, examples)
+            checked[key] = examples, problems
+        of_data = checked[key]
+        labels = resolve_labelling(config, build_parts(config), plan.cases)
+        reasons = {**labels.find_problems(of_data[0]), **of_data[1]}
+        _raise_on_problems(config.data, reasons, of_data[0])
+        unusable.append({example.id: reasons[example.id] for example in of_data[0] if example.id in reasons})
+    return unusable
+
+
+def _raise_on_problems(data: DataConfig, problems: Mapping[str, str], examples: Sequence[Example]) -> None:
+    screening.raise_on_problems(data.name, problems, len({example.id for example in examples}), data.on_error)

@@ -1,0 +1,344 @@
+"""A sweep from top to bottom: prepare all runs, measure each, finish with the table, the tracker and the report.
+
+    prepared = prepare(runs, resolver)            refuse, fetch, resolve, plan, check the data; start servers
+    measure(prepared, index, folder, sweep, …)    one run in a fresh process; meanwhile the previous one is sent
+    measure_repeats(prepared, …)                  with measure.repeats: the runs that were deferred, in turns
+    finish(prepared, outcome)                     print and report what was measured
+
+Only `Outcome` and the tracker's queue change after preparing: an interrupted sweep still shows its finished runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionbench import registry, worker
+from visionbench.config import ComposedConfig, ExperimentConfig, MeasureConfig, ReportConfig
+from visionbench.core import RunPlan, Tracker, TrackingError, first_line
+from visionbench.plan import plan as make_plan
+from visionbench.registry import ConfigError, find
+from visionbench.report import translations
+from visionbench.resolve import Resolver, check
+from visionbench.terminal.console import screen
+from visionbench.terminal.progress import SweepProgress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from visionbench.records.folder import RunFolder
+    from visionbench.results.archive import Run
+    from visionbench.runner import StageProgress
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A run that is to be measured, as it was composed."""
+
+    config: ComposedConfig
+    overrides: tuple[str, ...] = ()
+    """The overrides on the command line, as typed."""
+    notes: tuple[str, ...] = ()
+    """Lines about the run that the user sees before anything is measured."""
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that is resolved, planned and checked."""
+
+    config: ExperimentConfig
+    yaml: str
+    """The configuration as it is saved."""
+    plan: RunPlan
+    left_out: dict[str, str]
+    """The ids of the examples that cannot be used, with the reasons."""
+
+
+@dataclass
+class TrackerQueue:
+    """Finished runs that the tracker has not received. A tracker that fails costs a line, and never a run."""
+
+    tracker: Tracker | None
+    errors: list[str] = field(default_factory=list)
+    view_hint: str = ""
+    """How or where to see the runs in the tracker."""
+    unsent: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, config: ExperimentConfig) -> TrackerQueue:
+        """Open the configured tracker."""
+        tracker: Tracker = find("trackers", config.tracking.name)(config.tracking, Path(config.output_dir))
+        try:
+            tracker.open()
+        except TrackingError as error:
+            return cls(None, [str(error)])
+        return cls(tracker)
+
+    def send(self) -> None:
+        """Send all runs that were not sent."""
+        while self.unsent:
+            if self.tracker is not None:
+                try:
+                    self.view_hint = self.tracker.log(self.unsent[0]) or self.view_hint
+                except TrackingError as error:
+                    self.errors.append(str(error))
+            del self.unsent[0]
+
+    def attach(self, folder: Path, files: Sequence[Path]) -> None:
+        """Attach files to a run that was sent."""
+        if self.tracker is not None and self.view_hint:
+            try:
+                self.tracker.attach(folder, files)
+            except TrackingError as error:
+                self.errors.append(str(error))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All runs of a sweep, ready to be measured."""
+
+    runs: tuple[PreparedRun, ...]
+    console: Console
+    progress: SweepProgress
+    queue: TrackerQueue
+
+    @property
+    def repeated(self) -> bool:
+        """Whether any run is measured by several processes; the repeats of all runs then take turns."""
+        return any(run.config.measure.repeats > 1 for run in self.runs)
+
+
+@dataclass
+class Outcome:
+    """The results of a command so far. It grows run by run."""
+
+    planned: int = 0
+    """The number of runs that were prepared."""
+    runs: list[Run] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    repeated_runs: list[tuple[PreparedRun, RunFolder, str]] = field(default_factory=list)
+    """Runs that are deferred until the folders of all runs exist, with their folders and the sweep's id."""
+    errors: list[str] = field(default_factory=list)
+    exit_code: int = 0
+
+
+# ------------------------------------------------------------------------------------------------------------- prepare
+def prepare(requests: Sequence[RunRequest], resolver: Resolver, queue: TrackerQueue | None = None) -> Prepared:
+    """Prepare all runs: whatever can be wrong is refused before the first run is measured. Raises ConfigError.
+
+    The fork server imports torch while the tracker's store is opened. `queue` is that of an earlier part of the sweep.
+    """
+    from visionbench import weights
+
+    plans = [plan_request(request, resolver.config_dir) for request in requests]
+    console = screen()
+    if any(request.config.values.check for request in requests):
+        _show_diagnosis(console)
+    runs = _resolve_and_plan(requests, plans, resolver, console)
+    modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
+    worker.preheat(["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")])
+    progress = SweepProgress(_steps(runs), console)
+    return Prepared(runs, console, progress, queue or TrackerQueue.open(runs[0].config))
+
+
+def plan_request(request: RunRequest, config_dir: Path | None) -> RunPlan:
+    """Plan a configuration that may leave values open, so that it is refused before anything is fetched."""
+    config = request.config.values
+    translations.check(config.report.language, "report.language")
+    check(config, config_dir)
+    return make_plan(config, request.overrides)
+
+
+def _show_diagnosis(console: Console) -> None:
+    from visionbench.diagnosis import examine
+    from visionbench.terminal.diagnosis_view import show_summary
+
+    show_summary(examine(), console)
+
+
+def _resolve_and_plan(
+    requests: Sequence[RunRequest], plans: Sequence[RunPlan], resolver: Resolver, console: Console
+) -> tuple[PreparedRun, ...]:
+    """Fetch data and checkpoints, replace open values, and check the data. Raises ConfigError.
+
+    A plan is made again only if a value was open, or if the data lack annotations that they were expected to have.
+    """
+    from visionbench import data_check, weights
+
+    resolutions = [resolver.resolve(request.config.values) for request in requests]
+    configs = [
+        request.config.with_changes(resolution.changes)
+        for request, resolution in zip(requests, resolutions, strict=True)
+    ]
+    notes = [(*request.notes, *resolution.notes) for request, resolution in zip(requests, resolutions, strict=True)]
+    _warn(console, [note for lines in notes for note in lines])
+    for config in configs:
+        weights.ensure_checkpoint(config.values.model)
+    unavailable = data_check.unavailable_annotations([config.values for config in configs])
+    final = []
+    for index, config in enumerate(configs):
+        plan = plans[index]
+        if resolutions[index].changes or unavailable[index]:
+            try:
+                plan = make_plan(config.values, requests[index].overrides, unavailable[index])
+            except ConfigError as error:
+                raise ConfigError("; ".join([str(error), *resolutions[index].notes])) from None
+        final.append(replace(plan, warnings=(*notes[index], *plan.warnings)))
+    shown = {note for lines in notes for note in lines}
+    _warn(console, [warning for plan in final for warning in plan.warnings if warning not in shown])
+    left_out = data_check.unusable_examples([(c.values, plan) for c, plan in zip(configs, final, strict=True)])
+    return tuple(
+        PreparedRun(config.values, config.to_yaml(), plan, ids)
+        for config, plan, ids in zip(configs, final, left_out, strict=True)
+    )
+
+
+def _warn(console: Console, notes: Sequence[str]) -> None:
+    for note in dict.fromkeys(notes):
+        console.print(f"! {note}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+
+
+def _steps(runs: Sequence[PreparedRun]) -> list[tuple[RunPlan, MeasureConfig]]:
+    """Return what is measured in its order: every run, or every repeat of every run in turns."""
+    from visionbench.results import repeats
+
+    counts = [run.config.measure.repeats for run in runs]
+    if max(counts) == 1:
+        return [(run.plan, run.config.measure) for run in runs]
+    turns = repeats.order(counts, runs[0].config.measure.order_seed)
+    return [(repeats.planned(runs[index].plan, repeat), runs[index].config.measure) for repeat, index in turns]
+
+
+# ------------------------------------------------------------------------------------------------------------- measure
+def measure(prepared: Prepared, index: int, path: Path, sweep: str, outcome: Outcome) -> None:
+    """Measure one run into its folder; with repeats, only make the folder. An error costs this run alone."""
+    from visionbench.records.folder import RunFolder
+
+    run = prepared.runs[index]
+    try:
+        folder = RunFolder.create(path, run.yaml)
+    except ConfigError as error:
+        _refuse(error, outcome)
+        return
+    outcome.folders.append(path)
+    if prepared.repeated:
+        outcome.repeated_runs.append((run, folder, sweep))
+        return
+    try:
+        _measure_once(prepared, run, run.plan, folder, sweep, outcome)
+    finally:
+        _keep(folder, prepared.queue, outcome)
+
+
+def measure_repeats(prepared: Prepared, outcome: Outcome) -> None:
+    """Measure the deferred runs, each as often as it is configured, and gather the repeats of each run."""
+    from visionbench.results import repeats
+
+    runs = outcome.repeated_runs
+    seed = runs[0][0].config.measure.order_seed if runs else 0
+    turns = repeats.order([run.config.measure.repeats for run, _, _ in runs], seed)
+    try:
+        for repeat, index in turns:
+            run, folder, sweep = runs[index]
+            plan = repeats.planned(run.plan, repeat)
+            if plan.cases:
+                _measure_once(prepared, run, plan, folder.repeat(repeat), sweep, outcome)
+            else:
+                prepared.progress.next_run()
+    finally:
+        for run, folder, _ in runs:
+            if repeats.folders(folder):
+                repeats.write(folder, seed, run.config.measure.repeats)
+                _keep(folder, prepared.queue, outcome)
+        outcome.repeated_runs = []
+
+
+def _measure_once(
+    prepared: Prepared, run: PreparedRun, plan: RunPlan, folder: RunFolder, sweep: str, outcome: Outcome
+) -> None:
+    """Measure in one fresh process. While it prepares its inputs, which is not timed, earlier runs are sent."""
+    from visionbench import runner
+
+    prepared.progress.next_run()
+
+    def show(stage: StageProgress) -> None:
+        prepared.progress.show(stage.stage, stage.case, stage.done)
+        if stage.ahead:
+            prepared.queue.send()
+
+    try:
+        runner.run(run.config, plan, folder, sweep, show, run.left_out)
+    except ConfigError as error:
+        _refuse(error, outcome)
+
+
+def _refuse(error: ConfigError, outcome: Outcome) -> None:
+    outcome.errors.append(str(error))
+    outcome.exit_code = 2
+
+
+def _keep(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
+    """Add a measured run to the outcome and to the tracker's queue."""
+    from visionbench.records.record import UNSUCCESSFUL
+    from visionbench.results.archive import Run
+
+    record = folder.record()
+    outcome.runs.append(Run(record, folder.results(), folder))
+    if record.status == UNSUCCESSFUL and not outcome.exit_code:
+        outcome.exit_code = 1
+    queue.unsent.append(folder.path)
+
+
+# -------------------------------------------------------------------------------------------------------------- finish
+def finish(prepared: Prepared, outcome: Outcome) -> None:
+    """Show what was measured, send what is still to be sent, and write the report, however the command ended."""
+    from visionbench.terminal import table
+
+    console, queue = prepared.console, prepared.queue
+    prepared.progress.close()
+    if outcome.runs:
+        table.show(outcome.runs, console)
+        console.print()
+    queue.send()
+    report = _write_report(prepared.runs[0].config.report, queue, outcome)
+    for line in dict.fromkeys([*queue.errors, *outcome.errors]):
+        print(f"visionbench: {line}", file=sys.stderr)
+    if outcome.folders:
+        lines = {"results": _relative(_shared_folder(outcome))}
+        if report is not None:
+            lines["report"] = _relative(report)
+        if queue.tracker is not None and queue.view_hint:
+            lines["view"] = queue.view_hint
+        for name, value in lines.items():
+            console.print(f"{name:<9}{value}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _write_report(config: ReportConfig, queue: TrackerQueue, outcome: Outcome) -> Path | None:
+    """Write the report beside the runs' folders, and attach it to the first run in the tracker."""
+    enabled = outcome.planned > 1 if config.enabled is None else config.enabled
+    if not enabled or not outcome.runs:
+        return None
+    from visionbench.report.page import write_report
+
+    first = outcome.runs[0].folder
+    assert first is not None
+    try:
+        files = write_report(outcome.runs, config.language, _shared_folder(outcome))
+    except Exception as error:  # of any kind: the results are on disk, and they are shown
+        outcome.errors.append(f"report: {type(error).__name__}: {first_line(error)}; try visionbench report")
+        return None
+    queue.attach(first.path, files)
+    return files[0]
+
+
+def _shared_folder(outcome: Outcome) -> Path:
+    """Return the folder of the sweep, or of the run if it is the only one."""
+    return outcome.folders[0] if len(outcome.folders) == 1 else outcome.folders[0].parent
+
+
+def _relative(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,53 @@
+"""The arguments of `visionbench run`: flags and overrides in any order."""
+
+import sys
+
+import pytest
+
+from visionbench.composition.arguments import command_line, parse
+from visionbench.registry import ConfigError
+
+
+def test_flags_and_overrides_are_separated_whatever_their_order(tmp_path):
+    parsed = parse(["a=1", "-m", "b=2", "--config-dir", str(tmp_path), "c=3"])
+    assert parsed.flags == (f"--config-dir={tmp_path}", "--multirun")
+    assert parsed.overrides == ("a=1", "b=2", "c=3")
+    assert parsed.config_dir == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        (["-h"], ("--help",)),
+        (["--hydra-help"], ("--hydra-help",)),
+        (["-c", "job", "--resolve", "-p", "model"], ("--resolve", "--package=model", "--cfg=job")),
+        (["-i"], ("--info=all",)),
+        (["--info", "searchpath"], ("--info=searchpath",)),
+        (["-sc", "query=bash"], ("--shell-completion",)),
+        (["-cn", "mine", "-cp", "there"], ("--config-path=there", "--config-name=mine")),
+    ],
+)
+def test_each_documented_flag_reaches_hydra(words, flags):
+    assert parse(words).flags == flags
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nonsense"], "unrecognized arguments: --nonsense; see visionbench run --help"),
+        (["--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder"),
+        (["-m", "--cfg", "job"], "argument --cfg/-c: not allowed with argument --multirun/-m; see visionbench run"),
+        (["--cfg", "none"], "argument --cfg/-c: invalid choice: 'none'"),
+    ],
+)
+def test_a_wrong_flag_is_refused_in_one_line(words, message):
+    with pytest.raises(ConfigError) as caught:
+        parse(words)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_command_line_is_restored(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["visionbench", "run", "a=1"])
+    with command_line(parse(["a=1", "-m"])):
+        assert sys.argv == ["visionbench", "--multirun", "a=1"]
+    assert sys.argv == ["visionbench", "run", "a=1"]

@@ -1,0 +1,49 @@
+"""Sweeps with other launchers than ours: each job measures alone, in any process, into the folder of the sweep."""
+
+import json
+from importlib.util import find_spec
+
+import pytest
+from command_line import FEW_CALLS, call
+
+WORDS = ["-m", "batch=single", "metrics=[latency]", "tracking=none", "hydra.sweep.dir=outputs/sweep", *FEW_CALLS]
+
+
+def has_joblib_launcher():
+    try:
+        return find_spec("hydra_plugins.hydra_joblib_launcher") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+LAUNCHERS = [
+    ["hydra/launcher=basic"],
+    pytest.param(
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        marks=pytest.mark.skipif(not has_joblib_launcher(), reason="hydra-joblib-launcher is not installed"),
+    ),
+]
+
+
+def records(folder):
+    return [json.loads(path.read_text()) for path in sorted((folder / "outputs" / "sweep").glob("*/run.json"))]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_every_job_measures_alone_with_the_id_of_the_sweep(tmp_path, launcher):
+    done = call(tmp_path, "run", *WORDS, "model.seed=0,1", *launcher)
+    assert done.returncode == 0, done.stderr
+    assert [(run["sweep"], run["status"], run["config"]["model"]["seed"]) for run in records(tmp_path)] == [
+        ("sweep", "finished", 0),
+        ("sweep", "finished", 1),
+    ]
+    listed = call(tmp_path, "results", "sweep")
+    assert listed.stdout.count("clip_tiny") == 2
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_refused_job_is_exit_code_2_and_the_others_are_measured(tmp_path, launcher):
+    done = call(tmp_path, "run", *WORDS, "model.weights=randm,random", *launcher)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "visionbench: model.weights=randm: no such value; did you mean 'random'?"
+    assert [run["config"]["model"]["weights"] for run in records(tmp_path)] == ["random"]
