@@ -1,5 +1,6 @@
-"""A GPU that is none: the code of `devices/cuda.py` with this machine's processor behind torch.cuda, and NVML's answers
-made up. It shows that the line holds together for a device with a queue, events and NVML; of a GPU it shows nothing.
+"""A stand-in for a GPU: the code of `devices/cuda` with the CPU behind torch.cuda, and invented values behind NVML.
+
+It shows that a run works for a device with a queue, events and NVML. It shows nothing about a real GPU.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ MEMORY = 8 * 2**30
 
 
 class StandIn(Cuda):
-    """Torch puts its tensors where it can."""
+    """The class of the GPU, with tensors on the CPU."""
 
     id = "cpu"
-    probe_lag_s = 0.0  # the tests' windows are shorter than a real driver's readings reach back
+    probe_lag_s = 0.0  # the windows of tests are shorter than the averaging time of a real driver
 
     def why_absent(self) -> None:
-        """It is always there."""
+        """Return None: the stand-in can always be used."""
 
 
 class Event:
-    """What `torch.cuda.Event` is, on a device that is done with a call as soon as the call returns."""
+    """`torch.cuda.Event` for a device whose work is done when the call returns."""
 
     def __init__(self, enable_timing: bool = False) -> None: ...
 
@@ -47,7 +48,7 @@ class Event:
 
 
 class Profile:
-    """What `torch.profiler.profile` is, of a device whose kernels run for a hundredth of a call, in forty pieces."""
+    """`torch.profiler.profile` for a device with forty kernels, which run for a hundredth of a call."""
 
     def __init__(self, **options: Any) -> None: ...
 
@@ -56,7 +57,7 @@ class Profile:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self.took_us = (perf_counter() - self.began) * 1e6
+        self.duration_us = (perf_counter() - self.began) * 1e6
 
     def events(self) -> list[SimpleNamespace]:
         def event(device: str, name: str, start: float, end: float) -> SimpleNamespace:
@@ -65,41 +66,41 @@ class Profile:
                 device_type=f"DeviceType.{device}", name=name, time_range=span, is_user_annotation=False
             )
 
-        each = self.took_us / 40
-        kernels = [event("CUDA", "gemm", each * at, each * (at + 0.01)) for at in range(40)]
+        each = self.duration_us / 40
+        kernels = [event("CUDA", "gemm", each * index, each * (index + 0.01)) for index in range(40)]
         waits = [event("CPU", name, 0, 1) for name in ("cudaStreamSynchronize", "cudaStreamSynchronize")]
         return [*kernels, *waits, event("CPU", "cudaDeviceSynchronize", 0, 1), event("CPU", "aten::mm", 0, 1)]
 
 
 def nvml(patch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Have NVML say what stands in the answer, which may be changed at any time; refuse everything if not `told`."""
-    says = SimpleNamespace(
-        bits=0, violated={}, fields={}, pids=[os.getpid()], millijoules=0, told=True, gpm=0, used=512 * MIB
+    """Let NVML return the values of the result, which a test may change, or an error if not `supported`."""
+    values = SimpleNamespace(
+        bits=0, violated={}, fields={}, pids=[os.getpid()], millijoules=0, supported=True, gpm=0, used=512 * MIB
     )
 
-    def ask(answer: Callable[..., Any]) -> Callable[..., Any]:
-        def answered(*given: Any) -> Any:
-            if not says.told:
+    def reply(answer: Callable[..., Any]) -> Callable[..., Any]:
+        def function(*args: Any) -> Any:
+            if not values.supported:
                 raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-            return answer(*given)
+            return answer(*args)
 
-        return answered
+        return function
 
     answers = {
-        "nvmlDeviceGetCurrentClocksEventReasons": lambda handle: says.bits,
-        "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: says.bits,
+        "nvmlDeviceGetCurrentClocksEventReasons": lambda handle: values.bits,
+        "nvmlDeviceGetCurrentClocksThrottleReasons": lambda handle: values.bits,
         "nvmlDeviceGetViolationStatus": lambda handle, policy: SimpleNamespace(
-            violationTime=says.violated.get(policy, 0)
+            violationTime=values.violated.get(policy, 0)
         ),
         "nvmlDeviceGetFieldValues": lambda handle, ids: [
-            SimpleNamespace(fieldId=at, nvmlReturn=0, valueType=3, value=SimpleNamespace(ullVal=says.fields[at]))
-            for at in ids
-            if at in says.fields
+            SimpleNamespace(fieldId=id, nvmlReturn=0, valueType=3, value=SimpleNamespace(ullVal=values.fields[id]))
+            for id in ids
+            if id in values.fields
         ],
         "nvmlDeviceGetComputeRunningProcesses": lambda handle: [
-            SimpleNamespace(pid=pid, usedGpuMemory=says.used) for pid in says.pids
+            SimpleNamespace(pid=pid, usedGpuMemory=values.used) for pid in values.pids
         ],
-        "nvmlDeviceGetTotalEnergyConsumption": lambda handle: says.millijoules,
+        "nvmlDeviceGetTotalEnergyConsumption": lambda handle: values.millijoules,
         "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=75, memory=50),
         "nvmlDeviceGetClockInfo": lambda handle, clock: 1980,
         "nvmlDeviceGetMaxClockInfo": lambda handle, clock: 1980,
@@ -111,16 +112,16 @@ def nvml(patch: pytest.MonkeyPatch) -> SimpleNamespace:
         "nvmlDeviceGetMigMode": lambda handle: [0, 0],
         "nvmlDeviceGetPersistenceMode": lambda handle: 1,
         "nvmlDeviceGetApplicationsClock": lambda handle, clock: 1980,
-        "nvmlGpmQueryDeviceSupport": lambda handle: SimpleNamespace(isSupportedDevice=says.gpm),
+        "nvmlGpmQueryDeviceSupport": lambda handle: SimpleNamespace(isSupportedDevice=values.gpm),
     }
     for name, answer in answers.items():
-        patch.setattr(pynvml, name, ask(answer))
+        patch.setattr(pynvml, name, reply(answer))
     patch.setattr(Cuda, "_nvml", lambda self: "a handle")
-    return says
+    return values
 
 
 def install(patch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Have `device=stand_in_gpu`, with torch.cuda answering for the processor; what NVML says, as of `nvml`."""
+    """Register `device=stand_in_gpu`, with the CPU behind torch.cuda, and return the values of `nvml`."""
     card = SimpleNamespace(name="stand-in GPU", total_memory=MEMORY, major=9, minor=0, multi_processor_count=132)
     answers = {
         "Event": Event,
@@ -138,9 +139,9 @@ def install(patch: pytest.MonkeyPatch) -> SimpleNamespace:
     for name, answer in answers.items():
         patch.setattr(torch.cuda, name, answer)
     patch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
-    says = nvml(patch)
-    says.marks = []
-    patch.setattr(torch.cuda.nvtx, "range", lambda name: says.marks.append(name) or nullcontext())
+    values = nvml(patch)
+    values.marks = []
+    patch.setattr(torch.cuda.nvtx, "range", lambda name: values.marks.append(name) or nullcontext())
     patch.setattr(torch.profiler, "profile", Profile)
     patch.setitem(registry._registered, ("devices", "stand_in_gpu"), StandIn)
-    return says
+    return values

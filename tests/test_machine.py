@@ -1,4 +1,4 @@
-"""The machine's identity, and the run delay as a difference of two readings."""
+"""The identity of the machine, and disturbances as differences of two readings."""
 
 import os
 import platform
@@ -14,18 +14,18 @@ TASKS = Path("/proc/self/task")
 
 
 def test_the_fingerprint_names_the_host_and_the_version_of_every_library():
-    found = machine.fingerprint()
-    assert found["host"] == platform.node()
-    assert found["python"] == platform.python_version()
-    assert found["memory_mib"] > 256
-    assert [found[name] for name in ("torch", "numpy", "pillow", "hydra-core")] == [
+    values = machine.fingerprint()
+    assert values["host"] == platform.node()
+    assert values["python"] == platform.python_version()
+    assert values["memory_mib"] > 256
+    assert [values[name] for name in ("torch", "numpy", "pillow", "hydra-core")] == [
         machine.library_version(name) for name in ("torch", "numpy", "pillow", "hydra-core")
     ]
-    assert None not in (found["torch"], found["transformers"], found["numpy"])
+    assert None not in (values["torch"], values["transformers"], values["numpy"])
 
 
 def test_a_library_that_is_not_installed_has_no_version():
-    assert machine.library_version("a-library-nobody-has") is None
+    assert machine.library_version("a-library-that-does-not-exist") is None
 
 
 def test_the_processor_is_named():
@@ -49,10 +49,10 @@ def test_the_run_delay_is_a_share_of_the_window_and_of_the_threads():
     assert later.fraction_since(earlier, threads=2) == pytest.approx(0.025)
 
 
-def test_a_run_delay_that_the_kernel_does_not_tell_is_unknown():
-    told, untold = RunDelay(1.0, 10.0), RunDelay(None, 10.0)
-    assert told.fraction_since(untold, 1) is None
-    assert untold.fraction_since(told, 1) is None
+def test_a_run_delay_that_the_kernel_does_not_report_is_unknown():
+    known, unknown = RunDelay(1.0, 10.0), RunDelay(None, 10.0)
+    assert known.fraction_since(unknown, 1) is None
+    assert unknown.fraction_since(known, 1) is None
 
 
 def test_without_schedstat_the_reading_is_unknown(monkeypatch):
@@ -70,7 +70,7 @@ def test_the_reading_is_the_sum_over_all_threads(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(not (TASKS / str(os.getpid()) / "schedstat").exists(), reason="this kernel keeps no schedstat")
-def test_two_readings_of_this_process_never_run_backwards():
+def test_a_later_reading_is_never_smaller():
     done = threading.Event()
     other = threading.Thread(target=done.wait)
     other.start()
@@ -86,23 +86,23 @@ def test_two_readings_of_this_process_never_run_backwards():
 def test_noise_is_a_rate_and_a_share_of_the_window(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     earlier, later = Noise(RunDelay(1.0, 10.0), 100, 2.0), Noise(RunDelay(2.0, 20.0), 150, 6.0)
-    found = later.since(earlier, threads=2)
-    assert (found["run_delay_fraction"], found["involuntary_switches_per_s"], found["steal_fraction"]) == (
+    values = later.since(earlier, threads=2)
+    assert (values["run_delay_fraction"], values["involuntary_switches_per_s"], values["steal_fraction"]) == (
         0.05,
         5.0,
         0.1,
     )
-    assert found["load_count"] >= 0
+    assert values["load_count"] >= 0
 
 
-def test_noise_that_the_kernel_does_not_tell_is_none():
+def test_noise_that_the_kernel_does_not_report_is_none():
     earlier, later = Noise(RunDelay(None, 10.0), 0, None), Noise(RunDelay(None, 20.0), 0, 3.0)
-    found = later.since(earlier, threads=1)
-    assert found["run_delay_fraction"] is None and found["steal_fraction"] is None
+    values = later.since(earlier, threads=1)
+    assert values["run_delay_fraction"] is None and values["steal_fraction"] is None
 
 
 @pytest.mark.skipif(not (TASKS / str(os.getpid()) / "schedstat").exists(), reason="this kernel keeps no schedstat")
-def test_a_reading_of_the_calling_thread_is_of_that_thread_alone(monkeypatch, tmp_path):
+def test_a_reading_of_the_calling_thread_excludes_other_threads(monkeypatch, tmp_path):
     for thread, waited in ((threading.get_native_id(), 250_000_000), (12, 500_000_000)):
         (tmp_path / str(thread)).mkdir()
         (tmp_path / str(thread) / "schedstat").write_text(f"999 {waited} 7\n")

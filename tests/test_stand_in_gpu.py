@@ -1,4 +1,4 @@
-"""The whole line, from the command to the report and MLflow, on a device that has what only a GPU has."""
+"""A run from the command to the report and MLflow, on a stand-in that has all features of a GPU."""
 
 import pynvml
 import pytest
@@ -12,23 +12,23 @@ from visionbench.records.folder import RunFolder
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """The finished command, and its run's folder. It measures in this process, where the stand-in is."""
+    """The finished command and the folder of its run. It measures in this process, which has the stand-in."""
     folder = tmp_path_factory.mktemp("stand_in")
     (folder / "conf" / "device").mkdir(parents=True)
     (folder / "conf" / "device" / "stand_in_gpu.yaml").write_text("name: stand_in_gpu\n")
     with pytest.MonkeyPatch.context() as patch:
-        says = stand_in_gpu.install(patch)
-        says.bits = pynvml.nvmlClocksEventReasonSwPowerCap
+        values = stand_in_gpu.install(patch)
+        values.bits = pynvml.nvmlClocksEventReasonSwPowerCap
         patch.setattr(worker, "stream", lambda generate, *args, log: generate(*args))
         words = ["device=stand_in_gpu", "metrics=[all]", "batch.sizes=[1,2]", "hydra.run.dir=outputs/run"]
-        told = ["tracking=mlflow", "report.enabled=true"]
-        done = here(folder, "run", "--config-dir", "conf", "model=clip_tiny", *words, *FEW_CALLS_EACH_STAGE, *told)
+        outputs = ["tracking=mlflow", "report.enabled=true"]
+        done = here(folder, "run", "--config-dir", "conf", "model=clip_tiny", *words, *FEW_CALLS_EACH_STAGE, *outputs)
     assert done.returncode == 0, done.stderr
-    done.marks = says.marks
+    done.marks = values.marks
     return done, RunFolder.open(folder / "outputs" / "run")
 
 
-def test_every_case_has_its_row_and_the_device_its_fingerprint(measured):
+def test_every_case_has_a_row_and_the_device_a_fingerprint(measured):
     _, run = measured
     rows = [(row.case.id, row.status) for row in run.results()]
     assert rows == [("batch-1", "ok"), ("batch-2", "ok"), ("quality", "ok")]
@@ -37,41 +37,41 @@ def test_every_case_has_its_row_and_the_device_its_fingerprint(measured):
     assert (device["driver"], device["power_limit_w"], device["compute_capability"]) == ("580.00", 700.0, "9.0")
 
 
-def test_what_only_a_gpu_has_is_in_the_metrics(measured):
+def test_the_metrics_include_those_of_gpus_only(measured):
     row, *_ = measured[1].results()
-    found = row.metrics.values
-    assert found["latency_device_p50_ms"] <= found["latency_p50_ms"]
-    assert found["kernels_busy_ms"] > 0
-    assert found["kernels_busy_fraction"] == pytest.approx(
-        found["kernels_busy_ms"] / found["latency_device_p50_ms"], rel=1e-9
+    figures = row.metrics.values
+    assert figures["latency_device_p50_ms"] <= figures["latency_p50_ms"]
+    assert figures["kernels_busy_ms"] > 0
+    assert figures["kernels_busy_fraction"] == pytest.approx(
+        figures["kernels_busy_ms"] / figures["latency_device_p50_ms"], rel=1e-9
     )
-    assert (found["kernels_launched_count"], found["kernels_host_waits_count"]) == (40, 2)
-    assert found["memory_context_mib"] == 504
-    assert found["memory_peak_allocated_mib"] == 5
-    assert found["memory_peak_allocated_above_model_mib"] == 2
-    assert found["utilization_gpu_kernel_active_mean_fraction"] == 0.75
-    assert found["utilization_gpu_power_mean_w"] == 512
-    assert found["energy_per_image_j"] == 0  # the counter stands still
+    assert (figures["kernels_launched_count"], figures["kernels_host_waits_count"]) == (40, 2)
+    assert figures["memory_context_mib"] == 504
+    assert figures["memory_peak_allocated_mib"] == 5
+    assert figures["memory_peak_allocated_above_model_mib"] == 2
+    assert figures["utilization_gpu_kernel_active_mean_fraction"] == 0.75
+    assert figures["utilization_gpu_power_mean_w"] == 512
+    assert figures["energy_per_image_j"] == 0  # the counter does not change
     for name in ("flops_mfu_fraction", "flops_copy_gb_per_s", "pipeline_copy_pinned_gb_per_s"):
-        assert found[name] > 0, name
+        assert figures[name] > 0, name
     assert row.labels["software_power_cap"] == "seen at an end of the window"
     assert not any("power" in str(reason) for reason in row.validity.reasons)
 
 
-def test_every_stage_of_a_case_has_a_range_of_its_own_for_nvidias_profilers(measured):
+def test_every_stage_of_a_case_has_a_range_for_nvidias_profilers(measured):
     stages = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "kernels")
     assert measured[0].marks == [f"batch-{size} {stage}" for size in (1, 2) for stage in stages]
 
 
-def test_the_table_tells_of_the_device_and_that_its_host_is_what_limits(measured):
-    told = " ".join(measured[0].stdout.split())
-    assert "on stand-in GPU, 1 threads" in told
-    assert "peak MiB: peak allocated on the device" in told
-    assert "launch-bound at batch size 1 (" in told
-    assert "batch-1: software power cap, seen at an end of the window" in told
+def test_the_table_names_the_device_and_that_the_host_limits_it(measured):
+    printed = " ".join(measured[0].stdout.split())
+    assert "on stand-in GPU, 1 threads" in printed
+    assert "peak MiB: peak allocated on the device" in printed
+    assert "launch-bound at batch size 1 (" in printed
+    assert "batch-1: software power cap, seen at an end of the window" in printed
 
 
-def test_report_and_mlflow_have_it_all(measured):
+def test_report_and_mlflow_have_the_gpus_figures(measured):
     _, run = measured
     page = (run.path / "report.html").read_text()
     for part in ("stand-in GPU", "580.00", "software power cap", "launch-bound"):

@@ -1,4 +1,4 @@
-"""What makes a case's numbers doubtful or void."""
+"""The verdict on a case's numbers, and its reasons."""
 
 import numpy as np
 import pytest
@@ -23,13 +23,13 @@ def test_a_quiet_case_is_valid():
     assert judge(samples(delay=0.0)) == Validity(VALID, ())
 
 
-def test_an_unknown_run_delay_is_no_doubt():
+def test_an_unknown_run_delay_does_not_warn():
     assert judge(samples()) == Validity(VALID, ())
 
 
-def test_each_flag_warns_with_what_was_seen():
-    found = judge(samples(not_converged="±3 %", warmup_unstable="8 %"))
-    assert found == Validity(WARNED, (Reason("not_converged", "±3 %"), Reason("warmup_unstable", "8 %")))
+def test_each_flag_warns_with_its_detail():
+    validity = judge(samples(not_converged="±3 %", warmup_unstable="8 %"))
+    assert validity == Validity(WARNED, (Reason("not_converged", "±3 %"), Reason("warmup_unstable", "8 %")))
 
 
 @pytest.mark.parametrize(
@@ -40,16 +40,16 @@ def test_a_run_delay_warns_over_2_percent_and_invalidates_over_5(delay, verdict)
     assert judge(samples(delay=delay)).verdict == verdict
 
 
-def test_the_run_delay_is_told_with_its_share():
+def test_the_reason_for_a_run_delay_has_its_share():
     assert judge(samples(delay=0.123)).reasons == (
         Reason("run_delay", "threads waited for a core 12.3% of the latency window"),
     )
 
 
-def test_a_flag_does_not_soften_an_invalid_run_delay():
-    found = judge(samples(delay=0.2, not_converged="±3 %"))
-    assert found.verdict == INVALID
-    assert len(found.reasons) == 2
+def test_an_invalid_run_delay_stays_invalid_beside_a_flag():
+    validity = judge(samples(delay=0.2, not_converged="±3 %"))
+    assert validity.verdict == INVALID
+    assert len(validity.reasons) == 2
 
 
 def noisy(name, value):
@@ -71,39 +71,39 @@ def noisy(name, value):
     ],
 )
 def test_every_disturbance_is_judged_in_every_window(window, name, value, verdict, reason):
-    found = judge(noisy(f"{window}/{name}", value))
-    assert found.verdict == verdict
-    assert [item.kind for item in found.reasons] == ([reason] if reason else [])
-    assert all(window in item.detail for item in found.reasons)
+    validity = judge(noisy(f"{window}/{name}", value))
+    assert validity.verdict == verdict
+    assert [item.kind for item in validity.reasons] == ([reason] if reason else [])
+    assert all(window in item.detail for item in validity.reasons)
 
 
-def test_a_fault_invalidates_and_stands_before_the_doubts():
-    found = judge(Samples(flags={"warmup_unstable": "8 %"}, faults={"foreign_process": "pid 7"}))
-    assert found == Validity(INVALID, (Reason("foreign_process", "pid 7"), Reason("warmup_unstable", "8 %")))
+def test_a_fault_invalidates_and_comes_before_the_warnings():
+    validity = judge(Samples(flags={"warmup_unstable": "8 %"}, faults={"foreign_process": "pid 7"}))
+    assert validity == Validity(INVALID, (Reason("foreign_process", "pid 7"), Reason("warmup_unstable", "8 %")))
 
 
 def kinds(host):
     return [reason.kind for reason in judge(Samples({"latency/host_s": np.asarray(host)})).reasons]
 
 
-def test_independent_calls_of_equal_halves_raise_no_doubt():
+def test_independent_calls_with_equal_halves_have_no_warning():
     rng = np.random.default_rng(3)
     assert kinds(1 + 0.05 * rng.standard_normal(400)) == []
 
 
-def test_calls_that_resemble_their_neighbours_are_doubted():
+def test_autocorrelated_calls_warn():
     rng = np.random.default_rng(3)
     steps = np.repeat(rng.standard_normal(100), 4)
     assert kinds(1 + 0.01 * steps) == ["autocorrelated"]
 
 
-def test_halves_that_differ_are_doubted():
+def test_halves_that_differ_warn():
     rng = np.random.default_rng(3)
     host = 1 + 0.05 * rng.standard_normal(400)
     host[200:] *= 1.04
     assert "halves_differ" in kinds(host)
 
 
-def test_a_difference_within_the_spread_of_few_calls_is_no_doubt():
+def test_a_difference_within_the_spread_of_few_calls_does_not_warn():
     assert kinds([1.0, 1.3, 0.9, 1.2, 1.0, 1.25, 0.95, 1.4]) == []
     assert kinds([1.0]) == kinds([]) == []

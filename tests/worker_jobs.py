@@ -1,4 +1,4 @@
-"""What tests have done by a fresh process, which must be able to import it."""
+"""Generators and functions that tests run in a fresh process, which must be able to import them."""
 
 import os
 import signal
@@ -10,14 +10,14 @@ from visionbench.registry import ConfigError
 
 
 def digest_of_shapes(cache_dir):
-    """How many examples there are, and their digest."""
+    """Return the number of examples and their digest."""
     data = Shapes(samples=40, cache_dir=cache_dir)
     return len(data.examples()), data.identity()["annotations_sha256"]
 
 
 def count(n):
-    print("said on stdout")
-    os.system("echo said by a child of the child")
+    print("printed on stdout")
+    os.system("echo printed by a child of the child")
     yield from range(n)
 
 
@@ -51,5 +51,5 @@ def never_answers():
 
 def goes_on():
     yield SimpleNamespace(ahead=True)
-    print("went on")
+    print("continued")
     yield 2

@@ -1,4 +1,4 @@
-"""What this machine is and how busy it is: identity for every result, and the run delay around a window."""
+"""The identity of this machine, which every result contains, and readings of what disturbs a measurement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBRARIES = ("torch", "transformers", "numpy", "pillow", "hydra-core", "omegacon
 
 
 def fingerprint() -> Mapping[str, Any]:
-    """The host and the library versions, as they travel with every run."""
+    """Return the host, its processor and memory, and the versions of the libraries."""
     return {
         "host": platform.node(),
         "system": f"{platform.system()} {platform.release()}",
@@ -31,7 +31,7 @@ def fingerprint() -> Mapping[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor's name as the kernel tells it."""
+    """Return the processor's name from /proc/cpuinfo, or the platform's name for it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -40,56 +40,58 @@ def cpu_name() -> str:
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether the system shows an NVIDIA GPU, usable or not."""
+    """Return whether the system lists an NVIDIA GPU, usable or not."""
     return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on."""
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_bytes() -> int:
-    """The machine's memory."""
+    """Return the size of the machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def library_version(name: str) -> str | None:
-    """The installed version of a package, None where it is not installed."""
+    """Return the installed version of a package, or None if it is not installed."""
     with suppress(PackageNotFoundError):
         return version(name)
     return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error means that the host had no memory: Python's MemoryError, or torch's or the kernel's refusal."""
-    refusals = ("can't allocate memory", "Cannot allocate memory")
-    return isinstance(error, MemoryError) or any(refusal in str(error) for refusal in refusals)
+    """Return whether the error means that the host ran out of memory: Python's, torch's or the kernel's error."""
+    messages = ("can't allocate memory", "Cannot allocate memory")
+    return isinstance(error, MemoryError) or any(message in str(error) for message in messages)
 
 
 @dataclass(frozen=True)
 class RunDelay:
-    """A reading of how long threads of this process have waited for a core; subtract two to judge a window."""
+    """A reading of the time that threads of this process have waited for a core. A window is judged by two readings."""
 
     waited_s: float | None
     at_s: float
 
     @staticmethod
     def now(this_thread_only: bool = False) -> RunDelay:
-        """Read the second field of /proc/self/task/*/schedstat, of all threads or of the calling one; `waited_s` is
-        None where there is none."""
+        """Read the second field of /proc/self/task/*/schedstat, of all threads or of the calling thread.
+
+        `waited_s` is None if the kernel has no such files.
+        """
         waited = 0
         try:
             tasks = Path("/proc/self/task")
             for task in [tasks / str(get_native_id())] if this_thread_only else tasks.iterdir():
-                with suppress(FileNotFoundError):  # a thread that ended meanwhile
+                with suppress(FileNotFoundError):  # the thread ended in the meantime
                     waited += int((task / "schedstat").read_text().split()[1])
         except (OSError, IndexError):
             return RunDelay(None, perf_counter())
         return RunDelay(waited / 1e9, perf_counter())
 
     def fraction_since(self, earlier: RunDelay, threads: int) -> float | None:
-        """Share of the window that the working threads stood in the run queue; None where the kernel does not tell."""
+        """Return the share of the window that the working threads waited in the run queue, or None if it is unknown."""
         if self.waited_s is None or earlier.waited_s is None:
             return None
         return (self.waited_s - earlier.waited_s) / ((self.at_s - earlier.at_s) * threads)
@@ -97,23 +99,26 @@ class RunDelay:
 
 @dataclass(frozen=True)
 class Noise:
-    """A reading of what may disturb a window on the host; subtract two to judge it. None where the kernel is silent."""
+    """A reading of what may disturb a window on the host. A window is judged by two readings. None is unknown."""
 
     delay: RunDelay
     involuntary_switches: int
-    """Of this process's threads, so far."""
+    """Of this process's threads, since they started."""
     stolen_s: float | None
-    """Seconds that a hypervisor gave to others, over all cores, since boot."""
+    """Seconds in which a hypervisor withdrew cores from this machine, over all cores, since boot."""
 
     @staticmethod
     def now(this_thread_only: bool = False) -> Noise:
-        """Read schedstat, the usage of the process or of the calling thread, and the first line of /proc/stat."""
+        """Read schedstat, the resource usage of the process or of the calling thread, and /proc/stat."""
         who = resource.RUSAGE_THREAD if this_thread_only else resource.RUSAGE_SELF
         return Noise(RunDelay.now(this_thread_only), resource.getrusage(who).ru_nivcsw, _stolen_s())
 
     def since(self, earlier: Noise, threads: int) -> Mapping[str, float | None]:
-        """`run_delay_fraction` of the working threads, `involuntary_switches_per_s`, `steal_fraction` of all cores, and
-        the machine's load average over the last minute, `load_count`."""
+        """Return the disturbances since an earlier reading, each None if it is unknown.
+
+        `run_delay_fraction` of the working threads, `involuntary_switches_per_s`, `steal_fraction` of all cores, and
+        `load_count`, the machine's load average over the last minute.
+        """
         seconds = self.delay.at_s - earlier.delay.at_s
         known = self.stolen_s is not None and earlier.stolen_s is not None and seconds > 0
         return {
@@ -127,7 +132,7 @@ class Noise:
 
 
 def _stolen_s() -> float | None:
-    """The eighth number of /proc/stat's first line, see proc(5)."""
+    """Return the seconds of the eighth number in the first line of /proc/stat, see proc(5)."""
     with suppress(OSError, IndexError, ValueError):
         return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) / os.sysconf("SC_CLK_TCK")
     return None

@@ -1,4 +1,4 @@
-"""Whether a case's numbers are to be trusted, judged from its samples alone."""
+"""Judge from a case's samples whether its numbers are valid, questionable or invalid."""
 
 from __future__ import annotations
 
@@ -10,43 +10,46 @@ from visionbench.core import INVALID, VALID, WARNED, Reason, Samples, Validity
 from visionbench.statistics.timings import autocorrelation, halves_ratio, quantile_interval
 
 WINDOWS = ("latency", "throughput")
-"""The passes whose disturbances are read."""
+"""The stages whose windows are judged by their disturbances."""
 DELAY_WARNS, DELAY_INVALIDATES = 0.02, 0.05
-"""Share of a window that working threads waited for a core, or that a hypervisor took the cores away."""
+"""Shares of a window in which working threads waited for a core, or a hypervisor withdrew the cores."""
 SWITCHES_WARN_PER_S = 100.0
-"""Involuntary context switches of the process. An idle machine shows a few, two processes on one core hundreds."""
+"""Involuntary context switches of the process: a few on an idle machine, hundreds if two processes share a core."""
 AUTOCORRELATION_WARNS = 0.2
 HALVES_WARN = 1.02
 """Ratio of the medians of the first and the second half of the latency series."""
 
 
 def judge(samples: Samples) -> Validity:
-    """Faults invalidate and flags warn; what disturbed a window does either by how much it was; drift warns."""
-    void = [Reason(fault, detail) for fault, detail in samples.faults.items()]
-    doubts = [Reason(flag, detail) for flag, detail in samples.flags.items()]
+    """Return the verdict and its reasons.
+
+    Faults and large disturbances make the numbers invalid. Flags, small disturbances and drift are warnings.
+    """
+    invalid = [Reason(fault, detail) for fault, detail in samples.faults.items()]
+    warnings = [Reason(flag, detail) for flag, detail in samples.flags.items()]
     for share, reason in _disturbances(samples):
-        (void if share > DELAY_INVALIDATES else doubts).append(reason)
-    doubts += _drift(samples.get("latency/host_s"))
-    return Validity(INVALID if void else WARNED if doubts else VALID, (*void, *doubts))
+        (invalid if share > DELAY_INVALIDATES else warnings).append(reason)
+    warnings += _drift(samples.get("latency/host_s"))
+    return Validity(INVALID if invalid else WARNED if warnings else VALID, (*invalid, *warnings))
 
 
 def _disturbances(samples: Samples) -> Iterator[tuple[float, Reason]]:
-    """What disturbed each window beyond what is taken for quiet: its share of the window (0 where it has none)."""
+    """Yield each disturbance above the limits with its share of the window, or 0 if it has no share."""
     for window in WINDOWS:
         for name, kind, text in (
             ("run_delay_fraction", "run_delay", "threads waited for a core"),
             ("steal_fraction", "steal", "the hypervisor gave the cores to others for"),
         ):
-            seen = samples.get(f"{window}/{name}")
-            if len(seen) and seen[0] > DELAY_WARNS:
-                yield float(seen[0]), Reason(kind, f"{text} {seen[0]:.1%} of the {window} window")
+            share = samples.get(f"{window}/{name}")
+            if len(share) and share[0] > DELAY_WARNS:
+                yield float(share[0]), Reason(kind, f"{text} {share[0]:.1%} of the {window} window")
         switches = samples.get(f"{window}/involuntary_switches_per_s")
         if len(switches) and switches[0] > SWITCHES_WARN_PER_S:
             yield 0.0, Reason("involuntary_switches", f"{switches[0]:.0f} a second in the {window} window")
 
 
 def _drift(host: np.ndarray) -> list[Reason]:
-    """Signs that calls were not alike from first to last, where they are more than the samples' own spread can show."""
+    """Return signs that the time of calls changed in the course of the window, beyond the spread of the samples."""
     if len(host) < 2:
         return []
     reasons = []
@@ -55,8 +58,8 @@ def _drift(host: np.ndarray) -> list[Reason]:
         reasons.append(Reason("autocorrelated", f"neighbouring calls resemble each other (lag 1: {correlation:.2f})"))
     half = len(host) // 2
     first, second = (quantile_interval(part, 0.5) for part in (host[:half], host[half:]))
-    apart = first and second and (first[1] < second[0] or second[1] < first[0])
-    if apart and (ratio := halves_ratio(host)) > HALVES_WARN:
+    disjoint = first and second and (first[1] < second[0] or second[1] < first[0])
+    if disjoint and (ratio := halves_ratio(host)) > HALVES_WARN:
         detail = f"the medians of the first and the second half differ by {ratio - 1:.1%}"
         reasons.append(Reason("halves_differ", detail))
     return reasons

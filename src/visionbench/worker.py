@@ -1,9 +1,9 @@
-"""A fresh process for a run: a generator runs in a child, and its items come back one by one.
+"""Run a generator in a fresh process and receive its items one by one.
 
-The child is forked from a server that has imported torch, the model's own module and the run's parts and done nothing
-else, so that it starts in a moment and yet owns its memory figures and its crashes. The parent sleeps on the pipe; the
-child waits for the parent's answer to each item, so that the parent never works inside a timed window. After an item
-that says it is `ahead` the child goes on at once, and what the parent has to do it can do meanwhile.
+The process is forked from a server that has imported torch, the model's module and the run's parts, and done nothing
+else. It therefore starts quickly, its memory figures are its own, and a crash ends only this process. The parent waits
+at the pipe, and the process waits for the parent's answer to each item, so that the parent never works during a timed
+window. After an item with a true attribute `ahead` the process continues at once, while the parent works.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ _context = multiprocessing.get_context("forkserver")
 
 
 class WorkerDied(VisionbenchError):
-    """The child ended before its work did; the message says how."""
+    """The process ended before its generator did. The message contains the signal or the exit code."""
 
 
 class WorkerFailed(VisionbenchError):
-    """The child's generator raised; the message is the error's, and the traceback stands in the log."""
+    """The generator raised an error. The message is that of the error, and the log has the traceback."""
 
 
 def preheat(modules: Sequence[str]) -> None:
-    """Start the fork server, which imports these modules while the caller goes on. Later calls have no effect."""
+    """Start the fork server, which imports these modules in the background. Later calls have no effect."""
     if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
-        # Another launcher's process may use a method that children of the fork server do not have, as joblib's does.
+        # the process of another launcher (joblib) may use a start method that children of the fork server do not have
         multiprocessing.set_start_method("forkserver", force=True)
     _context.set_forkserver_preload(["visionbench.runner", *modules])
     forkserver.ensure_running()
 
 
 def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Iterator[Any]:
-    """Run `generate(*args)` in a fresh process and yield what it yields; its output goes to the log. The process waits
-    after each item until the next is asked for, except where the item has a true attribute `ahead`.
+    """Run `generate(*args)` in a fresh process and yield its items. Its output goes to the log.
 
-    Raises WorkerFailed where it raised (a ConfigError as it is), and WorkerDied where it ended otherwise. Closing the
-    iterator ends the child.
+    The process waits after each item until the next is requested, unless the item has a true attribute `ahead`.
+    Raises WorkerFailed if the generator raised an error (a ConfigError is raised unchanged), and WorkerDied if the
+    process ended otherwise. Closing the iterator ends the process.
     """
-    ours, theirs = _context.Pipe()
-    child = _context.Process(target=_work, args=(theirs, log, generate, args), daemon=True)
+    pipe, child_pipe = _context.Pipe()
+    child = _context.Process(target=_work, args=(child_pipe, log, generate, args), daemon=True)
     child.start()
-    theirs.close()
+    child_pipe.close()
     try:
         while True:
-            wait([ours, child.sentinel])
+            wait([pipe, child.sentinel])
             try:
-                kind, item = ours.recv()
+                kind, item = pipe.recv()
             except (EOFError, ConnectionResetError):
                 child.join()
                 raise _death(child.exitcode) from None
             if kind == "item":
                 yield item
                 if not _ahead(item):
-                    ours.send("go on")
+                    pipe.send("go on")
                 continue
             child.join()
             if kind == "raised":
@@ -76,11 +76,11 @@ def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Ite
         if child.is_alive():
             child.kill()
             child.join()
-        ours.close()
+        pipe.close()
 
 
 def _work(pipe: Connection, log: Path, generate: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives Ctrl-C and ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _redirect(log)
     try:
@@ -90,7 +90,7 @@ def _work(pipe: Connection, log: Path, generate: Callable[..., Iterator[Any]], a
                 pipe.recv()
         pipe.send(("done", None))
     except (EOFError, BrokenPipeError):
-        sys.exit(1)  # the parent is gone, and nobody waits for the rest
+        sys.exit(1)  # the parent has ended
     except ConfigError as error:
         pipe.send(("raised", error))
     except Exception as error:
@@ -103,7 +103,7 @@ def _ahead(item: Any) -> bool:
 
 
 def _end_with_parent() -> None:
-    """Sleep until the parent is gone, killed maybe, and then end in the midst of whatever is being measured."""
+    """Wait until the parent ends, even if it is killed, and then end this process at once."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -111,7 +111,7 @@ def _end_with_parent() -> None:
 
 
 def _redirect(log: Path) -> None:
-    """Both output streams to the log, those of C libraries too."""
+    """Send both output streams to the log, those of C libraries included."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     sys.stderr.flush()
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # flushes; cannot be done on a pipe later

@@ -1,4 +1,4 @@
-"""The CPU: host time alone, and the process's peak memory in a window of its own."""
+"""The CPU: host time of calls, peak memory of a window, and the energy counters."""
 
 import ctypes
 import subprocess
@@ -15,7 +15,7 @@ from visionbench.devices.cpu import Cpu
 
 MIB = 2**20
 ABOUT = 8 * MIB
-"""What the process's peak may be off by: the allocator's pages, and whatever other threads touch meanwhile."""
+"""The tolerance of a peak: pages of the allocator, and memory that other threads use."""
 
 
 def peaks_can_be_reset():
@@ -31,7 +31,7 @@ resets = pytest.mark.skipif(not peaks_can_be_reset(), reason="/proc/self/clear_r
 
 @pytest.fixture
 def switches():
-    """Torch's switches, put back afterwards."""
+    """Torch's switches, restored after the test."""
     threads = torch.get_num_threads()
     matmul, conv = torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
     before = matmul.fp32_precision, conv.fp32_precision
@@ -49,7 +49,7 @@ def value(samples, name):
 
 
 # ------------------------------------------------------------------------------------------------------------- timing
-def test_a_call_is_made_once_and_timed_on_the_host_alone():
+def test_a_call_is_made_once_and_timed_only_on_the_host():
     called = []
     timing = Cpu().time_call(lambda: called.append(1))
     assert called == [1]
@@ -57,19 +57,19 @@ def test_a_call_is_made_once_and_timed_on_the_host_alone():
     assert timing.device_s is None and timing.enqueue_s is None
 
 
-def test_a_calls_time_is_that_between_two_readings_of_the_clock(monkeypatch):
+def test_the_time_of_a_call_is_between_two_readings_of_the_clock(monkeypatch):
     clock = iter([10.0, 12.5])
     monkeypatch.setattr(cpu, "perf_counter", lambda: next(clock))
     assert Cpu().time_call(lambda: None).host_s == 2.5
 
 
-def test_completions_are_told_from_the_first_issue_on(monkeypatch):
+def test_completions_count_from_the_first_issue(monkeypatch):
     clock = iter([10.0, 11.0, 13.0])
     monkeypatch.setattr(cpu, "perf_counter", lambda: next(clock))
     assert Cpu().back_to_back([lambda: None] * 2, in_flight=3) == [1.0, 3.0]
 
 
-def test_each_call_is_taken_when_the_last_one_is_done():
+def test_each_call_is_issued_when_the_last_one_is_done():
     log = []
 
     def calls():
@@ -83,7 +83,7 @@ def test_each_call_is_taken_when_the_last_one_is_done():
 
 # ------------------------------------------------------------------------------------------------------------- memory
 @resets
-def test_the_peak_sees_what_was_made_and_freed_inside_the_window():
+def test_the_peak_includes_memory_allocated_and_freed_in_the_window():
     device = Cpu()
     device.reset_peak_memory()
     before = value(device.memory_in_use(), "process")
@@ -93,15 +93,15 @@ def test_the_peak_sees_what_was_made_and_freed_inside_the_window():
 
 
 @resets
-def test_the_peak_forgets_what_was_larger_before_the_window():
+def test_the_peak_excludes_larger_allocations_before_the_window():
     device = Cpu()
     touch_and_free(256)
     device.reset_peak_memory()
     before = value(device.memory_in_use(), "process")
     touch_and_free(32)
-    found = device.peak_memory(0)
-    assert value(found, "process_peak") - before < 64 * MIB
-    assert not found.flags
+    samples = device.peak_memory(0)
+    assert value(samples, "process_peak") - before < 64 * MIB
+    assert not samples.flags
 
 
 BLOCKS = """
@@ -118,26 +118,26 @@ del blocks
 print((cpu._status()["VmRSS"] - before) / MIB)
 device.peak_memory(0)
 """
-"""Blocks of 1 MiB with a small one kept between each two: freed in the heap, their pages would stay."""
+"""Blocks of 1 MiB with small blocks between them that stay: in the heap, the pages of freed blocks would stay too."""
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this C library has no mallopt")
-def test_large_blocks_have_pages_of_their_own_while_a_peak_is_taken_and_only_then():
-    """In a process of its own, whose heap holds no free blocks of other tests that would be taken instead."""
+def test_large_blocks_have_separate_pages_only_while_a_peak_is_measured():
+    """In a separate process, whose heap has no free blocks of other tests."""
     done = subprocess.run([sys.executable, "-c", BLOCKS], capture_output=True, text=True, check=True)
-    before, grown, *after = done.stdout.splitlines()
+    before, growth, *after = done.stdout.splitlines()
     assert before == f"{cpu.M_MMAP_THRESHOLD} {128 * 1024}"
-    assert float(grown) < 32
+    assert float(growth) < 32
     assert after == [f"{cpu.M_MMAP_THRESHOLD} {32 * MIB}", f"{cpu.M_TRIM_THRESHOLD} {64 * MIB}"]
 
 
-def test_what_the_benchmark_keeps_is_told_beside_the_peak():
+def test_the_memory_that_the_benchmark_keeps_is_recorded_with_the_peak():
     device = Cpu()
     device.reset_peak_memory()
     assert value(device.peak_memory(123), "kept_inputs") == 123
 
 
-def test_a_cpu_has_no_allocators_peaks_and_says_so():
+def test_a_cpu_gives_the_reason_for_missing_peaks_of_the_allocator():
     device = Cpu()
     device.reset_peak_memory()
     missing = device.peak_memory(0).missing
@@ -148,7 +148,7 @@ def test_a_cpu_has_no_allocators_peaks_and_says_so():
     }
 
 
-def test_a_peak_that_could_not_be_reset_is_flagged(monkeypatch):
+def test_a_peak_that_cannot_be_reset_is_flagged(monkeypatch):
     def refuse(self, text):
         raise PermissionError
 
@@ -158,14 +158,14 @@ def test_a_peak_that_could_not_be_reset_is_flagged(monkeypatch):
     assert "peak since start" in device.peak_memory(0).flags["peak_since_start"]
 
 
-def test_where_the_kernel_tells_no_peak_it_is_missing_with_the_reason(monkeypatch):
+def test_a_peak_that_the_kernel_does_not_report_is_missing_with_the_reason(monkeypatch):
     monkeypatch.setattr(cpu, "_status", dict)
-    found = Cpu().peak_memory(0)
-    assert not len(found.get("memory/process_peak_bytes"))
-    assert found.missing["memory/process_peak_bytes"] == "/proc/self/status has no VmHWM here"
+    samples = Cpu().peak_memory(0)
+    assert not len(samples.get("memory/process_peak_bytes"))
+    assert samples.missing["memory/process_peak_bytes"] == "/proc/self/status has no VmHWM here"
 
 
-def test_memory_in_use_grows_by_what_is_held():
+def test_memory_in_use_grows_by_the_size_of_an_array():
     before = Cpu().memory_in_use()
     held = np.ones(64 * MIB, np.uint8)
     after = Cpu().memory_in_use()
@@ -184,23 +184,23 @@ def test_memory_in_use_grows_by_what_is_held():
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
     ],
 )
-def test_it_knows_when_there_was_no_room(error, is_one):
+def test_errors_of_memory_shortage_are_recognised(error, is_one):
     assert Cpu().is_out_of_memory(error) is is_one
 
 
-def test_it_knows_torchs_own_refusal_on_this_machine():
+def test_torchs_error_of_memory_shortage_is_recognised_on_this_machine():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert Cpu().is_out_of_memory(caught.value)
 
 
 # -------------------------------------------------------------------------------------------------------------- setup
-def test_there_always_is_a_cpu():
+def test_a_cpu_is_never_absent():
     assert Cpu().why_absent() is None
     assert (Cpu(index=3).id, Cpu.kind) == ("cpu", "cpu")
 
 
-def test_setup_sets_the_threads_that_are_asked_for_and_ieee_products(switches):
+def test_setup_sets_the_configured_threads_and_ieee_products(switches):
     matmul, conv = switches
     matmul.fp32_precision = conv.fp32_precision = "bf16"
     device = Cpu()
@@ -209,23 +209,23 @@ def test_setup_sets_the_threads_that_are_asked_for_and_ieee_products(switches):
     assert (matmul.fp32_precision, conv.fp32_precision) == ("ieee", "ieee")
 
 
-def test_setup_leaves_torchs_own_threads_where_none_are_asked_for(switches):
+def test_setup_keeps_torchs_threads_if_none_are_configured(switches):
     torch.set_num_threads(2)
     Cpu().setup(Precision("fp32", "float32"), threads=None)
     assert torch.get_num_threads() == 2
 
 
-def test_the_fingerprint_tells_the_processor_and_its_instructions():
-    found = Cpu().fingerprint()
-    assert found["device_name"]
-    assert found["cores_usable"] >= 1
-    assert found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+def test_the_fingerprint_has_the_processor_and_its_instructions():
+    samples = Cpu().fingerprint()
+    assert samples["device_name"]
+    assert samples["cores_usable"] >= 1
+    assert samples["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
 
 
 # -------------------------------------------------------------------------------------------------------------- energy
 @pytest.fixture
 def rapl(tmp_path, monkeypatch):
-    """A tree of counters as Linux shows it, by the names of the folders (`rapl_0_0` is a part of `rapl_0`)."""
+    """A function that writes counters into a tree like that of Linux, by folder (`rapl_0_0` is a part of `rapl_0`)."""
     monkeypatch.setattr(cpu, "RAPL", tmp_path)
 
     def counters(kind="package-0", **micro_joules):
@@ -239,34 +239,34 @@ def rapl(tmp_path, monkeypatch):
     return counters
 
 
-def test_energy_is_that_of_all_packages_and_not_of_their_parts_twice(rapl):
+def test_energy_is_the_sum_over_packages_and_counts_their_parts_once(rapl):
     rapl(rapl_0=100, rapl_1=200, rapl_0_0=50)
-    ended = Cpu().meter()
+    end = Cpu().meter()
     rapl(rapl_0=400_100, rapl_1=100_200, rapl_0_0=300_000)
-    assert ended().get("telemetry/energy_j").tolist() == [0.5]
+    assert end().get("telemetry/energy_j").tolist() == [0.5]
 
 
-def test_a_counter_that_wrapped_around_is_read_on(rapl):
+def test_a_counter_that_wraps_around_gives_the_difference(rapl):
     rapl(rapl_0=999_000)
-    ended = Cpu().meter()
+    end = Cpu().meter()
     rapl(rapl_0=1_000)
-    assert ended().get("telemetry/energy_j").tolist() == [0.002]
+    assert end().get("telemetry/energy_j").tolist() == [0.002]
 
 
-def test_the_counter_of_the_whole_platform_is_not_added_to_those_of_its_packages(rapl):
+def test_the_counter_of_the_platform_is_not_added_to_those_of_its_packages(rapl):
     rapl(rapl_0=0)
     rapl(kind="psys", rapl_1=0)
-    ended = Cpu().meter()
+    end = Cpu().meter()
     rapl(rapl_0=500_000)
     rapl(kind="psys", rapl_1=900_000)
-    assert ended().get("telemetry/energy_j").tolist() == [0.5]
+    assert end().get("telemetry/energy_j").tolist() == [0.5]
 
 
-def test_without_counters_the_reason_is_told(rapl):
+def test_without_counters_there_is_a_reason(rapl):
     assert Cpu().meter()().missing == {"telemetry/energy_j": "this machine shows no energy counter (RAPL)"}
 
 
-def test_a_counter_that_may_not_be_read_is_missing_with_the_reason(rapl, monkeypatch):
+def test_a_counter_without_permission_is_missing_with_the_reason(rapl, monkeypatch):
     rapl(rapl_0=100)
     read = Path.read_text
 
@@ -276,11 +276,11 @@ def test_a_counter_that_may_not_be_read_is_missing_with_the_reason(rapl, monkeyp
         return read(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    found = Cpu().meter()()
-    assert found.missing == {"telemetry/energy_j": "the energy counter (RAPL) may not be read: Permission denied"}
-    assert not found.series
+    samples = Cpu().meter()()
+    assert samples.missing == {"telemetry/energy_j": "the energy counter (RAPL) may not be read: Permission denied"}
+    assert not samples.series
 
 
-def test_a_cpu_has_nothing_of_its_own_to_watch_or_to_probe():
+def test_a_cpu_has_nothing_to_watch_and_nothing_to_probe():
     assert Cpu().watch()() == Samples()
     assert Cpu().probe() == {}

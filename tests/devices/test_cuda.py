@@ -1,4 +1,4 @@
-"""An NVIDIA GPU. What needs one is marked `gpu` and is skipped elsewhere; the rest says why there is none."""
+"""An NVIDIA GPU. Tests that need a GPU are marked `gpu` and skipped elsewhere; the others use invented readings."""
 
 import os
 import subprocess
@@ -36,9 +36,9 @@ def device():
 
 @pytest.fixture
 def product(device):
-    """A call that takes milliseconds on the device, and next to nothing to enqueue."""
+    """A call that takes milliseconds on the device and much less time to enqueue."""
     matrix = torch.randn(4096, 4096, device=device.id)
-    torch.mm(matrix, matrix)  # the library starts
+    torch.mm(matrix, matrix)  # starts the library
     return lambda: [torch.mm(matrix, matrix) for _ in range(4)]
 
 
@@ -47,24 +47,24 @@ def value(samples, name):
 
 
 # ------------------------------------------------------------------------------------------------------------- absence
-def test_hidden_gpus_are_told_by_the_variable_that_hides_them(monkeypatch):
+def test_a_hidden_gpu_is_absent_because_of_the_variable(monkeypatch):
     for hidden in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
         assert Cuda().why_absent() == "CUDA_VISIBLE_DEVICES hides every GPU"
 
 
-def test_a_torch_without_cuda_is_told(monkeypatch):
+def test_a_gpu_is_absent_for_a_torch_without_cuda(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(cuda, "_cuda_of_torch", lambda: None)
     assert Cuda().why_absent() == "this torch was built without CUDA"
 
 
-def test_the_cuda_of_torchs_build_is_read_without_importing_torch():
+def test_the_cuda_version_of_torchs_build_is_read_from_its_files():
     assert cuda._cuda_of_torch() == torch.version.cuda
 
 
 @pytest.mark.parametrize("line", ["cuda: Optional[str] = '13.0'", 'cuda = "13.0"'])
-def test_the_cuda_of_a_build_is_read_from_either_form_of_the_version_file(monkeypatch, tmp_path, line):
+def test_the_cuda_version_is_read_from_both_forms_of_the_version_file(monkeypatch, tmp_path, line):
     (tmp_path / "version.py").write_text(f"debug = False\n{line}\n")
     monkeypatch.setattr(cuda, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "__init__.py")))
     assert cuda._cuda_of_torch() == "13.0"
@@ -73,18 +73,18 @@ def test_the_cuda_of_a_build_is_read_from_either_form_of_the_version_file(monkey
 @pytest.fixture
 def driver(monkeypatch):
     """A torch built for CUDA 13.0, and a driver whose GPUs and CUDA version the test may change."""
-    says = SimpleNamespace(count=1, cuda=13000, nvml=True)
+    values = SimpleNamespace(count=1, cuda=13000, nvml=True)
 
     def init():
-        if not says.nvml:
+        if not values.nvml:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(cuda, "_cuda_of_torch", lambda: "13.0")
     monkeypatch.setattr(pynvml, "nvmlInit", init)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: says.count)
-    monkeypatch.setattr(pynvml, "nvmlSystemGetCudaDriverVersion", lambda: says.cuda)
-    return says
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: values.count)
+    monkeypatch.setattr(pynvml, "nvmlSystemGetCudaDriverVersion", lambda: values.cuda)
+    return values
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def driver(monkeypatch):
         (2, 2, "device index 2 is out of range: 2 GPUs are visible (0, 1)"),
     ],
 )
-def test_with_a_driver_the_gpus_are_counted(driver, count, index, why):
+def test_an_index_beyond_the_gpus_of_the_driver_is_out_of_range(driver, count, index, why):
     driver.count = count
     assert Cuda(index=index).why_absent() == why
 
@@ -111,9 +111,16 @@ def test_with_a_driver_the_gpus_are_counted(driver, count, index, why):
         ("0,9,1", 1),
         ("MIG-41c6f0e4,MIG-99aa", 1),
     ],
-    ids=["one", "two", "by UUID", "a negative entry ends the list", "so does a GPU that is not there", "MIG: one only"],
+    ids=[
+        "one",
+        "two",
+        "by UUID",
+        "a negative entry ends the list",
+        "a GPU that does not exist ends the list",
+        "MIG: one only",
+    ],
 )
-def test_the_visible_gpus_are_counted_as_cuda_counts_them(driver, monkeypatch, visible, shown):
+def test_an_index_beyond_the_visible_gpus_is_out_of_range(driver, monkeypatch, visible, shown):
     driver.count = 4
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert Cuda(index=shown - 1).why_absent() is None
@@ -132,7 +139,7 @@ def test_a_driver_too_old_for_torchs_build_is_refused_with_both_versions(driver,
         )
 
 
-def test_without_a_driver_nvmls_own_words_are_the_reason(driver):
+def test_without_a_driver_the_message_of_nvml_is_the_reason(driver):
     driver.nvml = False
     assert Cuda().why_absent() == "no NVIDIA driver answers (NVML Shared Library Not Found)"
 
@@ -140,21 +147,21 @@ def test_without_a_driver_nvmls_own_words_are_the_reason(driver):
 @pytest.mark.parametrize(
     ("answer", "why"), [("2 13000", None), ("0 13000", "no NVIDIA driver answers"), ("", "no NVIDIA")]
 )
-def test_where_nvml_is_absent_cuda_itself_is_asked(driver, monkeypatch, answer, why):
+def test_without_nvml_the_cuda_driver_is_queried(driver, monkeypatch, answer, why):
     driver.nvml = False
     monkeypatch.setattr(cuda, "COUNT_GPUS", f"print('{answer}')")
-    found = Cuda(index=1).why_absent()
-    assert found is None if why is None else found.startswith(why)
+    absent = Cuda(index=1).why_absent()
+    assert absent is None if why is None else absent.startswith(why)
 
 
 @pytest.mark.parametrize(
     ("index", "visible", "only"), [(0, None, "0"), (2, None, "2"), (1, "5, 7", "7"), (0, "GPU-0b2e", "GPU-0b2e")]
 )
-def test_a_measuring_process_sees_its_own_gpu_alone(index, visible, only):
+def test_a_measuring_process_sees_only_its_gpu(index, visible, only):
     assert cuda.only_visible(index, visible) == only
 
 
-def test_its_id_is_torchs_name_of_it():
+def test_the_id_is_torchs_name_of_the_gpu():
     assert (Cuda().id, Cuda(index=1).id) == ("cuda:0", "cuda:1")
 
 
@@ -172,12 +179,12 @@ def test_its_id_is_torchs_name_of_it():
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
     ],
 )
-def test_it_knows_when_there_was_no_room(error, is_one):
+def test_errors_of_memory_shortage_are_recognised(error, is_one):
     assert Cuda().is_out_of_memory(error) is is_one
 
 
 class Nvml:
-    """A process as NVML tells of it."""
+    """A process in NVML's list."""
 
     def __init__(self, pid, used):
         self.pid, self.usedGpuMemory = pid, used
@@ -190,16 +197,16 @@ class Nvml:
         ([Nvml(os.getpid(), None)], None),
         ([Nvml(1, 5 * MIB)], None),
     ],
-    ids=["this process's share", "not told", "hidden by a container"],
+    ids=["this process's share", "not reported", "hidden by a container"],
 )
-def test_the_memory_that_nvml_counts_is_this_processs_own(monkeypatch, processes, used):
+def test_the_memory_of_nvml_is_that_of_this_process(monkeypatch, processes, used):
 
     monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda handle: processes)
     assert nvml_readings.process_memory("a handle") == used
 
 
 @pytest.mark.parametrize("kind", ["GPU", "MIG"])
-def test_a_gpu_and_a_mig_instance_are_found_by_their_uuid(monkeypatch, kind):
+def test_a_handle_is_found_by_the_uuid_of_a_gpu_or_a_mig_instance(monkeypatch, kind):
     def by_uuid(uuid):
         if uuid != f"{kind}-41c6f0e4":
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
@@ -213,20 +220,20 @@ def test_a_gpu_and_a_mig_instance_are_found_by_their_uuid(monkeypatch, kind):
 
 # -------------------------------------------------------------------------------------------------------------- timing
 @gpu
-def test_a_call_is_timed_by_events_inside_the_hosts_time_and_enqueued_before_it_ends(device, product):
+def test_device_and_enqueue_times_are_within_the_host_time(device, product):
     timing = device.time_call(product)
     assert 0 < timing.device_s <= timing.host_s
     assert 0 < timing.enqueue_s < timing.host_s
 
 
 @gpu
-def test_work_that_was_pending_is_not_counted_to_the_next_call(device, product):
+def test_pending_work_does_not_count_for_the_next_call(device, product):
     product()
     assert device.time_call(lambda: None).device_s < device.time_call(product).device_s / 2
 
 
 @gpu
-def test_completions_rise_and_there_is_one_for_each_call(device, product):
+def test_there_is_a_completion_for_each_call_in_rising_order(device, product):
     completed = device.back_to_back([product] * 6, in_flight=2)
     assert len(completed) == 6
     assert completed == sorted(completed) and completed[0] > 0
@@ -234,7 +241,7 @@ def test_completions_rise_and_there_is_one_for_each_call(device, product):
 
 @gpu
 @pytest.mark.parametrize("in_flight", [1, 3])
-def test_no_more_calls_are_unfinished_than_are_allowed(device, product, in_flight):
+def test_the_number_of_unfinished_calls_is_limited(device, product, in_flight):
     ends, unfinished = [], []
 
     def call():
@@ -250,54 +257,54 @@ def test_no_more_calls_are_unfinished_than_are_allowed(device, product, in_fligh
 
 # -------------------------------------------------------------------------------------------------------------- memory
 @gpu
-def test_the_peak_allocated_is_that_of_a_known_tensor_made_and_freed_inside_the_window(device):
+def test_the_peak_includes_a_tensor_allocated_and_freed_in_the_window(device):
     device.reset_peak_memory()
     before = value(device.memory_in_use(), "allocated")
     torch.empty(64 * MIB, dtype=torch.uint8, device=device.id)
-    found = device.peak_memory(0)
-    assert value(found, "peak_allocated") - before == 64 * MIB
-    assert value(found, "peak_reserved") >= value(found, "peak_allocated")
+    samples = device.peak_memory(0)
+    assert value(samples, "peak_allocated") - before == 64 * MIB
+    assert value(samples, "peak_reserved") >= value(samples, "peak_allocated")
 
 
 @gpu
-def test_the_peak_forgets_what_was_larger_before_the_window(device):
+def test_the_peak_excludes_larger_allocations_before_the_window(device):
     torch.empty(256 * MIB, dtype=torch.uint8, device=device.id)
     device.reset_peak_memory()
     before = value(device.memory_in_use(), "allocated")
     torch.empty(MIB, dtype=torch.uint8, device=device.id)
-    found = device.peak_memory(0)
-    assert value(found, "peak_allocated") - before == MIB
-    assert value(found, "peak_reserved") < 256 * MIB + before
+    samples = device.peak_memory(0)
+    assert value(samples, "peak_allocated") - before == MIB
+    assert value(samples, "peak_reserved") < 256 * MIB + before
 
 
 @gpu
-def test_the_processs_own_memory_is_told_or_the_reason_why_not(device):
+def test_the_memory_of_the_process_is_reported_or_has_a_reason(device):
     device.reset_peak_memory()
-    found = device.peak_memory(0)
-    told = len(found.get("memory/process_peak_bytes"))
-    assert bool(told) != ("memory/process_peak_bytes" in found.missing)
+    samples = device.peak_memory(0)
+    reported = len(samples.get("memory/process_peak_bytes"))
+    assert bool(reported) != ("memory/process_peak_bytes" in samples.missing)
 
 
 @gpu
-def test_it_knows_torchs_own_refusal_on_this_gpu(device):
+def test_torchs_error_of_memory_shortage_is_recognised_on_this_gpu(device):
     with pytest.raises(torch.OutOfMemoryError) as caught:
         torch.empty(2**50, dtype=torch.uint8, device=device.id)
     assert device.is_out_of_memory(caught.value)
 
 
 @gpu
-def test_the_context_is_a_figure_of_its_own_and_part_of_the_processs_memory(device):
+def test_the_context_is_a_separate_figure_and_part_of_the_memory_of_the_process(device):
     held = torch.empty(256 * MIB, dtype=torch.uint8, device=device.id)
-    found = device.peak_memory(0)
-    if "memory/context_bytes" in found.missing:
+    samples = device.peak_memory(0)
+    if "memory/context_bytes" in samples.missing:
         pytest.skip("this machine hides the process's memory")
-    assert 64 * MIB < value(found, "context") < 2048 * MIB
-    assert value(found, "process_peak") >= value(found, "context") + held.numel()
+    assert 64 * MIB < value(samples, "context") < 2048 * MIB
+    assert value(samples, "process_peak") >= value(samples, "context") + held.numel()
 
 
 # ------------------------------------------------------------------------------------------------------------- profile
 @gpu
-def test_a_profile_counts_kernels_and_the_values_that_the_host_reads_back(device):
+def test_a_profile_counts_kernels_and_waits_of_the_host(device):
     numbers = torch.randn(512, 512, device=device.id)
 
     def call():
@@ -305,17 +312,17 @@ def test_a_profile_counts_kernels_and_the_values_that_the_host_reads_back(device
             float(torch.mm(numbers, numbers)[0, 0])
 
     call()
-    found = device.profile(call)
+    samples = device.profile(call)
     silent = device.profile(lambda: torch.mm(numbers, numbers))
-    assert found.get("kernels/launched_count")[0] >= 3
-    assert found.get("kernels/host_waits_count")[0] == 3
+    assert samples.get("kernels/launched_count")[0] >= 3
+    assert samples.get("kernels/host_waits_count")[0] == 3
     assert silent.get("kernels/host_waits_count")[0] == 0
-    assert 0 < silent.get("kernels/busy_s")[0] < found.get("kernels/busy_s")[0]
+    assert 0 < silent.get("kernels/busy_s")[0] < samples.get("kernels/busy_s")[0]
 
 
 # ---------------------------------------------------------------------------------------------------------- visibility
 @gpu
-def test_a_measuring_process_sees_one_gpu_and_its_parent_needs_no_cuda():
+def test_after_setup_a_process_sees_one_gpu():
     code = (
         "import os, torch; from visionbench.core import Precision; from visionbench.devices.cuda import Cuda; "
         "device = Cuda(); assert device.why_absent() is None and not torch.cuda.is_initialized(); "
@@ -333,26 +340,26 @@ def test_a_measuring_process_sees_one_gpu_and_its_parent_needs_no_cuda():
 @pytest.mark.parametrize(
     "shape", [(25, 12, 196, 64), (1, 12, 4096, 64)], ids=["SAM's windows", "SAM's global attention"]
 )
-def test_attention_with_a_bias_is_right_against_float64(device, shape, dtype, within):
+def test_attention_with_a_bias_agrees_with_float64(device, shape, dtype, within):
     drawn = torch.Generator(device.id).manual_seed(0)
     dtype = getattr(torch, dtype)
     q, k, v = (torch.randn(shape, device=device.id, generator=drawn).to(dtype) for _ in range(3))
     bias = torch.randn(*shape[:3], shape[2], device=device.id, generator=drawn).to(dtype)
     attend = torch.nn.functional.scaled_dot_product_attention
-    found = attend(q, k, v, attn_mask=bias).double()
+    samples = attend(q, k, v, attn_mask=bias).double()
     with sdpa_kernel(SDPBackend.MATH):
         exact = attend(q.double(), k.double(), v.double(), attn_mask=bias.double())
-    assert float((found - exact).norm() / exact.norm()) < within
+    assert float((samples - exact).norm() / exact.norm()) < within
 
 
 @pytest.mark.parametrize("allowed", [True, False, True])
-def test_every_switch_of_tf32_says_the_same(allowed):
+def test_all_switches_of_tf32_agree(allowed):
     cuda._allow_tf32(allowed)
     products = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
     assert {part.fp32_precision for part in products} == {"tf32" if allowed else "ieee"}
     assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is allowed
     assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest")
-    with torch.backends.cudnn.flags(enabled=False):  # reads and sets them all
+    with torch.backends.cudnn.flags(enabled=False):  # reads and sets all of them
         pass
     assert torch.backends.cudnn.allow_tf32 is allowed
 
@@ -380,36 +387,40 @@ def test_tf32_rounds_products_and_ieee_does_not(device):
 
 # ------------------------------------------------------------------------------------------------------------ identity
 @gpu
-def test_nvmls_handle_is_of_the_card_that_torch_runs_on(device):
+def test_nvmls_handle_is_that_of_torchs_gpu(device):
 
-    told, torchs = pynvml.nvmlDeviceGetPciInfo(device._nvml()), torch.cuda.get_device_properties(0)
-    assert (told.domain, told.bus, told.device) == (torchs.pci_domain_id, torchs.pci_bus_id, torchs.pci_device_id)
+    by_nvml, by_torch = pynvml.nvmlDeviceGetPciInfo(device._nvml()), torch.cuda.get_device_properties(0)
+    assert (by_nvml.domain, by_nvml.bus, by_nvml.device) == (
+        by_torch.pci_domain_id,
+        by_torch.pci_bus_id,
+        by_torch.pci_device_id,
+    )
 
 
 @gpu
-def test_the_fingerprint_tells_the_card_the_driver_and_its_clocks(device):
-    found = device.fingerprint()
-    assert found["device_name"] == torch.cuda.get_device_name(0)
-    assert found["cuda"] == torch.version.cuda
+def test_the_fingerprint_has_the_gpu_the_driver_and_its_clocks(device):
+    samples = device.fingerprint()
+    assert samples["device_name"] == torch.cuda.get_device_name(0)
+    assert samples["cuda"] == torch.version.cuda
     for name in ("driver", "clock_sm_mhz", "clock_sm_max_mhz", "power_limit_w", "device_memory_mib"):
-        assert found[name], name
-    assert found["multiprocessors"] == torch.cuda.get_device_properties(0).multi_processor_count
-    assert "math" in found["attention_backends"].split()
+        assert samples[name], name
+    assert samples["multiprocessors"] == torch.cuda.get_device_properties(0).multi_processor_count
+    assert "math" in samples["attention_backends"].split()
 
 
 @gpu
 def test_a_reading_of_this_gpu_has_power_clock_and_temperature(device):
     torch.mm(torch.randn(4096, 4096, device=device.id), torch.randn(4096, 4096, device=device.id))
-    found = device.probe()
-    assert 0 < found["telemetry/gpu_clock_sm_mhz"] <= device.fingerprint()["clock_sm_max_mhz"]
-    assert 0 < found["telemetry/gpu_power_w"] < 2 * device.fingerprint()["power_limit_w"]
-    assert 0 < found["telemetry/gpu_temperature_celsius"] < 110
+    samples = device.probe()
+    assert 0 < samples["telemetry/gpu_clock_sm_mhz"] <= device.fingerprint()["clock_sm_max_mhz"]
+    assert 0 < samples["telemetry/gpu_power_w"] < 2 * device.fingerprint()["power_limit_w"]
+    assert 0 < samples["telemetry/gpu_temperature_celsius"] < 110
 
 
-# ---------------------------------------------------------------- windows, against an NVML that does as it is told
+# ----------------------------------------------------------------------------------- windows, with invented readings
 @pytest.fixture
 def nvml(monkeypatch):
-    """What NVML says, to be changed by the test."""
+    """The values of NVML, which the test may change."""
     monkeypatch.setattr(Cuda, "synchronize", lambda self: None)
     return stand_in_gpu.nvml(monkeypatch)
 
@@ -427,19 +438,19 @@ def test_an_undisturbed_window_has_neither_faults_nor_flags(nvml):
         ("HwPowerBrakeSlowdown", "power_brake"),
     ],
 )
-def test_a_slowdown_voids_the_window(nvml, reason, fault):
-    ended = Cuda().watch()
+def test_a_slowdown_is_a_fault(nvml, reason, fault):
+    end = Cuda().watch()
     nvml.bits = getattr(pynvml, f"nvmlClocksThrottleReason{reason}")
-    assert set(ended().faults) == {fault}
+    assert set(end().faults) == {fault}
 
 
-def test_the_power_limit_is_a_label_and_raises_no_doubt(nvml):
+def test_the_power_limit_is_a_label(nvml):
     nvml.bits = pynvml.nvmlClocksThrottleReasonSwPowerCap
-    found = Cuda().watch()()
-    assert (set(found.labels), found.flags, found.faults) == ({"software_power_cap"}, {}, {})
+    samples = Cuda().watch()()
+    assert (set(samples.labels), samples.flags, samples.faults) == ({"software_power_cap"}, {}, {})
 
 
-def test_a_driver_that_knows_only_the_older_question_is_asked_it(nvml, monkeypatch):
+def test_an_older_driver_is_queried_with_the_older_function(nvml, monkeypatch):
     def refuse(handle):
         raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
 
@@ -448,7 +459,7 @@ def test_a_driver_that_knows_only_the_older_question_is_asked_it(nvml, monkeypat
     assert set(Cuda().watch()().faults) == {"hardware_slowdown"}
 
 
-def test_the_newer_question_is_enough(nvml, monkeypatch):
+def test_the_newer_function_is_enough(nvml, monkeypatch):
     nvml.bits = pynvml.nvmlClocksEventReasonHwSlowdown
     monkeypatch.delattr(pynvml, "nvmlDeviceGetCurrentClocksThrottleReasons")
     assert set(Cuda().watch()().faults) == {"hardware_slowdown"}
@@ -465,67 +476,67 @@ def ten_seconds(monkeypatch):
     ("policy", "name"),
     [(pynvml.NVML_PERF_POLICY_POWER, "software_power_cap"), (pynvml.NVML_PERF_POLICY_RELIABILITY, "reliability_cap")],
 )
-def test_a_limit_between_the_ends_is_a_label_found_by_its_counter(nvml, ten_seconds, policy, name):
-    ended = Cuda().watch()
+def test_a_limit_within_the_window_is_a_label_by_its_counter(nvml, ten_seconds, policy, name):
+    end = Cuda().watch()
     nvml.violated = {policy: 1_500_000_000}
-    assert ended() == Samples(labels={name: "1.5 s of a window of 10 s"})
+    assert end() == Samples(labels={name: "1.5 s of a window of 10 s"})
 
 
-def test_throttling_between_the_ends_is_a_fault_found_by_its_counter(nvml, ten_seconds):
+def test_throttling_within_the_window_is_a_fault_by_its_counter(nvml, ten_seconds):
     nvml.violated = {pynvml.NVML_PERF_POLICY_THERMAL: 5_000_000_000}
-    ended = Cuda().watch()
+    end = Cuda().watch()
     nvml.violated = {pynvml.NVML_PERF_POLICY_THERMAL: 5_250_000_000}
-    assert ended().faults == {"thermal_throttling": "0.25 s of a window of 10 s"}
+    assert end().faults == {"thermal_throttling": "0.25 s of a window of 10 s"}
 
 
 @pytest.mark.parametrize("reason", ["POWER", "THERMAL", "RELIABILITY"])
-def test_a_counter_that_grew_by_less_than_a_hundredth_of_the_window_is_noise(nvml, ten_seconds, reason):
-    ended = Cuda().watch()
+def test_a_counter_that_grows_by_less_than_a_hundredth_of_the_window_is_ignored(nvml, ten_seconds, reason):
+    end = Cuda().watch()
     nvml.violated = {getattr(pynvml, f"NVML_PERF_POLICY_{reason}"): 99_000_000}
-    assert ended() == Samples()
+    assert end() == Samples()
 
 
-def test_a_field_of_the_driver_counts_what_the_older_question_does_not_know(nvml, ten_seconds):
+def test_a_field_of_the_driver_counts_a_reason_without_a_policy(nvml, ten_seconds):
     brake = pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN
     nvml.fields = {brake: 0}
-    ended = Cuda().watch()
+    end = Cuda().watch()
     nvml.fields = {brake: 2_000_000_000}
-    assert ended().faults == {"power_brake": "2 s of a window of 10 s"}
+    assert end().faults == {"power_brake": "2 s of a window of 10 s"}
 
 
-def test_another_process_on_the_gpu_voids_the_window(nvml):
-    ended = Cuda().watch()
+def test_another_process_on_the_gpu_is_a_fault(nvml):
+    end = Cuda().watch()
     nvml.pids = [os.getpid(), 4242]
-    assert ended().faults == {"foreign_process": "also on this GPU: process 4242"}
+    assert end().faults == {"foreign_process": "also on this GPU: process 4242"}
 
 
-def test_another_process_that_was_gone_by_the_end_voids_it_too(nvml):
+def test_another_process_that_ended_within_the_window_is_a_fault(nvml):
     nvml.pids = [4242, os.getpid()]
-    ended = Cuda().watch()
+    end = Cuda().watch()
     nvml.pids = [os.getpid()]
-    assert ended().faults == {"foreign_process": "also on this GPU: process 4242"}
+    assert end().faults == {"foreign_process": "also on this GPU: process 4242"}
 
 
-def test_where_a_container_hides_process_ids_none_is_taken_for_foreign(nvml):
+def test_hidden_process_ids_are_not_foreign_processes(nvml):
     nvml.pids = [999_999_999]
     assert Cuda().watch()() == Samples()
 
 
 def test_energy_is_the_difference_of_the_counter(nvml):
     nvml.millijoules = 1_000
-    ended = Cuda().meter()
+    end = Cuda().meter()
     nvml.millijoules = 3_500
-    assert ended().get("telemetry/energy_j").tolist() == [2.5]
+    assert end().get("telemetry/energy_j").tolist() == [2.5]
 
 
-def test_what_nvml_does_not_tell_is_left_out_with_a_reason(nvml):
-    nvml.told = False
+def test_values_that_nvml_does_not_report_are_left_out(nvml):
+    nvml.supported = False
     assert Cuda().watch()() == Samples()
     assert "NVML does not report this GPU's energy" in Cuda().meter()().missing["telemetry/energy_j"]
     assert Cuda().probe() == {}
 
 
-def test_a_reading_is_in_the_units_of_its_names(nvml):
+def test_readings_have_the_units_of_their_names(nvml):
     assert Cuda().probe() == {
         "telemetry/gpu_kernel_active_fraction": 0.75,
         "telemetry/gpu_memory_active_fraction": 0.5,
@@ -536,16 +547,16 @@ def test_a_reading_is_in_the_units_of_its_names(nvml):
     }
 
 
-def test_the_momentary_power_is_preferred_to_the_mean_over_a_second(nvml):
+def test_the_momentary_power_replaces_the_mean_over_a_second(nvml):
     nvml.fields = {pynvml.NVML_FI_DEV_POWER_INSTANT: 640_000, pynvml.NVML_FI_DEV_MEMORY_TEMP: 77}
-    found = Cuda().probe()
-    assert (found["telemetry/gpu_power_w"], found["telemetry/gpu_memory_temperature_celsius"]) == (640.0, 77.0)
+    samples = Cuda().probe()
+    assert (samples["telemetry/gpu_power_w"], samples["telemetry/gpu_memory_temperature_celsius"]) == (640.0, 77.0)
 
 
 @pytest.mark.parametrize(
     ("spans", "covered"),
     [([], 0), ([(0, 2), (5, 6)], 3), ([(0, 4), (1, 2), (3, 6)], 6)],
-    ids=["none", "apart", "overlapping"],
+    ids=["none", "separate", "overlapping"],
 )
 def test_kernels_that_overlap_count_once(spans, covered):
     assert cuda._covered(spans) == covered
@@ -553,35 +564,35 @@ def test_kernels_that_overlap_count_once(spans, covered):
 
 @pytest.fixture
 def counters(nvml, monkeypatch):
-    """GPM counters: what they say, in percent and with NVML's status, which samples were asked about, and the time."""
-    says = SimpleNamespace(answers=[(80.0, 0), (40.0, 0), (20.0, 0)], between=[], allocated=[], now=100.0)
+    """GPM counters: their values in percent with NVML's status, the pairs of samples that were read, and the time."""
+    values = SimpleNamespace(answers=[(80.0, 0), (40.0, 0), (20.0, 0)], between=[], allocated=[], now=100.0)
     nvml.gpm = 1
 
     def sample():
-        says.allocated.append(pynvml.c_nvmlGpmSample_t())
-        return says.allocated[-1]
+        values.allocated.append(pynvml.c_nvmlGpmSample_t())
+        return values.allocated[-1]
 
-    def metrics(asked):
-        says.between.append((asked.sample1, asked.sample2))
-        wanted = [asked.metrics[at].metricId for at in range(asked.numMetrics)]
-        assert wanted == [2, 5, 10]  # SM, any tensor core, DRAM bandwidth
-        for at, (value, status) in enumerate(says.answers):
-            asked.metrics[at].value, asked.metrics[at].nvmlReturn = value, status
+    def metrics(request):
+        values.between.append((request.sample1, request.sample2))
+        ids = [request.metrics[index].metricId for index in range(request.numMetrics)]
+        assert ids == [2, 5, 10]  # SM, any tensor core, DRAM bandwidth
+        for index, (value, status) in enumerate(values.answers):
+            request.metrics[index].value, request.metrics[index].nvmlReturn = value, status
 
     monkeypatch.setattr(pynvml, "nvmlGpmSampleAlloc", sample)
     monkeypatch.setattr(pynvml, "nvmlGpmSampleGet", lambda handle, into: into)
     monkeypatch.setattr(pynvml, "nvmlGpmMetricsGet", metrics)
-    monkeypatch.setattr(nvml_readings, "perf_counter", lambda: says.now)
-    return says
+    monkeypatch.setattr(nvml_readings, "perf_counter", lambda: values.now)
+    return values
 
 
 def gpm(device):
     return {name: value for name, value in device.probe().items() if "gpm" in name}
 
 
-def test_counters_are_read_between_one_sample_and_the_next(counters):
+def test_counters_are_read_between_two_samples(counters):
     device = Cuda()
-    assert gpm(device) == {}  # a first sample has none before it
+    assert gpm(device) == {}  # the first sample has no predecessor
     for _ in range(2):
         counters.now += 0.25
         assert gpm(device) == {
@@ -592,17 +603,17 @@ def test_counters_are_read_between_one_sample_and_the_next(counters):
     assert (len(counters.allocated), len(counters.between)) == (2, 2)
 
 
-def test_counters_are_not_asked_oftener_than_nvml_renews_them(counters):
+def test_counters_are_not_read_more_often_than_nvml_updates_them(counters):
     device = Cuda()
     device.probe()
-    found = []
+    updated = []
     for _ in range(8):
         counters.now += 0.0625
-        found.append(bool(gpm(device)))
-    assert found == [False, True] * 4
+        updated.append(bool(gpm(device)))
+    assert updated == [False, True] * 4
 
 
-def test_a_counter_that_nvml_refuses_or_cannot_compute_is_left_out(counters):
+def test_a_counter_without_a_value_is_left_out(counters):
     counters.answers = [(80.0, 0), (float("nan"), 0), (0.0, pynvml.NVML_ERROR_NOT_SUPPORTED)]
     device = Cuda()
     device.probe()

@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from visionbench.core import OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Reason, Validity
-from visionbench.report.figures import BLUE, VERMILLION, confusion_matrix, throughput_latency
+from visionbench.report.drawing import BLUE, VERMILLION
+from visionbench.report.figures import confusion_matrix, throughput_latency
 
 CONDITIONS = {
     "plan": {"name": "clip_tiny · cuda:0 · bf16", "device": "cuda:0", "precision": "bf16", "protocol": "quick"},
@@ -101,7 +102,7 @@ def test_few_classes_are_named_and_every_count_stands_in_its_cell() -> None:
     cells = {(int(text.get_position()[1]), int(text.get_position()[0])): text.get_text() for text in axes.texts}
     assert cells == {(0, 0): "2", (0, 1): "1", (1, 1): "1", (2, 2): "1", (2, 0): "1"}
     assert [label.get_text() for label in axes.get_yticklabels()] == ["class 0", "class 1", "class 2"]
-    assert "6 pictures, 66.7% on the diagonal" in figure.get_suptitle()
+    assert "6 images, 66.7% on the diagonal" in figure.get_suptitle()
     shares = axes.images[0].get_array()
     np.testing.assert_allclose(shares.sum(axis=1), 1)
 
@@ -112,7 +113,7 @@ def test_of_many_classes_the_worst_pairs_are_told_in_words() -> None:
     (axes,) = confused(100, truth, predicted).axes
     assert not axes.texts
     title = axes.get_title(loc="left")
-    assert title.splitlines() == ["class 7 taken for class 9: 3", "class 5 taken for class 6: 2"]
+    assert title.splitlines() == ["class 7 predicted as class 9: 3", "class 5 predicted as class 6: 2"]
 
 
 def test_a_confusion_matrix_is_a_picture(tmp_path: Path) -> None:

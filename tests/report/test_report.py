@@ -11,7 +11,7 @@ from saved_runs import QUALITY, row, run
 from visionbench.core import FAILED, KILLED, OUT_OF_MEMORY, Case, Samples
 from visionbench.records.folder import RunFolder
 from visionbench.registry import ConfigError, find
-from visionbench.report import advice, document, page, relative, sweep_figures
+from visionbench.report import advice, document, drawing, page, relative, sweep_figures
 from visionbench.report.translations import LANGUAGES, TASKS, WORDS, check
 from visionbench.results.archive import Run
 
@@ -228,11 +228,13 @@ def test_the_same_model_has_the_same_colour_in_every_sweep_of_these_models(saved
 
 
 def test_figures_are_vector_graphics_with_their_units(saved, tmp_path):
-    with sweep_figures.styled():
+    with drawing.styled():
         sections = [section for section, _, _ in sweep_figures.figures(saved, "en")]
     assert sections == ["curves", "curves", "distribution", "distribution", "memory", "tradeoff"]
     found = {section: figure for section, _, figure in sweep_figures.figures(saved, "en")}
-    root = ElementTree.fromstring(page._draw(found["memory"], tmp_path / "memory.png"))
+    with drawing.styled():
+        drawing.write_png(found["memory"], tmp_path / "memory.png")
+        root = ElementTree.fromstring(drawing.svg(found["memory"]))
     assert "MiB" in "".join(root.itertext())
     assert (tmp_path / "memory.png").read_bytes()[:4] == b"\x89PNG"
 

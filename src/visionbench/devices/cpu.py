@@ -1,4 +1,4 @@
-"""The CPU: calls return when their work is done, and memory is what the kernel counts for the process."""
+"""The CPU: calls return when their work is done, and the kernel counts the memory of the process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ KIB = 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt(3)."""
 MAPPED_FROM = 128 * KIB
-"""glibc's first threshold: a block of this size has pages of its own, which go back to the kernel when it is freed."""
+"""glibc's initial threshold. Larger blocks have separate pages, which return to the kernel when they are freed."""
 LARGEST_THRESHOLD = 32 * KIB * KIB
-"""Where glibc itself ends when it raises the threshold, as it does whenever a larger block of that kind is freed."""
+"""The largest threshold of glibc, which raises the threshold whenever such a block is freed."""
 RAPL = Path("/sys/class/powercap")
-"""Where Linux shows the energy counters of Intel's and AMD's processors."""
+"""The folder in which Linux shows the energy counters of Intel's and AMD's processors."""
 
 
 @register("devices", "cpu")
@@ -41,7 +41,7 @@ class Cpu:
     probe_lag_s: ClassVar[float] = 0.0
 
     def why_absent(self) -> str | None:
-        """None: there always is one."""
+        """Return None: every machine has a CPU."""
         return None
 
     def why_unusable(self) -> None:
@@ -58,7 +58,7 @@ class Cpu:
         return "fp16 on a CPU is emulated in places, and many times slower than fp32"
 
     def setup(self, precision: Precision, threads: int | None) -> None:
-        """Set torch's threads, and IEEE products whatever the environment asked of oneDNN."""
+        """Set torch's threads, and IEEE products in oneDNN even if the environment sets others."""
         import torch
 
         torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
@@ -67,20 +67,20 @@ class Cpu:
             torch.set_num_threads(threads)
 
     def synchronize(self) -> None:
-        """Nothing is pending on a CPU."""
+        """Do nothing: a CPU has no pending work."""
 
     def mark(self, name: str) -> AbstractContextManager[None]:
-        """Nothing: profilers of a CPU see the functions themselves."""
+        """Return a context that does nothing: a CPU's profilers show the functions."""
         return nullcontext()
 
     def time_call(self, call: Callable[[], object]) -> CallTiming:
-        """Host time of one call."""
+        """Measure the host time of one call."""
         start = perf_counter()
         call()
         return CallTiming(perf_counter() - start)
 
     def back_to_back(self, calls: Iterable[Callable[[], object]], in_flight: int) -> list[float]:
-        """One call after another: a CPU has none in flight."""
+        """Run one call after another: a CPU has no calls in flight."""
         start = perf_counter()
         completed = []
         for call in calls:
@@ -89,15 +89,15 @@ class Cpu:
         return completed
 
     def profile(self, call: Callable[[], object]) -> Samples:
-        """Nothing: a CPU is busy for as long as the call takes."""
+        """Return the reason why a CPU has no kernels."""
         reason = "a CPU runs a call itself and launches no kernels"
         return Samples(missing={f"kernels/{name}": reason for name in ("busy_s", "launched_count", "host_waits_count")})
 
     def reset_peak_memory(self) -> None:
-        """Give freed heap pages back to the kernel, then let it forget the peak so far (`clear_refs`, see proc(5)).
+        """Return freed heap pages to the kernel, then reset its peak (`clear_refs`, see proc(5)).
 
-        Until `peak_memory`, blocks of 128 KiB and more have pages of their own: freed blocks that glibc keeps in its
-        heap would count in the peak. That costs page faults, so that nothing is to be timed in between.
+        Until `peak_memory`, blocks of 128 KiB and more have separate pages, because freed blocks that glibc keeps in
+        its heap would count in the peak. This causes page faults, so nothing must be timed in between.
         """
         _mallopt(M_MMAP_THRESHOLD, MAPPED_FROM)
         _trim_heap()
@@ -108,7 +108,7 @@ class Cpu:
             self._reset = False
 
     def peak_memory(self, kept_bytes: int) -> Samples:
-        """The process's peak resident set; the allocator's own peaks exist on accelerators only."""
+        """Return the peak resident set of the process. Peaks of the allocator exist only on accelerators."""
         status = _status()
         _mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)
         _mallopt(M_TRIM_THRESHOLD, 2 * LARGEST_THRESHOLD)
@@ -125,39 +125,39 @@ class Cpu:
         return Samples({name: np.array([value]) for name, value in series.items()}, missing, flags)
 
     def memory_in_use(self) -> Samples:
-        """The process's resident set now, and its anonymous part (memory-mapped weights count only when touched)."""
+        """Return the resident set of the process and its anonymous part. Mapped weights count once they are read."""
         _trim_heap()
         names = {"VmRSS": "memory/process_bytes", "RssAnon": "memory/process_anonymous_bytes"}
         status = _status()
         return Samples({name: np.array([status[key]]) for key, name in names.items() if key in status})
 
     def watch(self) -> Callable[[], Samples]:
-        """Nothing of its own: what disturbs a CPU is read from the kernel for every device."""
+        """Return no samples: the disturbances of a CPU are read from the kernel, for every device."""
         return Samples
 
     def meter(self) -> Callable[[], Samples]:
-        """Energy by RAPL, the counters of all processor packages together."""
+        """Meter energy with RAPL, the sum over the counters of all processor packages."""
         before = _package_energies(RAPL)
 
-        def ended() -> Samples:
+        def end() -> Samples:
             after = _package_energies(RAPL)
             if isinstance(before, str) or isinstance(after, str):
                 return Samples(missing={"telemetry/energy_j": before if isinstance(before, str) else str(after)})
             used = ((after[name][0] - start) % after[name][1] for name, (start, _) in before.items())
             return Samples({"telemetry/energy_j": np.array([sum(used) / 1e6])})
 
-        return ended
+        return end
 
     def probe(self) -> Mapping[str, float]:
-        """Nothing: what a CPU does is sampled for every device."""
+        """Return nothing: the load of the CPU is sampled for every device."""
         return {}
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Python's MemoryError, or torch's refusal to allocate on the host."""
+        """Return whether the error is a MemoryError, or torch's message that host memory cannot be allocated."""
         return machine.is_out_of_memory(error)
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """The processor, the cores that this process may use, and torch's threads and instruction set."""
+        """Return the processor, the cores that this process may use, and torch's threads and instruction set."""
         import torch
 
         return {
@@ -169,7 +169,7 @@ class Cpu:
 
 
 def _status() -> dict[str, float]:
-    """The sizes in /proc/self/status, in bytes; empty where there is no such file."""
+    """Return the sizes in /proc/self/status in bytes, or nothing if there is no such file."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -179,7 +179,7 @@ def _status() -> dict[str, float]:
 
 
 def _mallopt(parameter: int, value: int) -> None:
-    """Set a parameter of glibc's allocator; other C libraries have no such function."""
+    """Set a parameter of glibc's allocator. Other C libraries do not have this function."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(parameter, value)
@@ -192,10 +192,10 @@ def _trim_heap() -> None:
 
 
 def _package_energies(root: Path) -> dict[str, tuple[int, int]] | str:
-    """Of each processor package the counter in µJ and where it wraps around; or why there is none to read."""
+    """Return each processor package's counter in µJ and the value at which it wraps around, or why there is none."""
     zones = sorted(path for path in root.glob("intel-rapl:*") if path.name.count(":") == 1)
     try:
-        # `psys` stands beside the packages and counts them once more
+        # `psys` is in the same folder and counts the packages again
         packages = [path for path in zones if (path / "name").read_text().startswith("package")]
         if not packages:
             return "this machine shows no energy counter (RAPL)"

@@ -1,6 +1,6 @@
-"""An NVIDIA GPU: work is queued, so spans are taken with events and every clock reading waits for the device.
+"""An NVIDIA GPU: work is queued, so events give its times, and every reading of the host's clock waits for the device.
 
-Run on an H100 (docs/results/). Tests run it against `tests/stand_in_gpu.py`; those marked `gpu` need a real one.
+Measured on an H100 (docs/results/). Most tests use `tests/stand_in_gpu.py`; tests marked `gpu` need a real GPU.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from visionbench.devices.cuda import nvml
 from visionbench.registry import register
 
 THROTTLED_SHARE = 0.01
-"""A counter that grew by less than this share of the window is noise: GPUs under normal load show some of it."""
+"""A counter that grows by less than this share of the window is noise, which GPUs show under normal load."""
 NO_ROOM = (
     "CUDA error: out of memory",
     "CUDA driver error: out of memory",
     "_STATUS_ALLOC_FAILED",
     "unable to find an engine to execute this computation",
 )
-"""Errors for lack of memory outside torch's allocator: handles, kernels, pinned memory, cuDNN's workspace."""
+"""Messages of memory shortage outside torch's allocator: handles, kernels, pinned memory, cuDNN's workspace."""
 HOST_WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize")
-"""Calls of the CUDA runtime in which the host waits for the device: what reads a value back ends in one of them."""
+"""Calls of the CUDA runtime in which the host waits for the device. Reading a value back ends in one of them."""
 COUNT_GPUS = """
 import ctypes
 cuda, count, version = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_int()
 failed = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or cuda.cuDriverGetVersion(ctypes.byref(version))
 print("" if failed else f"{count.value} {version.value}")
 """
-"""Asks the CUDA driver itself, in a process of its own: a process that forks must not initialise CUDA."""
+"""Queries the CUDA driver in a separate process, because a process that forks must not initialise CUDA."""
 
 
 @register("devices", "cuda")
 @dataclass
 class Cuda:
-    """The GPU that torch counts as `index`."""
+    """The GPU with torch's index `index`."""
 
     index: int = 0
 
@@ -63,7 +63,7 @@ class Cuda:
         return f"cuda:{self.index}"
 
     def why_absent(self) -> str | None:
-        """Why there is no such GPU to use, or None. Asks the driver and reads torch's build; torch is not imported."""
+        """Return why this GPU cannot be used, or None if it can. Queries the driver, and does not import torch."""
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if visible is not None and visible.split(",")[0].strip() in ("", "-1"):
             return "CUDA_VISIBLE_DEVICES hides every GPU"
@@ -83,7 +83,7 @@ class Cuda:
         return None if self.index < count else _out_of_range(self.index, count)
 
     def why_unusable(self) -> str | None:
-        """Why the NVIDIA GPU of this machine cannot be used; None if it can be used or is not installed."""
+        """Return why the NVIDIA GPU of this machine cannot be used, or None if it can be used or is not installed."""
         why = self.why_absent() if machine.has_nvidia_gpu() else None
         return f"the NVIDIA GPU of this machine cannot be used ({why})" if why else None
 
@@ -94,9 +94,9 @@ class Cuda:
         """Return None: no precision of the schema is emulated."""
 
     def setup(self, precision: Precision, threads: int | None) -> None:
-        """Select the GPU; IEEE fp32 unless the precision is TF32 (cuDNN would use TF32 by default).
+        """Select the GPU, and IEEE fp32 unless the precision is TF32 (cuDNN would use TF32 by default).
 
-        Before CUDA starts, the other GPUs are hidden from this process; the GPU is then `cuda:0` to torch.
+        If CUDA has not started yet, the other GPUs are hidden from this process, and this GPU becomes `cuda:0`.
         """
         import torch
 
@@ -119,13 +119,13 @@ class Cuda:
         torch.cuda.synchronize(self.index)
 
     def mark(self, name: str) -> AbstractContextManager[None]:
-        """An NVTX range, which Nsight Systems shows by this name."""
+        """Return an NVTX range, which Nsight Systems shows with this name."""
         import torch
 
         return torch.cuda.nvtx.range(name)  # type: ignore[no-any-return]
 
     def time_call(self, call: Callable[[], object]) -> CallTiming:
-        """Host time to completion, the span between two events around the call, and the time to enqueue it."""
+        """Measure the host time to completion, the time between events around the call, and the time to enqueue it."""
         import torch
 
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -140,7 +140,7 @@ class Cuda:
         return CallTiming(done - start, begin.elapsed_time(end) / 1e3, enqueued - start)
 
     def back_to_back(self, calls: Iterable[Callable[[], object]], in_flight: int) -> list[float]:
-        """Issue calls, waiting only for the one `in_flight` before; completions are read from events after the end."""
+        """Issue calls, each after the call `in_flight` earlier has completed. Events give the times of completion."""
         import torch
 
         torch.cuda.synchronize(self.index)
@@ -160,9 +160,9 @@ class Cuda:
         return [begin.elapsed_time(end) / 1e3 for end in ends]
 
     def profile(self, call: Callable[[], object]) -> Samples:
-        """One call under torch's profiler: how long kernels ran, how many there were, how often the host waited.
+        """Run one call under torch's profiler: the time in which kernels ran, their number, and the waits of the host.
 
-        Kernels that overlap count once. The profiler slows the host, so nothing else is read from this call.
+        Kernels that overlap count once. The profiler slows the host, so no other figure is read from this call.
         """
         from torch.profiler import ProfilerActivity, profile
 
@@ -193,7 +193,7 @@ class Cuda:
         torch.cuda.reset_peak_memory_stats(self.index)
 
     def peak_memory(self, kept_bytes: int) -> Samples:
-        """Torch's peaks, what NVML counts for this process (context, kernels, cache), and the context by itself."""
+        """Return torch's peaks, the memory that NVML counts for this process, and the part of CUDA's context."""
         import torch
 
         series = {
@@ -204,66 +204,66 @@ class Cuda:
         return Samples(series).merged(self._nvml_memory("memory/process_peak_bytes")).merged(context)
 
     def memory_in_use(self) -> Samples:
-        """What torch has allocated and what NVML counts for this process now."""
+        """Return the memory that torch has allocated, and the memory that NVML counts for this process."""
         import torch
 
         allocated = np.array([float(torch.cuda.memory_allocated(self.index))])
         return Samples({"memory/allocated_bytes": allocated}).merged(self._nvml_memory("memory/process_bytes"))
 
     def watch(self) -> Callable[[], Samples]:
-        """Throttling and other processes on the GPU, by NVML's reasons and counters around the window."""
+        """Watch for throttling and other processes on the GPU, with NVML's reasons and counters around the window."""
         handle = self._nvml()
         before, reasons, others = nvml.lowered_clocks(handle), nvml.clock_reasons(handle), nvml.other_processes(handle)
         start = perf_counter()
 
-        def ended() -> Samples:
+        def end() -> Samples:
             seconds = perf_counter() - start
-            after, seen = nvml.lowered_clocks(handle), reasons | nvml.clock_reasons(handle)
-            found = dict.fromkeys(seen, "seen at an end of the window")
+            after, at_ends = nvml.lowered_clocks(handle), reasons | nvml.clock_reasons(handle)
+            details = dict.fromkeys(at_ends, "seen at an end of the window")
             for name, began in before.items():
                 lowered = (after.get(name, began) - began) / 1e9
                 if lowered > THROTTLED_SHARE * seconds:
-                    found[name] = f"{min(lowered, seconds):.3g} s of a window of {seconds:.3g} s"
+                    details[name] = f"{min(lowered, seconds):.3g} s of a window of {seconds:.3g} s"
             if foreign := sorted(others | nvml.other_processes(handle)):
-                found["foreign_process"] = f"also on this GPU: process {', '.join(map(str, foreign))}"
-            labels = {name: found.pop(name) for name in nvml.RECORDED if name in found}
-            return Samples(labels=labels, faults=found)
+                details["foreign_process"] = f"also on this GPU: process {', '.join(map(str, foreign))}"
+            labels = {name: details.pop(name) for name in nvml.RECORDED if name in details}
+            return Samples(labels=labels, faults=details)
 
-        return ended
+        return end
 
     def meter(self) -> Callable[[], Samples]:
-        """The difference of NVML's energy counter, synchronised at both ends."""
+        """Meter energy as the difference of NVML's counter, synchronised at both ends."""
         handle = self._nvml()
         self.synchronize()
         before = nvml.energy_j(handle)
 
-        def ended() -> Samples:
+        def end() -> Samples:
             self.synchronize()
             after = nvml.energy_j(handle)
             if isinstance(before, str) or isinstance(after, str):
                 return Samples(missing={"telemetry/energy_j": before if isinstance(before, str) else str(after)})
             return Samples({"telemetry/energy_j": np.array([after - before])})
 
-        return ended
+        return end
 
     def probe(self) -> Mapping[str, float]:
-        """NVML's momentary readings and GPM counters; what the driver does not report is left out."""
-        if not hasattr(self, "_probed"):  # once: finding the GPU costs more than reading it
+        """Return NVML's momentary readings and GPM counters, without those that the driver does not report."""
+        if not hasattr(self, "_probed"):  # once, because the search for the GPU costs more than a reading
             self._probed = self._nvml()
             self._counters = nvml.GpmCounters.of(self._probed)
-        counted = self._counters.read() if self._counters else {}
-        return {f"telemetry/{name}": value for name, value in {**nvml.readings(self._probed), **counted}.items()}
+        counters = self._counters.read() if self._counters else {}
+        return {f"telemetry/{name}": value for name, value in {**nvml.readings(self._probed), **counters}.items()}
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Torch's own error, the driver's or a library's refusal (cuBLAS, cuDNN), or the host's lack of memory."""
+        """Return whether the error is torch's own, one of a driver or library, or a shortage of host memory."""
         import torch
 
         if isinstance(error, torch.OutOfMemoryError) or machine.is_out_of_memory(error):
             return True
-        return any(refusal in str(error) for refusal in NO_ROOM)
+        return any(message in str(error) for message in NO_ROOM)
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """The GPU, its driver, clocks, limits and modes, and torch's switches that change kernels or memory."""
+        """Return the GPU, its driver, clocks, limits and modes, and torch's switches that change kernels or memory."""
         import torch
 
         properties = torch.cuda.get_device_properties(self.index)
@@ -284,7 +284,7 @@ class Cuda:
         }
 
     def _nvml(self) -> Any:
-        """NVML's handle of this GPU, found by its UUID since torch may count GPUs otherwise; None if unknown."""
+        """Return NVML's handle of this GPU by its UUID, because torch may order GPUs differently; None if unknown."""
         import torch
 
         return nvml.handle(str(torch.cuda.get_device_properties(self.index).uuid))
@@ -294,14 +294,14 @@ class Cuda:
 
 
 def only_visible(index: int, visible: str | None) -> str:
-    """The value of CUDA_VISIBLE_DEVICES that leaves only the GPU that torch counts as `index` under the present one."""
+    """Return the value of CUDA_VISIBLE_DEVICES that leaves only the GPU with this index under the present value."""
     return str(index) if visible is None else visible.split(",")[index].strip()
 
 
 def _driver() -> tuple[int, int] | str:
-    """How many GPUs the driver has and the CUDA version it supports (13000 is 13.0), or why there is no answer.
+    """Return the number of GPUs and the CUDA version that the driver supports (13000 is 13.0), or why they are unknown.
 
-    NVML answers first; a container may lack it (the `utility` capability) and still have a GPU, so CUDA is asked next.
+    NVML is queried first. A container may have a GPU without NVML (the `utility` capability), so CUDA is queried next.
     """
     import pynvml
 
@@ -309,17 +309,17 @@ def _driver() -> tuple[int, int] | str:
         pynvml.nvmlInit()
         return pynvml.nvmlDeviceGetCount(), pynvml.nvmlSystemGetCudaDriverVersion()
     except pynvml.NVMLError as error:
-        asked = subprocess.run([sys.executable, "-c", COUNT_GPUS], capture_output=True, text=True, check=False)
-        answer = asked.stdout.split()
+        done = subprocess.run([sys.executable, "-c", COUNT_GPUS], capture_output=True, text=True, check=False)
+        answer = done.stdout.split()
         if len(answer) == 2 and int(answer[0]):
             return int(answer[0]), int(answer[1])
         return f"no NVIDIA driver answers ({error})"
 
 
 def _visible_count(visible: str, count: int) -> int:
-    """How many GPUs CUDA shows under this CUDA_VISIBLE_DEVICES: the entries before the first that names none.
+    """Return the number of GPUs that CUDA shows: the entries of CUDA_VISIBLE_DEVICES before the first invalid one.
 
-    CUDA uses a single MIG instance in a process, however many are named.
+    CUDA uses a single MIG instance in a process, even if the variable names several.
     """
     entries = [entry.strip() for entry in visible.split(",")]
     if entries[0].startswith("MIG"):
@@ -340,10 +340,10 @@ def _out_of_range(index: int, count: int) -> str:
 
 
 def _allow_tf32(allowed: bool) -> None:
-    """TF32 for products and convolutions, or IEEE fp32 for both.
+    """Select TF32 or IEEE fp32 for products and convolutions.
 
-    By the older switches and by the newer: where they differ, torch refuses to report the older ones, which code in
-    models and in torch itself still reads.
+    Both the older and the newer switches are set. If they differ, torch refuses to report the older ones, which models
+    and torch itself still read.
     """
     import torch
 
@@ -355,7 +355,7 @@ def _allow_tf32(allowed: bool) -> None:
 
 
 def _attention_backends() -> str:
-    """The enabled implementations of torch's scaled-dot-product attention."""
+    """Return the enabled implementations of torch's scaled-dot-product attention."""
     import torch
 
     enabled = {
@@ -368,7 +368,7 @@ def _attention_backends() -> str:
 
 
 def _reduced_precision_sums() -> str:
-    """The half precisions whose products may be summed in half precision too; torch allows both by default."""
+    """Return the half precisions in which sums of products may also be in half precision. Torch allows both."""
     import torch
 
     allowed = {
@@ -379,7 +379,7 @@ def _reduced_precision_sums() -> str:
 
 
 def _covered(spans: Iterable[tuple[float, float]]) -> float:
-    """The length of the union of spans sorted by their start."""
+    """Return the length of the union of time spans that are sorted by start."""
     covered, reached = 0.0, float("-inf")
     for start, end in spans:
         covered += max(0.0, end - max(start, reached))
@@ -394,12 +394,12 @@ def _series(name: str, value: float | None) -> Samples:
 
 
 def _positive(total: float | None, part: float) -> float | None:
-    """What is left of a total without a part; None where the total is not known."""
+    """Return a total without a part, at least 0, or None if the total is unknown."""
     return None if total is None else max(total - part, 0.0)
 
 
 def _cuda_of_torch() -> str | None:
-    """The CUDA version that torch was built for, read from its version file; None for a build without CUDA."""
+    """Return the CUDA version that torch was built for, from its version file, or None for a build without CUDA."""
     spec = find_spec("torch")
     if spec is None or spec.origin is None:
         return None

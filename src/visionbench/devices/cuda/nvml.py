@@ -1,6 +1,7 @@
-"""What NVIDIA's driver reports of a GPU through NVML: identity, memory, lowered clocks, energy and momentary readings.
+"""Readings of NVIDIA's driver through NVML: identity, memory, lowered clocks, energy and momentary values of a GPU.
 
-Functions take NVML's handle of a GPU, or None where NVML does not know it. What the driver does not report is left out.
+Functions take NVML's handle of a GPU, or None if NVML does not have it. Values that the driver does not report are left
+out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ FAULTS: Mapping[str, str] = {
     "hardware_thermal_slowdown": "HwThermalSlowdown",
     "power_brake": "HwPowerBrakeSlowdown",
 }
-"""Reasons for lowered clocks that invalidate a measurement, by our name, with the end of NVML's name."""
+"""Reasons for lowered clocks that invalidate a measurement: the name of the fault, and the end of NVML's name."""
 LABELS: Mapping[str, str] = {"software_power_cap": "SwPowerCap"}
 """Reasons that are recorded and do not lower the validity: a busy GPU runs at its power limit."""
 COUNTERS: Mapping[str, tuple[str, str | None]] = {
@@ -29,7 +30,7 @@ COUNTERS: Mapping[str, tuple[str, str | None]] = {
     "software_power_cap": ("NVML_FI_DEV_PERF_POLICY_POWER", "NVML_PERF_POLICY_POWER"),
     "reliability_cap": ("NVML_FI_DEV_PERF_POLICY_RELIABILITY", "NVML_PERF_POLICY_RELIABILITY"),
 }
-"""Counters of the time, in ns, that a reason lowered the clocks: NVML's field, and the older question for the same."""
+"""Counters of the time in ns that a reason lowered the clocks: NVML's field, and the older policy for the same."""
 RECORDED = frozenset({*LABELS, "reliability_cap"})
 """Counters whose growth is a label: a busy GPU runs at its power limit, or at the highest clock of its voltage."""
 GPM: Mapping[str, str] = {
@@ -39,12 +40,12 @@ GPM: Mapping[str, str] = {
 }
 """Counters in percent of their maximum."""
 GPM_MIN_INTERVAL_S = 0.1
-"""NVML updates the GPM counters at this interval; two closer samples hold no information."""
+"""NVML updates the GPM counters at this interval. Two samples within it have no information."""
 
 
 # ------------------------------------------------------------------------------------------------------------- identity
 def handle(uuid: str) -> Any:
-    """NVML's handle of the GPU or MIG instance with this UUID (without its prefix); None where NVML has none."""
+    """Return NVML's handle of the GPU or MIG instance with this UUID (without its prefix), or None."""
     import pynvml
 
     with suppress(pynvml.NVMLError):
@@ -55,35 +56,35 @@ def handle(uuid: str) -> Any:
     return None
 
 
-def ask(handle: Any, question: str, *args: Any) -> Any:
-    """The driver's answer to one of NVML's questions about a GPU; None where it has no answer."""
+def query(handle: Any, function: str, *args: Any) -> Any:
+    """Return the result of one of NVML's functions for a GPU, or None if the driver does not support it."""
     import pynvml
 
-    if handle is None or not hasattr(pynvml, question):
+    if handle is None or not hasattr(pynvml, function):
         return None
     with suppress(pynvml.NVMLError):
-        return getattr(pynvml, question)(handle, *args)
+        return getattr(pynvml, function)(handle, *args)
     return None
 
 
 def fingerprint(handle: Any) -> Mapping[str, Any]:
-    """Clocks, limits and modes of a GPU; None for what the driver does not report."""
+    """Return clocks, limits and modes of a GPU, each None if the driver does not report it."""
     import pynvml
 
-    limit = ask(handle, "nvmlDeviceGetEnforcedPowerLimit")
-    ecc = ask(handle, "nvmlDeviceGetEccMode")
-    mig = ask(handle, "nvmlDeviceGetMigMode")
+    limit = query(handle, "nvmlDeviceGetEnforcedPowerLimit")
+    ecc = query(handle, "nvmlDeviceGetEccMode")
+    mig = query(handle, "nvmlDeviceGetMigMode")
     return {
         "driver": pynvml.nvmlSystemGetDriverVersion() if handle else None,
-        "clock_sm_mhz": ask(handle, "nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM),
-        "clock_sm_max_mhz": ask(handle, "nvmlDeviceGetMaxClockInfo", pynvml.NVML_CLOCK_SM),
-        "clock_memory_mhz": ask(handle, "nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_MEM),
-        "clock_sm_application_mhz": ask(handle, "nvmlDeviceGetApplicationsClock", pynvml.NVML_CLOCK_SM),
-        "clock_memory_application_mhz": ask(handle, "nvmlDeviceGetApplicationsClock", pynvml.NVML_CLOCK_MEM),
+        "clock_sm_mhz": query(handle, "nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM),
+        "clock_sm_max_mhz": query(handle, "nvmlDeviceGetMaxClockInfo", pynvml.NVML_CLOCK_SM),
+        "clock_memory_mhz": query(handle, "nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_MEM),
+        "clock_sm_application_mhz": query(handle, "nvmlDeviceGetApplicationsClock", pynvml.NVML_CLOCK_SM),
+        "clock_memory_application_mhz": query(handle, "nvmlDeviceGetApplicationsClock", pynvml.NVML_CLOCK_MEM),
         "power_limit_w": None if limit is None else limit / 1e3,
         "ecc": None if ecc is None else bool(ecc[0]),
         "mig": None if mig is None else bool(mig[0]),
-        "persistence_mode": _flag(ask(handle, "nvmlDeviceGetPersistenceMode")),
+        "persistence_mode": _flag(query(handle, "nvmlDeviceGetPersistenceMode")),
     }
 
 
@@ -93,26 +94,26 @@ def _flag(value: int | None) -> bool | None:
 
 # ------------------------------------------------------------------------------------------------ memory and processes
 def process_memory(handle: Any) -> float | None:
-    """Bytes of GPU memory that NVML counts for this process, its CUDA context included; None where it is not listed."""
-    for process in ask(handle, "nvmlDeviceGetComputeRunningProcesses") or ():
+    """Return the bytes of GPU memory of this process, CUDA's context included, or None if NVML does not list it."""
+    for process in query(handle, "nvmlDeviceGetComputeRunningProcesses") or ():
         if process.pid == os.getpid() and process.usedGpuMemory is not None:
             return float(process.usedGpuMemory)
     return None
 
 
 def other_processes(handle: Any) -> set[int]:
-    """Ids of other processes that compute on this GPU; empty where this process is not listed (hidden ids)."""
-    running = {process.pid for process in ask(handle, "nvmlDeviceGetComputeRunningProcesses") or ()}
+    """Return the ids of other processes on this GPU, or none if ids are hidden and this process is not listed."""
+    running = {process.pid for process in query(handle, "nvmlDeviceGetComputeRunningProcesses") or ()}
     return running - {os.getpid()} if os.getpid() in running else set()
 
 
 # -------------------------------------------------------------------------------------------------------------- clocks
 def clock_reasons(handle: Any) -> set[str]:
-    """Why the clocks are lowered now, as names in FAULTS and LABELS; empty where the driver does not report it."""
+    """Return why the clocks are lowered now, as names in FAULTS and LABELS; empty if the driver does not report it."""
     import pynvml
 
-    for question in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
-        bits = ask(handle, question)  # drivers before 535 know the second only
+    for function in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
+        bits = query(handle, function)  # drivers before 535 have only the second one
         if bits is not None:
             names = {**FAULTS, **LABELS}
             return {name for name, reason in names.items() if bits & getattr(pynvml, f"nvmlClocksEventReason{reason}")}
@@ -120,15 +121,15 @@ def clock_reasons(handle: Any) -> set[str]:
 
 
 def lowered_clocks(handle: Any) -> dict[str, int]:
-    """How long each reason in COUNTERS has lowered the clocks so far, in ns. The driver updates them with a delay."""
+    """Return how long each reason in COUNTERS has lowered the clocks so far, in ns. The driver updates with a delay."""
     import pynvml
 
     ids = {name: getattr(pynvml, field) for name, (field, _) in COUNTERS.items() if hasattr(pynvml, field)}
-    counted = fields(handle, list(ids.values()))
+    values = fields(handle, list(ids.values()))
     counters: dict[str, int] = {}
     for name, (_, policy) in COUNTERS.items():
-        times = [counted[ids[name]]] if ids.get(name) in counted else []
-        if policy is not None and (status := ask(handle, "nvmlDeviceGetViolationStatus", getattr(pynvml, policy))):
+        times = [values[ids[name]]] if ids.get(name) in values else []
+        if policy is not None and (status := query(handle, "nvmlDeviceGetViolationStatus", getattr(pynvml, policy))):
             times.append(status.violationTime)
         if times:
             counters[name] = int(max(times))
@@ -136,23 +137,23 @@ def lowered_clocks(handle: Any) -> dict[str, int]:
 
 
 def fields(handle: Any, ids: Sequence[int]) -> dict[int, float]:
-    """The values of NVML's fields with these ids, without those that the driver does not report."""
-    found = ask(handle, "nvmlDeviceGetFieldValues", list(ids)) if ids else None
+    """Return the values of NVML's fields with these ids, without those that the driver does not report."""
+    values = query(handle, "nvmlDeviceGetFieldValues", list(ids)) if ids else None
     members = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by NVML's valueType
     return {
         int(value.fieldId): float(getattr(value.value, members[value.valueType]))
-        for value in found or ()
+        for value in values or ()
         if value.nvmlReturn == 0 and value.valueType < len(members)
     }
 
 
 # ------------------------------------------------------------------------------------------------- energy and readings
 def energy_j(handle: Any) -> float | str:
-    """The GPU's energy counter in J, or the reason why it cannot be read."""
+    """Return the GPU's energy counter in J, or the reason why it cannot be read."""
     import pynvml
 
     if handle is None:
-        return "NVML does not know this GPU"
+        return "NVML does not list this GPU"
     try:
         return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
     except pynvml.NVMLError as error:
@@ -160,41 +161,41 @@ def energy_j(handle: Any) -> float | str:
 
 
 def readings(handle: Any) -> dict[str, float]:
-    """Momentary readings by the names of the telemetry series.
+    """Return momentary readings by the names of the telemetry series.
 
     `gpu_kernel_active_fraction` and `gpu_memory_active_fraction` are the shares of the driver's last sampling period
     (up to a second) in which any kernel ran, and in which device memory was read or written. Power is the momentary
-    reading where the driver has one, else its mean over a second.
+    value if the driver reports it, else the mean over a second.
     """
     import pynvml
 
-    found: dict[str, float | None] = {}
-    if (rates := ask(handle, "nvmlDeviceGetUtilizationRates")) is not None:
-        found |= {"gpu_kernel_active_fraction": rates.gpu / 100, "gpu_memory_active_fraction": rates.memory / 100}
-    found["gpu_clock_sm_mhz"] = ask(handle, "nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM)
-    found["gpu_clock_memory_mhz"] = ask(handle, "nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_MEM)
-    found["gpu_temperature_celsius"] = ask(handle, "nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU)
+    current: dict[str, float | None] = {}
+    if (rates := query(handle, "nvmlDeviceGetUtilizationRates")) is not None:
+        current |= {"gpu_kernel_active_fraction": rates.gpu / 100, "gpu_memory_active_fraction": rates.memory / 100}
+    current["gpu_clock_sm_mhz"] = query(handle, "nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM)
+    current["gpu_clock_memory_mhz"] = query(handle, "nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_MEM)
+    current["gpu_temperature_celsius"] = query(handle, "nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU)
     memory, power = pynvml.NVML_FI_DEV_MEMORY_TEMP, pynvml.NVML_FI_DEV_POWER_INSTANT
     values = fields(handle, [memory, power])
-    found["gpu_memory_temperature_celsius"] = values.get(memory)
-    milliwatts = values.get(power) or ask(handle, "nvmlDeviceGetPowerUsage")
-    found["gpu_power_w"] = None if milliwatts is None else milliwatts / 1e3
-    return {name: float(value) for name, value in found.items() if value is not None}
+    current["gpu_memory_temperature_celsius"] = values.get(memory)
+    milliwatts = values.get(power) or query(handle, "nvmlDeviceGetPowerUsage")
+    current["gpu_power_w"] = None if milliwatts is None else milliwatts / 1e3
+    return {name: float(value) for name, value in current.items() if value is not None}
 
 
 @dataclass
 class GpmCounters:
-    """NVML's GPM counters, which GPUs from Hopper on have: means over the time since the last reading."""
+    """NVML's GPM counters, on GPUs since Hopper: means over the time since the last reading."""
 
     handle: Any
     samples: list[Any]
-    """Two: the last sample taken, and one to take next."""
-    taken_at: float
-    """When the last sample was taken, in seconds of the clock."""
+    """Two samples: the last one, and the one that is read next."""
+    sampled_at: float
+    """The time of the last sample in seconds of the clock."""
 
     @staticmethod
     def of(handle: Any) -> GpmCounters | None:
-        """The counters of a GPU, with a first sample; None where it has none."""
+        """Return the counters of a GPU with a first sample, or None if it has no such counters."""
         import pynvml
 
         if handle is None:
@@ -207,26 +208,28 @@ class GpmCounters:
         return None
 
     def read(self) -> dict[str, float]:
-        """Shares of the time that multiprocessors and tensor cores were busy, and of the memory bandwidth; empty where
-        the last reading is too recent."""
+        """Return the shares of time in which multiprocessors and tensor cores were busy, and of the memory bandwidth.
+
+        Empty if the last reading is too recent.
+        """
         import pynvml
 
         now = perf_counter()
-        if now - self.taken_at < GPM_MIN_INTERVAL_S:
+        if now - self.sampled_at < GPM_MIN_INTERVAL_S:
             return {}
-        asked = pynvml.c_nvmlGpmMetricsGet_t()
-        asked.version, asked.numMetrics = pynvml.NVML_GPM_METRICS_GET_VERSION, len(GPM)
-        for at, metric in enumerate(GPM.values()):
-            asked.metrics[at].metricId = getattr(pynvml, metric)
+        request = pynvml.c_nvmlGpmMetricsGet_t()
+        request.version, request.numMetrics = pynvml.NVML_GPM_METRICS_GET_VERSION, len(GPM)
+        for index, metric in enumerate(GPM.values()):
+            request.metrics[index].metricId = getattr(pynvml, metric)
         try:
             pynvml.nvmlGpmSampleGet(self.handle, self.samples[1])
-            asked.sample1, asked.sample2 = self.samples
-            pynvml.nvmlGpmMetricsGet(asked)
+            request.sample1, request.sample2 = self.samples
+            pynvml.nvmlGpmMetricsGet(request)
         except pynvml.NVMLError:
             return {}
         self.samples.reverse()
-        self.taken_at = now
-        answers = zip(GPM, asked.metrics[: len(GPM)], strict=True)
+        self.sampled_at = now
+        results = zip(GPM, request.metrics[: len(GPM)], strict=True)
         return {
-            name: answer.value / 100 for name, answer in answers if answer.nvmlReturn == 0 and isfinite(answer.value)
+            name: result.value / 100 for name, result in results if result.nvmlReturn == 0 and isfinite(result.value)
         }

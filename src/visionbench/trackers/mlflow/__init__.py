@@ -33,7 +33,7 @@ from visionbench.core import OK, CaseResult, TrackingError
 from visionbench.declarations import Declarations
 from visionbench.records.folder import RunFolder
 from visionbench.registry import register
-from visionbench.report import figures
+from visionbench.report import drawing, figures
 from visionbench.results import declared, summary
 from visionbench.trackers.mlflow import view
 
@@ -412,7 +412,7 @@ def stage_artifacts(
     side_by_side = {"columns": columns, "data": [list(map(summary.text, row.values())) for row in rows]}
     (staging / "summary.json").write_text(json.dumps(side_by_side), "utf-8")
     if any(row.case.timed for row in results):
-        figures.write_png(figures.throughput_latency(conditions, results), staging / "throughput_latency.png")
+        drawing.write_png(figures.throughput_latency(conditions, results), staging / "throughput_latency.png")
     if run.predictions_file.is_file() and run.predictions_file.stat().st_size <= LARGEST_PREDICTIONS:
         shutil.copyfile(run.predictions_file, staging / run.predictions_file.name)
     for row in results:
@@ -421,7 +421,7 @@ def stage_artifacts(
             shown = figures.confusion_matrix(
                 conditions, predictions.classes, series[TRUE_INDEX], series[PREDICTED_INDEX]
             )
-            figures.write_png(shown, staging / "confusion_matrix.png")
+            drawing.write_png(shown, staging / "confusion_matrix.png")
 
 
 def _shown_metrics(tags: Mapping[str, str]) -> Declarations:
