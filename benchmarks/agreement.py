@@ -1,9 +1,9 @@
-"""The runner's latency against `torch.utils.benchmark.Timer` on the same callable, alternating in one process.
+"""Compare the latency stage with `torch.utils.benchmark.Timer` on the same call, alternating in one process.
 
     python benchmarks/agreement.py                # CLIP ViT-B/32, random weights, batch 1, one thread
 
-Prints the ratio of the two medians (the latency stage's ÷ the timer's) for each round and over all of them, with the
-run delay of each round: where threads waited for a core, a ratio says little.
+Prints the ratio of the medians (latency stage ÷ timer) of each round and of all rounds, with the run delay of each
+round. A ratio means little if threads waited for a core.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="clip_vit_b32")
     parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--calls", type=int, default=20, help="calls a round, each way")
+    parser.add_argument("--calls", type=int, default=20, help="calls of a round, with each of the two")
     parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -49,17 +49,17 @@ def main() -> None:
             theirs.append(blocked(timer, args.calls))
         delays.append(machine.RunDelay.now().fraction_since(before, args.threads))
         ratio = np.median(ours[-1]) / np.median(theirs[-1])
-        print(f"round {round_ + 1:2}: {np.median(ours[-1]) * 1e3:8.2f} ms, ratio {ratio:.4f}, {said(delays[-1])}")
+        print(f"round {round_ + 1:2}: {np.median(ours[-1]) * 1e3:8.2f} ms, ratio {ratio:.4f}, {delay_text(delays[-1])}")
     ratio = np.median(np.concatenate(ours)) / np.median(np.concatenate(theirs))
-    print(f"all rounds: ratio {ratio:.4f}, worst {said(max(delays, key=lambda delay: delay or 0.0))}")
+    print(f"all rounds: ratio {ratio:.4f}, worst {delay_text(max(delays, key=lambda delay: delay or 0.0))}")
 
 
-def said(delay: float | None) -> str:
+def delay_text(delay: float | None) -> str:
     return "run delay unknown" if delay is None else f"run delay {delay:.2%}"
 
 
 def prepare(model_name: str, batch_size: int, calls: int, threads: int) -> Context:
-    """A case with one batch, ready for the latency stage."""
+    """Return a case with one batch, ready for the latency stage."""
     model = models()[model_name]
     model.weights = "random"
     device = Cpu()
@@ -73,7 +73,7 @@ def prepare(model_name: str, batch_size: int, calls: int, threads: int) -> Conte
 
 
 def blocked(timer: Timer, calls: int) -> np.ndarray:
-    """As many single-call times of the timer, in seconds."""
+    """Return this number of single-call times of the timer, in seconds."""
     times: list[float] = []
     with torch.inference_mode():
         while len(times) < calls:

@@ -1,10 +1,10 @@
-"""What it takes to read many results back: 1,000 runs, copies of one that was really measured.
+"""Time the reading of many results: 1,000 runs, which are copies of a measured run.
 
     python benchmarks/archive.py [--runs 1000] [--of outputs/RUN]
 
-Times `archive.read`, `frame.cases` of what was read, and the whole command `visionbench results`: each the best of
-three, in seconds and per run. Without `--of` a run of `clip_tiny` with the default metrics and five batch sizes is
-measured first.
+Times `archive.read`, `dataframe.cases` of these runs, and the command `visionbench results`: the best of three, in
+seconds and per run. Without `--of`, a run of `clip_tiny` with the default metrics and five batch sizes is measured
+first.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ def main() -> None:
     parser.add_argument("--of", type=Path, help="a run's folder to copy")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        original = args.of or measured(Path(folder) / "original")
+        original = args.of or measure(Path(folder) / "original")
         outputs = Path(folder) / "outputs"
         copy(original, outputs, args.runs)
-        found = archive.read(outputs)
-        assert len(found) == args.runs, f"{len(found)} of {args.runs} runs were read"
-        rows = sum(len(run.results) for run in found)
+        runs = archive.read(outputs)
+        assert len(runs) == args.runs, f"{len(runs)} of {args.runs} runs were read"
+        rows = sum(len(run.results) for run in runs)
         print(f"{args.runs} runs of {original.name}, {rows} cases")
-        tell("archive.read", args.runs, lambda: archive.read(outputs))
-        tell("frame.cases", args.runs, lambda: dataframe.cases(found))
-        tell("visionbench results", args.runs, lambda: results(outputs))
+        print_time("archive.read", args.runs, lambda: archive.read(outputs))
+        print_time("dataframe.cases", args.runs, lambda: dataframe.cases(runs))
+        print_time("visionbench results", args.runs, lambda: results(outputs))
 
 
-def measured(output_dir: Path) -> Path:
-    """The folder of one run, of the few calls that a table needs."""
+def measure(output_dir: Path) -> Path:
+    """Measure one run with few calls, and return its folder."""
     words = ["model=clip_tiny", "batch.sizes=[1,2,4,8,16]", "measure=quick", "measure.latency.calls=20"]
     words += ["measure.warmup.calls=3", "measure.throughput.calls=5", "data.options.samples=100", "tracking=none"]
     subprocess.run([COMMAND, "run", *words, f"output_dir={output_dir}"], check=True, capture_output=True)
@@ -57,7 +57,7 @@ def measured(output_dir: Path) -> Path:
 
 
 def copy(original: Path, outputs: Path, runs: int) -> None:
-    """So many copies, in sweeps of 20 runs, that differ in id, sweep, model and time."""
+    """Copy a run into sweeps of 20 runs, which differ in id, sweep, model and time."""
     conditions = json.loads((original / "run.json").read_text())
     began = datetime.fromisoformat(conditions["started_at"])
     for number in range(runs):
@@ -74,14 +74,14 @@ def results(outputs: Path) -> None:
     subprocess.run([COMMAND, "results", "--output-dir", str(outputs)], check=True, capture_output=True)
 
 
-def tell(name: str, runs: int, call: Callable[[], object]) -> None:
-    """Print the best time of a few."""
+def print_time(name: str, runs: int, call: Callable[[], object]) -> None:
+    """Print the best time of a few calls."""
     times = []
     for _ in range(ROUNDS):
         start = perf_counter()
         call()
         times.append(perf_counter() - start)
-    print(f"{name:<20} {min(times):7.2f} s   {min(times) / runs * 1e3:6.2f} ms a run")
+    print(f"{name:<20} {min(times):7.2f} s   {min(times) / runs * 1e3:6.2f} ms per run")
 
 
 if __name__ == "__main__":

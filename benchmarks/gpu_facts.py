@@ -1,6 +1,6 @@
-"""Measures on this GPU what visionbench's CUDA code assumes; prints each fact and writes them to $OUT/facts.json.
+"""Measure on this GPU what visionbench's CUDA code assumes; print each fact and write them to $OUT/facts.json.
 
-Run by `make gpu`. A fact that cannot be had is the error's text; the others are still measured.
+`make gpu` runs this script. A fact that cannot be measured is the text of the error, and the script continues.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ SHAPES = {
     "OPT decode": ((4, 32, 1, 80), (4, 32, 41, 80), False),
     "OPT decode, next length": ((4, 32, 1, 80), (4, 32, 42, 80), False),
 }
-"""Attention of the three models: query [B, heads, L, D], key and value [B, heads, S, D], whether a bias is added."""
+"""Attention of the three models: query [B, heads, L, D], key and value [B, heads, S, D], and if a bias is added."""
 facts: dict[str, Any] = {}
 
 
 def note(name: str, measure: Callable[[], Any]) -> None:
-    """Keep and print one fact, or the error that prevented it."""
+    """Store and print one fact, or the error that prevented it."""
     start = time.perf_counter()
     try:
         facts[name] = measure()
@@ -45,22 +45,22 @@ def note(name: str, measure: Callable[[], Any]) -> None:
 
 
 def median_s(call: Callable[[], object], times: int = 10) -> float:
-    """The median span of a call on the device in seconds, after one that is not counted."""
+    """Return the median time of a call on the device in seconds, after one call that is not counted."""
     call()
     return sorted(float(device.time_call(call).device_s or 0.0) for _ in range(times))[times // 2]
 
 
 def window(seconds: float, work: Callable[[], object]) -> dict[str, Any]:
-    """The driver's counters over a window of work."""
+    """Return the driver's counters over a window of work."""
     before, energy, start = nvml.lowered_clocks(handle), nvml.energy_j(handle), time.perf_counter()
     while time.perf_counter() - start < seconds:
         work()
     torch.cuda.synchronize()
-    took = time.perf_counter() - start
+    elapsed = time.perf_counter() - start
     after, used = nvml.lowered_clocks(handle), float(nvml.energy_j(handle)) - float(energy)
     return {
-        "clocks lowered, share of the window": {k: round((after[k] - before[k]) / 1e9 / took, 4) for k in after},
-        "W by the energy counter": round(used / took, 1),
+        "clocks lowered, share of the window": {k: round((after[k] - before[k]) / 1e9 / elapsed, 4) for k in after},
+        "W by the energy counter": round(used / elapsed, 1),
         "readings": {name: round(value, 3) for name, value in nvml.readings(handle).items()},
         "reasons now": sorted(nvml.clock_reasons(handle)),
     }
@@ -73,7 +73,7 @@ def product() -> None:
 
 
 def launches() -> float:
-    """Microseconds for one launch of a tiny kernel."""
+    """Return the microseconds of one launch of a tiny kernel."""
     small.add_(1)
     torch.cuda.synchronize()
     start = time.perf_counter()
@@ -84,7 +84,7 @@ def launches() -> float:
 
 
 def attention(query: Any, key: Any, biased: bool, dtype: torch.dtype) -> dict[str, Any]:
-    """Torch's default attention: its kernel, the cost of a first call, and its error against float64."""
+    """Return the kernel of torch's default attention, the cost of its first call, and its error against float64."""
     q = torch.randn(query, device=device.id, dtype=dtype)
     k, v = (torch.randn(key, device=device.id, dtype=dtype) for _ in range(2))
     bias = torch.randn(*query[:3], key[2], device=device.id, dtype=dtype) if biased else None
@@ -94,7 +94,7 @@ def attention(query: Any, key: Any, biased: bool, dtype: torch.dtype) -> dict[st
 
     torch.cuda.synchronize()
     start = time.perf_counter()
-    found = call()
+    output = call()
     torch.cuda.synchronize()
     first_s = time.perf_counter() - start
     with sdpa_kernel(SDPBackend.MATH):
@@ -108,7 +108,7 @@ def attention(query: Any, key: Any, biased: bool, dtype: torch.dtype) -> dict[st
     return {
         "first call s": round(first_s, 3),
         "later ms": round(median_s(call) * 1e3, 3),
-        "relative error": float(f"{(found.double() - exact).norm() / exact.norm():.2e}"),
+        "relative error": float(f"{(output.double() - exact).norm() / exact.norm():.2e}"),
         "kernel": kernel and kernel.name[:70],
     }
 

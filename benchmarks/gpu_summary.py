@@ -1,6 +1,6 @@
-"""Prints, as Markdown, whether the results of `make gpu` lie within bounds that must hold, and the results themselves.
+"""Print as Markdown whether the results of `make gpu` are within bounds that must hold, and the results.
 
-Usage: gpu_summary.py FACTS.json OUTPUTS. Exit code 1 where a bound does not hold or a case failed unexpectedly.
+Usage: gpu_summary.py FACTS.json OUTPUTS. The exit code is 1 if a bound does not hold or a case failed unexpectedly.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from visionbench.core import OK, CaseResult
 from visionbench.records.folder import RunFolder
 
 Bound = tuple[str, float | None, float, float]
-"""What was measured, its value (None where it is lacking), and the least and the greatest value that can be right."""
+"""The name of a figure, its value (None if it is missing), and its least and greatest plausible value."""
 COLUMNS = (
     ("p50 ms", "latency_p50_ms"),
     ("p95 ms", "latency_p95_ms"),
@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Measured:
+class StepCase:
     """One case of a step of the check."""
 
     step: str
@@ -48,17 +48,17 @@ class Measured:
         return self.row.metrics.values.get(metric)
 
 
-def cases_below(outputs: Path) -> Iterator[Measured]:
-    """Every case of every run below a folder; the first folder is the step's."""
+def cases_below(outputs: Path) -> Iterator[StepCase]:
+    """Yield every case of every run in a folder. The first folder below it is that of the step."""
     for folder in sorted(path.parent for path in outputs.rglob("results.jsonl")):
         run = RunFolder.open(folder)
-        plan, step = run.conditions()["plan"], folder.relative_to(outputs).parts[0]
+        plan, step = run.record().plan, folder.relative_to(outputs).parts[0]
         for row in run.results():
-            yield Measured(step, plan["name"], plan["model"], plan["precision"], row)
+            yield StepCase(step, plan.name, plan.model, plan.precision, row)
 
 
-def bounds(facts: dict[str, Any], cases: Sequence[Measured]) -> Iterator[Bound]:
-    """The bounds of every GPU, then those of an H100."""
+def bounds(facts: dict[str, Any], cases: Sequence[StepCase]) -> Iterator[Bound]:
+    """Yield the bounds of every GPU, then those of an H100."""
     for name, fact in facts.items():
         if name.startswith("attention") and isinstance(fact, dict):
             yield f"{name}: relative error", fact["relative error"], 0, 1e-5 if "float32" in name else 1e-2
@@ -80,20 +80,20 @@ def bounds(facts: dict[str, Any], cases: Sequence[Measured]) -> Iterator[Bound]:
     yield "SAM ViT-B bf16, ms a picture", find(cases, "sam_vit_b", "bf16", 8, "latency_per_image_p50_ms"), 1.2, 1e3
 
 
-def unexpected(cases: Sequence[Measured]) -> Iterator[str]:
-    """Cases without numbers, other than those of the step that has too little memory on purpose."""
+def unexpected(cases: Sequence[StepCase]) -> Iterator[str]:
+    """Yield the cases without numbers, except those of the step that has too little memory on purpose."""
     without_room = {1: OK, 8: "out_of_memory", 16: "skipped_after_oom"}
     for case in cases:
-        wanted = without_room[case.row.case.batch_size] if case.step == "out-of-memory" else OK
-        if case.row.status != wanted:
+        expected = without_room[case.row.case.batch_size] if case.step == "out-of-memory" else OK
+        if case.row.status != expected:
             yield f"{case.name}: {case.row.status}, {case.row.reason}"
 
 
-def find(cases: Sequence[Measured], model: str, precision: str, size: int, metric: str) -> float | None:
-    """The first value of a metric in such a case."""
-    wanted = (model, precision, size)
-    alike = (case for case in cases if (case.model, case.precision, case.row.case.batch_size) == wanted)
-    return next((case.value(metric) for case in alike if case.value(metric) is not None), None)
+def find(cases: Sequence[StepCase], model: str, precision: str, size: int, metric: str) -> float | None:
+    """Return the first value of a metric in a case of this model, precision and batch size."""
+    key = (model, precision, size)
+    matches = (case for case in cases if (case.model, case.precision, case.row.case.batch_size) == key)
+    return next((case.value(metric) for case in matches if case.value(metric) is not None), None)
 
 
 def number(fact: Any) -> float | None:
@@ -105,28 +105,35 @@ def cell(value: float | None) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def speed(cases: Sequence[Measured]) -> Iterator[Sequence[str]]:
+def speed(cases: Sequence[StepCase]) -> Iterator[Sequence[str]]:
     for case in cases:
         if case.row.case.timed:
             judged = case.row.validity
-            told = [judged.verdict, "; ".join(map(str, judged.reasons))]
+            remarks = [judged.verdict, "; ".join(map(str, judged.reasons))]
             if case.row.status != OK:
-                told = [case.row.status, str(case.row.reason)]
+                remarks = [case.row.status, str(case.row.reason)]
             labels = [f"{name}: {text}" for name, text in case.row.labels.items() if name in ("software_power_cap",)]
             numbers = [cell(case.value(metric)) for _, metric in COLUMNS]
-            yield [case.step, case.run, str(case.row.case.batch_size), *numbers, told[0], "; ".join([told[1], *labels])]
+            yield [
+                case.step,
+                case.run,
+                str(case.row.case.batch_size),
+                *numbers,
+                remarks[0],
+                "; ".join([remarks[1], *labels]),
+            ]
 
 
-def quality(cases: Sequence[Measured]) -> Iterator[Sequence[str]]:
+def quality(cases: Sequence[StepCase]) -> Iterator[Sequence[str]]:
     for case in cases:
         if not case.row.case.timed:
-            shown = [f"{name} {cell(value)}" for name, value in case.row.metrics.values.items() if value is not None]
-            yield [case.run, case.row.status, case.row.validity.verdict, ", ".join(shown)]
+            figures = [f"{name} {cell(value)}" for name, value in case.row.metrics.values.items() if value is not None]
+            yield [case.run, case.row.status, case.row.validity.verdict, ", ".join(figures)]
 
 
 def main(facts_file: str, outputs: str) -> int:

@@ -1,4 +1,4 @@
-"""A model family whose call takes as much work as it is told, for benchmarks/compare.py: `family: known_work`."""
+"""A model family with a configurable amount of work per call, for benchmarks/compare.py: `family: known_work`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from visionbench.core import ModelPart
 from visionbench.registry import register
 
 AMOUNTS = {"chain": 70_000, "products": 200}
-"""Of each kind at `work: 1.0`: steps of a chain, of which each waits for the one before, and products of two matrices.
+"""The amount of each kind at `work: 1.0`: steps of a chain, each of which waits for the last one, and matrix products.
 
-A neighbour on the same core takes units that products want and a chain leaves idle, so a chain is disturbed far less.
+Another process on the same core uses units that products need and a chain leaves idle, so it disturbs a chain much
+less.
 """
 SIZE = 64
 """Rows and columns of a matrix."""
@@ -22,7 +23,7 @@ SIZE = 64
 @register("models", "known_work")
 @dataclass
 class KnownWork:
-    """Options: `kind` of work, and `work`, a factor of its amount in a call."""
+    """Options: the `kind` of work, and `work`, the factor of its amount in a call."""
 
     kind: str = "chain"
     work: float = 1.0
@@ -48,7 +49,7 @@ class WorkingModel:
     module: torch.nn.Linear
     operand: torch.Tensor
     products: int
-    """0: a chain along the operand."""
+    """The number of products, or 0 for a chain along the operand."""
 
     @property
     def identity(self):

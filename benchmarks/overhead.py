@@ -1,10 +1,10 @@
-"""What a run costs beyond loading and measuring, as ratios taken side by side.
+"""Measure the cost of a run beyond loading and measuring.
 
     python benchmarks/overhead.py
 
-1. A sweep of five runs of `clip_tiny`: wall time of each after the first, less what its stages took.
-2. The whole command for CLIP ViT-B/32 with random weights (both towers; batch 1, 2, 4; 3 + 10 calls for latency, 10 for
-   throughput, 1 for memory; one thread) against a plain loop that does the same in one process, alternating.
+1. A sweep of five runs of `clip_tiny`: the wall time of each run after the first, without the time of its stages.
+2. The complete command for CLIP ViT-B/32 with random weights (both towers; batch 1, 2, 4; 3 + 10 calls for latency, 10
+   for throughput, 1 for memory; one thread), alternating with a plain loop that does the same in one process.
 3. CPU seconds of `visionbench run --help`.
 """
 
@@ -35,18 +35,20 @@ BATCHES, DISTINCT = (1, 2, 4), 64
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="alternations of command and plain loop")
-    parser.add_argument("--plain-loop", action="store_true", help="be the plain loop (used by this script itself)")
+    parser.add_argument(
+        "--plain-loop", action="store_true", help="run only the plain loop (used by this script itself)"
+    )
     args = parser.parse_args()
     if args.plain_loop:
         plain_loop()
         return
     per_run()
-    whole_command(args.rounds)
+    complete_command(args.rounds)
     help_cost()
 
 
 def per_run() -> None:
-    """Start-to-start time of the runs of a sweep, less the seconds that run.json says its stages took."""
+    """Print the time between the starts of runs of a sweep, without the seconds of the stages in run.json."""
     with tempfile.TemporaryDirectory() as folder:
         sweep = [
             "-m",
@@ -63,12 +65,12 @@ def per_run() -> None:
         for number, (run, next_start) in enumerate(zip(runs, logged, strict=True), 1):
             stages = sum(seconds for stage, seconds in run["seconds"].items() if stage not in ("start", "keep"))
             wall = next_start - started(run)
-            note = "  (with the command's own end)" if number == len(runs) else ""
+            note = "  (includes the end of the command)" if number == len(runs) else ""
             print(f"  run {number}: {wall:.2f} s, stages {stages:.2f} s, overhead {wall - stages:.2f} s{note}")
 
 
-def whole_command(rounds: int) -> None:
-    """Alternate the command with the plain loop, each in a process of its own."""
+def complete_command(rounds: int) -> None:
+    """Alternate the command with the plain loop, each in a separate process."""
     ours, plain = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -76,11 +78,11 @@ def whole_command(rounds: int) -> None:
             ours.append(quiet([*command, *COUNTS, f"output_dir={folder}"]))
         plain.append(quiet([sys.executable, __file__, "--plain-loop"]))
         print(f"  command {ours[-1]:.1f} s, plain loop {plain[-1]:.1f} s, ratio {ours[-1] / plain[-1]:.2f}")
-    print(f"whole command ÷ plain loop, CLIP ViT-B/32: {median(ours) / median(plain):.2f} (medians of {rounds})")
+    print(f"complete command ÷ plain loop, CLIP ViT-B/32: {median(ours) / median(plain):.2f} (medians of {rounds})")
 
 
 def help_cost() -> None:
-    """CPU seconds, user and system, of the children so far before and after."""
+    """Print the CPU seconds of `visionbench run --help`, user and system."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     quiet([*COMMAND, "--help"])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -88,7 +90,7 @@ def help_cost() -> None:
 
 
 def plain_loop() -> None:
-    """What one would write by hand: build, preprocess, and call the same number of times, without any bookkeeping."""
+    """Build, preprocess, and call the same number of times, without bookkeeping, as a script would."""
     import torch
     from PIL import Image
     from transformers import AutoConfig, AutoModel
@@ -122,7 +124,7 @@ def plain_loop() -> None:
 
 
 def quiet(command: list[str]) -> float:
-    """Wall seconds of a command; its output is shown only where it fails."""
+    """Run a command and return its wall seconds. Its output is shown only if it fails."""
     start = perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"})
     if done.returncode:
@@ -131,7 +133,7 @@ def quiet(command: list[str]) -> float:
 
 
 def started(run: dict[str, str]) -> float:
-    """The run's start, as seconds since the epoch."""
+    """Return the start of a run in seconds since the epoch."""
     return datetime.fromisoformat(run["started_at"]).timestamp()
 
 

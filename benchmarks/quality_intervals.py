@@ -1,8 +1,8 @@
-"""What the intervals of quality are worth, by simulation with fixed seeds: python benchmarks/quality_intervals.py
+"""Simulate the intervals of quality figures with fixed seeds: python benchmarks/quality_intervals.py
 
-Coverage: how often an interval holds the true value, for figures of several kinds and 100, 1,000 and 5,000 pictures.
-Gate: how often `compare` calls the candidate worse where both sides are equally good (a false alarm), and where the
-candidate is two points worse (power). Every number comes from the code that a run and `compare` use.
+Coverage: how often an interval contains the true value, for several kinds of figures and 100, 1,000 and 5,000 images.
+Gate: how often `compare` gives the verdict worse if both sides are equally good (a false alarm), and if the candidate
+is two points worse (power). All numbers come from the code that a run and `compare` use.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from visionbench.statistics.resampling import (
 Make = Callable[[np.random.Generator, int], Contributions]
 THRESHOLD = 0.01
 TOGETHER = 50
-"""Simulated results whose intervals come from one set of resamples."""
+"""The number of simulated results whose intervals come from one set of resamples."""
 
 
 # ------------------------------------------------------------------------------------------------------------- figures
 def share(value: float | None) -> Make:
-    """A hit or a miss a picture; without a value the share of misses is one in n."""
+    """Make one hit or miss per image. Without a value the share of misses is one in n."""
     return lambda rng, n: hits_of((rng.random(n) < (1 - 1 / n if value is None else value)).astype(float))
 
 
 def captions(value: float | None, correlation: float = 0.3, each: int = 5) -> Make:
-    """Hits of five captions a picture, which succeed together more often than by chance."""
+    """Make hits of five captions per image, which are correlated."""
 
     def make(rng: np.random.Generator, n: int) -> Contributions:
         mean = 1 - 1 / n if value is None else value
@@ -50,25 +50,25 @@ def captions(value: float | None, correlation: float = 0.3, each: int = 5) -> Ma
 
 
 def overlaps(rng: np.random.Generator, n: int) -> Contributions:
-    """IoU of one to four instances a picture, of mean 0.8; those of a picture are alike."""
+    """Make the IoU of one to four instances per image, with a mean of 0.8. The instances of an image are correlated."""
     counts, picture = rng.integers(1, 5, n), np.repeat(rng.beta(8, 2, n), 4).reshape(n, 4)
     each = rng.beta(12 * picture + 0.01, 12 * (1 - picture) + 0.01)
     return mean_of((each * (np.arange(4) < counts[:, None])).sum(axis=1), counts)
 
 
 def scores(rng: np.random.Generator, n: int) -> Contributions:
-    """A score a picture with a long tail and many near zero, as CIDEr-D has, of mean 1.2."""
+    """Make a score per image with a long tail and many values near zero, like CIDEr-D, with a mean of 1.2."""
     return mean_of(rng.gamma(0.8, 1.5, n), at_most_one=False)
 
 
 def classes(count: int) -> Make:
-    """Macro F1 over so many classes, of which the hardest is found in every second picture."""
+    """Make macro F1 over this number of classes. The hardest class has a recall of one half."""
 
     def make(rng: np.random.Generator, n: int) -> Contributions:
         true = rng.integers(0, count, n)
         right = rng.random(n) < np.linspace(0.5, 0.98, count)[true]
-        answered = np.where(right, true, rng.integers(0, count, n))
-        series = {"classification/true_index": true, "classification/predicted_index": answered}
+        predicted = np.where(right, true, rng.integers(0, count, n))
+        series = {"classification/true_index": true, "classification/predicted_index": predicted}
         return Contributions(
             _class_counts(Samples(series), count), lambda sums: _averaged("f1", "macro", sums), over_classes=True
         )
@@ -77,12 +77,12 @@ def classes(count: int) -> Make:
 
 
 def truth_of_f1(count: int) -> float:
-    """Macro F1 of the distribution that `classes` draws from: true positives ÷ the mean of true and answered."""
-    found = np.linspace(0.5, 0.98, count)
-    stray = (1 - found).mean() / count
-    right = found / count + (1 - found) / count / count
-    answered = found / count + stray
-    return float((2 * right / (1 / count + answered)).mean())
+    """Return the macro F1 of the distribution of `classes`: true positives ÷ the mean of true and predicted."""
+    recall = np.linspace(0.5, 0.98, count)
+    stray = (1 - recall).mean() / count
+    right = recall / count + (1 - recall) / count / count
+    predicted = recall / count + stray
+    return float((2 * right / (1 / count + predicted)).mean())
 
 
 KINDS: dict[str, tuple[Make, float | None]] = {
@@ -101,32 +101,34 @@ KINDS: dict[str, tuple[Make, float | None]] = {
 
 
 def coverage(kind: str, pictures: int, trials: int, seed: int = 1) -> tuple[float, float, float]:
-    """How often the reported interval holds the true value, how often the percentile bootstrap's does, and the mean
-    width of the first."""
+    """Return how often the reported interval and that of the percentile bootstrap contain the true value.
+
+    The third value is the mean width of the reported interval.
+    """
     make, known = KINDS[kind]
     truth = 1 - 1 / pictures if known is None else known
     rng = np.random.default_rng(seed)
     reported, plain, width = 0, 0, 0.0
     for start in range(0, trials, TOGETHER):
-        drawn = {str(at): make(rng, pictures) for at in range(min(TOGETHER, trials - start))}
+        drawn = {str(index): make(rng, pictures) for index in range(min(TOGETHER, trials - start))}
         sums = resampled([of.parts for of in drawn.values()])
-        for found, of, resamples in zip(intervals(drawn).values(), drawn.values(), sums, strict=True):
+        for interval, of, resamples in zip(intervals(drawn).values(), drawn.values(), sums, strict=True):
             values = of.value(resamples)
             limits = percentile(values[np.isfinite(values)])
-            assert found is not None
-            reported += found[0] <= truth <= found[1]
+            assert interval is not None
+            reported += interval[0] <= truth <= interval[1]
             plain += limits[0] <= truth <= limits[1]
-            width += found[1] - found[0]
+            width += interval[1] - interval[0]
     return reported / trials, plain / trials, width / trials
 
 
 # ---------------------------------------------------------------------------------------------------------------- gate
 Pair = Callable[[np.random.Generator, int, float], tuple[Contributions, Contributions]]
-"""Base and candidate of n pictures, of which the candidate is truly worse by a drop."""
+"""From a random generator, n images and a drop to a base and a candidate that is worse by the drop."""
 
 
 def hit_pairs(noise: float) -> Pair:
-    """Top-1: so large a share of the pictures comes out by chance on either side, the others the same on both."""
+    """Make pairs of top-1: this share of the images is random on each side, the others are equal on both sides."""
 
     def make(rng: np.random.Generator, n: int, drop: float) -> tuple[Contributions, Contributions]:
         sure = (rng.random(n) < 0.8).astype(float)
@@ -139,20 +141,20 @@ def hit_pairs(noise: float) -> Pair:
 
 
 def caption_pairs(rng: np.random.Generator, n: int, drop: float) -> tuple[Contributions, Contributions]:
-    """t2i with five captions a picture, each side by chance about the picture's own rate."""
+    """Make a pair of t2i with five captions per image, random on each side with the rate of the image."""
     rate = rng.beta(4, 1, n)
     tries = np.full(n, 5)
     return tuple(hits_of(rng.binomial(5, rate * (1 - less / 0.8)), tries) for less in (0.0, drop))  # type: ignore[return-value]
 
 
 def overlap_pairs(rng: np.random.Generator, n: int, drop: float) -> tuple[Contributions, Contributions]:
-    """IoU of one instance a picture, each side with noise of its own."""
+    """Make a pair of IoU with one instance per image and independent noise on each side."""
     own = rng.beta(8, 2, n)
     return tuple(mean_of(np.clip(own - less + rng.normal(0, 0.05, n), 0, 1)) for less in (0.0, drop))  # type: ignore[return-value]
 
 
 def score_pairs(rng: np.random.Generator, n: int, drop: float) -> tuple[Contributions, Contributions]:
-    """A score with a long tail, each side times noise of its own; the drop is a share of the score."""
+    """Make a pair of scores with a long tail and independent factors on each side. The drop is a share of the score."""
     own = rng.gamma(0.8, 1.5, n)
     sides = (own * (1 - less) * rng.lognormal(-0.02, 0.2, n) for less in (0.0, drop))
     return tuple(mean_of(side, at_most_one=False) for side in sides)  # type: ignore[return-value]
@@ -176,7 +178,7 @@ def declared(metric: str) -> MetricDeclaration:
 
 
 def verdicts(kind: str, pictures: int, pairs: int, drop: float = 0.0, seed: int = 2) -> dict[str, float]:
-    """The share of pairs that get each verdict."""
+    """Return the share of pairs with each verdict."""
     metric, make = PAIRS[kind]
     rng = np.random.default_rng(seed)
     counts: dict[str, float] = {}
@@ -190,7 +192,7 @@ def verdicts(kind: str, pictures: int, pairs: int, drop: float = 0.0, seed: int 
 
 
 def gate_of_six(pictures: int, pairs: int, seed: int = 3) -> float:
-    """The share of identical pairs for which any of R@1, 5 and 10, both ways, is called worse."""
+    """Return the share of identical pairs for which any of R@1, 5 and 10, in both directions, is worse."""
     rng = np.random.default_rng(seed)
     alarms = 0
     for _ in range(pairs):
@@ -215,8 +217,8 @@ def gate_of_six(pictures: int, pairs: int, seed: int = 3) -> float:
 def main() -> None:
     """Print both tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=1000, help="of coverage, at each number of pictures")
-    parser.add_argument("--pairs", type=int, default=1000, help="of the gate")
+    parser.add_argument("--trials", type=int, default=1000, help="trials of the coverage for each number of images")
+    parser.add_argument("--pairs", type=int, default=1000, help="pairs of the gate")
     parser.add_argument("--pictures", type=int, nargs="+", default=[100, 1000, 5000])
     parser.add_argument("--part", choices=["coverage", "gate", "both"], default="both")
     args = parser.parse_args()

@@ -1,9 +1,9 @@
 """Cost of the recall metric: python benchmarks/recall.py
 
-Time: `Recall.rank`, both ways, over the one matrix product that cannot be avoided, taken in turns in one process.
-Interval: `Recall.compute` with its intervals over images, in the same turns, over the time of `rank`.
-Memory: a slice of a large set in a fresh process; its peak is read above the embeddings, its total time extrapolated.
-Random embeddings, each caption's near its image's. Linux only.
+Time: `Recall.rank` in both directions, divided by the time of the matrix product alone, alternating in one process.
+Interval: `Recall.compute` with its intervals over images, in the same rounds, divided by the time of `rank`.
+Memory: a slice of a large set in a fresh process. The peak excludes the embeddings; the total time is extrapolated.
+The embeddings are random; each caption is near its image. Linux only.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ SELF = Path("/proc/self")
 
 
 def main() -> None:
-    """Print both parts, or only the large one in the fresh process that this starts."""
+    """Print both parts. The large part runs in a fresh process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5_000)
     parser.add_argument("--captions-per-image", type=int, default=5)
     parser.add_argument("--dims", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--large-images", type=int, default=100_000, help="0 leaves the memory part out")
-    parser.add_argument("--slice-images", type=int, default=1_024, help="images counted of the large set")
-    parser.add_argument("--large-only", action="store_true", help="the memory part alone, in this process")
+    parser.add_argument("--large-images", type=int, default=100_000, help="0: without the memory part")
+    parser.add_argument("--slice-images", type=int, default=1_024, help="images of the large set that are ranked")
+    parser.add_argument("--large-only", action="store_true", help="only the memory part, in this process")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.large_only:
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def ratio(images: int, captions_per_image: int, dims: int, rounds: int) -> None:
-    """Time of rank() over the time of the matrix product alone."""
+    """Print the time of rank() divided by the time of the matrix product alone."""
     given = embeddings(images, captions_per_image, dims)
     unit_images, unit_captions = (
         torch.nn.functional.normalize(torch.from_numpy(given[name])) for name in ("image_embeddings", "text_embeddings")
@@ -84,7 +84,7 @@ def ratio(images: int, captions_per_image: int, dims: int, rounds: int) -> None:
 
 
 def product(images: torch.Tensor, captions: torch.Tensor, block: int = 1_024) -> None:
-    """All scores, block by block, looked at by nobody; of the block shapes tried this was the fastest."""
+    """Compute all scores block by block and drop them. This block shape was the fastest of those tried."""
     buffer = torch.empty(block * block)
     for row in range(0, len(images), block):
         for column in range(0, len(captions), block):
@@ -93,7 +93,7 @@ def product(images: torch.Tensor, captions: torch.Tensor, block: int = 1_024) ->
 
 
 def large(images: int, captions_per_image: int, dims: int, slice_images: int) -> None:
-    """Rate and peak memory of rank()'s own steps, the last of them for the first images alone."""
+    """Print the rate and the peak memory of the steps of rank(), the last step only for the first images."""
     Recall().rank(embeddings(8, captions_per_image, dims))
     given = embeddings(images, captions_per_image, dims)
     options = Recall()
@@ -113,7 +113,7 @@ def large(images: int, captions_per_image: int, dims: int, slice_images: int) ->
     held = sum(values.nbytes for values in given.values()) / MIB
     print(
         f"{images:,} images x {captions:,} captions x {dims}, {torch.get_num_threads()} threads, "
-        f"{stop:,} of the images counted"
+        f"{stop:,} of the images ranked"
         f"\n  rate                   {rate / 1e6:7.1f} million pairs/s, both ways"
         f"\n  all images would take  {total:7.0f} s, extrapolated from {ended - started[0]:.1f} s"
         f"\n  peak extra memory      {peak:7.0f} MiB above the embeddings' {held:,.0f} MiB (bound: 1,024 MiB)"
@@ -123,7 +123,7 @@ def large(images: int, captions_per_image: int, dims: int, slice_images: int) ->
 
 
 def embeddings(images: int, captions_per_image: int, dims: int) -> dict[str, np.ndarray]:
-    """Predictions with a caption's embedding = its image's + twice as much noise."""
+    """Return predictions in which the embedding of a caption is that of its image plus twice as much noise."""
     rng = np.random.default_rng(0)
     image = rng.standard_normal((images, dims), dtype=np.float32)
     text = rng.standard_normal((images, captions_per_image, dims), dtype=np.float32)
@@ -137,18 +137,18 @@ def embeddings(images: int, captions_per_image: int, dims: int) -> dict[str, np.
 
 
 def waited(wall_start: float, delay_start: float) -> str:
-    """Share of the wall time that this thread was ready and another had the core."""
+    """Return the share of the wall time in which this thread waited for a core, as text."""
     share = (run_delay_s() - delay_start) / (time.perf_counter() - wall_start)
     return f"waited for a core       {share:6.1%} of the time"
 
 
 def run_delay_s() -> float:
-    """Time that the main thread has been ready and not running."""
+    """Return the time in which the main thread has waited for a core."""
     return int((SELF / "schedstat").read_text().split()[1]) / 1e9
 
 
 def status_mib(key: str) -> float:
-    """A memory line of /proc/self/status."""
+    """Return a size in /proc/self/status in MiB."""
     lines = (SELF / "status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) / 1024
 

@@ -23,12 +23,12 @@ def written(page: str) -> str:
         groups.setdefault(one.group, []).append(one)
     for group, metrics in groups.items():
         heading = f"\n### {HEADINGS.get(group, group)}\n"
-        before, found, after = page.partition(heading)
-        if not found:
+        before, title, after = page.partition(heading)
+        if not title:
             raise SystemExit(f"docs/results.md has no heading '{heading.strip()}'; add it")
         table = "\n".join([_row(HEADER), f"|{'---|' * len(HEADER)}", *map(_of_metric, metrics)])
         after = re.sub(r"^\|.*\n(?:\|.*\n)*", lambda _, table=table: f"{table}\n", after, count=1, flags=re.MULTILINE)
-        page = before + found + after
+        page = before + title + after
     return page
 
 

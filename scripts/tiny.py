@@ -1,4 +1,4 @@
-"""What the training scripts of the bundled models share: pictures, tokenizer, optimizer, command line and card."""
+"""The common code of the training scripts: images, tokenizer, optimizer, command line and model card."""
 
 from __future__ import annotations
 
@@ -28,59 +28,60 @@ ATTRIBUTES = (tuple(RADII), tuple(COLOURS), SHAPES, tuple(RADII), tuple(COLOURS)
 
 
 def attributes(composition: Composition) -> tuple[str, ...]:
-    """Its seven words: size, colour and shape of both objects, and the relation."""
+    """Return the seven words of a composition: size, colour and shape of both objects, and their relation."""
     return (*composition.first, *composition.second, composition.relation)
 
 
 def attribute_indices(parts: Sequence[Composition]) -> Tensor:
-    """The words of each composition as indices into ATTRIBUTES (N, 7)."""
+    """Return the words of each composition as indices into ATTRIBUTES (N, 7)."""
     return torch.tensor([[known.index(w) for known, w in zip(ATTRIBUTES, attributes(p), strict=True)] for p in parts])
 
 
-# ------------------------------------------------------------------------------------------------------------- pictures
+# --------------------------------------------------------------------------------------------------------------- images
 def rendered(parts: Sequence[Composition], variants: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures uint8 (variants, N, 3, SIZE, SIZE), already through JPEG, and masks uint8 (variants, N, SIZE, SIZE).
+    """Return images uint8 (variants, N, 3, SIZE, SIZE), after JPEG, and masks uint8 (variants, N, SIZE, SIZE).
 
-    The seeds begin at 1, so that not even the noise is that of the evaluation.
+    The seeds begin at 1, so that even the noise differs from that of the evaluation.
     """
     pictures = np.empty((variants, len(parts), 3, SIZE, SIZE), np.uint8)
     masks = np.empty((variants, len(parts), SIZE, SIZE), np.uint8)
     began = time.perf_counter()
     for variant in range(variants):
-        for at, part in enumerate(parts):
-            picture, masks[variant, at] = render(part, variant + 1, SIZE)
-            pictures[variant, at] = through_jpeg(picture)
-    print(f"rendered {variants * len(parts)} pictures in {time.perf_counter() - began:.0f} s", flush=True)
+        for index, part in enumerate(parts):
+            picture, masks[variant, index] = render(part, variant + 1, SIZE)
+            pictures[variant, index] = through_jpeg(picture)
+    print(f"rendered {variants * len(parts)} images in {time.perf_counter() - began:.0f} s", flush=True)
     return pictures, masks
 
 
 def through_jpeg(picture: np.ndarray) -> np.ndarray:
-    """(SIZE, SIZE, 3) encoded and decoded as the data set's files are, channels first."""
+    """Encode and decode an image (SIZE, SIZE, 3) like the data set's files; return it with the channels first."""
     file = io.BytesIO()
     save_jpeg(picture, file)
     return np.asarray(Image.open(file).convert("RGB")).transpose(2, 0, 1)
 
 
 def normalised(pictures: np.ndarray, images: Any) -> Tensor:
-    """What the image processor makes of uint8 pictures (n, 3, SIZE, SIZE), for a whole batch at once."""
+    """Return the output of the image processor for uint8 images (n, 3, SIZE, SIZE), for one batch at once."""
     mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (images.image_mean, images.image_std))
     return (torch.from_numpy(pictures).float() / 255 - mean) / std
 
 
 def check_pictures(pictures: np.ndarray, images: Any, ours: Callable[[np.ndarray, Any], Tensor] = normalised) -> None:
-    """Stop unless training sees just what the saved processor would make of the same pictures (n, 3, SIZE, SIZE)."""
+    """Raise an error unless training uses the output of the saved processor for the same images (n, 3, SIZE, SIZE)."""
     theirs = images([Image.fromarray(picture.transpose(1, 2, 0)) for picture in pictures], return_tensors="pt")
     torch.testing.assert_close(ours(pictures, images), theirs["pixel_values"], atol=1e-5, rtol=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------- words
 def build_tokenizer(texts: Iterable[str], special: Sequence[str], template: str) -> PreTrainedTokenizerFast:
-    """One token a word (or punctuation mark) of `texts`, lower case; `template` says what stands around a text.
+    """Return a tokenizer with one lower-case token for each word or punctuation mark of `texts`.
 
-    `special` holds the tokens for padding, begin, unknown and end in this order, then any others.
+    `template` adds special tokens to a text. `special` holds the tokens for padding, begin, unknown and end in this
+    order, then any others.
     """
     words = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]", text.lower())})
-    vocabulary = {word: at for at, word in enumerate((*special, *words))}
+    vocabulary = {word: index for index, word in enumerate((*special, *words))}
     pad, bos, unknown, eos, *more = special
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
     backend.normalizer = normalizers.Lowercase()
@@ -101,7 +102,7 @@ def build_tokenizer(texts: Iterable[str], special: Sequence[str], template: str)
 
 # ------------------------------------------------------------------------------------------------------------- training
 def adamw(model: nn.Module, *heads: nn.Module, betas: tuple[float, float] = (0.9, 0.98)) -> torch.optim.AdamW:
-    """AdamW over what is to be trained, with weight decay on the model's matrices alone."""
+    """Return AdamW over all trainable parameters, with weight decay only on the model's matrices."""
     trained = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim > 1]
     others = [
@@ -112,8 +113,10 @@ def adamw(model: nn.Module, *heads: nn.Module, betas: tuple[float, float] = (0.9
 
 
 def steps(optimizer: torch.optim.Optimizer, peak: float, args: argparse.Namespace) -> Iterator[tuple[int, float, bool]]:
-    """Count the steps, with the seconds so far and whether this one is the last, while the learning rate warms up to
-    `peak` and then falls along a cosine; `args` say how many steps, or minutes."""
+    """Yield the number of each step, the seconds so far, and whether this step is the last.
+
+    The learning rate warms up to `peak` and then falls along a cosine. `args` holds the number of steps, or of minutes.
+    """
     step, progress, start = 0, 0.0, time.perf_counter()
     while progress < 1:
         warm_up = min(1.0, (step + 1) / 100)
@@ -127,7 +130,7 @@ def steps(optimizer: torch.optim.Optimizer, peak: float, args: argparse.Namespac
 
 
 def take_step(optimizer: torch.optim.Optimizer, model: nn.Module, loss: Tensor) -> None:
-    """Backward, gradients clipped at 1, and one step."""
+    """Compute the gradients, clip them at 1, and take one step."""
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -135,21 +138,25 @@ def take_step(optimizer: torch.optim.Optimizer, model: nn.Module, loss: Tensor) 
 
 
 def read_attributes(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Of logits (n, all words) and indices (n, 7): mean cross-entropy, and the share of rows with all seven right."""
+    """Return the mean cross-entropy of logits (n, all words) for indices (n, 7), and the share of correct rows."""
     parts = logits.split([len(known) for known in ATTRIBUTES], dim=1)
-    losses = [nn.functional.cross_entropy(part, targets[:, at]) for at, part in enumerate(parts)]
+    losses = [nn.functional.cross_entropy(part, targets[:, index]) for index, part in enumerate(parts)]
     guesses = torch.stack([part.argmax(1) for part in parts], dim=1)
     return torch.stack(losses).mean(), (guesses == targets).all(1).float().mean()
 
 
-# ------------------------------------------------------------------------------------------------- command line, ending
+# --------------------------------------------------------------------------------------------- command line and results
 def arguments(description: str | None, steps: int, name: str) -> argparse.Namespace:
-    """The options of a training script; threads and seed are set."""
+    """Return the options of a training script, and set threads and seed."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=steps, help="training steps (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, help="train for so long instead of --steps; depends on the machine")
+    parser.add_argument(
+        "--minutes", type=float, help="train for this time instead of --steps; the result depends on the machine"
+    )
     parser.add_argument("--out", type=Path, default=Path("data") / name, help="folder to write (default: %(default)s)")
-    parser.add_argument("--cache-dir", default="data/cache", help="of the evaluation's pictures (default: %(default)s)")
+    parser.add_argument(
+        "--cache-dir", default="data/cache", help="folder of the images for the evaluation (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     args = parser.parse_args()
@@ -162,25 +169,27 @@ def save(out: Path, model: Any, processor: Any) -> None:
     """Write weights, configs and processor."""
     model.eval().save_pretrained(out)
     processor.save_pretrained(out)
-    (out / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
+    (out / "model.safetensors").chmod(0o644)  # safetensors makes the file readable only for its owner
 
 
-def measured(evaluate: Callable[..., dict[str, float]], args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """What the saved model reaches on the test split, in fp32 and in bf16; validation is printed alone."""
+def measure(evaluate: Callable[..., dict[str, float]], args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Return the figures of the saved model on the test split, in fp32 and in bf16. Those on validation are printed."""
     print("validation:", evaluate(args.out, "validation", args.cache_dir))
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    found = {name: evaluate(args.out, "test", args.cache_dir, dtype) for name, dtype in dtypes.items()}
-    print("test:", found)
-    return found
+    figures = {name: evaluate(args.out, "test", args.cache_dir, dtype) for name, dtype in dtypes.items()}
+    print("test:", figures)
+    return figures
 
 
-def side_by_side(found: dict[str, dict[str, float]]) -> str:
-    """Rows of a table: a name, then its value in fp32 and in bf16."""
-    return "\n".join(f"| {name} | {value:.3f} | {found['bf16'][name]:.3f} |" for name, value in found["fp32"].items())
+def side_by_side(figures: dict[str, dict[str, float]]) -> str:
+    """Return rows of a table with a name, its value in fp32 and its value in bf16."""
+    return "\n".join(
+        f"| {name} | {value:.3f} | {figures['bf16'][name]:.3f} |" for name, value in figures["fp32"].items()
+    )
 
 
 def facts(out: Path, model: nn.Module, args: argparse.Namespace, training: str, **rows: str) -> str:
-    """The card's first table: size, the given rows, how it was trained and with which libraries."""
+    """Return the first table of the card: size, the given rows, training and libraries."""
     megabytes = (out / "model.safetensors").stat().st_size / 1e6
     machine = f"{args.threads} CPU thread{'s' * (args.threads > 1)} ({platform.machine()})"
     libraries = ", ".join(f"{part.__name__} {part.__version__}" for part in (torch, transformers, tokenizers, np))
@@ -195,7 +204,7 @@ def facts(out: Path, model: nn.Module, args: argparse.Namespace, training: str, 
 
 
 def provenance(script: str, variants: int) -> str:
-    """The card's last section."""
+    """Return the last section of the card."""
     return f"""## Provenance
 
 Made by `python scripts/{script}` of this repository, from images and captions that

@@ -1,13 +1,13 @@
-"""Trains `data/blip2_tiny`: a real BLIP-2 with fewer than a million parameters, on the train split of `shapes`.
+"""Train `data/blip2_tiny`, a BLIP-2 with fewer than a million parameters, on the train split of `shapes`.
 
     python scripts/train_blip2_tiny.py                  # about ten minutes on one core
     python scripts/train_blip2_tiny.py --steps 20 --out /tmp/blip2_tiny
 
-The vision tower starts from that of `data/clip_tiny`, which has the same shape but for the normalisation before its
-layers; that is folded into the patch embedding as well as a linear map can. A throw-away head reads the attributes of
-both objects from the Q-Former's answer. The model learns the first of a picture's five captions, so it always answers
-in the same words; any of the five counts as right. At the end it is read back from disk, measured on the 1,000 held-out
-pictures, and its card (README.md) written with what was measured.
+The vision tower starts from the weights of `data/clip_tiny`. Its shape is the same, except that CLIP normalises before
+its layers; this normalisation is approximated by a linear map in the patch embedding. A temporary head reads the
+attributes of both objects from the output of the Q-Former. The model learns only the first of the five captions of an
+image, so its captions always have the same form; any of the five is correct. At the end the model is read from disk
+and measured on the 1,000 images of the test split, and its card (README.md) is written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tiny import (
     build_tokenizer,
     check_pictures,
     facts,
-    measured,
+    measure,
     normalised,
     provenance,
     read_attributes,
@@ -61,7 +61,7 @@ PAD, BOS, UNKNOWN, EOS, IMAGE = range(len(SPECIAL))
 
 
 def build_processor() -> Blip2Processor:
-    """Picture and text preprocessing as it is saved beside the weights."""
+    """Return the preprocessing of images and texts, which is saved with the weights."""
     texts = (caption for split in ("train",) for part in compositions(split) for caption in part.captions)
     tokenizer = build_tokenizer(texts, SPECIAL, template="[BOS] $A")
     images = BlipImageProcessor(size={"height": SIZE, "width": SIZE})
@@ -69,7 +69,7 @@ def build_processor() -> Blip2Processor:
 
 
 def build_model(vocabulary: int) -> Blip2ForConditionalGeneration:
-    """BLIP-2 of a ViT with 4 layers, a Q-Former with 2 and an OPT with 2, all 96 wide."""
+    """Return a BLIP-2 of a ViT with 4 layers, a Q-Former with 2 and an OPT with 2, all 96 wide."""
     wide = {"hidden_size": 96, "num_attention_heads": 4}
     special = {"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}
     config = Blip2Config(
@@ -105,7 +105,7 @@ def build_model(vocabulary: int) -> Blip2ForConditionalGeneration:
     )
     config.qformer_config.hidden_dropout_prob = config.qformer_config.attention_probs_dropout_prob = 0.0
     model = Blip2ForConditionalGeneration(config)
-    with torch.no_grad():  # all queries start at zero, and would stay equal
+    with torch.no_grad():  # all queries start at zero and would stay equal
         model.query_tokens.normal_(std=0.02)
     for name, token in special.items():
         setattr(model.generation_config, name, token)
@@ -114,7 +114,7 @@ def build_model(vocabulary: int) -> Blip2ForConditionalGeneration:
 
 @torch.no_grad()
 def start_from_clip(model: Blip2ForConditionalGeneration, folder: Path, pixels: Tensor) -> None:
-    """Copy the vision tower of a tiny CLIP. `pixels` (n, 3, SIZE, SIZE) tell how far its inputs spread."""
+    """Copy the vision tower of a tiny CLIP. `pixels` (n, 3, SIZE, SIZE) give the spread of its inputs."""
     source = CLIPModel.from_pretrained(folder, local_files_only=True).vision_model
     target = model.vision_model
     before = source.embeddings(pixels)  # (n, tokens, 96)
@@ -127,17 +127,17 @@ def start_from_clip(model: Blip2ForConditionalGeneration, folder: Path, pixels: 
     target.embeddings.patch_embedding.bias.zero_()
     target.embeddings.position_embedding.copy_((places - places.mean(1, keepdim=True)) * scale + norm.bias)
     target.embeddings.class_embedding.copy_((first - first.mean()) * scale)
-    for ours, theirs in zip(target.encoder.layers, source.encoder.layers, strict=True):
-        attention = theirs.self_attn
-        towards = (attention.q_proj, attention.k_proj, attention.v_proj)
-        ours.self_attn.qkv.weight.copy_(torch.cat([part.weight for part in towards]))
-        ours.self_attn.qkv.bias.copy_(torch.cat([part.bias for part in towards]))
+    for layer, clip_layer in zip(target.encoder.layers, source.encoder.layers, strict=True):
+        attention = clip_layer.self_attn
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        layer.self_attn.qkv.weight.copy_(torch.cat([part.weight for part in projections]))
+        layer.self_attn.qkv.bias.copy_(torch.cat([part.bias for part in projections]))
         for mine, other in (
-            (ours.self_attn.projection, attention.out_proj),
-            (ours.layer_norm1, theirs.layer_norm1),
-            (ours.layer_norm2, theirs.layer_norm2),
-            (ours.mlp.fc1, theirs.mlp.fc1),
-            (ours.mlp.fc2, theirs.mlp.fc2),
+            (layer.self_attn.projection, attention.out_proj),
+            (layer.layer_norm1, clip_layer.layer_norm1),
+            (layer.layer_norm2, clip_layer.layer_norm2),
+            (layer.mlp.fc1, clip_layer.mlp.fc1),
+            (layer.mlp.fc2, clip_layer.mlp.fc2),
         ):
             mine.load_state_dict(other.state_dict())
     target.post_layernorm.load_state_dict(source.post_layernorm.state_dict())
@@ -145,7 +145,7 @@ def start_from_clip(model: Blip2ForConditionalGeneration, folder: Path, pixels: 
 
 # ------------------------------------------------------------------------------------------------------------- training
 def caption_ids(processor: Blip2Processor) -> Tensor:
-    """Token ids (N, tokens) of the train split: image tokens, begin, the first caption, end, padding."""
+    """Return token ids (N, tokens) of the train split: image tokens, begin, the first caption, end, padding."""
     texts = [part.captions[0] for part in compositions("train")]
     words = processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
     longest = max(map(len, words))
@@ -156,7 +156,7 @@ def caption_ids(processor: Blip2Processor) -> Tensor:
 def train(
     model: Blip2ForConditionalGeneration, processor: Blip2Processor, args: argparse.Namespace, clip: Path
 ) -> tuple[int, float]:
-    """Train in place; returns the steps taken and the seconds, rendering included."""
+    """Train in place. Return the number of steps and the seconds, rendering included."""
     began = time.perf_counter()
     parts = compositions("train")
     pictures, _ = rendered(parts, VARIANTS)
@@ -180,15 +180,15 @@ def train(
             attention_mask=(batch != PAD).long(),
         )
         words = batch[:, QUERIES + 1 :]
-        said = output.logits[:, QUERIES:-1]
-        caption = cross_entropy(said.flatten(0, 1), words.flatten(), ignore_index=PAD)
+        logits = output.logits[:, QUERIES:-1]
+        caption = cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=PAD)
         attributes, right = read_attributes(head(projected.pop().flatten(1)), targets[rows])
         take_step(optimizer, model, caption + ATTRIBUTE_WEIGHT * attributes)
         if step % 50 == 0 or last:
-            whole = ((said.argmax(-1) == words) | (words == PAD)).all(1).float().mean()
+            exact = ((logits.argmax(-1) == words) | (words == PAD)).all(1).float().mean()
             print(
                 f"step {step:5d}  {seconds:6.0f} s  caption {caption.item():.3f}  attributes {attributes.item():.3f} "
-                f"({right.item():.3f} right)  whole captions, each word after the right ones, {whole.item():.3f}",
+                f"({right.item():.3f} right)  captions right, given the words before each word, {exact.item():.3f}",
                 flush=True,
             )
     return step, time.perf_counter() - began
@@ -197,18 +197,18 @@ def train(
 # ----------------------------------------------------------------------------------------------------------- evaluation
 @torch.inference_mode()
 def evaluate(folder: Path, split: str, cache_dir: str, dtype: torch.dtype = torch.float32) -> dict[str, float]:
-    """Read the model back and caption a held-out split from its JPEG files, greedily.
+    """Read the model from disk and caption a split that it was not trained on from its JPEG files, greedily.
 
-    `exact`: the caption is one of the picture's five. `attributes`: the share of its words that stand where the first
-    of the five has them.
+    `exact`: the share of captions that are one of the five captions of the image. `words in place`: the share of words
+    that are equal to the word at the same place of the first caption.
     """
     model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, dtype=dtype).eval()
     images = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     examples = Shapes(split=split, cache_dir=cache_dir).examples()
     exact, words = [], []
-    for at in range(0, len(examples), 100):
-        part = examples[at : at + 100]
+    for first in range(0, len(examples), 100):
+        part = examples[first : first + 100]
         pixels = images([decode(example.image) for example in part], return_tensors="pt")["pixel_values"]
         prompt = torch.tensor([[IMAGE] * QUERIES + [BOS]] * len(part))
         tokens = model.generate(
@@ -218,15 +218,15 @@ def evaluate(folder: Path, split: str, cache_dir: str, dtype: torch.dtype = torc
             tokenizer.batch_decode(tokens[:, prompt.shape[1] :], skip_special_tokens=True), part, strict=True
         ):
             exact.append(text.strip() in example.captions)
-            meant, said = example.captions[0].split(), text.split()
-            words.append(np.mean([a == b for a, b in zip(meant, said + [""] * len(meant), strict=False)]))
+            reference, written = example.captions[0].split(), text.split()
+            words.append(np.mean([a == b for a, b in zip(reference, written + [""] * len(reference), strict=False)]))
     return {"exact": float(np.mean(exact)), "words in place": float(np.mean(words))}
 
 
 def write_card(
-    out: Path, model: nn.Module, found: dict[str, dict[str, float]], training: str, args: argparse.Namespace
+    out: Path, model: nn.Module, figures: dict[str, dict[str, float]], training: str, args: argparse.Namespace
 ) -> None:
-    """The model card, every number of it measured by this run."""
+    """Write the model card with the figures that this run measured."""
     table = facts(
         out,
         model,
@@ -236,7 +236,7 @@ def write_card(
         queries=f"{QUERIES}, Q-Former of 2 layers, 96 wide",
         text="OPT of 2 layers, 96 wide, one token per word",
     )
-    rows = side_by_side(found)
+    rows = side_by_side(figures)
     (out / "README.md").write_text(
         f"""---
 library_name: transformers
@@ -272,11 +272,11 @@ def main() -> None:
     processor = build_processor()
     model = build_model(len(processor.tokenizer))
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens", flush=True)
-    taken, seconds = train(model, processor, args, Path("data/clip_tiny"))
+    count, seconds = train(model, processor, args, Path("data/clip_tiny"))
     save(args.out, model, processor)
-    found = measured(evaluate, args)
-    training = f"{taken:,} steps of {BATCH} images, {seconds / 60:.1f} minutes including rendering"
-    write_card(args.out, model, found, training, args)
+    figures = measure(evaluate, args)
+    training = f"{count:,} steps of {BATCH} images, {seconds / 60:.1f} minutes including rendering"
+    write_card(args.out, model, figures, training, args)
 
 
 if __name__ == "__main__":

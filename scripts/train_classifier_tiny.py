@@ -1,10 +1,10 @@
-"""Trains `data/classifier_tiny`: a real ResNet with a head for the 15 pairs of shapes, on the train split of `shapes`.
+"""Train `data/classifier_tiny`, a ResNet with a head for the 15 pairs of shapes, on the train split of `shapes`.
 
     python scripts/train_classifier_tiny.py                  # a minute on one core
     python scripts/train_classifier_tiny.py --steps 20 --out /tmp/classifier_tiny
 
-At the end the model is read back from disk, measured on the 1,000 held-out pictures, and its card (README.md) written
-with what was measured.
+At the end the model is read from disk and measured on the 1,000 images of the test split, and its card (README.md) is
+written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tiny import (
     arguments,
     check_pictures,
     facts,
-    measured,
+    measure,
     normalised,
     provenance,
     rendered,
@@ -45,11 +45,11 @@ from visionbench.datafiles.images import decode
 
 BATCH, PEAK_LEARNING_RATE, VARIANTS = 128, 1.5e-3, 2
 STEPS = 280
-"""Stopped before it is perfect: a model without a fault cannot show what a precision or a broken pipeline costs."""
+"""Training ends before the model is perfect, so that a precision or a broken pipeline can change its accuracy."""
 
 
 def build_model() -> ResNetForImageClassification:
-    """ResNet of four stages with one basic block each, up to 96 channels wide."""
+    """Return a ResNet of four stages with one basic block each, up to 96 channels wide."""
     return ResNetForImageClassification(
         ResNetConfig(
             embedding_size=16,
@@ -57,13 +57,13 @@ def build_model() -> ResNetForImageClassification:
             depths=[1, 1, 1, 1],
             layer_type="basic",
             id2label=dict(enumerate(LABELS)),
-            label2id={label: at for at, label in enumerate(LABELS)},
+            label2id={label: index for index, label in enumerate(LABELS)},
         )
     )
 
 
 def train(model: nn.Module, images: ViTImageProcessor, args: argparse.Namespace) -> tuple[int, float]:
-    """Train in place; returns the steps taken and the seconds, rendering included."""
+    """Train in place. Return the number of steps and the seconds, rendering included."""
     began = time.perf_counter()
     parts = compositions("train")
     pictures, _ = rendered(parts, VARIANTS)
@@ -86,13 +86,13 @@ def train(model: nn.Module, images: ViTImageProcessor, args: argparse.Namespace)
 
 @torch.inference_mode()
 def evaluate(folder: Path, split: str, cache_dir: str, dtype: torch.dtype = torch.float32) -> dict[str, float]:
-    """Read the model back and classify a held-out split from its JPEG files."""
+    """Read the model from disk and classify a split that it was not trained on from its JPEG files."""
     model = AutoModelForImageClassification.from_pretrained(folder, local_files_only=True, dtype=dtype).eval()
     images = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     examples = Shapes(split=split, cache_dir=cache_dir).examples()
     top1, top5 = [], []
-    for at in range(0, len(examples), 100):
-        part = examples[at : at + 100]
+    for first in range(0, len(examples), 100):
+        part = examples[first : first + 100]
         pixels = images([decode(example.image) for example in part], return_tensors="pt")["pixel_values"]
         order = model(pixel_values=pixels.to(dtype)).logits.argsort(dim=1, descending=True)
         for best, example in zip(order, part, strict=True):
@@ -103,12 +103,12 @@ def evaluate(folder: Path, split: str, cache_dir: str, dtype: torch.dtype = torc
 
 
 def write_card(
-    out: Path, model: nn.Module, found: dict[str, dict[str, float]], training: str, args: argparse.Namespace
+    out: Path, model: nn.Module, figures: dict[str, dict[str, float]], training: str, args: argparse.Namespace
 ) -> None:
-    """The model card, every number of it measured by this run."""
+    """Write the model card with the figures that this run measured."""
     layers = f"ResNet, four stages of one basic block, 16 to 96 channels, {SIZE} × {SIZE} pixels"
     table = facts(out, model, args, training, vision=layers, classes=str(len(LABELS)))
-    rows = side_by_side(found)
+    rows = side_by_side(figures)
     (out / "README.md").write_text(
         f"""---
 library_name: transformers
@@ -141,11 +141,11 @@ def main() -> None:
     args = arguments(__doc__, STEPS, "classifier_tiny")
     images, model = ViTImageProcessor(size={"height": SIZE, "width": SIZE}), build_model()
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    taken, seconds = train(model, images, args)
+    count, seconds = train(model, images, args)
     save(args.out, model, images)
-    found = measured(evaluate, args)
-    training = f"{taken:,} steps of {BATCH} images, {seconds / 60:.1f} minutes including rendering"
-    write_card(args.out, model, found, training, args)
+    figures = measure(evaluate, args)
+    training = f"{count:,} steps of {BATCH} images, {seconds / 60:.1f} minutes including rendering"
+    write_card(args.out, model, figures, training, args)
 
 
 if __name__ == "__main__":

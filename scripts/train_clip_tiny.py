@@ -1,12 +1,12 @@
-"""Trains `data/clip_tiny`: a real CLIP with fewer than a million parameters, on the train split of `shapes`.
+"""Train `data/clip_tiny`, a CLIP with fewer than a million parameters, on the train split of `shapes`.
 
     python scripts/train_clip_tiny.py                  # about a quarter of an hour on one core
     python scripts/train_clip_tiny.py --steps 20 --out /tmp/clip_tiny
 
-A throw-away linear head reads the attributes of both objects from the image and the text embedding; without it the
-contrastive loss alone takes far longer to find them. Half of every batch are hard negatives: compositions that differ
-from their neighbour in one attribute or in the relation only. At the end the model is read back from disk, ranked on
-the 1,000 held-out pictures, and its card (README.md) written with what was measured.
+A temporary linear head reads the attributes of both objects from the image and the text embedding; the contrastive loss
+alone takes much longer to learn them. Half of each batch are hard negatives: compositions that differ from their
+neighbour only in one attribute or in the relation. At the end the model is read from disk and ranks the 1,000 images of
+the test split, and its card (README.md) is written.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ from visionbench.data.shapes import LABELS, Composition, Shapes, compositions
 
 BATCH = 128
 VARIANTS = 4
-"""Pictures rendered of every train composition, each with its own position, shade and noise."""
+"""The number of images rendered of each train composition, with different positions, shades and noise."""
 STEPS = 1400
-"""Stopped here on purpose: 3,000 steps reach recall@1 of 1.000 both ways, and a model without a fault cannot show what
-a precision or a broken pipeline costs."""
+"""Training ends before the model is perfect (3,000 steps reach a recall@1 of 1.000 in both directions), so that a
+precision or a broken pipeline can change its recall."""
 PEAK_LEARNING_RATE = 1e-3
 ATTRIBUTE_WEIGHT, LABEL_WEIGHT = 0.5, 0.2
-SPECIAL = ("[PAD]", "[BOS]", "[UNK]", "[EOS]")  # EOS must not get id 2: CLIP then pools the highest id instead
+SPECIAL = ("[PAD]", "[BOS]", "[UNK]", "[EOS]")  # EOS must not have id 2: CLIP would then pool at the highest id
 PROMPTS = ("a photo of a {}", "a picture of a {}", "an image of a {}", "{}")
 
 
 # -------------------------------------------------------------------------------------------------------------- model
 def build_processor() -> CLIPProcessor:
-    """Picture and text preprocessing as it is saved beside the weights."""
+    """Return the preprocessing of images and texts, which is saved with the weights."""
     texts = [text for part in compositions("train") for text in part.captions]
     texts += [prompt.format(label) for prompt in PROMPTS for label in LABELS]
     images = CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
@@ -76,7 +76,7 @@ def build_processor() -> CLIPProcessor:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> CLIPModel:
-    """CLIP with a ViT of 4 layers and a text transformer of 2, both 96 wide."""
+    """Return a CLIP with a ViT of 4 layers and a text transformer of 2, both 96 wide."""
     both = {"hidden_size": 96, "num_attention_heads": 4, "projection_dim": 96, "hidden_act": "gelu"}
     text = {
         **both,
@@ -95,10 +95,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> CLIPModel:
 # --------------------------------------------------------------------------------------------------------------- data
 @dataclass(frozen=True)
 class TrainSet:
-    """The train split in memory; N compositions, `VARIANTS` pictures and five captions each."""
+    """The train split in memory: N compositions with `VARIANTS` images and five captions each."""
 
     pictures: np.ndarray
-    """uint8 (variants, N, 3, SIZE, SIZE), already through JPEG."""
+    """uint8 (variants, N, 3, SIZE, SIZE), after JPEG compression."""
     captions: Tensor
     """Token ids (N, 5, length)."""
     attributes: Tensor
@@ -106,11 +106,11 @@ class TrainSet:
     labels: Tensor
     """Indices into LABELS (N,)."""
     neighbours: list[np.ndarray]
-    """For each composition those that differ from it in one attribute, or in how the same two objects stand."""
+    """For each composition the rows of those that differ in one attribute, or in the arrangement of the two objects."""
 
 
 def build_train_set(processor: CLIPProcessor) -> TrainSet:
-    """Render the split, and find each composition's neighbours."""
+    """Render the split and find the neighbours of each composition."""
     parts = compositions("train")
     pictures, _ = rendered(parts, VARIANTS)
     texts = [caption for part in parts for caption in part.captions]
@@ -125,39 +125,39 @@ def build_train_set(processor: CLIPProcessor) -> TrainSet:
 
 
 def find_neighbours(parts: Sequence[Composition]) -> list[np.ndarray]:
-    """Hard negatives: rows that agree in all attributes but one, or hold the same two objects."""
+    """Return the hard negatives of each row: rows that agree in all attributes but one, or have the same objects."""
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for at, part in enumerate(parts):
+    for index, part in enumerate(parts):
         words = attributes(part)
         for left_out in range(len(words)):
-            groups[left_out, words[:left_out] + words[left_out + 1 :]].append(at)
-        groups["same objects", tuple(sorted((part.first, part.second)))].append(at)
-    found: list[set[int]] = [set() for _ in parts]
+            groups[left_out, words[:left_out] + words[left_out + 1 :]].append(index)
+        groups["same objects", tuple(sorted((part.first, part.second)))].append(index)
+    neighbours: list[set[int]] = [set() for _ in parts]
     for members in groups.values():
-        for at in members:
-            found[at].update(members)
-    return [np.array(sorted(near - {at})) for at, near in enumerate(found)]
+        for index in members:
+            neighbours[index].update(members)
+    return [np.array(sorted(rows - {index})) for index, rows in enumerate(neighbours)]
 
 
 def draw_batch(data: TrainSet, rng: np.random.Generator) -> np.ndarray:
-    """BATCH different rows: random ones, and two hard negatives for a quarter of them."""
+    """Draw BATCH different rows: random ones, and two hard negatives for a quarter of them."""
     count = len(data.neighbours)
     rows = list(rng.choice(count, BATCH // 2, replace=False))
-    for at in rows[: BATCH // 4]:
-        rows += list(rng.choice(data.neighbours[at], 2, replace=False))
+    for row in rows[: BATCH // 4]:
+        rows += list(rng.choice(data.neighbours[row], 2, replace=False))
     rows += list(rng.choice(count, BATCH // 4, replace=False))
     return np.fromiter(dict.fromkeys(rows), dtype=np.int64)[:BATCH]
 
 
 # ----------------------------------------------------------------------------------------------------------- training
 def embed(model: CLIPModel, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Image embeddings (n, 96) and text embeddings (m, 96), not yet of unit length."""
+    """Return image embeddings (n, 96) and text embeddings (m, 96), not normalised."""
     texts = model.get_text_features(input_ids=ids, attention_mask=(ids != 0).long()).pooler_output
     return model.get_image_features(pixel_values=pixels).pooler_output, texts
 
 
 def train(model: CLIPModel, processor: CLIPProcessor, args: argparse.Namespace) -> tuple[int, float]:
-    """Train in place; returns the steps taken and the seconds, rendering included."""
+    """Train in place. Return the number of steps and the seconds, rendering included."""
     began = time.perf_counter()
     data = build_train_set(processor)
     check_pictures(data.pictures[0, :8], processor.image_processor)
@@ -203,16 +203,17 @@ def train(model: CLIPModel, processor: CLIPProcessor, args: argparse.Namespace) 
 # --------------------------------------------------------------------------------------------------------- evaluation
 @torch.inference_mode()
 def evaluate(folder: Path, split: str, cache_dir: str) -> dict[str, float]:
-    """Read the model back and rank a held-out split from its JPEG files. Ties count against the model.
+    """Read the model from disk and rank a split that it was not trained on from its JPEG files.
 
-    Image to text is a hit when any of the picture's five captions is in the top k; text to image asks every caption.
+    Image to text is a hit if any of the five captions of an image is in the top k. Text to image counts each caption.
+    Ties count against the model.
     """
     model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     examples = Shapes(split=split, cache_dir=cache_dir).examples()
     images, texts = [], []
-    for at in range(0, len(examples), 100):
-        part = examples[at : at + 100]
+    for first in range(0, len(examples), 100):
+        part = examples[first : first + 100]
         pictures = [Image.open(example.image).convert("RGB") for example in part]
         captions = [caption for example in part for caption in example.captions]
         inputs = processor(images=pictures, text=captions, return_tensors="pt", padding=True, truncation=True)
@@ -225,8 +226,8 @@ def evaluate(folder: Path, split: str, cache_dir: str) -> dict[str, float]:
     best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
     image_ranks = 1 + ((scores >= best) & ~own).sum(1)
     text_ranks = 1 + ((scores >= scores[owner, torch.arange(len(owner))]) & ~own).sum(0)
-    found = {f"i2t@{k}": (image_ranks <= k).float().mean().item() for k in (1, 5, 10)}
-    found |= {f"t2i@{k}": (text_ranks <= k).float().mean().item() for k in (1, 5, 10)}
+    figures = {f"i2t@{k}": (image_ranks <= k).float().mean().item() for k in (1, 5, 10)}
+    figures |= {f"t2i@{k}": (text_ranks <= k).float().mean().item() for k in (1, 5, 10)}
 
     names = []
     for prompt in PROMPTS[:3]:
@@ -234,13 +235,13 @@ def evaluate(folder: Path, split: str, cache_dir: str) -> dict[str, float]:
         names.append(normalize(model.get_text_features(**inputs).pooler_output, dim=1))
     classes = normalize(torch.stack(names).mean(0), dim=1)
     guesses = (torch.cat(images) @ classes.T).argmax(1).tolist()
-    return found | {
+    return figures | {
         "top1": float(np.mean([LABELS[g] == example.label for g, example in zip(guesses, examples, strict=True)]))
     }
 
 
-def write_card(out: Path, model: CLIPModel, found: dict[str, float], training: str, args: argparse.Namespace) -> None:
-    """The model card, every number of it measured by this run."""
+def write_card(out: Path, model: CLIPModel, figures: dict[str, float], training: str, args: argparse.Namespace) -> None:
+    """Write the model card with the figures that this run measured."""
     vocabulary = model.config.text_config.vocab_size
     table = facts(
         out,
@@ -253,11 +254,11 @@ def write_card(out: Path, model: CLIPModel, found: dict[str, float], training: s
 
     def row(name: str, key: str, chance: Sequence[float]) -> str:
         cells = [
-            f"{found[f'{key}@{k}']:.3f} ({by_chance:.3f})" for k, by_chance in zip((1, 5, 10), chance, strict=True)
+            f"{figures[f'{key}@{k}']:.3f} ({by_chance:.3f})" for k, by_chance in zip((1, 5, 10), chance, strict=True)
         ]
         return f"| {name} | {' | '.join(cells)} |"
 
-    # By chance one of 5 own captions among 5,000 is in the top k: 1 - C(4995, k) / C(5000, k).
+    # The chance that one of 5 right captions among 5,000 is in the top k is 1 - C(4995, k) / C(5000, k).
     i2t = [1 - math.comb(4995, k) / math.comb(5000, k) for k in (1, 5, 10)]
     t2i = [k / 1000 for k in (1, 5, 10)]
     (out / "README.md").write_text(
@@ -285,7 +286,7 @@ caption is in the top k of all 1,000 images. Ties count against the model.
 {row("text to image", "t2i", t2i)}
 
 Zero-shot top-1 accuracy over the {len(LABELS)} labels ("ring and square" …), with the mean of three prompts
-("{PROMPTS[0]}" …): {found["top1"]:.3f} (1 / {len(LABELS)} = {1 / len(LABELS):.3f}).
+("{PROMPTS[0]}" …): {figures["top1"]:.3f} (1 / {len(LABELS)} = {1 / len(LABELS):.3f}).
 
 {provenance("train_clip_tiny.py", VARIANTS)} No other
 data, no other weights.
@@ -299,13 +300,13 @@ def main() -> None:
     processor = build_processor()
     model = build_model(processor.tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens", flush=True)
-    taken, seconds = train(model, processor, args)
+    count, seconds = train(model, processor, args)
     save(args.out, model, processor)
     print("validation:", evaluate(args.out, "validation", args.cache_dir))
-    found = evaluate(args.out, "test", args.cache_dir)
-    print("test:", found)
-    training = f"{taken:,} steps of {BATCH} pairs, {seconds / 60:.1f} minutes including rendering"
-    write_card(args.out, model, found, training, args)
+    figures = evaluate(args.out, "test", args.cache_dir)
+    print("test:", figures)
+    training = f"{count:,} steps of {BATCH} pairs, {seconds / 60:.1f} minutes including rendering"
+    write_card(args.out, model, figures, training, args)
 
 
 if __name__ == "__main__":

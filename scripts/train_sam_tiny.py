@@ -1,12 +1,12 @@
-"""Trains `data/sam_tiny`: a real SAM with fewer than a million parameters, on the train split of `shapes`.
+"""Train `data/sam_tiny`, a SAM with fewer than a million parameters, on the train split of `shapes`.
 
     python scripts/train_sam_tiny.py                  # about six minutes on one core
     python scripts/train_sam_tiny.py --steps 20 --out /tmp/sam_tiny
 
-Every picture is asked for both of its objects, half of the batches by one point, half by a box. Of the three masks only
-the best learns from a picture's mask, and the estimates learn from all three; every third batch asks for the one mask
-instead. At the end the model is read back from disk, measured on the 1,000 held-out pictures, and its card (README.md)
-written with what was measured.
+Each image has prompts for both of its objects: one point in half of the batches, a box in the other half. Of the three
+predicted masks, mainly the best one is trained on the true mask, and the IoU estimates on all three. Every third batch
+predicts a single mask instead. At the end the model is read from disk and measured on the 1,000 images of the test
+split, and its card (README.md) is written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tiny import (
     arguments,
     check_pictures,
     facts,
-    measured,
+    measure,
     provenance,
     rendered,
     save,
@@ -49,12 +49,12 @@ from visionbench.data.shapes import Shapes, compositions
 from visionbench.datafiles.images import decode
 
 FRAME, PATCH, WIDTH = 96, 8, 80
-"""The model's picture is 96 × 96, its embeddings 12 × 12, its masks 48 × 48."""
+"""The input of the model is 96 × 96 pixels, its embeddings are 12 × 12, its masks 48 × 48."""
 BATCH, STEPS, PEAK_LEARNING_RATE, VARIANTS = 32, 900, 1.5e-3, 2
 
 
 def build_processor() -> SamProcessor:
-    """Picture preprocessing as it is saved beside the weights."""
+    """Return the preprocessing of images, which is saved with the weights."""
     mask = 4 * FRAME // PATCH
     return SamProcessor(
         SamImageProcessor(
@@ -67,7 +67,7 @@ def build_processor() -> SamProcessor:
 
 
 def build_model() -> SamModel:
-    """SAM with a ViT of 3 layers, 80 wide, and a decoder of 2 layers."""
+    """Return a SAM with a ViT of 3 layers, 80 wide, and a decoder of 2 layers."""
     frame = {"image_size": FRAME, "patch_size": PATCH}
     model = SamModel(
         SamConfig(
@@ -95,7 +95,7 @@ def build_model() -> SamModel:
             initializer_range=0.02,
         )
     )
-    with torch.no_grad():  # drawn with a deviation of half its width, it would tell neighbours apart and nothing else
+    with torch.no_grad():  # with SAM's default deviation, distant positions would differ no more than neighbours
         model.shared_image_embedding.positional_embedding.normal_()
     model.shared_image_embedding.positional_embedding.requires_grad_(False)
     model.prompt_encoder.shared_embedding.positional_embedding = model.shared_image_embedding.positional_embedding
@@ -103,7 +103,7 @@ def build_model() -> SamModel:
 
 
 def framed(pictures: np.ndarray, images: SamImageProcessor) -> Tensor:
-    """What the image processor makes of uint8 pictures (n, 3, SIZE, SIZE): scaled as Pillow does, then normalised."""
+    """Return the output of the image processor for uint8 images (n, 3, SIZE, SIZE), scaled by Pillow."""
     from PIL import Image
 
     scaled = [
@@ -116,36 +116,36 @@ def framed(pictures: np.ndarray, images: SamImageProcessor) -> Tensor:
 
 # -------------------------------------------------------------------------------------------------------------- prompts
 def middle(mask: np.ndarray) -> tuple[int, int]:
-    """x and y of the pixel deepest inside a mask (SIZE, SIZE)."""
+    """Return x and y of the pixel of a mask (SIZE, SIZE) that is farthest from its edge."""
     y, x = np.unravel_index(distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1].argmax(), mask.shape)
     return int(x), int(y)
 
 
 def box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The tight box of a mask, xyxy."""
+    """Return the tight box of a mask, xyxy."""
     ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
 
 
 def draw_prompts(masks: np.ndarray, kind: str, rng: np.random.Generator) -> dict[str, Tensor]:
-    """Prompts in the model's frame for masks (n, 2, SIZE, SIZE): the middle or any point, or a box a little off."""
-    asked = []
+    """Return prompts in the model's frame for masks (n, 2, SIZE, SIZE): a point, or a box with noise."""
+    prompts = []
     for mask in masks.reshape(-1, SIZE, SIZE):
         if kind == "box":
-            asked.append(np.array(box(mask)) + rng.integers(-1, 2, 4) * (rng.random() < 0.3))
+            prompts.append(np.array(box(mask)) + rng.integers(-1, 2, 4) * (rng.random() < 0.3))
         elif rng.random() < 0.6:
-            asked.append(middle(mask))
+            prompts.append(middle(mask))
         else:
             ys, xs = np.nonzero(mask)
-            at = rng.integers(len(ys))
-            asked.append((xs[at], ys[at]))
-    scaled = torch.tensor(np.array(asked), dtype=torch.float32) * (FRAME / SIZE)
+            pixel = rng.integers(len(ys))
+            prompts.append((xs[pixel], ys[pixel]))
+    scaled = torch.tensor(np.array(prompts), dtype=torch.float32) * (FRAME / SIZE)
     return {"input_boxes": scaled.view(-1, 2, 4)} if kind == "box" else {"input_points": scaled.view(-1, 2, 1, 2)}
 
 
 # ------------------------------------------------------------------------------------------------------------- training
 def mask_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy plus Dice of each mask: logits (n, 2, masks, SIZE, SIZE), targets (n, 2, 1, SIZE, SIZE)."""
+    """Return cross-entropy plus Dice loss: logits (n, 2, masks, SIZE, SIZE), targets (n, 2, 1, SIZE, SIZE)."""
     targets = targets.expand_as(logits)
     entropy = binary_cross_entropy_with_logits(logits, targets, reduction="none").mean((-2, -1))
     shares = logits.sigmoid()
@@ -154,13 +154,13 @@ def mask_losses(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def iou(masks: Tensor, targets: Tensor) -> Tensor:
-    """Intersection over union along the last two axes."""
-    together = (masks & targets).sum((-2, -1)).float()
-    return together / (masks | targets).sum((-2, -1)).clamp(min=1)
+    """Return the intersection over union along the last two axes."""
+    intersection = (masks & targets).sum((-2, -1)).float()
+    return intersection / (masks | targets).sum((-2, -1)).clamp(min=1)
 
 
 def train(model: SamModel, images: SamImageProcessor, args: argparse.Namespace) -> tuple[int, float]:
-    """Train in place; returns the steps taken and the seconds, rendering included."""
+    """Train in place. Return the number of steps and the seconds, rendering included."""
     began = time.perf_counter()
     pictures, numbers = rendered(compositions("train"), VARIANTS)
     check_pictures(pictures[0, :8], images, framed)
@@ -197,33 +197,33 @@ def train(model: SamModel, images: SamImageProcessor, args: argparse.Namespace) 
 # ----------------------------------------------------------------------------------------------------------- evaluation
 @torch.inference_mode()
 def evaluate(folder: Path, split: str, cache_dir: str, dtype: torch.dtype = torch.float32) -> dict[str, float]:
-    """Read the model back and segment a held-out split from its JPEG files, at the pictures' own size."""
+    """Read the model from disk and segment a split that it was not trained on, at the size of the JPEG files."""
     model = AutoModelForMaskGeneration.from_pretrained(folder, local_files_only=True, dtype=dtype).eval()
     processor = SamProcessor.from_pretrained(folder, local_files_only=True)
     examples = Shapes(split=split, cache_dir=cache_dir).examples()
     chosen, best, filled = {"point": [], "box": []}, {"point": [], "box": []}, []
-    for at in range(0, len(examples), 50):
-        part = examples[at : at + 50]
+    for first in range(0, len(examples), 50):
+        part = examples[first : first + 50]
         pictures = [decode(example.image) for example in part]
         masks = [example.masks() for example in part]
-        boxes = [[list(box(mask)) for mask in of_one] for of_one in masks]
+        boxes = [[list(box(mask)) for mask in instances] for instances in masks]
         for kind, prompts in (
-            ("point", {"input_points": [[[list(middle(mask))] for mask in of_one] for of_one in masks]}),
+            ("point", {"input_points": [[[list(middle(mask))] for mask in instances] for instances in masks]}),
             ("box", {"input_boxes": boxes}),
         ):
             inputs = processor(pictures, return_tensors="pt", **prompts)
-            asked = {name: inputs[name].float() for name in prompts}
-            output = model(pixel_values=inputs["pixel_values"].to(dtype), **asked, multimask_output=True)
-            found = processor.post_process_masks(
+            placed = {name: inputs[name].float() for name in prompts}
+            output = model(pixel_values=inputs["pixel_values"].to(dtype), **placed, multimask_output=True)
+            predicted = processor.post_process_masks(
                 output.pred_masks.float(), inputs["original_sizes"], inputs["reshaped_input_sizes"]
             )
-            for of_one, truth, estimates in zip(found, masks, output.iou_scores, strict=True):
-                reached = iou(of_one, torch.from_numpy(truth)[:, None])
+            for candidates, truth, estimates in zip(predicted, masks, output.iou_scores, strict=True):
+                reached = iou(candidates, torch.from_numpy(truth)[:, None])
                 chosen[kind] += reached.gather(1, estimates.argmax(1, keepdim=True)).flatten().tolist()
                 best[kind] += reached.max(1).values.tolist()
-        for of_one, truth in zip(boxes, masks, strict=True):
+        for sides, truth in zip(boxes, masks, strict=True):
             filled += [
-                mask.sum() / ((x1 - x0) * (y1 - y0)) for (x0, y0, x1, y1), mask in zip(of_one, truth, strict=True)
+                mask.sum() / ((x1 - x0) * (y1 - y0)) for (x0, y0, x1, y1), mask in zip(sides, truth, strict=True)
             ]
     return {
         **{kind: float(np.mean(values)) for kind, values in chosen.items()},
@@ -233,9 +233,9 @@ def evaluate(folder: Path, split: str, cache_dir: str, dtype: torch.dtype = torc
 
 
 def write_card(
-    out: Path, model: SamModel, found: dict[str, dict[str, float]], training: str, args: argparse.Namespace
+    out: Path, model: SamModel, figures: dict[str, dict[str, float]], training: str, args: argparse.Namespace
 ) -> None:
-    """The model card, every number of it measured by this run."""
+    """Write the model card with the figures that this run measured."""
     table = facts(
         out,
         model,
@@ -244,7 +244,7 @@ def write_card(
         vision=f"ViT, 3 layers, {WIDTH} wide, patch {PATCH}, {FRAME} × {FRAME} pixels",
         masks=f"{4 * FRAME // PATCH} × {4 * FRAME // PATCH} logits, three per prompt",
     )
-    rows = side_by_side(found)
+    rows = side_by_side(figures)
     (out / "README.md").write_text(
         f"""---
 library_name: transformers
@@ -280,11 +280,11 @@ def main() -> None:
     args = arguments(__doc__, STEPS, "sam_tiny")
     processor, model = build_processor(), build_model()
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    taken, seconds = train(model, processor.image_processor, args)
+    count, seconds = train(model, processor.image_processor, args)
     save(args.out, model, processor)
-    found = measured(evaluate, args)
-    training = f"{taken:,} steps of {BATCH} images, {seconds / 60:.1f} minutes including rendering"
-    write_card(args.out, model, found, training, args)
+    figures = measure(evaluate, args)
+    training = f"{count:,} steps of {BATCH} images, {seconds / 60:.1f} minutes including rendering"
+    write_card(args.out, model, figures, training, args)
 
 
 if __name__ == "__main__":

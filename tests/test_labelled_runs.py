@@ -146,7 +146,7 @@ def test_a_folder_without_classes_refuses_metrics_of_labels_and_measures_the_oth
     assert done.returncode == 0, done.stderr
     assert [row.case.id for row in run.results()] == ["batch-1"]
     why = "data=image_folder: it has no labels, since no folder of a class lies in data.root"
-    assert run.conditions()["plan"]["refused"] == {"classification": why}
+    assert run.record().plan.refused == {"classification": why}
     assert why in " ".join(done.stdout.split())
 
 
@@ -198,7 +198,7 @@ def test_moved_images_are_the_same_data_and_changed_images_are_not(copy, labelle
     same, other = sorted((root / "ring and star").iterdir())
     shutil.copy(same, other)
     _, changed = measured(tmp_path, root)
-    digests = [run.conditions()["data"]["contents_sha256"] for run in (here_, moved, changed)]
+    digests = [run.record().data.contents_sha256 for run in (here_, moved, changed)]
     assert digests[0] == digests[1] != digests[2]
     done = here(tmp_path, "compare", str(here_.path), str(changed.path))
     output = " ".join(done.stdout.split())

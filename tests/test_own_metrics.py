@@ -65,7 +65,7 @@ def test_the_terminal_table_has_a_column_for_each(side):
 
 def test_an_own_quality_metric_has_a_column_beside_four_bundled_ones(side):
     recalls = {f"recall_{way}_at_{k}_fraction": 0.5 for way in ("i2t", "t2i") for k in (1, 5)}
-    declarations = side(0.1, 1.0)[0].conditions["declarations"]
+    declarations = side(0.1, 1.0)[0].record.declarations
     file = StringIO()
     table.show([run(row(QUALITY, **recalls, wordiness_ratio=1.5), declarations=declarations)], Console(file=file))
     assert "wordiness" in file.getvalue() and "t→i R@1" in file.getvalue()

@@ -20,20 +20,13 @@ WORDS = re.compile(
 NAMES = {"found", "said", "told", "seen", "wanted", "meant", "taken", "lacking", "trouble", "asked", "whole", "apart"}
 NOT_YET: set[str] = {
     "src/visionbench/__",
-    "src/visionbench/registry",
     "src/visionbench/statistics",
-    "src/visionbench/config",
     "src/visionbench/records",
     "src/visionbench/metrics",
     "src/visionbench/results",
     "src/visionbench/terminal",
     "src/visionbench/report",
     "src/visionbench/trackers",
-    "src/visionbench/resolve",
-    "src/visionbench/commands",
-    "src/visionbench/cli",
-    "benchmarks",
-    "scripts",
 }
 """Places that are still to be rewritten: folders or files below the repository."""
 PYTHON = [path for folder in ("src", "benchmarks", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]

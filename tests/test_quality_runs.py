@@ -19,7 +19,7 @@ NO_SWEEP = ["tracking=none", "device.threads=1"]
 def runs(folder):
     """Return the run folders of every command in this folder, by model."""
     runs = [RunFolder.open(path.parent) for path in sorted((folder / "outputs").rglob("results.jsonl"))]
-    return {run.conditions()["plan"]["model"]: run for run in runs}
+    return {run.record().plan.model: run for run in runs}
 
 
 def quality_row(run):
@@ -163,7 +163,7 @@ def test_with_skip_an_unusable_image_is_left_out_counted_and_named(damaged, tmp_
     output = " ".join(done.stdout.split())
     assert f"pictures_left_out: 2 of 12: {names[0]} (missing), {names[1]} (zero bytes)" in output
     run = runs(tmp_path)["clip_tiny"]
-    assert run.conditions()["left_out"] == {names[0]: "missing", names[1]: "zero bytes"}
+    assert run.record().left_out == {names[0]: "missing", names[1]: "zero bytes"}
     row = quality_row(run)
     assert row.validity.verdict == "warned"
     assert row.metrics.values["evaluation_images_count"] == 10
@@ -206,9 +206,9 @@ def test_an_empty_caption_and_an_unlisted_annotation_are_problems_of_the_data(da
 
 
 def test_the_run_lists_the_quality_metrics_that_were_not_requested(swept):
-    plan = runs(swept[0])["sam_tiny"].conditions()["plan"]
-    assert set(plan["unsuited"]) == {"recall", "captioning", "classification"}
-    assert plan["refused"] == {}
+    plan = runs(swept[0])["sam_tiny"].record().plan
+    assert set(plan.unsuited) == {"recall", "captioning", "classification"}
+    assert plan.refused == {}
     assert yaml.safe_load((runs(swept[0])["sam_tiny"].path / "config.yaml").read_text())["data"]["on_error"] == "fail"
 
 

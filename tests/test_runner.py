@@ -207,11 +207,11 @@ def test_the_folder_holds_rows_samples_and_conditions(config, tmp_path):
     assert [row.status for row in results] == [core.OK] * 3
     assert folder.results() == results
     assert json.loads((folder.path / "run.json").read_text())["status"] == "finished"
-    conditions = folder.conditions()
-    assert conditions["sweep"] == "a sweep"
-    assert conditions["plan"]["name"] == "own · cpu · fp32"
-    assert conditions["host"]["torch"]
-    assert set(conditions["seconds"]) >= {"load", "inputs", "warmup", "latency", "throughput", "memory", "keep"}
+    record = folder.record()
+    assert record.sweep == "a sweep"
+    assert record.plan.name == "own · cpu · fp32"
+    assert record.host.version("torch")
+    assert set(record.seconds) >= {"load", "inputs", "warmup", "latency", "throughput", "memory", "keep"}
     assert shown[0] == StageProgress("load")
 
 
@@ -232,7 +232,7 @@ def test_a_process_that_fails_keeps_the_rows_of_earlier_cases(config, tmp_path, 
     assert [row.status for row in results] == [core.OK, status, core.NOT_RUN]
     assert results[1].reason.startswith(reason)
     assert len(folder.samples("batch-1").get("latency/host_s")) == 8
-    assert folder.conditions()["status"] == "failed"
+    assert folder.record().status == "failed"
 
 
 def test_a_process_that_fails_while_loading_fails_every_case_with_the_reason(config, tmp_path):
@@ -253,7 +253,7 @@ def test_an_interrupted_run_keeps_its_rows(config, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         runner.run(config, plan(config), folder, "a sweep", interrupt, {})
     assert [row.status for row in folder.results()] == [core.OK, core.INTERRUPTED, core.NOT_RUN]
-    assert folder.conditions()["status"] == "interrupted"
+    assert folder.record().status == "interrupted"
 
 
 def test_a_config_error_of_the_measuring_process_is_the_reason_in_its_rows(config, tmp_path):
@@ -264,7 +264,7 @@ def test_a_config_error_of_the_measuring_process_is_the_reason_in_its_rows(confi
     with pytest.raises(ConfigError) as raised:
         runner.run(config, planned, folder, "a sweep", lambda progress: None, {})
     assert {(row.status, row.reason) for row in folder.results()} == {(core.FAILED, str(raised.value))}
-    assert folder.conditions()["status"] == "failed"
+    assert folder.record().status == "failed"
 
 
 # --------------------------------------------------------------------------------- images that the processor refuses

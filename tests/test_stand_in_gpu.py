@@ -32,7 +32,7 @@ def test_every_case_has_a_row_and_the_device_a_fingerprint(measured):
     _, run = measured
     rows = [(row.case.id, row.status) for row in run.results()]
     assert rows == [("batch-1", "ok"), ("batch-2", "ok"), ("quality", "ok")]
-    device = run.conditions()["device"]
+    device = run.record().device.values
     assert device["device_name"] == "stand-in GPU"
     assert (device["driver"], device["power_limit_w"], device["compute_capability"]) == ("580.00", 700.0, "9.0")
 

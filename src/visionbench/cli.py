@@ -1,4 +1,4 @@
-"""The command line. Heavy imports stand inside functions: `--help` must not wait for torch or mlflow."""
+"""The options of the commands. Heavy imports are inside functions, so that `--help` does not import torch or mlflow."""
 
 from __future__ import annotations
 
@@ -17,18 +17,26 @@ from visionbench import __version__
 from visionbench.registry import ConfigError
 
 UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
-WAY_OUT = "make room, or give a folder that can be written: output_dir=… of a run, --output-dir of other commands"
+REMEDY = "free space, or give a folder that can be written: output_dir=… for a run, --output-dir for other commands"
 COMMANDS_OF_HYDRA = ("-sc", "--shell-completion")
+OUTPUT_DIR = click.option(
+    "--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True, help="Of results."
+)
+URI = click.option("--uri", help="A tracking store other than that of the output folder.")
+EXPERIMENT = click.option("--experiment", default="visionbench", show_default=True, help="The experiment in MLflow.")
+WHERE = click.option(
+    "--where", default="", metavar="FACT=VALUE,…", help="Only runs with these facts, as in model=clip_tiny,device=cpu."
+)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which `kill`, containers and batch systems send: a command ends as by Ctrl-C, keeping what there is."""
+    """SIGTERM, which `kill`, containers and batch systems send. A command then ends as with Ctrl-C."""
 
 
 def main() -> None:
-    """The `visionbench` command.
+    """Run the `visionbench` command.
 
-    Exit code 0, 1 where something measured failed, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM.
+    The exit code is 0, 1 if something that was measured failed, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM.
     """
     _replace_unprintable()
     _route_completion()
@@ -42,14 +50,14 @@ def main() -> None:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        sys.exit(_fail(f"{error.filename or 'writing results'}: {error.strerror}; {WAY_OUT}"))
+        sys.exit(_fail(f"{error.filename or 'writing results'}: {error.strerror}; {REMEDY}"))
     except (KeyboardInterrupt, click.Abort) as error:
-        terminated = isinstance(error.__cause__ or error, Terminated)  # click raises Abort of it
+        terminated = isinstance(error.__cause__ or error, Terminated)  # click replaces it by Abort
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
 
 
 def _replace_unprintable() -> None:
-    """Print `?` for a character that the terminal's encoding lacks: no result is lost to a UnicodeEncodeError."""
+    """Print `?` for a character that the terminal's encoding lacks, instead of ending with a UnicodeEncodeError."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -62,26 +70,26 @@ def _terminate(*_: object) -> NoReturn:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="visionbench")
 def cli() -> None:
-    """Measure vision models, and say what each number is worth."""
+    """Benchmark vision models: speed, memory and quality, with the validity of each number."""
 
 
 @cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 def run(overrides: tuple[str, ...]) -> int:
-    """Measure; `visionbench run --help` lists the groups."""
+    """Measure models; `visionbench run --help` lists the groups."""
     from visionbench.commands import run as command
 
     return command.run(overrides)
 
 
 @cli.command()
-@click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
-@click.option("--uri", help="A tracking store other than the one in the output folder.")
-@click.option("--experiment", default="visionbench", show_default=True)
+@OUTPUT_DIR
+@URI
+@EXPERIMENT
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-@click.option("--no-browser", is_flag=True, help="Print the address and leave opening it to you.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
 def ui(output_dir: Path, uri: str | None, experiment: str, port: int, no_browser: bool) -> int:
-    """Open the MLflow UI over an output folder's results."""
+    """Open the MLflow UI with the results of an output folder."""
     from visionbench.commands import ui as command
 
     return command.serve(output_dir, uri, experiment, port, browser=not no_browser)
@@ -89,11 +97,11 @@ def ui(output_dir: Path, uri: str | None, experiment: str, port: int, no_browser
 
 @cli.group(invoke_without_command=True)
 @click.option(
-    "--config-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own models too."
+    "--config-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder with your own models."
 )
 @click.pass_context
 def models(context: click.Context, config_dir: Path | None) -> int:
-    """List the models, and which are on this machine."""
+    """List the models, and whether each is on this machine."""
     from visionbench.commands import models as command
 
     context.obj = config_dir
@@ -104,7 +112,7 @@ def models(context: click.Context, config_dir: Path | None) -> int:
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
 @click.pass_obj
 def fetch(config_dir: Path | None, names: tuple[str, ...]) -> int:
-    """Download checkpoints at their pinned revisions; afterwards they load without a network."""
+    """Download checkpoints at their pinned revisions; they then load without a network."""
     from visionbench.commands import models as command
 
     return command.fetch(names, config_dir)
@@ -112,26 +120,26 @@ def fetch(config_dir: Path | None, names: tuple[str, ...]) -> int:
 
 @cli.group()
 def data() -> None:
-    """Bring data sets here."""
+    """Prepare data sets."""
 
 
 @data.group()
 def prepare() -> None:
-    """Make a folder that visionbench reads."""
+    """Download a data set into a folder that visionbench reads."""
 
 
 @prepare.command()
-@click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="How many pictures.")
+@click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="The number of images.")
 @click.option("--split", default="val2017", show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), default=Path("data/coco"), show_default=True)
 @click.option(
     "--from",
     "source",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder with COCO in its official layout; nothing is then fetched.",
+    help="A folder with COCO in its official layout, instead of a download.",
 )
 def coco(samples: int, split: str, root: Path, source: Path | None) -> int:
-    """So many pictures of COCO 2017 with captions and instances, in COCO's own layout."""
+    """Make a subset of COCO 2017 with captions and instances, in COCO's own layout."""
     from visionbench.commands import data as command
 
     return command.prepare(samples, split, root, source)
@@ -139,7 +147,7 @@ def coco(samples: int, split: str, root: Path, source: Path | None) -> int:
 
 @cli.command()
 def doctor() -> int:
-    """Tell what this machine is and what would go wrong."""
+    """Show what this machine is, and problems that would affect a measurement."""
     from visionbench.commands import doctor as command
 
     return command.show()
@@ -147,7 +155,7 @@ def doctor() -> int:
 
 @cli.command()
 def selftest() -> int:
-    """Measure what is known, and say whether this machine can be trusted."""
+    """Measure known quantities, and report whether this machine measures them correctly."""
     from visionbench.commands import selftest as command
 
     return command.show()
@@ -156,7 +164,7 @@ def selftest() -> int:
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
 def summarize(folder: Path) -> int:
-    """Compute a run's metrics again from raw samples."""
+    """Compute a run's metrics again from its raw samples."""
     from visionbench.commands import summarize as command
 
     return command.show(folder)
@@ -164,13 +172,17 @@ def summarize(folder: Path) -> int:
 
 @cli.command()
 @click.argument("sweeps", nargs=-1, metavar="[SWEEP]…")
-@click.option("--baseline", default="", help="Ratios to these runs too: model=clip_vit_b32,precision=fp32.")
-@click.option("--where", default="", help="Only runs that are so: model=clip_tiny,device=cpu.")
+@click.option("--baseline", default="", help="Add ratios to these runs, as in model=clip_vit_b32,precision=fp32.")
+@WHERE
 @click.option("--language", default="en", show_default=True, help="en or zh.")
 @click.option("--p95-ms", type=click.FloatRange(min=0, min_open=True), default=50.0, show_default=True)
-@click.option("--within", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Of the best quality.")
-@click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="A folder; by default the sweep's own.")
-@click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
+@click.option("--within", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Accepted quality loss.")
+@click.option(
+    "--to",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A folder; by default the sweep's.",
+)
+@OUTPUT_DIR
 def report(
     sweeps: tuple[str, ...],
     baseline: str,
@@ -181,9 +193,9 @@ def report(
     to: Path | None,
     output_dir: Path,
 ) -> int:
-    """Write what sweeps found as one page and as Markdown.
+    """Write the report of sweeps, as one page and as Markdown.
 
-    SWEEP is a sweep's id or a folder; the latest sweep where none is named.
+    SWEEP is a sweep's id or a folder; by default the latest sweep.
     """
     from visionbench.commands import report as command
 
@@ -193,19 +205,22 @@ def report(
 @cli.command()
 @click.argument("base")
 @click.argument("candidate")
-@click.option("--where", help="Of both sides only the runs that are so: model=clip_tiny,precision=fp32.")
-@click.option("--metric", "metrics", multiple=True, help="Instead of the headlines; may be given again.")
-@click.option("--threshold", default="5%", show_default=True, help="Of speed and memory, a factor.")
+@click.option("--where", help="On both sides, only runs with these facts, as in model=clip_tiny,precision=fp32.")
+@click.option("--metric", "metrics", multiple=True, help="A metric instead of the headlines; can be repeated.")
+@click.option("--threshold", default="5%", show_default=True, help="Relative change of speed and memory.")
 @click.option(
-    "--quality-threshold", default="0.01", show_default=True, help="Of fractions absolute, of scores relative."
+    "--quality-threshold",
+    default="0.01",
+    show_default=True,
+    help="Change of fractions; relative for scores.",
 )
-@click.option("--force", is_flag=True, help="Compare under conditions that differ.")
-@click.option("--strict", is_flag=True, help="Exit with 1 also where anything stays undecided.")
+@click.option("--force", is_flag=True, help="Compare although conditions differ.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if anything is undecided, too.")
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file to write it to as well.")
-@click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
-@click.option("--uri", help="A tracking store other than the one in the output folder.")
-@click.option("--experiment", default="visionbench", show_default=True)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file to write the comparison to.")
+@OUTPUT_DIR
+@URI
+@EXPERIMENT
 def compare(
     base: str,
     candidate: str,
@@ -221,7 +236,7 @@ def compare(
     uri: str | None,
     experiment: str,
 ) -> int:
-    """Tell what got slower or worse; exit with 1 if anything did.
+    """Report what became slower or worse; exit with 1 if anything did.
 
     BASE and CANDIDATE are each a sweep's id, latest, a folder, a results.jsonl, git:REVISION or mlflow:FILTER.
     """
@@ -235,11 +250,11 @@ def compare(
 
 
 @cli.command()
-@click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
-@click.option("--uri", help="A tracking store other than the one in the output folder.")
-@click.option("--experiment", default="visionbench", show_default=True)
+@OUTPUT_DIR
+@URI
+@EXPERIMENT
 def sync(output_dir: Path, uri: str | None, experiment: str) -> int:
-    """Send to MLflow the runs that it has not got yet."""
+    """Send runs to MLflow that it has not received."""
     from visionbench.commands import sync as command
 
     return command.send(output_dir, uri, experiment)
@@ -247,11 +262,11 @@ def sync(output_dir: Path, uri: str | None, experiment: str) -> int:
 
 @cli.command()
 @click.argument("sweep", required=False)
-@click.option("--where", default="", metavar="FACT=VALUE,…", help="Only runs with these facts, model=clip_tiny say.")
-@click.option("--runs", is_flag=True, help="Runs over all sweeps.")
-@click.option("--limit", type=click.IntRange(min=1), help="So many of the newest; else 20, and of a SWEEP all.")
-@click.option("--json", "as_json", is_flag=True, help="For a program, to full precision.")
-@click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
+@WHERE
+@click.option("--runs", is_flag=True, help="List runs of all sweeps.")
+@click.option("--limit", type=click.IntRange(min=1), help="Entries, newest first; by default 20, or all of SWEEP.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with full precision.")
+@OUTPUT_DIR
 def results(sweep: str | None, where: str, runs: bool, limit: int | None, as_json: bool, output_dir: Path) -> int:
     """List the sweeps on disk, or the runs of SWEEP: an id, a folder or `latest`."""
     from visionbench.commands import results as command
@@ -262,11 +277,11 @@ def results(sweep: str | None, where: str, runs: bool, limit: int | None, as_jso
 @cli.command()
 @click.argument("sweep", required=False)
 @click.option("--format", "kind", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True)
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; else standard output.")
-@click.option("--where", default="", metavar="FACT=VALUE,…", help="Only runs with these facts, model=clip_tiny say.")
-@click.option("--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; by default standard output.")
+@WHERE
+@OUTPUT_DIR
 def export(sweep: str | None, kind: str, output: Path | None, where: str, output_dir: Path) -> int:
-    """Write results as one table, a row a case; SWEEP is an id, a folder or `latest`."""
+    """Write results as one table with a row for each case; SWEEP is an id, a folder or `latest`."""
     from visionbench.commands import export as command
 
     return command.write(sweep, output_dir, where, kind, output)
@@ -278,7 +293,7 @@ def _fail(message: str) -> int:
 
 
 def _route_completion() -> None:
-    """Hydra's completion script calls the bare command with the whole line; lead it to `run`, where Hydra answers."""
+    """Pass the call of Hydra's completion script, which names no command, to `run`; complete commands here."""
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS_OF_HYDRA:
         return
     words = os.environ.get("COMP_LINE", "").split(" ")
@@ -286,8 +301,8 @@ def _route_completion() -> None:
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
         sys.argv.insert(1, "run")
     else:
-        begun = words[1] if len(words) > 1 else ""
-        print(" ".join(name for name in _names(cli) if name.startswith(begun)))
+        beginning = words[1] if len(words) > 1 else ""
+        print(" ".join(name for name in _names(cli) if name.startswith(beginning)))
         sys.exit(0)
 
 

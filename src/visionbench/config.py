@@ -1,6 +1,6 @@
-"""The schema: every key that a YAML may hold, and the way from Hydra's DictConfig to plain dataclasses.
+"""The schema of the configuration, and the conversion of what Hydra composed into plain dataclasses.
 
-Values are checked here by name and type, and in `plan.py` by meaning. A DictConfig never leaves this file.
+Names and types are checked here. `plan.py` checks the values. OmegaConf's types do not leave this file.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ T = TypeVar("T")
 
 @dataclass
 class ModelConfig:
-    """Which model, from where, and with which of its family's options."""
+    """A model: its family, its checkpoint, and the options of the family."""
 
     name: str = MISSING
     family: str = MISSING
     checkpoint: str | None = None
-    """A Hub repository, a local folder, or `bundled:NAME` for one that comes with visionbench."""
+    """A Hub repository, a local folder, or `bundled:NAME` for a checkpoint in visionbench itself."""
     revision: str | None = None
     weights: str = "pretrained"
-    """`pretrained`, `random`, or `auto`: pretrained where the checkpoint is here or can be fetched, else random."""
+    """`pretrained`, `random`, or `auto`: pretrained if the checkpoint is present or can be fetched, else random."""
     attention: str | None = "sdpa"
-    """The attention that transformers is told to use; null for a model without one."""
+    """The attention implementation of transformers; null for a model without attention."""
     trust_remote_code: bool = False
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class ModelConfig:
 
 @dataclass
 class DeviceConfig:
-    """Where to run. `threads: null` leaves torch's own choice, which is recorded."""
+    """The device. With `threads: null`, torch's default number of threads is used and recorded."""
 
     name: str = "auto"
     index: int = 0
@@ -58,7 +58,7 @@ class DeviceConfig:
 
 @dataclass
 class PrecisionConfig:
-    """Weights and inputs in one dtype; `fp32` is IEEE, and TF32 is a precision of its own."""
+    """The dtype of weights and inputs. `fp32` is IEEE; TF32 is a separate precision."""
 
     name: str = MISSING
     dtype: str = MISSING
@@ -67,7 +67,7 @@ class PrecisionConfig:
 
 @dataclass
 class BatchConfig:
-    """The batch sizes that a run sweeps."""
+    """The batch sizes that a run measures."""
 
     sizes: list[int] = MISSING
 
@@ -78,25 +78,25 @@ class DataConfig:
 
     name: str = MISSING
     root: str | None = None
-    """The folder that it lies in, for those that are read from a folder."""
+    """The folder of the data, for data sets that are read from a folder."""
     prepare: int | None = None
-    """Where `root` is not there, fetch so many pictures into it first; COCO's alone can be fetched."""
+    """The number of images to fetch if `root` does not exist. Only COCO can be fetched."""
     fallback: str | None = None
-    """The option of `data`, one that needs no folder, that stands in where `root` is not there even so."""
+    """The option of `data` to use if `root` does not exist and cannot be fetched. It must need no folder."""
     on_error: str = "fail"
-    """What to do with examples that cannot be used: `fail` (before measuring, where it can be known then) or `skip`."""
+    """What to do with examples that cannot be used: `fail`, before measuring if possible, or `skip`."""
     exif: str | None = None
-    """Which pixels masks were drawn on where a picture has an EXIF orientation: `stored`, or `turned` as it says. By
-    default such pictures are refused. Pictures without masks are always turned."""
+    """The pixels that masks were drawn on if an image has an EXIF orientation: `stored`, or `turned` by the
+    orientation. By default such images are refused. Images without masks are always turned."""
     clusters: str | None = None
-    """A CSV file with the columns `picture` and `cluster`, for pictures that are not independent: frames of a video,
-    slices of a patient. Intervals of quality are then over clusters."""
+    """A CSV file with the columns `picture` and `cluster`, for images that are not independent, such as frames of a
+    video or slices of one patient. Intervals of quality are then over clusters."""
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class InputsConfig:
-    """How many distinct preprocessed samples the timed calls rotate over, and what they may take on the device."""
+    """The number of distinct preprocessed samples that timed calls rotate over, and their limit of device memory."""
 
     distinct_samples: int = 64
     max_mib: int = 1024
@@ -104,7 +104,10 @@ class InputsConfig:
 
 @dataclass
 class WarmupConfig:
-    """Calls until steady: `windows` windows in a row whose medians differ by at most `max_ratio` of the device kind."""
+    """Calls until timings are steady: the medians of `windows` consecutive windows differ by at most `max_ratio`.
+
+    `max_ratio` has one value for each kind of device.
+    """
 
     min_calls: int = 10
     min_seconds: float = 3.0
@@ -114,28 +117,31 @@ class WarmupConfig:
     window_seconds: float = 0.5
     max_ratio: dict[str, float] = field(default_factory=lambda: {"cpu": 1.05, "cuda": 1.02})
     calls: int | None = None
-    """Exactly this many calls instead; steadiness is then not judged."""
+    """Exactly this number of calls instead; steadiness is then not judged."""
 
 
 @dataclass
 class LatencyConfig:
-    """Single calls until the interval of the median is within `median_within` of the device kind."""
+    """Single calls until the half-width of the median's interval is within `median_within`.
+
+    `median_within` has one value for each kind of device.
+    """
 
     least_calls: int = 6
-    """Never fewer, even beyond the cap: from six calls on, the median has an interval."""
+    """Minimum number of calls, even past `max_seconds`: with six calls or more, the median has an interval."""
     min_calls: int = 100
     min_seconds: float = 10.0
     max_seconds: float = 120.0
     median_within: dict[str, float] = field(default_factory=lambda: {"cpu": 0.02, "cuda": 0.01})
     percentile: float = 0.99
-    """The highest percentile that must have its samples."""
+    """The highest percentile for which there must be enough samples."""
     calls: int | None = None
-    """Exactly this many calls instead; convergence is then not judged."""
+    """Exactly this number of calls instead; convergence is then not judged."""
 
 
 @dataclass
 class ThroughputConfig:
-    """Calls back to back with at most `in_flight` unfinished ones."""
+    """Consecutive calls without a pause, of which at most `in_flight` are unfinished."""
 
     in_flight: int = 3
     min_calls: int = 10
@@ -145,14 +151,14 @@ class ThroughputConfig:
 
 @dataclass
 class MemoryConfig:
-    """Calls in the memory pass, between resetting the peaks and reading them."""
+    """The calls between resetting the peaks of memory and reading them."""
 
     calls: int = 3
 
 
 @dataclass
 class TelemetryConfig:
-    """A window of calls back to back beside which energy is read and utilisation is sampled; idle time before it."""
+    """A window of consecutive calls during which energy and utilisation are read, after a time at rest."""
 
     min_seconds: float = 10.0
     interval_ms: int = 100
@@ -161,16 +167,16 @@ class TelemetryConfig:
 
 @dataclass
 class CeilingConfig:
-    """Large matrix products and copies, for the rates that the device reaches at best."""
+    """Large matrix products and copies, which give the highest rates of the device."""
 
     calls: int = 5
     min_call_ms: float = 20.0
-    """Matrices grow until one product takes this long."""
+    """The matrices grow until one product takes this time."""
 
 
 @dataclass
 class PipelineConfig:
-    """Pictures from encoded bytes to answers: so many batches for so long, serial and then overlapped."""
+    """Images from encoded bytes to answers, first serial, then overlapped, for at least so many batches and seconds."""
 
     min_batches: int = 8
     min_seconds: float = 10.0
@@ -178,24 +184,25 @@ class PipelineConfig:
 
 @dataclass
 class EvaluationConfig:
-    """The data set once through the model, for quality."""
+    """One pass of the data set through the model, for quality."""
 
     batch_size: int = 32
     workers: int | None = None
-    """Threads that decode and preprocess ahead of the model; by default one a core that may be used, at most eight."""
+    """Threads that decode and preprocess ahead of the model; by default one for each usable core, at most eight."""
 
 
 @dataclass
 class MeasureConfig:
-    """The protocol's numbers. Results are labelled with `name`: a loosened protocol is never taken for `standard`."""
+    """The numbers of the protocol. Results are labelled with `name`, so that a shorter protocol is never mistaken for
+    `standard`."""
 
     name: str = MISSING
     repeats: int = 1
-    """Fresh processes that measure each case, one after the other over the whole sweep."""
+    """The number of fresh processes that measure each case; the repeats of all runs take turns."""
     order_seed: int = 0
-    """Shuffles the order of the runs within each repeat."""
+    """The seed that shuffles the order of the runs within each repeat."""
     retries: int = 3
-    """How often a window that came out invalid is measured again before it is published as invalid."""
+    """How often an invalid window is measured again before it is reported as invalid."""
     retry_pause_seconds: float = 2.0
     inputs: InputsConfig = field(default_factory=InputsConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
@@ -210,7 +217,7 @@ class MeasureConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where results go after the local file has them. `uri: null` is the SQLite store in `output_dir`."""
+    """The tracker that receives results after they are on disk. `uri: null` is the SQLite store in `output_dir`."""
 
     name: str = "mlflow"
     uri: str | None = None
@@ -219,7 +226,7 @@ class TrackingConfig:
 
 @dataclass
 class ReportConfig:
-    """The sweep's report, made once all is measured: by default of several runs, and by `make` always or never."""
+    """The report that is written after the last run. By default it is written if there are several runs."""
 
     enabled: bool | None = None
     language: str = "en"
@@ -227,7 +234,7 @@ class ReportConfig:
 
 @dataclass
 class ExperimentConfig:
-    """The whole of a run's configuration."""
+    """The configuration of a run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
@@ -239,7 +246,7 @@ class ExperimentConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     check: bool = False
-    """Whether to tell first what this machine is and what would go wrong on it."""
+    """Whether to show first what this machine is, and its problems."""
     output_dir: str = "outputs"
 
 
@@ -285,23 +292,23 @@ def from_hydra(cfg: DictConfig) -> ExperimentConfig:
 
 
 def build_part(kind: str, name: str, options: Mapping[str, Any], key: str) -> Any:
-    """Build the part registered as `name` with its options, which stand in the config under `key`."""
+    """Build the part registered as `name` with its options, which are at `key` in the configuration."""
     cls = find(kind, name)
     if not isinstance(options, Mapping):
-        raise ConfigError(f"{key}={options}: not options, as in {key}={{}} or {key}.option=value")
+        raise ConfigError(f"{key}={options}: not options", f"give options as in {key}={{}} or {key}.option=value")
     schema = OmegaConf.structured(cls)
     OmegaConf.set_readonly(schema, False)
-    of_option = option_fields(cls)
+    fields_by_option = option_fields(cls)
     try:
         return OmegaConf.to_object(
-            OmegaConf.merge(schema, {of_option.get(name, name): value for name, value in options.items()})
+            OmegaConf.merge(schema, {fields_by_option.get(name, name): value for name, value in options.items()})
         )
     except OmegaConfBaseException as error:
-        raise explain(error, prefix=key, known=list(of_option)) from error
+        raise explain(error, prefix=key, known=list(fields_by_option)) from error
 
 
 def option_fields(cls: type[Any]) -> dict[str, str]:
-    """The fields of a part by the names of their options: a field's own, or the one in its metadata as `option`."""
+    """Return the fields of a part by the names of their options: the metadata's `option`, or the field's name."""
     return {field.metadata.get("option", field.name): field.name for field in fields(cls)}
 
 
@@ -360,16 +367,19 @@ def to_yaml(section: Any) -> str:
 
 
 def with_changes(cfg: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
-    """A copy of the composed config in which these keys, in dotted form, have other values."""
-    found = copy.deepcopy(cfg)
+    """Return a copy of the composed configuration in which these keys, in dotted form, have other values."""
+    changed = copy.deepcopy(cfg)
     for key, value in changes.items():
-        OmegaConf.update(found, key, value, merge=False)
-    return found
+        OmegaConf.update(changed, key, value, merge=False)
+    return changed
 
 
 def to_safe_yaml(cfg: DictConfig) -> str:
-    """The composed config as YAML with references resolved, except those that read the environment, directly or through
-    another key: secrets stay out."""
+    """Return the composed configuration as YAML, with resolved references.
+
+    A reference that reads the environment, directly or through another key, stays unresolved, so that no secret is
+    saved.
+    """
     secrets: set[str] = set()
 
     def reads_environment(raw: str, resolved: Any) -> bool:
@@ -387,17 +397,17 @@ def to_safe_yaml(cfg: DictConfig) -> str:
 
     raw = OmegaConf.to_container(_without_hydra(cfg), resolve=False)
     resolved = OmegaConf.to_container(_without_hydra(cfg), resolve=True)
-    keep_secrets(raw, resolved)  # once to learn the secrets, and once more for references that stand before them
+    keep_secrets(raw, resolved)  # the first pass collects the secrets, for references that come before them
     return OmegaConf.to_yaml(OmegaConf.create(keep_secrets(raw, resolved)))
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:
-    """The config without Hydra's own part."""
+    """Return the configuration without Hydra's section."""
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
 def project_folder(folder: str) -> Path:
-    """The project's `conf` or `data` folder: the repository's own where there is one, else the one in the package."""
+    """Return the folder `conf` or `data` of the repository, or of the installed package if there is no repository."""
     package = Path(__file__).resolve().parent
     repository = package.parent.parent
     if (repository / "pyproject.toml").is_file() and (repository / folder).is_dir():
@@ -406,7 +416,7 @@ def project_folder(folder: str) -> Path:
 
 
 def schema_keys() -> list[str]:
-    """Every key of the schema in dotted form, `measure.latency.min_calls`."""
+    """Return every key of the schema in dotted form, such as `measure.latency.min_calls`."""
 
     def below(cls: type, prefix: str) -> Iterable[str]:
         for item in fields(cls):
@@ -427,7 +437,7 @@ def explain(error: Exception, prefix: str = "", known: Iterable[str] = ()) -> Co
     key = str(getattr(error, "full_key", "") or "")
     full = ".".join(filter(None, [prefix, key]))
     if isinstance(error, MissingMandatoryValue):
-        return ConfigError(f"'{full or 'config'}' has no value; give it one, as in {full or 'key'}=…")
+        return ConfigError(f"'{full or 'config'}' has no value", f"give it one, as in {full or 'key'}=…")
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
         return ConfigError(unknown_key(full, [f"{prefix}.{name}" for name in known] if prefix else schema_keys()))
     if isinstance(error, ValidationError) and (expected := _expected_type(error)) is not None:

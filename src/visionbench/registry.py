@@ -1,9 +1,9 @@
-"""Names to code: the only place that turns a name from a config into a class.
+"""The registry: the only place that turns a name from a configuration into a class.
 
-A name is the file it lives in: `metrics=[recall]` finds the class that `visionbench/metrics/recall.py` registers, so a
-new part is one file and no list. Parts from outside the package come in by an entry point of the group
-`visionbench.<kind>` (for example `visionbench.metrics`), or as a module on the path that has this
-name and registers itself.
+A name is that of the file that registers the class: `metrics=[recall]` selects the class that
+`visionbench/metrics/recall.py` registers, so a new part is one file, and there is no list. A part outside the package
+is found through an entry point of the group `visionbench.<kind>` (for example `visionbench.metrics`), or as a module
+with this name on the path.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _registered: dict[tuple[str, str], type] = {}
 
 
 def register(kind: str, name: str) -> Callable[[type[T]], type[T]]:
-    """Class decorator: make a class the answer to `name` among the parts of one kind, such as `metrics`."""
+    """Return a class decorator that registers a class as `name` among the parts of a kind, such as `metrics`."""
 
     def keep(cls: type[T]) -> type[T]:
         _registered[kind, name] = cls
@@ -33,19 +33,24 @@ def register(kind: str, name: str) -> Callable[[type[T]], type[T]]:
 
 
 def find(kind: str, name: str) -> type[Any]:
-    """The class registered as `name`; its module is imported on first use. Raises ConfigError naming the nearest."""
+    """Return the class that is registered as `name`; its module is imported on first use.
+
+    Raises ConfigError, which names the nearest name, if there is none.
+    """
     if (kind, name) not in _registered:
         _import(kind, name)
     try:
         return _registered[kind, name]
     except KeyError:
         if name in (known := names(kind)):
-            raise ConfigError(f"'{name}' among the {kind}: no class there says @register('{kind}', '{name}')") from None
+            raise ConfigError(
+                f"'{name}' among the {kind}: no class is registered with @register('{kind}', '{name}')"
+            ) from None
         raise ConfigError(f"there is no '{name}' among the {kind}{nearest(name, known)}") from None
 
 
 def names(kind: str) -> list[str]:
-    """Every name of a kind that can be found now, sorted."""
+    """Return all available names of a kind, sorted."""
     package = importlib.import_module(f"visionbench.{kind}")
     shipped = {module.name for module in pkgutil.iter_modules(package.__path__)}
     outside = {point.name for point in entry_points(group=f"visionbench.{kind}")}
@@ -53,13 +58,13 @@ def names(kind: str) -> list[str]:
 
 
 def modules(*kinds: str) -> list[str]:
-    """The package's own modules that hold the parts of these kinds found so far, for a fork server to import before."""
-    held = {cls.__module__ for (kind, _), cls in _registered.items() if kind in kinds}
-    return sorted(module for module in held if module.startswith("visionbench."))
+    """Return the modules of the package whose parts of these kinds were used so far, for the fork server to import."""
+    used = {cls.__module__ for (kind, _), cls in _registered.items() if kind in kinds}
+    return sorted(module for module in used if module.startswith("visionbench."))
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
-    """The end of an error message: `; did you mean 'recall'?`, or the list of what there is when nothing is near."""
+    """Return the end of an error message: `; did you mean 'recall'?`, or the list of names if none is similar."""
     known = sorted(set(known))
     close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
     if close:
@@ -78,4 +83,4 @@ def _import(kind: str, name: str) -> None:
             return
         except ModuleNotFoundError as error:
             if error.name is None or not (module == error.name or module.startswith(error.name + ".")):
-                raise  # the part exists, and something that it imports does not
+                raise  # the part exists, but a module that it imports does not

@@ -108,15 +108,16 @@ def check(config: ExperimentConfig, config_dir: Path | None = None) -> None:
         other = data_option(data.fallback, config_dir)
         if "root" in (field.name for field in fields(find("data", other.name))):
             raise ConfigError(
-                f"data.fallback={data.fallback}: it is read from a folder, which may be missing too; "
-                "choose data without a folder, as in data.fallback=shapes"
+                f"data.fallback={data.fallback}: it is read from a folder, which may be missing too",
+                "choose data without a folder, as in data.fallback=shapes",
             )
     if data.prepare is None:
         return
     source = find_data(data)
     if not isinstance(source, Fetchable):
         raise ConfigError(
-            f"data.prepare={data.prepare}: data={data.name} cannot be fetched; remove data.prepare, or choose data=coco"
+            f"data.prepare={data.prepare}: data={data.name} cannot be fetched",
+            "remove data.prepare, or choose data=coco",
         )
     if not source.is_ready():
         source.check_fetch(data.prepare)

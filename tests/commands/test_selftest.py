@@ -1,4 +1,4 @@
-"""The checks of `visionbench selftest`: each passes on what it is to find and on nothing else."""
+"""The checks of `visionbench selftest`: each passes for the known result only."""
 
 import subprocess
 import sys
@@ -38,67 +38,67 @@ def series(host):
 
 
 @pytest.mark.parametrize(("factor", "passed"), [(1.0, True), (1.019, True), (0.979, False), (1.05, False)])
-def test_a_fixed_spin_must_come_out_as_long_as_it_is(factor, passed):
+def test_a_fixed_spin_passes_within_two_percent(factor, passed):
     assert selftest.fixed(np.full(100, SPIN_S * factor)).passed is passed
 
 
-def test_two_modes_must_both_be_found():
+def test_both_of_two_modes_must_be_measured():
     host = np.array([FAST_S] * 70 + [SLOW_S] * 30)
     assert selftest.bimodal(host).passed
     assert not selftest.bimodal(np.full(100, FAST_S)).passed
     assert not selftest.bimodal(host * 1.1).passed
 
 
-def test_a_drift_must_be_told():
+def test_a_drift_must_be_flagged():
     assert selftest.drifting(series(np.linspace(1.0, 1.3, 200))).passed
     assert not selftest.drifting(series(1 + 0.01 * np.random.default_rng(0).standard_normal(200))).passed
 
 
 @pytest.mark.parametrize(("delay", "passed"), [(0.0, True), (0.03, False), (0.5, False)])
 def test_a_disturbed_machine_is_not_quiet(delay, passed):
-    found = selftest.quiet(Samples({"latency/run_delay_fraction": np.array([delay])}))
-    assert found.passed is passed
-    assert "run delay" in found.seen or "run_delay" in found.seen
+    finding = selftest.quiet(Samples({"latency/run_delay_fraction": np.array([delay])}))
+    assert finding.passed is passed
+    assert "run delay" in finding.measured or "run_delay" in finding.measured
 
 
-def test_coverage_that_falls_short_has_a_remedy():
+def test_low_coverage_has_a_remedy():
     rng = np.random.default_rng(1)
     calls = selftest.SERIES * selftest.SERIES_CALLS
     assert selftest.coverage(rng.lognormal(0, 0.1, calls)).passed
-    found = selftest.coverage(1 + np.repeat(rng.standard_normal(selftest.SERIES), selftest.SERIES_CALLS) / 10)
-    assert not found.passed
-    assert "measure.repeats=5" in found.remedy
+    finding = selftest.coverage(1 + np.repeat(rng.standard_normal(selftest.SERIES), selftest.SERIES_CALLS) / 10)
+    assert not finding.passed
+    assert "measure.repeats=5" in finding.remedy
 
 
 @resets
-def test_a_known_peak_and_a_leak_are_found_within_one_mib():
-    """In a process of its own, as the command does it: what other tests gave back to the allocator is taken first."""
+def test_a_known_peak_and_a_leak_are_measured_within_one_mib():
+    """It runs in another process, because here the allocator holds memory that other tests freed."""
     code = "from visionbench.commands import selftest; print(selftest.known_peak(), selftest.leak(), sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.count("passed=True") == 2, done.stdout
 
 
 @resets
-def test_a_peak_of_another_size_is_not_taken_for_the_known_one(monkeypatch):
-    small = selftest._above(lambda: np.ones((selftest.PEAK_MIB - 8) * selftest.MIB, np.uint8), calls=3)
+def test_a_peak_of_another_size_does_not_pass(monkeypatch):
+    small = selftest._peak_above_start(lambda: np.ones((selftest.PEAK_MIB - 8) * selftest.MIB, np.uint8), calls=3)
     assert not selftest._memory("known peak", small, selftest.PEAK_MIB).passed
 
 
-def test_where_the_peak_cannot_be_reset_the_check_fails_with_the_reason():
+def test_without_a_reset_of_the_peak_the_check_fails_with_the_reason():
     assert selftest._memory("leak", "may not be written", 32) == Finding(
         "leak", False, "may not be written", "32 ± 1 MiB"
     )
 
 
 @pytest.mark.parametrize(
-    ("findings", "code", "said"),
+    ("findings", "code", "line"),
     [
         ([Finding("a", True, "x", "y")], 0, "can be trusted"),
         ([Finding("a", True, "x", "y"), Finding("b", False, "x", "y", "repeat it")], 0, "? b: repeat it"),
         ([Finding("a", False, "x", "y"), Finding("b", True, "x", "y")], 1, "cannot be trusted for measuring now: a"),
     ],
 )
-def test_the_exit_code_tells_whether_the_machine_can_be_trusted(monkeypatch, capsys, findings, code, said):
+def test_the_exit_code_is_1_if_a_check_without_a_remedy_fails(monkeypatch, capsys, findings, code, line):
     monkeypatch.setattr(selftest, "checks", lambda: iter(findings))
     assert selftest.show() == code
-    assert said in capsys.readouterr().out
+    assert line in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`visionbench sync`: what a store has missed reaches it once, the report with its first run."""
+"""`visionbench sync`: each run is sent once, and the report with its first run."""
 
 import pytest
 from saved_runs import save, speed
@@ -29,7 +29,7 @@ def test_runs_and_their_report_are_sent(tmp_path, capsys):
     assert len(runs) == 2
 
     def attached(folder):
-        return {item.path for item in client.list_artifacts(runs[folder.conditions()["uid"]], "report")}
+        return {item.path for item in client.list_artifacts(runs[folder.record().uid], "report")}
 
     assert attached(first) == {f"report/{path.name}" for path in written}
     assert attached(second) == set()

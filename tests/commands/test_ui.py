@@ -18,7 +18,7 @@ def output_dir(tmp_path_factory):
     return folder
 
 
-def test_at_a_terminal_the_charts_are_opened_once_the_server_answers(output_dir, tmp_path):
+def test_a_terminal_opens_the_charts_when_the_server_answers(output_dir, tmp_path):
     with served(output_dir, tmp_path) as (printed, opened):
         assert opened == printed
         assert "/#/experiments/1/runs?viewStateShareKey=visionbench&compareRunsMode=CHART" in opened
@@ -27,7 +27,7 @@ def test_at_a_terminal_the_charts_are_opened_once_the_server_answers(output_dir,
         port = printed.partition("127.0.0.1:")[2].partition("/")[0]
         second = call(tmp_path, "ui", "--output-dir", str(output_dir), "--port", port)
     assert (second.returncode, second.stdout) == (2, "")
-    assert second.stderr.startswith(f"visionbench: --port {port}: something listens there already; take another")
+    assert second.stderr.startswith(f"visionbench: --port {port}: it is in use; use another")
 
 
 def test_a_folder_without_a_store_is_refused(tmp_path):

@@ -92,9 +92,8 @@ def test_compare_reads_a_run_that_has_no_numbers(capsys):
 @pytest.mark.parametrize("name", RUNS)
 def test_mlflow_gets_params_and_tags(name):
     item = run(name)
-    conditions = item.folder.conditions()
-    assert params(conditions)["model"] == item.model
-    assert tags(conditions, item.results)["visionbench.host"] == "box"
+    assert params(item.record)["model"] == item.model
+    assert tags(item.record, item.results)["visionbench.host"] == "box"
 
 
 def test_the_report_has_every_run(tmp_path):

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
+from saved_runs import record
 
 from visionbench.core import OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Reason, Validity
 from visionbench.report.drawing import BLUE, VERMILLION
 from visionbench.report.figures import confusion_matrix, throughput_latency
 
-CONDITIONS = {
-    "plan": {"name": "clip_tiny · cuda:0 · bf16", "device": "cuda:0", "precision": "bf16", "protocol": "quick"},
-    "config": {"measure": {"name": "quick"}},
-    "device": {"device_name": "NVIDIA H100", "threads": 8, "driver": "560.35"},
-}
+RECORD = record(
+    kind="cuda:0",
+    precision="bf16",
+    host={"torch": None},
+    device={"device_name": "NVIDIA H100", "threads": 8, "driver": "560.35"},
+)
 BATCHES = (1, 2, 4, 8)
 
 
@@ -34,18 +36,18 @@ def measured(batch_size: int, verdict: str = "valid", unit: str = "images") -> C
 
 
 def texts(*results: CaseResult) -> list[str]:
-    figure = throughput_latency(CONDITIONS, results)
+    figure = throughput_latency(RECORD, results)
     return [text.get_text() for part in (figure, *figure.axes) for text in part.texts]
 
 
 def test_it_is_a_picture(tmp_path: Path) -> None:
-    throughput_latency(CONDITIONS, [measured(1), measured(64)]).savefig(tmp_path / "figure.png")
+    throughput_latency(RECORD, [measured(1), measured(64)]).savefig(tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as picture:
         assert picture.size == (990, 462)
 
 
 def test_axes_tell_units_and_batch_sizes() -> None:
-    left, right = throughput_latency(CONDITIONS, [measured(1), measured(4), measured(64)]).axes
+    left, right = throughput_latency(RECORD, [measured(1), measured(4), measured(64)]).axes
     assert (left.get_ylabel(), right.get_ylabel()) == ("throughput (images/s)", "latency of a batch, p50 (ms)")
     assert [tick.get_text() for tick in left.get_xticklabels()] == ["1", "4", "64"]
     assert list(left.lines[0].get_ydata()) == [500.0, 800.0, pytest.approx(984.6, abs=0.1)]
@@ -60,7 +62,7 @@ def test_conditions_stand_above() -> None:
 
 @pytest.mark.parametrize(("verdict", "colour"), [("valid", BLUE), ("warned", BLUE), ("invalid", VERMILLION)])
 def test_a_doubt_is_seen(verdict: str, colour: str) -> None:
-    figure = throughput_latency(CONDITIONS, [measured(1), measured(4, verdict)])
+    figure = throughput_latency(RECORD, [measured(1), measured(4, verdict)])
     assert [line.get_color() for line in figure.axes[0].lines][-1] == colour
     assert (f"{verdict}: run_delay" in [text.get_text() for text in figure.texts]) == (verdict != "valid")
 
@@ -73,7 +75,7 @@ def test_many_doubts_are_told_once_each_and_stay_within_the_picture() -> None:
         replace(measured(size), validity=Validity("warned", reasons[index:] + reasons[:index]))
         for index, size in enumerate(BATCHES)
     ]
-    figure = throughput_latency(CONDITIONS, doubts)
+    figure = throughput_latency(RECORD, doubts)
     renderer = FigureCanvasAgg(figure).get_renderer()
     (told,) = [text for text in figure.texts if text.get_text().startswith("warned: ")]
     assert [told.get_text().count(name) for name in names] == [1] * len(names)
@@ -85,7 +87,7 @@ def test_a_size_without_numbers_is_named() -> None:
 
 
 def test_other_work_than_images_and_no_work_at_all() -> None:
-    assert throughput_latency(CONDITIONS, [measured(1, unit="tokens")]).axes[0].get_ylabel() == "throughput (tokens/s)"
+    assert throughput_latency(RECORD, [measured(1, unit="tokens")]).axes[0].get_ylabel() == "throughput (tokens/s)"
     assert texts(CaseResult(case(1), OUT_OF_MEMORY, "no room")).count("no value") == 2
     assert texts().count("no value") == 2
 
@@ -93,7 +95,7 @@ def test_other_work_than_images_and_no_work_at_all() -> None:
 # ------------------------------------------------------------------------------------------------- confusion of classes
 def confused(classes: int, truth: list[int], predicted: list[int]) -> Any:
     names = [f"class {at}" for at in range(classes)]
-    return confusion_matrix(CONDITIONS, names, np.array(truth, float), np.array(predicted, float))
+    return confusion_matrix(RECORD, names, np.array(truth, float), np.array(predicted, float))
 
 
 def test_few_classes_are_named_and_every_count_stands_in_its_cell() -> None:

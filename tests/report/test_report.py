@@ -98,7 +98,7 @@ def test_each_run_is_set_beside_the_baseline_that_differs_only_in_what_was_named
     ]
     found = relative.relative(runs, {"precision": "fp32"})
     assert [(pair.run.model, pair.baseline.model) for pair in found] == [("one", "one"), ("two", "two")]
-    assert {pair.baseline.conditions["plan"]["precision"] for pair in found} == {"fp32"}
+    assert {pair.baseline.record.plan.precision for pair in found} == {"fp32"}
 
 
 def test_ratios_have_the_bounds_of_the_quotient_of_both_intervals():

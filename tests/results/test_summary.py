@@ -1,23 +1,23 @@
 from __future__ import annotations
 
-from saved_runs import QUALITY, row, run_json
+from dataclasses import replace
+
+from saved_runs import QUALITY, record, row
 
 from visionbench.core import INVALID, OK, OUT_OF_MEMORY, VALID, Case, CaseResult, Metrics, Reason, Validity
+from visionbench.records.record import Repeats
 from visionbench.results import declared, summary
 
-CONDITIONS = {
-    "status": "finished",
-    "plan": {
-        "model": "blip",
+RECORD = record(
+    "blip",
+    plan={
         "task": "captioning",
-        "device": "cpu",
-        "precision": "fp32",
-        "protocol": "quick",
         "refused": {"recall": "random weights have no quality to measure"},
         "warnings": ["bf16 is slow here"],
     },
-    "config": {"measure": {"name": "quick"}, "model": {"weights": "random"}},
-}
+    config={"model": {"weights": "random"}},
+    model={"weights": "random"},
+)
 
 
 def measured(batch_size: int, verdict: str = VALID, **values: float | None) -> CaseResult:
@@ -48,7 +48,7 @@ def test_the_worst_verdict_is_the_runs() -> None:
 
 def test_a_finished_run_begins_with_its_best() -> None:
     results = [measured(4, throughput_images_per_s=12.3456), CaseResult(measured(8).case, OUT_OF_MEMORY, "no room")]
-    note = summary.note(CONDITIONS, results)
+    note = summary.note(RECORD, results)
     assert note.startswith("**12.35 images/s** at batch size 4 · 1 without numbers\n")
     assert "| 8 | – | – | – | – | out_of_memory |" in note
     assert "- batch-8 out_of_memory: no room" in note
@@ -63,7 +63,7 @@ def test_batch_sizes_that_wait_for_the_host_are_named() -> None:
     assert summary.launch_bound(rows).startswith(
         "launch-bound at batch size 1 (7%), 2 (49%): kernels run for this share"
     )
-    assert "- launch-bound at batch size 1 (7%)" in summary.note(CONDITIONS, rows)
+    assert "- launch-bound at batch size 1 (7%)" in summary.note(RECORD, rows)
     assert summary.launch_bound(rows[2:]) == ""
 
 
@@ -75,7 +75,7 @@ def test_numbers_read_well() -> None:
 def test_what_was_measured_again_and_by_how_many_processes_is_told() -> None:
     row = measured(4, latency_p50_ms=1.0)
     again = CaseResult(row.case, OK, None, row.metrics, row.validity, {"latency_retried": "attempt 1: steal: 9 %"})
-    note = summary.note({**CONDITIONS, "repeats": {"measured": 5, "order_seed": 2}}, [again])
+    note = summary.note(replace(RECORD, repeats=Repeats(5, 5, 2, ())), [again])
     assert "**Remarks**" in note
     assert "- batch-4: latency retried, attempt 1: steal: 9 %" in note
     assert "- 5 fresh processes, order seed 2; intervals across processes" in note
@@ -84,7 +84,7 @@ def test_what_was_measured_again_and_by_how_many_processes_is_told() -> None:
 def test_the_headline_states_quality_with_its_interval_and_never_an_end_as_a_figure():
     ends = {"recall_i2t_at_1_low_fraction": 0.971, "recall_i2t_at_1_high_fraction": 0.989}
     rows = [row(QUALITY, recall_i2t_at_1_fraction=0.98, **ends)]
-    assert "recall i2t@1 **0.980 ±0.009**" in summary.note(run_json(), rows)
+    assert "recall i2t@1 **0.980 ±0.009**" in summary.note(record(), rows)
     assert list(summary.quality(rows, declared.bundled())) == ["recall_i2t_at_1_fraction"]
     lacking = {"recall_i2t_at_1_fraction": "random weights", "recall_i2t_at_1_low_fraction": "random weights"}
-    assert "- recall_i2t_at_1_fraction: random weights" in summary.note(run_json(), [row(QUALITY, none=lacking)])
+    assert "- recall_i2t_at_1_fraction: random weights" in summary.note(record(), [row(QUALITY, none=lacking)])

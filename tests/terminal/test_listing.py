@@ -47,4 +47,4 @@ def test_a_sweep_gathers_what_its_runs_are_and_how_they_ended():
     assert found["models"] == ["clip_tiny", "sam_tiny"]
     assert (found["devices"], found["precisions"]) == (["cpu", "cuda:0"], ["fp32", "bf16"])
     assert (found["statuses"], found["validity"], found["failures"]) == ({"finished": 2, "failed": 1}, WARNED, 1)
-    assert found["started_at"] == FULL.conditions["started_at"]
+    assert found["started_at"] == FULL.record.started_at

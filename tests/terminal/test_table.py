@@ -21,6 +21,7 @@ from visionbench.core import (
     Reason,
     Validity,
 )
+from visionbench.records.record import DeviceIdentity
 from visionbench.results.archive import Run
 from visionbench.terminal import table
 
@@ -213,7 +214,7 @@ def test_failures_for_different_reasons_are_all_told_and_equal_ones_once():
 
 def test_a_run_that_failed_before_it_had_conditions_is_shown():
     rows = run(timed(1, FAILED, "RuntimeError: no such weights"))
-    lines = printed(Run(replace(rows.record, device=None), rows.results))
+    lines = printed(Run(replace(rows.record, device=DeviceIdentity()), rows.results))
     assert cells(lines, 1) == ["1", FAILED]
     assert "on cpu, torch 2.13.0, transformers 5.17.0" in lines
 

@@ -1,4 +1,4 @@
-"""`visionbench export`: runs as one table in CSV, JSON or Parquet, a row a case."""
+"""`visionbench export`: write runs as one table in CSV, JSON or Parquet, with a row for each case."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ TEXTS = {"csv": dataframe.csv, "json": dataframe.json_text}
 
 
 def write(sweep: str | None, output_dir: Path, where: str, kind: str, output: Path | None) -> int:
-    """Write the chosen runs' cases to a file, or to standard output and nothing else there."""
+    """Write the cases of the chosen runs to a file, or as the only output to standard output."""
     if kind == PARQUET and output is None:
-        raise ConfigError("--format parquet is not for a terminal: give a file with --output FILE")
-    wanted = archive.parse_filter(where, "--where")
+        raise ConfigError("--format parquet: it cannot be printed", "give a file with --output FILE")
+    facts = archive.parse_filter(where, "--where")
     runs = archive.of_sweep(output_dir, sweep) if sweep else archive.of_folder(output_dir)
-    runs = archive.select(runs, wanted, f"--where {where}")
+    runs = archive.select(runs, facts, f"--where {where}")
     table = dataframe.cases(runs)
     if output is None:
         sys.stdout.write(TEXTS[kind](table))

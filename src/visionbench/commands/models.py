@@ -1,4 +1,4 @@
-"""`visionbench models`: what can be run by name, and fetching what is not here."""
+"""`visionbench models`: list the models, and fetch their checkpoints."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from visionbench.terminal.console import screen
 
 
 def show(config_dir: Path | None) -> int:
-    """Print the models of `conf/model` and of one's own folder."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it doubts token ids of configs not yet filled in
+    """Print the bundled models and those of the user's folder."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns about token ids of incomplete configs
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("model", no_wrap=True)
     table.add_column("task", no_wrap=True)
@@ -39,13 +39,13 @@ def show(config_dir: Path | None) -> int:
 
 
 def _parameters(model: ModelConfig) -> str:
-    """Counted on the meta device, where there is an architecture to count."""
+    """Return the number of parameters, counted on the meta device, or a dash for a model without an architecture."""
     auto_class = getattr(find("models", model.family), "auto_class", None)
     return f"{weights.count_parameters(model, auto_class):,}" if model.architecture and auto_class else "–"
 
 
 def fetch(names: Sequence[str], config_dir: Path | None) -> int:
-    """Download the named models' checkpoints; one that is here already costs nothing."""
+    """Download the checkpoints of these models that are not on this machine."""
     known = models(config_dir)
     for name in names:
         if name not in known:

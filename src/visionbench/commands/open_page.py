@@ -1,4 +1,4 @@
-"""Open an address in the browser once a server answers there: a process beside the server that is about to start."""
+"""Open an address in the browser when a server answers there. It runs as a process beside the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WAIT_SECONDS = 120
 
 
 def main(address: str) -> None:
-    """Wait for the server, as long as the process that becomes it lives, and open the address."""
+    """Wait until the server answers or its process ends, and open the address."""
     server, until = os.getppid(), time.monotonic() + WAIT_SECONDS
     while os.getppid() == server and time.monotonic() < until:
         if _answers(address):

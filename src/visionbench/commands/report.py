@@ -1,4 +1,4 @@
-"""`visionbench report`: what a sweep found, as one HTML page and as Markdown."""
+"""`visionbench report`: write the report of sweeps as one HTML page and as Markdown."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ def make(
     p95_ms: float,
     within: float,
 ) -> int:
-    """Write the report of the sweeps (the latest where none is named), and print where it is."""
+    """Write the report of the sweeps, by default the latest, and print its path."""
     check(language, "--language")
-    wanted, base = archive.parse_filter(where, "--where"), archive.parse_filter(baseline, "--baseline")
+    facts, base = archive.parse_filter(where, "--where"), archive.parse_filter(baseline, "--baseline")
     runs = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep)]
-    chosen = archive.choose(runs, wanted)
+    chosen = archive.choose(runs, facts)
     if not chosen:
-        raise ConfigError(f"--where {where}: no run is that; there are: {'; '.join(sorted({r.name for r in runs}))}")
+        raise ConfigError(
+            f"--where {where}: no run has these facts; there are: {'; '.join(sorted({r.name for r in runs}))}"
+        )
     paths = write_report(chosen, language, to or _folder(chosen), base, p95_ms, within)
     console = screen()
     for path in paths[:2]:
@@ -40,6 +42,6 @@ def make(
 
 
 def _folder(runs: Sequence[Run]) -> Path:
-    """The sweep's folder: what all the runs' folders lie in, or the run's own where it is alone."""
+    """Return the folder that all runs share, or the run's own folder if it is the only one."""
     paths = [run.folder.path for run in runs if run.folder is not None]
     return paths[0] if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))

@@ -1,4 +1,4 @@
-"""`visionbench results`: the sweeps on disk, or the runs of one or of all, as a table or as JSON."""
+"""`visionbench results`: list the sweeps on disk, or runs, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from visionbench.terminal import listing
 from visionbench.terminal.console import screen
 from visionbench.terminal.table import MARKS
 
-MOST = 20
-"""Sweeps or runs that are listed, unless `--limit` says otherwise; of one sweep all are."""
+DEFAULT_LIMIT = 20
+"""The number of sweeps or runs that are listed without `--limit`. All runs of one sweep are listed."""
 NUMBERS = ("runs", "p50 ms", "peak MiB")
 WIDTH_OF_SWEEP = len("2026-01-02_03-04-05")
 
@@ -27,16 +27,16 @@ Entry = Mapping[str, Any]
 
 
 def show(sweep: str | None, output_dir: Path, where: str, runs: bool, limit: int | None, as_json: bool) -> int:
-    """Print the newest sweeps, newest first; or runs: a sweep's in the order they began, or over all the newest first.
+    """Print the newest sweeps or runs, newest first, or the runs of one sweep in the order in which they began.
 
-    Raises ConfigError where there is no run, or none is as `where` says.
+    Raises ConfigError if there is no run, or none with the facts of `where`.
     """
-    wanted = archive.parse_filter(where, "--where")
-    found = archive.of_sweep(output_dir, sweep) if sweep else archive.of_folder(output_dir)
-    found = archive.select(found, wanted, f"--where {where}")
+    facts = archive.parse_filter(where, "--where")
+    read = archive.of_sweep(output_dir, sweep) if sweep else archive.of_folder(output_dir)
+    chosen = archive.select(read, facts, f"--where {where}")
     of_runs = runs or sweep is not None
-    groups: Sequence[Any] = found if of_runs else list(archive.sweeps(found))
-    count = limit or (len(groups) if sweep else MOST)
+    groups: Sequence[Any] = chosen if of_runs else list(archive.sweeps(chosen))
+    count = limit or (len(groups) if sweep else DEFAULT_LIMIT)
     newest = groups[-count:] if sweep else groups[: -count - 1 : -1]
     entries = [listing.of_run(one) if of_runs else listing.of_sweep(*one) for one in newest]
     kind = "runs" if of_runs else "sweeps"
@@ -48,21 +48,21 @@ def show(sweep: str | None, output_dir: Path, where: str, runs: bool, limit: int
     width = console.width
     console.print(_of_runs(entries, width, with_sweep=sweep is None) if of_runs else _of_sweeps(entries, width))
     if any(entry["validity"] in (WARNED, INVALID) for entry in entries) and of_runs:
-        console.print("? to be doubted   ! not to be trusted", style="dim")
+        console.print("? questionable   ! invalid", style="dim")
     if len(entries) < len(groups):
         console.print(f"{len(entries)} of {len(groups)} {kind}; more with --limit", style="dim")
     return 0
 
 
 def _of_sweeps(entries: Sequence[Entry], width: int) -> Table:
-    """A row a sweep: its id, and below that when it began."""
+    """Return a table with a row for each sweep: its id, and its start below."""
     return _table(
         {
             "sweep": [f"{entry['sweep']}\n{_when(entry['started_at'])}" for entry in entries],
             "runs": [str(entry["runs"]) for entry in entries],
             "models": [", ".join(entry["models"]) for entry in entries],
             "on": [f"{', '.join(entry['devices'])}\n{', '.join(entry['precisions'])}" for entry in entries],
-            "status": ["\n".join([*_ended(entry), *_failures(entry)]) for entry in entries],
+            "status": ["\n".join([*_statuses(entry), *_failures(entry)]) for entry in entries],
             "validity": [entry["validity"] or "–" for entry in entries],
         },
         width,
@@ -71,7 +71,7 @@ def _of_sweeps(entries: Sequence[Entry], width: int) -> Table:
 
 
 def _of_runs(entries: Sequence[Entry], width: int, *, with_sweep: bool) -> Table:
-    """A row a run; with its sweep below its name where they are of several."""
+    """Return a table with a row for each run; the sweep is below the run's name if there are several sweeps."""
     return _table(
         {
             "run": ["\n".join([entry["run"], *([entry["sweep"]] if with_sweep else [])]) for entry in entries],
@@ -89,9 +89,9 @@ def _of_runs(entries: Sequence[Entry], width: int, *, with_sweep: bool) -> Table
 
 
 def _table(columns: Mapping[str, Sequence[str]], width: int, gap: int) -> Table:
-    """Cells break between words, and within one only where it is longer than a sweep's id; nothing is cut.
+    """Return a table whose cells wrap between words, and within a word only if it is longer than a sweep's id.
 
-    Room that is left over goes first to the columns that lack least.
+    Spare width goes first to the columns that need the least more.
     """
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, gap, 0, 0))
     widths = {name: min(_longest(str.split, name, cells), WIDTH_OF_SWEEP) for name, cells in columns.items()}
@@ -110,11 +110,11 @@ def _table(columns: Mapping[str, Sequence[str]], width: int, gap: int) -> Table:
 
 
 def _longest(split: Callable[[str], list[str]], heading: str, cells: Sequence[str]) -> int:
-    """Of a column's words or lines."""
+    """Return the length of the longest word or line of a column."""
     return max(len(part) for cell in (heading, *cells) for part in split(cell) or [""])
 
 
-def _ended(entry: Entry) -> list[str]:
+def _statuses(entry: Entry) -> list[str]:
     return [f"{count} {status}" for status, count in entry["statuses"].items()]
 
 
@@ -128,17 +128,17 @@ def _mib(value: float | None) -> str:
 
 
 def _quality(entry: Entry) -> str:
-    """The first of its quality metrics."""
+    """Return the first quality metric with its value."""
     return next((f"{summary.words(name)} = {summary.text(value)}" for name, value in entry["quality"].items()), "–")
 
 
 def _throughput(entry: Entry) -> str:
     if entry["best_throughput_metric"] is None:
         return "–"
-    unit, at = summary.unit(entry["best_throughput_metric"]), entry["best_throughput_batch_size"]
-    return f"{summary.text(entry['best_throughput_per_s'])} {unit} at {at}"
+    unit, size = summary.unit(entry["best_throughput_metric"]), entry["best_throughput_batch_size"]
+    return f"{summary.text(entry['best_throughput_per_s'])} {unit} at {size}"
 
 
 def _when(started_at: str) -> str:
-    """To the minute, in UTC."""
+    """Return the time to the minute, in UTC."""
     return f"{datetime.fromisoformat(started_at).astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,7 +1,7 @@
-"""`visionbench selftest`: the protocol on callables of known behaviour, and whether this machine can be trusted for it.
+"""`visionbench selftest`: measure callables of known behaviour, to check how this machine measures.
 
-Each check sends something whose answer is known through the very stages that measure models, and holds what they found
-against it. Takes about half a minute; nothing is downloaded and nothing is written.
+Each check runs a callable with a known result through the stages that measure models, and compares the measurement with
+the known result. It takes about half a minute, downloads nothing and writes nothing.
 """
 
 from __future__ import annotations
@@ -29,63 +29,66 @@ MIB = 2**20
 SPIN_S = 0.005
 FAST_S, SLOW_S, SLOW_SHARE = 0.002, 0.004, 0.3
 DRIFT_OF_ALL = 0.3
-"""The drifting callable ends this much slower than it began."""
+"""The drifting callable is slower at its end by this fraction."""
 LEAK_MIB, PEAK_MIB, LEAK_CALLS = 4, 64, 8
-SPIN_WITHIN, TIMER_WITHIN, SAMPLER_COSTS = 0.02, 0.03, 0.02
+SPIN_WITHIN, TIMER_WITHIN, SAMPLER_COST = 0.02, 0.03, 0.02
 MIB_WITHIN = 1.0
 COVERAGE_WARNS = 0.85
 SERIES, SERIES_CALLS = 40, 30
-"""So many pieces of one long series, of so many calls each, tell how often the interval of the median holds."""
+"""The number of short series within one long series, and their calls; they show how often an interval is correct."""
 ROUNDS = 6
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check was to find, what it found, and whether that will do."""
+    """The result of a check: the expected and the measured values, and whether they agree."""
 
     check: str
     passed: bool
-    seen: str
-    wanted: str
+    measured: str
+    expected: str
     remedy: str = ""
-    """How to measure all the same where it did not pass; without one the machine is not to be trusted."""
+    """How to measure nevertheless if the check did not pass; without a remedy, the machine fails the self-test."""
 
 
 @dataclass
 class Known:
-    """Stands in for a model: a call does what it is told, and nothing else."""
+    """Replaces a model: a call runs one callable."""
 
-    does: Callable[[], object]
+    function: Callable[[], object]
 
     def call(self, inputs: Inputs) -> object:
-        """The known behaviour."""
-        return self.does()
+        """Run the callable."""
+        return self.function()
 
 
 @dataclass
 class Leaky:
-    """Keeps some MiB of every call, touched so that they count."""
+    """Keeps some MiB for every call, and writes to them so that they are allocated."""
 
     kept: list[np.ndarray] = field(default_factory=list)
 
     def __call__(self) -> None:
-        """Keep some more."""
+        """Keep one more block."""
         self.kept.append(np.ones(LEAK_MIB * MIB, np.uint8))
 
 
 def show() -> int:
-    """Print what each check found; exit code 1 where this machine cannot be trusted."""
+    """Print the result of each check; return exit code 1 if this machine cannot be trusted for measuring."""
     console = screen()
     Cpu().setup(Precision("fp32", "float32"), threads=1)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("", "check", "found", "wanted"):
+    for heading in ("", "check", "measured", "expected"):
         table.add_column(heading)
     findings = []
-    with console.status("measuring what is known"):
+    with console.status("measuring known quantities"):
         for finding in checks():
             findings.append(finding)
             table.add_row(
-                "ok" if finding.passed else "?" if finding.remedy else "!", finding.check, finding.seen, finding.wanted
+                "ok" if finding.passed else "?" if finding.remedy else "!",
+                finding.check,
+                finding.measured,
+                finding.expected,
             )
     console.print(table)
     console.print()
@@ -101,7 +104,7 @@ def show() -> int:
 
 
 def checks() -> Iterator[Finding]:
-    """Every check, as it is done."""
+    """Run all checks, and yield the result of each."""
     rng = np.random.default_rng(0)
     spun = run(lambda: spin(SPIN_S), 200)
     yield quiet(spun)
@@ -118,68 +121,67 @@ def checks() -> Iterator[Finding]:
     yield leak()
 
 
-def run(does: Callable[[], object], calls: int) -> Samples:
-    """So many calls through the latency pass."""
-    return latency.run(context(does, latency=LatencyConfig(calls=calls)))
+def run(function: Callable[[], object], calls: int) -> Samples:
+    """Run this number of calls through the latency stage."""
+    return latency.run(context(function, latency=LatencyConfig(calls=calls)))
 
 
-def context(does: Callable[[], object], **rules: Any) -> Context:
-    """A case whose model is a known callable, on the CPU."""
+def context(function: Callable[[], object], **rules: Any) -> Context:
+    """Return the context of a case whose model is a known callable, on the CPU."""
     case = Case("selftest", 1, (), ())
     measure = MeasureConfig(name="selftest", **rules)
-    return Context(case, cast(LoadedModel, Known(does)), Cpu(), measure, [{}])
+    return Context(case, cast(LoadedModel, Known(function)), Cpu(), measure, [{}])
 
 
 def spin(seconds: float) -> None:
-    """Keep the core busy until the time is over."""
+    """Keep the core busy for this time."""
     end = perf_counter() + seconds
     while perf_counter() < end:
         pass
 
 
 def matrices() -> Callable[[], object]:
-    """A product of two fixed matrices, about a millisecond on one core."""
+    """Return a product of two fixed matrices, which takes about a millisecond on one core."""
     import torch
 
     left, right = torch.full((384, 384), 0.5), torch.full((384, 384), 0.25)
     return lambda: left @ right
 
 
-# ----------------------------------------------------------------------------------------------------- what was found
+# -------------------------------------------------------------------------------------------------------------- checks
 def quiet(samples: Samples) -> Finding:
-    """Whether anything disturbed the window of a fixed spin."""
+    """Check that nothing disturbed the window of a fixed spin."""
     disturbed = validity.judge(Samples({name: row for name, row in samples.series.items() if "host_s" not in name}))
     delay = samples.get("latency/run_delay_fraction")
-
-    calm = f"run delay {delay[0]:.2%}" if len(delay) else "the kernel tells no delay"
-    seen = "; ".join(map(str, disturbed.reasons)) or calm
-    return Finding("quiet machine", disturbed.verdict == VALID, seen, "no disturbance")
+    calm = f"run delay {delay[0]:.2%}" if len(delay) else "the kernel reports no delay"
+    measured = "; ".join(map(str, disturbed.reasons)) or calm
+    return Finding("quiet machine", disturbed.verdict == VALID, measured, "no disturbance")
 
 
 def fixed(host: np.ndarray) -> Finding:
-    """The median of a spin of known length, in seconds."""
+    """Check the median of a spin of known length."""
     off = float(np.median(host)) / SPIN_S - 1
     return Finding("fixed spin", abs(off) <= SPIN_WITHIN, f"{off:+.2%} of {SPIN_S * 1e3:g} ms", f"±{SPIN_WITHIN:.0%}")
 
 
 def bimodal(host: np.ndarray) -> Finding:
-    """Both modes of a series that has two: the median in the one, p95 in the other."""
+    """Check both modes of a series with two modes: the median is in one mode, and p95 in the other."""
     median, p95 = np.quantile(host, [0.5, 0.95])
     off = max(abs(median / FAST_S - 1), abs(p95 / SLOW_S - 1))
-    seen = f"p50 {median * 1e3:.3f} ms, p95 {p95 * 1e3:.3f} ms"
-    wanted = f"{FAST_S * 1e3:g} and {SLOW_S * 1e3:g} ms, ±{SPIN_WITHIN:.0%}"
-    return Finding("two modes", off <= SPIN_WITHIN, seen, wanted)
+    measured = f"p50 {median * 1e3:.3f} ms, p95 {p95 * 1e3:.3f} ms"
+    expected = f"{FAST_S * 1e3:g} and {SLOW_S * 1e3:g} ms, ±{SPIN_WITHIN:.0%}"
+    return Finding("two modes", off <= SPIN_WITHIN, measured, expected)
 
 
 def drifting(samples: Samples) -> Finding:
-    """Whether a drift raises a doubt."""
+    """Check that a drift raises a flag."""
     kinds = [reason.kind for reason in validity.judge(samples).reasons]
-    told = [kind for kind in kinds if kind in ("autocorrelated", "halves_differ")]
-    return Finding("drift is told", bool(told), ", ".join(told) or "no doubt", "a doubt")
+    flags = [kind for kind in kinds if kind in ("autocorrelated", "halves_differ")]
+    return Finding("drift is flagged", bool(flags), ", ".join(flags) or "no flag", "a flag")
 
 
 def agreement() -> Finding:
-    """The latency pass against `torch.utils.benchmark.Timer`, alternating."""
+    """Compare the latency stage with `torch.utils.benchmark.Timer`, in turns."""
     from torch.utils.benchmark import Timer
 
     product = matrices()
@@ -187,10 +189,10 @@ def agreement() -> Finding:
     ratios = []
     for turn in range(ROUNDS):
         medians = {}
-        for who in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
+        for timed_by in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
             with quiet_window():
-                theirs = timer.blocked_autorange(min_run_time=0.3).median if who == "theirs" else 0.0
-            medians[who] = theirs or float(np.median(run(product, 300).get("latency/host_s")))
+                theirs = timer.blocked_autorange(min_run_time=0.3).median if timed_by == "theirs" else 0.0
+            medians[timed_by] = theirs or float(np.median(run(product, 300).get("latency/host_s")))
         ratios.append(medians["ours"] / medians["theirs"])
     ratio = float(np.median(ratios))
     passed = abs(ratio - 1) <= TIMER_WITHIN
@@ -198,55 +200,55 @@ def agreement() -> Finding:
 
 
 def coverage(host: np.ndarray) -> Finding:
-    """How often the within-process interval of a short series holds the median of the long one it is a piece of."""
+    """Check how often the interval of a short series contains the median of the long series that it is part of."""
     truth = float(np.median(host))
     intervals = [quantile_interval(piece, 0.5) for piece in np.array_split(host, SERIES)]
     share = float(np.mean([low <= truth <= high for low, high in filter(None, intervals)]))
-    remedy = "calls of one process depend on each other here; take intervals across processes, measure.repeats=5"
-    seen, wanted = f"in {share:.0%} of {len(intervals)} series", f"≥ {COVERAGE_WARNS:.0%}"
-    return Finding("interval holds", share >= COVERAGE_WARNS, seen, wanted, remedy)
+    remedy = "calls of one process depend on each other here; use intervals across processes, with measure.repeats=5"
+    measured, expected = f"in {share:.0%} of {len(intervals)} series", f"≥ {COVERAGE_WARNS:.0%}"
+    return Finding("interval holds", share >= COVERAGE_WARNS, measured, expected, remedy)
 
 
 def sampler_cost() -> Finding:
-    """What sampling utilisation at 100 ms costs the calls beside it, alternating."""
+    """Check how much sampling utilisation every 100 ms slows the calls, in turns with and without it."""
     product = matrices()
-    of = context(product, throughput=ThroughputConfig(min_seconds=0.5))
+    case = context(product, throughput=ThroughputConfig(min_seconds=0.5))
     ratios = []
     for _ in range(ROUNDS):
-        alone = _rate(throughput.run(of))
-        with Sampler(of.device, interval_s=0.1):
-            ratios.append(_rate(throughput.run(of)) / alone)
+        alone = _rate(throughput.run(case))
+        with Sampler(case.device, interval_s=0.1):
+            ratios.append(_rate(throughput.run(case)) / alone)
     cost = 1 - float(np.median(ratios))
-    return Finding("sampler's cost", cost <= SAMPLER_COSTS, f"{cost:+.2%} of the rate", f"≤ {SAMPLER_COSTS:.0%}")
+    return Finding("sampler's cost", cost <= SAMPLER_COST, f"{cost:+.2%} of the rate", f"≤ {SAMPLER_COST:.0%}")
 
 
 def known_peak() -> Finding:
-    """The peak of a call that allocates a known block and frees it, above what was there before."""
-    found = _above(lambda: np.ones(PEAK_MIB * MIB, np.uint8), calls=3)
-    return _memory("known peak", found, PEAK_MIB)
+    """Check the peak of a call that allocates a known block and frees it."""
+    peak = _peak_above_start(lambda: np.ones(PEAK_MIB * MIB, np.uint8), calls=3)
+    return _memory("known peak", peak, PEAK_MIB)
 
 
 def leak() -> Finding:
-    """The peak of calls that keep what they allocate."""
-    return _memory("leak", _above(Leaky(), calls=LEAK_CALLS), LEAK_MIB * LEAK_CALLS)
+    """Check the peak of calls that keep what they allocate."""
+    return _memory("leak", _peak_above_start(Leaky(), calls=LEAK_CALLS), LEAK_MIB * LEAK_CALLS)
 
 
-def _above(does: Callable[[], object], calls: int) -> Mapping[str, float] | str:
-    memory.run(context(lambda: None, memory=MemoryConfig(calls=1)))  # what the pass itself keeps comes first
-    of = context(does, memory=MemoryConfig(calls=calls))
-    before = of.device.memory_in_use().get("memory/process_bytes")
-    samples = memory.run(of)
+def _peak_above_start(function: Callable[[], object], calls: int) -> Mapping[str, float] | str:
+    memory.run(context(lambda: None, memory=MemoryConfig(calls=1)))  # the first pass allocates memory of the stage
+    case = context(function, memory=MemoryConfig(calls=calls))
+    before = case.device.memory_in_use().get("memory/process_bytes")
+    samples = memory.run(case)
     peak = samples.get("memory/process_peak_bytes")
     if samples.flags or not len(peak) or not len(before):
         return next(iter([*samples.flags.values(), *samples.missing.values()]))
     return {"mib": float(peak[0] - before[0]) / MIB}
 
 
-def _memory(check: str, found: Mapping[str, float] | str, wanted_mib: float) -> Finding:
-    wanted = f"{wanted_mib:g} ± {MIB_WITHIN:g} MiB"
-    if isinstance(found, str):
-        return Finding(check, False, found, wanted)
-    return Finding(check, abs(found["mib"] - wanted_mib) <= MIB_WITHIN, f"{found['mib']:.2f} MiB", wanted)
+def _memory(check: str, peak: Mapping[str, float] | str, expected_mib: float) -> Finding:
+    expected = f"{expected_mib:g} ± {MIB_WITHIN:g} MiB"
+    if isinstance(peak, str):
+        return Finding(check, False, peak, expected)
+    return Finding(check, abs(peak["mib"] - expected_mib) <= MIB_WITHIN, f"{peak['mib']:.2f} MiB", expected)
 
 
 def _rate(samples: Samples) -> float:

@@ -1,4 +1,4 @@
-"""`visionbench summarize RUN`: the metrics once more from the raw samples, held against what was reported."""
+"""`visionbench summarize RUN`: compute the metrics again from the raw samples, and compare them with the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from visionbench.terminal.console import screen
 
 
 def show(path: Path) -> int:
-    """Print the table from recomputed metrics; exit code 1 where one differs from the reported value."""
+    """Print the table of recomputed metrics; return exit code 1 if one differs from the reported value."""
     folder = RunFolder.open(path)
     console = screen()
     reported = folder.results()
@@ -28,26 +28,28 @@ def show(path: Path) -> int:
         again = [row for row, _ in gather(recomputed, declared.of_record(folder.record()))]
     table.show([Run(folder.record(), again)], console)
     console.print()
-    differences = [line for old, new in zip(reported, again, strict=True) for line in differing(old, new)]
-    for line in differences:
+    lines = [line for old, new in zip(reported, again, strict=True) for line in differences(old, new)]
+    for line in lines:
         console.print(line, highlight=False)
     count = sum(len(row.metrics.values) for row in again)
     if not count:
-        console.print("no case has samples, so there is nothing to compute again")
-    elif not differences:
+        console.print("no case has samples, so no metric can be computed again")
+    elif not lines:
         console.print(f"{count} values computed again from {path / 'samples'}: all as reported", soft_wrap=True)
-    return 1 if differences else 0
+    return 1 if lines else 0
 
 
 def recompute(folder: RunFolder, row: CaseResult) -> CaseResult:
-    """The row with metrics and validity from its samples; those of quality are scored again from the predictions.
+    """Return the row with metrics and validity from its samples; quality is scored again from the predictions.
 
-    A row without numbers stays as it is.
+    A row without numbers is returned unchanged.
     """
     if row.status != OK:
         return row
-    options = folder.conditions()["config"]["metrics"]
-    groups = {name: build_part("metrics", name, options[name] or {}, f"metrics.{name}") for name in row.case.metrics}
+    settings = folder.record().settings
+    groups = {
+        name: build_part("metrics", name, settings.options_of(name), f"metrics.{name}") for name in row.case.metrics
+    }
     samples = folder.samples(row.case.id)
     if not row.case.timed and (predictions := folder.predictions()):
         for metric in groups.values():
@@ -56,15 +58,15 @@ def recompute(folder: RunFolder, row: CaseResult) -> CaseResult:
     return replace(row, metrics=compute(groups, samples), validity=validity.judge(samples))
 
 
-def differing(old: CaseResult, new: CaseResult) -> list[str]:
-    """A line for each metric whose value changed."""
+def differences(old: CaseResult, new: CaseResult) -> list[str]:
+    """Return a line for each metric whose value changed."""
     names = dict.fromkeys([*old.metrics.values, *new.metrics.values])
     return [
-        f"{old.case.id} {name}: reported {_of(old.metrics, name)}, now {_of(new.metrics, name)}"
+        f"{old.case.id} {name}: reported {_value(old.metrics, name)}, now {_value(new.metrics, name)}"
         for name in names
-        if _of(old.metrics, name) != _of(new.metrics, name)
+        if _value(old.metrics, name) != _value(new.metrics, name)
     ]
 
 
-def _of(metrics: Metrics, name: str) -> float | None:
+def _value(metrics: Metrics, name: str) -> float | None:
     return metrics.values.get(name)

@@ -1,4 +1,4 @@
-"""`visionbench sync`: what a tracking store has missed is sent to it, once; reports too, each with its first run."""
+"""`visionbench sync`: send runs to a tracking store that it has not received, and reports with their first run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visionbench.terminal.console import screen
 
 
 def send(output_dir: Path, uri: str | None, experiment: str) -> int:
-    """Send every run below the folder; those that the store has already are left as they are."""
+    """Send every run below the folder that the store has not received."""
     folders = archive.folders(output_dir)
     if not folders:
         raise ConfigError(f"--output-dir {output_dir}: no run in it")
@@ -37,11 +37,11 @@ def send(output_dir: Path, uri: str | None, experiment: str) -> int:
 
 
 def _reports(folders: Sequence[RunFolder]) -> Iterator[tuple[Path, list[Path]]]:
-    """The files of each report beside or in these folders, with the folder of the run that began first of it."""
-    of_report: dict[Path, list[RunFolder]] = {}
+    """Yield the files of each report in or beside these folders, with the folder of the report's first run."""
+    runs_by_place: dict[Path, list[RunFolder]] = {}
     for folder in folders:
         for place in (folder.path, folder.path.parent):
-            of_report.setdefault(place, []).append(folder)
-    for place, runs in of_report.items():
+            runs_by_place.setdefault(place, []).append(folder)
+    for place, runs in runs_by_place.items():
         if files := page.written(place):
-            yield min(runs, key=lambda run: str(run.conditions()["started_at"])).path, files
+            yield min(runs, key=lambda run: run.record().started_at).path, files

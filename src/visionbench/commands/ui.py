@@ -1,4 +1,4 @@
-"""`visionbench ui`: MLflow's own pages over the right store, on this machine alone."""
+"""`visionbench ui`: serve MLflow's pages with the right store, on this machine only."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ REFUSED_BY_BROWSERS = {5060, 5061, 6000, 6566, *range(6665, 6670), 6697, 10080}
 
 
 def serve(output_dir: Path, uri: str | None, experiment: str, port: int, browser: bool = True) -> int:
-    """Print the address of the experiment's charts, and become the server of a local store; Ctrl-C ends it.
+    """Print the address of the experiment's charts, and replace this process by the server of a local store.
 
-    `browser` opens the address too, where a person sits at a terminal with a display.
+    With `browser`, open the address if there are a terminal and a display. Ctrl-C ends the server.
     """
     tracker = MlflowTracker(TrackingConfig(uri=uri, experiment=experiment), output_dir)
     if uri is None and not (output_dir / "mlflow.db").is_file():
         raise ConfigError(f"--output-dir {output_dir}: no mlflow.db in it; measure something first: visionbench run")
     if port in REFUSED_BY_BROWSERS:
-        raise ConfigError(f"--port {port}: browsers refuse to open it; take another, such as 5000")
+        raise ConfigError(f"--port {port}: browsers refuse to open it; use another, such as 5000")
     console = screen()
     try:
         page = tracker.page()
@@ -40,20 +40,20 @@ def serve(output_dir: Path, uri: str | None, experiment: str, port: int, browser
             webbrowser.open(page)
         return 0
     if not _free(port):
-        raise ConfigError(f"--port {port}: something listens there already; take another, such as --port {port + 1}")
+        raise ConfigError(f"--port {port}: it is in use; use another, as in --port {port + 1}")
     command, environment = tracker.server(port)
     address = f"http://127.0.0.1:{port}/{page}"
     console.print(address, soft_wrap=True, highlight=False)
     console.print("Ctrl-C ends it", style="dim")
     if browser and _has_browser():
         opening = [sys.executable, "-m", "visionbench.commands.open_page", address]
-        none = subprocess.DEVNULL  # what browsers say on a terminal helps nobody
+        none = subprocess.DEVNULL  # browsers print messages that do not help
         subprocess.Popen(opening, stdin=none, stdout=none, stderr=none)
-    os.execve(command[0], command, environment)  # so that whatever ends this command ends the server
+    os.execve(command[0], command, environment)  # a signal that ends this command then ends the server
 
 
 def _has_browser() -> bool:
-    """Whether there is a browser to open a window: without a display there are at most those that fill the terminal."""
+    """Return whether a browser can open a window; without a display there are at most browsers in the terminal."""
     display = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & set(os.environ)
     if not display or not sys.stdout.isatty():
         return False

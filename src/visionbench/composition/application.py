@@ -136,7 +136,7 @@ def refuse_mixed_metrics(overrides: Sequence[str]) -> None:
     if len({override.is_add() for override in lists}) == 2:
         typed = " ".join(str(override.input_line) for override in lists)
         raise ConfigError(
-            f"{typed}: give either the full list, as in metrics=[…,…], or only what is added to the default"
+            f"{typed}: a list and additions to it", "give either the full list, as in metrics=[…,…], or only additions"
         )
 
 

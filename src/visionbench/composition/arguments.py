@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError with the message."""
-        raise ConfigError(f"{message}; see visionbench run --help")
+        raise ConfigError(message, "see visionbench run --help")
 
 
 @dataclass(frozen=True)

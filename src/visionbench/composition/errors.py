@@ -37,8 +37,8 @@ def translate(error: Exception, overrides: Sequence[str] = (), config_dir: Path 
         return ConfigError(f"{group}={option}: no such option{nearest(option, options)}")
     if isinstance(error, OverrideParseException):
         return ConfigError(
-            f"'{error.override}': not of the form key=value; quote a value that has special characters, "
-            "as in 'key=\"~/pictures\"'"
+            f"'{error.override}': not of the form key=value",
+            "quote a value that has special characters, as in 'key=\"~/images\"'",
         )
     # Hydra raises some of its exceptions while it handles OmegaConf's, and names the cause in others.
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__

@@ -86,10 +86,6 @@ class RunFolder:
         place = f"{self.path}: run.json"
         return RunRecord.read(_json(_text(self.path / "run.json", place), place), place)
 
-    def conditions(self) -> dict[str, Any]:
-        """Read run.json as JSON holds it."""
-        return self.record().written()
-
     def config(self) -> dict[str, Any]:
         """Read config.yaml."""
         import yaml

@@ -135,7 +135,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What run.json holds. `model`, `device` and `data` are None until the model is loaded."""
+    """What run.json holds. `model`, `device` and `data` have no values until the model is loaded."""
 
     uid: str
     sweep: str
@@ -150,9 +150,9 @@ class RunRecord:
     """The ids of the examples that cannot be used, each with the reason."""
     declarations: Any = None
     """The declarations of the metrics, see `declarations.Declarations`."""
-    model: ModelIdentity | None = None
-    device: DeviceIdentity | None = None
-    data: DataIdentity | None = None
+    model: ModelIdentity = ModelIdentity()
+    device: DeviceIdentity = DeviceIdentity()
+    data: DataIdentity = DataIdentity()
     ended_at: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """The time spent in each stage, in seconds."""
@@ -180,7 +180,8 @@ class RunRecord:
         Raises ConfigError that names the key of a value whose type JSON does not have.
         """
         known = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("schema", "more")}
-        present = {name: value for name, value in known.items() if value is not None or name == "git_commit"}
+        unknown = (None, ModelIdentity(), DeviceIdentity(), DataIdentity())
+        present = {name: value for name, value in known.items() if value not in unknown or name == "git_commit"}
         content: dict[str, Any] = typed_json.write({"schema": self.schema, **present, **self.more}, "run.json")
         return content
 
@@ -216,18 +217,13 @@ class RunRecord:
         return self.repeats.measured if self.repeats else 1
 
     @property
-    def threads(self) -> int | None:
-        """The number of threads of the device, or None if it is unknown."""
-        return self.device.threads if self.device else None
-
-    @property
-    def device_name(self) -> str | None:
-        """The name of the device, or None if it is unknown."""
-        return self.device.device_name if self.device else None
+    def starts(self) -> tuple[str, ...]:
+        """The time at which each process started."""
+        return (self.repeats.started_at if self.repeats else ()) or (self.started_at,)
 
     def loaded_or_configured(self, name: str) -> Any:
         """Return a value of the loaded model, such as `checkpoint`, or that of the configuration if none was loaded."""
-        if self.model is not None and name in self.model.values:
+        if name in self.model.values:
             return self.model.values[name]
         return self.settings.model.values.get(name)
 
@@ -236,8 +232,7 @@ class RunRecord:
 
         A value is None if it is unknown.
         """
-        settings, host = self.settings, self.host
-        device = self.device or DeviceIdentity()
+        settings, host, device = self.settings, self.host, self.device
         return {
             "uid": self.uid,
             "sweep": self.sweep,
@@ -255,10 +250,10 @@ class RunRecord:
             "cuda": device.cuda,
             "threads": device.threads,
             "precision": self.plan.precision,
-            "dtype": (self.model.dtype if self.model else None) or settings.precision.dtype,
+            "dtype": self.model.dtype or settings.precision.dtype,
             "protocol": self.plan.protocol,
             "data": settings.data.name,
-            "data_digest": self.data.annotations_sha256 if self.data else None,
+            "data_digest": self.data.annotations_sha256,
             "started_at": self.started_at,
             "git_commit": self.git_commit,
             "host": host.name,

@@ -73,8 +73,8 @@ def peak(row: CaseResult) -> float | None:
 def advise(runs: Sequence[Run], p95_ms: float, within: float) -> Iterator[Advice]:
     """For each task, by the rule: throughput the largest, p95 at most `p95_ms`, quality at least (1 − `within`) of the
     best that is measured by the same metric. Invalid cases are never chosen."""
-    for task in dict.fromkeys(str(run.conditions["plan"]["task"]) for run in runs):
-        yield _for_task(task, [run for run in runs if run.conditions["plan"]["task"] == task], p95_ms, within)
+    for task in dict.fromkeys(run.record.plan.task for run in runs):
+        yield _for_task(task, [run for run in runs if run.record.plan.task == task], p95_ms, within)
 
 
 def _for_task(task: str, runs: Sequence[Run], p95_ms: float, within: float) -> Advice:
@@ -126,7 +126,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 def remedies(run: Run, row: CaseResult) -> tuple[str, ...]:
     """What to try after a case without numbers: keys of `words`."""
     keys = TRY.get(row.status, ("try again",))
-    if row.status in (OUT_OF_MEMORY, KILLED) and run.conditions["plan"]["device"] != "cpu":
+    if row.status in (OUT_OF_MEMORY, KILLED) and run.record.plan.device != "cpu":
         keys = (*keys, "try cpu")
     if row.case.batch_size == 1 or not row.case.timed:
         keys = tuple(key for key in keys if key != "try smaller")

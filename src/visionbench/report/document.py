@@ -97,38 +97,37 @@ def _asked(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
     for name in ("model", "task", "weights", "device", "precision", "data", "protocol"):
         yield name, _listed(fact[name] for fact in facts)
     yield "batch sizes", _listed(str(size) for size in sorted({row.case.batch_size for r in runs for row in r.timed}))
-    yield "processes", _listed(str(run.conditions.get("repeats", {}).get("measured", 1)) for run in runs)
+    yield "processes", _listed(str(run.record.processes) for run in runs)
 
 
 def _machine(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
-    device = [run.conditions.get("device", {}) for run in runs]
-    host = [run.conditions["host"] for run in runs]
-    for name, of, key in (
-        ("device", device, "device_name"),
-        ("driver", device, "driver"),
-        ("CUDA", device, "cuda"),
-        ("threads", device, "threads"),
-        ("processor", host, "cpu"),
-        ("cores", host, "cpu_cores"),
-        ("memory, MiB", host, "memory_mib"),
-        ("system", host, "system"),
-        ("host", host, "host"),
-        ("python", host, "python"),
-        ("torch", host, "torch"),
-        ("transformers", host, "transformers"),
+    facts = [run.record.facts() for run in runs]
+    for name, key in (
+        ("device", "device_name"),
+        ("driver", "driver"),
+        ("CUDA", "cuda"),
+        ("threads", "threads"),
+        ("processor", "host_cpu"),
+        ("cores", "host_cpu_cores"),
+        ("memory, MiB", "host_memory_mib"),
+        ("system", "host_system"),
+        ("host", "host"),
+        ("python", "version_python"),
+        ("torch", "version_torch"),
+        ("transformers", "version_transformers"),
     ):
-        if values := _listed(str(one[key]) for one in of if one.get(key) not in (None, "")):
+        if values := _listed(str(of_run[key]) for of_run in facts if of_run[key] not in (None, "")):
             yield name, values
 
 
 def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
     """Reservations that hold for the whole report, above its numbers."""
-    protocols = dict.fromkeys(str(run.conditions["plan"]["protocol"]) for run in runs)
+    protocols = dict.fromkeys(run.record.plan.protocol for run in runs)
     yield from (say("quick", language, protocol=name) for name in protocols if name != "standard")
-    unlearnt = _listed(run.model for run in runs if run.conditions["config"]["model"]["weights"] == "random")
+    unlearnt = _listed(run.model for run in runs if run.record.settings.model.weights == "random")
     if unlearnt:
         yield f"{unlearnt}: {say('random', language)}"
-    yield from dict.fromkeys(str(warning) for run in runs for warning in run.conditions["plan"]["warnings"])
+    yield from dict.fromkeys(warning for run in runs for warning in run.record.plan.warnings)
 
 
 # ------------------------------------------------------------------------------------------------------------- choosing
@@ -173,11 +172,11 @@ def _summary(runs: Sequence[Run], language: str) -> Grid:
     keys = ("model", "device", "precision", "batch", "verdict", "p50", "p95", "throughput", "peak", "quality")
     rows, extra = [], _extra(runs)
     for run in runs:
-        plan, found = run.conditions["plan"], advice.headline(run)
+        plan, found = run.record.plan, advice.headline(run)
         unit = summary.throughput_name(run.timed)
         quality = f"{found[0].heading(language)} {summary.text(found[1])}" if found else "–"
         for row in run.timed or run.results:
-            head = [run.model, str(plan["device"]), str(plan["precision"])]
+            head = [run.model, plan.device, plan.precision]
             batch = str(row.case.batch_size) if row.case.timed else "–"
             values = row.metrics.values
             if row.status != OK:
@@ -214,11 +213,11 @@ def _quality(runs: Sequence[Run], language: str) -> Grid | None:
     keys = ("model", "device", "precision", "figure", "quality with interval", "interval over")
     rows = []
     for run in runs:
-        row, plan = run.quality, run.conditions["plan"]
+        row, plan = run.quality, run.record.plan
         if row is None or row.status != OK:
             continue
         for one in declared.quality(run.declarations, row):
-            head = [run.model, str(plan["device"]), str(plan["precision"]), one.heading(language)]
+            head = [run.model, plan.device, plan.precision, one.heading(language)]
             mark = table.MARKS[row.validity.verdict]
             rows.append([*head, _stated(run, one.name) + mark, table.over(row)])
     return Grid([say(key, language) for key in keys], rows, names=4) if rows else None
@@ -234,7 +233,7 @@ def _relative(pairs: Sequence[relative.Relative], language: str) -> Grid:
         [
             pair.run.model,
             pair.run.facts()["device_name"],
-            str(pair.run.conditions["plan"]["precision"]),
+            pair.run.record.plan.precision,
             str(pair.row.case.batch_size),
             _verdict(pair.row),
             _ratio(pair.throughput),
@@ -266,13 +265,14 @@ def _relative_notes(pairs: Sequence[relative.Relative], language: str) -> Iterat
 def _conditions(runs: Sequence[Run]) -> Grid:
     rows = []
     for run in runs:
-        conditions, model = run.conditions, run.conditions.get("model", {})
-        checkpoint = model.get("checkpoint") or conditions["config"]["model"].get("checkpoint") or "–"
-        revision = str(model.get("revision") or conditions["config"]["model"].get("revision") or "–")
-        spent = sum(conditions.get("seconds", {}).values())
-        fields = [run.facts()["weights"], str(checkpoint), revision[:12], str(model.get("attention") or "–")]
-        when = str(conditions["started_at"])[:19].replace("T", " ") + " UTC"
-        commit = str(conditions.get("git_commit") or "–")
+        record, model = run.record, run.record.settings.model
+        checkpoint = record.model.checkpoint or model.checkpoint or "–"
+        revision = record.model.revision or model.revision or "–"
+        attention = str(record.model.values.get("attention") or "–")
+        spent = sum(record.seconds.values())
+        fields = [model.weights, checkpoint, revision[:12], attention]
+        when = record.started_at[:19].replace("T", " ") + " UTC"
+        commit = record.git_commit or "–"
         rows.append([run.name, *fields, when, f"{spent:.0f} s", commit[:10] + ("+" if commit.endswith("+") else "")])
     return Grid(["run", "weights", "checkpoint", "revision", "attention", "started", "took", "commit"], rows, names=8)
 
@@ -295,7 +295,7 @@ def _failures(runs: Sequence[Run], language: str) -> Iterator[str]:
             if row.status != OK:
                 tries = "; ".join(say(key, language) for key in advice.remedies(run, row))
                 yield f"{run.name}, {row.case.id}: {row.status}, {row.reason} · {say('try', language)}: {tries}"
-        for name, why in run.conditions["plan"]["refused"].items():
+        for name, why in run.record.plan.refused.items():
             yield f"{run.name}: {name}, {why}"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import fill, shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult, Reason
+from visionbench.records.record import RunRecord
 from visionbench.report import drawing
 from visionbench.report.drawing import BLUE, GREY, VERMILLION
 from visionbench.results import summary
@@ -25,7 +26,7 @@ LONGEST_LINE = 100
 MOST_NAMED_CLASSES, WORST_PAIRS = 30, 5
 
 
-def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> Figure:
+def throughput_latency(record: RunRecord, results: Sequence[CaseResult]) -> Figure:
     """Draw throughput and median latency over batch size; mark questionable points and sizes without numbers."""
     from matplotlib.figure import Figure
 
@@ -37,7 +38,7 @@ def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResu
     _curve(left, timed, throughput)
     left.set(ylabel=f"throughput ({summary.unit(throughput)})")
     left.set_ylim(bottom=0, top=left.get_ylim()[1] * 1.05)
-    across = bool(conditions.get("repeats"))
+    across = record.repeats is not None
     ends = summary.latency_ends(across)
     _curve(right, timed, summary.LATENCY, ends, "across processes" if across else "within this process")
     right.set(ylabel="latency of a batch, p50 (ms)")
@@ -48,13 +49,11 @@ def throughput_latency(conditions: Mapping[str, Any], results: Sequence[CaseResu
         drawing.plain_log_ticks(right.yaxis, latencies)
     for axes in (left, right):
         _batch_axis(axes, timed)
-    _titles(figure, conditions, timed)
+    _titles(figure, record, timed)
     return figure
 
 
-def confusion_matrix(
-    conditions: Mapping[str, Any], classes: Sequence[str], truth: np.ndarray, predicted: np.ndarray
-) -> Figure:
+def confusion_matrix(record: RunRecord, classes: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -> Figure:
     """Draw how many images of each class (rows, by index) were predicted as each class, coloured by share of the row.
 
     Up to 30 classes have names and counts. With more classes, the title names the pairs that were confused most often.
@@ -81,7 +80,7 @@ def confusion_matrix(
         axes.set_title("\n".join(pairs), fontsize=8, loc="left")
     right = float(np.trace(counts)) / max(int(counts.sum()), 1)
     axes.spines[:].set_visible(False)
-    heading = f"{conditions['plan']['name']}\n{int(counts.sum())} images, {right:.1%} on the diagonal"
+    heading = f"{record.plan.name}\n{int(counts.sum())} images, {right:.1%} on the diagonal"
     figure.suptitle(heading, fontsize=12, weight="bold")
     return figure
 
@@ -119,18 +118,18 @@ def _batch_axis(axes: Axes, timed: Sequence[CaseResult]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _titles(figure: Figure, conditions: Mapping[str, Any], timed: Sequence[CaseResult]) -> None:
+def _titles(figure: Figure, record: RunRecord, timed: Sequence[CaseResult]) -> None:
     """Write the name of the run, its conditions and its doubts above the axes, and the legend of the marks below."""
-    device, host = conditions.get("device", {}), conditions.get("host", {})
+    plan, device, torch = record.plan, record.device, record.host.version("torch")
     parts = [
-        device.get("device_name", conditions["plan"]["device"]),
-        conditions["plan"]["precision"],
-        shorten(f"protocol {conditions['plan']['protocol']}", LONGEST_PROTOCOL, placeholder=" …"),
-        f"{device['threads']} threads" if device.get("threads") else "",
-        f"driver {device['driver']}" if device.get("driver") else "",
-        f"torch {host['torch']}" if host.get("torch") else "",
+        device.device_name or plan.device,
+        plan.precision,
+        shorten(f"protocol {plan.protocol}", LONGEST_PROTOCOL, placeholder=" …"),
+        f"{device.threads} threads" if device.threads else "",
+        f"driver {device.driver}" if device.driver else "",
+        f"torch {torch}" if torch else "",
     ]
-    figure.text(0.08, 0.935, conditions["plan"]["name"], fontsize=13, weight="bold")
+    figure.text(0.08, 0.935, plan.name, fontsize=13, weight="bold")
     figure.text(0.08, 0.88, " · ".join(filter(None, parts)), fontsize=9, color=GREY)
     judged = [row.validity for row in timed if row.status == OK and row.validity.reasons]
     kinds = {verdict: _kinds(one.reasons for one in judged if one.verdict == verdict) for verdict in (INVALID, WARNED)}

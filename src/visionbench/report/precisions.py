@@ -19,7 +19,7 @@ APART = ("precision", "dtype", "tf32")
 def costs(runs: Sequence[Run], language: str) -> Iterator[str]:
     """A line for each run in another precision than fp32 that has an fp32 run of equal conditions beside it."""
     for run in runs:
-        if run.conditions["plan"]["precision"] == FULL or not _has_quality(run):
+        if run.record.plan.precision == FULL or not _has_quality(run):
             continue
         base = next((other for other in reversed(runs) if _is_base(other, run)), None)
         if base is not None:
@@ -27,7 +27,7 @@ def costs(runs: Sequence[Run], language: str) -> Iterator[str]:
 
 
 def _is_base(base: Run, run: Run) -> bool:
-    if base.conditions["plan"]["precision"] != FULL or base.model != run.model or not _has_quality(base):
+    if base.record.plan.precision != FULL or base.model != run.model or not _has_quality(base):
         return False
     facts = [
         {name: value for name, value in conditions.binding(one).items() if name not in APART} for one in (base, run)

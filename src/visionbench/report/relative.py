@@ -67,7 +67,7 @@ def _baseline(run: Run, bases: Sequence[Run], wanted: Mapping[str, str], told: s
 def _pairs(run: Run, base: Run) -> Iterator[Relative]:
     of_base = {row.case.batch_size: row for row in base.timed if row.status == OK}
     throughput = summary.throughput_name(run.timed)
-    across = bool(run.conditions.get("repeats") and base.conditions.get("repeats"))
+    across = bool(run.record.repeats and base.record.repeats)
     ends = summary.latency_ends(across)
     for row in run.timed:
         other = of_base.get(row.case.batch_size)

@@ -69,7 +69,7 @@ def _curves(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> I
         figure, axes = drawing.new_figure(SIZE)
         scopes = set()
         for index, run in enumerate(timed):
-            across = bool(run.conditions.get("repeats"))
+            across = run.record.repeats is not None
             scopes.add("across processes" if across else "within a process")
             _line(axes, run, summary.LATENCY, palette, _style(index, timed), summary.latency_ends(across))
         axes.set(ylabel=say("latency, p50 (ms)", language))
@@ -172,7 +172,7 @@ def _roofline(runs: Sequence[Run], palette: Mapping[str, Any], language: str) ->
     reach = np.geomspace(min(intensities) / 4, max(intensities) * 4, 100)
     roofs: dict[tuple[str, str], list[Any]] = {}
     for run, numbers in measured:
-        key = (run.facts()["device_name"], run.conditions["plan"]["precision"])
+        key = (run.facts()["device_name"], run.record.plan.precision)
         roofs.setdefault(key, []).append(numbers)
     for (device, precision), of_roof, style in zip(roofs, roofs.values(), STYLES * len(roofs), strict=False):
         ceiling = max(ceiling for _, _, ceiling, _ in of_roof)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from visionbench.core import CaseResult
 from visionbench.declarations import Declarations
@@ -33,11 +32,6 @@ class Run:
     def read(cls, folder: RunFolder) -> Run:
         """Read a run from the files of its folder. Raises ConfigError if a file is cut short or is not a run's."""
         return cls(folder.record(), folder.results(), folder)
-
-    @cached_property
-    def conditions(self) -> Mapping[str, Any]:
-        """The record as JSON holds it."""
-        return self.record.written()
 
     @cached_property
     def declarations(self) -> Declarations:

@@ -247,12 +247,7 @@ class Side:
     @property
     def starts(self) -> list[str]:
         """When each process began."""
-        repeats = [run.conditions.get("repeats", {}).get("started_at") for run in self.runs]
-        return sorted(
-            str(start)
-            for run, starts in zip(self.runs, repeats, strict=True)
-            for start in starts or [run.conditions["started_at"]]
-        )
+        return sorted(start for run in self.runs for start in run.record.starts)
 
     def measured(self, case: str) -> CaseOnSide:
         """What its runs found for a case."""
@@ -262,15 +257,15 @@ class Side:
 
 
 def _key(run: Run) -> tuple[str, str, str]:
-    plan = run.conditions["plan"]
-    return plan["model"], plan["device"].partition(":")[0], plan["precision"]
+    plan = run.record.plan
+    return plan.model, plan.device.partition(":")[0], plan.precision
 
 
 def _sides(runs: Sequence[Run]) -> list[Side]:
     """Runs grouped by what is known of their conditions, the group that began last at the end."""
     groups: list[list[Run]] = []
     known: list[dict[str, str]] = []
-    for run in sorted(runs, key=lambda run: str(run.conditions["started_at"])):
+    for run in sorted(runs, key=lambda run: run.record.started_at):
         facts = {**conditions.remarked(run), **conditions.binding(run)}
         same = (at for at, of_group in enumerate(known) if not conditions.differences(of_group, facts))
         if (at := next(same, None)) is None:
@@ -309,7 +304,7 @@ def _newest(sides: list[Side], name: str, said: list[str]) -> list[Side]:
         what = [line.partition(":")[0] for line in conditions.differences(side.remarked, newer.remarked)]
         said.append(
             f"{side.runs[0].name}: the {name} has older runs that differ in {', '.join(what)}; "
-            f"those of {newer.runs[-1].conditions['started_at']} are compared"
+            f"those of {newer.runs[-1].record.started_at} are compared"
         )
     return kept
 
@@ -328,7 +323,7 @@ def _labels(pairs: Sequence[tuple[Side | None, Side | None]]) -> list[str]:
 
 
 def _processes(run: Run, row: CaseResult) -> Mapping[str, np.ndarray]:
-    if run.folder is None or "repeats" not in run.conditions or row.status != OK:
+    if run.folder is None or run.record.repeats is None or row.status != OK:
         return {}
     return run.folder.samples(row.case.id).series
 

@@ -25,17 +25,16 @@ OF_MODEL = ("weights", "checkpoint", "revision")
 def binding(run: Run) -> dict[str, str]:
     """What must be equal: device, driver, CUDA, processor, threads, data, protocol, weights, checkpoint and the model's
     options."""
-    found, config = run.conditions, run.conditions["config"]
-    device, model = found.get("device", {}), found.get("model", {})
+    record, settings = run.record, run.record.settings
     known = {
-        **{words: device.get(name) for name, words in OF_DEVICE.items()},
-        "processor": found.get("host", {}).get("cpu"),
-        **{name: model.get(name, config["model"].get(name)) for name in OF_MODEL},
-        **_below("model.options", config["model"].get("options")),
+        **{words: record.device.values.get(name) for name, words in OF_DEVICE.items()},
+        "processor": record.host.cpu,
+        **{name: record.loaded_or_configured(name) for name in OF_MODEL},
+        **_below("model.options", settings.model.options),
         **_data(run),
         **{
             name: value
-            for name, value in _below("measure", config.get("measure")).items()
+            for name, value in _below("measure", settings.measure).items()
             if name.removeprefix("measure.") not in NEUTRAL
         },
     }
@@ -44,24 +43,24 @@ def binding(run: Run) -> dict[str, str]:
 
 def defining(run: Run, one: MetricDeclaration) -> dict[str, str]:
     """Return the options of a metric that must be equal for its values to be compared."""
-    options = (run.conditions["config"].get("metrics") or {}).get(one.group) or {}
+    options = run.record.settings.options_of(one.group)
     return _written({f"metrics.{one.group}.{name}": options.get(name) for name in one.options})
 
 
 def remarked(run: Run) -> dict[str, str]:
     """What a comparison is often about, and what else is known: commit, versions, host, and settings of the model."""
-    found, config = run.conditions, run.conditions["config"]
+    record, settings = run.record, run.record.settings
     known = {
-        "git commit": found.get("git_commit"),
-        **{name: value for name, value in found.get("host", {}).items() if name != "cpu"},
+        "git commit": record.git_commit,
+        **{name: value for name, value in record.host.values.items() if name != "cpu"},
         **{
             name: value
-            for name, value in found.get("device", {}).items()
+            for name, value in record.device.values.items()
             if name not in OF_DEVICE and name not in SNAPSHOTS
         },
-        **{f"model.{name}": config["model"].get(name) for name in ("family", "attention", "seed")},
-        **{name: found.get("model", {}).get(name) for name in ("model_class", "image_processor", "tokenizer", "dtype")},
-        **_below("metrics", config.get("metrics")),
+        **{f"model.{name}": settings.model.values.get(name) for name in ("family", "attention", "seed")},
+        **{name: record.model.values.get(name) for name in ("model_class", "image_processor", "tokenizer", "dtype")},
+        **_below("metrics", settings.metrics),
     }
     return _written(known)
 
@@ -77,14 +76,16 @@ def differences(base: Mapping[str, str], candidate: Mapping[str, str]) -> list[s
 
 def _data(run: Run) -> dict[str, Any]:
     """What makes the data this data: where its annotations have a digest, the folder they lie in says nothing more."""
-    identity = dict(run.conditions.get("data") or {"name": run.conditions["config"]["data"]["name"]})
+    record = run.record
+    identity = dict(record.data.values or {"name": record.settings.data.name})
     if any(name.endswith("_sha256") for name in identity):
         identity.pop("root", None)
-    left_out = run.conditions.get("left_out")
     contents = identity.pop("contents_sha256", None)
     known: dict[str, Any] = {f"data.{name}": value for name, value in identity.items()}
     known[DIGEST] = contents and f"digest {contents[:LONGEST_DIGEST]}"
-    return known | ({} if left_out is None else {"pictures left out": ", ".join(sorted(left_out)) or "none"})
+    if record.left_out is not None:
+        known["pictures left out"] = ", ".join(sorted(record.left_out)) or "none"
+    return known
 
 
 def _below(path: str, value: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visionbench.core import OK, CaseResult
+from visionbench.records.record import VERSIONS
 from visionbench.results.archive import Run
 
 if TYPE_CHECKING:
@@ -23,11 +24,6 @@ SCHEMA = 1
 ABOUT = b"visionbench"
 """The key in a Parquet file's metadata: the schema and the version of visionbench that wrote it."""
 STRING, INTEGER, TIME = "string", "Int64", "datetime64[us, UTC]"
-VERSIONS = (
-    *("python", "torch", "transformers", "numpy", "pillow"),
-    *("hydra-core", "omegaconf", "mlflow", "pandas", "nvidia-ml-py"),
-)
-"""Of the host's facts, those that are versions: `version_hydra_core`."""
 TYPES = {
     **dict.fromkeys(("uid", "sweep", "run", "run_status", "model", "task", "family"), STRING),
     **dict.fromkeys(("weights", "checkpoint", "revision", "device", "device_name", "driver", "cuda"), STRING),
@@ -90,27 +86,8 @@ def parquet(frame: pd.DataFrame, version: str) -> bytes:
 
 
 def _of_run(run: Run) -> dict[str, Any]:
-    """The columns that all cases of a run share."""
-    found, plan, config = run.conditions, run.conditions["plan"], run.conditions["config"]
-    host, device, model = found["host"], found.get("device", {}), found.get("model", {})
-    return {
-        "uid": found["uid"],
-        "sweep": run.sweep,
-        "run": run.name,
-        "run_status": found["status"],
-        **{name: plan[name] for name in ("model", "task", "device", "precision", "protocol")},
-        **{name: config["model"].get(name) for name in ("family", "weights")},
-        **{name: model.get(name, config["model"].get(name)) for name in ("checkpoint", "revision")},
-        **{name: device.get(name) for name in ("device_name", "driver", "cuda", "threads")},
-        "dtype": model.get("dtype", config.get("precision", {}).get("dtype")),
-        "data": config["data"]["name"],
-        "data_digest": found.get("data", {}).get("annotations_sha256"),
-        "started_at": found["started_at"],
-        "git_commit": found.get("git_commit"),
-        "host": host.get("host"),
-        **{f"host_{name}": host.get(name) for name in ("system", "cpu", "cpu_cores", "memory_mib")},
-        **{f"version_{name.replace('-', '_')}": host.get(name) for name in VERSIONS},
-    }
+    """Return the columns that all cases of a run share."""
+    return run.record.facts()
 
 
 def _of_case(row: CaseResult) -> dict[str, Any]:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 from visionbench.core import HIGHER, OK, QUALITY, CaseResult, MetricDeclaration
 from visionbench.declarations import Declarations
 from visionbench.examples import denominators
 from visionbench.records.record import RunRecord
 from visionbench.registry import find
-
-
-def of_conditions(conditions: Mapping[str, Any]) -> Declarations:
-    """Return the declarations in the content of run.json."""
-    return bundled() if "declarations" not in conditions else Declarations.read(conditions["declarations"])
 
 
 def of_record(record: RunRecord) -> Declarations:

@@ -74,8 +74,8 @@ def read(run: Run) -> Scored | None:
     folder = RunFolder(repeat) if repeat.is_dir() else run.folder
     try:
         ids, samples = folder.picture_ids(), folder.samples(row.case.id)
-        contributions = contributions_of(row, run.conditions["config"].get("metrics") or {}, samples)
-    except (OSError, ValueError, KeyError, StopIteration, ConfigError):
+        contributions = contributions_of(row, run.record.settings.metrics, samples)
+    except (OSError, ValueError, KeyError, ConfigError):
         return None
     contributions = {name: one for name, one in contributions.items() if one.parts.shape[0] == len(ids)}
     return Scored(ids, clusters(samples), contributions) if ids and contributions else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
-from typing import Any
 
 from visionbench.core import (
     ACROSS_PROCESSES,
@@ -19,6 +18,7 @@ from visionbench.core import (
     interval_half_width,
 )
 from visionbench.declarations import Declarations
+from visionbench.records.record import FINISHED, RunRecord
 from visionbench.results import declared
 from visionbench.statistics.resampling import stated, written
 
@@ -106,18 +106,18 @@ def best(results: Sequence[CaseResult]) -> dict[str, float]:
     return found
 
 
-def note(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
+def note(record: RunRecord, results: Sequence[CaseResult]) -> str:
     """Markdown with what matters most on its first line, since a tracker's page may show only the first few."""
     parts = [
-        _headline(conditions, results),
+        _headline(record, results),
         _markdown(table(results)),
         _items("Doubts", [*_doubts(results), *filter(None, [launch_bound(results)])]),
         _items("Remarks", remarks(results)),
         _items("Without numbers", failures(results)),
-        _items("Conditions", _conditions(conditions)),
-        _items("Refused", _pairs(conditions["plan"]["refused"])),
-        _items("Warnings", conditions["plan"]["warnings"]),
-        _items("Missing", _missing(results, declared.of_conditions(conditions))),
+        _items("Conditions", _conditions(record)),
+        _items("Refused", _pairs(record.plan.refused)),
+        _items("Warnings", record.plan.warnings),
+        _items("Missing", _missing(results, declared.of_record(record))),
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -177,12 +177,12 @@ def text(cell: Cell) -> str:
     return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
 
 
-def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> str:
+def _headline(record: RunRecord, results: Sequence[CaseResult]) -> str:
     """What went wrong, the best numbers, and how far they are to be trusted."""
-    status, lines = conditions.get("status"), failures(results)
+    status, lines = record.status, failures(results)
     wrong = [line for line in lines if " not_run: " not in line] or lines
     worst, found, name = verdict(results), summary(results), throughput_name(results)
-    failed = status != "finished"
+    failed = status != FINISHED
     parts = [f"**{status}**: {_short(wrong[0] if wrong else 'no reason known', HEADLINE_REASON)}"] if failed else []
     if f"best_{name}" in found:
         speed, at = text(found[f"best_{name}"]), f"batch size {found['best_throughput_batch_size']:.0f}"
@@ -190,7 +190,7 @@ def _headline(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> s
     if "lowest_latency_p50_ms" in found:
         parts.append(f"lowest p50 **{text(found['lowest_latency_p50_ms'])} ms**")
     known = {name: value for row in results if not row.case.timed for name, value in row.metrics.values.items()}
-    for metric in list(quality(results, declared.of_conditions(conditions)))[:QUALITY_SHOWN]:
+    for metric in list(quality(results, declared.of_record(record)))[:QUALITY_SHOWN]:
         parts.append(f"{words(metric)} **{quality_text(metric, known)}**")
     parts.append(f"**{worst}** (see the doubts)" if worst in (WARNED, INVALID) else "")
     parts += [f"{len(lines)} without numbers"] if lines and not failed else []
@@ -202,20 +202,19 @@ def unit(throughput: str) -> str:
     return throughput.removeprefix("throughput_").replace("_per_", "/")
 
 
-def _conditions(conditions: Mapping[str, Any]) -> Iterator[str]:
-    plan, config = conditions["plan"], conditions["config"]
-    device, host, model = (conditions.get(part, {}) for part in ("device", "host", "model"))
-    yield f"{plan['model']} ({plan['task']}), {model.get('weights', config['model']['weights'])} weights"
-    threads = [f"{device['threads']} threads"] if device.get("threads") else []
-    driver = [f"driver {device['driver']}"] if device.get("driver") else []
-    yield ", ".join([f"{plan['device']}: {device.get('device_name', 'unknown')}", plan["precision"], *threads, *driver])
-    yield f"protocol {plan['protocol']}"
-    if repeats := conditions.get("repeats"):
-        yield f"{repeats['measured']} fresh processes, order seed {repeats['order_seed']}; intervals across processes"
-    versions = [f"{name} {host[name]}" for name in ("torch", "transformers", "python") if host.get(name)]
+def _conditions(record: RunRecord) -> Iterator[str]:
+    plan, device, host = record.plan, record.device, record.host
+    yield f"{plan.model} ({plan.task}), {record.loaded_or_configured('weights')} weights"
+    threads = [f"{device.threads} threads"] if device.threads else []
+    driver = [f"driver {device.driver}"] if device.driver else []
+    yield ", ".join([f"{plan.device}: {device.device_name or 'unknown'}", plan.precision, *threads, *driver])
+    yield f"protocol {plan.protocol}"
+    if repeats := record.repeats:
+        yield f"{repeats.measured} fresh processes, order seed {repeats.order_seed}; intervals across processes"
+    versions = [f"{name} {host.version(name)}" for name in ("torch", "transformers", "python") if host.version(name)]
     if versions:
-        yield ", ".join([*versions, f"on {host.get('host', 'an unknown host')}"])
-    if data := conditions.get("data"):
+        yield ", ".join([*versions, f"on {host.name or 'an unknown host'}"])
+    if data := record.data.values:
         yield "data: " + ", ".join(f"{name} {str(value)[:LONGEST_IDENTITY]}" for name, value in data.items())
 
 

@@ -1,4 +1,4 @@
-"""Where commands print."""
+"""The console that commands print to."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 from rich.console import Console
 
 UNBROKEN = 10_000
-"""Columns that no line of ours fills."""
+"""A width in columns that no line reaches."""
 
 
 def screen(**options: Any) -> Console:
-    """A console of rich's with these options. In a pipe or a file lines are not broken, so that `grep` and the reader
-    of a log have them whole; `COLUMNS` in the environment gives a width all the same."""
+    """Return a rich console with these options.
+
+    Lines in a pipe or a file are not wrapped, so that `grep` finds them. `COLUMNS` in the environment sets a width.
+    """
     console = Console(**options)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNBROKEN

@@ -20,7 +20,7 @@ def of_sweep(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     rows = [row for run in runs for row in run.results]
     return {
         "sweep": name,
-        "started_at": min(str(run.conditions["started_at"]) for run in runs),
+        "started_at": min(run.record.started_at for run in runs),
         "runs": len(runs),
         **{f"{fact}s": list(dict.fromkeys(of_run[fact] for of_run in facts)) for fact in LISTED},
         "statuses": dict(Counter(of_run["status"] for of_run in facts)),
@@ -40,9 +40,9 @@ def of_run(run: Run) -> dict[str, Any]:
     size = best.get("best_throughput_batch_size")
     return {
         "run": run.name,
-        "uid": run.conditions["uid"],
+        "uid": run.record.uid,
         "folder": str(run.folder.path) if run.folder else None,
-        "started_at": run.conditions["started_at"],
+        "started_at": run.record.started_at,
         **{name: None if value == UNKNOWN else value for name, value in facts.items() if name != "validity"},
         "validity": summary.verdict(run.results),
         "batch_sizes": [row.case.batch_size for row in run.timed],

@@ -1,6 +1,6 @@
-"""What is being measured now and how long the rest may take: a bar on a terminal, plain lines elsewhere.
+"""The progress of a sweep, with the remaining time: a bar on a terminal, and plain lines elsewhere.
 
-It is drawn only when something happens. A bar that redraws itself by a timer would run beside what is measured.
+The bar is drawn only at events. A bar that a timer redraws would use the CPU during a measurement.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ FIXED_SECONDS = {
     **{"load": 2.0, "inputs": 1.5, "first_call": 0.5, "memory": 0.5, "flops": 5.0, "evaluation": 5.0},
     "kernels": 0.1,  # the call is profiled before the first case
 }
-"""A first guess at stages that no rule of time bounds."""
+"""Estimated seconds of stages that have no time limit."""
 
 
 @dataclass
 class SweepProgress:
-    """Progress over all runs of a command."""
+    """The progress over all runs of a command."""
 
     plans: Sequence[tuple[RunPlan, MeasureConfig]]
     console: Console
@@ -43,44 +43,44 @@ class SweepProgress:
                 auto_refresh=False,
                 transient=True,
             )
-            self._task = self._bar.add_task("starting", total=self._expected_in_all(), left="")
+            self._task = self._bar.add_task("starting", total=self._expected_total(), left="")
             self._bar.start()
             self._bar.refresh()
 
     def next_run(self) -> None:
-        """The next plan begins."""
+        """Start the next plan."""
         self._run += 1
 
     def show(self, stage: str, case: str, share: float = 0.0) -> None:
-        """A stage begins, of a case or (where that is empty) of the whole run, or this share of it is done."""
+        """Show that a stage begins, or that this share of it is done. `case` is empty for a stage of the entire run."""
         plan, measure = self.plans[self._run]
         count = f"[{self._run + 1}/{len(self.plans)}] " if len(self.plans) > 1 else ""
-        what = "  ".join(filter(None, [f"{count}{plan.name}", case.replace("-", " ")]))
+        label = "  ".join(filter(None, [f"{count}{plan.name}", case.replace("-", " ")]))
         if self._bar is None:
             if not share and stage == ("load" if not case else _first_stage(plan, case)):
-                self.console.print(what if case else f"{what}  {stage}", highlight=False)
+                self.console.print(label if case else f"{label}  {stage}", highlight=False)
             return
         done = self._expected_before(stage, case, share)
         self._bar.update(
             self._task,
-            description=f"{what}  {stage}{f' {share:.0%}' if share else ''}",
+            description=f"{label}  {stage}{f' {share:.0%}' if share else ''}",
             completed=done,
             left=self._left(done),
         )
         self._bar.refresh()
 
     def close(self) -> None:
-        """Take the bar off the screen."""
+        """Remove the bar from the screen."""
         if self._bar is not None:
             self._bar.stop()
 
     def _left(self, done: float) -> str:
-        """Expected seconds of what is left, stretched by how much longer than expected the rest has taken so far."""
+        """Return the remaining time; the estimate grows if the stages so far took longer than expected."""
         slower = max(1.0, (monotonic() - self._began) / done) if done > 0 else 1.0
-        seconds = round((self._expected_in_all() - done) * slower)
+        seconds = round((self._expected_total() - done) * slower)
         return f"about {seconds // 60}:{seconds % 60:02d} left"
 
-    def _expected_in_all(self) -> float:
+    def _expected_total(self) -> float:
         return sum(seconds for plan, measure in self.plans for _, _, seconds in steps(plan, measure))
 
     def _expected_before(self, stage: str, case: str, share: float) -> float:
@@ -93,7 +93,7 @@ class SweepProgress:
 
 
 def steps(plan: RunPlan, measure: MeasureConfig) -> list[tuple[str, str, float]]:
-    """Stage, case and expected seconds of everything in a plan, in order."""
+    """Return stage, case and expected seconds of everything in a plan, in order."""
     seconds = {
         **FIXED_SECONDS,
         "warmup": measure.warmup.min_seconds,

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from visionbench.core import EVALUATION_STEPS, INVALID, OK, PIPELINE_STEPS, VALID, WARNED, CaseResult, MetricDeclaration
+from visionbench.records.record import DataSettings
 from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 from visionbench.results.summary import launch_bound, remarks
@@ -55,7 +56,7 @@ def render(runs: Sequence[Run]) -> RenderableType:
     notes: dict[str, str] = {}
     parts: list[RenderableType] = []
     for run in runs:
-        name = Text(run.conditions["plan"]["name"], style="bold")
+        name = Text(run.name, style="bold")
         parts += [name, _table(run, {**columns, **_own(run)}, notes), *_intervals(run), *_steps(run), Text()]
     return Group(*parts, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
 
@@ -213,42 +214,40 @@ def _footnotes(runs: Sequence[Run]) -> Iterator[str]:
 
 def footnotes(run: Run) -> Iterator[tuple[str, str]]:
     """Conditions and reservations of one run: the model that each is about (or nothing), and the remark."""
-    found = run.conditions
-    plan, config = found["plan"], found["config"]
-    device, host, model = found.get("device", {}), found["host"], plan["model"]
-    threads = f", {device['threads']} threads" if "threads" in device else ""
-    versions = f"torch {host['torch']}, transformers {host['transformers']}"
-    yield "", f"on {device.get('device_name', plan['device'])}{threads}, {versions}"
-    if repeats := found.get("repeats"):
+    record, plan, device, host = run.record, run.record.plan, run.record.device, run.record.host
+    threads = f", {device.threads} threads" if device.threads is not None else ""
+    versions = f"torch {host.version('torch')}, transformers {host.version('transformers')}"
+    yield "", f"on {device.device_name or plan.device}{threads}, {versions}"
+    if repeats := record.repeats:
         yield (
             "",
-            f"{repeats['measured']} fresh processes, order seed {repeats['order_seed']}: geometric means; "
+            f"{repeats.measured} fresh processes, order seed {repeats.order_seed}: geometric means; "
             "±: half the 95 % interval of p50 across processes",
         )
-    if (protocol := plan["protocol"]) != "standard":
+    if (protocol := plan.protocol) != "standard":
         yield "", f"measure={protocol}: not the standard protocol; for a decision use measure=standard"
-    if config["model"]["weights"] == "random":
-        yield model, "random weights; speed and memory are those of the real model, quality is refused"
+    if record.settings.model.weights == "random":
+        yield plan.model, "random weights; speed and memory are those of the real model, quality is refused"
     else:
-        yield from ((model, f"no {name}, since {reason}") for name, reason in plan["refused"].items())
-    yield from (("", warning) for warning in plan["warnings"])
+        yield from ((plan.model, f"no {name}, since {reason}") for name, reason in plan.refused.items())
+    yield from (("", warning) for warning in plan.warnings)
     if any(row.metrics.values.get("memory_peak_allocated_mib") is not None for row in run.results):
         yield "", "peak MiB: peak allocated on the device"
     elif any(row.metrics.values.get("memory_process_peak_mib") is not None for row in run.results):
         yield "", "peak MiB: peak resident set of the process, libraries included"
     if bound := launch_bound(run.results):
-        yield plan["name"], bound
-    yield from ((plan["name"], remark) for remark in remarks(run.results))
+        yield plan.name, bound
+    yield from ((plan.name, remark) for remark in remarks(run.results))
     if (row := run.quality) and row.status == OK:
-        yield plan["name"], _whole(row, config["data"])
-    elif found.get("left_out"):
-        yield "", f"{len(found['left_out'])} pictures of {config['data']['name']} left out, see run.json"
+        yield plan.name, _whole(row, record.settings.data)
+    elif record.left_out:
+        yield "", f"{len(record.left_out)} pictures of {record.settings.data.name} left out, see run.json"
 
 
-def _whole(row: CaseResult, data: Mapping[str, Any]) -> str:
+def _whole(row: CaseResult, data: DataSettings) -> str:
     """Over how many pictures quality was measured, at what speed from files to answers, and where the time went."""
     values = row.metrics.values
-    text = f"quality over {_pictures(values, data.get('options') or {})} of {data['name']}"
+    text = f"quality over {_pictures(values, data.options)} of {data.name}"
     shares = {step: values.get(f"evaluation_{step}_share_fraction") for step in EVALUATION_STEPS}
     if speed := values.get("evaluation_images_per_s"):
         steps = ", ".join(f"{step} {share:.0%}" for step, share in shares.items() if share is not None)

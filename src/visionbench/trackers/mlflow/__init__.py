@@ -32,9 +32,11 @@ from visionbench.config import ExperimentConfig, TrackingConfig
 from visionbench.core import OK, CaseResult, TrackingError
 from visionbench.declarations import Declarations
 from visionbench.records.folder import RunFolder
+from visionbench.records.record import DataIdentity, RunRecord
 from visionbench.registry import register
 from visionbench.report import drawing, figures
 from visionbench.results import declared, summary
+from visionbench.results.archive import Run
 from visionbench.trackers.mlflow import view
 
 ENVIRONMENT = {
@@ -65,6 +67,11 @@ FETCHED = {"config.yaml", "run.json", "results.jsonl", "samples"}
 LARGEST_PREDICTIONS = 32 * 2**20
 """Bytes; a larger file of predictions stays in the run's folder alone."""
 TRUE_INDEX, PREDICTED_INDEX = "classification/true_index", "classification/predicted_index"
+TAGGED = (
+    *("sweep", "git_commit", "protocol", "model", "task", "device", "precision", "family", "weights", "data"),
+    *("device_name", "driver", "cuda"),
+)
+"""The facts of a run that are tags."""
 STATUSES = {"finished": "FINISHED", "failed": "FAILED"}
 """From run.json to MLflow's; an interrupted run, and one that never ended, is KILLED."""
 DESCRIPTION = (
@@ -93,12 +100,13 @@ class MlflowTracker:
         Returns the experiment's address where a server has it, and for a local store the command that shows it. Raises
         TrackingError, and ConfigError where the folder is no run's.
         """
-        run = RunFolder.open(folder)
+        files = RunFolder.open(folder)
+        run = Run.read(files)
         self.open()  # before the lock, since it takes the same
         with self._one_line_errors(RESULTS_ARE_SAFE), self._lock():
-            if (run_id := self._run_to_fill(run.conditions())) is not None:
-                self._fill(run_id, run)
-                self._show_metrics(run.conditions())
+            if (run_id := self._run_to_fill(run.record)) is not None:
+                self._fill(run_id, run, files)
+                self._show_metrics(run.record)
         return self.page() if self._on_a_server else self._command()
 
     def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
@@ -107,7 +115,7 @@ class MlflowTracker:
 
         Raises TrackingError where the store has no such run, and ConfigError where the folder is no run's.
         """
-        uid = RunFolder.open(folder).conditions()["uid"]
+        uid = RunFolder.open(folder).record().uid
         with self._one_line_errors(RESULTS_ARE_SAFE):
             found = self._with_uid(uid)
             if not found:
@@ -235,9 +243,9 @@ class MlflowTracker:
                 client.set_experiment_tag(experiment.experiment_id, key, value)
         return str(experiment.experiment_id)
 
-    def _show_metrics(self, conditions: Mapping[str, Any]) -> None:
+    def _show_metrics(self, record: RunRecord) -> None:
         """Add charts and columns to the view for metrics of a run that are not part of visionbench."""
-        own = view.added(declared.of_conditions(conditions), declared.bundled())
+        own = view.added(declared.of_record(record), declared.bundled())
         tags = self._client.get_experiment(self._experiment_id).tags if own.listed else {}
         shown = _shown_metrics(tags)
         if view.added(own, shown).listed:
@@ -263,14 +271,14 @@ class MlflowTracker:
             raise TrackingError(f"tracking.uri={_public(self.uri)}: {_reason(error)}", remedy) from error
 
     # --------------------------------------------------------------------------------------------------------- one run
-    def _run_to_fill(self, conditions: Mapping[str, Any]) -> str | None:
+    def _run_to_fill(self, record: RunRecord) -> str | None:
         """The id of a new run, or of one that was left half-sent; None where the store has the whole run.
 
         A run that somebody deleted stays deleted. One that was sent before it ended is replaced.
         """
-        found = self._with_uid(conditions["uid"])
+        found = self._with_uid(record.uid)
         for run in found:
-            if run.info.status != "RUNNING" and run.data.tags.get("visionbench.status") == conditions["status"]:
+            if run.info.status != "RUNNING" and run.data.tags.get("visionbench.status") == record.status:
                 return None
         for run in found:
             if run.info.lifecycle_stage != "active":
@@ -280,9 +288,9 @@ class MlflowTracker:
             self._client.delete_run(run.info.run_id)
         created = self._client.create_run(
             self._experiment_id,
-            start_time=_ms(conditions["started_at"]),
-            tags={"visionbench.uid": conditions["uid"], COLOUR_TAG: self._next_colour()},
-            run_name=conditions["plan"]["name"],
+            start_time=_ms(record.started_at),
+            tags={"visionbench.uid": record.uid, COLOUR_TAG: self._next_colour()},
+            run_name=record.plan.name,
         )
         return str(created.info.run_id)
 
@@ -299,26 +307,26 @@ class MlflowTracker:
         same = f"tags.`visionbench.uid` = '{uid}'"
         return list(self._client.search_runs([experiment_id], same, run_view_type=ViewType.ALL))
 
-    def _fill(self, run_id: str, run: RunFolder) -> None:
+    def _fill(self, run_id: str, run: Run, files: RunFolder) -> None:
         """Send everything and end the run; sending it twice leaves it as it is."""
         from mlflow.entities import Metric, Param, RunTag
 
-        conditions, results = run.conditions(), run.results()
-        began = _ms(conditions["started_at"])
+        record, results = run.record, run.results
+        began = _ms(record.started_at)
         metric_list = [Metric(name, value, began, step) for name, value, step in metrics(results)]
-        param_list = [Param(name, _text(value)) for name, value in params(conditions).items()]
-        tag_list = [RunTag(name, _text(value)) for name, value in tags(conditions, results).items()]
+        param_list = [Param(name, _text(value)) for name, value in params(record).items()]
+        tag_list = [RunTag(name, _text(value)) for name, value in tags(record, results).items()]
         for at in range(1 + max(len(metric_list) // METRICS_A_CALL, len(param_list + tag_list) // PAIRS_A_CALL)):
             some = metric_list[at * METRICS_A_CALL : (at + 1) * METRICS_A_CALL]
             pairs = slice(at * PAIRS_A_CALL, (at + 1) * PAIRS_A_CALL)
             self._client.log_batch(run_id, some, param_list[pairs], tag_list[pairs])
-        if conditions.get("data"):
-            self._client.log_inputs(run_id, [_dataset(conditions["data"])])
+        if record.data.values:
+            self._client.log_inputs(run_id, [_dataset(record.data)])
         with TemporaryDirectory(prefix="visionbench-") as staging:
-            stage_artifacts(run, conditions, results, Path(staging))
+            stage_artifacts(files, record, results, Path(staging))
             self._client.log_artifacts(run_id, staging)
-        ended = _ms(conditions.get("ended_at") or conditions["started_at"])
-        self._client.set_terminated(run_id, STATUSES.get(conditions["status"], "KILLED"), end_time=ended)
+        ended = _ms(record.ended_at or record.started_at)
+        self._client.set_terminated(run_id, STATUSES.get(record.status, "KILLED"), end_time=ended)
 
 
 # ------------------------------------------------------------------------------------------------------- what is sent
@@ -335,67 +343,53 @@ def metrics(results: Sequence[CaseResult]) -> Iterator[tuple[str, float, int]]:
                 yield name, value, step
 
 
-def params(conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """What was run, as found at loading and else as configured; what is unknown is left out."""
-    plan, settings = conditions["plan"], conditions["config"]
-    model, data = settings["model"], settings["data"]
-    found, device = conditions.get("model", {}), conditions.get("device", {})
-    configured = {name: model.get(name) for name in ("weights", "checkpoint", "revision", "attention")}
+def params(record: RunRecord) -> dict[str, Any]:
+    """Return what was run, as it was loaded or else as it was configured, without values that are unknown."""
+    facts, plan, settings = record.facts(), record.plan, record.settings
+    configured = {name: settings.model.values.get(name) for name in ("weights", "checkpoint", "revision", "attention")}
     first = {
-        "model": plan["model"],
-        "task": plan["task"],
-        "device": plan["device"],
-        "device_name": device.get("device_name"),
-        "precision": plan["precision"],
-        "batch_sizes": [case["batch_size"] for case in plan["cases"] if "evaluation" not in case["stages"]],
-        "protocol": plan["protocol"],
-        "threads": device.get("threads"),
-        "processes": conditions.get("repeats", {}).get("measured", 1),
-        "dtype": settings["precision"]["dtype"],
-        "tf32": settings["precision"].get("tf32"),
-        "family": model["family"],
+        **{name: facts[name] for name in ("model", "task", "device", "device_name", "precision")},
+        "batch_sizes": [case.batch_size for case in plan.cases if case.timed],
+        **{name: facts[name] for name in ("protocol", "threads")},
+        "processes": record.processes,
+        "dtype": settings.precision.dtype,
+        "tf32": settings.precision.tf32,
+        "family": facts["family"],
     }
     rest = {
-        **model.get("options", {}),
-        **(found or configured),
-        "seed": model.get("seed"),
-        "metrics": sorted({name for case in plan["cases"] for name in case["metrics"]}),
-        "data": data["name"],
-        **{f"data_{name}": value for name, value in data.get("options", {}).items()},
+        **settings.model.options,
+        **(record.model.values or configured),
+        "seed": settings.model.values.get("seed"),
+        "metrics": sorted({name for case in plan.cases for name in case.metrics}),
+        "data": facts["data"],
+        **{f"data_{name}": value for name, value in settings.data.options.items()},
     }
     known = {**first, **{name: value for name, value in rest.items() if name not in first}}
     return {name: value for name, value in known.items() if value not in (None, "", [])}
 
 
-def tags(conditions: Mapping[str, Any], results: Sequence[CaseResult]) -> dict[str, Any]:
-    """What to search and filter runs by, the versions of everything, and the note."""
-    plan, settings = conditions["plan"], conditions["config"]
-    device, host = conditions.get("device", {}), conditions.get("host", {})
+def tags(record: RunRecord, results: Sequence[CaseResult]) -> dict[str, Any]:
+    """Return what runs are searched and filtered by, the versions of everything, and the note."""
+    facts = record.facts()
     own = {
-        **{name: conditions.get(name) for name in ("sweep", "status", "git_commit")},
+        **{name: facts[name] for name in TAGGED},
+        "status": record.status,
         "validity": summary.verdict(results),
         "failures": "\n".join(summary.failures(results)),
-        "protocol": plan["protocol"],
-        **{name: plan[name] for name in ("model", "task", "device", "precision")},
-        **{name: settings["model"][name] for name in ("family", "weights")},
-        "data": settings["data"]["name"],
-        **{name: device.get(name) for name in ("device_name", "driver", "cuda")},
-        **host,
+        **record.host.values,
     }
     every = {
         **{f"visionbench.{name}": value for name, value in own.items()},
         "mlflow.source.name": "visionbench",
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": conditions.get("git_commit"),
+        "mlflow.source.git.commit": record.git_commit,
         "mlflow.loggedArtifacts": json.dumps([{"path": "summary.json", "type": "table"}]),
-        "mlflow.note.content": summary.note(conditions, results),
+        "mlflow.note.content": summary.note(record, results),
     }
     return {name: value for name, value in every.items() if value not in (None, "")}
 
 
-def stage_artifacts(
-    run: RunFolder, conditions: Mapping[str, Any], results: Sequence[CaseResult], staging: Path
-) -> None:
+def stage_artifacts(run: RunFolder, record: RunRecord, results: Sequence[CaseResult], staging: Path) -> None:
     """Lay out in `staging` what goes along: the run's files, the summary as CSV and for the UI, and a figure."""
     samples = [path.relative_to(run.path) for path in (run.path / "samples").glob("*.parquet")]
     (staging / "samples").mkdir()
@@ -412,15 +406,13 @@ def stage_artifacts(
     side_by_side = {"columns": columns, "data": [list(map(summary.text, row.values())) for row in rows]}
     (staging / "summary.json").write_text(json.dumps(side_by_side), "utf-8")
     if any(row.case.timed for row in results):
-        drawing.write_png(figures.throughput_latency(conditions, results), staging / "throughput_latency.png")
+        drawing.write_png(figures.throughput_latency(record, results), staging / "throughput_latency.png")
     if run.predictions_file.is_file() and run.predictions_file.stat().st_size <= LARGEST_PREDICTIONS:
         shutil.copyfile(run.predictions_file, staging / run.predictions_file.name)
     for row in results:
         series = run.samples(row.case.id).series if row.status == OK and not row.case.timed else {}
         if TRUE_INDEX in series and (predictions := run.predictions()):
-            shown = figures.confusion_matrix(
-                conditions, predictions.classes, series[TRUE_INDEX], series[PREDICTED_INDEX]
-            )
+            shown = figures.confusion_matrix(record, predictions.classes, series[TRUE_INDEX], series[PREDICTED_INDEX])
             drawing.write_png(shown, staging / "confusion_matrix.png")
 
 
@@ -441,12 +433,12 @@ def _view_tags(tags: Mapping[str, str], own: Declarations) -> dict[str, str]:
     return {view.TAG: view.tag_value(state, _now_ms()), "visionbench.view": seed}
 
 
-def _dataset(identity: Mapping[str, str]) -> Any:
+def _dataset(identity: DataIdentity) -> Any:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    said = json.dumps(dict(identity), sort_keys=True)
-    digest = hashlib.sha256(said.encode()).hexdigest()[:8]
-    dataset = Dataset(name=identity["name"], digest=digest, source_type="visionbench", source=said)
+    source = json.dumps(dict(identity.values), sort_keys=True)
+    digest = hashlib.sha256(source.encode()).hexdigest()[:8]
+    dataset = Dataset(name=identity.name, digest=digest, source_type="visionbench", source=source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "benchmark")])
 
 
