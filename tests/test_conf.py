@@ -1,4 +1,4 @@
-"""Every YAML in conf/ composes, plans and begins with a command that runs it: no user is the first to try it."""
+"""Every YAML in conf/ composes and plans, and begins with a command that uses it."""
 
 import shlex
 from importlib import import_module
@@ -25,7 +25,7 @@ EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 
 @pytest.fixture
 def a_gpu(monkeypatch):
-    """Planning loads nothing, so it may take any machine for one with a GPU."""
+    """Let planning assume a GPU; it loads nothing."""
     monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
 
 
@@ -61,35 +61,35 @@ def test_every_option_begins_with_a_command_that_chooses_it_and_plans(config, a_
 
 @pytest.mark.parametrize("path", MODELS, ids=name)
 def test_every_model_plans_with_random_weights(config, path):
-    found = plan(config(f"model={path.stem}", "model.weights=random"))
-    assert found.model == path.stem
-    assert len(found.cases) == 4
+    run = plan(config(f"model={path.stem}", "model.weights=random"))
+    assert run.model == path.stem
+    assert len(run.cases) == 4
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
-def test_every_experiment_begins_with_a_command_all_of_whose_jobs_plan(a_gpu, path):
+def test_every_experiment_begins_with_a_command_that_plans(a_gpu, path):
     overrides = command(path)
     assert f"experiment={path.stem}" in overrides
     swept = read(path).get("hydra", {}).get("sweeper", {}).get("params", {})
     jobs = plan_runs(overrides)
     assert len(jobs) == prod(len(str(values).split(",")) for values in swept.values())
-    assert all(found.cases for _, found in jobs)
+    assert all(run.cases for _, run in jobs)
 
 
-def test_the_tutorial_is_three_kinds_of_model_at_batch_sizes_1_2_4():
+def test_the_tutorial_has_three_tasks_at_batch_sizes_1_2_4():
     jobs = plan_runs(["experiment=tutorial", "model.weights=random"])
-    assert len({found.task for _, found in jobs}) == 3
-    assert all([case.batch_size for case in found.cases] == [1, 2, 4] for _, found in jobs)
+    assert len({run.task for _, run in jobs}) == 3
+    assert all([case.batch_size for case in run.cases] == [1, 2, 4] for _, run in jobs)
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "hydra").rglob("*.yaml")), ids=name)
-def test_what_configures_hydra_begins_with_a_command_that_it_can_read(path):
+def test_every_option_of_hydra_begins_with_a_command(path):
     parse(command(path))
 
 
 @pytest.mark.skipif(Cuda().why_absent() is None, reason="this machine has a GPU")
 @pytest.mark.parametrize("override", ["device=cuda", "precision=tf32"])
-def test_what_needs_a_gpu_is_refused_without_one(config, override):
+def test_an_option_for_a_gpu_is_refused_without_one(config, override):
     with pytest.raises(
         ConfigError, match=r"^(device=cuda, device\.index=0: .*; use device=auto|precision=tf32: .* on a CPU use fp32)"
     ):
@@ -97,7 +97,7 @@ def test_what_needs_a_gpu_is_refused_without_one(config, override):
 
 
 # ----------------------------------------------------------------------------------------------------------- complete
-def test_every_part_that_is_shipped_can_be_chosen():
+def test_every_bundled_part_has_an_option():
     for group, kind, beside in [
         ("metrics", "metrics", {"all"}),
         ("data", "data", set()),
@@ -108,26 +108,26 @@ def test_every_part_that_is_shipped_can_be_chosen():
         assert chosen == shipped(kind) | beside, group
 
 
-def test_every_model_family_that_is_shipped_has_a_model():
+def test_every_bundled_family_has_a_model():
     assert {read(path)["family"] for path in MODELS} == shipped("models")
 
 
-def test_every_option_is_named_as_its_file():
+def test_every_option_has_the_name_of_its_file():
     for path in OPTIONS:
         if path.parent.name not in ("metrics", "batch") and path.stem not in LAYOUTS_OF_KARPATHY:
             assert read(path)["name"] == path.stem, name(path)
 
 
-def test_every_metric_group_has_one_key_of_its_own_name():
+def test_every_metric_group_has_one_key_with_its_name():
     for path in (CONF / "metrics").glob("*.yaml"):
         assert list(read(path)) == (["defaults"] if path.stem == "all" else [path.stem]), name(path)
 
 
-def test_all_metrics_are_all_there_are():
+def test_metrics_all_lists_every_metric():
     assert set(read(CONF / "metrics" / "all.yaml")["defaults"]) == shipped("metrics")
 
 
-def test_the_standard_protocol_spells_out_every_key_of_the_schema():
+def test_the_standard_protocol_sets_every_key_of_the_schema():
     def below(values, prefix):
         for key, value in values.items():
             yield prefix + key
@@ -137,5 +137,5 @@ def test_the_standard_protocol_spells_out_every_key_of_the_schema():
     assert {key for key in schema_keys() if key.startswith("measure.")} <= written
 
 
-def test_the_schemas_own_defaults_are_the_standard_protocol(config):
+def test_the_defaults_of_the_schema_are_the_standard_protocol(config):
     assert config("measure=standard").measure == MeasureConfig(name="standard")

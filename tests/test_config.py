@@ -1,4 +1,4 @@
-"""From Hydra's DictConfig to dataclasses: what is refused and in what words, and what of it is saved."""
+"""The conversion of a composed configuration: its refusals and their messages, and the YAML that is saved."""
 
 from dataclasses import asdict
 
@@ -17,7 +17,7 @@ def composed(compose):
 
 @pytest.fixture
 def altered(composed):
-    """The default config with more merged in, past the checks that Hydra itself makes of an override."""
+    """The default configuration with other values, without the checks that Hydra makes of an override."""
 
     def altered(**changes):
         return OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(composed)), changes)
@@ -41,7 +41,7 @@ def test_the_defaults_become_plain_dataclasses(composed):
     assert set(config.metrics) == {"latency", "throughput", "memory", *quality}
 
 
-def test_two_configs_of_one_composition_share_nothing(composed):
+def test_two_configurations_of_one_composition_share_no_value(composed):
     first, second = from_hydra(composed), from_hydra(composed)
     first.batch.sizes.append(99)
     first.metrics.clear()
@@ -64,12 +64,12 @@ def test_two_configs_of_one_composition_share_nothing(composed):
         ),
     ],
 )
-def test_an_unknown_key_is_told_the_nearest(altered, changes, message):
+def test_an_unknown_key_is_refused_with_the_nearest(altered, changes, message):
     assert refusal(altered(**changes)) == message
 
 
 @pytest.mark.parametrize("override", ["+model.checkpont=x", "+measure.latency.min_call=3", "+modle=x"])
-def test_a_leading_plus_does_not_get_a_typo_in(compose, override):
+def test_a_leading_plus_does_not_allow_an_unknown_key(compose, override):
     key = override[1:].partition("=")[0]
     assert refusal(compose(override)).startswith(f"there is no key '{key}'; did you mean ")
 
@@ -86,11 +86,11 @@ def test_a_leading_plus_does_not_get_a_typo_in(compose, override):
         ({"batch": {"sizes": 4}}, "batch.sizes: not a list, as in batch.sizes=[1,2,4]"),
     ],
 )
-def test_a_wrong_type_is_named_with_its_key(altered, changes, message):
+def test_a_wrong_type_is_refused_with_its_key(altered, changes, message):
     assert refusal(altered(**changes)) == message
 
 
-def test_a_missing_value_is_named_with_the_way_out(composed):
+def test_a_missing_value_is_refused_with_its_key(composed):
     gap = OmegaConf.create(OmegaConf.to_container(composed))
     gap.model.name = "???"
     assert refusal(gap) == "'model.name' has no value; give it one, as in model.name=…"
@@ -117,7 +117,7 @@ def test_a_part_is_built_with_its_options():
         (5, "data.options=5: not options; give options as in data.options={} or data.options.option=value"),
     ],
 )
-def test_options_are_refused_under_the_key_where_they_stand(options, message):
+def test_wrong_options_are_refused_with_their_full_key(options, message):
     with pytest.raises(ConfigError) as caught:
         build_part("data", "image_folder", options, "data.options")
     assert str(caught.value) == message
@@ -129,14 +129,14 @@ def token(monkeypatch):
     monkeypatch.setenv("TOKEN", "hunter2")
 
 
-def test_what_reads_the_environment_is_saved_as_it_was_written(altered, token):
+def test_a_reference_to_the_environment_is_saved_unresolved(altered, token):
     text = to_safe_yaml(altered(tracking={"uri": "http://me:${oc.env:TOKEN}@host"}))
     assert OmegaConf.create(text)._get_node("tracking")._get_node("uri")._value() == "http://me:${oc.env:TOKEN}@host"
     assert "hunter2" not in text
 
 
 @pytest.mark.parametrize("via", ["${tracking.uri}", "see ${tracking.uri}"])
-def test_a_secret_is_not_saved_by_way_of_another_key(altered, token, via):
+def test_a_secret_is_not_saved_through_another_key(altered, token, via):
     text = to_safe_yaml(altered(tracking={"uri": "http://me:${oc.env:TOKEN}@host"}, output_dir=via))
     assert "hunter2" not in text and via in text
 
@@ -145,20 +145,20 @@ def test_a_secret_in_a_list_is_not_saved(altered, token):
     assert "hunter2" not in to_safe_yaml(altered(model={"options": {"keys": ["a", "${oc.env:TOKEN}"]}}))
 
 
-def test_all_else_is_saved_resolved_and_without_hydras_own_part(altered):
+def test_other_references_are_saved_resolved_and_without_hydras_section(altered):
     text = to_safe_yaml(altered(output_dir="results/${model.name}", hydra={"job": {"name": "visionbench"}}))
     assert "output_dir: results/clip_tiny" in text
     assert "hydra" not in OmegaConf.create(text)
 
 
-def test_what_is_saved_reads_back_as_the_same_config_with_any_yaml_reader(composed):
+def test_the_saved_yaml_is_the_same_configuration(composed):
     assert yaml.safe_load(to_safe_yaml(composed)) == asdict(from_hydra(composed))
 
 
 # ------------------------------------------------------------------------------------------------------------ models
 @pytest.fixture
 def own_models(tmp_path):
-    """A function that writes a model YAML into a folder of one's own, and returns the folder."""
+    """A function that writes a model YAML into the user's folder, and returns the folder."""
 
     def write(name, text):
         (tmp_path / "model").mkdir(exist_ok=True)
@@ -168,22 +168,22 @@ def own_models(tmp_path):
     return write
 
 
-def test_every_shipped_model_is_listed_under_its_own_name():
+def test_every_bundled_model_is_listed_by_its_name():
     shipped = models()
     assert {"clip_tiny", "clip_vit_b32", "sam_vit_b", "blip2_opt_2_7b"} <= set(shipped)
     assert list(shipped) == sorted(shipped)
     assert all(model.name == name for name, model in shipped.items())
 
 
-def test_a_model_of_ones_own_joins_the_shipped_ones_and_wins(own_models):
+def test_a_users_model_is_listed_and_wins_over_a_bundled_one(own_models):
     own_models("mine", "name: mine\nfamily: dual_encoder")
-    found = models(own_models("vit_b16", "name: vit_b16\nfamily: dual_encoder"))
-    assert found["mine"].family == "dual_encoder"
-    assert found["vit_b16"].family == "dual_encoder"
-    assert set(found) == {*models(), "mine"}
+    listed = models(own_models("vit_b16", "name: vit_b16\nfamily: dual_encoder"))
+    assert listed["mine"].family == "dual_encoder"
+    assert listed["vit_b16"].family == "dual_encoder"
+    assert set(listed) == {*models(), "mine"}
 
 
-def test_a_model_yaml_that_is_wrong_is_named(own_models):
+def test_a_wrong_model_yaml_is_refused_with_its_path(own_models):
     folder = own_models("mine", "name: mine\nfamly: dual_encoder")
     with pytest.raises(
         ConfigError, match=r"mine\.yaml: there is no key 'model\.famly'; did you mean 'model\.family'\?$"
@@ -192,7 +192,7 @@ def test_a_model_yaml_that_is_wrong_is_named(own_models):
 
 
 # ------------------------------------------------------------------------------------------------------------ schema
-def test_the_schemas_keys_are_those_of_the_config(composed):
+def test_the_keys_of_the_schema_are_those_of_a_configuration(composed):
     def below(values, prefix=""):
         for name, value in values.items():
             yield prefix + name

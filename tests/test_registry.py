@@ -1,4 +1,4 @@
-"""Names to classes: what is found where, and what is said of a name that is not."""
+"""The registry: where names are found, and how unknown names are refused."""
 
 from importlib.metadata import EntryPoint, EntryPoints
 
@@ -31,12 +31,12 @@ def entry_point(monkeypatch):
 
     def install(name, value):
         installed = EntryPoints([EntryPoint(name, value, "visionbench.metrics")])
-        monkeypatch.setattr(registry, "entry_points", lambda **wanted: installed.select(**wanted))
+        monkeypatch.setattr(registry, "entry_points", lambda **query: installed.select(**query))
 
     return install
 
 
-def test_a_shipped_part_is_found_by_its_file_name():
+def test_a_bundled_part_is_found_by_its_file_name():
     assert find("devices", "cpu").__name__ == "Cpu"
 
 
@@ -53,12 +53,12 @@ def test_a_registered_class_is_found_again():
     assert "sharpness" in names("metrics")
 
 
-def test_a_typo_is_told_the_nearest_name():
+def test_a_wrong_name_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match=r"^there is no 'recal' among the metrics; did you mean 'recall'\?$"):
         find("metrics", "recal")
 
 
-def test_a_name_near_to_nothing_is_told_all_there_are():
+def test_a_name_without_a_similar_one_is_refused_with_all_names():
     assert nearest("xyz", ["b", "a", "a"]) == "; there are: a, b"
     assert nearest("xyz", []) == ""
     with pytest.raises(ConfigError, match=r"^there is no 'xyz' among the devices; there are: cpu, cuda$"):
@@ -66,7 +66,7 @@ def test_a_name_near_to_nothing_is_told_all_there_are():
 
 
 @pytest.mark.parametrize("name", ["nowhere.mine", ".mine", "mine.", "", "statistics"])
-def test_a_name_that_leads_to_no_part_is_a_config_error(name):
+def test_a_name_of_no_part_is_a_config_error(name):
     with pytest.raises(ConfigError, match=f"^there is no '{name}' among the metrics; "):
         find("metrics", name)
 
@@ -83,13 +83,13 @@ def test_a_module_inside_a_package_on_the_path_registers_itself(tmp_path, on_the
     assert find("metrics", "own_package.sharpness").__name__ == "Own"
 
 
-def test_a_module_that_registers_another_name_is_not_the_part_that_was_asked_for(on_the_path):
+def test_a_module_that_registers_another_name_is_refused(on_the_path):
     on_the_path(own_metric_b=PART.format(name="own_metric_x"))
     with pytest.raises(ConfigError, match="did you mean 'own_metric_x'"):
         find("metrics", "own_metric_b")
 
 
-def test_a_part_whose_own_import_fails_raises_that_failure_and_is_not_called_unknown(on_the_path):
+def test_a_failed_import_inside_a_part_is_raised_unchanged(on_the_path):
     on_the_path(own_metric_c="import a_library_nobody_has")
     with pytest.raises(ModuleNotFoundError, match="a_library_nobody_has"):
         find("metrics", "own_metric_c")
@@ -102,14 +102,14 @@ def test_an_installed_entry_point_is_found_and_listed(on_the_path, entry_point):
     assert find("metrics", "sharpness").__module__ == "own_metric_d"
 
 
-def test_an_entry_point_that_registers_nothing_is_told_what_it_lacks(on_the_path, entry_point):
+def test_an_entry_point_that_registers_nothing_is_refused_with_the_missing_line(on_the_path, entry_point):
     on_the_path(own_metric_e="class Own: ...")
     entry_point("sharpness", "own_metric_e:Own")
     with pytest.raises(ConfigError, match=r"no class is registered with @register\('metrics', 'sharpness'\)$"):
         find("metrics", "sharpness")
 
 
-def test_modules_are_those_of_the_packages_own_parts_of_the_kinds_asked_for(on_the_path):
+def test_modules_are_those_of_bundled_parts_of_the_given_kinds(on_the_path):
     on_the_path(own_metric_f=PART.format(name="own_metric_f"))
     for kind, name in (("metrics", "own_metric_f"), ("metrics", "latency"), ("devices", "cpu")):
         find(kind, name)

@@ -1,4 +1,4 @@
-"""What a config leaves open: weights by the Hub of the tests, data by the file server, and what is refused."""
+"""Open values of a configuration: weights from the Hub of the tests, data from the file server, and refusals."""
 
 import json
 import subprocess
@@ -30,10 +30,10 @@ for name, keys in json.loads(sys.argv[1]):
 """
 
 
-def resolved_models(asked, home, endpoint, **more):
+def resolved_models(models, home, endpoint, **more):
     """Weights and notes for each model, resolved by one process."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(asked)],
+        [sys.executable, "-c", SCRIPT, json.dumps(models)],
         env=environment(home, endpoint, **more),
         capture_output=True,
         text=True,
@@ -45,7 +45,7 @@ def resolved_models(asked, home, endpoint, **more):
 
 @pytest.fixture
 def hub():
-    """The bundled CLIP as the Hub would have it."""
+    """The bundled CLIP on a local Hub."""
     folder = project_folder("data") / "clip_tiny"
     with serving({"tiny/clip": Repository({PINNED: folder}), "tiny/other": Repository({PINNED: folder})}) as server:
         yield server
@@ -56,12 +56,12 @@ def of(config, *overrides):
 
 
 def data_of(config, answer):
-    """The data section once the answer is in the config."""
+    """The data section with the resolved values."""
     return from_hydra(with_changes(config, answer.changes)).data
 
 
 # ------------------------------------------------------------------------------------------------------------- weights
-def test_auto_is_pretrained_where_a_checkpoint_can_be_fetched_and_random_with_the_reason_where_not(hub, tmp_path):
+def test_auto_is_pretrained_if_the_checkpoint_can_be_fetched_and_else_random_with_the_reason(hub, tmp_path):
     at = {"checkpoint": "tiny/clip", "revision": PINNED}
     hub.cut_once["model.safetensors"] = 1000
     cut, fetched, missing, nameless = resolved_models(
@@ -81,7 +81,7 @@ def test_auto_is_pretrained_where_a_checkpoint_can_be_fetched_and_random_with_th
     assert nameless[1].endswith("it names no checkpoint")
 
 
-def test_a_hub_that_is_out_of_reach_is_tried_once_and_what_is_here_is_used(tmp_path):
+def test_an_unreachable_hub_is_tried_once_and_present_checkpoints_are_used(tmp_path):
     tutorial = [(name, {}) for name in ("clip_vit_b32", "sam_vit_b", "blip2_opt_2_7b", "clip_tiny")]
     first, *rest, bundled = resolved_models(tutorial, tmp_path, "http://127.0.0.1:9")
     assert first[0] == "random" and "http://127.0.0.1:9 could not be read" in first[1]
@@ -94,12 +94,12 @@ def test_a_hub_that_is_out_of_reach_is_tried_once_and_what_is_here_is_used(tmp_p
     assert bundled == ["pretrained"]
 
 
-def test_a_hub_that_is_forbidden_is_a_reason_too(tmp_path):
+def test_a_forbidden_hub_is_a_reason_for_random_weights(tmp_path):
     (answer,) = resolved_models([("sam_vit_b", {})], tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
     assert answer[0] == "random" and "HF_HUB_OFFLINE forbids fetching it" in answer[1]
 
 
-def test_without_a_checkpoint_and_without_an_architecture_nothing_can_run(tmp_path):
+def test_auto_is_refused_without_a_checkpoint_and_an_architecture(tmp_path):
     (answer,) = resolved_models([("clip_tiny", {"checkpoint": "./nowhere", "architecture": {}})], tmp_path, "")
     assert answer[0] == "refused"
     assert answer[1].startswith("model.weights=auto: model.checkpoint=./nowhere: there is no folder")
@@ -107,12 +107,12 @@ def test_without_a_checkpoint_and_without_an_architecture_nothing_can_run(tmp_pa
 
 
 @pytest.mark.parametrize("weights", ["pretrained", "random"])
-def test_other_values_are_left_alone(config, weights):
+def test_other_values_of_weights_are_unchanged(config, weights):
     assert of(config, "model=sam_vit_b", f"model.weights={weights}").changes == {}
 
 
 # ---------------------------------------------------------------------------------------------------------------- data
-def test_a_missing_folder_is_fetched_and_a_folder_that_is_there_is_used(config, coco_server, tmp_path):
+def test_a_missing_folder_is_fetched_and_an_existing_one_is_used(config, coco_server, tmp_path):
     here = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4")
     assert of(config, *here).changes == {}
     assert (tmp_path / "val2017-4" / "provenance.json").is_file()
@@ -121,7 +121,7 @@ def test_a_missing_folder_is_fetched_and_a_folder_that_is_there_is_used(config, 
     assert len(coco_server.requests) == requests
 
 
-def test_what_was_left_half_fetched_is_gone_on_with(config, coco_server, tmp_path):
+def test_an_incomplete_download_is_continued(config, coco_server, tmp_path):
     here = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4", "data.fallback=shapes")
     last = sorted(path for path in coco_server.files if path.startswith("/val2017/"))[3]
     coco_server.cut[last] = 10
@@ -129,7 +129,7 @@ def test_what_was_left_half_fetched_is_gone_on_with(config, coco_server, tmp_pat
     assert of(config, *here).changes == {}
 
 
-def test_what_cannot_be_fetched_has_a_stand_in_of_as_many_pictures(config, compose, coco_server, tmp_path):
+def test_the_fallback_has_as_many_images_as_the_data_that_cannot_be_fetched(config, compose, coco_server, tmp_path):
     coco_server.cut["/annotations/annotations_trainval2017.zip"] = 500
     words = ("data=coco", f"data.root={tmp_path}/val2017-4", "data.prepare=4", "data.fallback=shapes")
     answer = of(config, *words)
@@ -142,13 +142,13 @@ def test_what_cannot_be_fetched_has_a_stand_in_of_as_many_pictures(config, compo
     assert "run the same" not in note
 
 
-def test_without_a_stand_in_what_cannot_be_fetched_is_refused(config, tmp_path, monkeypatch):
+def test_without_a_fallback_a_failed_download_is_refused(config, tmp_path, monkeypatch):
     monkeypatch.setattr("visionbench.datafiles.coco_download.SERVER", "http://127.0.0.1:9")
     with pytest.raises(ConfigError, match=r"^http://127\.0\.0\.1:9/annotations/.*: cannot be read"):
         of(config, "data=coco", f"data.root={tmp_path}/val2017-100")
 
 
-def test_any_folder_that_is_missing_can_have_a_stand_in(config, tmp_path):
+def test_any_missing_folder_can_have_a_fallback(config, tmp_path):
     words = ("data=captioned_folder", f"data.root={tmp_path}/nowhere")
     assert of(config, *words).changes == {}
     answer = of(config, *words, "data.fallback=shapes", "data.options.samples=7")
@@ -157,7 +157,7 @@ def test_any_folder_that_is_missing_can_have_a_stand_in(config, tmp_path):
     assert of(config, "data=captioned_folder", f"data.root={tmp_path}", "data.fallback=shapes").changes == {}
 
 
-def test_a_stand_in_may_be_ones_own(config, tmp_path):
+def test_a_fallback_can_be_a_users_option(config, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "few.yaml").write_text("name: shapes\noptions: {samples: 5}\n")
     chosen = config("data=captioned_folder", f"data.root={tmp_path}/nowhere", "data.fallback=few")
@@ -182,12 +182,12 @@ def test_a_stand_in_may_be_ones_own(config, tmp_path):
         ),
     ],
 )
-def test_keys_that_make_no_sense_are_refused_before_anything_is_fetched(config, overrides, line):
+def test_invalid_keys_are_refused_before_anything_is_fetched(config, overrides, line):
     with pytest.raises(ConfigError) as caught:
         check(config(*overrides))
     assert str(caught.value).startswith(line)
 
 
 @pytest.mark.parametrize("overrides", [[], ["data.fallback=shapes"], ["data=coco", "data.fallback=shapes"]])
-def test_keys_that_do_are_not(config, overrides):
+def test_valid_keys_are_accepted(config, overrides):
     check(config(*overrides))

@@ -1,4 +1,4 @@
-"""`experiment=tutorial` as a user types it, with the bundled models in the place of the full-size ones."""
+"""`experiment=tutorial` as a user types it, with the bundled models instead of the full-size ones."""
 
 import json
 import os
@@ -18,7 +18,7 @@ SWEEP = "hydra.sweep.dir=outputs/sweep"
 
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
-    """The folder and the finished process of the tutorial where neither the Hub nor COCO answers."""
+    """The folder and the finished process of the tutorial, without access to the Hub and to COCO."""
     folder = tmp_path_factory.mktemp("offline")
     words = ["experiment=tutorial", "model=clip_tiny,sam_tiny,blip2_tiny", SWEEP, *FEW_CALLS]
     return folder, call(folder, "run", *words, HF_ENDPOINT=NOWHERE, VISIONBENCH_COCO_URL=NOWHERE)
@@ -28,7 +28,7 @@ def configs(folder):
     return [yaml.safe_load(path.read_text()) for path in sorted((folder / "outputs" / "sweep").glob("*/config.yaml"))]
 
 
-def test_it_says_first_what_the_machine_is_and_what_stands_in(offline):
+def test_the_tutorial_shows_first_the_machine_and_the_fallback(offline):
     _, done = offline
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -38,14 +38,14 @@ def test_it_says_first_what_the_machine_is_and_what_stands_in(offline):
     assert done.stdout.count("data=coco: shapes is used instead") == 2  # then, and under the table
 
 
-def test_it_measures_speed_memory_and_quality_of_three_kinds_of_model(offline):
+def test_the_tutorial_measures_speed_memory_and_quality_of_three_models(offline):
     folder, _ = offline
-    found = {}
+    values = {}
     for path in sorted((folder / "outputs" / "sweep").glob("*/results.jsonl")):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         assert [row["case"]["id"] for row in rows] == ["batch-1", "batch-2", "batch-4", "quality"]
-        found |= rows[0]["metrics"]["values"] | rows[-1]["metrics"]["values"]
-    wanted = {
+        values |= rows[0]["metrics"]["values"] | rows[-1]["metrics"]["values"]
+    expected = {
         "latency_p50_ms",
         "throughput_images_per_s",
         "memory_process_peak_mib",
@@ -53,17 +53,17 @@ def test_it_measures_speed_memory_and_quality_of_three_kinds_of_model(offline):
         "segmentation_box_miou_fraction",
         "captioning_cider_score",
     }
-    assert wanted <= set(found)
+    assert expected <= set(values)
 
 
-def test_what_really_ran_is_in_the_configs(offline):
-    found = configs(offline[0])
-    assert {config["model"]["weights"] for config in found} == {"pretrained"}
-    assert {config["data"]["name"] for config in found} == {"shapes"}
-    assert {config["data"]["options"]["samples"] for config in found} == {40}
+def test_the_saved_configuration_has_the_resolved_values(offline):
+    saved = configs(offline[0])
+    assert {config["model"]["weights"] for config in saved} == {"pretrained"}
+    assert {config["data"]["name"] for config in saved} == {"shapes"}
+    assert {config["data"]["options"]["samples"] for config in saved} == {40}
 
 
-def test_it_ends_with_a_report_which_is_in_mlflow_too(offline):
+def test_the_tutorial_writes_a_report_and_attaches_it_in_mlflow(offline):
     folder, done = offline
     assert "report   outputs/sweep/report.html" in done.stdout
     assert "<html" in (folder / "outputs" / "sweep" / "report.html").read_text()
@@ -71,8 +71,8 @@ def test_it_ends_with_a_report_which_is_in_mlflow_too(offline):
     assert (kept.parent / "report.md").is_file()
 
 
-def test_with_a_hub_and_coco_at_hand_both_are_used_and_what_is_missing_there_is_random(tmp_path):
-    """COCO lies where the tutorial keeps it; a report that cannot be made costs a line."""
+def test_the_tutorial_uses_the_hub_and_coco_and_random_weights_for_a_missing_repository(tmp_path):
+    """COCO is in the folder of the tutorial. A report that cannot be written is reported in one line."""
     coco_folder.write(tmp_path / "data" / "coco" / "val2017-100")
     (tmp_path / "outputs" / "sweep" / "report.html").mkdir(parents=True)
     words = [
@@ -97,8 +97,8 @@ def test_with_a_hub_and_coco_at_hand_both_are_used_and_what_is_missing_there_is_
         "model.weights=auto: random for clip_tiny, since model.checkpoint=tiny/clap: the Hub knows no"
     )
     assert "quality" in (tmp_path / "outputs" / "sweep" / "0" / "results.jsonl").read_text()
-    (trouble,) = done.stderr.splitlines()
-    assert trouble.startswith("visionbench: report: IsADirectoryError: ")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("visionbench: report: IsADirectoryError: ")
     assert "report   " not in done.stdout and "results  outputs/sweep" in done.stdout
 
 
@@ -111,7 +111,7 @@ def test_with_a_hub_and_coco_at_hand_both_are_used_and_what_is_missing_there_is_
         (["data.fallback=shaeps"], "data.fallback=shaeps: no such option of data; did you mean 'shapes'?"),
     ],
 )
-def test_bad_values_are_one_line_and_nothing_is_made(tmp_path, words, line):
+def test_a_wrong_value_is_refused_in_one_line_and_leaves_no_file(tmp_path, words, line):
     done = call(tmp_path, "run", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"visionbench: {line}") and done.stderr.count("\n") == 1

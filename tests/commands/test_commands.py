@@ -111,10 +111,10 @@ def test_repeats_take_turns_over_the_sweep_and_become_one_run_each(folder):
     done = here(folder, "run", "--config-dir", "../my_conf", *words, *sweep)
     assert done.returncode == 0, done.stderr
     assert "2 fresh processes, order seed 0" in done.stdout
-    found = [
+    records = [
         json.loads(path.read_text()) for path in sorted((folder / "outputs" / "sweep").glob("*/repeats/*/run.json"))
     ]
-    turns = sorted(found, key=lambda one: one["started_at"])
+    turns = sorted(records, key=lambda record: record["started_at"])
     assert sorted(one["config"]["model"]["seed"] for one in turns[:2]) == [0, 1]
     assert sorted(one["config"]["model"]["seed"] for one in turns[2:]) == [0, 1]
     for path in (folder / "outputs" / "sweep").glob("*/results.jsonl"):
@@ -129,7 +129,7 @@ def test_repeats_take_turns_over_the_sweep_and_become_one_run_each(folder):
     assert synced.stdout.startswith("2 runs in")
 
 
-def test_its_folder_holds_raw_samples_conditions_and_rows(finished):
+def test_the_run_folder_holds_raw_samples_conditions_and_rows(finished):
     folder, _ = finished
     run = only_run(folder)
     rows = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
@@ -137,12 +137,12 @@ def test_its_folder_holds_raw_samples_conditions_and_rows(finished):
     assert {row["status"] for row in rows} == {"ok"}
     assert rows[-1]["metrics"]["values"]["recall_i2t_at_1_fraction"] > 0.9
     assert {path.stem for path in (run / "samples").iterdir()} == {row["case"]["id"] for row in rows}
-    found = json.loads((run / "run.json").read_text())
-    assert found["model"]["model_class"] == "CLIPModel"
-    assert found["device"]["threads"] == 1
+    record = json.loads((run / "run.json").read_text())
+    assert record["model"]["model_class"] == "CLIPModel"
+    assert record["device"]["threads"] == 1
 
 
-def test_it_is_in_mlflow_with_batch_size_as_the_step(finished):
+def test_mlflow_has_the_run_with_the_batch_size_as_the_step(finished):
     folder, _ = finished
     script = (
         "import mlflow, sys; client = mlflow.MlflowClient(sys.argv[1]);"
@@ -161,7 +161,7 @@ def test_summarize_computes_the_same_values_again(finished):
     assert "all as reported" in done.stdout
 
 
-def test_summarize_tells_a_changed_value(finished, tmp_path):
+def test_summarize_reports_a_changed_value(finished, tmp_path):
     run = only_run(finished[0])
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", run, copy], check=True)
@@ -173,7 +173,7 @@ def test_summarize_tells_a_changed_value(finished, tmp_path):
     assert "batch-1 latency_mean_ms: reported 0.125, now" in done.stdout
 
 
-def test_sync_sends_what_a_store_has_missed_once(finished, tmp_path):
+def test_sync_sends_each_run_once(finished, tmp_path):
     folder, _ = finished
     store = f"sqlite:///{tmp_path}/other.db"
     for _ in range(2):
@@ -182,7 +182,7 @@ def test_sync_sends_what_a_store_has_missed_once(finished, tmp_path):
         assert done.stdout.startswith("1 run in ")
 
 
-def test_a_sweep_goes_on_after_a_run_was_killed(folder):
+def test_a_sweep_continues_after_a_run_was_killed(folder):
     words = ["model=own", "+model.options.fault=kill,none", "+model.options.at_batch=2", "batch=tutorial"]
     done = here(folder, "run", "-m", "--config-dir", "../my_conf", *words, *FEW_CALLS, "tracking=none")
     assert done.returncode == 1
@@ -196,7 +196,7 @@ def test_a_sweep_goes_on_after_a_run_was_killed(folder):
     ("send", "number", "code", "reason"),
     [(os.killpg, signal.SIGINT, 130, "interrupted from the keyboard"), (os.kill, signal.SIGTERM, 143, "SIGTERM")],
 )
-def test_control_c_and_kill_keep_what_was_measured(send, number, code, reason, folder):
+def test_an_interrupted_run_keeps_its_measurements(send, number, code, reason, folder):
     slow = ["measure.latency.calls=100000000", "batch.sizes=[1,2]", "model=own", "tracking=none"]
     process = subprocess.Popen(
         [COMMAND, "run", "--config-dir", "../my_conf", *FEW_CALLS[:1], *slow],
@@ -226,7 +226,7 @@ def test_control_c_and_kill_keep_what_was_measured(send, number, code, reason, f
     assert statuses == ["interrupted", "not_run"]
 
 
-def test_a_tracking_server_that_is_down_costs_nothing_but_a_line(folder):
+def test_an_unreachable_tracking_server_is_reported_in_one_line(folder):
     words = ["model=own", "batch=single", "tracking.uri=http://127.0.0.1:9"]
     done = here(folder, "run", "--config-dir", "../my_conf", *words, *FEW_CALLS)
     assert done.returncode == 0, done.stderr
@@ -235,7 +235,7 @@ def test_a_tracking_server_that_is_down_costs_nothing_but_a_line(folder):
     assert "ok" in only_run(folder).joinpath("results.jsonl").read_text()
 
 
-def test_the_metric_in_the_docs_works_as_written(folder):
+def test_the_metric_in_the_docs_runs(folder):
     text = (TESTS.parent / "docs" / "extending.md").read_text()
     (folder / "slow_calls.py").write_text(next(block for block in blocks(text, "python") if "slow_calls" in block))
     metrics = folder.parent / "my_conf" / "metrics"
@@ -249,7 +249,7 @@ def test_the_metric_in_the_docs_works_as_written(folder):
     assert "slow calls" in done.stdout
 
 
-def test_the_quality_metric_in_the_docs_works_as_written(folder):
+def test_the_quality_metric_in_the_docs_runs(folder):
     text = (TESTS.parent / "docs" / "extending.md").read_text()
     (folder / "wordiness.py").write_text(next(block for block in blocks(text, "python") if "wordiness" in block))
     metrics = folder.parent / "my_conf" / "metrics"
@@ -303,7 +303,7 @@ def blocks(markdown, language):
         (["--nonsense"], "unrecognized arguments: --nonsense; see visionbench run --help"),
     ],
 )
-def test_bad_input_is_one_line_before_anything_loads(folder, words, line):
+def test_bad_input_is_refused_in_one_line_and_leaves_no_file(folder, words, line):
     done = here(folder, "run", *words)
     assert done.returncode == 2
     assert done.stderr.startswith(f"visionbench: {line}")
@@ -312,13 +312,13 @@ def test_bad_input_is_one_line_before_anything_loads(folder, words, line):
     assert not list(folder.iterdir())
 
 
-def test_of_bad_input_nothing_else_is_printed_in_a_process_of_its_own(folder):
+def test_a_separate_process_prints_only_the_error(folder):
     done = call(folder, "run", "model=clip_tny")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "visionbench: model=clip_tny: no such option; did you mean 'clip_tiny'?\n"
 
 
-def test_a_place_that_cannot_be_written_is_one_line(folder):
+def test_a_folder_that_cannot_be_written_is_reported_in_one_line(folder):
     (folder / "file").touch()
     done = here(folder, "run", "output_dir=file/below", "tracking=none", "hydra.run.dir=file/below/run")
     assert done.returncode == 2
@@ -326,7 +326,7 @@ def test_a_place_that_cannot_be_written_is_one_line(folder):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_help_and_config_are_what_hydra_users_expect(folder):
+def test_help_lists_the_groups_and_cfg_shows_the_configuration(folder):
     helped = " ".join(call(folder, "run", "--help").stdout.split())
     assert (
         "metrics: all, captioning, classification, energy, evaluation, flops, kernels, latency, load, memory, "
@@ -348,14 +348,14 @@ def test_completion_offers_commands_groups_and_options(folder):
     assert offered("visionbench run batch=t") == ["batch=tutorial"]
 
 
-def test_doctor_tells_what_the_machine_is(folder):
+def test_doctor_shows_the_machine(folder):
     done = call(folder, "doctor")
     assert done.returncode in (0, 1)
     for name in ("processor", "memory", "disk", "torch", "CUDA of torch", "threads"):
         assert name in done.stdout
 
 
-def test_models_lists_what_is_here(folder):
+def test_models_lists_all_models_and_their_checkpoints(folder):
     done = call(folder, "models", "--config-dir", "../my_conf")
     assert (done.returncode, done.stderr) == (0, "")
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
@@ -367,7 +367,7 @@ def test_models_lists_what_is_here(folder):
     )
 
 
-def test_a_terminal_that_prints_ascii_alone_gets_a_question_mark_for_other_characters():
+def test_an_ascii_terminal_shows_a_question_mark_for_other_characters():
     script = "from visionbench.cli import _replace_unprintable; _replace_unprintable(); print('clip_tiny · cpu')"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     printed = subprocess.run(

@@ -1,4 +1,4 @@
-"""`visionbench compare` as a gate types it: every kind of source, what is printed, and the exit code."""
+"""`visionbench compare` as a gate uses it: every kind of source, the output, and the exit code."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ SLOWER = [value * 1.2 for value in STEADY]
 
 @pytest.fixture
 def outputs(tmp_path, monkeypatch):
-    """Three sweeps below outputs/: the base, one that is 20 % slower, one that is the same; in the working folder."""
+    """A working folder with three sweeps below outputs/: the base, one that is 20 % slower, and one that is equal."""
     monkeypatch.chdir(tmp_path)
     for sweep, latencies in (("base", STEADY), ("slower", SLOWER), ("same", STEADY)):
         measured(tmp_path / "outputs" / sweep, latencies, sweep=sweep)
@@ -34,7 +34,7 @@ def measured(path, latencies, **more):
 
 
 def call(*words):
-    """The exit code and what is printed; a ConfigError is raised, which the command tells in one line."""
+    """The exit code and the output; a ConfigError is raised, which the command prints in one line."""
     done = CliRunner().invoke(cli, ["compare", *map(str, words)], standalone_mode=False)
     if done.exception is not None:
         raise done.exception
@@ -42,7 +42,7 @@ def call(*words):
 
 
 # ---------------------------------------------------------------------------------------------------- exit and format
-def test_the_exit_code_is_the_gates(outputs):
+def test_a_regression_is_exit_code_1(outputs):
     code, printed = call("base", "same")
     assert code == 0
     assert "no regression: 2 same" in printed
@@ -55,7 +55,7 @@ def test_the_exit_code_is_the_gates(outputs):
     assert call("base", "slower", "--threshold", "25%")[0] == 0
 
 
-def test_strict_wants_everything_decided(outputs, tmp_path):
+def test_strict_fails_if_a_metric_is_undecided(outputs, tmp_path):
     save(tmp_path / "alone", speed(10.0))
     assert call("base", tmp_path / "alone")[0] == 0
     assert call("base", tmp_path / "alone", "--strict")[0] == 1
@@ -69,7 +69,7 @@ def test_strict_wants_everything_decided(outputs, tmp_path):
     )
 
 
-def test_markdown_has_the_verdict_first_and_is_also_written(outputs, tmp_path):
+def test_markdown_begins_with_the_verdict_and_is_written_to_a_file(outputs, tmp_path):
     _, printed = call("base", "slower", "--format", "markdown", "--output", tmp_path / "comment.md")
     assert printed.startswith("**visionbench: regression: 1 slower, 1 same")
     assert "| clip_tiny · cpu · fp32 | 1 | latency_p50_ms | 10 | 12 | 1.200 |" in printed
@@ -77,10 +77,10 @@ def test_markdown_has_the_verdict_first_and_is_also_written(outputs, tmp_path):
     assert (tmp_path / "comment.md").read_text() == printed
 
 
-def test_json_is_for_machines(outputs):
-    found = json.loads(call("base", "slower", "--format", "json")[1])
-    assert (found["schema"], found["verdict"], found["counts"]) == (1, "regression", {"slower": 1, "same": 1})
-    latency = found["rows"][0]
+def test_json_has_the_verdict_of_every_metric(outputs):
+    document = json.loads(call("base", "slower", "--format", "json")[1])
+    assert (document["schema"], document["verdict"], document["counts"]) == (1, "regression", {"slower": 1, "same": 1})
+    latency = document["rows"][0]
     assert latency["ratio"] == pytest.approx(1.2)
     assert latency["interval"][0] < 1.2 < latency["interval"][1]
     assert latency["base"] == {"value": pytest.approx(10.0, rel=1e-3), "processes": 5, "validity": "valid"}
@@ -102,7 +102,7 @@ def test_a_side_is_a_sweep_latest_a_folder_or_a_results_file(outputs):
     assert call("base", "latest", "--strict")[0] == 0
 
 
-def test_where_narrows_both_sides(outputs, tmp_path):
+def test_where_restricts_both_sides(outputs, tmp_path):
     save(outputs / "slower" / "1_sam_tiny_fp32", speed(1.0), name="sam_tiny", sweep="slower")
     assert "sam_tiny" in call("base", "slower")[1]
     assert "sam_tiny" not in call("base", "slower", "--where", "model=clip_tiny,precision=fp32")[1]
@@ -110,7 +110,7 @@ def test_where_narrows_both_sides(outputs, tmp_path):
         call("base", "slower", "--where", "model=sam_tiny")
 
 
-def test_a_git_revision_stands_for_its_runs(outputs):
+def test_a_git_revision_selects_its_runs(outputs):
     def git(*words):
         who = ["-c", "user.name=a", "-c", "user.email=a@b"]
         return subprocess.run(["git", *who, *words], check=True, capture_output=True, text=True).stdout.strip()
@@ -135,7 +135,7 @@ def test_a_git_revision_stands_for_its_runs(outputs):
         call("git:nothing", "git:HEAD")
 
 
-def test_an_mlflow_query_stands_for_the_runs_it_finds(outputs):
+def test_an_mlflow_query_selects_its_runs(outputs):
     tracker = MlflowTracker(TrackingConfig(), outputs)
     for sweep in ("base", "slower"):
         tracker.log(outputs / sweep / "0_clip_tiny_fp32")
@@ -155,7 +155,7 @@ def test_an_mlflow_query_stands_for_the_runs_it_finds(outputs):
 
 # ----------------------------------------------------------------------------------------------------------- bad input
 @pytest.mark.parametrize(
-    "words, told",
+    "words, message",
     [
         (["basee", "same"], "did you mean 'base'"),
         (["base", "notes.txt"], "BASE|CANDIDATE notes.txt: not a results.jsonl"),
@@ -167,9 +167,9 @@ def test_an_mlflow_query_stands_for_the_runs_it_finds(outputs):
         (["base", "same", "--where", "modle=a"], "did you mean 'model'"),
     ],
 )
-def test_bad_input_is_told(outputs, words, told):
+def test_bad_input_is_refused(outputs, words, message):
     Path("notes.txt").touch()
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         call(*words)
 
 

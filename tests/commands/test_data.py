@@ -24,7 +24,7 @@ def listed(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_subset_is_read_as_coco_is(coco_server, tmp_path):
+def test_the_subset_is_read_as_coco(coco_server, tmp_path):
     subset = prepared(tmp_path / "mine")
     captions, instances = CocoCaptions(str(subset)).examples(), CocoInstances(str(subset)).examples()
     assert [example.id for example in captions] == [coco_folder.file_name(at) for at in range(4)]
@@ -33,7 +33,7 @@ def test_the_subset_is_read_as_coco_is(coco_server, tmp_path):
     assert all(example.masks().shape == (2, 64, 64) and not example.problems for example in instances)
 
 
-def test_only_the_chosen_pictures_are_fetched_and_each_file_is_remembered(coco_server, tmp_path):
+def test_only_the_chosen_images_are_fetched_and_each_file_is_recorded(coco_server, tmp_path):
     subset = prepared(tmp_path / "mine")
     assert sum(path.startswith("/val2017/") for path, _ in coco_server.requests) == 4
     record = json.loads((subset / "provenance.json").read_text())
@@ -42,7 +42,7 @@ def test_only_the_chosen_pictures_are_fetched_and_each_file_is_remembered(coco_s
     assert all(len(digest) == 64 for digest in record["sha256"].values())
 
 
-def test_again_asks_for_nothing_and_changes_nothing(coco_server, tmp_path, capsys):
+def test_a_second_call_fetches_nothing_and_changes_nothing(coco_server, tmp_path, capsys):
     before = listed(prepared(tmp_path / "mine"))
     requests = len(coco_server.requests)
     after = listed(prepared(tmp_path / "mine"))
@@ -53,13 +53,13 @@ def test_again_asks_for_nothing_and_changes_nothing(coco_server, tmp_path, capsy
     assert "0 new, 4 already present" in " ".join(capsys.readouterr().out.split())
 
 
-def test_more_pictures_fetch_the_annotations_no_second_time(coco_server, tmp_path):
+def test_a_larger_subset_does_not_fetch_the_annotations_again(coco_server, tmp_path):
     prepared(tmp_path / "mine", samples=2)
     prepared(tmp_path / "mine", samples=3)
     assert sum(path.endswith(".zip") for path, _ in coco_server.requests) == 1
 
 
-def test_a_picture_that_has_been_spoilt_is_fetched_again(coco_server, tmp_path):
+def test_a_damaged_image_is_fetched_again(coco_server, tmp_path):
     subset = prepared(tmp_path / "mine")
     path = subset / "val2017" / coco_folder.file_name(1)
     whole = path.read_bytes()
@@ -68,18 +68,20 @@ def test_a_picture_that_has_been_spoilt_is_fetched_again(coco_server, tmp_path):
     assert path.read_bytes() == whole
 
 
-def test_a_connection_that_breaks_off_is_told_with_both_ways_out_and_goes_on_later(coco_server, tmp_path):
+def test_a_lost_connection_names_both_remedies_and_continues_later(coco_server, tmp_path):
     coco_server.cut["/annotations/annotations_trainval2017.zip"] = 500
     with pytest.raises(ConfigError) as error:
         prepared(tmp_path / "mine")
-    said = str(error.value)
-    assert "\n" not in said
-    assert "run the same command again, or download" in said and "val2017.zip" in said and "--from FOLDER" in said
+    message = str(error.value)
+    assert "\n" not in message
+    assert (
+        "run the same command again, or download" in message and "val2017.zip" in message and "--from FOLDER" in message
+    )
     prepared(tmp_path / "mine")
     assert ("/annotations/annotations_trainval2017.zip", "bytes=500-") in coco_server.requests
 
 
-def test_an_archive_without_the_annotations_is_told(coco_server, tmp_path):
+def test_an_archive_without_the_annotations_is_refused(coco_server, tmp_path):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("annotations/other.json", "{}")
@@ -98,19 +100,19 @@ def test_from_a_folder_nothing_is_fetched(official_coco, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("samples", [0, 8])
-def test_as_many_pictures_as_there_are_and_no_more(official_coco, tmp_path, samples):
+def test_more_images_than_available_are_refused(official_coco, tmp_path, samples):
     with pytest.raises(ConfigError, match=f"--samples {samples}: val2017 has 1 to 7 images"):
         prepared(tmp_path / "mine", samples=samples, source=official_coco)
 
 
-def test_without_a_network_the_command_says_so_in_one_line(tmp_path):
+def test_without_a_network_the_command_fails_in_one_line(tmp_path):
     done = call(tmp_path, "data", "prepare", "coco", VISIONBENCH_COCO_URL="http://127.0.0.1:9")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "cannot be read" in done.stderr and "--from FOLDER" in done.stderr
 
 
-def test_the_command_makes_the_subset_and_says_how_to_use_it(official_coco, tmp_path):
+def test_the_command_makes_the_subset_and_prints_commands_that_use_it(official_coco, tmp_path):
     done = call(tmp_path, "data", "prepare", "coco", "--samples", "3", "--from", str(official_coco))
     assert done.returncode == 0, done.stderr
     assert "3 new, 0 already present" in done.stdout
@@ -119,31 +121,31 @@ def test_the_command_makes_the_subset_and_says_how_to_use_it(official_coco, tmp_
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        (lambda found: found["images"][0].pop("id"), "have no id that is a number or text"),
-        (lambda found: found["images"][0].update(id=2), "1 id is listed more than once"),
-        (lambda found: found["annotations"][0].update(image_id=None), "name no image"),
-        (lambda found: found["annotations"].append(None), "are no objects"),
+        (lambda content: content["images"][0].pop("id"), "have no id that is a number or text"),
+        (lambda content: content["images"][0].update(id=2), "1 id is listed more than once"),
+        (lambda content: content["annotations"][0].update(image_id=None), "name no image"),
+        (lambda content: content["annotations"].append(None), "are no objects"),
     ],
 )
 @pytest.mark.parametrize("kind", ["captions", "instances"])
-def test_annotations_that_mix_up_pictures_are_refused_in_one_line(official_coco, tmp_path, kind, change, told):
+def test_ambiguous_annotations_are_refused_in_one_line(official_coco, tmp_path, kind, change, message):
     path = official_coco / "annotations" / f"{kind}_val2017.json"
-    found = json.loads(path.read_text())
-    change(found)
-    path.write_text(json.dumps(found))
-    with pytest.raises(ConfigError, match=rf"{kind}_val2017\.json: .*{told}"):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=rf"{kind}_val2017\.json: .*{message}"):
         prepared(tmp_path / "mine", source=official_coco)
 
 
 @pytest.mark.parametrize("damage", [{"file_name": "../../1.jpg"}, {"file_name": None}, {"width": None}])
-def test_pictures_with_a_fault_are_not_chosen(official_coco, tmp_path, damage):
+def test_images_with_a_problem_are_not_chosen(official_coco, tmp_path, damage):
     path = official_coco / "annotations" / "instances_val2017.json"
-    found = json.loads(path.read_text())
-    found["images"][0].update(damage)
-    for row in found["annotations"]:
+    content = json.loads(path.read_text())
+    content["images"][0].update(damage)
+    for row in content["annotations"]:
         row.pop("iscrowd") if not row["iscrowd"] else None
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps(content))
     examples = CocoInstances(str(prepared(tmp_path / "mine", source=official_coco))).examples()
     assert [example.id for example in examples] == [coco_folder.file_name(at) for at in range(1, 5)]

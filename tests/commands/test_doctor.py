@@ -18,11 +18,11 @@ def without(monkeypatch, tmp_path):
     return examine
 
 
-def test_without_mlflow_there_is_no_problem_but_a_way_to_run(without):
+def test_a_missing_mlflow_is_no_problem(without):
     result = without("mlflow")
     assert result.facts["mlflow"] == "not installed: runs need tracking=none"
     assert not [problem for problem, _ in result.problems if "mlflow" in problem]
 
 
-def test_without_another_library_there_is(without):
+def test_another_missing_library_is_a_problem(without):
     assert [problem for problem, _ in without("pillow").problems if "pillow" in problem] == ["not installed: pillow"]

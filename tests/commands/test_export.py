@@ -41,7 +41,7 @@ def table(folder):
 
 
 # -------------------------------------------------------------------------------------------------------------- command
-def test_csv_is_all_that_stands_on_standard_output(folder, table):
+def test_csv_is_the_only_output(folder, table):
     done = call(folder, "export")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == dataframe.csv(table)
@@ -50,14 +50,14 @@ def test_csv_is_all_that_stands_on_standard_output(folder, table):
     assert read["latency_p50_ms"].tolist()[0] == table["latency_p50_ms"][0]
 
 
-def test_json_goes_to_a_file_where_one_is_named(folder, table):
+def test_json_is_written_to_the_named_file(folder, table):
     done = here(folder, "export", "latest", "--format", "json", "--output", "cases.json")
     assert (done.returncode, done.stdout) == (0, "2 cases of 1 run in cases.json\n")
     content = json.loads((folder / "cases.json").read_text(), parse_constant=pytest.fail)
     assert content["cases"][0]["latency_p50_ms"] == table["latency_p50_ms"][0]
 
 
-def test_parquet_wants_a_file(folder, table):
+def test_parquet_needs_a_file(folder, table):
     done = here(folder, "export", "--format", "parquet")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--output FILE" in done.stderr and done.stderr.count("\n") == 1
@@ -67,17 +67,17 @@ def test_parquet_wants_a_file(folder, table):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--where", "model=sam"], "--where model=sam: no run has model=sam; there are: clip_tiny"),
         (["--output", "nowhere/cases.csv"], "--output nowhere/cases.csv: No such file or directory"),
         (["yesterday"], "'yesterday': no such sweep in outputs"),
     ],
 )
-def test_what_cannot_be_had_is_told_in_a_line(folder, words, said):
+def test_an_export_that_cannot_be_made_is_refused_in_one_line(folder, words, message):
     done = here(folder, "export", *words)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"visionbench: {said}") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"visionbench: {message}") and done.stderr.count("\n") == 1
 
 
 # ----------------------------------------------------------------------------------------------------------------- docs
@@ -88,7 +88,7 @@ def identity_columns():
 
 
 def measurable(table):
-    """Every metric's name: those of a real run, of each group on its samples, and of intervals over processes."""
+    """The names of all metrics: of a real run, of each group on its samples, and of intervals over processes."""
     measured = set(table) - set(dataframe.TYPES)
     for group in names("metrics"):
         for work in (WORK, TEXTS_ONLY):
@@ -143,7 +143,7 @@ def test_the_example_in_pandas_runs(folder, monkeypatch):
         assert here(folder, "export", "--format", kind, "--output", f"cases.{kind}").returncode == 0
     (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(folder)
-    found = {}
-    exec(example, found)
-    assert list(found["cases"]["git_commit"]) == list(found["pd"].read_parquet("cases.parquet")["git_commit"])
-    assert list(found["good"]["case"]) in (["batch-1"], [])  # a busy machine may have spoilt it
+    namespace = {}
+    exec(example, namespace)
+    assert list(namespace["cases"]["git_commit"]) == list(namespace["pd"].read_parquet("cases.parquet")["git_commit"])
+    assert list(namespace["good"]["case"]) in (["batch-1"], [])  # a busy machine may have disturbed it

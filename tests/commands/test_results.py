@@ -1,4 +1,4 @@
-"""`visionbench results`: what it lists, in what order, on 80 columns and as JSON."""
+"""`visionbench results`: the listed entries and their order, at 80 columns and as JSON."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def outputs(tmp_path, monkeypatch):
 
 
 def show(outputs, capsys, sweep=None, where="", runs=False, limit=None, as_json=False):
-    """What is printed: the lines, or the parsed JSON."""
+    """The output: the lines, or the parsed JSON."""
     assert results.show(sweep, outputs, where, runs, limit, as_json) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -37,7 +37,7 @@ def show(outputs, capsys, sweep=None, where="", runs=False, limit=None, as_json=
 
 
 def squeezed(lines):
-    """The first column's text, put together again where it was broken into lines."""
+    """The text of the first column, with its wrapped lines joined."""
     heading = next(line for line in lines if line.startswith("run"))
     return re.sub(r"\s", "", "".join(line[: heading.index("batch")] for line in lines))
 
@@ -56,7 +56,7 @@ def test_sweeps_are_listed_newest_first_with_what_is_in_them(outputs, capsys):
 
 
 @pytest.mark.parametrize("of_runs", [False, True], ids=["sweeps", "runs"])
-def test_nothing_is_cut_at_80_columns(outputs, capsys, of_runs):
+def test_nothing_is_truncated_at_80_columns(outputs, capsys, of_runs):
     lines = show(outputs, capsys, runs=of_runs)
     assert max(map(len, lines)) <= 80
     assert "…" not in "".join(lines)
@@ -68,7 +68,7 @@ def test_nothing_is_cut_at_80_columns(outputs, capsys, of_runs):
     assert not re.search("\x1b", "".join(lines))
 
 
-def test_the_runs_of_a_sweep_are_listed_as_they_began_with_their_best_numbers(outputs, capsys):
+def test_runs_of_a_sweep_are_listed_by_start_with_their_best_numbers(outputs, capsys):
     lines = show(outputs, capsys, sweep="2026-01-02_03-04-05")
     text = " ".join(" ".join(lines).split())
     assert text.index("clip_tiny") < text.index("a_model")
@@ -77,8 +77,8 @@ def test_the_runs_of_a_sweep_are_listed_as_they_began_with_their_best_numbers(ou
 
 
 def test_runs_over_all_sweeps_come_newest_first_with_their_sweep(outputs, capsys):
-    found = show(outputs, capsys, runs=True, as_json=True)
-    assert [entry["sweep"] for entry in found["runs"]] == [
+    listed = show(outputs, capsys, runs=True, as_json=True)
+    assert [entry["sweep"] for entry in listed["runs"]] == [
         "mine",
         "2026-01-03_03-04-05",
         *["2026-01-02_03-04-05"] * 2,
@@ -86,31 +86,31 @@ def test_runs_over_all_sweeps_come_newest_first_with_their_sweep(outputs, capsys
     assert "2026-01-02_03-04-05" in "\n".join(show(outputs, capsys, runs=True))
 
 
-def test_a_limit_shows_the_newest_and_says_how_many_there_are(outputs, capsys):
+def test_a_limit_shows_the_newest_and_the_total_number(outputs, capsys):
     lines = show(outputs, capsys, limit=1)
     assert lines[1].startswith("mine") and lines[-1] == "1 of 3 sweeps; more with --limit"
-    found = show(outputs, capsys, limit=2, as_json=True)
-    assert (found["total"], len(found["sweeps"])) == (3, 2)
+    listed = show(outputs, capsys, limit=2, as_json=True)
+    assert (listed["total"], len(listed["sweeps"])) == (3, 2)
     (last,) = show(outputs, capsys, sweep="2026-01-02_03-04-05", limit=1, as_json=True)["runs"]
     assert last["model"] == LONG
 
 
-def test_filters_choose_runs_before_they_are_grouped(outputs, capsys):
-    (found,) = show(outputs, capsys, where=f"model={LONG}", as_json=True)["sweeps"]
-    assert (found["sweep"], found["runs"], found["models"]) == ("2026-01-02_03-04-05", 1, [LONG])
+def test_filters_apply_before_runs_are_grouped(outputs, capsys):
+    (listed,) = show(outputs, capsys, where=f"model={LONG}", as_json=True)["sweeps"]
+    assert (listed["sweep"], listed["runs"], listed["models"]) == ("2026-01-02_03-04-05", 1, [LONG])
     assert len(show(outputs, capsys, where="validity=valid", runs=True, as_json=True)["runs"]) == 2
     with pytest.raises(ConfigError, match="no run has precision=fp8; there are: bf16, fp32"):
         results.show(None, outputs, "precision=fp8", False, None, False)
 
 
-def test_json_has_full_precision_and_nothing_beside_it(outputs, capsys):
+def test_json_has_full_precision_and_is_the_only_output(outputs, capsys):
     first, failed = show(outputs, capsys, sweep="2026-01-02_03-04-05", as_json=True)["runs"]
     assert first["best_throughput_per_s"] == 12345.678
     assert first["quality"] == {"recall_i2t_at_1_fraction": 0.98765}
     assert list(first) == list(failed) and failed["lowest_latency_p50_ms"] is None
 
 
-def test_an_empty_folder_is_told_in_a_line(tmp_path):
+def test_an_empty_folder_is_refused_in_one_line(tmp_path):
     done = call(tmp_path, "results")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
@@ -118,11 +118,11 @@ def test_an_empty_folder_is_told_in_a_line(tmp_path):
     )
 
 
-def test_a_broken_run_is_told_on_standard_error_and_the_rest_listed(outputs):
+def test_a_broken_run_is_reported_and_the_others_are_listed(outputs):
     (outputs / "third" / "run.json").write_text('{"uid": "')
     done = here(outputs.parent, "results", "--json", "--output-dir", str(outputs))
     assert done.returncode == 0
-    assert [found["sweep"] for found in json.loads(done.stdout)["sweeps"]] == [
+    assert [listed["sweep"] for listed in json.loads(done.stdout)["sweeps"]] == [
         "2026-01-03_03-04-05",
         "2026-01-02_03-04-05",
     ]

@@ -1,4 +1,4 @@
-"""`visionbench sync`: what a store has missed reaches it once, the report with its first run."""
+"""`visionbench sync`: each run is sent once, and the report with its first run."""
 
 import pytest
 from saved_runs import save, speed

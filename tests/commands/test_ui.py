@@ -18,7 +18,7 @@ def output_dir(tmp_path_factory):
     return folder
 
 
-def test_at_a_terminal_the_charts_are_opened_once_the_server_answers(output_dir, tmp_path):
+def test_a_terminal_opens_the_charts_when_the_server_answers(output_dir, tmp_path):
     with served(output_dir, tmp_path) as (printed, opened):
         assert opened == printed
         assert "/#/experiments/1/runs?viewStateShareKey=visionbench&compareRunsMode=CHART" in opened

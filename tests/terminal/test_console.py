@@ -1,4 +1,4 @@
-"""How wide the screen is taken to be."""
+"""The width of the console."""
 
 import pytest
 
@@ -7,13 +7,13 @@ from visionbench.terminal.console import screen
 LONG = "word " * 60
 
 
-def test_in_a_pipe_a_line_stays_a_line(monkeypatch, capsys):
+def test_a_line_in_a_pipe_is_not_wrapped(monkeypatch, capsys):
     monkeypatch.delenv("COLUMNS", raising=False)
     screen().print(LONG)
     assert capsys.readouterr().out.count("\n") == 1
 
 
-def test_a_width_that_is_asked_for_holds_in_a_pipe_too(monkeypatch, capsys):
+def test_columns_in_the_environment_set_the_width_of_a_pipe(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "40")
     screen().print(LONG)
     lines = capsys.readouterr().out.splitlines()
@@ -22,6 +22,6 @@ def test_a_width_that_is_asked_for_holds_in_a_pipe_too(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("width", [60, 100])
-def test_a_terminal_has_its_own_width(monkeypatch, width):
+def test_a_terminal_keeps_its_width(monkeypatch, width):
     monkeypatch.delenv("COLUMNS", raising=False)
     assert screen(force_terminal=True, width=width).width == width

@@ -1,4 +1,4 @@
-"""Progress: plain lines where there is no terminal, a bar with what is left where there is one."""
+"""Progress: plain lines without a terminal, and a bar with the remaining time on a terminal."""
 
 from io import StringIO
 
@@ -36,7 +36,7 @@ def terminal():
     return Console(width=120, file=StringIO(), force_terminal=True, color_system=None)
 
 
-def test_without_a_terminal_loading_and_each_case_are_one_line(console):
+def test_without_a_terminal_loading_and_each_case_print_one_line(console):
     shown = SweepProgress([(plan(), MEASURE)], console)
     play(shown, plan())
     shown.close()
@@ -59,7 +59,7 @@ def test_several_runs_are_counted(console):
     assert len(lines) == len(set(lines)) == 8
 
 
-def test_the_steps_of_a_plan_are_its_stages_in_order_with_the_seconds_they_take_at_least():
+def test_the_steps_of_a_plan_are_its_stages_in_order_with_their_minimum_seconds():
     assert [(stage, case) for stage, case, _ in steps(plan(), MEASURE)] == [
         ("load", ""),
         ("inputs", ""),
@@ -74,7 +74,7 @@ def test_the_steps_of_a_plan_are_its_stages_in_order_with_the_seconds_they_take_
     assert (seconds["warmup"], seconds["latency"]) == (3.0, 10.0)
 
 
-def test_every_stage_that_can_be_planned_has_an_expected_time():
+def test_every_stage_has_an_expected_time():
     from visionbench.plan import STAGES as planned
 
     whole = RunPlan("x", "x", "x", "cpu", "fp32", (Case("batch-1", 1, planned, ()),))
@@ -83,7 +83,7 @@ def test_every_stage_that_can_be_planned_has_an_expected_time():
     assert (expected["telemetry"], expected["pipeline"]) == (3.0 + 10.0, 2 * 10.0)  # at rest and busy; both ways
 
 
-def test_on_a_terminal_the_bar_tells_the_stage_and_what_is_left(terminal, monkeypatch):
+def test_a_terminal_shows_the_stage_and_the_remaining_time(terminal, monkeypatch):
     monkeypatch.setattr(progress, "monotonic", lambda: 0.0)
     shown = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
     shown.next_run()
@@ -95,7 +95,7 @@ def test_on_a_terminal_the_bar_tells_the_stage_and_what_is_left(terminal, monkey
     assert "57 %  about 0:15 left" in text
 
 
-def test_the_evaluation_tells_its_share_and_moves_the_bar(terminal, monkeypatch):
+def test_progress_of_the_evaluation_moves_the_bar(terminal, monkeypatch):
     monkeypatch.setattr(progress, "monotonic", lambda: 0.0)
     shown = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
     shown.next_run()
@@ -107,7 +107,7 @@ def test_the_evaluation_tells_its_share_and_moves_the_bar(terminal, monkeypatch)
     assert "91 %  about 0:03 left" in text
 
 
-def test_without_a_terminal_shares_are_no_lines(console):
+def test_without_a_terminal_progress_within_a_stage_prints_nothing(console):
     shown = SweepProgress([(plan(), MEASURE)], console)
     shown.next_run()
     for share in (0.0, 0.3, 0.9):
@@ -115,7 +115,7 @@ def test_without_a_terminal_shares_are_no_lines(console):
     assert console.file.getvalue().splitlines() == ["clip_tiny · cpu · fp32  quality"]
 
 
-def test_what_is_left_stretches_when_things_take_longer_than_expected(terminal, monkeypatch):
+def test_the_remaining_time_grows_if_stages_take_longer_than_expected(terminal, monkeypatch):
     monkeypatch.setattr(progress, "monotonic", lambda: 40.0)  # twice the 20 s that were expected
     shown = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
     shown.next_run()
@@ -124,7 +124,7 @@ def test_what_is_left_stretches_when_things_take_longer_than_expected(terminal, 
     assert "about 0:30 left" in terminal.file.getvalue()
 
 
-def test_the_bar_draws_only_when_something_happens(terminal):
+def test_the_bar_has_no_timer(terminal):
     shown = SweepProgress([(plan(), MEASURE)], terminal)
     assert shown._bar.live.auto_refresh is False
     shown.close()
