@@ -21,8 +21,6 @@ NAMES = {"found", "said", "told", "seen", "wanted", "meant", "taken", "lacking",
 NOT_YET: set[str] = {
     "src/visionbench/__",
     "src/visionbench/statistics",
-    "src/visionbench/records",
-    "src/visionbench/metrics",
     "src/visionbench/results",
     "src/visionbench/terminal",
     "src/visionbench/report",
@@ -39,6 +37,8 @@ TEXT = [
     ROOT / "Makefile",
 ]
 ALLOWED = {"tutorial.zh.md"}
+KEYS_IN_FILES = {'"wanted"'}
+"""Keys of result files, which keep their names so that old folders still read."""
 
 
 def name(path):
@@ -52,7 +52,7 @@ def pending(path):
 def prose(path):
     """Line numbers and texts of comments and strings."""
     for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline):
-        if token.type in (tokenize.COMMENT, tokenize.STRING):
+        if token.type in (tokenize.COMMENT, tokenize.STRING) and token.string not in KEYS_IN_FILES:
             yield from enumerate(token.string.splitlines(), token.start[0])
 
 

@@ -67,14 +67,14 @@ def test_a_model_that_scores_all_classes_equally_is_never_right():
     values = metric.compute(samples).values
     assert values["classification_top_1_fraction"] == 0
     assert values["classification_top_5_fraction"] == 0
-    assert samples.flags == {"tied_scores": "6 of 6 pictures score another class just as high as the true one"}
+    assert samples.flags == {"tied_scores": "6 of 6 images have another class with the score of their own class"}
 
 
 def test_k_that_leaves_nothing_to_miss_has_no_number():
     metrics = computed(np.eye(5), range(5))
     assert metrics.values["classification_top_1_fraction"] == 1
     assert metrics.values["classification_top_5_fraction"] is None
-    assert "K = 5 leaves nothing to miss among 5 classes" in metrics.reasons["classification_top_5_fraction"]
+    assert "K = 5 is always reached with 5 classes" in metrics.reasons["classification_top_5_fraction"]
 
 
 def test_pictures_and_classes_are_counted():
@@ -91,7 +91,7 @@ def test_a_label_that_is_no_class_is_refused_by_the_pictures_name():
 
 
 def test_scores_that_are_not_one_for_each_class_are_refused():
-    with pytest.raises(ValueError, match=r"scores of shape \(3,\) a picture, for 4 classes"):
+    with pytest.raises(ValueError, match=r"scores of shape \(3,\) per image, for 4 classes"):
         Classification().score(predictions(np.eye(3), [0, 1, 2], ["a", "b", "c", "d"]))
 
 

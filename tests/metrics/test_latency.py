@@ -42,8 +42,8 @@ def test_percentiles_of_enough_calls():
 def test_a_percentile_without_enough_calls_is_none_with_the_number_it_wants():
     found = compute(SERIES)
     assert found.values["latency_p90_ms"] is None
-    assert found.reasons["latency_p90_ms"] == "6 calls, and p90 wants 36"
-    assert found.reasons["latency_p99_ms"] == "6 calls, and p99 wants 368"
+    assert found.reasons["latency_p90_ms"] == "6 calls, and p90 needs 36"
+    assert found.reasons["latency_p99_ms"] == "6 calls, and p99 needs 368"
 
 
 def test_latency_per_image_is_that_of_the_batch_by_its_images():

@@ -170,7 +170,7 @@ def test_an_image_without_captions_asks_nothing_but_can_be_taken_for_another():
     samples = Recall().rank(embeddings([[1, 0.1], [1, 0]], [[1, 0]], [1, 0]))
     assert samples.series["recall/i2t_rank"].tolist() == [1]
     assert samples.series["recall/t2i_rank"].tolist() == [2]
-    assert samples.flags == {"images_without_captions": "1 of 2 images ask nothing"}
+    assert samples.flags == {"images_without_captions": "1 of 2 images have no captions and are no queries"}
     assert not Recall().rank(embeddings(np.eye(2), np.eye(2), [1, 1])).flags
 
 

@@ -167,7 +167,7 @@ def test_an_empty_answer_covers_nothing():
 def test_instances_without_a_pixel_raise_a_doubt():
     samples = Segmentation().score(predictions(*drawn(0), empty=2))
     count = len(samples.series["segmentation/point_iou"])
-    assert samples.flags == {"empty_masks": f"2 of {count + 2} instances have no pixel and are not asked for"}
+    assert samples.flags == {"empty_masks": f"2 of {count + 2} instances have no pixel and get no prompt"}
     assert not Segmentation().score(predictions(*drawn(0))).flags
 
 
@@ -184,7 +184,7 @@ def test_without_any_instance_there_is_no_number():
     samples = Segmentation().score(predictions([[], []], none, {prompt: [np.empty((0, 3))] * 2 for prompt in none}))
     metrics = Segmentation().compute(samples)
     assert metrics.values["segmentation_point_miou_fraction"] is None
-    assert metrics.reasons["segmentation_point_miou_fraction"] == "no instance was asked for"
+    assert metrics.reasons["segmentation_point_miou_fraction"] == "no instance had a prompt"
     assert metrics.values["segmentation_instances_count"] == 0
 
 

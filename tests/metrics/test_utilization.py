@@ -29,7 +29,7 @@ def test_without_a_gpu_its_values_are_none_with_the_reason_and_the_hosts_are_the
     absent = {name for name, value in found.values.items() if value is None}
     assert absent == set(found.reasons) and all(name.startswith("utilization_gpu_") for name in absent)
     assert len(absent) == 3 * len(GPU)
-    assert set(found.reasons.values()) == {"no NVIDIA GPU told it in this run"}
+    assert set(found.reasons.values()) == {"no NVIDIA GPU reported it in this run"}
 
 
 def test_counters_that_few_gpus_have_are_told_only_where_they_are():

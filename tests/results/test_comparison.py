@@ -215,10 +215,10 @@ def test_chosen_metrics_take_the_place_of_the_headlines():
 
 
 def test_a_value_that_is_lacking_is_told_with_its_reason():
-    found = only(compare(processes([10.0]), [run(row(none={"latency_p50_ms": "5 calls, and p50 wants 6"}))]))
+    found = only(compare(processes([10.0]), [run(row(none={"latency_p50_ms": "5 calls, and p50 needs 6"}))]))
     assert (found.verdict, found.reason) == (
         "inconclusive",
-        "the candidate has no value: 5 calls, and p50 wants 6",
+        "the candidate has no value: 5 calls, and p50 needs 6",
     )
     assert only(compare(processes([10.0]), [run(row())])).verdict == "only in the base"
 

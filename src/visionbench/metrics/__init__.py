@@ -1,1 +1,1 @@
-"""Metric groups: pure functions of samples, one file each."""
+"""Metric groups: pure functions of samples, one group per file."""

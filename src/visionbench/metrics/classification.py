@@ -1,4 +1,4 @@
-"""Classification by a head or zero-shot: top-k, and precision, recall and F1 over classes."""
+"""Classification with a head or zero-shot: top-k accuracy, and precision, recall and F1 over classes."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def _classification(name: str, meaning: str, **fields: Any) -> MetricDeclaration
 class Classification:
     """Options: the `ks` of top-k accuracy.
 
-    A picture is right at k where fewer than k other classes score as high as the true one: ties count against the
-    model, so that one which scores all classes equally has an accuracy of 0 and not of chance. Precision, recall and F1
-    are of the class that scores highest (the first of such), each averaged over the classes that occur among the truths
-    or the answers, as scikit-learn does: `macro` gives these equal weight, `weighted` by how often they are true.
+    An image is correct at k if fewer than k other classes have a score as high as its own class. Ties count against the
+    model, so a model with equal scores for all classes has an accuracy of 0. Precision, recall and F1 are those of the
+    class with the highest score (the first of equal scores), averaged over the classes that occur among the labels or
+    the predictions, as in scikit-learn: `macro` with equal weights, `weighted` by the number of images with the label.
     """
 
     stages: ClassVar[tuple[str, ...]] = ("evaluation",)
@@ -70,25 +70,24 @@ class Classification:
             raise ConfigError(f"metrics.classification.ks: {list(self.ks)} must be one or more numbers from 1 up")
 
     def score(self, predictions: Predictions) -> Samples:
-        """Scores [classes] and the label of each picture → indices of the true and the answered class, and the rank.
+        """Compute the index of the true and of the predicted class, and the rank of the true class, of each image.
 
-        Raises ValueError naming a picture whose label is no class, or whose scores are not finite, and where scores are
-        not one for each class.
+        Raises ValueError if a label is no class, if scores are not finite, or if there is not one score for each class.
         """
-        at = {name: index for index, name in enumerate(predictions.classes)}
+        indices = {name: index for index, name in enumerate(predictions.classes)}
         count = len(predictions.classes)
         shared = {name for name, times in Counter(predictions.classes).items() if times > 1}
         labels, scores = predictions.columns["label"], np.stack(predictions.columns["class_scores"])
         if scores.shape[1:] != (count,):
-            raise ValueError(f"classification: scores of shape {scores.shape[1:]} a picture, for {count} classes")
+            raise ValueError(f"classification: scores of shape {scores.shape[1:]} per image, for {count} classes")
         for name, label, row in zip(predictions.ids, labels, scores, strict=True):
-            if label not in at:
+            if label not in indices:
                 raise ValueError(f"classification: {name} is labelled '{label}', which is none of the {count} classes")
             if label in shared:
                 raise ValueError(f"classification: {name} is labelled '{label}', which is the name of several classes")
             if not np.isfinite(row).all():
                 raise ValueError(f"classification: {name} has a score that is not finite")
-        true = np.array([at[label] for label in labels])
+        true = np.array([indices[label] for label in labels])
         right = np.take_along_axis(scores, true[:, None], axis=1)
         tied = (scores == right).sum(axis=1) - 1
         series = {
@@ -97,76 +96,78 @@ class Classification:
             "classification/true_rank": (scores >= right).sum(axis=1),
             "classification/classes_count": np.array([count]),
         }
-        seen = f"{int((tied > 0).sum())} of {len(true)} pictures score another class just as high as the true one"
+        detail = f"{int((tied > 0).sum())} of {len(true)} images have another class with the score of their own class"
         return Samples(
             {name: values.astype(np.float64) for name, values in series.items()},
-            flags={"tied_scores": seen} if tied.any() else {},
+            flags={"tied_scores": detail} if tied.any() else {},
         )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Top-k accuracy; precision, recall and F1, macro and weighted; intervals; how many pictures and classes."""
+        """Compute top-k accuracy; precision, recall and F1; intervals; the number of images and classes."""
         rank, count = samples.get("classification/true_rank"), samples.get("classification/classes_count")
         known = bool(len(rank)) and bool(len(count))
         classes = int(count[0]) if known else 0
-        found: dict[str, float | str] = {
-            f"top_{k}_fraction": f"K = {k} leaves nothing to miss among {classes} classes"
+        values: dict[str, float | str] = {
+            f"top_{k}_fraction": f"K = {k} is always reached with {classes} classes"
             if k >= classes
             else float((rank <= k).mean())
             for k in self.ks
         }
         averages = _averages(samples) if known else {}
-        for name in (f"{what}_{average}_fraction" for what in OF_CLASSES for average in AVERAGES):
-            found[name] = averages.get(name, "")
-        found |= {"pictures_count": float(len(rank)), "classes_count": float(classes)}
+        for name in (f"{score}_{average}_fraction" for score in OF_CLASSES for average in AVERAGES):
+            values[name] = averages.get(name, "")
+        values |= {"pictures_count": float(len(rank)), "classes_count": float(classes)}
         if not known:
-            found = dict.fromkeys(found, samples.why_missing("classification/true_rank"))
+            values = dict.fromkeys(values, samples.why_missing("classification/true_rank"))
         metrics = Metrics(
-            {f"classification_{name}": value if isinstance(value, float) else None for name, value in found.items()},
-            {f"classification_{name}": value for name, value in found.items() if isinstance(value, str)},
+            {f"classification_{name}": value if isinstance(value, float) else None for name, value in values.items()},
+            {f"classification_{name}": value for name, value in values.items() if isinstance(value, str)},
         )
         names = [name for name in metrics.values if name.endswith("_fraction")]
         return with_intervals(metrics, names, self.contributions(samples), samples)
 
     def contributions(self, samples: Samples) -> dict[str, Contributions]:
-        """Of each picture whether it is right at each K, and its true, its answered and its rightly answered class."""
+        """Return for each image whether it is correct at each K, and the counts of its classes."""
         rank, count = samples.get("classification/true_rank"), samples.get("classification/classes_count")
         if not len(rank) or not len(count):
             return {}
         counts = _class_counts(samples, int(count[0]))
-        found = {f"classification_top_{k}_fraction": hits_of(rank <= k) for k in self.ks}
-        for what in OF_CLASSES:
+        contributions = {f"classification_top_{k}_fraction": hits_of(rank <= k) for k in self.ks}
+        for score in OF_CLASSES:
             for average in AVERAGES:
-                value = partial(_averaged, what, average)
-                found[f"classification_{what}_{average}_fraction"] = Contributions(counts, value, over_classes=True)
-        return found
+                value = partial(_averaged, score, average)
+                contributions[f"classification_{score}_{average}_fraction"] = Contributions(
+                    counts, value, over_classes=True
+                )
+        return contributions
 
 
 def _class_counts(samples: Samples, classes: int) -> Any:
-    """A sparse array [pictures, 3 × classes] of ones: the true class, the answered one, the true one where right."""
+    """Return a sparse array [images, 3 × classes] of ones: the true, the predicted, the correct class."""
     from scipy.sparse import csr_array
 
-    true, answered = (samples.get(f"classification/{name}_index").astype(np.int64) for name in ("true", "predicted"))
-    right = np.flatnonzero(true == answered)
+    true, predicted = (samples.get(f"classification/{name}_index").astype(np.int64) for name in ("true", "predicted"))
+    right = np.flatnonzero(true == predicted)
     rows = np.concatenate([np.arange(len(true)), np.arange(len(true)), right])
-    columns = np.concatenate([true, classes + answered, 2 * classes + true[right]])
+    columns = np.concatenate([true, classes + predicted, 2 * classes + true[right]])
     return csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(true), 3 * classes))
 
 
 def _averaged(what: str, average: str, counts: np.ndarray) -> np.ndarray:
-    """Precision, recall or F1 from counts [..., 3 × classes], averaged over the classes that occur."""
-    true, answered, right = np.split(counts, 3, axis=-1)
-    below = {"precision": answered, "recall": true, "f1": (true + answered) / 2}[what]
+    """Return precision, recall or F1 from counts [..., 3 × classes], averaged over the classes that occur."""
+    true, predicted, right = np.split(counts, 3, axis=-1)
+    below = {"precision": predicted, "recall": true, "f1": (true + predicted) / 2}[what]
     scores = np.divide(right, below, out=np.zeros_like(right), where=below > 0)
-    weights = ((true + answered) > 0).astype(np.float64) if average == "macro" else true
+    weights = ((true + predicted) > 0).astype(np.float64) if average == "macro" else true
     return np.asarray((scores * weights).sum(axis=-1) / weights.sum(axis=-1))
 
 
 def _averages(samples: Samples) -> dict[str, float]:
-    """Precision, recall and F1 by torchmetrics."""
+    """Compute precision, recall and F1 with torchmetrics."""
     import torch
     from torchmetrics.functional import classification
 
-    true, answered = (
+    true, predicted = (
         torch.from_numpy(samples.get(f"classification/{name}_index").astype(np.int64)) for name in ("true", "predicted")
     )
     classes = int(samples.get("classification/classes_count")[0])
@@ -176,7 +177,7 @@ def _averages(samples: Samples) -> dict[str, float]:
         "f1": classification.multiclass_f1_score,
     }
     return {
-        f"{what}_{average}_fraction": float(function(answered, true, num_classes=classes, average=average))  # type: ignore[arg-type]
+        f"{what}_{average}_fraction": float(function(predicted, true, num_classes=classes, average=average))  # type: ignore[arg-type]
         for what, function in functions.items()
         for average in AVERAGES
     }

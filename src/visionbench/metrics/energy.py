@@ -1,4 +1,4 @@
-"""Energy: joules per image by the device's own counter, and what of them it would not have taken at rest."""
+"""Energy: joules per image from the counter of the device, and the part above the energy of the idle device."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ class Energy:
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Counter differences over the telemetry window and the idle time before it; joules and watts. All None, with
-        the reason, where the device has no counter that may be read: energy is never estimated."""
-        taken = {
+        """Compute joules and watts from the counter over the telemetry window and the idle time before it.
+
+        All values are None, with the reason, if the device has no readable counter. Energy is never estimated.
+        """
+        counted = {
             name: float(series[0])
             for name in ("energy_j", "seconds_s", "idle_energy_j", "idle_s")
             if len(series := samples.get(f"telemetry/{name}"))
         }
         work = samples.get("work/images_count")
         images = len(samples.get("telemetry/completed_s")) * (float(work[0]) if len(work) else 0.0)
-        energy, seconds = taken.get("energy_j"), taken.get("seconds_s")
+        energy, seconds = counted.get("energy_j"), counted.get("seconds_s")
         power = energy / seconds if energy is not None and seconds else None
-        idle_energy, idle_s = taken.get("idle_energy_j"), taken.get("idle_s")
+        idle_energy, idle_s = counted.get("idle_energy_j"), counted.get("idle_s")
         idle = idle_energy / idle_s if idle_energy is not None and idle_s else None
         above = energy - idle * seconds if energy is not None and idle is not None and seconds else None
         values = {

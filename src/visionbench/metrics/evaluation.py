@@ -1,4 +1,4 @@
-"""The evaluation pass itself: pictures a second from encoded files to answers, and which step takes its time."""
+"""The speed of the quality pass: images per second from encoded files to outputs, and the share of each step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from visionbench.registry import register
 @register("metrics", "evaluation")
 @dataclass
 class Evaluation:
-    """No options. It goes with quality metrics, which have the data set evaluated."""
+    """No options. It needs a quality metric, because only quality metrics evaluate the data set."""
 
     stages: ClassVar[tuple[str, ...]] = ("evaluation",)
 
@@ -39,8 +39,10 @@ class Evaluation:
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """End-to-end images/s; each step's share of the busy seconds of all steps, which overlap in time; the share of
-        the pass that the model waited for pictures; how many pictures were answered, and how many left out."""
+        """Compute images/s, the share of each step in the busy time, and how long the model waited for images.
+
+        The steps overlap in time, so their shares are of the sum of their busy seconds.
+        """
         total = {
             name: float(samples.get(f"evaluation/{name}").sum())
             for name in (

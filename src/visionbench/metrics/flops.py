@@ -1,4 +1,4 @@
-"""FLOPs: the work of a picture, how much of it the device does a second, and what it could do at best."""
+"""FLOPs: the work of an image, the rate that the device achieves, and the rate that it could achieve."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEEDS = {
     "flops_attainable_tflop_per_s": (FLOP, MOVED, PRODUCTS, COPY),
     "flops_copy_gb_per_s": (COPY,),
 }
-"""The series that each value follows from; the first that is lacking is why there is none."""
+"""The series that each value needs. The first missing series is the reason for a missing value."""
 
 
 @register("metrics", "flops")
@@ -59,14 +59,14 @@ class Flops:
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Counts in GFLOP (a multiply-accumulate is two), rates in TFLOP/s, intensity in FLOP per byte.
+        """Compute counts in GFLOP (a multiply-accumulate is two), rates in TFLOP/s, and intensity in FLOP per byte.
 
-        A call that reads texts and no picture has its FLOPs counted per text.
+        FLOPs are counted per text if a call reads texts and no image.
 
-        MFU is the achieved rate ÷ the ceiling, the best rate of large matrix products in this process and dtype. Above
-        1 it cannot be right and is None. The attainable rate is the roofline's, min(ceiling, intensity × copy
-        bandwidth), with weights, inputs and outputs moved once and nothing spilled: an upper bound, unless weights stay
-        in a cache from call to call.
+        MFU is the achieved rate ÷ the ceiling, which is the best rate of large matrix products in this process and
+        dtype. An MFU above 1 cannot be correct and is None. The attainable rate is that of the roofline model,
+        min(ceiling, intensity × copy bandwidth), if weights, inputs and outputs are moved once. It is an upper bound
+        unless weights stay in a cache between calls.
         """
         flop, moved = _first(samples, FLOP), _first(samples, MOVED)
         images, completed = _first(samples, IMAGES) or _first(samples, TEXTS), samples.get(COMPLETED)
@@ -87,17 +87,17 @@ class Flops:
         }
         needs = dict(NEEDS)
         for piece in pieces(samples):
-            work, often, seconds = (f"flops/{piece}_{what}" for what in ("flop", "calls_count", "s"))
-            each, times, took = _first(samples, work), _first(samples, often), samples.get(seconds)
-            rate = each / float(np.median(took)) if each is not None and len(took) else None
-            whole = each * times if each is not None and times is not None else None
+            work, calls, seconds = (f"flops/{piece}_{what}" for what in ("flop", "calls_count", "s"))
+            each, count, durations = _first(samples, work), _first(samples, calls), samples.get(seconds)
+            rate = each / float(np.median(durations)) if each is not None and len(durations) else None
+            total = each * count if each is not None and count is not None else None
             values |= {
-                f"flops_{piece}_per_image_gflop": _over(whole, GIGA, images),
+                f"flops_{piece}_per_image_gflop": _over(total, GIGA, images),
                 f"flops_{piece}_tflop_per_s": _over(rate, TERA),
                 f"flops_{piece}_mfu_fraction": _over(rate, ceiling),
             }
             needs |= {
-                f"flops_{piece}_per_image_gflop": (work, often, IMAGES),
+                f"flops_{piece}_per_image_gflop": (work, calls, IMAGES),
                 f"flops_{piece}_tflop_per_s": (work, seconds),
                 f"flops_{piece}_mfu_fraction": (work, seconds, PRODUCTS),
             }
@@ -118,19 +118,19 @@ class Flops:
 
 
 def pieces(samples: Samples) -> list[str]:
-    """The parts of the model that were counted apart, where it has more than one."""
+    """Return the parts of the model that were counted separately, if it has more than one."""
     ending = "_calls_count"
-    found = [name[6 : -len(ending)] for name in samples.series if name.startswith("flops/") and name.endswith(ending)]
-    return found if len(found) > 1 else []
+    names = [name[6 : -len(ending)] for name in samples.series if name.startswith("flops/") and name.endswith(ending)]
+    return names if len(names) > 1 else []
 
 
 def _first(samples: Samples, name: str) -> float | None:
-    found = samples.get(name)
-    return float(found[0]) if len(found) else None
+    series = samples.get(name)
+    return float(series[0]) if len(series) else None
 
 
 def _over(value: float | None, *by: float | None) -> float | None:
-    """The value divided by all of them; None where one is not known or zero."""
+    """Divide the value by all divisors; return None if one of them is unknown or zero."""
     for divisor in by:
         if value is None or not divisor:
             return None
@@ -139,6 +139,6 @@ def _over(value: float | None, *by: float | None) -> float | None:
 
 
 def _why(needed: tuple[str, ...], samples: Samples) -> str:
-    """The reason for the first series that is lacking."""
-    lacking = (samples.why_missing(series) for series in needed if not len(samples.get(series)))
-    return next(lacking, f"one of {', '.join(needed)} is zero")
+    """Return the reason for the first missing series."""
+    missing = (samples.why_missing(series) for series in needed if not len(samples.get(series)))
+    return next(missing, f"one of {', '.join(needed)} is zero")

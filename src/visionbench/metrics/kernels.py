@@ -1,4 +1,4 @@
-"""Kernels: how much of a call the device is busy, with how many kernels, and how often the host waits for it."""
+"""Kernels: the share of a call in which the device is busy, the number of kernels, and of waits of the host."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIRECT = {
     "kernels_launched_count": ("kernels/launched_count", 1.0),
     "kernels_host_waits_count": ("kernels/host_waits_count", 1.0),
 }
-"""Values, each with its series and what that is multiplied by."""
+"""Each metric with its series and the factor of its unit."""
 
 
 @register("metrics", "kernels")
@@ -43,17 +43,17 @@ class Kernels:
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """From one profiled call: ms in which a kernel or copy ran, how many there were, and how often the host waited.
+        """Compute from one profiled call the busy time, the number of kernels and copies, and the waits of the host.
 
-        The busy fraction is that time ÷ the median span of an unprofiled call on the device (`latency/device_s`), since
-        the profiler slows the host. Where it is low the device waits for the host to launch kernels.
+        The busy fraction is the busy time ÷ the median span of an unprofiled call on the device (`latency/device_s`),
+        because the profiler slows the host. If it is low, the device waits for the host to launch kernels.
         """
         values: dict[str, float | None] = {}
         reasons = {}
         for name, (series, scale) in DIRECT.items():
-            taken = samples.get(series)
-            values[name] = float(taken[0]) * scale if len(taken) else None
-            if not len(taken):
+            counted = samples.get(series)
+            values[name] = float(counted[0]) * scale if len(counted) else None
+            if not len(counted):
                 reasons[name] = samples.why_missing(series)
         busy, span, name = samples.get("kernels/busy_s"), samples.get("latency/device_s"), "kernels_busy_fraction"
         values[name] = float(busy[0]) / float(np.median(span)) if len(busy) and len(span) else None

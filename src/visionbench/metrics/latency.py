@@ -1,4 +1,4 @@
-"""Latency of one call: mean, spread and percentiles, the median with its interval, per batch and per image."""
+"""Latency of a call: mean, spread and percentiles, and the median with its interval, per batch and per image."""
 
 from __future__ import annotations
 
@@ -76,23 +76,23 @@ class Latency:
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """From `latency/host_s` and, on a GPU, `latency/device_s` and `latency/enqueue_s`; milliseconds.
+        """Compute milliseconds from `latency/host_s` and, on a GPU, `latency/device_s` and `latency/enqueue_s`.
 
-        A percentile is None where the samples are too few for its 95 % interval, which holds within one process.
+        A percentile is None if the samples are too few for its 95 % interval within the process.
         """
         host = samples.get("latency/host_s") * 1e3
         names = [f"latency_{name}_ms" for name in ("mean", "std", "min", "max")]
         if not len(host):
             absent = [*names, "latency_p50_ms"]
             return Metrics(dict.fromkeys(absent), dict.fromkeys(absent, samples.why_missing("latency/host_s")))
-        found = distribution(host)
+        metrics = distribution(host)
         if len(images := samples.get("work/images_count")):
-            found = found.merged(per_image(found, float(images[0])))
-        return found.merged(steadiness(host)).merged(device_side(samples))
+            metrics = metrics.merged(per_image(metrics, float(images[0])))
+        return metrics.merged(steadiness(host)).merged(device_side(samples))
 
 
 def distribution(host: np.ndarray) -> Metrics:
-    """Mean, spread, extremes and percentiles of single calls in ms, and the interval of the median."""
+    """Compute mean, spread, extremes and percentiles of single calls in ms, and the interval of the median."""
     values: dict[str, float | None] = {
         "latency_mean_ms": float(host.mean()),
         "latency_std_ms": float(host.std(ddof=1)) if len(host) > 1 else None,
@@ -104,7 +104,7 @@ def distribution(host: np.ndarray) -> Metrics:
         name = f"latency_p{percent}_ms"
         values[name] = float(np.quantile(host, percent / 100)) if interval_ranks(len(host), percent / 100) else None
         if values[name] is None:
-            reasons[name] = f"{len(host)} calls, and p{percent} wants {least_samples(percent / 100)}"
+            reasons[name] = f"{len(host)} calls, and p{percent} needs {least_samples(percent / 100)}"
     interval = quantile_interval(host, 0.5)
     ends = ("latency_p50_within_process_low_ms", "latency_p50_within_process_high_ms")
     for name, end in zip(ends, interval or (None, None), strict=True):
@@ -114,20 +114,20 @@ def distribution(host: np.ndarray) -> Metrics:
     return Metrics(values, reasons)
 
 
-def per_image(found: Metrics, images: float) -> Metrics:
-    """The same numbers divided by the images of a batch."""
+def per_image(metrics: Metrics, images: float) -> Metrics:
+    """Return the same numbers divided by the images of a batch."""
 
     def renamed(name: str) -> str:
         return name.replace("latency_", "latency_per_image_")
 
     return Metrics(
-        {renamed(name): None if value is None else value / images for name, value in found.values.items()},
-        {renamed(name): reason for name, reason in found.reasons.items()},
+        {renamed(name): None if value is None else value / images for name, value in metrics.values.items()},
+        {renamed(name): reason for name, reason in metrics.reasons.items()},
     )
 
 
 def steadiness(host: np.ndarray) -> Metrics:
-    """How many calls there were, how many of them lie beyond Tukey's fences, and whether they drift."""
+    """Count the calls and the calls beyond Tukey's fences, and compute whether the calls drift."""
     mild, far = outliers(host)
     values = {
         "latency_calls_count": float(len(host)),
@@ -140,16 +140,16 @@ def steadiness(host: np.ndarray) -> Metrics:
 
 
 def device_side(samples: Samples) -> Metrics:
-    """Medians of the span on the device and of the time to enqueue a call, in ms, where the device has a queue.
+    """Compute the median span on the device and the median time to enqueue a call in ms, if the device has a queue.
 
-    A call that reads a value back (`generate` at each token) returns late whether or not its kernels keep the device
-    busy, so the two say nothing of what limits it; `metrics=[kernels]` does.
+    A call that reads a value back (`generate` does at each token) returns late even if the device is not busy. The two
+    medians therefore do not show the limit of such a call; `metrics=[kernels]` does.
     """
     values: dict[str, float | None] = {}
     reasons = {}
     for name, series in (("latency_device_p50_ms", "device_s"), ("latency_enqueue_p50_ms", "enqueue_s")):
-        taken = samples.get(f"latency/{series}")
-        values[name] = float(np.median(taken)) * 1e3 if len(taken) else None
-        if not len(taken):
+        seconds = samples.get(f"latency/{series}")
+        values[name] = float(np.median(seconds)) * 1e3 if len(seconds) else None
+        if not len(seconds):
             reasons[name] = samples.why_missing(f"latency/{series}")
     return Metrics(values, reasons)

@@ -1,4 +1,4 @@
-"""Loading: how long the model takes to be ready, and its first call with whatever that compiles or selects."""
+"""Loading: the time until the model is ready, and its first call with all that it compiles or selects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SERIES = {"load_s": "load/seconds_s", "load_first_call_s": "load/first_call_s"}
 @register("metrics", "load")
 @dataclass
 class Load:
-    """No options. Every run loads once, so all its cases say the same."""
+    """No options. A run loads its model once, so all its cases have the same values."""
 
     stages: ClassVar[tuple[str, ...]] = ()
 
@@ -44,9 +44,9 @@ class Load:
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Seconds to read or build the model on its device, and of its first call, at batch size 1."""
-        taken = {name: samples.get(series) for name, series in SERIES.items()}
+        """Return the seconds to read or build the model on its device, and of its first call, at batch size 1."""
+        seconds = {name: samples.get(series) for name, series in SERIES.items()}
         return Metrics(
-            {name: float(values[0]) if len(values) else None for name, values in taken.items()},
-            {name: samples.why_missing(SERIES[name]) for name, values in taken.items() if not len(values)},
+            {name: float(values[0]) if len(values) else None for name, values in seconds.items()},
+            {name: samples.why_missing(SERIES[name]) for name, values in seconds.items() if not len(values)},
         )

@@ -1,4 +1,4 @@
-"""Memory: the weights, the peaks of a few calls, and the part of the process's peak above the loaded model."""
+"""Memory: the weights, the peaks of a few calls, and the part of the peak above the loaded model."""
 
 from __future__ import annotations
 
@@ -61,15 +61,17 @@ class Memory:
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """MiB, from `memory/…_bytes`. The process's peak is on a GPU what NVML counts for it, CUDA's context included
-        (`memory_context_mib` is that part), on a CPU VmHWM less the inputs that the benchmark keeps for other batch
-        sizes."""
+        """Compute MiB from `memory/…_bytes`.
+
+        On a GPU, the peak of the process is what NVML counts for it, including CUDA's context (`memory_context_mib`).
+        On a CPU, it is VmHWM without the inputs that the benchmark keeps for other batch sizes.
+        """
         values: dict[str, float | None] = {}
         reasons = {}
         for name, series in DIRECT.items():
-            taken = samples.get(series)
-            values[name] = float(taken[0]) / MIB if len(taken) else None
-            if not len(taken):
+            counted = samples.get(series)
+            values[name] = float(counted[0]) / MIB if len(counted) else None
+            if not len(counted):
                 reasons[name] = samples.why_missing(series)
         allocated, at_load = (
             samples.get("memory/peak_allocated_bytes"),

@@ -1,4 +1,4 @@
-"""The pipeline from files to answers: what each step takes, what overlapping brings, and which step is the limit."""
+"""The pipeline from files to outputs: the time of each step, the gain from overlapping, and the limiting step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from visionbench.core import HIGHER, LOWER, PIPELINE_STEPS, SPEED, MetricDeclara
 from visionbench.registry import register
 
 RESOURCES = {"loaders": ("read", "decode", "preprocess"), "model": ("copy", "forward"), "finisher": ("postprocess",)}
-"""Who does which steps while they overlap."""
+"""The steps that each worker runs while the steps overlap."""
 
 
 @register("metrics", "pipeline")
@@ -60,15 +60,18 @@ class Pipeline:
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Means of a batch in ms, which add up; end-to-end images/s, serial and overlapped; the share of the overlapped
-        time that loaders (each of them), model and finisher were busy: the highest is the bottleneck's. Of captioners
-        the medians of vision, of the first token after the picture (vision and prefill), and of each further token."""
+        """Compute the mean time of each step of a batch in ms, and images/s from file to output, serial and overlapped.
+
+        The busy fraction of a worker is its share of the overlapped time; the worker with the highest is the limit.
+        Captioners also have the median times of vision, of the first token (vision and prefill), and of each further
+        token.
+        """
         mean = {step: _mean(samples, f"{step}_s") for step in (*PIPELINE_STEPS, "serial")}
         serial = samples.get("pipeline/serial_s")
         images = samples.get("work/images_count")
         per_batch = float(images[0]) if len(images) else None
-        whole, answered = _mean(samples, "overlapped_s"), _mean(samples, "overlapped_images_count")
-        fast = answered / whole if answered is not None and whole else None
+        duration, answered = _mean(samples, "overlapped_s"), _mean(samples, "overlapped_images_count")
+        fast = answered / duration if answered is not None and duration else None
         slow = per_batch / mean["serial"] if per_batch and mean["serial"] else None
         together = sum(samples.get(f"pipeline/{step}_s").sum() for step in PIPELINE_STEPS)
         vision, prefill, token = (_median(samples, f"{name}_s") for name in ("vision", "prefill", "token"))
@@ -91,7 +94,7 @@ class Pipeline:
 
 
 def _source(name: str) -> str:
-    """The series that a metric stands and falls with."""
+    """Return the series without which a metric has no value."""
     of = {
         "pipeline_copy_pinned_gb_per_s": "copy_pinned_bytes_per_s",
         "pipeline_copy_pageable_gb_per_s": "copy_pageable_bytes_per_s",
@@ -103,13 +106,13 @@ def _source(name: str) -> str:
 
 
 def _mean(samples: Samples, name: str) -> float | None:
-    found = samples.get(f"pipeline/{name}")
-    return float(found.mean()) if len(found) else None
+    series = samples.get(f"pipeline/{name}")
+    return float(series.mean()) if len(series) else None
 
 
 def _median(samples: Samples, name: str) -> float | None:
-    found = samples.get(f"pipeline/{name}")
-    return float(np.median(found)) if len(found) else None
+    series = samples.get(f"pipeline/{name}")
+    return float(np.median(series)) if len(series) else None
 
 
 def _scaled(value: float | None, by: float) -> float | None:
@@ -117,9 +120,9 @@ def _scaled(value: float | None, by: float) -> float | None:
 
 
 def _busy(samples: Samples, who: str) -> float | None:
-    """Busy seconds ÷ the seconds that this resource had."""
-    whole, loaders = _mean(samples, "overlapped_s"), _mean(samples, "loaders_count")
+    """Return the busy seconds of a worker ÷ the seconds that it was available."""
+    duration, loaders = _mean(samples, "overlapped_s"), _mean(samples, "loaders_count")
     steps = [_mean(samples, f"overlapped_{step}_s") for step in RESOURCES[who]]
-    if not whole or not loaders or None in steps:
+    if not duration or not loaders or None in steps:
         return None
-    return sum(filter(None, steps)) / whole / (loaders if who == "loaders" else 1.0)
+    return sum(filter(None, steps)) / duration / (loaders if who == "loaders" else 1.0)

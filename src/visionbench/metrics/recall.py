@@ -1,4 +1,4 @@
-"""Recall@K and median rank of image→text and text→image retrieval, with several captions per image."""
+"""Recall@K and median rank of image→text and text→image retrieval with several captions per image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 IMAGES_A_TILE, CAPTIONS_A_TILE = 256, 640
-"""Two fp32 tiles of this shape, the scores and their comparison, stay in a core's second-level cache."""
+"""Two fp32 tiles of this shape, the scores and their comparison, fit into the second-level cache of a core."""
 
 
 def _recall(name: str, unit: str, meaning: str, better: str, **fields: Any) -> MetricDeclaration:
@@ -44,17 +44,17 @@ def _hit_rate(name: str, **fields: Any) -> MetricDeclaration:
 @register("metrics", "recall")
 @dataclass(frozen=True)
 class Recall:
-    """Hit rates: a query succeeds at K where one of its right answers is among the K best-scoring candidates.
+    """Hit rates: a query succeeds at K if one of its correct candidates is among the K candidates with the best scores.
 
-    i2t: each image asks for its captions, and is ranked by the best of them; the others are neither right nor wrong.
-    An image without captions asks nothing. t2i: each caption asks for its image, among all images. Equal captions of
-    other images stay wrong. The score is the cosine, in fp32 whatever the model's precision.
+    i2t: each image is a query for its captions and is ranked by the best of them; its other captions are ignored. An
+    image without captions is no query. t2i: each caption is a query for its image among all images. Equal captions of
+    other images count as wrong. The score is the cosine in fp32, for each precision of the model.
 
-    rank = 1 + the number of wrong candidates whose score ≥ the best right score − `tie_tolerance`
+    rank = 1 + the number of wrong candidates whose score ≥ the best correct score − `tie_tolerance`
 
-    So ties never flatter: a collapsed model, whose embeddings are all equal, gets the worst rank and not R@1 = 1. The
-    tolerance is there because tiles of different shapes, and kernels of different machines, sum the same products in
-    a different order: equal embeddings may then differ by some 1e-7 in score, and exact equality would miss the tie.
+    Ties therefore count against the model: a collapsed model with equal embeddings gets the worst rank and not R@1 = 1.
+    The tolerance is needed because tiles of different shapes and kernels of different machines sum the same products in
+    a different order. Equal embeddings may then differ by about 1e-7 in score, and exact equality would miss the tie.
     """
 
     stages: ClassVar[tuple[str, ...]] = ("evaluation",)
@@ -76,7 +76,7 @@ class Recall:
 
     ks: list[int] = field(default_factory=lambda: [1, 5, 10])
     block_mib: int = 256
-    """Bound of the memory for tiles, above the embeddings and a few numbers per query."""
+    """Limit of the memory for tiles, in addition to the embeddings and a few numbers per query."""
     tie_tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class Recall:
             raise ConfigError(f"metrics.recall.tie_tolerance: {self.tie_tolerance} must be 0 or more, like 1e-6")
 
     def score(self, predictions: Predictions) -> Samples:
-        """An embedding [D] and its captions' embeddings [C, D] for each picture → ranks and ties, see `rank`."""
+        """Compute ranks and ties from the embedding [D] of each image and the embeddings [C, D] of its captions."""
         captions = predictions.columns["caption_embeddings"]
         return self.rank(
             {
@@ -100,82 +100,85 @@ class Recall:
         )
 
     def rank(self, embeddings: Mapping[str, np.ndarray]) -> Samples:
-        """Image embeddings [N, D], caption embeddings [M, D] in image order, captions per image [N] → ranks and ties.
+        """Compute ranks and ties from image embeddings [N, D], caption embeddings [M, D] and captions per image [N].
 
-        A rank per image that has captions and a rank per caption, each with the number of wrong candidates tied with
-        the right one. Raises ValueError where shapes disagree or an embedding has no direction.
+        Captions are in the order of the images. Each image with captions and each caption has a rank, and the number of
+        wrong candidates that tie with the correct one. Raises ValueError if shapes do not match or an embedding is zero
+        or not finite.
         """
         pairs = Pairs.of(embeddings, self.block_mib)
         best = best_right_scores(pairs)
         (i2t_reached, i2t_beaten), (t2i_reached, t2i_beaten) = count_wrong(pairs, best, self.tie_tolerance)
-        asks = pairs.captions_per_image > 0
-        silent = len(asks) - int(asks.sum())
+        is_query = pairs.captions_per_image > 0
+        silent = len(is_query) - int(is_query.sum())
         return Samples(
             {
-                "recall/i2t_rank": 1 + i2t_reached[asks],
+                "recall/i2t_rank": 1 + i2t_reached[is_query],
                 "recall/t2i_rank": 1 + t2i_reached,
-                "recall/i2t_tied": (i2t_reached - i2t_beaten)[asks],
+                "recall/i2t_tied": (i2t_reached - i2t_beaten)[is_query],
                 "recall/t2i_tied": t2i_reached - t2i_beaten,
                 "recall/images_count": np.array([float(len(pairs.images.rows))]),
                 "recall/captions_count": np.array([float(len(pairs.captions.rows))]),
                 "recall/captions_per_image": pairs.captions_per_image.astype(np.float64),
             },
-            flags={"images_without_captions": f"{silent} of {len(asks)} images ask nothing"} if silent else {},
+            flags={"images_without_captions": f"{silent} of {len(is_query)} images have no captions and are no queries"}
+            if silent
+            else {},
         )
 
     def compute(self, samples: Samples) -> Metrics:
-        """R@K with its interval over images, median rank and the share of queries with a tie, each way."""
-        found: dict[str, float | str] = {}
+        """Compute R@K with its interval over images, the median rank and the share of queries with a tie, both ways."""
+        values: dict[str, float | str] = {}
         for way, candidates in (("i2t", "captions"), ("t2i", "images")):
             rank, tied, count = f"recall/{way}_rank", f"recall/{way}_tied", f"recall/{candidates}_count"
             ranks, ties, counts = samples.get(rank), samples.get(tied), samples.get(count)
             for k in self.ks:
                 name = f"recall_{way}_at_{k}_fraction"
                 if not ranks.size or not counts.size:
-                    found[name] = samples.why_missing(count if ranks.size else rank)
+                    values[name] = samples.why_missing(count if ranks.size else rank)
                 elif k > counts[0]:
-                    found[name] = f"K = {k} is above the number of {candidates} to choose from, {counts[0]:.0f}"
+                    values[name] = f"K = {k} is above the number of {candidates} to choose from, {counts[0]:.0f}"
                 else:
-                    found[name] = float(np.mean(ranks <= k))
-            found[f"recall_{way}_median_rank"] = float(np.median(ranks)) if ranks.size else samples.why_missing(rank)
-            found[f"recall_{way}_tied_fraction"] = float(np.mean(ties > 0)) if ties.size else samples.why_missing(tied)
+                    values[name] = float(np.mean(ranks <= k))
+            values[f"recall_{way}_median_rank"] = float(np.median(ranks)) if ranks.size else samples.why_missing(rank)
+            values[f"recall_{way}_tied_fraction"] = float(np.mean(ties > 0)) if ties.size else samples.why_missing(tied)
         metrics = Metrics(
-            {name: value if isinstance(value, float) else None for name, value in found.items()},
-            {name: reason for name, reason in found.items() if isinstance(reason, str)},
+            {name: value if isinstance(value, float) else None for name, value in values.items()},
+            {name: reason for name, reason in values.items() if isinstance(reason, str)},
         )
         names = [f"recall_{way}_at_{k}_fraction" for way in ("i2t", "t2i") for k in self.ks]
         return with_intervals(metrics, names, self.contributions(samples), samples)
 
     def contributions(self, samples: Samples) -> dict[str, Contributions]:
-        """Hits and queries of each image at each K: one query i2t where it has captions, one for each caption t2i."""
+        """Return hits and queries of each image at each K: one i2t query, and one t2i query per caption."""
         per_image = samples.get("recall/captions_per_image")
         if not len(per_image):
             return {}
-        asks = per_image > 0
-        found: dict[str, Contributions] = {}
+        is_query = per_image > 0
+        contributions: dict[str, Contributions] = {}
         for k in self.ks:
-            i2t = np.zeros(len(asks))
-            i2t[asks] = samples.get("recall/i2t_rank") <= k
+            i2t = np.zeros(len(is_query))
+            i2t[is_query] = samples.get("recall/i2t_rank") <= k
             t2i = summed(samples.get("recall/t2i_rank") <= k, per_image)
-            found[f"recall_i2t_at_{k}_fraction"] = hits_of(i2t, asks)
-            found[f"recall_t2i_at_{k}_fraction"] = hits_of(t2i, per_image)
-        return found
+            contributions[f"recall_i2t_at_{k}_fraction"] = hits_of(i2t, is_query)
+            contributions[f"recall_t2i_at_{k}_fraction"] = hits_of(t2i, per_image)
+        return contributions
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the pairs: embeddings [n, D], their lengths [n, 1] and how many of them a tile takes."""
+    """One side of the pairs: embeddings [n, D], their lengths [n, 1] and how many of them a tile has."""
 
     rows: np.ndarray
     lengths: np.ndarray
     step: int
 
     def buffer(self) -> np.ndarray:
-        """Room for one block of `unit`."""
+        """Return memory for one block of `unit`."""
         return np.empty((self.step, self.rows.shape[1]), np.float32)
 
     def unit(self, block: slice, buffer: np.ndarray) -> torch.Tensor:
-        """The block's embeddings at length 1 in fp32, in the head of the buffer."""
+        """Return the embeddings of the block at length 1 in fp32, at the beginning of the buffer."""
         import torch
 
         head = buffer[: block.stop - block.start]
@@ -185,20 +188,20 @@ class Side:
 
 @dataclass(frozen=True)
 class Tile:
-    """Scores [images, captions] of one tile, valid until the next, and where its right pairs lie."""
+    """Scores [images, captions] of one tile, valid until the next tile, and the positions of its correct pairs."""
 
     scores: torch.Tensor
     images: slice
     captions: slice
     right: slice
-    """The captions in this tile whose image is in it too."""
+    """The captions in this tile whose image is also in this tile."""
     right_at: tuple[torch.Tensor, torch.Tensor]
     """Row and column of these pairs in `scores`."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """All images against all captions, to be walked tile by tile; the full matrix [N, M] is never held."""
+    """All images with all captions, tile by tile; the full matrix [N, M] is never in memory."""
 
     images: Side
     captions: Side
@@ -208,7 +211,7 @@ class Pairs:
 
     @classmethod
     def of(cls, embeddings: Mapping[str, np.ndarray], block_mib: int) -> Pairs:
-        """Embeddings checked. Raises ValueError in one line."""
+        """Check the embeddings. Raises ValueError with one line."""
         images, captions = embeddings["image_embeddings"], embeddings["text_embeddings"]
         per_image = np.asarray(embeddings["captions_per_image"])
         if images.ndim != 2 or captions.ndim != 2 or images.shape[1] != captions.shape[1]:
@@ -230,9 +233,9 @@ class Pairs:
         )
 
     def tiles(self, start: int = 0, stop: int | None = None, only_right: bool = False) -> Iterator[Tile]:
-        """The tiles of all captions against images from `start` to `stop`, or only those that hold right pairs.
+        """Yield the tiles of all captions with images from `start` to `stop`, or only those with correct pairs.
 
-        `start` must be a multiple of the tile's images, so that a pair is scored in the same tile on every walk.
+        `start` must be a multiple of the tile's images, so that each pass scores a pair in the same tile.
         """
         import torch
 
@@ -256,25 +259,25 @@ class Pairs:
 
 
 def best_right_scores(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """Score of the best own caption of each image [N], infinite where it has none, and of each caption's image [M]."""
+    """Return the best score of each image with its captions [N], infinite if it has none, and of each caption [M]."""
     own = np.empty(len(pairs.captions.rows), np.float32)
     with full_precision():
         for tile in pairs.tiles(only_right=True):
             own[tile.right] = tile.scores[tile.right_at].numpy()
-    asks = pairs.captions_per_image > 0
+    is_query = pairs.captions_per_image > 0
     best = np.full(len(pairs.images.rows), np.inf, np.float32)
-    best[asks] = np.maximum.reduceat(own, pairs.first_caption[:-1][asks])
+    best[is_query] = np.maximum.reduceat(own, pairs.first_caption[:-1][is_query])
     return best, own
 
 
 def count_wrong(
     pairs: Pairs, best: tuple[np.ndarray, np.ndarray], tolerance: float, start: int = 0, stop: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How many wrong candidates reach the best right score, and how many beat it: float64 [2, N] and [2, M].
+    """Count the wrong candidates that reach the best correct score, and those that beat it: float64 [2, N] and [2, M].
 
-    Reach: not more than the tolerance below; beat: more than the tolerance above. One comparison each, both ways from
-    one tile, written as fp32 zeros and ones: torch compares into fp32 four times faster than into bool, and sums of
-    ones are exact. With `start` and `stop` only these images ask, and are asked for.
+    Reach means not more than the tolerance below it, beat means more than the tolerance above it. Comparisons are
+    written as fp32 zeros and ones, because torch writes them into fp32 four times faster than into bool, and sums of
+    ones are exact. With `start` and `stop`, only these images are queries and candidates.
     """
     import torch
 
@@ -293,7 +296,7 @@ def count_wrong(
 
 
 def tile_shape(block_mib: int, images: int, captions: int, dims: int) -> tuple[int, int]:
-    """Images and captions of a tile: of a size to stay in cache, a share per thread, halved until it fits the bound."""
+    """Return the images and captions of a tile that fits into the cache of each thread and into the limit of memory."""
     import torch
 
     rows, columns = min(images, IMAGES_A_TILE), min(captions, CAPTIONS_A_TILE * torch.get_num_threads())
@@ -303,33 +306,31 @@ def tile_shape(block_mib: int, images: int, captions: int, dims: int) -> tuple[i
 
 
 def tile_bytes(rows: int, columns: int, dims: int) -> int:
-    """Memory of a tile: its embeddings, for a while in fp64, its scores and their comparison."""
+    """Return the bytes of a tile: its embeddings, temporarily in fp64, its scores and their comparison."""
     return 8 * (dims * (rows + columns) + rows * columns)
 
 
 def lengths(rows: np.ndarray, step: int, name: str) -> np.ndarray:
-    """Euclidean lengths [n, 1], summed in fp64. Raises ValueError naming the first that is zero or not finite."""
+    """Return Euclidean lengths [n, 1], summed in fp64. Raises ValueError if one is zero or not finite."""
     result = np.empty((len(rows), 1), np.result_type(rows, np.float32))
     for block in blocks(0, len(rows), step):
         wide = rows[block].astype(np.float64)
         result[block, 0] = np.sqrt(np.einsum("nd,nd->n", wide, wide))
     wrong = np.flatnonzero(~np.isfinite(result) | (result == 0))
     if wrong.size:
-        seen = "zero" if result[wrong[0]] == 0 else "not finite"
-        raise ValueError(
-            f"recall: {name}[{wrong[0]}] is {seen}: {wrong.size} of {len(rows)} have no direction to rank by"
-        )
+        problem = "zero" if result[wrong[0]] == 0 else "not finite"
+        raise ValueError(f"recall: {name}[{wrong[0]}] is {problem}: {wrong.size} of {len(rows)} have no direction")
     return result
 
 
 def blocks(start: int, stop: int, step: int) -> Iterator[slice]:
-    """Consecutive slices of at most `step`."""
+    """Return consecutive slices of at most `step`."""
     return (slice(first, min(first + step, stop)) for first in range(start, stop, step))
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Multiply in true fp32: a precision of the measured model may have allowed bf16 products, wrong by 5e-4."""
+    """Multiply in true fp32. The precision of the measured model may allow bf16 products, with errors of 5e-4."""
     import torch
 
     products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
-"""Segmentation by prompts: how well the mask that a point or a box asks for covers the instance.
+"""Segmentation with prompts: the IoU of the mask that a point or a box prompts, with the mask of the instance.
 
-Every instance is asked for by itself, so there is nothing to match: IoU is between its true mask and the answer, at the
-picture's own resolution. Crowd regions are not asked for. COCO's average recall is the same mean over the same
-thresholds, of instances that are matched first.
+Each instance has a separate prompt, so no matching is needed: the IoU is between the annotated and the predicted mask
+at the resolution of the image. Crowd regions have no prompt. COCO's average recall is the same mean over the same
+thresholds, but of instances that are matched first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from visionbench.statistics.resampling import hits_of, mean_of, summed, with_int
 
 PROMPTS = ("point", "box")
 CHOICES = ("", "best_of_three_")
-"""The mask that the model's own estimate picks, and the best of its three, which only who knows the truth can pick."""
+"""The mask that the estimate of the model ranks first, and the best of its three masks, by the annotation."""
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
@@ -80,9 +80,9 @@ class Segmentation:
     )
 
     def score(self, predictions: Predictions) -> Samples:
-        """For each instance and prompt the IoU of the picked mask and of the best: `segmentation/point_iou`, ….
+        """Compute the IoU of the mask ranked first and of the best mask for each instance and prompt.
 
-        Raises ValueError naming the picture whose estimates are not finite.
+        Raises ValueError with the id of an image whose estimates are not finite.
         """
         columns = predictions.columns
         series: dict[str, np.ndarray] = {}
@@ -95,17 +95,17 @@ class Segmentation:
                 columns[f"{prompt}_estimates"],
                 strict=True,
             )
-            found = [pair for picture in pictures for pair in _ious(*picture)]
-            picked, best = np.array(found).reshape(-1, 2).T
+            pairs = [pair for picture in pictures for pair in _ious(*picture)]
+            picked, best = np.array(pairs).reshape(-1, 2).T
             series |= {f"segmentation/{prompt}_iou": picked, f"segmentation/{prompt}_best_of_three_iou": best}
-        asked, empty = len(series["segmentation/point_iou"]), int(sum(columns["empty_masks"]))
-        series["segmentation/instances_count"] = np.array([float(asked)])
+        prompted, empty = len(series["segmentation/point_iou"]), int(sum(columns["empty_masks"]))
+        series["segmentation/instances_count"] = np.array([float(prompted)])
         series["segmentation/instances_per_picture"] = np.array([float(len(of)) for of in columns["truth_masks"]])
-        seen = f"{empty} of {asked + empty} instances have no pixel and are not asked for"
-        return Samples(series, flags={"empty_masks": seen} if empty else {})
+        detail = f"{empty} of {prompted + empty} instances have no pixel and get no prompt"
+        return Samples(series, flags={"empty_masks": detail} if empty else {})
 
     def compute(self, samples: Samples) -> Metrics:
-        """mIoU over instances, recall at an IoU of 0.5 and 0.75, average recall over 0.50:0.05:0.95, and intervals."""
+        """Compute mIoU over instances, recall at an IoU of 0.5 and 0.75, average recall, and intervals."""
         values: dict[str, float | None] = {}
         reasons: dict[str, str] = {}
         for name, series in (
@@ -117,7 +117,7 @@ class Segmentation:
                 values[metric] = float(of_each.mean()) if len(ious) else None
                 if not len(ious):
                     reasons[metric] = (
-                        "no instance was asked for" if series in samples.series else samples.why_missing(series)
+                        "no instance had a prompt" if series in samples.series else samples.why_missing(series)
                     )
         count = samples.get("segmentation/instances_count")
         values["segmentation_instances_count"] = float(count[0]) if len(count) else None
@@ -127,9 +127,9 @@ class Segmentation:
         return with_intervals(Metrics(values, reasons), names, self.contributions(samples), samples)
 
     def contributions(self, samples: Samples) -> dict[str, Contributions]:
-        """Of each picture the sum over its instances, and their number."""
+        """Return for each image the sum over its instances, and their number."""
         counts = samples.get("segmentation/instances_per_picture")
-        found: dict[str, Contributions] = {}
+        contributions: dict[str, Contributions] = {}
         for prompt, choice in ((prompt, choice) for prompt in PROMPTS for choice in CHOICES):
             ious = samples.get(f"segmentation/{prompt}_{choice}iou")
             if not len(ious) or not len(counts):
@@ -137,12 +137,12 @@ class Segmentation:
             for what, of_each in _numbers(ious).items():
                 sums = summed(of_each if of_each.ndim == 1 else of_each.mean(axis=1), counts)
                 make = hits_of if what.startswith("recall_at") else mean_of
-                found[f"segmentation_{prompt}_{choice}{what}_fraction"] = make(sums, counts)
-        return found
+                contributions[f"segmentation_{prompt}_{choice}{what}_fraction"] = make(sums, counts)
+        return contributions
 
 
 def _numbers(ious: np.ndarray) -> dict[str, np.ndarray]:
-    """What each instance adds to each figure; the average recall has a value for each threshold."""
+    """Return the value of each instance for each metric; the average recall has one for each threshold."""
     return {
         "miou": ious,
         "recall_at_iou_50": ious >= 0.5,
@@ -154,7 +154,7 @@ def _numbers(ious: np.ndarray) -> dict[str, np.ndarray]:
 def _ious(
     name: str, truths: Sequence[str], size: Sequence[int], answers: Sequence[Sequence[str]], estimates: np.ndarray
 ) -> Iterator[tuple[float, float]]:
-    """For each instance of a picture the IoU of the mask with the highest estimate, and of the best mask."""
+    """Yield for each instance of an image the IoU of the mask with the highest estimate, and of the best mask."""
     from pycocotools.mask import iou
 
     if not np.isfinite(estimates).all():

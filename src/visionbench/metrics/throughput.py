@@ -1,4 +1,4 @@
-"""Throughput: units of work finished per second while calls follow each other without a pause."""
+"""Throughput: units of work per second while calls follow each other without a pause."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Throughput:
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Work of all calls ÷ (last completion − start), from `throughput/completed_s`; never 1/latency."""
+        """Compute the work of all calls ÷ (last completion − start) from `throughput/completed_s`; never 1/latency."""
         completed = samples.get("throughput/completed_s")
         work = {unit: samples.get(f"work/{unit}_count") for unit in WORK_UNITS}
         names = {unit: f"throughput_{unit}_per_s" for unit in WORK_UNITS if len(work[unit])}

@@ -1,4 +1,4 @@
-"""Utilisation: how hard the process, the machine and the GPU worked while calls followed each other without a pause."""
+"""Utilization of the process, the machine and the GPU while calls follow each other without a pause."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GPU = (
     "gpu_power_w",
 )
 COUNTERS = ("gpu_gpm_sm_fraction", "gpu_gpm_tensor_fraction", "gpu_gpm_dram_fraction")
-"""Of NVML's GPM, which few GPUs have: left out where they are not there."""
+"""Counters of NVML's GPM, which few GPUs have. A missing counter is left out."""
 
 
 @register("metrics", "utilization")
@@ -68,22 +68,21 @@ class Utilization:
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Mean, median and 95th percentile of each series sampled beside the telemetry window, and how many samples
-        there were. CPU fractions are of the usable cores (process) and of all cores (machine). `gpu_kernel_active` is
-        the share of time in which any kernel ran, and no share of the multiprocessors; `gpu_memory_active` is the share
-        in which device memory was read or written, and no share of its capacity."""
+        """Compute mean, median and 95th percentile of each series of the telemetry window, and count the samples."""
         values: dict[str, float | None] = {}
         reasons = {}
         present = tuple(name for name in COUNTERS if len(samples.get(f"telemetry/{name}")))
         for name in (*HOST, *GPU, *present):
-            taken = samples.get(f"telemetry/{name}")
+            sampled = samples.get(f"telemetry/{name}")
             stem, unit = name.rsplit("_", 1)
             for kind, of in (("mean", np.mean), ("p50", np.median), ("p95", _p95)):
                 metric = f"utilization_{stem}_{kind}_{unit}"
-                values[metric] = float(of(taken)) if len(taken) else None
-                if not len(taken):
+                values[metric] = float(of(sampled)) if len(sampled) else None
+                if not len(sampled):
                     host = name in HOST
-                    absent = samples.why_missing(f"telemetry/{name}") if host else "no NVIDIA GPU told it in this run"
+                    absent = (
+                        samples.why_missing(f"telemetry/{name}") if host else "no NVIDIA GPU reported it in this run"
+                    )
                     reasons[metric] = absent
         count = len(samples.get(f"telemetry/{HOST[0]}"))
         values["utilization_samples_count"] = float(count) if count else None

@@ -1,10 +1,10 @@
-"""Captions against references: CIDEr-D, BLEU-4 and ROUGE-L as COCO's captions are scored, exact match and token F1.
+"""Captions compared with references: CIDEr-D, BLEU-4 and ROUGE-L as in COCO's evaluation, exact match and token F1.
 
-Tokens are those of Stanford's PTBTokenizer, as in COCO's evaluation (see `ptb`), or those of sacrebleu's tokenizers for
-captions in other languages than English.
+The tokens are those of Stanford's PTBTokenizer, as in COCO's evaluation (see `ptb`), or those of sacrebleu's tokenizers
+for captions in languages other than English.
 
 CIDEr-D: Vedantam et al. 2015, with COCO's constants. BLEU: Papineni et al. 2002. ROUGE-L: Lin 2004, with β = 1.2 and
-the best precision and recall over the references, as COCO's evaluation has it (other tools report β = 1).
+the best precision and recall over the references, as in COCO's evaluation (other tools report β = 1).
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from visionbench.registry import ConfigError, nearest, register
 from visionbench.statistics.resampling import hits_of, mean_of, with_intervals
 
 LONGEST = 4
-"""Of the n-grams that CIDEr-D and BLEU-4 count."""
+"""The longest n-grams that CIDEr-D and BLEU-4 count."""
 SIGMA = 6.0
-"""Of the Gaussian by which CIDEr-D holds a difference in length against a caption."""
+"""Standard deviation of the Gaussian with which CIDEr-D penalizes a difference in length."""
 BETA = 1.2
 TOKENIZERS = ("ptb", "13a", "char", "zh")
-"""`ptb` is COCO's; the others are sacrebleu's, by its names, on lower-case text."""
+"""`ptb` is COCO's tokenizer. The others are those of sacrebleu with these names, applied to lower-case text."""
 MEANS = {
     "cider_score": "cider",
     "rouge_l_fraction": "rouge_l",
@@ -50,11 +50,11 @@ MEANS = {
 }
 
 SEGMENTING = ("char", "zh")
-"""Tokenizers that need no blanks between words."""
+"""Tokenizers that need no spaces between words."""
 UNSEGMENTED = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 )
-"""Thai, Lao, Burmese, Khmer, Japanese kana and Chinese characters: scripts without blanks between words."""
+"""Thai, Lao, Burmese, Khmer, Japanese kana and Chinese characters: scripts without spaces between words."""
 
 Tokens = tuple[str, ...]
 Grams = Counter[Tokens]
@@ -112,81 +112,83 @@ class Captioning:
             )
 
     def score(self, predictions: Predictions) -> Samples:
-        """Each picture's caption against its references: CIDEr-D, ROUGE-L, exact match, token F1, and BLEU's counts.
+        """Score the caption of each image: CIDEr-D, ROUGE-L, exact match, token F1, and the counts of BLEU.
 
-        CIDEr-D weighs n-grams by how few pictures have them among these very references, so a subset's values are not
-        those of the whole set. An empty caption scores 0 and is counted. Raises ValueError naming a picture that has no
-        reference.
+        CIDEr-D weighs n-grams by the number of images whose references have them, so the values of a subset differ from
+        those of the complete data set. An empty caption scores 0 and is counted. Raises ValueError with the id of an
+        image that has no reference.
         """
-        for name, of_one in zip(predictions.ids, predictions.columns["references"], strict=True):
-            if not len(of_one):
-                raise ValueError(f"captioning: {name} has no reference to be held against")
+        for name, texts in zip(predictions.ids, predictions.columns["references"], strict=True):
+            if not len(texts):
+                raise ValueError(f"captioning: {name} has no reference")
         captions = [tokens(caption, self.tokenizer) for caption in predictions.columns["caption"]]
-        references = [[tokens(one, self.tokenizer) for one in of_one] for of_one in predictions.columns["references"]]
+        references = [[tokens(one, self.tokenizer) for one in texts] for texts in predictions.columns["references"]]
         counted = list(zip(captions, references, strict=True))
         series: dict[str, Sequence[float]] = {
             "cider": ciders(captions, references),
-            "rouge_l": [rouge_l(caption, of_one) for caption, of_one in counted],
-            "exact_match": [float(caption in of_one) for caption, of_one in counted],
-            "token_f1": [max(token_f1(caption, one) for one in of_one) for caption, of_one in counted],
+            "rouge_l": [rouge_l(caption, texts) for caption, texts in counted],
+            "exact_match": [float(caption in texts) for caption, texts in counted],
+            "token_f1": [max(token_f1(caption, one) for one in texts) for caption, texts in counted],
             "caption_tokens": [float(len(caption)) for caption in captions],
-            "reference_tokens": [float(closest(len(caption), map(len, of_one))) for caption, of_one in counted],
+            "reference_tokens": [float(closest(len(caption), map(len, texts))) for caption, texts in counted],
         }
         for n in range(1, LONGEST + 1):
-            series[f"bleu_{n}_matches"] = [float(matches(caption, of_one, n)) for caption, of_one in counted]
+            series[f"bleu_{n}_matches"] = [float(matches(caption, texts, n)) for caption, texts in counted]
         return Samples(
             {f"captioning/{name}": np.array(values, np.float64) for name, values in series.items()},
             flags=self._unsegmented(predictions.columns["references"]),
         )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Means over pictures, BLEU-4 over all of them together, intervals, and how many pictures there were."""
+        """Compute means over images, BLEU-4 of the corpus, intervals, and the number of images."""
         lengths = samples.get("captioning/caption_tokens")
-        found: dict[str, float | None] = {}
+        values: dict[str, float | None] = {}
         reasons: dict[str, str] = {}
         for name, series in MEANS.items():
-            found[name] = float(samples.get(f"captioning/{series}").mean()) if len(lengths) else None
-        found["bleu_4_fraction"] = bleu(samples) if len(lengths) else None
-        found["pictures_count"] = float(len(lengths)) if len(lengths) else None
-        found["empty_count"] = float((lengths == 0).sum()) if len(lengths) else None
+            values[name] = float(samples.get(f"captioning/{series}").mean()) if len(lengths) else None
+        values["bleu_4_fraction"] = bleu(samples) if len(lengths) else None
+        values["pictures_count"] = float(len(lengths)) if len(lengths) else None
+        values["empty_count"] = float((lengths == 0).sum()) if len(lengths) else None
         if not len(lengths):
-            reasons = dict.fromkeys(found, samples.why_missing("captioning/cider"))
+            reasons = dict.fromkeys(values, samples.why_missing("captioning/cider"))
         elif len(lengths) == 1:
-            found["cider_score"] = None
-            reasons["cider_score"] = "one picture tells nothing about which words are rare"
+            values["cider_score"] = None
+            reasons["cider_score"] = "with one image, CIDEr-D cannot weigh words by how rare they are"
         metrics = Metrics(
-            {f"captioning_{name}": value for name, value in found.items()},
+            {f"captioning_{name}": value for name, value in values.items()},
             {f"captioning_{name}": why for name, why in reasons.items()},
         )
         names = [f"captioning_{name}" for name in (*MEANS, "bleu_4_fraction")]
         return with_intervals(metrics, names, self.contributions(samples), samples)
 
     def _unsegmented(self, references: Sequence[Sequence[str]]) -> dict[str, str]:
-        """A flag for references that have no blanks between words, where the tokenizer splits words at blanks."""
-        every = [reference for of_one in references for reference in of_one]
+        """Return a flag if references have no spaces between words and the tokenizer splits at spaces."""
+        every = [reference for texts in references for reference in texts]
         count = sum(bool(UNSEGMENTED.search(reference)) for reference in every)
         if not count or self.tokenizer in SEGMENTING:
             return {}
         return {
-            "references_unsegmented": f"{count} of {len(every)} references are in a script without blanks between "
-            f"words, and the tokenizer {self.tokenizer} takes each run of characters for one word; set "
+            "references_unsegmented": f"{count} of {len(every)} references are in a script without spaces between "
+            f"words, and the tokenizer {self.tokenizer} treats each run of characters as one word; set "
             "metrics.captioning.tokenizer=zh or char"
         }
 
     def contributions(self, samples: Samples) -> dict[str, Contributions]:
-        """Of each picture its score, and its counts for BLEU-4.
+        """Return the scores of each image, and its counts for BLEU-4.
 
-        CIDEr-D's document frequencies stay those of all references: they belong to the data, not to the model.
+        The document frequencies of CIDEr-D stay those of all references, because they depend on the data alone.
         """
         if not len(samples.get("captioning/caption_tokens")):
             return {}
-        found = {}
+        contributions = {}
         for name, series in MEANS.items():
-            values = samples.get(f"captioning/{series}")
+            scores = samples.get(f"captioning/{series}")
             exact = series == "exact_match"
-            found[f"captioning_{name}"] = hits_of(values) if exact else mean_of(values, at_most_one=series != "cider")
-        found["captioning_bleu_4_fraction"] = Contributions(bleu_counts(samples), bleu_of)
-        return found
+            contributions[f"captioning_{name}"] = (
+                hits_of(scores) if exact else mean_of(scores, at_most_one=series != "cider")
+            )
+        contributions["captioning_bleu_4_fraction"] = Contributions(bleu_counts(samples), bleu_of)
+        return contributions
 
 
 # ------------------------------------------------------------------------------------------------------------- counting
@@ -203,17 +205,17 @@ def _of_sacrebleu(name: str) -> Callable[[str], str]:
 
 
 def grams(words: Tokens, n: int) -> Grams:
-    """How often each n-gram occurs."""
-    return Counter(words[at : at + n] for at in range(len(words) - n + 1))
+    """Count each n-gram."""
+    return Counter(words[start : start + n] for start in range(len(words) - n + 1))
 
 
 def closest(length: int, among: Sequence[int] | map[int]) -> int:
-    """The nearest length, the shorter of two that are as near."""
+    """Return the nearest length, or the shorter one of two equally near lengths."""
     return min(among, key=lambda other: (abs(other - length), other))
 
 
 def matches(caption: Tokens, references: Sequence[Tokens], n: int) -> int:
-    """N-grams of the caption that a reference has too, none more often than the reference that has it most."""
+    """Count the n-grams of the caption that references have, each at most as often as in any one reference."""
     most: Grams = Counter()
     for reference in references:
         most |= grams(reference, n)
@@ -222,20 +224,20 @@ def matches(caption: Tokens, references: Sequence[Tokens], n: int) -> int:
 
 # -------------------------------------------------------------------------------------------------------------- scoring
 def bleu(samples: Samples) -> float:
-    """BLEU-4 of a corpus from its counts: geometric mean of the precisions × the penalty for brevity. Not smoothed."""
-    lengths, meant = samples.get("captioning/caption_tokens"), samples.get("captioning/reference_tokens").sum()
+    """Return BLEU-4 of a corpus: the geometric mean of the precisions × the brevity penalty, without smoothing."""
+    lengths, reference = samples.get("captioning/caption_tokens"), samples.get("captioning/reference_tokens").sum()
     logs = 0.0
     for n in range(1, LONGEST + 1):
-        right = samples.get(f"captioning/bleu_{n}_matches").sum()
-        said = np.maximum(lengths - n + 1, 0).sum()
-        if not right:
+        matched = samples.get(f"captioning/bleu_{n}_matches").sum()
+        written = np.maximum(lengths - n + 1, 0).sum()
+        if not matched:
             return 0.0
-        logs += math.log(right / said) / LONGEST
-    return math.exp(logs + min(0.0, 1 - meant / lengths.sum()))
+        logs += math.log(matched / written) / LONGEST
+    return math.exp(logs + min(0.0, 1 - reference / lengths.sum()))
 
 
 def bleu_counts(samples: Samples) -> np.ndarray:
-    """Counts of BLEU-4 [pictures, 10]: matches and n-grams for n from 1 to 4, tokens of the caption, of a reference."""
+    """Return the counts of BLEU-4 [images, 10]: matches and n-grams for n = 1 to 4, tokens of caption and reference."""
     lengths = samples.get("captioning/caption_tokens")
     matched = [samples.get(f"captioning/bleu_{n}_matches") for n in range(1, LONGEST + 1)]
     written = [np.maximum(lengths - n + 1, 0) for n in range(1, LONGEST + 1)]
@@ -243,7 +245,7 @@ def bleu_counts(samples: Samples) -> np.ndarray:
 
 
 def bleu_of(counts: np.ndarray) -> np.ndarray:
-    """`bleu` of sums [..., 10] of `bleu_counts`."""
+    """Return BLEU-4 from sums [..., 10] of `bleu_counts`."""
     matched, written = counts[..., :LONGEST], counts[..., LONGEST : 2 * LONGEST]
     caption, reference = counts[..., -2], counts[..., -1]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -252,7 +254,7 @@ def bleu_of(counts: np.ndarray) -> np.ndarray:
 
 
 def rouge_l(caption: Tokens, references: Sequence[Tokens]) -> float:
-    """F(β) of the longest common subsequence, the best precision and the best recall over the references."""
+    """Return F(β) of the longest common subsequence, from the best precision and recall over the references."""
     common = [subsequence(caption, reference) for reference in references]
     precision = max(common) / len(caption) if caption else 0.0
     recall = max(length / len(one) if one else 0.0 for length, one in zip(common, references, strict=True))
@@ -262,19 +264,19 @@ def rouge_l(caption: Tokens, references: Sequence[Tokens]) -> float:
 
 
 def subsequence(one: Tokens, other: Tokens) -> int:
-    """Length of the longest common subsequence."""
+    """Return the length of the longest common subsequence."""
     row = [0] * (len(other) + 1)
     for word in one:
         diagonal = 0
-        for at, candidate in enumerate(other, start=1):
-            above = row[at]
-            row[at] = diagonal + 1 if word == candidate else max(above, row[at - 1])
+        for index, candidate in enumerate(other, start=1):
+            above = row[index]
+            row[index] = diagonal + 1 if word == candidate else max(above, row[index - 1])
             diagonal = above
     return row[-1]
 
 
 def token_f1(caption: Tokens, reference: Tokens) -> float:
-    """F1 of the two bags of tokens; two empty ones agree."""
+    """Return F1 of the two bags of tokens; 1 if both are empty."""
     if not caption or not reference:
         return float(caption == reference)
     both = (Counter(caption) & Counter(reference)).total()
@@ -282,32 +284,32 @@ def token_f1(caption: Tokens, reference: Tokens) -> float:
 
 
 def ciders(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
-    """CIDEr-D of each caption, times ten as is usual."""
+    """Return CIDEr-D of each caption, times ten as is usual."""
     pictures: Counter[Tokens] = Counter()
-    for of_one in references:
-        pictures.update({gram for one in of_one for n in range(1, LONGEST + 1) for gram in grams(one, n)})
-    everything = math.log(len(references))
+    for texts in references:
+        pictures.update({gram for one in texts for n in range(1, LONGEST + 1) for gram in grams(one, n)})
+    log_images = math.log(len(references))
 
-    def weighed(words: Tokens) -> list[dict[Tokens, float]]:
+    def weights(words: Tokens) -> list[dict[Tokens, float]]:
         return [
-            {gram: count * (everything - math.log(max(1, pictures[gram]))) for gram, count in grams(words, n).items()}
+            {gram: count * (log_images - math.log(max(1, pictures[gram]))) for gram, count in grams(words, n).items()}
             for n in range(1, LONGEST + 1)
         ]
 
     def similarity(caption: Tokens, ours: list[dict[Tokens, float]], reference: Tokens) -> float:
         length = max(0, len(caption) - 1) - max(0, len(reference) - 1)
-        cosines = [_clipped_cosine(a, b) for a, b in zip(ours, weighed(reference), strict=True)]
+        cosines = [_clipped_cosine(a, b) for a, b in zip(ours, weights(reference), strict=True)]
         return sum(cosines) / LONGEST * math.exp(-(length**2) / (2 * SIGMA**2))
 
     scores = []
-    for caption, of_one in zip(captions, references, strict=True):
-        ours = weighed(caption)
-        scores.append(10 * sum(similarity(caption, ours, reference) for reference in of_one) / len(of_one))
+    for caption, texts in zip(captions, references, strict=True):
+        ours = weights(caption)
+        scores.append(10 * sum(similarity(caption, ours, reference) for reference in texts) / len(texts))
     return scores
 
 
 def _clipped_cosine(ours: dict[Tokens, float], theirs: dict[Tokens, float]) -> float:
-    """The cosine, where a component of the caption counts no more than the reference's: repetition earns nothing."""
+    """Return the cosine with each component of the caption clipped to that of the reference."""
     lengths = math.sqrt(sum(w * w for w in ours.values())) * math.sqrt(sum(w * w for w in theirs.values()))
     if not lengths:
         return 0.0

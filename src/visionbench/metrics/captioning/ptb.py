@@ -1,7 +1,7 @@
-"""Split English captions into tokens as Stanford's PTBTokenizer 3.4.1 does, which COCO's evaluation of captions uses.
+"""Split English captions into tokens like Stanford's PTBTokenizer 3.4.1, which COCO's evaluation of captions uses.
 
-The rules here were found by comparing with that tokenizer, and are tested against its recorded answers. The longest
-match wins, as in a lexer.
+The rules were derived by comparison with that tokenizer, and are tested against its recorded output. The longest match
+is taken, as in a lexer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import regex
 PUNCTUATION = frozenset(
     ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
 )
-"""What COCO's evaluation drops. It meets brackets in lower case (`-lrb-`), and so keeps them."""
+"""The tokens that COCO's evaluation removes. Brackets are in lower case there (`-lrb-`), so they are kept."""
 
 _L = r"[[\p{L}\p{M}\u00AD]&&[\u0000-\uFDFF\uFE10-\uFFFF]]"
 _LD = r"[[\p{L}\p{M}\u00AD\p{Nd}]&&[\u0000-\uFDFF\uFE10-\uFFFF]]"
@@ -28,7 +28,7 @@ _SYMBOLS = (
     r"\u214A-\u214D\u214F\u2153-\u215E\u2190-\u2BFF\u3001-\u3002\u3012\u30FB\uFF01-\uFF0F\uFF1A-\uFF20\uFF3B-\uFF40"
     r"\uFF5B-\uFF65\uFFE0-\uFFE1\uFFE5-\uFFE6"
 )
-"""Beyond ASCII, the signs that are tokens. The original drops all others (emoji, corner brackets)."""
+"""The symbols outside ASCII that are tokens. The original removes all others (emoji, corner brackets)."""
 _WORD = rf"{_L}{_LD}*(?:[.!?]{_L}{_LD}*)*"
 _NUM = rf"(?:{_D}*(?:[.,:\u00AD\u066B\u066C]{_D}+)+|{_D}+)"
 
@@ -41,14 +41,14 @@ ABBREVIATIONS = (
     "wed wis wisc wm wyo mfg mtg"
 )
 CAPITAL_ABBREVIATIONS = "ark az del ill la mass miss ore pa tex wash"
-"""Kept where they begin with a capital."""
+"""Abbreviations if they begin with a capital letter."""
 NUMBER_ABBREVIATIONS = "art ca fig figs no nos op pp prop"
-"""Kept before a number."""
+"""Abbreviations before a number."""
 SENTENCE_STARTS = (
     "A About According Additionally After An As At But Earlier He Her Here However If In It Last Many More Now Once "
     "One Other Our She Since So Some Such That The Their Then There These They This We What When While Yet You"
 )
-"""Before these a single letter with a full stop ends a sentence."""
+"""Words before which a single letter with a full stop ends a sentence."""
 ASSIMILATED = {
     "cannot": ("can", "not"),
     "gonna": ("gon", "na"),
@@ -81,7 +81,7 @@ DASHES = frozenset(["–", "—", "―", "--", "---", "----"])
 
 
 def _any(words: str) -> str:
-    """A pattern of any of these words, the longest first."""
+    """Return a pattern of any of these words, the longest first."""
     return "|".join(sorted(words.split(), key=len, reverse=True))
 
 
@@ -143,37 +143,37 @@ _RULES = [
         rf"(?P<t>[!-~{_SYMBOLS}]|{_D})",
     )
 ]
-"""A token is the group `t`; what is matched behind it only makes the match longer."""
+"""A token is the group `t`. The text that is matched after the group only makes the match longer."""
 _PLAIN = regex.compile(r"[a-z]+(?= |\Z)")
 _SPACE = regex.compile(r"\s+")
 
 
 @lru_cache(maxsize=65536)
 def tokens(text: str) -> tuple[str, ...]:
-    """The tokens of a caption in lower case, without the punctuation that COCO's evaluation drops."""
-    found: list[str] = []
-    at = 0
-    while at < len(text):
-        if space := _SPACE.match(text, at):
-            at = space.end()
+    """Return the tokens of a caption in lower case, without the punctuation that COCO's evaluation removes."""
+    split: list[str] = []
+    position = 0
+    while position < len(text):
+        if space := _SPACE.match(text, position):
+            position = space.end()
             continue
-        if (plain := _PLAIN.match(text, at)) and plain[0] not in ASSIMILATED:
-            found.append(plain[0])
-            at = plain.end()
+        if (plain := _PLAIN.match(text, position)) and plain[0] not in ASSIMILATED:
+            split.append(plain[0])
+            position = plain.end()
             continue
-        matches = [match for rule in _RULES if (match := rule.match(text, at))]
-        if not matches:  # a character outside the Basic Multilingual Plane, which the original drops too
-            at += 1
+        matches = [match for rule in _RULES if (match := rule.match(text, position))]
+        if not matches:  # a character outside the Basic Multilingual Plane, which the original removes too
+            position += 1
             continue
         longest = max(matches, key=lambda match: match.end())  # the first of several
         token = longest["t"]
-        found += ASSIMILATED[token.lower()] if "both" in longest.groupdict() else _written(token)
-        at = max(longest.end("t"), at + 1)
-    return tuple(token for token in found if token not in PUNCTUATION)
+        split += ASSIMILATED[token.lower()] if "both" in longest.groupdict() else _written(token)
+        position = max(longest.end("t"), position + 1)
+    return tuple(token for token in split if token not in PUNCTUATION)
 
 
 def _written(token: str) -> tuple[str, ...]:
-    """A token as the original writes it; none for what it drops."""
+    """Return a token as the original writes it, or nothing for a token that it removes."""
     if token in QUOTES or token in DASHES or token in ("…", "&nbsp;") or set(token) in ({"."}, {".", " "}):
         return ()
     if token[0] in TYPOGRAPHIC and len(token) <= 2 and not token[1:].isalnum():
