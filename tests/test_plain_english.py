@@ -21,8 +21,6 @@ NAMES = {"found", "said", "told", "seen", "wanted", "meant", "taken", "lacking",
 NOT_YET: set[str] = {
     "src/visionbench/__",
     "src/visionbench/statistics",
-    "src/visionbench/weights",
-    "src/visionbench/models",
     "src/visionbench/results",
     "src/visionbench/terminal",
     "src/visionbench/report",
