@@ -36,8 +36,7 @@ from visionbench.records.folder import RunFolder
 from visionbench.records.record import RunRecord
 from visionbench.registry import ConfigError, find
 from visionbench.results import declared
-from visionbench.trackers import mlflow
-from visionbench.trackers.mlflow import MlflowTracker, view
+from visionbench.trackers.mlflow import MlflowTracker, content, view
 
 STARTED, ENDED = "2026-01-02T03:04:05.678+00:00", "2026-01-02T03:05:05.678+00:00"
 STARTED_MS = 1767323045678
@@ -258,7 +257,7 @@ def test_predictions_too_large_to_send_stay_in_the_folder(
 ) -> None:
     folder = write(tmp_path, RESULTS[0])
     RunFolder(folder).append(scored(0.5), Samples(), Predictions(["a"], {"caption": ["a ring"]}))
-    monkeypatch.setattr(mlflow, "LARGEST_PREDICTIONS", 10)
+    monkeypatch.setattr(content, "LARGEST_PREDICTIONS", 10)
     tracker.log(folder)
     sent = {item.path for item in tracker._client.list_artifacts(only(tracker).info.run_id)}
     assert "results.jsonl" in sent and "predictions.parquet" not in sent
