@@ -3,6 +3,7 @@
 import pytest
 
 from visionbench.commands import models
+from visionbench.core import ConfigError
 
 NOTE = "! model=clip_tiny: my_conf/model/clip_tiny.yaml replaces the bundled file of the same name"
 
@@ -12,7 +13,7 @@ def my_conf(tmp_path, monkeypatch):
     """A folder with a model that has the name of a bundled one, and whose checkpoint is a local folder."""
     checkpoint = tmp_path / "my_checkpoint"
     checkpoint.mkdir()
-    for name in ("config.json", "model.safetensors"):
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
         (checkpoint / name).write_text("{}")
     (tmp_path / "my_conf" / "model").mkdir(parents=True)
     yaml = "name: clip_tiny\nfamily: dual_encoder\nweights: pretrained\ncheckpoint: ./my_checkpoint\n"
@@ -26,7 +27,7 @@ def test_the_list_shows_the_users_model_and_states_that_it_replaces_a_bundled_on
     assert models.show(my_conf.relative_to(my_conf.parent)) == 0
     printed = capsys.readouterr().out
     (row,) = [line for line in printed.splitlines() if line.startswith("clip_tiny ")]
-    assert row.split() == ["clip_tiny", "retrieval", "–", "yes", "./my_checkpoint"]
+    assert row.split() == ["clip_tiny", "image-text", "retrieval", "–", "yes", "./my_checkpoint"]
     assert NOTE in printed.splitlines()
 
 
@@ -35,6 +36,12 @@ def test_fetch_takes_the_users_model_and_states_that_it_replaces_a_bundled_one(m
     note, fetched = capsys.readouterr().out.splitlines()
     assert note == NOTE
     assert fetched.startswith("clip_tiny: ") and fetched.endswith("my_checkpoint")
+
+
+def test_fetch_names_the_file_that_the_users_folder_lacks(my_conf):
+    (my_conf.parent / "my_checkpoint" / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"model\.safetensors or pytorch_model\.bin is missing in my_checkpoint"):
+        models.fetch(["clip_tiny"], my_conf.relative_to(my_conf.parent))
 
 
 def test_fetch_without_the_users_folder_takes_the_bundled_model(my_conf, capsys):

@@ -53,9 +53,7 @@ def fetch(names: Sequence[str], config_dir: Path | None) -> int:
     console = screen()
     _show_replaced(console, names, config_dir)
     for name in names:
-        model = known[name]
-        path = weights.find_checkpoint(model) or weights.fetch_checkpoint(model)
-        console.print(f"{name}: {path}", soft_wrap=True, highlight=False)
+        console.print(f"{name}: {weights.obtain_checkpoint(known[name])}", soft_wrap=True, highlight=False)
     return 0
 
 
