@@ -66,7 +66,7 @@ def compose(
     """A report of these runs. Raises ConfigError for a language or a baseline that there is not."""
     check(language, "report.language")
     if not runs:
-        raise ConfigError("no run to report on; measure something first: visionbench run")
+        raise ConfigError("no run to report on", "measure something first: visionbench run")
     pairs = relative.relative(runs, baseline) if baseline else []
     sweeps = ", ".join(dict.fromkeys(run.sweep for run in runs))
     return Report(

@@ -42,7 +42,7 @@ def relative(runs: Sequence[Run], wanted: Mapping[str, str]) -> list[Relative]:
     bases = choose(runs, wanted)
     if not bases:
         there = "; ".join(sorted({run.name for run in runs}))
-        raise ConfigError(f"--baseline {told}: no run of the sweep is that; there are: {there}")
+        raise ConfigError(f"--baseline {told}: no run of the sweep is that", f"there are: {there}")
     return [
         pair
         for run in runs
@@ -59,7 +59,7 @@ def _baseline(run: Run, bases: Sequence[Run], wanted: Mapping[str, str], told: s
     alike = [base for base in bases if all(base.facts()[name] == run.facts()[name] for name in free)]
     if len(alike) > 1:
         raise ConfigError(
-            f"--baseline {told}: {len(alike)} runs fit {run.name}; name more, as in sweep=… or protocol=…"
+            f"--baseline {told}: {len(alike)} runs fit {run.name}", "name more, as in sweep=… or protocol=…"
         )
     return alike[0] if alike else None
 

@@ -297,7 +297,7 @@ def read_clusters(path: str, ids: Sequence[str]) -> np.ndarray:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{where}: {getattr(error, 'strerror', None) or error}; give a CSV file") from error
+        raise ConfigError(f"{where}: {getattr(error, 'strerror', None) or error}", "give a CSV file") from error
     if not rows or rows[0] != ["picture", "cluster"]:
         raise ConfigError(f"{where}: the first line must be 'picture,cluster'")
     of: dict[str, str] = {}
@@ -307,13 +307,13 @@ def read_clusters(path: str, ids: Sequence[str]) -> np.ndarray:
         if len(row) != 2 or not row[1].strip():
             raise ConfigError(f"{where}, line {line}: {','.join(row)!r} is not a picture and its cluster")
         if row[0] in of:
-            raise ConfigError(f"{where}, line {line}: picture '{row[0]}' is listed twice; list each once")
+            raise ConfigError(f"{where}, line {line}: picture '{row[0]}' is listed twice", "list each once")
         of[row[0]] = row[1].strip()
     lacking = [name for name in ids if name not in of]
     if lacking:
         raise ConfigError(
-            f"{where}: {len(lacking)} of {len(ids)} pictures have no cluster, the first is '{lacking[0]}'; "
-            "list every picture by its id"
+            f"{where}: {len(lacking)} of {len(ids)} pictures have no cluster, the first is '{lacking[0]}'",
+            "list every picture by its id",
         )
     numbers = {name: at for at, name in enumerate(dict.fromkeys(of[one] for one in ids))}
     return np.array([float(numbers[of[name]]) for name in ids])
