@@ -210,9 +210,9 @@ def test_a_difference_is_over_clusters_where_pictures_have_them():
 
 
 def test_sides_far_apart_and_unpaired_have_newcombes_interval():
-    low, high = resampling.apart((0.5, (0.4, 0.6)), (0.7, (0.62, 0.77)))
+    low, high = resampling.independent((0.5, (0.4, 0.6)), (0.7, (0.62, 0.77)))
     assert low == pytest.approx(0.2 - np.hypot(0.08, 0.1)) and high == pytest.approx(0.2 + np.hypot(0.07, 0.1))
-    wider = resampling.apart((0.5, (0.4, 0.6)), (0.7, (0.62, 0.77)), 0.01)
+    wider = resampling.independent((0.5, (0.4, 0.6)), (0.7, (0.62, 0.77)), 0.01)
     assert wider[0] < low and wider[1] > high
 
 

@@ -275,7 +275,7 @@ def swapped(base: Contributions, candidate: Contributions, old: Any, new: Any) -
     return float(1 + reached.sum()) / (1 + RESAMPLES)
 
 
-def apart(base: tuple[float, Interval], candidate: tuple[float, Interval], alpha: float = ALPHA) -> Interval:
+def independent(base: tuple[float, Interval], candidate: tuple[float, Interval], alpha: float = ALPHA) -> Interval:
     """The interval of candidate − base over different pictures, from each side's 95 % interval (Newcombe 1998)."""
     from scipy.special import ndtri
 

@@ -1,7 +1,7 @@
-"""The view that MLflow's UI opens with: which columns, in which order, and which charts.
+"""The view that MLflow's UI opens with: its columns, their order, and its charts.
 
-The UI keeps a saved view as an experiment's tag, in a form that is private to its version. This one was tried with
-3.17.2; a version that reads it differently shows its own default view instead, and nothing else is lost.
+The UI keeps a saved view in a tag of the experiment, in a format that is private to its version. This format was tested
+with 3.17.2. Another version that cannot read it shows its default view, without any loss of results.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ TAG = f"mlflow.sharedViewState.{KEY}"
 CURVES, BEST = "Over batch size (step = batch size)", "Best of each run"
 QUALITY_SECTION = "Quality, and its price in speed: each row one task"
 REST = "Model metrics"
-"""The name that the UI files further metrics under; this section stands closed."""
+"""The section in which the UI puts further metrics; it is collapsed."""
 A_ROW = 3
-"""Charts beside each other."""
+"""Charts in a row."""
 
 COLOURS = (
     "#0072b2",
@@ -37,8 +37,9 @@ COLOURS = (
     "#5a5a5a",
     "#9a9a00",
 )
-"""Of runs, one after the other: those of Okabe and Ito's palette that show on white, and four more. The UI chooses by
-the run's id, which gave neighbours the same red."""
+"""Colours of successive runs: those of Okabe and Ito's palette that are visible on white, and four more.
+
+The UI itself chooses a colour by the id of the run, which gave equal colours to successive runs."""
 
 FIRST_COLUMNS = {"params.`task`": 170, "tags.`visionbench.validity`": 145}
 LAST_COLUMNS = {
@@ -58,12 +59,12 @@ SUMMARY = (BEST_SPEED, LOWEST_LATENCY, "highest_memory_process_peak_mib", "best_
 
 
 def colour_after(latest: str | None) -> str:
-    """The colour of the run that follows one of this colour, or one of none."""
+    """Return the colour of the run after a run with this colour, or after a run without one."""
     return COLOURS[(COLOURS.index(latest) + 1) % len(COLOURS)] if latest in COLOURS else COLOURS[0]
 
 
 def path(experiment_id: str) -> str:
-    """Where the view is, below the address of the UI."""
+    """Return the path of the view, relative to the address of the UI."""
     query = f"viewStateShareKey={KEY}&compareRunsMode=CHART&workflowType=machine_learning"
     return f"#/experiments/{experiment_id}/runs?{query}"
 
@@ -156,7 +157,7 @@ def _width(metric: str) -> int:
 
 
 def _line(metric: str) -> dict[str, Any]:
-    """A curve with both axes logarithmic and a mark at each batch size."""
+    """Return a curve with logarithmic axes and a mark at each batch size."""
     return _card("LINE", metric, CURVES) | {
         "metricKey": metric,
         "selectedMetricKeys": [metric],
@@ -175,7 +176,7 @@ def _bar(metric: str, section: str) -> dict[str, Any]:
 
 
 def _scatter(speed: str, quality: str) -> dict[str, Any]:
-    """Speed to the right and quality upwards."""
+    """Return a scatter plot with speed on the x axis and quality on the y axis."""
     axes = {name: {"key": key, "type": "METRIC"} for name, key in (("xaxis", speed), ("yaxis", quality))}
     return _card("SCATTER", f"{speed}-{quality}", QUALITY_SECTION) | axes
 
