@@ -20,14 +20,11 @@ WORDS = re.compile(
 NAMES = {"found", "said", "told", "seen", "wanted", "meant", "taken", "lacking", "trouble", "asked", "whole", "apart"}
 NOT_YET: set[str] = {
     "src/visionbench/__",
-    "src/visionbench/statistics",
     "src/visionbench/records",
     "src/visionbench/weights",
     "src/visionbench/models",
-    "src/visionbench/results",
-    "src/visionbench/terminal",
-    "src/visionbench/report",
-    "src/visionbench/trackers",
+    "src/visionbench/results/archive",
+    "src/visionbench/trackers/mlflow/__",
 }
 """Places that are still to be rewritten: folders or files below the repository."""
 PYTHON = [path for folder in ("src", "benchmarks", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]

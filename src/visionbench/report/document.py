@@ -11,7 +11,7 @@ from visionbench.core import OK, CaseResult, MetricDeclaration
 from visionbench.registry import ConfigError
 from visionbench.report import advice, precisions, relative
 from visionbench.report.advice import Advice, Candidate
-from visionbench.report.translations import check, say, task
+from visionbench.report.translations import check, task, translate
 from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 from visionbench.terminal import table
@@ -71,12 +71,12 @@ def compose(
     sweeps = ", ".join(dict.fromkeys(run.sweep for run in runs))
     return Report(
         language=language,
-        title=say("title", language),
+        title=translate("title", language),
         subtitle=f"{sweeps} · {', '.join(dict.fromkeys(run.model for run in runs))}",
         request=list(_request(runs)),
         machine=list(_machine(runs)),
         remarks=list(_remarks(runs, language)),
-        rule=say("rule", language, limit=f"{p95_ms:g}", within=f"{within:.0%}"),
+        rule=translate("rule", language, limit=f"{p95_ms:g}", within=f"{within:.0%}"),
         choices=[
             (task(one.task, language), list(_choice(one, language))) for one in advice.advise(runs, p95_ms, within)
         ],
@@ -88,7 +88,7 @@ def compose(
         doubts=list(_doubts(runs)),
         failures=list(_failures(runs, language)),
         conditions=_conditions(runs),
-        colophon=say("printed", language, version=visionbench.__version__, sweep=sweeps),
+        colophon=translate("printed", language, version=visionbench.__version__, sweep=sweeps),
     )
 
 
@@ -123,10 +123,10 @@ def _machine(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
 def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
     """Yield warnings that concern the complete report."""
     protocols = dict.fromkeys(run.record.plan.protocol for run in runs)
-    yield from (say("quick", language, protocol=name) for name in protocols if name != "standard")
+    yield from (translate("quick", language, protocol=name) for name in protocols if name != "standard")
     unlearnt = _listed(run.model for run in runs if run.record.settings.model.weights == "random")
     if unlearnt:
-        yield f"{unlearnt}: {say('random', language)}"
+        yield f"{unlearnt}: {translate('random', language)}"
     yield from dict.fromkeys(warning for run in runs for warning in run.record.plan.warnings)
 
 
@@ -138,14 +138,14 @@ def _choice(one: Advice, language: str) -> Iterator[str]:
         values += [f"{headline[0].heading(language)} {_stated(chosen.run, headline[0].name)}"] if headline else []
         values += _marked(chosen, language)
         name, batch = chosen.run.name, chosen.row.case.batch_size
-        yield say("chosen", language, name=name, batch=batch, values=", ".join(values))
+        yield translate("chosen", language, name=name, batch=batch, values=", ".join(values))
     elif one.nearest:
         why = _of("too slow", one.nearest, language, p95=summary.text(one.nearest.p95_ms))
-        yield say("none", language, why=why)
+        yield translate("none", language, why=why)
     else:
-        yield say("none", language, why=say("no p95", language))
+        yield translate("none", language, why=translate("no p95", language))
     if one.chosen and not one.quality_known:
-        yield say("quality unknown", language)
+        yield translate("quality unknown", language)
     if one.fastest:
         yield _of("fastest", one.fastest, language, p50=summary.text(one.fastest.p50_ms))
     if one.smallest:
@@ -153,13 +153,13 @@ def _choice(one: Advice, language: str) -> Iterator[str]:
 
 
 def _of(key: str, one: Candidate, language: str, **numbers: str) -> str:
-    text = say(key, language, name=one.run.name, batch=one.row.case.batch_size, **numbers)
+    text = translate(key, language, name=one.run.name, batch=one.row.case.batch_size, **numbers)
     return ", ".join([text, *_marked(one, language)])
 
 
 def _marked(one: Candidate, language: str) -> list[str]:
     mark = table.MARKS[one.row.validity.verdict]
-    return [say("doubtful", language, mark=mark)] if mark else []
+    return [translate("doubtful", language, mark=mark)] if mark else []
 
 
 def _unit(one: Candidate) -> str:
@@ -198,7 +198,7 @@ def _summary(runs: Sequence[Run], language: str) -> Grid:
                     *(summary.text(values.get(one.name)) for one in extra),
                 ]
             )
-    return Grid([*(say(key, language) for key in keys), *(one.heading(language) for one in extra)], rows, names=3)
+    return Grid([*(translate(key, language) for key in keys), *(one.heading(language) for one in extra)], rows, names=3)
 
 
 def _extra(runs: Sequence[Run]) -> list[MetricDeclaration]:
@@ -220,7 +220,7 @@ def _quality(runs: Sequence[Run], language: str) -> Grid | None:
             head = [run.model, plan.device, plan.precision, one.heading(language)]
             mark = table.MARKS[row.validity.verdict]
             rows.append([*head, _stated(run, one.name) + mark, table.over(row)])
-    return Grid([say(key, language) for key in keys], rows, names=4) if rows else None
+    return Grid([translate(key, language) for key in keys], rows, names=4) if rows else None
 
 
 def _stated(run: Run, metric: str) -> str:
@@ -241,7 +241,7 @@ def _relative(pairs: Sequence[relative.Relative], language: str) -> Grid:
         ]
         for pair in pairs
     ]
-    return Grid([say(key, language) for key in keys], rows, names=3)
+    return Grid([translate(key, language) for key in keys], rows, names=3)
 
 
 def _verdict(row: CaseResult) -> str:
@@ -257,9 +257,9 @@ def _ratio(ratio: relative.Ratio | None) -> str:
 
 def _relative_notes(pairs: Sequence[relative.Relative], language: str) -> Iterator[str]:
     for name in dict.fromkeys(f"{one.baseline.name}, {one.baseline.facts()['device_name']}" for one in pairs):
-        yield say("baseline", language, name=name)
+        yield translate("baseline", language, name=name)
     for across in sorted({pair.across for pair in pairs}):
-        yield "[ ]: " + say("interval across" if across else "interval within", language)
+        yield "[ ]: " + translate("interval across" if across else "interval within", language)
 
 
 def _conditions(runs: Sequence[Run]) -> Grid:
@@ -293,8 +293,8 @@ def _failures(runs: Sequence[Run], language: str) -> Iterator[str]:
     for run in runs:
         for row in run.results:
             if row.status != OK:
-                tries = "; ".join(say(key, language) for key in advice.remedies(run, row))
-                yield f"{run.name}, {row.case.id}: {row.status}, {row.reason} · {say('try', language)}: {tries}"
+                tries = "; ".join(translate(key, language) for key in advice.remedies(run, row))
+                yield f"{run.name}, {row.case.id}: {row.status}, {row.reason} · {translate('try', language)}: {tries}"
         for name, why in run.record.plan.refused.items():
             yield f"{run.name}: {name}, {why}"
 

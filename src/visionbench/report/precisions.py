@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from visionbench.core import OK, VALID
-from visionbench.report.translations import say
+from visionbench.report.translations import translate
 from visionbench.results import conditions, declared, paired
 from visionbench.results.archive import Run
 from visionbench.statistics.resampling import Difference, written
@@ -48,11 +48,11 @@ def _line(base: Run, run: Run, language: str) -> str:
     changed = {title: changes.of[name] for name, title in columns.items() if name in changes.of}
     parts = [_cost(title, one, language) for title, one in changed.items() if one.differing]
     if unchanged := [title for title, one in changed.items() if not one.differing]:
-        parts.append(say("no picture differs", language, titles=", ".join(unchanged)))
-    text = "; ".join(parts) or say("not paired", language, why=changes.why_not)
+        parts.append(translate("no picture differs", language, titles=", ".join(unchanged)))
+    text = "; ".join(parts) or translate("not paired", language, why=changes.why_not)
     verdicts = [one.quality.validity.verdict for one in (base, run) if one.quality]
     marks = "".join(sorted({table.MARKS[verdict] for verdict in verdicts if verdict != VALID}))
-    return f"{say('against', language, name=run.name, base=FULL)}: {text} {marks}".strip()
+    return f"{translate('against', language, name=run.name, base=FULL)}: {text} {marks}".strip()
 
 
 def _cost(title: str, change: Difference, language: str) -> str:
@@ -62,5 +62,5 @@ def _cost(title: str, change: Difference, language: str) -> str:
     if key == "costs" and interval:
         interval = -interval[1], -interval[0]
     amount = written(abs(change.value), interval, digits=4)
-    shown = say("shown" if change.shown else "none shown", language)
-    return f"{say(key, language, amount=amount, title=title)}: {shown}"
+    shown = translate("shown" if change.shown else "none shown", language)
+    return f"{translate(key, language, amount=amount, title=title)}: {shown}"

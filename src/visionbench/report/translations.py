@@ -158,7 +158,7 @@ def check(language: str, where: str) -> str:
     return language
 
 
-def say(key: str, language: str, **fields: object) -> str:
+def translate(key: str, language: str, **fields: object) -> str:
     """Return the text of a key in a language, with its fields filled in."""
     return WORDS[key][list(LANGUAGES).index(language)].format(**fields)
 
