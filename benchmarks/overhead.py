@@ -104,7 +104,7 @@ def plain_loop() -> None:
     described = models()["clip_vit_b32"]
     described.weights = "random"
     model = AutoModel.from_config(AutoConfig.for_model(**described.architecture)).eval()
-    processor = weights.image_processor(described, None)
+    processor = weights.load_image_processor(described, None)
     tokenizer = HashedTokenizer(model.config.text_config)
     examples = Shapes(samples=DISTINCT).examples()
     pixels = processor(images=[Image.open(e.image).convert("RGB") for e in examples], return_tensors="pt")[

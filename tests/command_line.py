@@ -21,7 +21,7 @@ from visionbench.composition import parse
 from visionbench.config import ModelConfig
 from visionbench.resolve import Resolver
 from visionbench.session import RunRequest, plan_request
-from visionbench.weights import modules
+from visionbench.weights import transformers_modules
 
 TESTS = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("visionbench")
@@ -70,7 +70,7 @@ def call(folder: Path, *words: str, **env: str) -> Any:
 def fork_server() -> None:
     """Start what runs' processes are forked from, once for all tests, with what most of them import."""
     bundled = (ModelConfig(architecture={"model_type": family}) for family in ("clip", "sam", "blip-2", "resnet"))
-    worker.preheat(["torch", "transformers", *(module for model in bundled for module in modules(model))])
+    worker.preheat(["torch", "transformers", *(module for model in bundled for module in transformers_modules(model))])
 
 
 def here(folder: Path, *words: str) -> Any:

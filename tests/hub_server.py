@@ -1,7 +1,7 @@
-"""A Hugging Face Hub on this machine: as much of its protocol as fetching a model takes, over folders on disk.
+"""A Hugging Face Hub on this machine: the part of its protocol that fetches a model, with folders as repositories.
 
-Weights are answered as the Hub answers for files in large-file storage: with a redirect to another host, whose address
-needs no token, and with the SHA-256 as ETag. Everything else is small and comes at once.
+Weights are served like the Hub's large-file storage: with a redirect to another host, whose address needs no token, and
+with the SHA-256 as ETag. All other files are small and are sent directly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 @dataclass
 class Repository:
-    """Commits by their hash, each a folder; branches and tags name commits."""
+    """Commits by their hash, each a folder. Branches and tags name commits."""
 
     commits: Mapping[str, Path]
     branches: Mapping[str, str] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Download:
-    """A body that was sent: the file's name, the Range that was asked for, and how many bytes went out."""
+    """A sent body: the file's name, the requested Range, and the number of bytes."""
 
     name: str
     range: str | None
@@ -48,7 +48,7 @@ class Download:
 
 
 class Hub(ThreadingHTTPServer):
-    """The server; `cut_once[name] = n` resets the connection once, after n bytes of that file."""
+    """The server. `cut_once[name] = n` resets the connection once, after n bytes of that file."""
 
     daemon_threads = True
 
@@ -68,25 +68,25 @@ class Hub(ThreadingHTTPServer):
 
     @property
     def endpoint(self) -> str:
-        """What HF_ENDPOINT is set to."""
+        """The value of HF_ENDPOINT for this server."""
         return f"http://127.0.0.1:{self.server_port}"
 
     @property
     def storage(self) -> str:
-        """The same server under another name, as the Hub's storage is another host."""
+        """The same server with another host name, because the Hub's storage is another host."""
         return f"http://localhost:{self.server_port}"
 
     def sent(self, name: str) -> list[Download]:
-        """Downloads of one file, in order."""
+        """Return the downloads of one file, in order."""
         return [download for download in self.downloads if download.name == name]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of clients that went away."""
+        """Ignore clients that closed the connection."""
 
 
 @contextmanager
 def serving(repositories: Mapping[str, Repository]) -> Iterator[Hub]:
-    """A hub that answers for as long as the block runs."""
+    """Run a hub during the block."""
     with Hub(repositories) as hub:
         thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
@@ -97,8 +97,8 @@ def serving(repositories: Mapping[str, Repository]) -> Iterator[Hub]:
             thread.join()
 
 
-def unread(server_port: int, client_port: int) -> int:
-    """Bytes on their way from the server to a client on this machine: not yet sent, or not yet read (Linux)."""
+def count_unread(server_port: int, client_port: int) -> int:
+    """Return the bytes from the server that its client has not read yet (Linux)."""
     waiting = 0
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, _, queues, *_ = line.split()
@@ -117,10 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        if found := INFO.fullmatch(path):
-            self._info(found[1], found[2] or "main")
-        elif found := FILE.fullmatch(path):
-            self._file(found[1], found[2], found[3])
+        if match := INFO.fullmatch(path):
+            self._info(match[1], match[2] or "main")
+        elif match := FILE.fullmatch(path):
+            self._file(match[1], match[2], match[3])
         elif path.startswith("/storage/"):
             self._body(self.server.stored[path.removeprefix("/storage/")], {})
         else:
@@ -184,11 +184,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _body(self, file: Path, headers: Mapping[str, str]) -> None:
-        asked = self.headers.get("Range")
+        requested = self.headers.get("Range")
         size = file.stat().st_size
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
-        self.send_response(206 if asked else 200)
-        if asked:
+        start = int(requested.removeprefix("bytes=").removesuffix("-")) if requested else 0
+        self.send_response(206 if requested else 200)
+        if requested:
             self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
         for name, value in {**headers, "Content-Length": str(size - start)}.items():
             self.send_header(name, value)
@@ -197,21 +197,21 @@ class _Handler(BaseHTTPRequestHandler):
             return
         cut = self.server.cut_once.pop(file.name, None)
         body = file.read_bytes()[start:cut]
-        self.server.downloads.append(Download(file.name, asked, len(body)))
+        self.server.downloads.append(Download(file.name, requested, len(body)))
         self.wfile.write(body)
         if cut is not None:
             self._reset()
 
     def _reset(self) -> None:
-        """Break the connection off as a failing network does, without the usual goodbye.
+        """Reset the connection, as a failing network does.
 
-        A reset throws away what the client has not read, so first it has to have read everything.
+        A reset discards data that the client has not read, so that the client must first have read everything.
         """
-        while unread(self.server.server_port, self.client_address[1]):
+        while count_unread(self.server.server_port, self.client_address[1]):
             os.sched_yield()
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         os.close(self.connection.detach())
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep the tests' output clean."""
+        """Print nothing."""

@@ -1,4 +1,4 @@
-"""A model family from outside the package, small enough to be quick, that can be told to go wrong."""
+"""A small model family from outside the package, which can fail on purpose."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from visionbench.registry import register
 @register("models", "own_parts")
 @dataclass
 class OwnFamily:
-    """Options: what happens once a call has a batch of at least `at_batch`."""
+    """Options: the kind of failure, for calls with a batch of at least `at_batch`."""
 
     fault: str = "none"
     at_batch: int = 1
@@ -34,11 +34,11 @@ class OwnFamily:
 
 
 class Activations:
-    """What a call holds while it runs."""
+    """The activations of a call."""
 
 
 HELD: list = []
-"""Weak references to the activations of calls that found no room."""
+"""Weak references to the activations of calls that ran out of memory."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The bundled CLIP: it loads offline, stays small, and finds held-out pictures by their captions and back."""
+"""The bundled CLIP: it loads offline, is small, and retrieves held-out images by captions and captions by images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 FOLDER = Path(__file__).parents[1] / "data" / "clip_tiny"
-PICTURES = 200
+IMAGES = 200
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +30,19 @@ def processor() -> Any:
 
 @pytest.fixture(scope="module")
 def scores(model: Any, processor: Any, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """Cosine of each of the 200 pictures with each of the 1,000 captions, five a picture in a row."""
-    examples = Shapes(samples=PICTURES, cache_dir=str(tmp_path_factory.mktemp("cache"))).examples()
-    pictures = [Image.open(example.image) for example in examples]
+    """Cosine of each of the 200 images with each of the 1,000 captions, five consecutive captions per image."""
+    examples = Shapes(samples=IMAGES, cache_dir=str(tmp_path_factory.mktemp("cache"))).examples()
+    images = [Image.open(example.image) for example in examples]
     captions = [caption for example in examples for caption in example.captions]
     with torch.inference_mode():
-        inputs = processor(images=pictures, text=captions, return_tensors="pt", padding=True, truncation=True)
+        inputs = processor(images=images, text=captions, return_tensors="pt", padding=True, truncation=True)
         outputs = model(**inputs)
-    images, texts = (np.asarray(side, dtype=np.float64) for side in (outputs.image_embeds, outputs.text_embeds))
-    images /= np.linalg.norm(images, axis=1, keepdims=True)
-    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
-    return images @ texts.T
+    image_vectors, text_vectors = (
+        np.asarray(side, dtype=np.float64) for side in (outputs.image_embeds, outputs.text_embeds)
+    )
+    image_vectors /= np.linalg.norm(image_vectors, axis=1, keepdims=True)
+    text_vectors /= np.linalg.norm(text_vectors, axis=1, keepdims=True)
+    return image_vectors @ text_vectors.T
 
 
 def test_it_is_a_clip_of_less_than_a_million_parameters(model: Any, processor: Any) -> None:
@@ -52,7 +54,7 @@ def test_it_is_a_clip_of_less_than_a_million_parameters(model: Any, processor: A
 
 
 def test_the_text_tower_pools_the_end_token(model: Any, processor: Any) -> None:
-    """An `eos_token_id` of 2 would pool the highest id instead, and padding would count."""
+    """With an `eos_token_id` of 2, the model would pool the highest id, and padding would change the embedding."""
     end = processor.tokenizer.eos_token_id
     assert end == model.config.text_config.eos_token_id != 2
     assert processor.tokenizer.pad_token_id == model.config.text_config.pad_token_id
@@ -67,7 +69,7 @@ def test_the_text_tower_pools_the_end_token(model: Any, processor: Any) -> None:
     torch.testing.assert_close(alone, padded, atol=1e-5, rtol=1e-4)
 
 
-def test_it_knows_every_word_of_the_captions(processor: Any) -> None:
+def test_its_vocabulary_has_every_word_of_the_captions(processor: Any) -> None:
     unknown = processor.tokenizer.unk_token_id
     texts = [caption for part in compositions("test") for caption in part.captions]
     ids = processor.tokenizer(texts)["input_ids"]
@@ -75,32 +77,32 @@ def test_it_knows_every_word_of_the_captions(processor: Any) -> None:
     assert max(map(len, ids)) <= processor.tokenizer.model_max_length
 
 
-def test_pictures_find_their_captions(scores: np.ndarray) -> None:
-    """By chance 1 picture in 200 would; every picture's captions are brought in order, worst of equals first."""
+def test_captions_are_retrieved_by_their_image(scores: np.ndarray) -> None:
+    """By chance, 1 image of 200 would succeed. A tied candidate is ranked before the image's own captions."""
     hits = 0
-    for at, row in enumerate(scores):
-        own = range(5 * at, 5 * at + 5)
+    for index, row in enumerate(scores):
+        own = range(5 * index, 5 * index + 5)
         best = max(row[i] for i in own)
         hits += all(row[i] < best for i in range(row.size) if i not in own)
-    assert hits / PICTURES > 0.9
+    assert hits / IMAGES > 0.9
 
 
-def test_captions_find_their_pictures(scores: np.ndarray) -> None:
+def test_images_are_retrieved_by_their_caption(scores: np.ndarray) -> None:
     hits = 0
-    for at in range(scores.shape[1]):
-        order = sorted(range(PICTURES), key=lambda picture: (-scores[picture, at], picture == at // 5))
-        hits += order[0] == at // 5
+    for caption in range(scores.shape[1]):
+        order = sorted(range(IMAGES), key=lambda image: (-scores[image, caption], image == caption // 5))
+        hits += order[0] == caption // 5
     assert hits / scores.shape[1] > 0.9
 
 
-def test_the_pictures_matter(scores: np.ndarray) -> None:
-    """Against captions of the next picture the same ranking finds nearly nothing."""
+def test_captions_of_other_images_are_not_retrieved(scores: np.ndarray) -> None:
+    """With the captions of the next image, the same ranking has almost no hits."""
     wrong = np.roll(scores, 5, axis=1)
-    hits = sum(int(row.argmax()) // 5 == at for at, row in enumerate(wrong))
-    assert hits / PICTURES < 0.05
+    hits = sum(int(row.argmax()) // 5 == index for index, row in enumerate(wrong))
+    assert hits / IMAGES < 0.05
 
 
-def test_the_card_tells_what_was_measured() -> None:
+def test_the_model_card_names_the_measured_figures() -> None:
     card = (FOLDER / "README.md").read_text("utf-8")
-    for told in ("recall@10", "image to text", "text to image", "parameters", "seed"):
-        assert told in card
+    for text in ("recall@10", "image to text", "text to image", "parameters", "seed"):
+        assert text in card

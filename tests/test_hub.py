@@ -1,4 +1,4 @@
-"""Fetching from a Hub that runs on this machine, by the real huggingface_hub in processes of their own."""
+"""Fetching from a Hub server on this machine, with the real huggingface_hub in separate processes."""
 
 import json
 import os
@@ -16,12 +16,13 @@ from hub_server import Repository, serving
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 
-from visionbench import weights
 from visionbench.registry import ConfigError
+from visionbench.weights import fetching
 
 PINNED, OTHER = "1" * 40, "2" * 40
 CUT_AT, KEPT = 24_000_000, 2 * 10 * 2**20
-"""Where the connection breaks in a file of 32 MB, and how much stays: huggingface_hub writes 10 MiB at a time."""
+"""The byte of a file of 32 MB at which the connection is lost, and the bytes that are kept: huggingface_hub writes
+10 MiB at once."""
 
 FETCHER = """
 import json, sys
@@ -63,7 +64,7 @@ def clip(words):
 
 @pytest.fixture(scope="module")
 def side(tmp_path_factory):
-    """A processor and a tokenizer, as a checkpoint holds them."""
+    """A processor and a tokenizer, as in a checkpoint."""
     folder = tmp_path_factory.mktemp("side")
     words = {"[pad]": 0, "[begin]": 1, "[unknown]": 2, "[end]": 3, "a": 4, "red": 5, "square": 6}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[unknown]"))
@@ -75,7 +76,7 @@ def side(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def hub(side, tmp_path_factory):
-    """The server: `tiny/clip` has two commits, and the pinned one both formats of weights; the others one commit."""
+    """The server. `tiny/clip` has two commits, with both formats of weights in the pinned one; the others have one."""
 
     def commit(name, **saving):
         folder = tmp_path_factory.mktemp(name)
@@ -115,10 +116,10 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def nowhere():
-    """An address where nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+    """An address without a server."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{reserved.getsockname()[1]}"
 
 
 def environment(home, endpoint, **more):
@@ -127,7 +128,7 @@ def environment(home, endpoint, **more):
 
 
 def run(script, steps, home, endpoint, **more):
-    """What the script prints for each of the steps, and what it says on standard error."""
+    """Return the script's output for each of the steps, and its standard error."""
     done = subprocess.run(
         [sys.executable, "-c", script, json.dumps(steps)],
         env=environment(home, endpoint, **more),
@@ -141,34 +142,34 @@ def run(script, steps, home, endpoint, **more):
 
 
 STEPS = {
-    "cut": ("fetch", "tiny/clip", PINNED),
-    "half there": ("present", "tiny/clip", PINNED),
-    "again": ("fetch", "tiny/clip", PINNED),
-    "there": ("present", "tiny/clip", PINNED),
-    "another revision": ("present", "tiny/clip", OTHER),
-    "once more": ("ensure", "tiny/clip", PINNED),
-    "pickled, of a branch": ("fetch", "tiny/bin", None),
-    "sharded": ("fetch", "tiny/sharded", PINNED),
-    "unknown repository": ("fetch", "tiny/clap", PINNED),
-    "unknown revision": ("fetch", "tiny/clip", "3" * 40),
-    "gated": ("fetch", "tiny/gated", PINNED),
-    "no weights": ("fetch", "tiny/no-weights", PINNED),
-    "no processor": ("fetch", "tiny/no-processor", PINNED),
-    "no name": ("ensure", "not a name", None),
+    "cut": ("fetch_checkpoint", "tiny/clip", PINNED),
+    "incomplete": ("find_checkpoint", "tiny/clip", PINNED),
+    "again": ("fetch_checkpoint", "tiny/clip", PINNED),
+    "complete": ("find_checkpoint", "tiny/clip", PINNED),
+    "another revision": ("find_checkpoint", "tiny/clip", OTHER),
+    "once more": ("ensure_checkpoint", "tiny/clip", PINNED),
+    "pickled, of a branch": ("fetch_checkpoint", "tiny/bin", None),
+    "sharded": ("fetch_checkpoint", "tiny/sharded", PINNED),
+    "unknown repository": ("fetch_checkpoint", "tiny/clap", PINNED),
+    "unknown revision": ("fetch_checkpoint", "tiny/clip", "3" * 40),
+    "gated": ("fetch_checkpoint", "tiny/gated", PINNED),
+    "no weights": ("fetch_checkpoint", "tiny/no-weights", PINNED),
+    "no processor": ("fetch_checkpoint", "tiny/no-processor", PINNED),
+    "no name": ("ensure_checkpoint", "not a name", None),
 }
 
 
 @pytest.fixture(scope="module")
 def session(hub, home):
-    """All that one process does with the Hub: the answer of each step, and its standard error."""
+    """All steps of one process that uses the Hub: the answer of each step, and its standard error."""
     hub.cut_once["model.safetensors"] = CUT_AT
-    answers, said = run(FETCHER, list(STEPS.values()), home, hub.endpoint)
-    return dict(zip(STEPS, answers, strict=True)), said
+    answers, stderr = run(FETCHER, list(STEPS.values()), home, hub.endpoint)
+    return dict(zip(STEPS, answers, strict=True)), stderr
 
 
 @pytest.fixture(scope="module")
 def offline(session, home, nowhere):
-    """The models that one process loads with the server down and the Hub forbidden: identity and embeddings of each."""
+    """Identity and embeddings of the models that one process loads without a server and with the Hub forbidden."""
     steps = [("tiny/clip", PINNED), ("tiny/bin", None), ("tiny/sharded", PINNED)]
     answers, _ = run(EMBEDDER, steps, home, nowhere, HF_HUB_OFFLINE="1")
     return dict(zip((repo for repo, _ in steps), answers, strict=True))
@@ -179,40 +180,40 @@ def test_a_fetched_checkpoint_is_the_pinned_commit_in_one_format(session):
     answers, _ = session
     folder = Path(answers["again"])
     assert folder.name == PINNED
-    assert answers["there"] == answers["again"]
+    assert answers["complete"] == answers["again"]
     names = {file.name for file in folder.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
     assert not {"pytorch_model.bin", "README.md"} & names
 
 
-def test_another_revision_is_not_taken_for_the_pinned_one(session):
+def test_another_revision_does_not_replace_the_pinned_one(session):
     answers, _ = session
     assert answers["another revision"] == "None"
     assert not any(OTHER in str(file) for file in Path(answers["again"]).parents[1].rglob("*"))
 
 
-def test_what_is_there_is_not_fetched_again(session, hub):
+def test_a_complete_checkpoint_is_not_fetched_again(session, hub):
     assert session[0]["once more"] == "None"
     assert len(hub.sent("tokenizer.json")) == 3  # once for each of three repositories
 
 
-def test_a_cut_names_the_file_and_the_way_out(session):
+def test_the_error_for_a_lost_connection_names_the_file_and_the_remedy(session):
     answer = session[0]["cut"]
     assert answer.startswith("ConfigError: model.checkpoint=tiny/clip: model.safetensors: ")
-    assert "broke off at 21 of 32 MB" in answer
+    assert "the connection was lost at 21 of 32 MB" in answer
     assert "run the same command again" in answer
     assert "\n" not in answer
-    assert session[0]["half there"] == "None"
+    assert session[0]["incomplete"] == "None"
 
 
-def test_a_broken_download_resumes_where_it_broke(session, hub):
+def test_an_interrupted_download_is_resumed(session, hub):
     first, second = hub.sent("model.safetensors")[:2]
     size = (Path(session[0]["again"]) / "model.safetensors").stat().st_size
     assert (first.range, first.sent) == (None, CUT_AT)
     assert (second.range, second.sent) == (f"bytes={KEPT}-", size - KEPT)
 
 
-def test_a_repository_of_pickled_weights_is_fetched_as_it_is(session):
+def test_a_repository_with_only_pickled_weights_is_fetched(session):
     names = {file.name for file in Path(session[0]["pickled, of a branch"]).iterdir()}
     assert "pytorch_model.bin" in names
 
@@ -223,14 +224,14 @@ def test_all_shards_are_fetched(session):
     assert shards[-1].endswith(f"-of-{len(shards):05}.safetensors")
 
 
-def test_no_progress_bar_without_a_terminal(session):
+def test_no_progress_bar_is_shown_without_a_terminal(session):
     assert "%" not in session[1]
 
 
-def test_a_progress_bar_on_a_terminal(hub, tmp_path):
+def test_a_progress_bar_is_shown_on_a_terminal(hub, tmp_path):
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
-    steps = json.dumps([("fetch", "tiny/bin", PINNED)])
+    steps = json.dumps([("fetch_checkpoint", "tiny/bin", PINNED)])
     process = subprocess.Popen(
         [sys.executable, "-c", FETCHER, steps],
         env=environment(tmp_path, hub.endpoint),
@@ -238,49 +239,49 @@ def test_a_progress_bar_on_a_terminal(hub, tmp_path):
         stderr=theirs,
     )
     os.close(theirs)
-    said = b""
+    output = b""
     try:
         while piece := os.read(ours, 4096):
-            said += piece
+            output += piece
     except OSError:
-        pass  # how Linux says that the other side is gone
+        pass  # Linux raises this error when the process has ended
     finally:
         os.close(ours)
     assert process.wait() == 0
-    assert b"pytorch_model.bin" in said
-    assert b"100%" in said
+    assert b"pytorch_model.bin" in output
+    assert b"100%" in output
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
 @pytest.mark.parametrize(
-    ("step", "wanted"),
+    ("step", "expected"),
     [
         ("unknown repository", ["model.checkpoint=tiny/clap", "no such repository", "HF_TOKEN"]),
         ("unknown revision", ["model.revision=" + "3" * 40, "tiny/clip", "no such revision"]),
-        ("gated", ["model.checkpoint=tiny/gated", "ask for access", "HF_TOKEN", "model.weights=random"]),
+        ("gated", ["model.checkpoint=tiny/gated", "request access", "HF_TOKEN", "model.weights=random"]),
         ("no weights", ["model.checkpoint=tiny/no-weights", "no model.safetensors or pytorch_model.bin"]),
         ("no processor", ["model.checkpoint=tiny/no-processor", "no preprocessor_config.json"]),
         ("no name", ["model.checkpoint=not a name", "neither a folder nor"]),
     ],
 )
-def test_a_refusal_is_one_line_with_the_way_out(session, step, wanted):
+def test_a_refused_request_is_an_error_of_one_line_with_a_remedy(session, step, expected):
     answer = session[0][step]
     assert answer.startswith("ConfigError: ")
     assert "\n" not in answer
-    for words in wanted:
+    for words in expected:
         assert words in answer
 
 
-def test_without_a_network_it_says_so_in_one_line(session, home, nowhere):
-    (answer,), _ = run(FETCHER, [("ensure", "tiny/clip", OTHER)], home, nowhere)
+def test_a_missing_network_is_an_error_of_one_line(session, home, nowhere):
+    (answer,), _ = run(FETCHER, [("ensure_checkpoint", "tiny/clip", OTHER)], home, nowhere)
     assert answer.startswith("ConfigError: model.checkpoint=tiny/clip: not on this machine")
-    assert f"{nowhere} could not be read" in answer
+    assert f"{nowhere} cannot be read" in answer
     assert "visionbench models fetch m" in answer
     assert "\n" not in answer
 
 
-def test_a_full_disk_is_the_systems_own_error(hub, tmp_path):
-    """A limit on the size of files stands in for the end of the disk."""
+def test_a_full_disk_is_the_error_of_the_operating_system(hub, tmp_path):
+    """A limit on the size of files simulates a full disk."""
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))" + FETCHER
     done = subprocess.run(
         [sys.executable, "-c", limited, json.dumps([STEPS["again"]])],
@@ -293,24 +294,28 @@ def test_a_full_disk_is_the_systems_own_error(hub, tmp_path):
     assert done.stderr.splitlines()[-1] == "OSError: [Errno 27] File too large"
 
 
-def test_a_file_that_the_disk_has_no_room_for_is_not_begun(tmp_path):
+def test_a_file_that_is_larger_than_the_free_disk_space_is_not_downloaded(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"^m: 1,000,000,000,000 MB are still to come, and [\d,]+ MB of disk are free; "
+        ConfigError, match=r"^m: 1,000,000,000,000 MB must be downloaded, but only [\d,]+ MB of disk are free; "
     ):
-        weights._resume("http://127.0.0.1:9/file", 10**18, tmp_path / "blob", "m")
+        fetching._download_blob("http://127.0.0.1:9/file", 10**18, tmp_path / "blob", "m")
     assert not (tmp_path / "blob.incomplete").read_bytes()
 
 
-def test_offline_mode_is_named_and_half_a_snapshot_does_not_count(session, offline, home, hub):
-    """The shard is taken away after `offline` has loaded the model."""
+def test_offline_mode_is_named_and_an_incomplete_snapshot_is_not_used(session, offline, home, hub):
+    """The shard is removed after `offline` has loaded the model."""
     shard = sorted(Path(session[0]["sharded"]).glob("model-*.safetensors"))[1]
     kept = shard.readlink()
     shard.unlink()
-    steps = [("present", "tiny/sharded", PINNED), ("ensure", "tiny/sharded", PINNED), ("ensure", "tiny/clip", PINNED)]
+    steps = [
+        ("find_checkpoint", "tiny/sharded", PINNED),
+        ("ensure_checkpoint", "tiny/sharded", PINNED),
+        ("ensure_checkpoint", "tiny/clip", PINNED),
+    ]
     answers, _ = run(FETCHER, steps, home, hub.endpoint, HF_HUB_OFFLINE="1")
     shard.symlink_to(kept)
-    partial, refused, whole = answers
-    assert partial == whole == "None"
+    incomplete, refused, complete = answers
+    assert incomplete == complete == "None"
     assert "HF_HUB_OFFLINE" in refused
     assert "\n" not in refused
 
@@ -330,6 +335,6 @@ def test_the_embeddings_are_those_of_the_checkpoint(offline, side):
     model, words = clip(10), [[4, 5, 6, 0, 0, 0, 0, 0]]
     mask = torch.tensor(words).ne(0).long()
     with torch.inference_mode():
-        wanted = model.get_text_features(input_ids=torch.tensor(words), attention_mask=mask).pooler_output
+        expected = model.get_text_features(input_ids=torch.tensor(words), attention_mask=mask).pooler_output
     for repo in ("tiny/bin", "tiny/sharded"):
-        torch.testing.assert_close(torch.tensor(offline[repo][1]["text"]), wanted)
+        torch.testing.assert_close(torch.tensor(offline[repo][1]["text"]), expected)

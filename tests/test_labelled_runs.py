@@ -1,5 +1,5 @@
-"""Folders of classes from the command line: what is matched, what is refused before anything is measured, and what a
-row says of the data it stands on."""
+"""Folders of classes from the command line: matches of classes, errors before anything is measured, and the data that a
+row describes."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ OF_EACH = 2
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-    """A folder for each class of shapes, with two pictures in each."""
+    """A folder for each class of shapes, with two images in each."""
     base = tmp_path_factory.mktemp("labelled")
     for example in Shapes(samples=200, cache_dir=str(base / "cache")).examples():
         place = base / "pictures" / str(example.label)
@@ -31,7 +31,7 @@ def labelled(tmp_path_factory):
 
 @pytest.fixture
 def copy(labelled, tmp_path):
-    """A copy of it to spoil, its folders named by a function."""
+    """A function that copies the folder, which a test may change, with the folders renamed by a function."""
 
     def copy(name=str):
         for folder in labelled.iterdir():
@@ -42,11 +42,11 @@ def copy(labelled, tmp_path):
 
 
 def measured(folder, root, *words, model="classifier_tiny", metrics="metrics=[classification]"):
-    """What the command printed, and the run's folder where it has one."""
+    """Run the command and return its output, and the run's folder if it has one."""
     data = ("data=image_folder", f"data.root={root}", *(["model.options.part=image"] if model == "clip_tiny" else []))
     done = here(folder, "run", f"model={model}", *data, metrics, *words, *NO_SWEEP)
-    found = [RunFolder.open(path.parent) for path in sorted((folder / "outputs").rglob("results.jsonl"))]
-    return done, found[-1] if found else None
+    runs = [RunFolder.open(path.parent) for path in sorted((folder / "outputs").rglob("results.jsonl"))]
+    return done, runs[-1] if runs else None
 
 
 def quality(run):
@@ -56,13 +56,13 @@ def quality(run):
 
 @pytest.fixture(scope="module")
 def clean(labelled, tmp_path_factory):
-    """The quality row of the folder as it is."""
+    """The quality row of the unchanged folder."""
     done, run = measured(tmp_path_factory.mktemp("clean"), labelled)
     assert done.returncode == 0, done.stderr
     return quality(run)
 
 
-def test_a_clean_folder_is_valid_and_says_what_it_stands_on(clean):
+def test_a_clean_folder_is_valid_and_its_row_counts_the_used_data(clean):
     assert clean.validity.verdict == "valid"
     values = clean.metrics.values
     assert values["classification_top_1_fraction"] > 0.9
@@ -82,7 +82,7 @@ def test_underscores_hidden_folders_and_jfif_change_no_figure(copy, tmp_path, cl
     assert quality(run).metrics.values == clean.metrics.values
 
 
-def test_folders_named_by_the_index_of_the_class_give_the_same_figures_and_a_doubt(copy, tmp_path, clean):
+def test_folders_named_by_the_index_of_the_class_give_the_same_figures_and_a_flag(copy, tmp_path, clean):
     done, run = measured(tmp_path, copy(lambda name: str(LABELS.index(name))))
     assert done.returncode == 0, done.stderr
     row = quality(run)
@@ -91,7 +91,7 @@ def test_folders_named_by_the_index_of_the_class_give_the_same_figures_and_a_dou
     assert str(row.validity.reasons[0]).startswith("classes_by_index: the data's classes 0 to 14 are taken as indices")
 
 
-def test_a_mapping_says_which_class_a_folder_is(copy, tmp_path, clean):
+def test_a_mapping_determines_the_class_of_a_folder(copy, tmp_path, clean):
     root = copy(lambda name: "Stern" if name == "star and star" else name)
     done, _ = measured(tmp_path, root, "data.options.classes={Stren: star and star}")
     assert done.returncode == 2
@@ -102,7 +102,7 @@ def test_a_mapping_says_which_class_a_folder_is(copy, tmp_path, clean):
     assert quality(run).metrics.values == clean.metrics.values
 
 
-def test_classes_that_a_model_does_not_know_are_refused_before_anything_is_measured(copy, tmp_path):
+def test_unknown_classes_are_an_error_before_anything_is_measured(copy, tmp_path):
     done, run = measured(
         tmp_path, copy(lambda name: f"class {LABELS.index(name)}"), metrics="metrics=[latency,classification]"
     )
@@ -111,7 +111,7 @@ def test_classes_that_a_model_does_not_know_are_refused_before_anything_is_measu
     assert "data.options.classes=" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_with_skip_the_pictures_of_one_unknown_class_are_left_out_and_named(copy, tmp_path):
+def test_with_skip_the_images_of_an_unknown_class_are_left_out_and_named(copy, tmp_path):
     root = copy(lambda name: "unsorted" if name == "ring and ring" else name)
     assert measured(tmp_path, root)[0].returncode == 2
     done, run = measured(tmp_path, root, "data.on_error=skip")
@@ -122,7 +122,7 @@ def test_with_skip_the_pictures_of_one_unknown_class_are_left_out_and_named(copy
     assert row.metrics.values["pictures_used_count"] == 28 and row.metrics.values["pictures_found_count"] == 30
 
 
-def test_a_picture_beside_the_folders_is_refused_by_name_or_left_out(copy, tmp_path):
+def test_an_image_beside_the_folders_is_an_error_or_left_out(copy, tmp_path):
     root = copy()
     shutil.copy(next(root.glob("*/*.jpg")), root / "cover.jpg")
     done, run = measured(tmp_path, root, model="clip_tiny")
@@ -135,7 +135,7 @@ def test_a_picture_beside_the_folders_is_refused_by_name_or_left_out(copy, tmp_p
     )
 
 
-def test_a_plain_folder_refuses_metrics_of_labels_and_measures_the_rest(copy, tmp_path):
+def test_a_folder_without_classes_refuses_metrics_of_labels_and_measures_the_others(copy, tmp_path):
     root = copy()
     plain = tmp_path / "plain"
     plain.mkdir()
@@ -150,7 +150,7 @@ def test_a_plain_folder_refuses_metrics_of_labels_and_measures_the_rest(copy, tm
     assert why in " ".join(done.stdout.split())
 
 
-def test_a_sample_keeps_all_classes_and_is_called_a_sample(labelled, tmp_path):
+def test_a_sample_has_all_classes_and_is_flagged(labelled, tmp_path):
     done, run = measured(tmp_path, labelled, "data.options.samples=15", model="clip_tiny")
     assert done.returncode == 0, done.stderr
     row = quality(run)
@@ -177,7 +177,7 @@ def test_a_model_with_two_classes_of_one_name_is_measured(copy, tmp_path, clean)
     assert list(run.predictions().classes)[13:] == ["crane (13)", "crane (14)"]
 
 
-def test_folders_that_are_splits_are_refused(labelled, tmp_path):
+def test_folders_that_are_splits_are_an_error(labelled, tmp_path):
     for split in ("train", "val"):
         shutil.copytree(labelled, tmp_path / "splits" / split)
     done, _ = measured(tmp_path, tmp_path / "splits", model="clip_tiny")
@@ -185,13 +185,13 @@ def test_folders_that_are_splits_are_refused(labelled, tmp_path):
     assert "its folders are splits and not classes ('train', 'val'); choose one" in done.stderr
 
 
-def test_numbers_that_no_text_can_name_are_refused_for_zero_shot(copy, tmp_path):
+def test_class_numbers_are_an_error_for_zero_shot_classification(copy, tmp_path):
     done, _ = measured(tmp_path, copy(lambda name: f"n{LABELS.index(name):08d}"), model="clip_tiny")
     assert done.returncode == 2
     assert "15 of the data's 15 classes are numbers, such as 'n00000000'" in done.stderr
 
 
-def test_the_same_pictures_elsewhere_are_the_same_data_and_others_are_not(copy, labelled, tmp_path, clean):
+def test_moved_images_are_the_same_data_and_changed_images_are_not(copy, labelled, tmp_path, clean):
     root = copy()
     _, here_ = measured(tmp_path, labelled)
     _, moved = measured(tmp_path, root)
@@ -201,16 +201,16 @@ def test_the_same_pictures_elsewhere_are_the_same_data_and_others_are_not(copy, 
     digests = [run.record().data.contents_sha256 for run in (here_, moved, changed)]
     assert digests[0] == digests[1] != digests[2]
     done = here(tmp_path, "compare", str(here_.path), str(changed.path))
-    said = " ".join(done.stdout.split())
-    assert "names, labels, captions and images of the data: digest" in said
-    assert "undecided: 2 not comparable" in said and done.returncode != 1
+    output = " ".join(done.stdout.split())
+    assert "names, labels, captions and images of the data: digest" in output
+    assert "undecided: 2 not comparable" in output and done.returncode != 1
 
 
-def test_shapes_say_nothing_to_a_model_of_other_classes_and_its_speed_is_measured(tmp_path):
+def test_shapes_measure_only_the_speed_of_a_model_with_other_classes(tmp_path):
     checkpoint = tmp_path / "checkpoint"
     shutil.copytree(project("data") / "classifier_tiny", checkpoint)
     config = json.loads((checkpoint / "config.json").read_text())
-    config["id2label"] = {str(at): f"thing {at}" for at in range(len(LABELS))}
+    config["id2label"] = {str(index): f"object {index}" for index in range(len(LABELS))}
     (checkpoint / "config.json").write_text(json.dumps(config))
     words = ["metrics=[latency,classification]", "batch=single", "data.options.samples=20", "measure.warmup.calls=1"]
     model = ["model=classifier_tiny", f"model.checkpoint={checkpoint}", "measure.latency.calls=6"]
@@ -220,7 +220,7 @@ def test_shapes_say_nothing_to_a_model_of_other_classes_and_its_speed_is_measure
     assert why in " ".join(done.stdout.split())
 
 
-def test_a_config_that_cannot_be_read_is_named_as_what_it_is(tmp_path):
+def test_a_damaged_config_is_an_error_that_names_it(tmp_path):
     checkpoint = tmp_path / "checkpoint"
     shutil.copytree(project("data") / "classifier_tiny", checkpoint)
     (checkpoint / "config.json").write_text('{"id2label": {"0": "a"')

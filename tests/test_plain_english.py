@@ -18,14 +18,7 @@ WORDS = re.compile(
     re.IGNORECASE,
 )
 NAMES = {"found", "said", "told", "seen", "wanted", "meant", "taken", "lacking", "trouble", "asked", "whole", "apart"}
-NOT_YET: set[str] = {
-    "src/visionbench/__",
-    "src/visionbench/records",
-    "src/visionbench/weights",
-    "src/visionbench/models",
-    "src/visionbench/results/archive",
-    "src/visionbench/trackers/mlflow/__",
-}
+NOT_YET: set[str] = set()
 """Places that are still to be rewritten: folders or files below the repository."""
 PYTHON = [path for folder in ("src", "benchmarks", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
 TEXT = [
@@ -37,6 +30,8 @@ TEXT = [
     ROOT / "Makefile",
 ]
 ALLOWED = {"tutorial.zh.md"}
+KEYS_IN_FILES = {'"wanted"'}
+"""Keys of result files, which keep their names so that old folders still read."""
 
 
 def name(path):
@@ -50,7 +45,7 @@ def pending(path):
 def prose(path):
     """Line numbers and texts of comments and strings."""
     for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline):
-        if token.type in (tokenize.COMMENT, tokenize.STRING):
+        if token.type in (tokenize.COMMENT, tokenize.STRING) and token.string not in KEYS_IN_FILES:
             yield from enumerate(token.string.splitlines(), token.start[0])
 
 

@@ -1,5 +1,5 @@
-"""Quality from the command line: the bundled models on what they were trained for, on folders in COCO's layout, and on
-data with faults in it."""
+"""Quality from the command line: the bundled models on their tasks, on folders in COCO's layout, and on data with
+problems."""
 
 import json
 
@@ -17,9 +17,9 @@ NO_SWEEP = ["tracking=none", "device.threads=1"]
 
 
 def runs(folder):
-    """Run folders of every command in this folder, by model."""
-    found = [RunFolder.open(path.parent) for path in sorted((folder / "outputs").rglob("results.jsonl"))]
-    return {run.record().plan.model: run for run in found}
+    """Return the run folders of every command in this folder, by model."""
+    runs = [RunFolder.open(path.parent) for path in sorted((folder / "outputs").rglob("results.jsonl"))]
+    return {run.record().plan.model: run for run in runs}
 
 
 def quality_row(run):
@@ -29,7 +29,7 @@ def quality_row(run):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """The four bundled models, quality alone."""
+    """Run the four bundled models, only for quality."""
     folder = tmp_path_factory.mktemp("swept")
     done = here(folder, "run", "-m", f"model={','.join(TINY)}", QUALITY, "data.options.samples=120", *NO_SWEEP)
     assert done.returncode == 0, done.stderr
@@ -48,14 +48,14 @@ def swept(tmp_path_factory):
         ("classifier_tiny", "classification_top_1_fraction", 0.9),
     ],
 )
-def test_a_bundled_model_does_what_it_was_trained_for(swept, model, metric, least):
+def test_a_bundled_model_performs_its_task(swept, model, metric, least):
     values = quality_row(runs(swept[0])[model]).metrics.values
     assert least < values[metric] <= 1
     assert values["evaluation_images_count"] == 120
     assert values["evaluation_left_out_count"] == 0
 
 
-def test_each_model_has_the_quality_metrics_of_its_task_alone(swept):
+def test_each_model_has_only_the_quality_metrics_of_its_task(swept):
     groups = {model: set(quality_row(run).case.metrics) - {"evaluation"} for model, run in runs(swept[0]).items()}
     assert groups == {
         "clip_tiny": {"recall", "classification"},
@@ -65,14 +65,14 @@ def test_each_model_has_the_quality_metrics_of_its_task_alone(swept):
     }
 
 
-def test_the_table_shows_them_and_the_pass_over_the_data(swept):
+def test_the_table_shows_the_quality_metrics_and_the_pass_over_the_data(swept):
     stdout = swept[1].stdout
     for heading in ("i→t R@1", "point mIoU", "box mIoU", "CIDEr", "BLEU-4", "top-1"):
         assert heading in stdout
     assert stdout.count("quality over 120 images of shapes") == 4
 
 
-def test_predictions_are_kept_and_every_number_can_be_computed_again(swept):
+def test_predictions_are_stored_and_every_figure_can_be_computed_again(swept):
     for model, run in runs(swept[0]).items():
         predictions = run.predictions()
         assert len(predictions.ids) == 120, model
@@ -81,7 +81,7 @@ def test_predictions_are_kept_and_every_number_can_be_computed_again(swept):
         assert "all as reported" in done.stdout
 
 
-def test_the_same_run_again_predicts_the_same(swept, tmp_path):
+def test_a_repeated_run_has_the_same_predictions(swept, tmp_path):
     done = here(
         tmp_path,
         *("run", "model=blip2_tiny", QUALITY, "data.options.samples=120", "measure.evaluation.workers=1", *NO_SWEEP),
@@ -109,7 +109,7 @@ def coco(tmp_path_factory):
         ("sam_tiny", "coco_instances", "segmentation_box_miou_fraction", 0.8),
     ],
 )
-def test_a_folder_in_cocos_layout_is_measured_by_every_path(tmp_path, coco, model, data, metric, least):
+def test_a_folder_in_cocos_layout_is_measured_with_every_data_set(tmp_path, coco, model, data, metric, least):
     turned = ["data.exif=turned"] if data == "coco_instances" else []
     words = [f"model={model}", f"data={data}", f"data.root={coco}", *turned, QUALITY, *NO_SWEEP]
     done = here(tmp_path, "run", *words)
@@ -119,15 +119,15 @@ def test_a_folder_in_cocos_layout_is_measured_by_every_path(tmp_path, coco, mode
     assert values[metric] > least
 
 
-# --------------------------------------------------------------------------------------------------------- with faults
+# ------------------------------------------------------------------------------------------------------- with problems
 @pytest.fixture
-def faulty(tmp_path):
-    """A captioned folder of six pictures in COCO's layout, and a function that spoils one."""
+def damaged(tmp_path):
+    """A captioned folder of images in COCO's layout, and a function that damages one."""
     root = tmp_path / "coco"
     coco_folder.write(root, images=12)
 
-    def spoil(at, how):
-        path = root / "val2017" / coco_folder.file_name(at)
+    def damage(index, how):
+        path = root / "val2017" / coco_folder.file_name(index)
         if how == "missing":
             path.unlink()
         elif how == "zero bytes":
@@ -136,16 +136,16 @@ def faulty(tmp_path):
             path.write_bytes(path.read_bytes()[:-900])
         return path.name
 
-    return root, spoil
+    return root, damage
 
 
 def on(root, *words):
     return ["run", "model=clip_tiny", "data=coco_captions", f"data.root={root}", "metrics=[recall,evaluation]", *words]
 
 
-def test_a_picture_that_cannot_be_used_stops_the_command_before_anything_loads(faulty, tmp_path):
-    root, spoil = faulty
-    first, second = spoil(2, "missing"), spoil(7, "zero bytes")
+def test_an_unusable_image_is_an_error_before_anything_is_loaded(damaged, tmp_path):
+    root, damage = damaged
+    first, second = damage(2, "missing"), damage(7, "zero bytes")
     done = here(tmp_path, *on(root, *NO_SWEEP))
     assert done.returncode == 2
     assert done.stderr == (
@@ -155,13 +155,13 @@ def test_a_picture_that_cannot_be_used_stops_the_command_before_anything_loads(f
     assert not list(tmp_path.glob("outputs/*/results.jsonl"))
 
 
-def test_or_is_left_out_counted_and_named_on_the_screen_and_in_the_results(faulty, tmp_path):
-    root, spoil = faulty
-    names = [spoil(2, "missing"), spoil(7, "zero bytes")]
+def test_with_skip_an_unusable_image_is_left_out_counted_and_named(damaged, tmp_path):
+    root, damage = damaged
+    names = [damage(2, "missing"), damage(7, "zero bytes")]
     done = here(tmp_path, *on(root, "data.on_error=skip", *NO_SWEEP))
     assert done.returncode == 0, done.stderr
-    told = " ".join(done.stdout.split())
-    assert f"pictures_left_out: 2 of 12: {names[0]} (missing), {names[1]} (zero bytes)" in told
+    output = " ".join(done.stdout.split())
+    assert f"pictures_left_out: 2 of 12: {names[0]} (missing), {names[1]} (zero bytes)" in output
     run = runs(tmp_path)["clip_tiny"]
     assert run.record().left_out == {names[0]: "missing", names[1]: "zero bytes"}
     row = quality_row(run)
@@ -170,9 +170,9 @@ def test_or_is_left_out_counted_and_named_on_the_screen_and_in_the_results(fault
     assert row.metrics.values["evaluation_left_out_count"] == 2
 
 
-def test_what_shows_only_while_evaluating_costs_the_quality_row_and_no_other(faulty, tmp_path):
-    root, spoil = faulty
-    name = spoil(6, "truncated")
+def test_an_image_that_fails_during_evaluation_fails_only_the_quality_row(damaged, tmp_path):
+    root, damage = damaged
+    name = damage(6, "truncated")
     words = ["measure.inputs.distinct_samples=2", "batch=single", "measure.warmup.calls=1", "measure.latency.calls=6"]
     done = here(tmp_path, *on(root, "metrics=[latency,recall,evaluation]", *words, *NO_SWEEP))
     assert done.returncode == 1
@@ -182,9 +182,9 @@ def test_what_shows_only_while_evaluating_costs_the_quality_row_and_no_other(fau
     assert name in done.stdout
 
 
-def test_or_is_left_out_there_too(faulty, tmp_path):
-    root, spoil = faulty
-    name = spoil(6, "truncated")
+def test_with_skip_an_image_that_fails_during_evaluation_is_left_out(damaged, tmp_path):
+    root, damage = damaged
+    name = damage(6, "truncated")
     done = here(tmp_path, *on(root, "data.on_error=skip", "measure.inputs.distinct_samples=2", *NO_SWEEP))
     assert done.returncode == 0, done.stderr
     row = quality_row(runs(tmp_path)["clip_tiny"])
@@ -192,20 +192,20 @@ def test_or_is_left_out_there_too(faulty, tmp_path):
     assert any(name in reason.detail for reason in row.validity.reasons)
 
 
-def test_an_empty_caption_and_a_stray_annotation_are_faults_of_the_data(faulty, tmp_path):
-    root, _ = faulty
+def test_an_empty_caption_and_an_unlisted_annotation_are_problems_of_the_data(damaged, tmp_path):
+    root, _ = damaged
     path = root / "annotations" / "captions_val2017.json"
-    found = json.loads(path.read_text())
-    found["annotations"][0]["caption"] = "  "
-    found["annotations"].append({"id": 999, "image_id": 4242, "caption": "nowhere"})
-    path.write_text(json.dumps(found))
+    content = json.loads(path.read_text())
+    content["annotations"][0]["caption"] = "  "
+    content["annotations"].append({"id": 999, "image_id": 4242, "caption": "nowhere"})
+    path.write_text(json.dumps(content))
     done = here(tmp_path, *on(root, *NO_SWEEP))
     assert done.returncode == 2
     assert "2 of 13 images cannot be used" in done.stderr
     assert "an empty caption" in done.stderr and "4242" in done.stderr
 
 
-def test_the_run_says_what_quality_metrics_it_was_not_asked_for(swept):
+def test_the_run_lists_the_quality_metrics_that_were_not_requested(swept):
     plan = runs(swept[0])["sam_tiny"].record().plan
     assert set(plan.unsuited) == {"recall", "captioning", "classification"}
     assert plan.refused == {}
@@ -215,7 +215,7 @@ def test_the_run_says_what_quality_metrics_it_was_not_asked_for(swept):
 @pytest.mark.gpu
 @pytest.mark.skipif(Cuda().why_absent() is not None, reason="this machine has no GPU")
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_on_a_gpu_the_bundled_models_do_as_well(tmp_path, precision):
+def test_the_bundled_models_perform_equally_on_a_gpu(tmp_path, precision):
     words = [f"model={','.join(TINY)}", QUALITY, f"precision={precision}", "device=cuda", "tracking=none"]
     done = here(tmp_path, "run", "-m", *words, "data.options.samples=200")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The bundled models: each loads offline by the Auto classes, stays small, is what its YAML and its card say."""
+"""The bundled models: each loads offline with the Auto classes, is small, and matches its YAML and its model card."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ def loaded(request):
     return request.param, auto.from_pretrained(folder(request.param), local_files_only=True).eval()
 
 
-def test_it_loads_offline_by_the_auto_classes(loaded):
+def test_each_model_loads_offline_with_the_auto_classes(loaded):
     name, model = loaded
     kind, parts = FILES[name]
     assert type(model).__name__ == kind
@@ -44,32 +44,32 @@ def test_it_loads_offline_by_the_auto_classes(loaded):
         assert getattr(transformers, part).from_pretrained(folder(name), local_files_only=True)
 
 
-def test_it_is_small(loaded):
+def test_each_model_is_small(loaded):
     name, model = loaded
     assert sum(parameter.numel() for parameter in model.parameters()) < 1_000_000
     assert (folder(name) / "model.safetensors").stat().st_size <= 5_000_000
 
 
-def test_its_yaml_describes_it(loaded):
+def test_each_models_yaml_describes_its_architecture(loaded):
     name, model = loaded
     config = models()[name]
     auto = AUTO[config.family]
-    assert weights.parameter_count(config, auto) == sum(parameter.numel() for parameter in model.parameters())
+    assert weights.count_parameters(config, auto) == sum(parameter.numel() for parameter in model.parameters())
 
-    def told(value):
+    def compared(value):
         return (
-            {key: told(item) for key, item in value.items() if key not in LEFT_OUT}
+            {key: compared(item) for key, item in value.items() if key not in LEFT_OUT}
             if isinstance(value, dict)
             else value
         )
 
-    assert told(weights.architecture(config).to_dict()) == told(model.config.to_dict())
-    ours, theirs = weights.image_processor(config, None), weights.image_processor(config, folder(name))
+    assert compared(weights.build_config(config).to_dict()) == compared(model.config.to_dict())
+    ours, theirs = weights.load_image_processor(config, None), weights.load_image_processor(config, folder(name))
     assert type(ours) is type(theirs)
     assert ours.to_dict() == theirs.to_dict()
 
 
-def test_its_card_and_its_yaml_tell_its_size(loaded):
+def test_each_models_card_and_yaml_give_its_size(loaded):
     name, model = loaded
     card, yaml = (
         (folder(name) / "README.md").read_text(),
@@ -82,7 +82,7 @@ def test_its_card_and_its_yaml_tell_its_size(loaded):
     assert float(megabytes[1]) == pytest.approx((folder(name) / "model.safetensors").stat().st_size / 1e6, abs=0.005)
 
 
-def test_its_card_says_how_it_was_made(loaded):
+def test_each_models_card_names_the_script_that_made_it(loaded):
     name, _ = loaded
     card = (folder(name) / "README.md").read_text()
     script = re.search(r"Made by `python (scripts/\w+\.py)`", card)

@@ -1,4 +1,4 @@
-"""Weights: what counts as a checkpoint on this machine, and what a model of random numbers is like.
+"""Weights: complete checkpoints on this machine, and models with random weights.
 
 Fetching from a Hub is tested in test_hub.py.
 """
@@ -39,7 +39,7 @@ MODELS = {
                 "vocab_size": 99,
                 "max_position_embeddings": 16,
                 "bos_token_id": 1,
-                "eos_token_id": 2,  # as CLIP was released: the true end token is the highest id
+                "eos_token_id": 2,  # as in released CLIP, whose true end token is the highest id
                 "pad_token_id": 0,
             },
             "vision_config": VISION,
@@ -173,7 +173,7 @@ every_family = pytest.mark.parametrize("name", MODELS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 
 
-def changed(model, **keys):
+def with_changes(model, **keys):
     return ModelConfig(**{**vars(model), **keys})
 
 
@@ -182,7 +182,7 @@ def auto_class(model):
 
 
 def build(model, dtype=torch.float32):
-    return weights.build(model, auto_class(model), CPU, dtype).module
+    return weights.build_model(model, auto_class(model), CPU, dtype).module
 
 
 def load(model, dtype=torch.float32):
@@ -193,15 +193,15 @@ def tensors(module):
     return {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}
 
 
-def pictures():
-    """Two pictures of noise, of different sizes."""
+def images():
+    """Two images of noise with different sizes."""
     noise = np.random.default_rng(0)
     return [Image.fromarray(noise.integers(0, 256, size, dtype=np.uint8)) for size in [(40, 60, 3), (50, 30, 3)]]
 
 
 @pytest.fixture
 def uninitialised_is_nan():
-    """Torch fills memory that nobody has written with NaN."""
+    """Make torch fill uninitialised memory with NaN."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -209,14 +209,14 @@ def uninitialised_is_nan():
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """The name of a tiny model to the folder where it is saved, with its image processor."""
+    """A function from the name of a tiny model to the folder where it is saved, with its image processor."""
     folders = {}
 
     def folder(name):
         if name not in folders:
             folders[name] = tmp_path_factory.mktemp(name)
             build(MODELS[name]).save_pretrained(folders[name])
-            weights.image_processor(MODELS[name], None).save_pretrained(folders[name])
+            weights.load_image_processor(MODELS[name], None).save_pretrained(folders[name])
         return folders[name]
 
     return folder
@@ -224,60 +224,60 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def own(saved, tmp_path):
-    """A copy of the saved CLIP for a test to spoil, and the config that names it."""
+    """A copy of the saved CLIP, which a test may damage, and the config that names it."""
     shutil.copytree(saved("clip"), tmp_path / "own")
-    return tmp_path / "own", changed(MODELS["clip"], weights="pretrained", checkpoint=str(tmp_path / "own"))
+    return tmp_path / "own", with_changes(MODELS["clip"], weights="pretrained", checkpoint=str(tmp_path / "own"))
 
 
 # -------------------------------------------------------------------------------------------------------------- random
 @every_family
-def test_every_number_is_set_and_the_same_for_a_seed(name, uninitialised_is_nan):
+def test_every_number_is_initialised_and_determined_by_the_seed(name, uninitialised_is_nan):
     first = tensors(build(MODELS[name]))
     torch.manual_seed(123)
     again = tensors(build(MODELS[name]))
     for key, tensor in first.items():
         assert tensor.isfinite().all(), key
         assert torch.equal(tensor, again[key]), key
-    other = tensors(build(changed(MODELS[name], seed=1)))
+    other = tensors(build(with_changes(MODELS[name], seed=1)))
     assert any(not torch.equal(tensor, other[key]) for key, tensor in first.items())
 
 
-def test_building_leaves_the_random_numbers_of_others_alone():
+def test_building_does_not_change_the_global_random_state():
     torch.manual_seed(5)
-    wanted = torch.rand(3)
+    expected = torch.rand(3)
     torch.manual_seed(5)
     build(MODELS["sam"])
-    assert torch.equal(torch.rand(3), wanted)
+    assert torch.equal(torch.rand(3), expected)
 
 
-def test_no_two_weights_are_alike():
-    """One block of numbers fills them all, but never from the same place on."""
+def test_no_two_weights_begin_with_the_same_numbers():
+    """All weights are copied from one block of numbers, but from different offsets."""
     starts = [tuple(p.flatten()[:4].div(p.std()).tolist()) for p in build(MODELS["clip"]).parameters() if p.ndim > 1]
     assert len(set(starts)) == len(starts)
 
 
 @every_family
 @every_dtype
-def test_random_and_saved_models_agree(name, dtype, saved):
-    """In classes, dtypes (transformers keeps some in fp32), tied weights, mode, and attention."""
+def test_random_and_saved_models_have_the_same_structure(name, dtype, saved):
+    """Compare classes, dtypes (transformers keeps some in fp32), tied weights, mode, and attention."""
     model = MODELS[name]
     random = build(model, dtype)
-    loaded = build(changed(model, weights="pretrained", checkpoint=str(saved(name))), dtype)
+    loaded = build(with_changes(model, weights="pretrained", checkpoint=str(saved(name))), dtype)
     assert type(random) is type(loaded)
     assert {key: tensor.dtype for key, tensor in tensors(random).items()} == {
         key: tensor.dtype for key, tensor in tensors(loaded).items()
     }
     assert tied(random) == tied(loaded)
-    assert weights.weights_bytes(random) == weights.weights_bytes(loaded)
+    assert weights.count_bytes(random) == weights.count_bytes(loaded)
     assert not any(parameter.requires_grad for module in (random, loaded) for parameter in module.parameters())
     assert not any(child.training for module in (random, loaded) for child in module.modules())
     assert random.config._attn_implementation == loaded.config._attn_implementation
 
 
 def tied(module):
-    """Names of parameters that are one, group by group."""
-    places = sorted((tensor.data_ptr(), key) for key, tensor in tensors(module).items() if tensor.numel())
-    groups = [[key for _, key in group] for _, group in groupby(places, key=lambda place: place[0])]
+    """Return groups of names of tied parameters."""
+    addresses = sorted((tensor.data_ptr(), key) for key, tensor in tensors(module).items() if tensor.numel())
+    groups = [[key for _, key in group] for _, group in groupby(addresses, key=lambda entry: entry[0])]
     return sorted(group for group in groups if len(group) > 1)
 
 
@@ -285,7 +285,7 @@ def test_a_language_models_output_layer_is_tied():
     assert any("lm_head.weight" in key for group in tied(build(MODELS["blip-2"])) for key in group)
 
 
-def test_what_transformers_keeps_in_fp32_is_kept():
+def test_modules_that_transformers_keeps_in_fp32_are_in_fp32():
     dtypes = {key: tensor.dtype for key, tensor in tensors(build(MODELS["blip-2"], torch.float16)).items()}
     assert dtypes["query_tokens"] == dtypes["qformer.layernorm.weight"] == torch.float32
     assert dtypes["language_projection.weight"] == torch.float16
@@ -296,29 +296,29 @@ def test_what_transformers_keeps_in_fp32_is_kept():
 def test_outputs_are_finite_and_follow_the_inputs(name, dtype):
     loaded = load(MODELS[name], dtype)
     captions = ["a red ring over a blue disc", "a green square"]
-    singles = [loaded.preprocess([picture], [text]) for picture, text in zip(pictures(), captions, strict=True)]
+    singles = [loaded.preprocess([image], [text]) for image, text in zip(images(), captions, strict=True)]
     check_output_follows_input(loaded, singles, CPU, dtype)
 
 
 @pytest.mark.parametrize("name", ["blip", "blip-2"])
-def test_captioners_write_exactly_the_tokens_asked_for(name):
+def test_captioners_write_exactly_the_configured_number_of_tokens(name):
     loaded = load(MODELS[name])
     with torch.inference_mode():
-        inputs = loaded.preprocess(pictures(), ["", ""])
+        inputs = loaded.preprocess(images(), ["", ""])
         answers = [loaded.call(inputs), loaded.call(inputs)]
-    prompt = len(loaded.prompt_ids) - (name == "blip")  # BLIP takes the last token off
+    prompt = len(loaded.prompt_ids) - (name == "blip")  # BLIP removes the last token
     assert answers[0].shape == (2, prompt + 5)
     assert torch.equal(*answers)
-    assert [len(text.split()) for text in loaded.postprocess(answers[0], pictures())] == [5, 5]
+    assert [len(text.split()) for text in loaded.postprocess(answers[0], images())] == [5, 5]
 
 
 @pytest.mark.parametrize("prompt", ["point", "box"])
 @pytest.mark.parametrize("part", ["both", "decoder"])
-def test_segmenters_answer_with_masks_of_the_pictures_size(prompt, part):
-    loaded = load(changed(MODELS["sam"], options={"prompts_per_image": 2, "prompt": prompt, "part": part}))
+def test_segmenters_return_masks_of_the_images_size(prompt, part):
+    loaded = load(with_changes(MODELS["sam"], options={"prompts_per_image": 2, "prompt": prompt, "part": part}))
     with torch.inference_mode():
-        output = loaded.call(weights.place(loaded.preprocess(pictures(), ["", ""]), CPU, torch.float32))
-    masks = loaded.postprocess(output, pictures())
+        output = loaded.call(weights.place_inputs(loaded.preprocess(images(), ["", ""]), CPU, torch.float32))
+    masks = loaded.postprocess(output, images())
     assert [mask.shape for mask in masks] == [(2, 3, 40, 60), (2, 3, 50, 30)]
     assert all(mask.dtype == bool for mask in masks)
 
@@ -329,31 +329,31 @@ def test_segmenters_answer_with_masks_of_the_pictures_size(prompt, part):
     {
         "clip_vit_b32": 151_277_313,
         "clip_vit_l14": 427_616_513,
-        # 93,735,472 and 641,090,608 without the 2 × 128 numbers of the position encoding, which were a buffer once.
+        # 93,735,472 and 641,090,608 without the 2 × 128 numbers of the position encoding, which were a buffer earlier.
         "sam_vit_b": 93_735_728,
         "sam_vit_h": 641_090_864,
         "vit_b16": 86_567_656,
         "resnet50": 25_557_032,
         # 3,744,679,936 before the vocabulary grew by 32 for the image token.
         "blip2_opt_2_7b": 3_744_761_856,
-        # 247,414,076 with the output layer, which is tied to the word embeddings, counted apart.
+        # 247,414,076 with the output layer, which is tied to the word embeddings, counted separately.
         "blip_base": 223_971_644,
         "siglip2_base": 375_187_970,
     }.items(),
 )
-def test_parameters_are_counted_without_building(name, count):
+def test_parameters_of_the_bundled_configs_are_counted(name, count):
     model = ModelConfig(**yaml.safe_load((project_folder("conf") / "model" / f"{name}.yaml").read_text()))
-    assert weights.parameter_count(model, auto_class(model)) == count
+    assert weights.count_parameters(model, auto_class(model)) == count
 
 
 @every_family
-def test_the_count_is_that_of_the_model(name):
-    built = weights.build(MODELS[name], auto_class(MODELS[name]), CPU, torch.float32)
-    assert weights.parameter_count(MODELS[name], auto_class(MODELS[name])) == built.identity["parameters"]
+def test_the_counted_parameters_are_those_of_the_model(name):
+    built = weights.build_model(MODELS[name], auto_class(MODELS[name]), CPU, torch.float32)
+    assert weights.count_parameters(MODELS[name], auto_class(MODELS[name])) == built.identity["parameters"]
 
 
 @pytest.mark.parametrize(
-    ("architecture", "wanted"),
+    ("architecture", "message"),
     [
         ({}, "model clip: random weights need an 'architecture:' with its model_type"),
         ({"model_type": "clap2"}, "model.architecture.model_type=clap2: not in transformers; did you mean 'clap'?"),
@@ -379,53 +379,53 @@ def test_the_count_is_that_of_the_model(name):
         ({"model_type": "clip", "text_config": {"hidden_size": 33}}, "model.architecture"),
     ],
 )
-def test_a_wrong_architecture_is_one_line(architecture, wanted):
+def test_an_invalid_architecture_is_an_error_of_one_line(architecture, message):
     family = "image_classifier" if architecture.get("model_type") == "vit" else "dual_encoder"
     with pytest.raises(ConfigError) as raised:
-        build(changed(MODELS["clip"], family=family, architecture=architecture))
-    assert str(raised.value).startswith(wanted)
+        build(with_changes(MODELS["clip"], family=family, architecture=architecture))
+    assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
 
 
-def test_a_part_of_another_kind_is_checked_by_its_own_keys():
+def test_a_nested_config_of_another_type_has_its_own_keys():
     text = {"model_type": "t5", "d_model": 32, "d_ff": 64}
-    model = changed(MODELS["blip-2"], architecture={"model_type": "blip-2", "text_config": text})
-    assert weights.architecture(model).text_config.d_model == 32
+    model = with_changes(MODELS["blip-2"], architecture={"model_type": "blip-2", "text_config": text})
+    assert weights.build_config(model).text_config.d_model == 32
 
 
-def test_an_attention_that_a_model_lacks_is_one_line():
+def test_an_unsupported_attention_is_an_error_of_one_line():
     with pytest.raises(ConfigError, match=r"^model\.architecture of resnet: .*; use model\.attention=eager$"):
-        build(changed(MODELS["resnet"], attention="sdpa"))
+        build(with_changes(MODELS["resnet"], attention="sdpa"))
 
 
 def test_random_weights_need_an_image_processor():
     with pytest.raises(ConfigError, match="need an 'image_processor:' with image_processor_type"):
-        weights.image_processor(changed(MODELS["clip"], image_processor={}), None)
+        weights.load_image_processor(with_changes(MODELS["clip"], image_processor={}), None)
 
 
 # ------------------------------------------------------------------------------------------------------------- folders
-def test_a_whole_folder_is_present(own):
+def test_a_complete_folder_is_found(own):
     folder, model = own
-    assert weights.present(model) == folder
-    weights.ensure(model)
-    identity = weights.build(model, "AutoModel", CPU, torch.float32).identity
+    assert weights.find_checkpoint(model) == folder
+    weights.ensure_checkpoint(model)
+    identity = weights.build_model(model, "AutoModel", CPU, torch.float32).identity
     assert (identity["weights"], identity["checkpoint"], identity["revision"]) == ("pretrained", str(folder), None)
 
 
 def test_a_bundled_checkpoint_is_found_by_its_name():
     model = ModelConfig("clip_tiny", "dual_encoder", "bundled:clip_tiny")
-    assert weights.present(model) == project_folder("data") / "clip_tiny"
+    assert weights.find_checkpoint(model) == project_folder("data") / "clip_tiny"
 
 
-def test_a_missing_folder_is_one_line_with_the_nearest():
+def test_the_error_for_a_missing_folder_names_the_nearest_folder():
     with pytest.raises(ConfigError, match=r"^model\.checkpoint=bundled:clip_tinny: there is no folder .*'clip_tiny'"):
-        weights.ensure(ModelConfig("clip_tiny", "dual_encoder", "bundled:clip_tinny"))
+        weights.ensure_checkpoint(ModelConfig("clip_tiny", "dual_encoder", "bundled:clip_tinny"))
     with pytest.raises(ConfigError, match=r"^model\.checkpoint=\./nowhere/at/all: there is no folder nowhere/at/all$"):
-        weights.ensure(ModelConfig("m", "dual_encoder", "./nowhere/at/all"))
+        weights.ensure_checkpoint(ModelConfig("m", "dual_encoder", "./nowhere/at/all"))
 
 
 @pytest.mark.parametrize(
-    ("lost", "named"),
+    ("lost", "missing"),
     [
         ("*", "config.json"),
         ("config.json", "config.json"),
@@ -433,38 +433,38 @@ def test_a_missing_folder_is_one_line_with_the_nearest():
         ("model.safetensors", "model.safetensors or pytorch_model.bin"),
     ],
 )
-def test_a_folder_that_lacks_something_is_not_present(own, lost, named):
+def test_a_folder_with_a_missing_file_is_not_found(own, lost, missing):
     folder, model = own
     for file in folder.glob(lost):
         file.unlink()
-    assert weights.present(model) is None
+    assert weights.find_checkpoint(model) is None
     with pytest.raises(ConfigError) as raised:
-        weights.ensure(model)
-    assert str(raised.value) == f"model.checkpoint={folder}: {named} is missing in {folder}"
+        weights.ensure_checkpoint(model)
+    assert str(raised.value) == f"model.checkpoint={folder}: {missing} is missing in {folder}; add the file"
 
 
-def test_every_shard_of_the_index_must_be_there(own):
+def test_every_shard_of_the_index_is_needed(own):
     folder, model = own
     module = transformers.AutoModel.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
     module.save_pretrained(folder, max_shard_size="50KB")
-    assert weights.present(model) == folder
+    assert weights.find_checkpoint(model) == folder
     lost = sorted(folder.glob("model-*.safetensors"))[-1]
     lost.unlink()
-    assert weights.present(model) is None
+    assert weights.find_checkpoint(model) is None
     with pytest.raises(ConfigError, match=f"{lost.name} is missing"):
-        weights.ensure(model)
+        weights.ensure_checkpoint(model)
 
 
-def test_a_broken_index_is_one_line(own):
+def test_an_invalid_index_is_an_error_of_one_line(own):
     folder, model = own
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}}))
     with pytest.raises(ConfigError, match=r"model\.safetensors\.index\.json: not an index of weights"):
-        weights.present(model)
+        weights.find_checkpoint(model)
 
 
-def test_a_damaged_file_is_one_line(own):
+def test_a_damaged_file_is_an_error_of_one_line(own):
     folder, model = own
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
@@ -474,7 +474,7 @@ def test_a_damaged_file_is_one_line(own):
     assert "\n" not in str(raised.value)
 
 
-def test_a_pickle_that_runs_code_is_refused(own):
+def test_a_pickle_that_runs_code_is_an_error(own):
     folder, model = own
     (folder / "model.safetensors").unlink()
     torch.save({"weight": Path("anything but a tensor")}, folder / "pytorch_model.bin")
@@ -484,7 +484,7 @@ def test_a_pickle_that_runs_code_is_refused(own):
     assert "\n" not in str(raised.value)
 
 
-def test_a_checkpoint_that_fills_a_part_of_the_model_is_refused(own):
+def test_a_checkpoint_that_fills_only_a_part_of_the_model_is_an_error(own):
     folder, model = own
     state = load_file(folder / "model.safetensors")
     del state["visual_projection.weight"]
@@ -493,24 +493,24 @@ def test_a_checkpoint_that_fills_a_part_of_the_model_is_refused(own):
         build(model)
 
 
-def test_a_family_that_does_not_fit_is_one_line(own):
+def test_a_family_that_does_not_fit_the_checkpoint_is_an_error_of_one_line(own):
     _, model = own
     with pytest.raises(ConfigError, match="model.family=promptable_segmenter does not fit it$") as raised:
-        build(changed(model, family="promptable_segmenter"))
+        build(with_changes(model, family="promptable_segmenter"))
     assert "\n" not in str(raised.value)
 
 
-def test_code_in_a_checkpoint_does_not_run_by_itself(own, capsys):
+def test_code_in_a_checkpoint_does_not_run_by_default(own, capsys):
     folder, model = own
     config = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}}
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "mine.py").write_text("print('it ran')")
+    (folder / "mine.py").write_text("print('the code ran')")
     with pytest.raises(ConfigError, match=r"custom code .*; model\.trust_remote_code=true would run it$"):
         build(model)
-    assert "it ran" not in capsys.readouterr().out
+    assert "the code ran" not in capsys.readouterr().out
 
 
-def test_without_a_checkpoint_there_is_nothing_to_build():
-    model = changed(MODELS["clip"], weights="pretrained", checkpoint="./nowhere")
+def test_building_without_a_checkpoint_is_an_error():
+    model = with_changes(MODELS["clip"], weights="pretrained", checkpoint="./nowhere")
     with pytest.raises(ConfigError, match="model.checkpoint=./nowhere: not on this machine"):
         build(model)

@@ -63,9 +63,9 @@ class Resolver:
         if not model.checkpoint:
             return "it names no checkpoint"
         try:
-            if self.hub_unreachable and weights.folder(model) is None and weights.present(model) is None:
+            if self.hub_unreachable and weights.local_folder(model) is None and weights.find_checkpoint(model) is None:
                 return f"{model.checkpoint} is not on this machine either, and the Hub was not tried again"
-            weights.ensure(model)
+            weights.ensure_checkpoint(model)
         except Unreachable as error:
             self.hub_unreachable = True
             return problem_of(error)

@@ -118,8 +118,8 @@ class Stopwatch:
     seconds: dict[str, float] = field(default_factory=dict)
     since: float = field(default_factory=perf_counter)
 
-    def lap(self, name: str) -> None:
-        """Add the time since the last lap to a name."""
+    def add_to(self, name: str) -> None:
+        """Add the time since the last call to a name."""
         now = perf_counter()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self.since
         self.since = now
@@ -159,9 +159,9 @@ def run(
     status, reason, problem = core.NOT_RUN, "", ""
     try:
         profiled = _profile_in_process(config, plan, left_out, folder, show)
-        stopwatch.lap("kernels")
+        stopwatch.add_to("kernels")
         for event in worker.stream(measure, config, plan, left_out, profiled, log=folder.log):
-            stopwatch.lap(current.stage)
+            stopwatch.add_to(current.stage)
             if isinstance(event, CaseFinished):
                 folder.append(event.result, event.samples, event.predictions)
                 del pending[event.result.case.id]
@@ -175,7 +175,7 @@ def run(
                 show(current)
                 if current.ahead:
                     continue
-            stopwatch.lap("keep")
+            stopwatch.add_to("keep")
     except worker.WorkerDied as death:
         status, reason, problem = core.KILLED, str(death), death.problem
     except worker.WorkerFailed as failure:
@@ -392,7 +392,7 @@ def evaluate_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress, Non
     samples = samples.merged(data_used.number_clusters(data.clusters, evaluated.predictions))
     interval: dict[str, str] = {}
     if len(clusters := samples.get(CLUSTER)):
-        interval["interval_over"] = f"{int(clusters.max()) + 1} clusters of pictures"
+        interval["interval_over"] = f"{int(clusters.max()) + 1} clusters of images"
     return _with_metrics(loaded, case, samples, interval, evaluated.predictions)
 
 

@@ -139,7 +139,7 @@ def prepare(requests: Sequence[RunRequest], resolver: Resolver, queue: TrackerQu
     if any(request.config.values.check for request in requests):
         _show_diagnosis(console)
     runs = _resolve_and_plan(requests, plans, resolver, console)
-    modules = dict.fromkeys(module for run in runs for module in weights.modules(run.config.model))
+    modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
     worker.preheat(["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")])
     progress = SweepProgress(_steps(runs), console)
     return Prepared(runs, console, progress, queue or TrackerQueue.open(runs[0].config))
@@ -177,7 +177,7 @@ def _resolve_and_plan(
     notes = [(*request.notes, *resolution.notes) for request, resolution in zip(requests, resolutions, strict=True)]
     _warn(console, [note for lines in notes for note in lines])
     for config in configs:
-        weights.ensure(config.values.model)
+        weights.ensure_checkpoint(config.values.model)
     unavailable = data_check.unavailable_annotations([config.values for config in configs])
     final = []
     for index, config in enumerate(configs):

@@ -123,9 +123,9 @@ def test_the_first_compositions_of_the_test_split_do_not_change() -> None:
 
 
 def test_no_caption_describes_two_compositions() -> None:
-    seen = Counter(caption for split in shapes.SPLITS for part in compositions(split) for caption in part.captions)
-    assert len(seen) == 12_640 * 5
-    assert max(seen.values()) == 1
+    times = Counter(caption for split in shapes.SPLITS for part in compositions(split) for caption in part.captions)
+    assert len(times) == 12_640 * 5
+    assert max(times.values()) == 1
 
 
 def test_captions_describe_their_composition() -> None:
@@ -153,13 +153,13 @@ def test_labels_do_not_depend_on_the_order_of_the_objects() -> None:
     assert Composition(star, ring, "above").label == Composition(ring, star, "above").label == "ring and star"
 
 
-# --------------------------------------------------------------------------------------------------- pictures and masks
+# ----------------------------------------------------------------------------------------------------- images and masks
 @pytest.mark.parametrize("size", [32, 64, 100])
 def test_files_are_jpeg_images_with_masks_of_the_same_size(tmp_path: Path, size: int) -> None:
     for example in made(tmp_path, size=size).examples():
-        with Image.open(example.image) as picture:
-            picture.load()
-            assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (size, size))
+        with Image.open(example.image) as image:
+            image.load()
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (size, size))
         masks = example.masks()
         assert (masks.shape, masks.dtype) == ((2, size, size), bool)
         assert example.instances == 2
@@ -172,7 +172,7 @@ def test_files_are_jpeg_images_with_masks_of_the_same_size(tmp_path: Path, size:
 def test_the_masks_have_the_position_size_and_colour_of_the_composition(seed: int) -> None:
     """Check centre and extent of the masked pixels, and their colour in the image."""
     for part in compositions("validation")[:150]:
-        picture, mask = shapes.render(part, seed, 64)
+        image, mask = shapes.render(part, seed, 64)
         (y1, x1), (y2, x2) = (np.argwhere(mask == number).mean(0) for number in (1, 2))
         along, across = (x2 - x1, y2 - y1) if part.relation == "left of" else (y2 - y1, x2 - x1)
         assert along > 20 and abs(across) < 14
@@ -181,10 +181,10 @@ def test_the_masks_have_the_position_size_and_colour_of_the_composition(seed: in
             width = int(np.ptp(xs)) + 1
             assert (width <= 15) if one.size == "small" else (width >= 17)
             assert xs.min() > 0 and xs.max() < 63 and ys.min() > 0 and ys.max() < 63
-            seen = np.median(picture[ys, xs].astype(float), axis=0)
-            distances = {name: np.abs(seen - colour).sum() for name, colour in shapes.COLOURS.items()}
+            median_colour = np.median(image[ys, xs].astype(float), axis=0)
+            distances = {name: np.abs(median_colour - colour).sum() for name, colour in shapes.COLOURS.items()}
             assert min(distances, key=lambda name: distances[name]) == one.colour
-        assert picture[mask == 0].mean() < 95
+        assert image[mask == 0].mean() < 95
 
 
 def test_any_two_shapes_differ() -> None:

@@ -1,4 +1,4 @@
-"""Folders with a checkpoint that is damaged, not complete or of two models: one line before anything is measured."""
+"""Checkpoints that are damaged, incomplete or of two models are an error of one line before anything is measured."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 90123
 
 @pytest.fixture
 def folder(tmp_path):
-    """A function that copies a bundled checkpoint, whose files a test then changes."""
+    """A function that copies a bundled checkpoint, whose files a test may change."""
 
     def copy(name):
         return shutil.copytree(project_folder("data") / name, tmp_path / name)
@@ -40,7 +40,7 @@ def load(folder, adapter=None):
     return (adapter or ADAPTERS[folder.name]).load(model, torch.device("cpu"), torch.float32)
 
 
-def refused(folder, adapter=None):
+def load_error(folder, adapter=None):
     with pytest.raises(ConfigError) as caught:
         load(folder, adapter)
     assert "\n" not in str(caught.value)
@@ -53,7 +53,7 @@ def change_config(folder, **values):
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_the_bundled_checkpoints_load_as_they_are(folder, name):
+def test_the_bundled_checkpoints_load(folder, name):
     assert load(folder(name)).identity["model_class"]
 
 
@@ -67,42 +67,42 @@ def test_the_bundled_checkpoints_load_as_they_are(folder, name):
         ("blip2_tiny", "tokenizer_config.json"),
     ],
 )
-def test_a_git_lfs_pointer_is_named_with_the_command_that_brings_the_file(folder, name, file):
+def test_the_error_for_a_git_lfs_pointer_names_the_command_that_fetches_the_file(folder, name, file):
     own = folder(name)
     (own / file).write_text(POINTER)
-    assert f"{file} is a Git LFS pointer, not the file itself; run 'git lfs pull'" in refused(own)
+    assert f"{file} is a Git LFS pointer, not the file itself; run 'git lfs pull'" in load_error(own)
 
 
 @pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
 @pytest.mark.parametrize("text", ['{"model_type": "resnet",', "[1]", "", "null"])
-def test_a_cut_file_of_json_is_named(folder, file, text):
+def test_the_error_for_a_truncated_json_file_names_it(folder, file, text):
     own = folder("classifier_tiny")
     (own / file).write_text(text)
-    assert file in refused(own)
+    assert file in load_error(own)
 
 
-def test_a_config_without_model_type_is_named(folder):
+def test_a_config_without_model_type_is_an_error(folder):
     own = folder("classifier_tiny")
     change_config(own, model_type=None)
-    assert "config.json names no model_type" in refused(own)
+    assert "config.json has no model_type" in load_error(own)
 
 
 @pytest.mark.parametrize("name", ["clip_tiny", "blip2_tiny"])
-def test_a_checkpoint_without_a_tokenizer_is_refused(folder, name):
+def test_a_checkpoint_without_a_tokenizer_is_an_error(folder, name):
     own = folder(name)
     for file in own.glob("tokenizer*"):
         file.unlink()
-    assert "tokenizer.json (or vocab.json, vocab.txt" in refused(own)
+    assert "tokenizer.json (or vocab.json, vocab.txt" in load_error(own)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"version": "1.0"', "\x00\x01"])
-def test_a_damaged_tokenizer_is_one_line(folder, text):
+def test_a_damaged_tokenizer_is_an_error_of_one_line(folder, text):
     own = folder("clip_tiny")
     (own / "tokenizer.json").write_text(text)
-    assert str(own) in refused(own) or "tokenizer" in refused(own)
+    assert str(own) in load_error(own) or "tokenizer" in load_error(own)
 
 
-def test_a_tokenizer_with_more_tokens_than_the_model_embeds_is_refused(folder):
+def test_a_tokenizer_with_more_tokens_than_the_model_is_an_error(folder):
     own = folder("clip_tiny")
     tokenizer = json.loads((own / "tokenizer.json").read_text())
     token = {"content": "<more>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
@@ -111,25 +111,25 @@ def test_a_tokenizer_with_more_tokens_than_the_model_embeds_is_refused(folder):
     if isinstance(vocabulary, dict):
         vocabulary["<more>"] = 100_000
     (own / "tokenizer.json").write_text(json.dumps(tokenizer))
-    assert "its tokenizer has tokens up to 100000, and the model knows those below" in refused(own)
+    assert "its tokenizer has tokens up to 100000, but the model only has tokens below" in load_error(own)
 
 
-def test_weights_of_another_shape_than_the_config_are_named(folder):
+def test_weights_of_another_shape_than_the_config_are_an_error(folder):
     own = folder("classifier_tiny")
-    change_config(own, id2label={str(at): f"c{at}" for at in range(10)}, label2id={f"c{at}": at for at in range(10)})
-    said = refused(own)
-    assert "has the shape [15" in said and "and config.json describes [10" in said
+    change_config(own, id2label={str(k): f"c{k}" for k in range(10)}, label2id={f"c{k}": k for k in range(10)})
+    message = load_error(own)
+    assert "has the shape [15" in message and "but config.json describes [10" in message
 
 
-def test_a_checkpoint_with_more_layers_than_its_config_is_refused(folder):
+def test_a_checkpoint_with_more_layers_than_its_config_is_an_error(folder):
     own = folder("clip_tiny")
     config = json.loads((own / "config.json").read_text())
     config["text_config"]["num_hidden_layers"] = 1
     change_config(own, **config)
-    assert "which the model of config.json has no place for" in refused(own)
+    assert "which the model of config.json does not have" in load_error(own)
 
 
-def test_weights_of_other_parts_and_position_ids_are_no_reason_to_refuse(folder):
+def test_unused_weights_of_other_parts_and_position_ids_are_accepted(folder):
     own = folder("classifier_tiny")
     state = load_file(own / "model.safetensors")
     extra = {"an_optimizer.step": torch.ones(1), "embeddings.position_ids": torch.arange(3)}
@@ -137,72 +137,72 @@ def test_weights_of_other_parts_and_position_ids_are_no_reason_to_refuse(folder)
     assert load(own).identity["parameters"]
 
 
-def test_weights_that_are_missing_in_part_are_refused(folder):
+def test_missing_weights_are_an_error(folder):
     own = folder("classifier_tiny")
     state = load_file(own / "model.safetensors")
     kept = {name: tensor for name, tensor in state.items() if "classifier" not in name}
     save_file(kept, own / "model.safetensors", metadata={"format": "pt"})
-    assert "it lacks classifier" in refused(own)
+    assert "it lacks classifier" in load_error(own)
 
 
 @pytest.mark.parametrize("keep", [4, 100, 5000])
-def test_a_cut_file_of_weights_is_one_line(folder, keep):
+def test_a_truncated_file_of_weights_is_an_error_of_one_line(folder, keep):
     own = folder("classifier_tiny")
     (own / "model.safetensors").write_bytes((own / "model.safetensors").read_bytes()[:keep])
-    assert str(own) in refused(own)
+    assert str(own) in load_error(own)
 
 
-def test_more_tokens_than_positions_name_the_key(folder):
-    said = refused(folder("clip_tiny"), DualEncoder(text_tokens=77))
-    assert said == "model.options.text_tokens=77: 77 tokens, and the model has 32 positions; give less"
-    said = refused(folder("blip2_tiny"), Captioner(caption_tokens=5000))
-    assert "model.options.caption_tokens=5000" in said and "positions; give less" in said
+def test_the_error_for_more_tokens_than_positions_names_the_key(folder):
+    message = load_error(folder("clip_tiny"), DualEncoder(text_tokens=77))
+    assert message == "model.options.text_tokens=77: 77 tokens, and the model has 32 positions; give fewer tokens"
+    message = load_error(folder("blip2_tiny"), Captioner(caption_tokens=5000))
+    assert "model.options.caption_tokens=5000" in message and "positions; give fewer tokens" in message
 
 
-def test_fewer_tokens_than_the_tokenizer_adds_itself_are_refused(folder):
-    said = refused(folder("clip_tiny"), DualEncoder(text_tokens=2))
-    assert said == (
-        "model.options.text_tokens=2: the tokenizer adds 2 tokens to each text, so that none of the text is left; give "
-        "at least 3"
+def test_as_many_tokens_as_the_tokenizer_adds_are_an_error(folder):
+    message = load_error(folder("clip_tiny"), DualEncoder(text_tokens=2))
+    assert message == (
+        "model.options.text_tokens=2: the tokenizer adds 2 tokens to each text, so that no token "
+        "remains for the text; give at least 3"
     )
 
 
-def test_captions_that_are_too_long_are_counted(folder):
+def test_captions_that_are_truncated_are_counted(folder):
     model = load(folder("clip_tiny"))
-    assert model.cut(["a red ring", "a red ring above a blue star " * 10, "a star"]) == 1
-    assert model.cut([]) == 0
+    assert model.count_truncated(["a red ring", "a red ring above a blue star " * 10, "a star"]) == 1
+    assert model.count_truncated([]) == 0
 
 
-def test_counting_long_captions_leaves_the_tokenizer_as_threads_use_it_to_encode(folder):
+def test_counting_truncated_captions_does_not_change_the_tokenizer(folder):
     model = load(folder("clip_tiny"))
-    model.tokens(["a star"])
+    model.tokenize(["a star"])
     encoding = model.tokenizer.backend_tokenizer
     before = (encoding.truncation, encoding.padding)
-    model.cut(["a red ring"])
+    model.count_truncated(["a red ring"])
     assert (encoding.truncation, encoding.padding) == before
     assert before[0] is not None and before[1] is not None
 
 
-def test_captions_are_encoded_and_counted_by_many_threads_at_once(folder):
+def test_captions_can_be_encoded_and_counted_by_many_threads(folder):
     model = load(folder("clip_tiny"))
     texts = ["a red ring above a blue star " * 10, "a star"]
 
-    def encode_or_count(at):
-        return model.cut(texts) if at % 2 else tuple(model.tokens(texts)["input_ids"].shape)
+    def encode_or_count(number):
+        return model.count_truncated(texts) if number % 2 else tuple(model.tokenize(texts)["input_ids"].shape)
 
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(encode_or_count, range(2000))) == {1, (2, model.text_tokens)}
 
 
-def test_two_lists_of_labels_that_contradict_each_other_are_refused(folder):
+def test_id2label_and_label2id_that_disagree_are_an_error(folder):
     own = folder("classifier_tiny")
     model = ModelConfig(name="own", family="image_classifier", checkpoint=str(own), weights="pretrained")
     labels = ImageClassifier().class_names(model)
     turned = dict(enumerate([*labels[1:], labels[0]]))
     change_config(own, id2label=turned)
-    with pytest.raises(ConfigError, match="id2label and label2id disagree on 15 classes, such as '.*', which label2id"):
+    with pytest.raises(ConfigError, match="id2label and label2id disagree on 15 classes, such as '.*', to which label"):
         ImageClassifier().class_names(model)
-    change_config(own, label2id={name: str(at) for at, name in turned.items()} | {"LABEL_0": 0})
+    change_config(own, label2id={name: str(index) for index, name in turned.items()} | {"LABEL_0": 0})
     assert ImageClassifier().class_names(model) == list(turned.values())
     change_config(own, id2label={0: "crane", 1: "gull", 2: "crane"}, label2id={"crane": 2, "gull": 1})
     assert ImageClassifier().class_names(model) == ["crane", "gull", "crane"]

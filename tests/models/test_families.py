@@ -1,4 +1,4 @@
-"""Each family on real photographs, at a size that is quick: inputs, work, evidence and answers."""
+"""Each family with small models on real photographs: inputs, work, outputs and predictions."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from visionbench.config import ModelConfig, build_part, models
 from visionbench.core import Example, Picture
 from visionbench.datafiles.images import decode
 from visionbench.models.image_classifier import ImageClassifier
-from visionbench.models.promptable_segmenter import PromptableSegmenter, box, middle
+from visionbench.models.promptable_segmenter import PromptableSegmenter, find_box, find_centre
 from visionbench.registry import ConfigError
 from visionbench.stages import flops
 from visionbench.stages.load import OutputCheckError, check_output_follows_input
@@ -82,7 +82,7 @@ SMALL = {
 
 
 def small(name: str, **options) -> ModelConfig:
-    """A shipped model's YAML with random weights and its sizes cut down."""
+    """The YAML of a model in conf/, with random weights and smaller sizes."""
     model = models()[name]
     model.weights = "random"
     model.architecture = {"model_type": model.architecture["model_type"], **SMALL[name]}
@@ -96,7 +96,7 @@ def load(model: ModelConfig, dtype=torch.float32):
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory) -> list[Image.Image]:
-    """The two photographs that scikit-learn ships, one through JPEG and one through PNG."""
+    """The two photographs of scikit-learn, one saved as JPEG and one as PNG."""
     folder = tmp_path_factory.mktemp("photographs")
     paths: list[Path] = []
     for pixels, suffix in zip(load_sample_images().images, ("jpg", "png"), strict=True):
@@ -119,14 +119,14 @@ def test_a_different_photograph_changes_the_output(name, dtype, photographs):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_the_same_photograph_twice_is_no_evidence(name, photographs):
+def test_the_output_check_needs_two_different_photographs(name, photographs):
     loaded = load(small(name))
     with pytest.raises(OutputCheckError, match="no two different inputs"):
         check_output_follows_input(loaded, singles(loaded, photographs)[:1] * 2, CPU, torch.float32)
 
 
 @pytest.mark.parametrize(("name", "side"), [("clip_vit_b32", 224), ("sam_vit_b", 1024), ("blip_base", 384)])
-def test_pictures_come_in_the_size_that_the_processor_gives(name, side, photographs):
+def test_images_have_the_size_of_the_processor(name, side, photographs):
     loaded = load(small(name))
     assert loaded.preprocess(photographs, ["", ""])["pixel_values"].shape == (2, 3, side, side)
 
@@ -139,7 +139,7 @@ def test_pictures_come_in_the_size_that_the_processor_gives(name, side, photogra
         ("both", {"pixel_values", "input_ids", "attention_mask"}, {"images": 2, "texts": 2}),
     ],
 )
-def test_a_dual_encoder_runs_the_part_that_is_asked_for(part_, inputs, work, photographs):
+def test_a_dual_encoder_runs_only_the_configured_part(part_, inputs, work, photographs):
     loaded = load(small("clip_vit_b32", part=part_))
     batch = loaded.preprocess(photographs, ["a temple", "a flower"])
     assert set(batch) == inputs
@@ -150,7 +150,7 @@ def test_a_dual_encoder_runs_the_part_that_is_asked_for(part_, inputs, work, pho
     }
 
 
-def test_text_is_as_long_as_the_option_says_whatever_is_written(photographs):
+def test_texts_are_padded_or_truncated_to_the_configured_length(photographs):
     loaded = load(small("clip_vit_b32", text_tokens=9))
     ids = loaded.preprocess(photographs, ["a", "one two three four five six seven eight nine ten eleven"])["input_ids"]
     assert ids.shape == (2, 9)
@@ -158,62 +158,62 @@ def test_text_is_as_long_as_the_option_says_whatever_is_written(photographs):
     assert (ids[:, -1] == 98).all()
 
 
-def answered(loaded, pictures, wanted, classes=()):
-    """Rows for pictures, as the evaluation stage asks for them."""
+def predict(loaded, pictures, columns, classes=()):
+    """Return the evaluator and its rows for pictures, as in the evaluation stage."""
     with torch.inference_mode():
-        evaluator = loaded.evaluator(frozenset(wanted), classes)
+        evaluator = loaded.evaluator(frozenset(columns), classes)
         output = evaluator.forward(evaluator.prepare(pictures))
         return evaluator, evaluator.finish(output, pictures)
 
 
 def pictures_of(photographs, **known):
-    """Photographs as pictures of a data set; each keyword gives one value for each of them."""
-    found = []
-    for at, image in enumerate(photographs):
-        captions = known.get("captions", [()] * len(photographs))[at]
-        masks = known.get("masks", [None] * len(photographs))[at]
-        found.append(Picture(Example(str(at), Path(str(at)), captions=tuple(captions)), image, masks))
-    return found
+    """Return photographs as pictures of a data set. Each keyword has one value for each photograph."""
+    pictures = []
+    for index, image in enumerate(photographs):
+        captions = known.get("captions", [()] * len(photographs))[index]
+        masks = known.get("masks", [None] * len(photographs))[index]
+        pictures.append(Picture(Example(str(index), Path(str(index)), captions=tuple(captions)), image, masks))
+    return pictures
 
 
-def test_predictions_of_a_dual_encoder_hold_every_caption(photographs):
+def test_a_dual_encoder_predicts_an_embedding_of_every_caption(photographs):
     loaded = load(small("clip_vit_b32"))
     captions = [("a temple",), ("a flower", "a red flower", "petals")]
-    _, rows = answered(loaded, pictures_of(photographs, captions=captions), {"image_embedding", "caption_embeddings"})
+    _, rows = predict(loaded, pictures_of(photographs, captions=captions), {"image_embedding", "caption_embeddings"})
     assert [row["image_embedding"].shape for row in rows] == [(16,), (16,)]
     assert [row["caption_embeddings"].shape for row in rows] == [(1, 16), (3, 16)]
     with torch.inference_mode():
-        alone = loaded.call(loaded.preprocess(photographs[1:], ["a red flower"]))
-    np.testing.assert_allclose(rows[1]["caption_embeddings"][1], alone["text"][0], atol=1e-5)
-    np.testing.assert_allclose(rows[1]["image_embedding"], alone["image"][0], atol=1e-5)
+        single = loaded.call(loaded.preprocess(photographs[1:], ["a red flower"]))
+    np.testing.assert_allclose(rows[1]["caption_embeddings"][1], single["text"][0], atol=1e-5)
+    np.testing.assert_allclose(rows[1]["image_embedding"], single["image"][0], atol=1e-5)
 
 
 def test_a_class_is_the_mean_of_its_templates_and_scores_are_cosines_times_100(photographs):
     templates = ["a photo of a {}.", "the {}!"]
     loaded = load(small("clip_vit_b32", templates=templates))
-    evaluator, rows = answered(loaded, pictures_of(photographs), {"class_scores"}, ["temple", "red flower"])
+    evaluator, rows = predict(loaded, pictures_of(photographs), {"class_scores"}, ["temple", "red flower"])
     assert evaluator.classes == ("temple", "red flower")
     assert set(rows[0]) == {"class_scores"}
     with torch.inference_mode():
         image = loaded.call(loaded.preprocess(photographs, ["", ""]))["image"].numpy()
         texts = [template.format("red flower") for template in templates]
-        said = loaded.call(loaded.preprocess(photographs, texts))["text"].numpy()
-    unit = [vector / np.linalg.norm(vector) for vector in said]
+        embeddings = loaded.call(loaded.preprocess(photographs, texts))["text"].numpy()
+    unit = [vector / np.linalg.norm(vector) for vector in embeddings]
     mean = np.mean(unit, axis=0)
     cosine = image[1] @ mean / np.linalg.norm(mean) / np.linalg.norm(image[1])
     assert rows[1]["class_scores"][1] == pytest.approx(100 * cosine, abs=1e-3)
 
 
 @pytest.mark.parametrize("templates", [["a photo"], ["{} and {}"], []])
-def test_a_template_must_hold_the_class_once(templates):
+def test_a_template_must_contain_the_class_once(templates):
     with pytest.raises(ConfigError, match=r"model\.options\.templates"):
         load(small("clip_vit_b32", templates=templates))
 
 
-def test_a_classifier_scores_all_its_classes_by_the_names_of_the_data(photographs):
+def test_a_classifier_scores_all_its_classes_with_the_names_of_the_data(photographs):
     loaded = load(small("vit_b16"))
     loaded.module.config.id2label = dict(enumerate(["tench, Tinca tinca", "Great White", "c", "d", "e", "f", "g"]))
-    evaluator, rows = answered(loaded, pictures_of(photographs), {"class_scores"}, ["great white", "Tinca tinca"])
+    evaluator, rows = predict(loaded, pictures_of(photographs), {"class_scores"}, ["great white", "Tinca tinca"])
     assert evaluator.classes == ["Tinca tinca", "great white", "c", "d", "e", "f", "g"]
     with torch.inference_mode():
         logits = loaded.call(loaded.preprocess(photographs, ["", ""]))
@@ -222,10 +222,10 @@ def test_a_classifier_scores_all_its_classes_by_the_names_of_the_data(photograph
 
 @pytest.mark.parametrize("beams", [1, 2])
 @pytest.mark.parametrize("name", ["blip2_opt_2_7b", "blip_base"])
-def test_a_caption_is_the_new_tokens_alone(name, beams, photographs):
-    """Random weights write ids instead of words, and so many of them that none ends early."""
+def test_a_caption_is_only_the_new_tokens(name, beams, photographs):
+    """With random weights, a caption is ids instead of words, and rarely ends early."""
     loaded = load(small(name, caption_tokens=5, new_tokens=5, beams=beams))
-    _, rows = answered(loaded, pictures_of(photographs), {"caption"})
+    _, rows = predict(loaded, pictures_of(photographs), {"caption"})
     assert all(1 <= len(row["caption"].split()) <= 5 for row in rows)
     if beams == 1:
         loaded.module.generation_config.eos_token_id = None
@@ -233,11 +233,11 @@ def test_a_caption_is_the_new_tokens_alone(name, beams, photographs):
             output = loaded.call(loaded.preprocess(photographs, ["", ""]))
         forced = loaded.postprocess(output, photographs)
         for row, text in zip(rows, forced, strict=True):
-            common = min(len(row["caption"].split()), 1)  # the first word hangs on no rule about the end
+            common = min(len(row["caption"].split()), 1)  # no rule about the end affects the first word
             assert row["caption"].split()[:common] == text.split()[:common]
 
 
-def test_a_caption_from_logits_that_are_not_numbers_is_no_caption(photographs):
+def test_a_caption_from_nan_logits_is_nan(photographs):
     loaded = load(small("blip2_opt_2_7b", caption_tokens=3))
     pictures = pictures_of(photographs)
     with torch.inference_mode():
@@ -251,17 +251,17 @@ def test_a_caption_from_logits_that_are_not_numbers_is_no_caption(photographs):
 
 
 def two_masks(image):
-    """A wide and a tall rectangle, and one without a pixel."""
+    """Return the masks of a wide and a tall rectangle, and a mask without a pixel."""
     masks = np.zeros((3, image.height, image.width), bool)
     masks[0, 20:60, 30:200] = True
     masks[1, 100:300, 300:333] = True
     return masks
 
 
-def test_a_segmenter_answers_every_instance_that_has_a_pixel_by_point_and_by_box(photographs):
+def test_a_segmenter_predicts_masks_by_point_and_box_for_every_instance_with_a_pixel(photographs):
     loaded = load(small("sam_vit_b"))
     masks = [two_masks(photographs[0]), two_masks(photographs[1])[:1]]
-    _, rows = answered(loaded, pictures_of(photographs, masks=masks), PromptableSegmenter.predicts)
+    _, rows = predict(loaded, pictures_of(photographs, masks=masks), PromptableSegmenter.predicts)
     assert [len(row["truth_masks"]) for row in rows] == [2, 1]
     assert [row["empty_masks"] for row in rows] == [1, 0]
     for row, image in zip(rows, photographs, strict=True):
@@ -273,10 +273,10 @@ def test_a_segmenter_answers_every_instance_that_has_a_pixel_by_point_and_by_box
     np.testing.assert_array_equal(decoded, masks[0][1])
 
 
-def test_a_segmenters_answers_are_those_of_the_model_called_with_its_own_processor(photographs):
+def test_a_segmenters_masks_are_those_of_the_model_with_its_own_processor(photographs):
     loaded = load(small("sam_vit_b"))
     image, masks = photographs[0], two_masks(photographs[0])[:2]
-    _, rows = answered(loaded, pictures_of([image], masks=[masks]), PromptableSegmenter.predicts)
+    _, rows = predict(loaded, pictures_of([image], masks=[masks]), PromptableSegmenter.predicts)
     boxes = [[[30, 20, 200, 60], [300, 100, 333, 300]]]
     encoded = loaded.processor([image], input_boxes=boxes, return_tensors="pt")
     with torch.inference_mode():
@@ -284,36 +284,36 @@ def test_a_segmenters_answers_are_those_of_the_model_called_with_its_own_process
             pixel_values=encoded["pixel_values"], input_boxes=encoded["input_boxes"].float(), multimask_output=True
         )
     np.testing.assert_allclose(rows[0]["box_estimates"], output.iou_scores[0], atol=1e-5)
-    whole = loaded.processor.post_process_masks(
+    full_size = loaded.processor.post_process_masks(
         output.pred_masks, encoded["original_sizes"], encoded["reshaped_input_sizes"]
     )[0].numpy()
     size = rows[0]["mask_size"]
-    for expected, counts in zip(whole, rows[0]["box_masks"], strict=True):
+    for expected, counts in zip(full_size, rows[0]["box_masks"], strict=True):
         for one, rle in zip(expected, counts, strict=True):
-            found = decode_run_lengths({"size": size, "counts": rle.encode()})
-            assert (found != one).mean() < 1e-3
+            mask = decode_run_lengths({"size": size, "counts": rle.encode()})
+            assert (mask != one).mean() < 1e-3
 
 
-def test_a_segmenter_answers_a_picture_without_instances(photographs):
+def test_a_segmenter_predicts_no_masks_for_an_image_without_instances(photographs):
     loaded = load(small("sam_vit_b"))
     none = np.zeros((0, photographs[0].height, photographs[0].width), bool)
-    _, rows = answered(loaded, pictures_of(photographs[:1], masks=[none]), PromptableSegmenter.predicts)
+    _, rows = predict(loaded, pictures_of(photographs[:1], masks=[none]), PromptableSegmenter.predicts)
     assert rows[0]["truth_masks"] == rows[0]["point_masks"] == []
     assert rows[0]["box_estimates"].shape == (0, 3)
 
 
-def test_the_point_is_deepest_inside_the_mask_and_the_box_is_tight():
+def test_the_point_has_the_largest_distance_from_the_masks_edge_and_the_box_is_tight():
     mask = np.zeros((20, 30), bool)
     mask[3:8, 2:7] = True
     mask[3:19, 12] = True
-    assert middle(mask) == (4, 5)
-    assert box(mask) == (2, 3, 13, 19)
+    assert find_centre(mask) == (4, 5)
+    assert find_box(mask) == (2, 3, 13, 19)
     corner = np.zeros((9, 9), bool)
     corner[:5, :5] = True
-    assert middle(corner) == (2, 2)  # the border of the picture is an edge too
+    assert find_centre(corner) == (2, 2)  # the border of the image is also an edge
 
 
-def test_embeddings_are_handed_over_at_unit_length(photographs):
+def test_postprocessed_embeddings_have_unit_length(photographs):
     loaded = load(small("siglip2_base"))
     with torch.inference_mode():
         answers = loaded.postprocess(loaded.call(loaded.preprocess(photographs, ["a", "b"])), photographs)
@@ -323,7 +323,7 @@ def test_embeddings_are_handed_over_at_unit_length(photographs):
 
 
 @pytest.mark.parametrize("prompt", ["point", "box"])
-def test_a_segmenter_answers_every_prompt_with_three_masks_of_the_pictures_size(prompt, photographs):
+def test_a_segmenter_returns_three_masks_of_the_images_size_for_every_prompt(prompt, photographs):
     loaded = load(small("sam_vit_b", prompt=prompt, prompts_per_image=3))
     batch = loaded.preprocess(photographs, ["", ""])
     assert loaded.work(2) == {"images": 2, "prompts": 6}
@@ -334,7 +334,7 @@ def test_a_segmenter_answers_every_prompt_with_three_masks_of_the_pictures_size(
         assert mask.dtype == bool
 
 
-def test_prompts_of_a_segmenter_lie_in_the_picture(photographs):
+def test_prompts_of_a_segmenter_are_within_the_image(photographs):
     batch = load(small("sam_vit_b", prompts_per_image=4)).preprocess(photographs, ["", ""])
     points = batch["input_points"].float()
     longest = 1024 / max(photographs[0].size)
@@ -343,19 +343,19 @@ def test_prompts_of_a_segmenter_lie_in_the_picture(photographs):
     assert (points[0, :, 0] <= torch.tensor(photographs[0].size) * longest).all()
 
 
-def test_the_parts_of_a_segmenter_together_are_the_whole(photographs):
+def test_encoder_and_decoder_of_a_segmenter_together_equal_the_complete_model(photographs):
     with torch.inference_mode():
-        whole, encoder, decoder = (load(small("sam_vit_b", part=one)) for one in ("both", "encoder", "decoder"))
+        complete, encoder, decoder = (load(small("sam_vit_b", part=one)) for one in ("both", "encoder", "decoder"))
         embeddings = encoder.call(encoder.preprocess(photographs, ["", ""]))
         batch = decoder.preprocess(photographs, ["", ""])
         assert set(batch) == {"image_embeddings", "input_points"}
         torch.testing.assert_close(batch["image_embeddings"], embeddings)
-        masks = whole.call(whole.preprocess(photographs, ["", ""])).pred_masks
+        masks = complete.call(complete.preprocess(photographs, ["", ""])).pred_masks
         torch.testing.assert_close(decoder.call(batch).pred_masks, masks, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["blip2_opt_2_7b", "blip_base"])
-def test_a_captioner_writes_exactly_as_many_tokens_as_it_says(name, photographs):
+def test_a_captioner_writes_exactly_the_configured_number_of_tokens(name, photographs):
     loaded = load(small(name, new_tokens=7))
     batch = loaded.preprocess(photographs, ["", ""])
     with torch.inference_mode():
@@ -367,18 +367,18 @@ def test_a_captioner_writes_exactly_as_many_tokens_as_it_says(name, photographs)
     assert [len(answer.split()) for answer in loaded.postprocess(many, photographs)] == [12, 12]
 
 
-def test_the_prompt_of_blip2_holds_an_image_token_for_every_query(photographs):
+def test_the_prompt_of_blip2_has_an_image_token_for_every_query(photographs):
     ids = load(small("blip2_opt_2_7b")).preprocess(photographs, ["", ""])["input_ids"]
     assert ids.tolist() == [[98, 98, 98, 98, 2]] * 2
 
 
 def test_a_prompt_needs_the_tokenizer_of_the_checkpoint():
-    with pytest.raises(ConfigError, match="random weights come without a tokenizer"):
+    with pytest.raises(ConfigError, match="random weights have no tokenizer"):
         load(small("blip2_opt_2_7b", prompt="a photo of"))
 
 
 @pytest.mark.parametrize("name", ["vit_b16", "resnet50"])
-def test_a_classifier_names_a_class_for_each_picture(name, photographs):
+def test_a_classifier_names_a_class_for_each_image(name, photographs):
     loaded = load(small(name))
     with torch.inference_mode():
         answers = loaded.postprocess(loaded.call(loaded.preprocess(photographs, ["", ""])), photographs)
@@ -387,10 +387,10 @@ def test_a_classifier_names_a_class_for_each_picture(name, photographs):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_every_family_tells_the_parameters_it_has(name):
+def test_the_identity_of_every_family_has_its_parameters(name):
     loaded = load(small(name))
     assert loaded.identity["parameters"] == sum(tensor.numel() for tensor in loaded.module.parameters())
-    assert loaded.identity["weights_bytes"] == weights.weights_bytes(loaded.module)
+    assert loaded.identity["weights_bytes"] == weights.count_bytes(loaded.module)
     assert loaded.identity["dtype"] == "float32"
 
 
@@ -407,42 +407,42 @@ def test_every_family_tells_the_parameters_it_has(name):
         ("resnet50", {"image": (1, 1000)}),
     ],
 )
-def test_the_shipped_sizes_run_on_the_meta_device(name, shapes, photographs):
+def test_models_of_the_original_size_run_on_the_meta_device(name, shapes, photographs):
     model = models()[name]
     model.weights = "random"
     meta = torch.device("meta")
     loaded = build_part("models", model.family, model.options, "model.options").load(model, meta, torch.float32)
-    inputs = weights.place(loaded.preprocess(photographs[:1], ["a temple"]), meta, torch.float32)
-    inputs.pop("attention_mask", None)  # transformers looks into it, and on the meta device there is nothing to see
+    inputs = weights.place_inputs(loaded.preprocess(photographs[:1], ["a temple"]), meta, torch.float32)
+    inputs.pop("attention_mask", None)  # transformers reads its values, which do not exist on the meta device
     assert {name: tuple(output.shape) for name, output in loaded.probe_outputs(inputs).items()} == shapes
 
 
-def test_the_towers_of_blip2_run_on_the_meta_device_at_the_shipped_size(photographs):
-    """Joined they cannot: merging image tokens into the text looks at values, which the meta device has not. So do
-    transformers 5.17's masks for anything but plain attention."""
+def test_the_towers_of_blip2_run_on_the_meta_device_at_the_original_size(photographs):
+    """The complete model cannot: merging image tokens into the text reads values, which the meta device does not have.
+    The masks of transformers 5.17 also read values, except for eager attention."""
     model = eager(models()["blip2_opt_2_7b"])
     model.weights = "random"
     meta = torch.device("meta")
     loaded = build_part("models", model.family, model.options, "model.options").load(model, meta, torch.bfloat16)
-    inputs = weights.place(loaded.preprocess(photographs[:1], [""]), meta, torch.bfloat16)
-    seen = loaded.module.vision_model(inputs["pixel_values"]).last_hidden_state
+    inputs = weights.place_inputs(loaded.preprocess(photographs[:1], [""]), meta, torch.bfloat16)
+    states = loaded.module.vision_model(inputs["pixel_values"]).last_hidden_state
     queries = loaded.module.qformer(
-        query_embeds=loaded.module.query_tokens.to(seen.dtype), encoder_hidden_states=seen
+        query_embeds=loaded.module.query_tokens.to(states.dtype), encoder_hidden_states=states
     ).last_hidden_state
     embedded = loaded.module.language_projection(queries)
-    assert seen.shape == (1, 257, 1408)
+    assert states.shape == (1, 257, 1408)
     assert loaded.module.language_model(inputs_embeds=embedded).logits.shape == (1, 32, 50304)
 
 
 # --------------------------------------------------------------------------------------------------------------- parts
 def eager(model: ModelConfig) -> ModelConfig:
-    """With attention in its plain form, which torch's counter sees."""
+    """Return the model with eager attention, which torch's counter can count."""
     model.attention = None if model.attention is None else "eager"
     return model
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_the_pieces_of_a_model_are_the_whole_work_of_its_call(name, photographs):
+def test_the_parts_of_a_model_are_the_complete_work_of_its_call(name, photographs):
     loaded = load(eager(small(name)))
     loaded.module.requires_grad_(False)
     inputs = loaded.preprocess(photographs, ["a temple", "a red flower"])
@@ -456,20 +456,20 @@ def test_the_pieces_of_a_model_are_the_whole_work_of_its_call(name, photographs)
 
 
 @pytest.mark.parametrize("name", ["clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny"])
-def test_the_pieces_of_a_bundled_model_are_the_whole_work_of_its_call(name, photographs):
-    """Within 1 %: where the number of steps is even, none of them has the mean length."""
+def test_the_parts_of_a_bundled_model_are_the_complete_work_of_its_call(name, photographs):
+    """Within 1 %: if the number of steps is even, no step has the mean length."""
     loaded = load(eager(models()[name]))
     inputs = loaded.preprocess(photographs, ["a temple", "a red flower"])
     work = flops.count(loaded, flops.without_values(loaded), inputs)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         loaded.call(inputs)
     parts = loaded.parts(inputs)
-    whole = sum(work[part].flop * parts[part].times for part in parts)
-    assert whole == pytest.approx(counter.get_total_flops(), rel=0.01)
+    total = sum(work[part].flop * parts[part].times for part in parts)
+    assert total == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
 @pytest.mark.parametrize(("name", "last"), [("blip2_opt_2_7b", "decode"), ("blip_base", "decode")])
-def test_a_captioners_pieces_write_the_first_token_that_its_call_writes(name, last, photographs):
+def test_a_captioners_parts_write_the_first_token_of_its_call(name, last, photographs):
     loaded = load(small(name))
     inputs = loaded.preprocess(photographs, ["", ""])
     with torch.inference_mode():
@@ -479,29 +479,29 @@ def test_a_captioners_pieces_write_the_first_token_that_its_call_writes(name, la
         once, again = parts[last].call(), parts[last].call()
     expected = first if loaded.options.new_tokens == 1 else written
     assert first.tolist() == expected.tolist() or _ended(loaded, first)
-    assert torch.equal(once, again)  # the cache is as long after a step as before
+    assert torch.equal(once, again)  # a step does not change the length of the cache
 
 
 def _ended(loaded, tokens) -> bool:
-    """Whether greedy search would have ended there, which timed calls forbid."""
+    """Return whether greedy search would have ended at these tokens, which timed calls do not allow."""
     ends = {loaded.module.config.text_config.eos_token_id, getattr(loaded.module.config.text_config, "sep_token_id", 0)}
     return any(int(token) in ends for token in tokens)
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "piece", "gflop"),
+    ("name", "options", "part", "gflop"),
     [("clip_vit_b32", {"part": "image"}, "image", 8.818), ("sam_vit_b", {"part": "encoder"}, "encoder", 972.0)],
 )
-def test_the_count_of_the_shipped_sizes_is_the_known_one(name, options, piece, gflop, photographs):
+def test_the_counted_flops_of_the_original_sizes_are_the_published_ones(name, options, part, gflop, photographs):
     model = models()[name]
     model.weights, model.options = "random", {**model.options, **options}
     meta = torch.device("meta")
     loaded = build_part("models", model.family, model.options, "model.options").load(model, meta, torch.float32)
     work = flops.count(loaded, flops.without_values(loaded), loaded.preprocess(photographs[:1], [""]))
-    assert work[piece].flop / 1e9 == pytest.approx(gflop, rel=1e-3)
+    assert work[part].flop / 1e9 == pytest.approx(gflop, rel=1e-3)
 
 
-def test_the_least_traffic_is_what_is_read_once_and_what_comes_out(photographs):
+def test_the_least_traffic_is_weights_inputs_and_outputs_once(photographs):
     model = eager(small("clip_vit_b32", part="image"))
     loaded = load(model)
     inputs = loaded.preprocess(photographs, ["", ""])
@@ -514,19 +514,19 @@ def test_the_least_traffic_is_what_is_read_once_and_what_comes_out(photographs):
 
 
 @pytest.mark.parametrize("part_", ["image", "text"])
-def test_a_dual_encoders_piece_gives_the_embeddings_alone(part_, photographs):
+def test_a_dual_encoders_part_returns_only_the_embeddings(part_, photographs):
     loaded = load(small("clip_vit_b32", part=part_))
     with torch.inference_mode():
         output = loaded.parts(loaded.preprocess(photographs, ["a temple", "a flower"]))[part_].call()
     assert output.shape == (2, 16)
 
 
-def test_blip2_in_fp16_takes_inputs_in_fp16_though_its_first_parameter_stays_in_fp32(photographs):
+def test_blip2_in_fp16_has_inputs_in_fp16_although_its_first_parameter_is_in_fp32(photographs):
     model = models()["blip2_tiny"]
     loaded = build_part("models", model.family, model.options, "model.options").load(model, CPU, torch.float16)
-    assert next(loaded.module.parameters()).dtype == torch.float32  # transformers keeps the query tokens so
+    assert next(loaded.module.parameters()).dtype == torch.float32  # transformers keeps the query tokens in fp32
     assert loaded.dtype == torch.float16
-    placed = weights.place(loaded.preprocess(photographs[:1], [""]), CPU, loaded.dtype)
+    placed = weights.place_inputs(loaded.preprocess(photographs[:1], [""]), CPU, loaded.dtype)
     assert placed["pixel_values"].dtype == torch.float16
     with torch.inference_mode():
         assert {output.dtype for output in loaded.probe_outputs(placed).values()} == {torch.float16}
@@ -535,7 +535,7 @@ def test_blip2_in_fp16_takes_inputs_in_fp16_though_its_first_parameter_stays_in_
     assert 0.9 * half < work["prefill"].moved_bytes < 1.5 * half  # in fp32 it would be twice as much
 
 
-def test_a_segmenters_masks_need_no_second_look_at_the_pictures(photographs, monkeypatch):
+def test_a_segmenters_masks_are_scaled_without_processing_the_images_again(photographs, monkeypatch):
     model = models()["sam_tiny"]
     loaded = build_part("models", model.family, model.options, "model.options").load(model, CPU, torch.float32)
     inputs = loaded.preprocess(photographs, ["", ""])
@@ -548,10 +548,10 @@ def test_a_segmenters_masks_need_no_second_look_at_the_pictures(photographs, mon
     )
     monkeypatch.setattr(type(loaded.processor.image_processor), "preprocess", None)
     answers = loaded.postprocess(output, photographs)
-    assert all((answer == whole.numpy()).all() for answer, whole in zip(answers, expected, strict=True))
+    assert all((answer == masks.numpy()).all() for answer, masks in zip(answers, expected, strict=True))
 
 
-def test_a_classifier_with_two_classes_of_one_name_tells_them_apart_by_index(photographs):
+def test_a_classifier_distinguishes_two_classes_with_one_name_by_index(photographs):
     loaded = load(small("vit_b16"))
     names = ["hen", "crane", "c", "crane", "e", "f", "g"]
     loaded.module.config.id2label = dict(enumerate(names))
@@ -560,23 +560,23 @@ def test_a_classifier_with_two_classes_of_one_name_tells_them_apart_by_index(pho
         loaded.evaluator(frozenset(), ["crane"])
 
 
-def test_classes_in_the_order_of_the_model_that_it_does_not_know_are_refused(photographs):
+def test_unknown_classes_are_an_error_even_if_their_number_is_the_models(photographs):
     loaded = load(small("vit_b16"))
     loaded.module.config.id2label = dict(enumerate("abcdefg"))
     with pytest.raises(ConfigError, match="the model does not have 7 of the data's 7 classes"):
-        loaded.evaluator(frozenset(), [f"n{at}" for at in range(7)])
+        loaded.evaluator(frozenset(), [f"n{number}" for number in range(7)])
 
 
-def test_an_underscore_in_a_class_is_read_as_a_blank(photographs):
+def test_an_underscore_in_a_class_name_is_read_as_a_space(photographs):
     loaded = load(small("clip_vit_b32"))
-    np.testing.assert_array_equal(loaded._class_vector("red_flower"), loaded._class_vector("red flower"))
+    np.testing.assert_array_equal(loaded._encode_class("red_flower"), loaded._encode_class("red flower"))
 
 
-def test_a_config_that_does_not_number_the_classes_is_refused(tmp_path):
+def test_a_config_that_does_not_number_the_classes_is_an_error(tmp_path):
     classifier = ImageClassifier()
     for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
         (tmp_path / name).write_text('{"id2label": {"0": "a", "2": "b"}}')
-    with pytest.raises(ConfigError, match="its id2label does not number the classes from 0 on"):
+    with pytest.raises(ConfigError, match="its id2label does not number the classes from 0"):
         classifier.class_names(ModelConfig(name="own", checkpoint=str(tmp_path)))
     (tmp_path / "config.json").write_text('{"id2label": {"1": "b", "0": "a"}}')
     assert classifier.class_names(ModelConfig(name="own", checkpoint=str(tmp_path))) == ["a", "b"]

@@ -41,26 +41,26 @@ def torn(folder):
     path.write_text(path.read_text()[:-40])
 
 
-def test_a_row_comes_back_as_it_was_appended(folder):
+def test_a_row_reads_back_as_it_was_appended(folder):
     folder.append(RESULT, SAMPLES)
     assert RunFolder.open(folder.path).results() == [RESULT]
 
 
-def test_rows_come_back_in_the_order_they_were_measured(folder):
+def test_rows_are_read_in_the_order_of_the_measurement(folder):
     later = CaseResult(Case("batch-1", 1, (), ()), FAILED, "RuntimeError: “no”\nroom")
     for result in (RESULT, later):
         folder.append(result, Samples())
     assert folder.results() == [RESULT, later]
 
 
-def test_samples_come_back_bit_for_bit_with_reasons_and_flags(folder):
+def test_samples_read_back_bit_for_bit_with_reasons_and_flags(folder):
     folder.append(RESULT, SAMPLES)
-    found = folder.samples("batch-4")
-    assert list(found.series) == list(SAMPLES.series)
+    read = folder.samples("batch-4")
+    assert list(read.series) == list(SAMPLES.series)
     for name, values in SAMPLES.series.items():
-        assert found.series[name].dtype == np.float64
-        np.testing.assert_array_equal(found.series[name], values)
-    assert (found.missing, found.flags) == (SAMPLES.missing, SAMPLES.flags)
+        assert read.series[name].dtype == np.float64
+        np.testing.assert_array_equal(read.series[name], values)
+    assert (read.missing, read.flags) == (SAMPLES.missing, SAMPLES.flags)
 
 
 def test_a_case_without_samples_keeps_its_reasons(folder):
@@ -69,7 +69,7 @@ def test_a_case_without_samples_keeps_its_reasons(folder):
     assert not list((folder.path / "samples").iterdir())
 
 
-def test_a_number_that_is_none_is_refused_rather_than_written(folder):
+def test_nan_is_refused_and_not_written(folder):
     with pytest.raises(ValueError, match="not JSON compliant"):
         folder.append(CaseResult(CASE, OK, metrics=Metrics({"latency_p50_ms": float("nan")})), Samples())
     assert folder.results() == []
@@ -81,7 +81,7 @@ def test_a_row_is_on_disk_before_the_next_case_begins(folder):
     assert rows.endswith("\n") and json.loads(rows)["schema"] == SCHEMA_VERSION
 
 
-def test_a_last_line_cut_short_by_a_crash_costs_that_row_alone(folder):
+def test_a_truncated_last_line_loses_only_its_row(folder):
     folder.append(RESULT, SAMPLES)
     folder.append(CaseResult(Case("batch-8", 8, (), ()), OK), Samples())
     torn(folder)
@@ -89,13 +89,13 @@ def test_a_last_line_cut_short_by_a_crash_costs_that_row_alone(folder):
     assert len(folder.samples("batch-4").get("latency/host_s")) == 3
 
 
-def test_a_folder_whose_only_row_was_cut_short_is_an_empty_one(folder):
+def test_a_folder_whose_only_row_is_truncated_is_empty(folder):
     folder.append(RESULT, Samples())
     torn(folder)
     assert folder.results() == []
 
 
-def test_a_line_broken_in_the_middle_is_not_passed_over(folder):
+def test_a_broken_line_before_the_end_is_an_error(folder):
     folder.append(RESULT, Samples())
     path = folder.path / "results.jsonl"
     path.write_text("{broken\n" + path.read_text())
@@ -103,19 +103,19 @@ def test_a_line_broken_in_the_middle_is_not_passed_over(folder):
         folder.results()
 
 
-def test_the_config_is_kept_as_it_was_given(folder):
+def test_the_config_is_stored_unchanged(folder):
     assert (folder.path / "config.yaml").read_text() == "model:\n  name: clip_tiny\n"
     assert folder.config() == {"model": {"name": "clip_tiny"}}
 
 
-def test_a_folder_with_results_is_not_written_over(folder):
+def test_a_folder_with_results_is_not_overwritten(folder):
     folder.append(RESULT, SAMPLES)
     with pytest.raises(ConfigError, match=f"^hydra.run.dir={folder.path}: there are results already"):
         RunFolder.create(folder.path, "")
     assert folder.results() == [RESULT]
 
 
-def test_a_folder_without_results_is_not_a_runs(tmp_path):
+def test_a_folder_without_results_is_not_a_runs_folder(tmp_path):
     with pytest.raises(ConfigError, match=r"not a run's folder \(it has no results.jsonl\)"):
         RunFolder.open(tmp_path)
 
@@ -128,7 +128,7 @@ def test_a_row_of_a_newer_schema_is_refused(folder):
         folder.results()
 
 
-def test_a_record_comes_back_and_the_last_one_wins(folder):
+def test_a_record_reads_back_and_the_last_one_counts(folder):
     folder.write_record(record(status="running", device={"device_name": "Grün"}))
     last = record(status="finished")
     folder.write_record(last)
@@ -159,13 +159,13 @@ PREDICTIONS = Predictions(
 )
 
 
-def test_predictions_come_back_as_they_were_appended(folder):
+def test_predictions_read_back_as_they_were_appended(folder):
     folder.append(RESULT, SAMPLES, PREDICTIONS)
-    found = RunFolder.open(folder.path).predictions()
-    assert (found.ids, found.classes) == (PREDICTIONS.ids, PREDICTIONS.classes)
-    assert list(found.columns) == list(PREDICTIONS.columns)
+    read = RunFolder.open(folder.path).predictions()
+    assert (read.ids, read.classes) == (PREDICTIONS.ids, PREDICTIONS.classes)
+    assert list(read.columns) == list(PREDICTIONS.columns)
     for name, entries in PREDICTIONS.columns.items():
-        for entry, back in zip(entries, found.columns[name], strict=True):
+        for entry, back in zip(entries, read.columns[name], strict=True):
             if isinstance(entry, np.ndarray):
                 assert back.dtype == entry.dtype
                 np.testing.assert_array_equal(back, entry)
@@ -173,7 +173,7 @@ def test_predictions_come_back_as_they_were_appended(folder):
                 assert back == entry
 
 
-def test_predictions_are_a_table_for_others_to_read(folder):
+def test_predictions_are_a_table_that_pandas_reads(folder):
     folder.append(RESULT, SAMPLES, PREDICTIONS)
     frame = pd.read_parquet(folder.predictions_file)
     assert list(frame["id"]) == PREDICTIONS.ids
@@ -181,6 +181,6 @@ def test_predictions_are_a_table_for_others_to_read(folder):
     np.testing.assert_array_equal(frame["image_embedding"][0], PREDICTIONS.columns["image_embedding"][0])
 
 
-def test_where_nothing_was_predicted_there_are_no_predictions(folder):
+def test_a_folder_without_predictions_has_none(folder):
     folder.append(RESULT, SAMPLES)
     assert folder.predictions() is None

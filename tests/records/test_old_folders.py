@@ -18,7 +18,7 @@ from visionbench.records.folder import RunFolder
 from visionbench.report.page import write_report as write
 from visionbench.results import archive
 from visionbench.results.comparison import Rules
-from visionbench.trackers.mlflow import params, tags
+from visionbench.trackers.mlflow.content import params, tags
 
 SWEEP = "2026-01-02_03-04-05"
 OLD = Path(__file__).parent / "schema_1"
@@ -35,7 +35,7 @@ def run(name):
 
 
 def test_every_run_is_found_with_its_rows():
-    runs = archive.read(OLD, tell=pytest.fail)
+    runs = archive.read(OLD, report=pytest.fail)
     assert {item.folder.path.name for item in runs} == set(RUNS)
     assert {tuple(row.status for row in item.results) for item in runs} == {
         (OK, OK, OK),

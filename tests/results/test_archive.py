@@ -66,7 +66,7 @@ def test_runs_are_found_at_any_depth_by_name(tmp_path):
     ]
 
 
-def test_a_run_may_be_named_by_its_own_folder(tmp_path):
+def test_the_output_folder_may_be_the_folder_of_a_run(tmp_path):
     write(tmp_path / "a")
     assert [folder.path for folder in archive.folders(tmp_path / "a")] == [tmp_path / "a"]
 
@@ -84,18 +84,18 @@ def test_runs_below_a_runs_folder_are_found_too(tmp_path):
     assert uids(archive.read(tmp_path)) == ["a", "later"]
 
 
-def test_the_copies_that_a_tracking_store_keeps_are_no_runs(tmp_path):
+def test_the_copies_of_a_tracking_store_are_not_runs(tmp_path):
     write(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "mlartifacts" / "1" / "copy")
     assert [folder.path for folder in archive.folders(tmp_path)] == [tmp_path / "a"]
 
 
-def test_a_folder_that_is_not_there_holds_no_runs(tmp_path):
+def test_a_missing_folder_has_no_runs(tmp_path):
     assert archive.folders(tmp_path / "none") == []
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
-def test_runs_come_in_the_order_they_began_with_their_rows(tmp_path):
+def test_runs_are_read_with_their_rows_in_the_order_of_their_start(tmp_path):
     write(tmp_path / "a", started="2026-01-02T00:00:00.000+00:00", results=[timed(8), timed(1)])
     write(tmp_path / "b", started="2026-01-01T00:00:00.000+00:00")
     runs = archive.read(tmp_path)
@@ -105,7 +105,7 @@ def test_runs_come_in_the_order_they_began_with_their_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "error"),
     [
         (lambda path: (path / "run.json").write_text('{"uid": "x", "swe'), "is not valid JSON"),
         (lambda path: (path / "run.json").write_text(""), "is not valid JSON"),
@@ -118,17 +118,17 @@ def test_runs_come_in_the_order_they_began_with_their_rows(tmp_path):
     ],
     ids=["cut short", "empty", "no text", "no conditions", "no object", "no rows", "broken row", "newer"],
 )
-def test_a_run_that_cannot_be_read_is_left_out_and_told_in_a_line(tmp_path, spoil, told):
+def test_a_run_that_cannot_be_read_is_left_out_and_reported_in_one_line(tmp_path, spoil, error):
     write(tmp_path / "good")
     write(tmp_path / "bad", results=[timed(1)])
     spoil(tmp_path / "bad")
     lines = []
     assert uids(archive.read(tmp_path, lines.append)) == ["good"]
     (line,) = lines
-    assert line.startswith(f"left out {tmp_path / 'bad'}: ") and told in line and "\n" not in line
+    assert line.startswith(f"left out {tmp_path / 'bad'}: ") and error in line and "\n" not in line
 
 
-def test_what_is_left_out_is_told_on_standard_error(tmp_path, capsys):
+def test_a_run_that_is_left_out_is_reported_on_standard_error(tmp_path, capsys):
     write(tmp_path / "bad")
     (tmp_path / "bad" / "run.json").write_text("{")
     assert archive.read(tmp_path) == []
@@ -136,7 +136,7 @@ def test_what_is_left_out_is_told_on_standard_error(tmp_path, capsys):
     assert out == "" and err.startswith("visionbench: left out ") and err.count("\n") == 1
 
 
-def test_a_folder_without_conditions_and_a_last_row_cut_short_are_passed_over(tmp_path):
+def test_a_folder_without_a_record_and_a_truncated_last_row_are_skipped(tmp_path):
     (tmp_path / "empty").mkdir()
     RunFolder.create(tmp_path / "killed_at_once", "")
     (tmp_path / "killed_at_once" / "run.json.draft").write_text('{"uid"')
@@ -165,7 +165,7 @@ def test_a_sweep_is_named_by_its_id_by_a_folder_or_as_the_latest(two_sweeps):
     assert uids(archive.of_sweep(two_sweeps, str(two_sweeps / "monday" / "1_b"))) == ["1_b"]
 
 
-def test_a_sweep_that_is_not_there_is_an_error_with_the_nearest_name(two_sweeps):
+def test_an_unknown_sweep_is_an_error_with_the_nearest_name(two_sweeps):
     with pytest.raises(ConfigError, match=r"'mondya': no such sweep in .*; did you mean 'monday'\?"):
         archive.of_sweep(two_sweeps, "mondya")
 
@@ -180,7 +180,7 @@ def test_a_folder_without_runs_is_an_error(tmp_path):
         archive.of_folder(tmp_path)
 
 
-def test_runs_are_grouped_by_sweep_in_the_order_the_sweeps_began(two_sweeps):
+def test_runs_are_grouped_by_sweep_in_the_order_of_their_start(two_sweeps):
     assert [(sweep, uids(runs)) for sweep, runs in archive.sweeps(archive.of_folder(two_sweeps))] == [
         ("monday", ["0_a", "1_b"]),
         ("tuesday", ["c"]),
@@ -194,20 +194,20 @@ def test_a_filter_is_parsed_into_names_and_values():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "error"),
     [
         ("model", "--where model: 'model' is not of the form name=value"),
         ("model=", "--where model=: 'model=' is not of the form name=value"),
         ("modle=x", "--where modle=x: runs have no 'modle'; did you mean 'model'?"),
     ],
 )
-def test_a_wrong_filter_is_told_with_the_way_out(text, said):
+def test_a_wrong_filter_is_an_error_with_the_remedy(text, error):
     with pytest.raises(ConfigError) as caught:
         archive.parse_filter(text, "--where")
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(error)
 
 
-def test_the_facts_are_those_a_filter_may_name(two_sweeps):
+def test_a_filter_may_name_every_fact(two_sweeps):
     for run in archive.of_folder(two_sweeps):
         assert tuple(run.facts()) == archive.FACTS
 
@@ -221,7 +221,7 @@ def test_runs_are_chosen_by_all_of_their_facts(two_sweeps):
     assert uids(archive.select(runs, {"threads": "4", "precision": "bf16"}, "--where …")) == ["1_b"]
 
 
-def test_a_choice_of_nothing_says_which_values_there_are(two_sweeps):
+def test_a_filter_without_a_match_is_an_error_with_the_existing_values(two_sweeps):
     runs = archive.of_folder(two_sweeps)
     with pytest.raises(ConfigError, match=r"--where m: no run has model=clip; there are: clip_tiny, vit_b16$"):
         archive.select(runs, {"threads": "4", "model": "clip"}, "--where m")

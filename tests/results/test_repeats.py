@@ -147,9 +147,9 @@ def test_a_quality_row_of_one_process_stays_as_it_is():
 def test_the_combined_record_is_the_first_with_the_worst_status_and_all_times():
     first = record(uid="a", started_at="1", ended_at="2", status="finished", seconds={"load": 1.0})
     last = record(uid="b", started_at="3", ended_at="4", status="failed", seconds={"load": 2.0})
-    both = combine([first, last], seed=7, planned_repeats=3)
+    both = combine([first, last], seed=7, planned=3)
     assert (both.uid, both.status, both.ended_at, both.seconds) == ("a", "failed", "4", {"load": 3.0})
-    assert both.repeats == Repeats(wanted=3, measured=2, order_seed=7, started_at=("1", "3"))
+    assert both.repeats == Repeats(planned=3, measured=2, order_seed=7, started_at=("1", "3"))
 
 
 def test_a_folder_gathers_its_repeats_in_their_order(tmp_path):
@@ -159,7 +159,7 @@ def test_a_folder_gathers_its_repeats_in_their_order(tmp_path):
         repeat.append(row(float(number)), Samples())
         repeat.write_record(record(started_at=str(number)))
     assert [one.path.name for one in folders(folder)] == [str(number) for number in range(1, 12)]
-    write(folder, seed=0, planned_repeats=11)
+    write(folder, seed=0, planned=11)
     [result] = folder.results()
     assert folder.samples(result.case.id).get("across/latency_p50_ms").tolist() == [float(n) for n in range(1, 12)]
     assert json.loads((folder.path / "run.json").read_text())["repeats"]["measured"] == 11

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from visionbench.core import INVALID, WARNED, Predictions
-from visionbench.models.promptable_segmenter import run_lengths
+from visionbench.models.promptable_segmenter import encode_masks
 from visionbench.stages.answers import judge
 from visionbench.validity import judge as verdict
 
@@ -23,7 +23,7 @@ def predictions(**columns):
         ({"caption_embeddings": [np.ones((2, 4)), np.ones((1, 4)), np.ones((1, 4))]}, "answers_equal: the model's"),
         (
             {
-                "point_masks": [[run_lengths(np.zeros((3, 4, 5), bool))]] * 3,
+                "point_masks": [[encode_masks(np.zeros((3, 4, 5), bool))]] * 3,
                 "point_estimates": [np.ones((1, 3))] * 3,
                 "empty_masks": [0, 1, 0],
                 "mask_size": [[4, 5]] * 3,
@@ -46,9 +46,9 @@ def test_predictions_that_differ_have_no_flag_and_no_fault():
             caption=["", "a dog", "a dog"],
             image_embedding=[np.ones(4), np.ones(4), np.zeros(4)],
             class_scores=[np.arange(2.0), np.arange(2.0), np.ones(2)],
-            point_masks=[[], [run_lengths(some)], []],
+            point_masks=[[], [encode_masks(some)], []],
             point_estimates=[np.ones((0, 3)), np.ones((1, 3)), np.ones((0, 3))],
-            truth_masks=[[], run_lengths(some[:1]), []],
+            truth_masks=[[], encode_masks(some[:1]), []],
             empty_masks=[1, 0, 2],
             mask_size=[[4, 5]] * 3,
         )

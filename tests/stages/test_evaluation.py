@@ -177,7 +177,7 @@ def test_a_prediction_that_is_not_finite_ends_the_case_or_is_left_out(examples):
 
 def test_a_batch_without_any_usable_image_is_skipped(examples, tmp_path):
     missing = tmp_path / "none.png"
-    few = [replace(example, missing) if at < 4 else example for at, example in enumerate(examples)]
+    few = [replace(example, missing) if index < 4 else example for index, example in enumerate(examples)]
     model = Dim()
     assert len(evaluate(few, model, on_error="skip").predictions.ids) == 7
     assert model.batches == [4, 3]
@@ -303,8 +303,8 @@ def test_masks_of_another_size_than_their_image_end_the_case(examples, monkeypat
 
     size = (6, 8)
     given = [
-        Example(example.id, example.image, masks=lambda size=(9, 9) if at == 2 else size: np.ones((1, *size), bool))
-        for at, example in enumerate(examples)
+        Example(example.id, example.image, masks=lambda size=(9, 9) if index == 2 else size: np.ones((1, *size), bool))
+        for index, example in enumerate(examples)
     ]
     of = context(given, Segmenting())
     of.metrics["brightness"] = Masks()

@@ -36,8 +36,7 @@ from visionbench.records.folder import RunFolder
 from visionbench.records.record import RunRecord
 from visionbench.registry import ConfigError, find
 from visionbench.results import declared
-from visionbench.trackers import mlflow
-from visionbench.trackers.mlflow import MlflowTracker, view
+from visionbench.trackers.mlflow import MlflowTracker, content, view
 
 STARTED, ENDED = "2026-01-02T03:04:05.678+00:00", "2026-01-02T03:05:05.678+00:00"
 STARTED_MS = 1767323045678
@@ -140,7 +139,7 @@ def history(tracker: MlflowTracker, name: str) -> list[tuple[int, float]]:
 
 
 # ----------------------------------------------------------------------------------------------------- one run, whole
-def test_it_is_found_by_its_name() -> None:
+def test_the_tracker_is_registered_by_its_name() -> None:
     assert find("trackers", "mlflow") is MlflowTracker
 
 
@@ -173,15 +172,13 @@ def test_neighbouring_runs_differ_in_colour(tracker: MlflowTracker, tmp_path: Pa
 @pytest.mark.parametrize(
     ("status", "stored"), [("finished", "FINISHED"), ("failed", "FAILED"), ("interrupted", "KILLED")]
 )
-def test_a_run_keeps_its_times_and_how_it_ended(
-    tracker: MlflowTracker, tmp_path: Path, status: str, stored: str
-) -> None:
+def test_a_run_has_its_times_and_its_status(tracker: MlflowTracker, tmp_path: Path, status: str, stored: str) -> None:
     tracker.log(write(tmp_path, *RESULTS, status=status))
     info = only(tracker).info
     assert (info.status, info.start_time, info.end_time) == (stored, STARTED_MS, STARTED_MS + 60_000)
 
 
-def test_params_and_tags_say_what_ran_on_what(tracker: MlflowTracker, tmp_path: Path) -> None:
+def test_params_and_tags_describe_the_run(tracker: MlflowTracker, tmp_path: Path) -> None:
     tracker.log(write(tmp_path, *RESULTS))
     params, tags = only(tracker).data.params, only(tracker).data.tags
     assert {
@@ -217,7 +214,7 @@ def test_the_data_set_is_an_input(tracker: MlflowTracker, tmp_path: Path) -> Non
     assert json.loads(entry.dataset.source) == {"name": "shapes", "split": "test"}
 
 
-def test_the_files_go_along(tracker: MlflowTracker, tmp_path: Path, output_dir: Path) -> None:
+def test_the_files_of_a_run_are_artifacts(tracker: MlflowTracker, tmp_path: Path, output_dir: Path) -> None:
     folder = write(tmp_path, *RESULTS)
     tracker.log(folder)
     artifacts = output_dir / "mlartifacts" / only(tracker).info.run_id / "artifacts"
@@ -239,7 +236,7 @@ def test_the_files_go_along(tracker: MlflowTracker, tmp_path: Path, output_dir: 
         assert min(picture.size) > 300
 
 
-def test_predictions_and_the_confusion_of_classes_go_along(
+def test_predictions_and_the_confusion_matrix_are_artifacts(
     tracker: MlflowTracker, tmp_path: Path, output_dir: Path
 ) -> None:
     folder = write(tmp_path, RESULTS[0])
@@ -260,13 +257,13 @@ def test_predictions_too_large_to_send_stay_in_the_folder(
 ) -> None:
     folder = write(tmp_path, RESULTS[0])
     RunFolder(folder).append(scored(0.5), Samples(), Predictions(["a"], {"caption": ["a ring"]}))
-    monkeypatch.setattr(mlflow, "LARGEST_PREDICTIONS", 10)
+    monkeypatch.setattr(content, "LARGEST_PREDICTIONS", 10)
     tracker.log(folder)
     sent = {item.path for item in tracker._client.list_artifacts(only(tracker).info.run_id)}
     assert "results.jsonl" in sent and "predictions.parquet" not in sent
 
 
-def test_what_the_worker_said_goes_along(tracker: MlflowTracker, tmp_path: Path) -> None:
+def test_the_output_of_the_worker_is_an_artifact(tracker: MlflowTracker, tmp_path: Path) -> None:
     folder = write(tmp_path, *RESULTS)
     RunFolder(folder).log.write_text("a warning of some library\n")
     tracker.log(folder)
@@ -302,7 +299,7 @@ def test_secrets_stay_on_the_machine(tracker: MlflowTracker, tmp_path: Path, out
     assert run.data.params["data_token"] == "${oc.env:TOKEN}"
 
 
-def test_more_than_one_call_takes_is_sent_in_several(tracker: MlflowTracker, tmp_path: Path) -> None:
+def test_more_entries_than_one_call_accepts_are_sent_in_several_calls(tracker: MlflowTracker, tmp_path: Path) -> None:
     many = Metrics({f"made_up_{number}_count": float(number) for number in range(1700)})
     host = {f"library{number}": "1.0" for number in range(150)}
     tracker.log(write(tmp_path, replace(RESULTS[0], metrics=many), host=host))
@@ -327,7 +324,7 @@ def test_sending_again_changes_nothing(tracker: MlflowTracker, tmp_path: Path) -
         ("outputs", {"uri": "sqlite:///lab.db"}, "visionbench ui --uri sqlite:///lab.db"),
     ],
 )
-def test_how_to_look_at_a_run_is_told_as_the_command_that_opens_its_store(
+def test_the_view_hint_of_a_local_store_is_the_command_that_opens_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output_dir: str, config: dict[str, str], command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -382,7 +379,7 @@ def test_a_folder_without_results_is_refused(tracker: MlflowTracker, tmp_path: P
 
 
 # ---------------------------------------------------------------------------------------------------------- attachments
-def test_files_are_attached_below_report_in_the_place_of_earlier_ones(
+def test_attached_files_are_below_report_and_replace_earlier_ones(
     tracker: MlflowTracker, tmp_path: Path, output_dir: Path
 ) -> None:
     first, second = (write(tmp_path, *RESULTS) for _ in range(2))
@@ -404,14 +401,14 @@ def test_files_are_attached_below_report_in_the_place_of_earlier_ones(
     assert tracker._client.get_run(run.info.run_id).info.end_time == run.info.end_time
 
 
-def test_nothing_is_attached_to_a_run_that_the_store_lacks(tracker: MlflowTracker, tmp_path: Path) -> None:
+def test_attaching_to_a_run_that_the_store_does_not_have_is_an_error(tracker: MlflowTracker, tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("<p>whole</p>")
     folder = write(tmp_path, *RESULTS)
     with pytest.raises(TrackingError, match="it has no run of .*; send it with visionbench sync"):
         tracker.attach(folder, [tmp_path / "report.html"])
 
 
-def test_a_run_that_was_deleted_gets_no_attachments(tracker: MlflowTracker, tmp_path: Path) -> None:
+def test_nothing_is_attached_to_a_deleted_run(tracker: MlflowTracker, tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("<p>whole</p>")
     folder = write(tmp_path, *RESULTS)
     tracker.log(folder)
@@ -421,9 +418,7 @@ def test_a_run_that_was_deleted_gets_no_attachments(tracker: MlflowTracker, tmp_
     assert "report" not in {item.path for item in tracker._client.list_artifacts(run_id)}
 
 
-def test_what_is_attached_already_may_be_left_as_it_is(
-    tracker: MlflowTracker, tmp_path: Path, output_dir: Path
-) -> None:
+def test_files_that_are_attached_already_may_be_kept(tracker: MlflowTracker, tmp_path: Path, output_dir: Path) -> None:
     folder = write(tmp_path, *RESULTS)
     tracker.log(folder)
     page, figure = tmp_path / "report.html", tmp_path / "curves.png"
@@ -449,7 +444,7 @@ def test_the_experiment_has_its_view(tracker: MlflowTracker) -> None:
     assert tracker.page().startswith(f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=visionbench")
 
 
-def test_a_run_with_a_metric_of_its_own_adds_a_chart_to_the_view(tracker: MlflowTracker, tmp_path: Path) -> None:
+def test_a_run_with_a_users_metric_adds_a_chart_to_the_view(tracker: MlflowTracker, tmp_path: Path) -> None:
     def charts() -> list[str]:
         packed = json.loads(tracker._client.get_experiment(tracker._experiment_id).tags[view.TAG])["state"]
         state = json.loads(zlib.decompress(base64.b64decode(packed.removeprefix("deflate;"))))
@@ -470,13 +465,13 @@ def test_a_view_that_a_person_changed_is_kept(tracker: MlflowTracker) -> None:
     assert tracker._client.get_experiment(tracker._experiment_id).tags[view.TAG] == "my own"
 
 
-def test_a_deleted_experiment_is_told_in_one_line(tracker: MlflowTracker) -> None:
+def test_a_deleted_experiment_is_an_error_in_one_line(tracker: MlflowTracker) -> None:
     tracker._client.delete_experiment(tracker._experiment_id)
     with pytest.raises(TrackingError, match="it was deleted in .*; give another name"):
         MlflowTracker(tracker.config, tracker.output_dir).open()
 
 
-def test_the_server_listens_on_this_machine_alone(output_dir: Path) -> None:
+def test_the_server_listens_on_this_machine_only(output_dir: Path) -> None:
     command, environment = MlflowTracker(TrackingConfig(), output_dir).server(5001)
     assert command[3:8] == ["ui", "--host", "127.0.0.1", "--port", "5001"]
     assert f"sqlite:///{output_dir / 'mlflow.db'}" in command
@@ -494,22 +489,22 @@ def test_a_relative_file_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     ("uri", "reason"),
     [("http://me:{secret}@127.0.0.1:9", "Connection refused"), ("sqlite:///{folder}/text.db", "not a database")],
 )
-def test_a_store_that_cannot_be_had_is_told_in_one_line(tmp_path: Path, uri: str, reason: str) -> None:
+def test_a_store_that_cannot_be_opened_is_an_error_in_one_line(tmp_path: Path, uri: str, reason: str) -> None:
     (tmp_path / "text.db").write_text("not a database at all " * 20)
     with pytest.raises(TrackingError) as caught:
         MlflowTracker(TrackingConfig(uri=uri.format(secret=SECRET, folder=tmp_path)), tmp_path).open()
-    said = str(caught.value)
-    assert said.startswith("tracking.uri=")
-    assert reason in said
-    assert said.endswith("results are safe in the run folder; send them later with visionbench sync")
-    assert "\n" not in said
-    assert SECRET not in said
+    message = str(caught.value)
+    assert message.startswith("tracking.uri=")
+    assert reason in message
+    assert message.endswith("results are safe in the run folder; send them later with visionbench sync")
+    assert "\n" not in message
+    assert SECRET not in message
     with pytest.raises(TrackingError) as caught:
         MlflowTracker(TrackingConfig(uri=uri.format(secret=SECRET, folder=tmp_path)), tmp_path).page()
-    assert str(caught.value) == said.partition("; results are safe")[0]
+    assert str(caught.value) == message.partition("; results are safe")[0]
 
 
-def test_two_processes_may_open_a_fresh_store_and_send_the_same_runs_at_once_and_quietly(tmp_path: Path) -> None:
+def test_two_processes_may_open_a_new_store_and_send_the_same_runs_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from visionbench.config import TrackingConfig\n"
@@ -538,7 +533,7 @@ def test_importing_the_module_imports_neither_mlflow_nor_matplotlib() -> None:
 
 
 @pytest.mark.parametrize("name", ["50%20off #1", "what? 'ü'"])
-def test_a_folder_whose_name_means_something_in_an_address_holds_its_own_store(tmp_path: Path, name: str) -> None:
+def test_a_folder_with_special_characters_of_addresses_has_its_own_store(tmp_path: Path, name: str) -> None:
     outputs = tmp_path / name / "out"
     tracker = MlflowTracker(TrackingConfig(), outputs)
     tracker.log(write(tmp_path, *RESULTS))
@@ -551,6 +546,6 @@ def test_a_folder_whose_name_means_something_in_an_address_holds_its_own_store(t
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "./mlflow.db", "/data/mlflow.db"])
-def test_a_path_in_place_of_an_address_is_told_with_the_address(tmp_path: Path, uri: str) -> None:
+def test_a_path_instead_of_an_address_is_an_error_with_the_address(tmp_path: Path, uri: str) -> None:
     with pytest.raises(TrackingError, match=r"tracking\.uri=.*: not an address; a SQLite file is sqlite:///"):
         MlflowTracker(TrackingConfig(uri=uri), tmp_path).open()

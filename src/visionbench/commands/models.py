@@ -29,7 +29,7 @@ def show(config_dir: Path | None) -> int:
             name,
             find("models", model.family).task,
             _parameters(model),
-            "yes" if model.checkpoint and weights.present(model) else "no",
+            "yes" if model.checkpoint and weights.find_checkpoint(model) else "no",
             model.checkpoint or "–",
         )
     console = screen()
@@ -41,7 +41,7 @@ def show(config_dir: Path | None) -> int:
 def _parameters(model: ModelConfig) -> str:
     """Return the number of parameters, counted on the meta device, or a dash for a model without an architecture."""
     auto_class = getattr(find("models", model.family), "auto_class", None)
-    return f"{weights.parameter_count(model, auto_class):,}" if model.architecture and auto_class else "–"
+    return f"{weights.count_parameters(model, auto_class):,}" if model.architecture and auto_class else "–"
 
 
 def fetch(names: Sequence[str], config_dir: Path | None) -> int:
@@ -54,7 +54,7 @@ def fetch(names: Sequence[str], config_dir: Path | None) -> int:
     _show_replaced(console, names, config_dir)
     for name in names:
         model = known[name]
-        path = weights.present(model) or weights.fetch(model)
+        path = weights.find_checkpoint(model) or weights.fetch_checkpoint(model)
         console.print(f"{name}: {path}", soft_wrap=True, highlight=False)
     return 0
 

@@ -75,7 +75,7 @@ def find_label_mismatch(config: ExperimentConfig, run: Parts) -> str | None:
     """
     if config.data.root is not None or not isinstance(run.adapter, HasClassNames):
         return None
-    if config.model.weights != "pretrained" or weights.present(config.model) is None:
+    if config.model.weights != "pretrained" or weights.find_checkpoint(config.model) is None:
         return None
     model_names, described = run.adapter.class_names(config.model), _describe_classes(run)
     try:

@@ -1,1 +1,1 @@
-"""Model families: one file each, how to load, preprocess, call and postprocess."""
+"""Model families, one file each: loading, preprocessing, calling, postprocessing and evaluation."""

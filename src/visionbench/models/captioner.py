@@ -1,4 +1,4 @@
-"""Captioners: BLIP-2 and BLIP, which see a picture and write a text."""
+"""Captioners: BLIP-2 and BLIP, which generate a text for an image."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @register("models", "captioner")
 @dataclass
 class Captioner:
-    """Options: the `prompt` before the caption, and how many tokens each timed call writes, neither more nor fewer.
+    """Options: the `prompt` before the caption, and `new_tokens`, the exact number of tokens that a timed call writes.
 
-    For quality a caption ends where the model ends it, after `caption_tokens` at the latest, and the best of `beams` is
-    taken (1 is greedy).
+    For quality, a caption ends at the model's end token, or after `caption_tokens`, and the best of `beams` is used
+    (1 is greedy).
     """
 
     prompt: str = ""
@@ -41,38 +41,38 @@ class Captioner:
                 raise ConfigError(f"model.options.{option}={value}: must be at least 1")
 
     def uses(self) -> frozenset[str]:
-        """Pictures alone."""
+        """Return an empty set: only images are used."""
         return frozenset()
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
-        """An AutoModelForImageTextToText with its image processor, and its tokenizer unless weights are random."""
+        """Load an AutoModelForImageTextToText with its image processor, and its tokenizer unless weights are random."""
         if model.weights == "random" and self.prompt:
             raise ConfigError(
-                f"model.options.prompt='{self.prompt}': random weights come without a tokenizer", "leave it empty"
+                f"model.options.prompt='{self.prompt}': random weights have no tokenizer", "leave the prompt empty"
             )
-        built = weights.build(model, self.auto_class, device, dtype)
-        processor = weights.image_processor(model, built.source)
-        tokenizer = None if built.source is None else weights.tokenizer(model, built)
-        prompt_ids = tokenizer(self.prompt, add_special_tokens=False).input_ids if tokenizer and self.prompt else []
+        built = weights.build_model(model, self.auto_class, device, dtype)
+        processor = weights.load_image_processor(model, built.source)
+        tokenizer = None if built.source is None else weights.load_tokenizer(model, built)
+        words = tokenizer(self.prompt, add_special_tokens=False).input_ids if tokenizer and self.prompt else []
         identity = {
             **built.identity,
-            **weights.describe(processor),
+            **weights.describe_processor(processor),
             "tokenizer": type(tokenizer).__name__ if tokenizer else None,
             "prompt": self.prompt,
             "new_tokens": self.new_tokens,
             "caption_tokens": self.caption_tokens,
             "beams": self.beams,
         }
-        whole_prompt = _prompt(built.module.config, prompt_ids)
+        prompt_ids = _build_prompt(built.module.config, words)
         longest = max(self.new_tokens, self.caption_tokens)
         keys = f"model.options.new_tokens={self.new_tokens}, model.options.caption_tokens={self.caption_tokens}"
-        weights.check_length(built, len(whole_prompt) + longest, f"{keys}, with the prompt")
-        return LoadedCaptioner(built.module, dtype, processor, tokenizer, whole_prompt, self, identity)
+        weights.check_length(built, len(prompt_ids) + longest, f"{keys}, with the prompt")
+        return LoadedCaptioner(built.module, dtype, processor, tokenizer, prompt_ids, self, identity)
 
 
 @dataclass
 class LoadedCaptioner:
-    """A captioner on its device; `prompt_ids` is the whole prompt, image tokens included."""
+    """A captioner on its device. `prompt_ids` is the complete prompt, including image tokens."""
 
     module: Any
     dtype: torch.dtype
@@ -83,18 +83,19 @@ class LoadedCaptioner:
     identity: Mapping[str, Any]
 
     def work(self, batch_size: int) -> Mapping[str, int]:
-        """Images, and the tokens written for them."""
+        """Return the number of images, and of the tokens that are written for them."""
         return {"images": batch_size, "tokens": batch_size * self.options.new_tokens}
 
     def preprocess(self, images: Sequence[Image], captions: Sequence[str]) -> Inputs:
-        """`pixel_values` [B, 3, H, W] and the prompt's `input_ids` [B, L]."""
+        """Return `pixel_values` [B, 3, H, W] and the prompt's `input_ids` [B, L]."""
         import torch
 
         pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
         return {"pixel_values": pixels, "input_ids": torch.tensor([self.prompt_ids] * len(images))}
 
     def call(self, inputs: Inputs) -> torch.Tensor:
-        """Greedy tokens [B, L′]: exactly `new_tokens` of them are new, so that work does not hang on what is said."""
+        """Return greedy tokens [B, L′], of which exactly `new_tokens` are new, so that the work does not depend on the
+        image."""
         tokens: torch.Tensor = self.module.generate(
             **inputs,
             max_new_tokens=self.options.new_tokens,
@@ -105,27 +106,27 @@ class LoadedCaptioner:
         return tokens
 
     def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
-        """`vision` (the picture to what the language model reads of it), `prefill` (that and the prompt to the first
-        token), and `decode`, one more token for the length that is the mean over all of them."""
+        """Return the parts `vision` (image to the input of the language model), `prefill` (this input and the prompt to
+        the first token), and `decode` (one more token, at the mean length over all tokens)."""
         import torch
 
-        vision = self._vision_of_queries if _queries(self.module.config) else self._vision
-        language = self._language_of_queries if _queries(self.module.config) else self._language
-        seen = vision(inputs["pixel_values"])
+        encode = self._encode_to_queries if _count_queries(self.module.config) else self._encode
+        decode = self._decode_with_queries if _count_queries(self.module.config) else self._decode
+        encoded = encode(inputs["pixel_values"])
         prompt = inputs["input_ids"][:, : self.tokens_before or None]
-        found = {
-            "vision": ModelPart(partial(vision, inputs["pixel_values"])),
-            "prefill": ModelPart(partial(language, seen, prompt, None)),
+        parts = {
+            "vision": ModelPart(partial(encode, inputs["pixel_values"])),
+            "prefill": ModelPart(partial(decode, encoded, prompt, None)),
         }
         if (steps := self.options.new_tokens - 1) > 0:
             token = prompt[:, -1:]
             halfway = torch.cat([prompt, *[token] * ((steps - 1) // 2)], dim=1)
-            cache = language(seen, halfway, None).past_key_values
-            found["decode"] = ModelPart(partial(_one_more, language, seen, token, cache), steps)
-        return found
+            cache = decode(encoded, halfway, None).past_key_values
+            parts["decode"] = ModelPart(partial(_decode_token, decode, encoded, token, cache), steps)
+        return parts
 
-    def _vision_of_queries(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Projected query features [B, queries, D]."""
+    def _encode_to_queries(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return projected query features [B, queries, D]."""
         module = self.module
         states = module.vision_model(pixel_values=pixels).last_hidden_state
         features = module.qformer(
@@ -134,117 +135,120 @@ class LoadedCaptioner:
         projected: torch.Tensor = module.language_projection(features.to(states.dtype))
         return projected
 
-    def _language_of_queries(self, seen: torch.Tensor, tokens: torch.Tensor, cache: Any) -> Any:
-        """The language model on query features in the places of their tokens, then the words; with a cache on the
-        tokens alone."""
+    def _decode_with_queries(self, features: torch.Tensor, tokens: torch.Tensor, cache: Any) -> Any:
+        """Run the language model on query features instead of their tokens, followed by the words; with a cache, only
+        on the tokens."""
         import torch
 
         language = self.module.language_model
         if cache is not None:
             return language(input_ids=tokens, past_key_values=cache, use_cache=True)
-        words = language.get_input_embeddings()(tokens[:, seen.shape[1] :])
-        return language(inputs_embeds=torch.cat([seen, words], dim=1), use_cache=True, logits_to_keep=1)
+        words = language.get_input_embeddings()(tokens[:, features.shape[1] :])
+        return language(inputs_embeds=torch.cat([features, words], dim=1), use_cache=True, logits_to_keep=1)
 
-    def _vision(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The vision model's states [B, patches + 1, D]."""
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the vision model's states [B, patches + 1, D]."""
         states: torch.Tensor = self.module.vision_model(pixel_values=pixels).last_hidden_state
         return states
 
-    def _language(self, seen: torch.Tensor, tokens: torch.Tensor, cache: Any) -> Any:
-        """The decoder on tokens, with cross-attention to the picture's states."""
+    def _decode(self, states: torch.Tensor, tokens: torch.Tensor, cache: Any) -> Any:
+        """Run the decoder on tokens, with cross-attention to the image's states."""
         return self.module.text_decoder(
-            input_ids=tokens, encoder_hidden_states=seen, past_key_values=cache, use_cache=True
+            input_ids=tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True
         )
 
     def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
-        """Logits of the first new token."""
+        """Return the logits of the first new token."""
         return {"image": self.module(**inputs).logits[:, -1]}
 
     def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
-        """A caption for each picture; the new tokens' ids where random weights come without a tokenizer."""
-        return self.texts(output[:, -self.options.new_tokens :].cpu())
+        """Return a caption for each image, or the ids of the new tokens if there is no tokenizer."""
+        return self.to_texts(output[:, -self.options.new_tokens :].cpu())
 
     @property
     def tokens_before(self) -> int:
-        """How many tokens of what `generate` returns stand before the new ones."""
-        return len(self.prompt_ids) - (0 if _queries(self.module.config) else 1)
+        """The number of tokens before the new ones in the output of `generate`."""
+        return len(self.prompt_ids) - (0 if _count_queries(self.module.config) else 1)
 
-    def texts(self, tokens: torch.Tensor) -> list[str]:
-        """New tokens [B, L] as captions."""
+    def to_texts(self, tokens: torch.Tensor) -> list[str]:
+        """Return new tokens [B, L] as captions."""
         if self.tokenizer is None:
             return [" ".join(str(int(token)) for token in row) for row in tokens]
         return [text.strip() for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
 
-    def evaluator(self, wanted: frozenset[str], classes: Sequence[str]) -> Evaluator:
-        """Captions."""
+    def evaluator(self, columns: frozenset[str], classes: Sequence[str]) -> Evaluator:
+        """Return an evaluator that generates captions."""
         return CaptionerEvaluator(self)
 
 
 @dataclass(frozen=True)
 class CaptionerEvaluator:
-    """A captioner at work for quality; see `core.Evaluator`."""
+    """The evaluation of a captioner; see `core.Evaluator`."""
 
     model: LoadedCaptioner
     classes: Sequence[str] = ()
 
     def prepare(self, pictures: Sequence[Picture]) -> Inputs:
-        """`pixel_values` [B, 3, H, W] and `input_ids` [B, L]."""
+        """Return `pixel_values` [B, 3, H, W] and `input_ids` [B, L]."""
         return self.model.preprocess([picture.image for picture in pictures], [])
 
     def forward(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
-        """New tokens [B, L] and, for each picture, whether any of its logits was NaN [B]."""
+        """Return new tokens [B, L] and, for each image, whether any of its logits was NaN [B]."""
         from transformers import LogitsProcessorList
 
-        placed = weights.place(inputs, self.model.module.device, self.model.dtype)
-        watch = NanWatch(len(placed["input_ids"]))
+        placed = weights.place_inputs(inputs, self.model.module.device, self.model.dtype)
+        detector = NanDetector(len(placed["input_ids"]))
         tokens = self.model.module.generate(
             **placed,
             max_new_tokens=self.model.options.caption_tokens,
             num_beams=self.model.options.beams,
             do_sample=False,
-            logits_processor=LogitsProcessorList([watch]),
+            logits_processor=LogitsProcessorList([detector]),
         )
-        return tokens[:, self.model.tokens_before :].cpu(), watch.seen.cpu()
+        return tokens[:, self.model.tokens_before :].cpu(), detector.has_nan.cpu()
 
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
-        """`caption`, NaN instead where the logits were."""
-        tokens, nan = output
+        """Return the `caption` of each image, or NaN if its logits were NaN."""
+        tokens, has_nan = output
         return [
-            {"caption": float("nan") if bad else text}
-            for text, bad in zip(self.model.texts(tokens), nan.tolist(), strict=True)
+            {"caption": float("nan") if nan else text}
+            for text, nan in zip(self.model.to_texts(tokens), has_nan.tolist(), strict=True)
         ]
 
 
-class NanWatch:
-    """Looks at the logits of every step of `generate`, and remembers the pictures for which one was NaN."""
+class NanDetector:
+    """A logits processor that records the images for which a logit was NaN in any step of `generate`."""
 
-    def __init__(self, pictures: int) -> None:
+    def __init__(self, images: int) -> None:
         import torch
 
-        self.seen = torch.zeros(pictures, dtype=torch.bool)
+        self.has_nan = torch.zeros(images, dtype=torch.bool)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores [B · beams, vocabulary] as they came."""
-        bad = scores.isnan().any(dim=-1).view(len(self.seen), -1).any(dim=-1)
-        self.seen = self.seen.to(bad.device) | bad
+        """Return the scores [B · beams, vocabulary] unchanged."""
+        nan = scores.isnan().any(dim=-1).view(len(self.has_nan), -1).any(dim=-1)
+        self.has_nan = self.has_nan.to(nan.device) | nan
         return scores
 
 
-def _one_more(language: Any, seen: torch.Tensor, token: torch.Tensor, cache: Any) -> Any:
-    """One step with a cache, which is as long afterwards as before."""
-    output = language(seen, token, cache)
+def _decode_token(decode: Any, encoded: torch.Tensor, token: torch.Tensor, cache: Any) -> Any:
+    """Run one step with a cache, and restore the length of the cache."""
+    output = decode(encoded, token, cache)
     cache.crop(-token.shape[1])
     return output.logits
 
 
-def _prompt(config: Any, words: Sequence[int]) -> list[int]:
-    """What stands before the caption. A model with query tokens wants one image token for each of them, then BOS; one
-    without wants BOS, and takes off the last token, which its tokenizer would have put there."""
+def _build_prompt(config: Any, words: Sequence[int]) -> list[int]:
+    """Return the tokens before the caption.
+
+    A model with query tokens needs one image token for each of them, then BOS. A model without them needs BOS, and
+    removes the last token, which its tokenizer would have added.
+    """
     text = config.text_config
-    if queries := _queries(config):
+    if queries := _count_queries(config):
         return [config.image_token_index] * queries + [text.bos_token_id, *words]
     return [text.bos_token_id, *words, text.sep_token_id]
 
 
-def _queries(config: Any) -> int:
+def _count_queries(config: Any) -> int:
     return getattr(config, "num_query_tokens", None) or 0

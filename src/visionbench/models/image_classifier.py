@@ -1,4 +1,4 @@
-"""Image classifiers with a head: ViT, ResNet, and whatever AutoModelForImageClassification knows."""
+"""Image classifiers with a head: ViT, ResNet, and all other models of AutoModelForImageClassification."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ if TYPE_CHECKING:
 @register("models", "image_classifier")
 @dataclass
 class ImageClassifier:
-    """No options: a picture goes in, logits of classes come out."""
+    """An image classifier without options: from images to logits of classes."""
 
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
     task: ClassVar[str] = "image classification"
     predicts: ClassVar[frozenset[str]] = frozenset({"class_scores"})
 
     def uses(self) -> frozenset[str]:
-        """Pictures alone."""
+        """Return an empty set: only images are used."""
         return frozenset()
 
     def class_names(self, model: ModelConfig) -> Sequence[str]:
-        """The classes that the checkpoint's config names, by rising index. Raises ConfigError."""
-        return _of_config(weights.id2label(model), f"model.checkpoint={model.checkpoint}")
+        """Return the class names in the checkpoint's config, by index. Raises ConfigError."""
+        return _list_names(weights.read_class_names(model), f"model.checkpoint={model.checkpoint}")
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
-        """An AutoModelForImageClassification with its image processor."""
-        built = weights.build(model, self.auto_class, device, dtype)
-        processor = weights.image_processor(model, built.source)
-        return LoadedClassifier(built.module, dtype, processor, {**built.identity, **weights.describe(processor)})
+        """Load an AutoModelForImageClassification with its image processor."""
+        built = weights.build_model(model, self.auto_class, device, dtype)
+        processor = weights.load_image_processor(model, built.source)
+        identity = {**built.identity, **weights.describe_processor(processor)}
+        return LoadedClassifier(built.module, dtype, processor, identity)
 
 
 @dataclass
@@ -54,68 +55,68 @@ class LoadedClassifier:
     identity: Mapping[str, Any]
 
     def work(self, batch_size: int) -> Mapping[str, int]:
-        """Images."""
+        """Return the number of images."""
         return {"images": batch_size}
 
     def preprocess(self, images: Sequence[Image], captions: Sequence[str]) -> Inputs:
-        """`pixel_values` [B, 3, H, W]."""
+        """Return `pixel_values` [B, 3, H, W]."""
         return {"pixel_values": self.processor(images=list(images), return_tensors="pt")["pixel_values"]}
 
     def call(self, inputs: Inputs) -> torch.Tensor:
-        """Logits [B, classes]."""
+        """Return logits [B, classes]."""
         logits: torch.Tensor = self.module(**inputs).logits
         return logits
 
     def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
-        """`image`: the whole of it."""
+        """Return one part, `image`: the complete call."""
         return {"image": ModelPart(partial(self.call, inputs))}
 
     def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
-        """The logits."""
+        """Return the logits."""
         return {"image": self.call(inputs)}
 
     def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
-        """The name of the likeliest class of each picture."""
+        """Return the name of the most probable class of each image."""
         return [self.module.config.id2label[int(best)] for best in output.argmax(-1)]
 
-    def evaluator(self, wanted: frozenset[str], classes: Sequence[str]) -> Evaluator:
-        """Scores of all of the model's classes. Raises ConfigError where the data set's are not among them."""
-        own = _of_config(self.module.config.id2label, "the model's config")
-        if list(classes) == (names := make_unique(own)):
+    def evaluator(self, columns: frozenset[str], classes: Sequence[str]) -> Evaluator:
+        """Return scores of all classes of the model. Raises ConfigError if it does not have a class of the data."""
+        model_names = _list_names(self.module.config.id2label, "the model's config")
+        if list(classes) == (names := make_unique(model_names)):
             return ClassifierEvaluator(self, names)
-        found = match_classes(own, [DataClass(name) for name in classes])
-        if found.unknown:
-            raise ConfigError(describe_unknown(found.unknown, len(classes), own))
-        of_index = {at: name for name, at in found.indices.items()}
-        return ClassifierEvaluator(self, [of_index.get(at, name) for at, name in enumerate(names)])
+        matches = match_classes(model_names, [DataClass(name) for name in classes])
+        if matches.unknown:
+            raise ConfigError(describe_unknown(matches.unknown, len(classes), model_names))
+        by_index = {index: name for name, index in matches.indices.items()}
+        return ClassifierEvaluator(self, [by_index.get(index, name) for index, name in enumerate(names)])
 
 
 @dataclass(frozen=True)
 class ClassifierEvaluator:
-    """A classifier at work for quality; see `core.Evaluator`."""
+    """The evaluation of a classifier; see `core.Evaluator`."""
 
     model: LoadedClassifier
     classes: Sequence[str]
 
     def prepare(self, pictures: Sequence[Picture]) -> Inputs:
-        """`pixel_values` [B, 3, H, W]."""
+        """Return `pixel_values` [B, 3, H, W]."""
         return self.model.preprocess([picture.image for picture in pictures], [])
 
     def forward(self, inputs: Inputs) -> np.ndarray:
-        """Logits [B, classes] in fp32."""
-        placed = weights.place(inputs, self.model.module.device, self.model.dtype)
+        """Return logits [B, classes] in fp32."""
+        placed = weights.place_inputs(inputs, self.model.module.device, self.model.dtype)
         logits: np.ndarray = self.model.call(placed).float().cpu().numpy()
         return logits
 
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
-        """`class_scores` [classes]."""
+        """Return `class_scores` [classes] for each image."""
         return [{"class_scores": scores} for scores in output]
 
 
-def _of_config(id2label: Mapping[Any, Any], where: str) -> list[str]:
-    """The names of classes by rising index. Raises ConfigError where an index is missing."""
+def _list_names(id2label: Mapping[Any, Any], where: str) -> list[str]:
+    """Return the class names by index. Raises ConfigError if an index is missing."""
     try:
-        names = {int(at): str(name) for at, name in id2label.items()}
-        return [names[at] for at in range(len(names))]
+        names = {int(index): str(name) for index, name in id2label.items()}
+        return [names[index] for index in range(len(names))]
     except (KeyError, TypeError, ValueError):
-        raise ConfigError(f"{where}: its id2label does not number the classes from 0 on", "correct it") from None
+        raise ConfigError(f"{where}: its id2label does not number the classes from 0", "correct it") from None

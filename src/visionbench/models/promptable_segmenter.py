@@ -1,4 +1,4 @@
-"""Promptable segmenters: SAM, whose image encoder runs once and whose small decoder answers points or boxes."""
+"""Promptable segmenters: SAM, with a large image encoder and a small decoder for points or boxes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 
 PARTS = ("encoder", "decoder", "both")
 PROMPTS = ("point", "box")
-PIXELS_AT_ONCE = 4 * 1024 * 1024
-"""Of pictures that the encoder sees together for quality: four of SAM's. More would not be faster, and take memory."""
-MASKS_AT_ONCE = 64
-"""Prompts that the decoder answers together for quality."""
+INPUTS = {"point": "input_points", "box": "input_boxes"}
+"""Kind of prompt to the name of the model's input."""
+ENCODER_PIXELS = 4 * 1024 * 1024
+"""Pixels of an encoder's batch for quality: four of SAM's images. A larger batch uses more memory and is not faster."""
+DECODER_PROMPTS = 64
+"""Prompts of a decoder's batch for quality."""
 
 
 @register("models", "promptable_segmenter")
 @dataclass
 class PromptableSegmenter:
-    """Options: the `part` that a timed call runs, the kind of prompt, and how many of them each image gets."""
+    """Options: the `part` that a timed call runs, the kind of `prompt`, and `prompts_per_image`."""
 
     part: str = "both"
     prompt: str = "point"
@@ -53,18 +55,18 @@ class PromptableSegmenter:
             raise ConfigError(f"model.options.prompts_per_image={self.prompts_per_image}: must be at least 1")
 
     def uses(self) -> frozenset[str]:
-        """Pictures alone: timing places its prompts on a grid."""
+        """Return an empty set: only images are used. Timed calls have prompts at fixed positions."""
         return frozenset()
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
-        """A SamModel with the processor that scales pictures and prompts to its frame."""
+        """Load a SamModel with the processor that scales images and prompts to its frame."""
         from transformers import SamProcessor
 
-        built = weights.build(model, self.auto_class, device, dtype)
-        processor = SamProcessor(weights.image_processor(model, built.source))
+        built = weights.build_model(model, self.auto_class, device, dtype)
+        processor = SamProcessor(weights.load_image_processor(model, built.source))
         identity = {
             **built.identity,
-            **weights.describe(processor.image_processor),
+            **weights.describe_processor(processor.image_processor),
             "part": self.part,
             "prompt": self.prompt,
             "prompts_per_image": self.prompts_per_image,
@@ -84,54 +86,53 @@ class LoadedSegmenter:
     prompts_per_image: int
     identity: Mapping[str, Any]
     scaled_sizes: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    """By the size (height, width) of a picture, the size that preprocessing scales it to before it is padded."""
+    """Size (height, width) of an image to the size to which preprocessing scales it, before padding."""
 
     def work(self, batch_size: int) -> Mapping[str, int]:
-        """Images, and the masks that are asked of them."""
-        masks = {} if self.part == "encoder" else {"prompts": batch_size * self.prompts_per_image}
-        return {"images": batch_size, **masks}
+        """Return the number of images, and of prompts."""
+        prompts = {} if self.part == "encoder" else {"prompts": batch_size * self.prompts_per_image}
+        return {"images": batch_size, **prompts}
 
     def preprocess(self, images: Sequence[Image], captions: Sequence[str]) -> Inputs:
-        """`pixel_values` [B, 3, S, S], or for the decoder alone `image_embeddings` [B, C, S/16, S/16], and prompts:
-        `input_points` [B, P, 1, 2] or `input_boxes` [B, P, 4] in the model's frame."""
-        encoded = self.processor(images=list(images), return_tensors="pt", **self._prompts(images))
+        """Return `pixel_values` [B, 3, S, S], or for the decoder `image_embeddings` [B, C, S/16, S/16], and prompts
+        in the model's frame, `input_points` [B, P, 1, 2] or `input_boxes` [B, P, 4]."""
+        encoded = self.processor(images=list(images), return_tensors="pt", **self._make_prompts(images))
         self.scaled_sizes |= dict(zip(_sizes(images), _pairs(encoded["reshaped_input_sizes"]), strict=True))
         inputs = {"pixel_values": encoded["pixel_values"]}
         if self.part == "decoder":
-            pixels = weights.place(inputs, self.module.device, self.dtype)["pixel_values"]
+            pixels = weights.place_inputs(inputs, self.module.device, self.dtype)["pixel_values"]
             inputs = {"image_embeddings": self.module.get_image_embeddings(pixels).cpu()}
         if self.part != "encoder":
-            name = f"input_{'points' if self.prompt == 'point' else 'boxes'}"
-            inputs[name] = encoded[name]
+            inputs[INPUTS[self.prompt]] = encoded[INPUTS[self.prompt]]
         return inputs
 
     def call(self, inputs: Inputs) -> Any:
-        """The encoder's embeddings, or masks [B, P, 3, S/4, S/4] with the model's own estimate of their IoU."""
+        """Return the encoder's embeddings, or masks [B, P, 3, S/4, S/4] with the model's estimate of their IoU."""
         if self.part == "encoder":
             return self.module.get_image_embeddings(inputs["pixel_values"])
         return self.module(**inputs, multimask_output=True)
 
     def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
-        """`encoder` (pictures to embeddings) and `decoder` (embeddings and prompts to masks), as far as part goes."""
-        asked = {name: tensor for name, tensor in inputs.items() if name.startswith("input_")}
-        found = {}
+        """Return those of `encoder` (images to embeddings) and `decoder` (embeddings and prompts to masks) that run."""
+        prompts = {name: tensor for name, tensor in inputs.items() if name.startswith("input_")}
+        parts = {}
         embeddings = inputs.get("image_embeddings")
         if embeddings is None:
-            found["encoder"] = ModelPart(partial(self.module.get_image_embeddings, inputs["pixel_values"]))
-            embeddings = found["encoder"].call() if asked else None
-        if asked:
-            found["decoder"] = ModelPart(
-                partial(self.module, image_embeddings=embeddings, multimask_output=True, **asked)
+            parts["encoder"] = ModelPart(partial(self.module.get_image_embeddings, inputs["pixel_values"]))
+            embeddings = parts["encoder"].call() if prompts else None
+        if prompts:
+            parts["decoder"] = ModelPart(
+                partial(self.module, image_embeddings=embeddings, multimask_output=True, **prompts)
             )
-        return found
+        return parts
 
     def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
-        """Embeddings or mask logits."""
+        """Return embeddings or mask logits."""
         output = self.call(inputs)
         return {"image": output if self.part == "encoder" else output.pred_masks}
 
     def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
-        """For each picture its masks [P, 3, H, W], boolean and of the picture's own size; the encoder's rows alone."""
+        """Return for each image its masks bool [P, 3, H, W] in the image's own size, or its row of embeddings."""
         if self.part == "encoder":
             return list(output.float().cpu().numpy())
         sizes = _sizes(images)
@@ -139,31 +140,32 @@ class LoadedSegmenter:
         masks = self.processor.post_process_masks(output.pred_masks.float().cpu(), sizes, scaled)
         return [mask.numpy() for mask in masks]
 
-    def evaluator(self, wanted: frozenset[str], classes: Sequence[str]) -> Evaluator:
-        """Masks of every instance, asked for by one point and by its box."""
+    def evaluator(self, columns: frozenset[str], classes: Sequence[str]) -> Evaluator:
+        """Return an evaluator that predicts masks of every instance, from one point and from its box."""
         return SegmenterEvaluator(self.module, self.dtype, self.processor.image_processor)
 
-    def _prompts(self, images: Sequence[Image]) -> dict[str, Any]:
-        """Points on the diagonal of each picture, or boxes of a third of its sides around them."""
+    def _make_prompts(self, images: Sequence[Image]) -> dict[str, Any]:
+        """Return points on the diagonal of each image, or boxes around them with a third of the image's sides."""
         steps = [(k + 1) / (self.prompts_per_image + 1) for k in range(self.prompts_per_image)]
         centres = [[(step * image.width, step * image.height) for step in steps] for image in images]
         if self.prompt == "point":
-            return {"input_points": [[[[x, y]] for x, y in of_one] for of_one in centres]}
+            return {"input_points": [[[[x, y]] for x, y in points] for points in centres]}
         return {
             "input_boxes": [
                 [
                     [x - image.width / 6, y - image.height / 6, x + image.width / 6, y + image.height / 6]
-                    for x, y in of_one
+                    for x, y in points
                 ]
-                for image, of_one in zip(images, centres, strict=True)
+                for image, points in zip(images, centres, strict=True)
             ]
         }
 
 
 @dataclass(frozen=True)
 class SegmenterEvaluator:
-    """A promptable segmenter at work for quality; see `core.Evaluator`. Whatever the timed options are, each instance
-    is asked for twice, and three masks are wanted each time."""
+    """The evaluation of a promptable segmenter; see `core.Evaluator`.
+
+    Independent of the options for timing, each instance has two prompts, and each prompt gives three masks."""
 
     module: Any
     dtype: torch.dtype
@@ -171,8 +173,8 @@ class SegmenterEvaluator:
     classes: Sequence[str] = ()
 
     def prepare(self, pictures: Sequence[Picture]) -> Inputs:
-        """`pixel_values` [B, 3, S, S], and for each picture its `frames` (own and scaled size) and its prompts in the
-        model's frame: `point` [K, 1, 2] and `box` [K, 4], xy and xyxy."""
+        """Return `pixel_values` [B, 3, S, S], and for each image its `frames` (own and scaled size) and its prompts in
+        the model's frame: `point` [K, 1, 2] as xy and `box` [K, 4] as xyxy."""
         import torch
 
         encoded = self.image_processor([picture.image for picture in pictures], return_tensors="pt")
@@ -180,63 +182,65 @@ class SegmenterEvaluator:
         prompts: dict[str, list[torch.Tensor]] = {name: [] for name in PROMPTS}
         for picture, ((height, width), (scaled_height, scaled_width)) in zip(pictures, frames, strict=True):
             scale = torch.tensor([scaled_width / width, scaled_height / height])
-            masks = _with_pixels(picture)
-            points = torch.tensor(np.array([middle(mask) for mask in masks]), dtype=torch.float32).view(-1, 1, 2)
-            boxes = torch.tensor(np.array([box(mask) for mask in masks]), dtype=torch.float32).view(-1, 2, 2)
+            masks = _find_masks_with_pixels(picture)
+            points = torch.tensor(np.array([find_centre(mask) for mask in masks]), dtype=torch.float32).view(-1, 1, 2)
+            boxes = torch.tensor(np.array([find_box(mask) for mask in masks]), dtype=torch.float32).view(-1, 2, 2)
             prompts["point"].append(points * scale)
             prompts["box"].append((boxes * scale).view(-1, 4))
         return {"pixel_values": encoded["pixel_values"], "frames": frames, **prompts}
 
     def forward(self, inputs: Inputs) -> list[dict[str, tuple[np.ndarray, np.ndarray]]]:
-        """For each picture and kind of prompt: masks bool [K, 3, H, W] and estimates [K, 3], NaN where a mask is."""
+        """Return, by image and kind of prompt, masks bool [K, 3, H, W] and estimates [K, 3], NaN if a mask is NaN."""
         pixels = inputs["pixel_values"]
-        at_once = max(1, PIXELS_AT_ONCE // pixels[0, 0].numel())
-        found = []
-        for start in range(0, len(pixels), at_once):
-            few = weights.place({"pixel_values": pixels[start : start + at_once]}, self.module.device, self.dtype)
-            embeddings = self.module.get_image_embeddings(few["pixel_values"])
-            for at, embedding in enumerate(embeddings, start=start):
-                prompts = {name: inputs[name][at] for name in PROMPTS}
-                found.append(
-                    {name: self._masks(embedding, name, asked, inputs["frames"][at]) for name, asked in prompts.items()}
+        batch_size = max(1, ENCODER_PIXELS // pixels[0, 0].numel())
+        predictions = []
+        for start in range(0, len(pixels), batch_size):
+            placed = weights.place_inputs(
+                {"pixel_values": pixels[start : start + batch_size]}, self.module.device, self.dtype
+            )
+            embeddings = self.module.get_image_embeddings(placed["pixel_values"])
+            for index, embedding in enumerate(embeddings, start=start):
+                frame = inputs["frames"][index]
+                predictions.append(
+                    {kind: self._predict(embedding, kind, inputs[kind][index], frame) for kind in PROMPTS}
                 )
-        return found
+        return predictions
 
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
-        """`<prompt>_masks` and `<prompt>_estimates`, `truth_masks`, `mask_size` and `empty_masks`."""
+        """Return `<prompt>_masks` and `<prompt>_estimates`, `truth_masks`, `mask_size` and `empty_masks`."""
         rows: list[Row] = []
-        for found, picture in zip(output, pictures, strict=True):
-            truths = _with_pixels(picture)
+        for predictions, picture in zip(output, pictures, strict=True):
+            truths = _find_masks_with_pixels(picture)
             row: dict[str, Any] = {
-                "truth_masks": run_lengths(truths),
+                "truth_masks": encode_masks(truths),
                 "mask_size": [picture.image.height, picture.image.width],
                 "empty_masks": 0 if picture.masks is None else len(picture.masks) - len(truths),
             }
-            for name, (masks, estimates) in found.items():
-                row |= {f"{name}_masks": [run_lengths(three) for three in masks], f"{name}_estimates": estimates}
+            for name, (masks, estimates) in predictions.items():
+                row |= {f"{name}_masks": [encode_masks(three) for three in masks], f"{name}_estimates": estimates}
             rows.append(row)
         return rows
 
-    def _masks(
-        self, embedding: torch.Tensor, prompt: str, asked: torch.Tensor, frame: tuple[Any, Any]
+    def _predict(
+        self, embedding: torch.Tensor, kind: str, prompts: torch.Tensor, frame: tuple[Any, Any]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Masks and estimates of one picture's instances, by one kind of prompt."""
+        """Return masks and estimates of one image's instances, for one kind of prompt."""
         import torch
 
         size, scaled = frame
         masks = [np.empty((0, 3, *size), bool)]
         estimates = [np.empty((0, 3), np.float32)]
-        for few in torch.split(asked.to(embedding.device), MASKS_AT_ONCE) if len(asked) else ():
+        for batch in torch.split(prompts.to(embedding.device), DECODER_PROMPTS) if len(prompts) else ():
             output = self.module(
                 image_embeddings=embedding[None],
-                **{f"input_{'points' if prompt == 'point' else 'boxes'}": few[None]},
                 multimask_output=True,
+                **{INPUTS[kind]: batch[None]},
             )
             logits = output.pred_masks.float()[0]
             finite = logits.isfinite().flatten(2).all(dim=2)
-            for one in logits:  # full-size masks of many instances together would take gigabytes
-                whole = self.image_processor.post_process_masks([one[None]], [size], [scaled])[0]
-                masks.append(whole.cpu().numpy())
+            for one in logits:  # the full-size masks of many instances at once would need gigabytes
+                full_size = self.image_processor.post_process_masks([one[None]], [size], [scaled])[0]
+                masks.append(full_size.cpu().numpy())
             scores = torch.where(finite, output.iou_scores.float()[0], torch.nan)
             estimates.append(scores.cpu().numpy())
         return np.concatenate(masks), np.concatenate(estimates)
@@ -247,19 +251,19 @@ def _sizes(images: Sequence[Image]) -> list[tuple[int, int]]:
 
 
 def _pairs(sizes: Any) -> list[tuple[int, int]]:
-    """Heights and widths [B, 2], of a tensor or of lists, as pairs of numbers."""
+    """Return heights and widths [B, 2], in a tensor or in lists, as pairs of numbers."""
     return [(int(height), int(width)) for height, width in sizes]
 
 
-def _with_pixels(picture: Picture) -> np.ndarray:
-    """The masks [K, H, W] that have a pixel to point at."""
+def _find_masks_with_pixels(picture: Picture) -> np.ndarray:
+    """Return the masks [K, H, W] with at least one pixel."""
     if picture.masks is None:
         return np.empty((0, picture.image.height, picture.image.width), bool)
     return picture.masks[picture.masks.any(axis=(1, 2))]
 
 
-def middle(mask: np.ndarray) -> tuple[int, int]:
-    """x and y of the pixel that is farthest from the mask's edge, the first such; the picture's border is an edge."""
+def find_centre(mask: np.ndarray) -> tuple[int, int]:
+    """Return x and y of the first pixel with the largest distance from the mask's edge, which includes the border."""
     from scipy.ndimage import distance_transform_edt
 
     depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
@@ -267,14 +271,14 @@ def middle(mask: np.ndarray) -> tuple[int, int]:
     return int(x), int(y)
 
 
-def box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Its tight box: x and y of the first pixel, and of the last plus one."""
+def find_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the bounding box of a mask: x and y of the first pixel, and of the last plus one."""
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
 
 
-def run_lengths(masks: np.ndarray) -> list[str]:
-    """Masks [K, H, W] in COCO's compressed run lengths."""
+def encode_masks(masks: np.ndarray) -> list[str]:
+    """Return masks [K, H, W] in COCO's compressed run lengths."""
     from pycocotools.mask import encode
 
     return [encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode() for mask in masks]

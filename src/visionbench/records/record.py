@@ -1,6 +1,6 @@
 """The record of a run, as run.json holds it: what ran, on what, under which conditions, and how it ended.
 
-Only this module knows the keys of run.json. Each part keeps the complete object in `values`, so that keys that this
+Only this module defines the keys of run.json. Each part keeps the complete object in `values`, so that keys that this
 version does not know, or that a user's own part wrote, stay available.
 """
 
@@ -84,7 +84,7 @@ class DataIdentity:
 class Repeats:
     """The processes that a run was measured by, if there were several."""
 
-    wanted: int
+    planned: int = field(metadata={KEY: "wanted"})
     measured: int
     order_seed: int
     started_at: tuple[str, ...]

@@ -74,7 +74,7 @@ def gather(repeats: Sequence[Sequence[CaseResult]], declarations: Declarations) 
     return [_gathered(results, declarations) for results in of_case.values()]
 
 
-def combine(repeats: Sequence[RunRecord], seed: int, planned_repeats: int) -> RunRecord:
+def combine(repeats: Sequence[RunRecord], seed: int, planned: int) -> RunRecord:
     """Return the record of all processes together: that of the first, with the status and the times of all."""
     statuses = [record.status for record in repeats]
     worst = next((status for status in (STOPPED, UNSUCCESSFUL, RUNNING) if status in statuses), FINISHED)
@@ -86,7 +86,7 @@ def combine(repeats: Sequence[RunRecord], seed: int, planned_repeats: int) -> Ru
         status=worst,
         ended_at=repeats[-1].ended_at,
         seconds=dict(seconds),
-        repeats=Repeats(planned_repeats, len(repeats), seed, tuple(record.started_at for record in repeats)),
+        repeats=Repeats(planned, len(repeats), seed, tuple(record.started_at for record in repeats)),
     )
 
 
@@ -115,10 +115,10 @@ def folders(folder: RunFolder) -> list[RunFolder]:
     return [RunFolder(path.parent) for path in paths]
 
 
-def write(folder: RunFolder, seed: int, planned_repeats: int) -> None:
+def write(folder: RunFolder, seed: int, planned: int) -> None:
     """Gather the repeats of a run into the folder of the run."""
     repeats = folders(folder)
-    record = combine([one.record() for one in repeats], seed, planned_repeats)
+    record = combine([one.record() for one in repeats], seed, planned)
     folder.write_record(record)
     for result, samples in gather([one.results() for one in repeats], declared.of_record(record)):
         first = repeats[0].predictions() if not result.case.timed else None

@@ -99,4 +99,6 @@ def assemble(
     samples = cycle(singles)
     for _ in range(batch_count(singles, batch_size, max_mib)):
         chosen = list(islice(samples, batch_size))
-        yield weights.place({name: torch.cat([one[name] for one in chosen]) for name in chosen[0]}, device, dtype)
+        yield weights.place_inputs(
+            {name: torch.cat([one[name] for one in chosen]) for name in chosen[0]}, device, dtype
+        )

@@ -57,7 +57,7 @@ def check_output_follows_input(
         )
     with quiet():
         outputs, changed, repeated = (
-            loaded.probe_outputs(weights.place(inputs, place, dtype)) for inputs in (first, other, first)
+            loaded.probe_outputs(weights.place_inputs(inputs, place, dtype)) for inputs in (first, other, first)
         )
     for name, output in outputs.items():
         before, after, again = (tensor.double().cpu() for tensor in (output, changed[name], repeated[name]))

@@ -233,7 +233,7 @@ def _finish(context: Context, batch: PipelineBatch) -> PipelineBatch:
 
 def _placed(context: Context, inputs: Inputs) -> Inputs:
     first = next(iter(context.model.module.parameters()))
-    return weights.place(inputs, first.device, context.model.dtype)
+    return weights.place_inputs(inputs, first.device, context.model.dtype)
 
 
 def _batches(context: Context) -> Iterator[Sequence[Example]]:

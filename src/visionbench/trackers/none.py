@@ -1,4 +1,4 @@
-"""No tracker: results stay in the run's folder, where `visionbench sync` finds them later."""
+"""No tracker: results stay in the run's folder, and `visionbench sync` can send them later."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from visionbench.registry import register
 @register("trackers", "none")
 @dataclass(frozen=True)
 class NoTracker:
-    """Keeps nothing besides the folder."""
+    """A tracker that sends nothing."""
 
     config: TrackingConfig
     output_dir: Path
 
     def open(self) -> None:
-        """Nothing to make ready."""
+        """Do nothing: there is no store to prepare."""
 
     def log(self, folder: Path) -> str:
-        """Nothing to send."""
+        """Send nothing, and return no view hint."""
         return ""
 
     def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
-        """Nothing to attach to."""
+        """Attach nothing."""

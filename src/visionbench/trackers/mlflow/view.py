@@ -21,9 +21,9 @@ TAG = f"mlflow.sharedViewState.{KEY}"
 CURVES, BEST = "Over batch size (step = batch size)", "Best of each run"
 QUALITY_SECTION = "Quality, and its price in speed: each row one task"
 REST = "Model metrics"
-"""The section in which the UI puts further metrics; it is collapsed."""
+"""The UI's name for the section of all other metrics, which is closed."""
 A_ROW = 3
-"""Charts in a row."""
+"""The number of charts in a row."""
 
 COLOURS = (
     "#0072b2",
@@ -37,9 +37,8 @@ COLOURS = (
     "#5a5a5a",
     "#9a9a00",
 )
-"""Colours of successive runs: those of Okabe and Ito's palette that are visible on white, and four more.
-
-The UI itself chooses a colour by the id of the run, which gave equal colours to successive runs."""
+"""The colours of successive runs: those of Okabe and Ito's palette that are visible on white, and four more. Without
+them, the UI chooses a colour by the id of the run, and neighbours may have the same."""
 
 FIRST_COLUMNS = {"params.`task`": 170, "tags.`visionbench.validity`": 145}
 LAST_COLUMNS = {
@@ -59,12 +58,12 @@ SUMMARY = (BEST_SPEED, LOWEST_LATENCY, "highest_memory_process_peak_mib", "best_
 
 
 def colour_after(latest: str | None) -> str:
-    """Return the colour of the run after a run with this colour, or after a run without one."""
+    """Return the colour of the run after a run of this colour, or after a run without one."""
     return COLOURS[(COLOURS.index(latest) + 1) % len(COLOURS)] if latest in COLOURS else COLOURS[0]
 
 
 def path(experiment_id: str) -> str:
-    """Return the path of the view, relative to the address of the UI."""
+    """Return the path of the view below the address of the UI."""
     query = f"viewStateShareKey={KEY}&compareRunsMode=CHART&workflowType=machine_learning"
     return f"#/experiments/{experiment_id}/runs?{query}"
 
@@ -152,12 +151,12 @@ def added(declarations: Declarations, shown: Declarations) -> Declarations:
 
 
 def _width(metric: str) -> int:
-    """The width in pixels of a column, because the UI cuts a heading after 11 characters."""
+    """Return the width of a column in pixels, because the UI cuts a heading after 11 characters."""
     return 15 + 7 * len(metric)
 
 
 def _line(metric: str) -> dict[str, Any]:
-    """Return a curve with logarithmic axes and a mark at each batch size."""
+    """Return a curve with two logarithmic axes and a mark at each batch size."""
     return _card("LINE", metric, CURVES) | {
         "metricKey": metric,
         "selectedMetricKeys": [metric],
@@ -176,7 +175,7 @@ def _bar(metric: str, section: str) -> dict[str, Any]:
 
 
 def _scatter(speed: str, quality: str) -> dict[str, Any]:
-    """Return a scatter plot with speed on the x axis and quality on the y axis."""
+    """Return a chart with speed on the horizontal axis and quality on the vertical axis."""
     axes = {name: {"key": key, "type": "METRIC"} for name, key in (("xaxis", speed), ("yaxis", quality))}
     return _card("SCATTER", f"{speed}-{quality}", QUALITY_SECTION) | axes
 

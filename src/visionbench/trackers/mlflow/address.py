@@ -1,0 +1,48 @@
+"""Addresses of MLflow's stores, and the errors of a store in one line."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+LONGEST_REASON = 300
+"""The number of characters of an error's reason."""
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the absolute path of a SQLite store, or None for any other store."""
+    match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
+    return Path(unquote(match[1])).absolute() if match else None
+
+
+def sqlite_uri(file: Path) -> str:
+    """Return the address of a SQLite file. Characters with a meaning in an address are encoded; MLflow decodes them."""
+    return "sqlite:///" + re.sub("[%?]", lambda mark: quote(mark[0]), str(file))
+
+
+def remove_stray_folder(uri: str) -> None:
+    """Remove the empty folders that MLflow creates from an encoded SQLite address beside the real folder."""
+    stray = Path(uri.removeprefix("sqlite:///")).parent
+    file = sqlite_file(uri)
+    if file is None or stray == file.parent:
+        return
+    with suppress(OSError):  # a folder that is not empty belongs to the user
+        for folder in (stray, *stray.parents):
+            folder.rmdir()
+
+
+def public(uri: str) -> str:
+    """Return the address without a user's name and password."""
+    return re.sub(r"//[^/@\s]*@", "//", uri)
+
+
+def reason(error: BaseException) -> str:
+    """Return the reason of a network's or a database's error in one short line, without a password."""
+    message = public(" ".join(str(error).split())) or type(error).__name__
+    if match := re.search(r"\[Errno -?\d+\] ([^'\")\]]+)", message):
+        return match[1].strip(": ")
+    if "timed out" in message:
+        return "no answer in time"
+    return message if len(message) <= LONGEST_REASON else f"{message[:LONGEST_REASON]} …"

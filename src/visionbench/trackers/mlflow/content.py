@@ -1,0 +1,131 @@
+"""What a run sends to MLflow: metrics, params, tags, its data set and its files."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from visionbench.core import OK, CaseResult
+from visionbench.records.folder import RunFolder
+from visionbench.records.record import DataIdentity, RunRecord
+from visionbench.report import drawing, figures
+from visionbench.results import summary
+
+LONGEST_VALUE = 5000
+"""The number of characters of a param or tag. A longer value is cut."""
+LARGEST_PREDICTIONS = 32 * 2**20
+"""In bytes. A larger file of predictions stays in the run's folder and is not sent."""
+TRUE_INDEX, PREDICTED_INDEX = "classification/true_index", "classification/predicted_index"
+"""The series that the confusion matrix is drawn from."""
+TAGGED = (
+    *("sweep", "git_commit", "protocol", "model", "task", "device", "precision", "family", "weights", "data"),
+    *("device_name", "driver", "cuda"),
+)
+"""The facts of a run that are tags."""
+
+
+def metrics(results: Sequence[CaseResult]) -> Iterator[tuple[str, float, int]]:
+    """Yield name, value and step: the summary and the quality case at step 0, then timed cases at their batch size.
+
+    MLflow's page of a run lists them in this order.
+    """
+    yield from ((name, value, 0) for name, value in summary.summary(results).items())
+    for row in sorted(results, key=lambda row: row.case.timed):
+        step = row.case.batch_size if row.case.timed else 0
+        for name, value in row.metrics.values.items() if row.status == OK else ():
+            if value is not None:
+                yield name, value, step
+
+
+def params(record: RunRecord) -> dict[str, Any]:
+    """Return what was run, as it was loaded or else as it was configured, without values that are unknown."""
+    facts, plan, settings = record.facts(), record.plan, record.settings
+    configured = {name: settings.model.values.get(name) for name in ("weights", "checkpoint", "revision", "attention")}
+    first = {
+        **{name: facts[name] for name in ("model", "task", "device", "device_name", "precision")},
+        "batch_sizes": [case.batch_size for case in plan.cases if case.timed],
+        **{name: facts[name] for name in ("protocol", "threads")},
+        "processes": record.processes,
+        "dtype": settings.precision.dtype,
+        "tf32": settings.precision.tf32,
+        "family": facts["family"],
+    }
+    rest = {
+        **settings.model.options,
+        **(record.model.values or configured),
+        "seed": settings.model.values.get("seed"),
+        "metrics": sorted({name for case in plan.cases for name in case.metrics}),
+        "data": facts["data"],
+        **{f"data_{name}": value for name, value in settings.data.options.items()},
+    }
+    known = {**first, **{name: value for name, value in rest.items() if name not in first}}
+    return {name: value for name, value in known.items() if value not in (None, "", [])}
+
+
+def tags(record: RunRecord, results: Sequence[CaseResult]) -> dict[str, Any]:
+    """Return what runs are searched and filtered by, the versions of everything, and the note."""
+    facts = record.facts()
+    own = {
+        **{name: facts[name] for name in TAGGED},
+        "status": record.status,
+        "validity": summary.verdict(results),
+        "failures": "\n".join(summary.failures(results)),
+        **record.host.values,
+    }
+    every = {
+        **{f"visionbench.{name}": value for name, value in own.items()},
+        "mlflow.source.name": "visionbench",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": record.git_commit,
+        "mlflow.loggedArtifacts": json.dumps([{"path": "summary.json", "type": "table"}]),
+        "mlflow.note.content": summary.note(record, results),
+    }
+    return {name: value for name, value in every.items() if value not in (None, "")}
+
+
+def stage_artifacts(run: RunFolder, record: RunRecord, results: Sequence[CaseResult], staging: Path) -> None:
+    """Write the artifacts of a run to a folder: its files, the summary as CSV and for the UI, and figures."""
+    samples = [path.relative_to(run.path) for path in (run.path / "samples").glob("*.parquet")]
+    (staging / "samples").mkdir()
+    files = (Path("config.yaml"), Path("run.json"), Path("results.jsonl"), run.log.relative_to(run.path))
+    for name in (*files, *samples):
+        if (run.path / name).is_file() and (run.path / name).stat().st_size:
+            shutil.copyfile(run.path / name, staging / name)
+    rows = summary.table(results)
+    columns = list(rows[0]) if rows else ["batch"]
+    with (staging / "summary.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    table = {"columns": columns, "data": [list(map(summary.text, row.values())) for row in rows]}
+    (staging / "summary.json").write_text(json.dumps(table), "utf-8")
+    if any(row.case.timed for row in results):
+        drawing.write_png(figures.throughput_latency(record, results), staging / "throughput_latency.png")
+    if run.predictions_file.is_file() and run.predictions_file.stat().st_size <= LARGEST_PREDICTIONS:
+        shutil.copyfile(run.predictions_file, staging / run.predictions_file.name)
+    for row in results:
+        series = run.samples(row.case.id).series if row.status == OK and not row.case.timed else {}
+        if TRUE_INDEX in series and (predictions := run.predictions()):
+            figure = figures.confusion_matrix(record, predictions.classes, series[TRUE_INDEX], series[PREDICTED_INDEX])
+            drawing.write_png(figure, staging / "confusion_matrix.png")
+
+
+def dataset(identity: DataIdentity) -> Any:
+    """Return the data set of a run as MLflow's input."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps(dict(identity.values), sort_keys=True)
+    digest = hashlib.sha256(source.encode()).hexdigest()[:8]
+    data = Dataset(name=identity.name, digest=digest, source_type="visionbench", source=source)
+    return DatasetInput(data, [InputTag("mlflow.data.context", "benchmark")])
+
+
+def text(value: Any) -> str:
+    """Return a value as the text of a param or tag: a list with commas, and at most `LONGEST_VALUE` characters."""
+    line = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return line if len(line) <= LONGEST_VALUE else f"{line[: LONGEST_VALUE - 2]} …"

@@ -1,0 +1,32 @@
+"""Checkpoints: find them on this machine, fetch them, and build a model from one or from random numbers.
+
+A checkpoint is a repository on the Hugging Face Hub at a pinned revision, a local folder, or `bundled:NAME`. Code from
+a checkpoint runs only with `model.trust_remote_code`. Pickled weights are read with torch's restricted unpickler.
+"""
+
+from visionbench.weights.architecture import build_config, count_parameters, transformers_modules
+from visionbench.weights.building import BuiltModel, build_model
+from visionbench.weights.checkpoint_classes import read_class_names
+from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint
+from visionbench.weights.location import find_checkpoint, local_folder
+from visionbench.weights.processors import check_length, describe_processor, load_image_processor, load_tokenizer
+from visionbench.weights.tensors import count_bytes, place_inputs
+
+__all__ = [
+    "BuiltModel",
+    "build_config",
+    "build_model",
+    "check_length",
+    "count_bytes",
+    "count_parameters",
+    "describe_processor",
+    "ensure_checkpoint",
+    "fetch_checkpoint",
+    "find_checkpoint",
+    "load_image_processor",
+    "load_tokenizer",
+    "local_folder",
+    "place_inputs",
+    "read_class_names",
+    "transformers_modules",
+]

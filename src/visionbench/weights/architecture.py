@@ -1,0 +1,120 @@
+"""Build a model of the YAML's `architecture:` with random weights."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from visionbench.config import ModelConfig
+from visionbench.registry import ConfigError, nearest
+from visionbench.weights.errors import explain_error
+
+if TYPE_CHECKING:
+    import torch
+
+BLOCK, OFFSETS = 4_194_304, 65_536
+"""Random weights are copied from a block of this many normal numbers, which begins at one of this many offsets."""
+
+
+def build_random(model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return the model with random weights: standard deviation 1/√fan-in, so that signals keep their magnitude, scales
+    of 1 and biases of 0.
+
+    All weights are copied from one block of normal numbers. The initialisers of torch and transformers would draw each
+    number, which takes minutes for billions of parameters.
+    """
+    import torch
+
+    module = _build_empty(model, auto_class, device, dtype)
+    if device.type == "meta":  # only shapes, without values
+        return module
+    numbers = torch.Generator(device).manual_seed(model.seed)
+    block = torch.randn(BLOCK + OFFSETS, generator=numbers, device=device).to(dtype)
+    offsets = random.Random(model.seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.ndim < 2:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                continue
+            fan_in = parameter[0].numel() if len(parameter) > 1 else parameter.shape[-1]
+            for piece in parameter.view(-1).split(BLOCK):
+                start = offsets.randrange(OFFSETS)
+                torch.mul(block[start : start + len(piece)], fan_in**-0.5, out=piece)
+    return module
+
+
+def count_parameters(model: ModelConfig, auto_class: str) -> int:
+    """Return the number of parameters of the YAML's `architecture:`, without allocating them. Tied ones count once."""
+    import torch
+
+    module = _build_empty(replace(model, attention=None), auto_class, torch.device("meta"), torch.float32)
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def transformers_modules(model: ModelConfig) -> list[str]:
+    """Return the modules of transformers with this architecture, for a fork server to import in advance."""
+    kind = str(model.architecture.get("model_type", "")).replace("-", "_")
+    package = f"transformers.models.{kind}"
+    return [f"{package}.modeling_{kind}", f"{package}.processing_{kind}"] if kind else []
+
+
+def build_config(model: ModelConfig) -> Any:
+    """Return the transformers config of the YAML's `architecture:`. Raises ConfigError for an unknown key."""
+    if "model_type" not in model.architecture:
+        raise ConfigError(f"model {model.name}: random weights need an 'architecture:' with its model_type", "add it")
+    return _build_config(model.architecture, None, "model.architecture")
+
+
+def _build_config(values: Mapping[str, Any], default: Any, where: str) -> Any:
+    """Return a config with the values of the YAML, nested configs first. Other values are those of `default`."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import CONFIG_MAPPING
+
+    options = dict(values)
+    default_kind = getattr(default, "model_type", None)
+    kind = str(options.pop("model_type", default_kind))
+    if kind != default_kind:
+        if kind not in CONFIG_MAPPING:
+            raise ConfigError(f"{where}.model_type={kind}: not in transformers{nearest(kind, CONFIG_MAPPING.keys())}")
+        default = CONFIG_MAPPING[kind]()
+    for key, value in options.items():
+        if not hasattr(default, key) or callable(getattr(default, key)):
+            known = [name for name in vars(default) if not name.startswith("_")]
+            raise ConfigError(f"there is no key '{where}.{key}'{nearest(key, known)}")
+        if isinstance(value, Mapping) and hasattr(getattr(default, key), "to_dict"):
+            options[key] = _build_config(value, getattr(default, key), f"{where}.{key}")
+    try:
+        return type(default)(**options)
+    except (StrictDataclassError, TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {str(error).splitlines()[-1].strip().partition('. Errors:')[0]}") from None
+
+
+def _build_empty(model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return the architecture on the device in the dtype, with allocated parameters that have no values yet.
+
+    As in a loaded checkpoint, tied weights are shared, and transformers' `_keep_in_fp32_modules` are in fp32.
+    """
+    import torch
+    import transformers
+    from transformers.initialization import no_init_weights
+
+    config = build_config(model)
+    forked = [device] if device.type == "cuda" else []
+    with torch.device(device), torch.random.fork_rng(forked), no_init_weights():
+        torch.manual_seed(model.seed)  # some constructors draw the values of their buffers
+        try:
+            module = getattr(transformers, auto_class).from_config(
+                config, dtype=dtype, attn_implementation=model.attention
+            )
+        except (ImportError, ValueError) as error:
+            raise explain_error(model, f"model.architecture of {model.name}", error) from error
+    module.tie_weights()
+    plan = module._get_dtype_plan(dtype)
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        kept = next((kept for pattern, kept in plan.items() if re.search(pattern, name)), tensor.dtype)
+        if tensor.is_floating_point() and kept != tensor.dtype:
+            tensor.data = tensor.data.to(kept)
+    return module

@@ -1,0 +1,60 @@
+"""Build a model on its device, from a checkpoint or from random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionbench.config import ModelConfig
+from visionbench.registry import ConfigError
+from visionbench.weights.architecture import build_random
+from visionbench.weights.loading import load_checkpoint
+from visionbench.weights.location import find_checkpoint, local_folder
+from visionbench.weights.tensors import count_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model on its device in evaluation mode, with its identity."""
+
+    module: Any
+    source: Path | None
+    """The checkpoint's folder, for processors and tokenizers; None with random weights."""
+    identity: Mapping[str, Any]
+
+
+def build_model(model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype) -> BuiltModel:
+    """Load the checkpoint, or build the architecture with random weights, on the device in the dtype.
+
+    `auto_class` is the class of transformers that reads the family's checkpoints. Raises ConfigError.
+    """
+    source = None if model.weights == "random" else find_checkpoint(model)
+    if source is None:
+        if model.weights != "random":
+            raise ConfigError(
+                f"model.checkpoint={model.checkpoint}: not on this machine",
+                f"run 'visionbench models fetch {model.name}'",
+            )
+        module = build_random(model, auto_class, device, dtype)
+    else:
+        module = load_checkpoint(model, auto_class, source, dtype).to(device)
+    module.eval().requires_grad_(False)
+    return BuiltModel(
+        module,
+        source,
+        {
+            "weights": model.weights,
+            "checkpoint": model.checkpoint if source else None,
+            "revision": source.name if source and local_folder(model) is None else None,
+            "model_class": type(module).__name__,
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
+            "weights_bytes": count_bytes(module),
+            "dtype": str(dtype).removeprefix("torch."),
+            "attention": model.attention,
+        },
+    )

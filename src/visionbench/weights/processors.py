@@ -1,0 +1,89 @@
+"""Load the image processor and the tokenizer of a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from visionbench.config import ModelConfig
+from visionbench.registry import ConfigError
+from visionbench.weights.building import BuiltModel
+from visionbench.weights.errors import one_line_errors
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+"""Files with a tokenizer's vocabulary, of which one is needed. Without one, transformers makes an empty tokenizer."""
+
+
+def load_image_processor(model: ModelConfig, source: Path | None) -> Any:
+    """Return the checkpoint's image processor, or with random weights the one that `image_processor:` describes."""
+    if source is not None:
+        return _load_image_processor(model, source, f"model.checkpoint={model.checkpoint}")
+    if "image_processor_type" not in model.image_processor:
+        raise ConfigError(
+            f"model {model.name}: random weights need an 'image_processor:' with image_processor_type", "add it"
+        )
+    with TemporaryDirectory() as folder:  # transformers then chooses class and backend in the same way in both cases
+        (Path(folder) / "preprocessor_config.json").write_text(json.dumps(model.image_processor))
+        return _load_image_processor(model, Path(folder), f"model.image_processor of {model.name}")
+
+
+def _load_image_processor(model: ModelConfig, folder: Path, what: str) -> Any:
+    from transformers import AutoImageProcessor
+
+    with one_line_errors(model, what):
+        return AutoImageProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=model.trust_remote_code
+        )
+
+
+def load_tokenizer(model: ModelConfig, built: BuiltModel) -> Any:
+    """Return the checkpoint's tokenizer. Raises ConfigError if it is missing or does not fit the model."""
+    from transformers import AutoTokenizer
+
+    source, what = built.source, f"model.checkpoint={model.checkpoint}"
+    assert source is not None
+    if not any((source / name).is_file() for name in TOKENIZER_FILES):
+        raise ConfigError(
+            f"{what}: {TOKENIZER_FILES[0]} (or {', '.join(TOKENIZER_FILES[1:])}) is missing in {source}", "add the file"
+        )
+    with one_line_errors(model, what):
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+        ids = tokenizer.get_vocab().values()
+    if not set(ids) - set(tokenizer.all_special_ids):
+        raise ConfigError(f"{what}: its tokenizer has no words", f"complete the tokenizer's files in {source}")
+    size = getattr(_text_config(built), "vocab_size", None)
+    if size is not None and max(ids) >= size:
+        raise ConfigError(
+            f"{what}: its tokenizer has tokens up to {max(ids)}, but the model only has tokens below {size}",
+            "use the tokenizer's files of this checkpoint",
+        )
+    return tokenizer
+
+
+def check_length(built: BuiltModel, tokens: int, keys: str) -> None:
+    """Raise ConfigError if a text of this many tokens, set by these keys, is longer than the model's positions."""
+    positions = getattr(_text_config(built), "max_position_embeddings", None)
+    if positions is not None and tokens > positions:
+        raise ConfigError(f"{keys}: {tokens} tokens, and the model has {positions} positions", "give fewer tokens")
+
+
+def describe_processor(image_processor: Any) -> Mapping[str, str]:
+    """Return the class of an image processor and its backend, `torchvision` or `pil`, whose results differ slightly."""
+    return {
+        "image_processor": type(image_processor).__name__,
+        "image_backend": str(getattr(image_processor, "backend", "unknown")),
+    }
+
+
+def _text_config(built: BuiltModel) -> Any:
+    return getattr(built.module.config, "text_config", built.module.config)
