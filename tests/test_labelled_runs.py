@@ -145,7 +145,7 @@ def test_a_folder_without_classes_refuses_metrics_of_labels_and_measures_the_oth
     done, run = measured(tmp_path, plain, *words, metrics="metrics=[latency,classification]")
     assert done.returncode == 0, done.stderr
     assert [row.case.id for row in run.results()] == ["batch-1"]
-    why = "data=image_folder: it has no labels, since no folder of a class lies in data.root"
+    why = "data=image_folder: it has no labels, because data.root has no folder of a class"
     assert run.record().plan.refused == {"classification": why}
     assert why in " ".join(done.stdout.split())
 
