@@ -12,7 +12,7 @@ import yaml
 from command_line import fork_server
 from PIL import Image
 
-from visionbench import core, runner
+from visionbench import core, measuring, runner
 from visionbench.config import (
     BatchConfig,
     DataConfig,
@@ -26,10 +26,10 @@ from visionbench.config import (
     WarmupConfig,
 )
 from visionbench.devices.cpu import Cpu
+from visionbench.measuring import CaseFinished, Conditions, StageProgress
 from visionbench.plan import plan
 from visionbench.records.folder import RunFolder
 from visionbench.registry import ConfigError
-from visionbench.runner import CaseFinished, Conditions, StageProgress
 from visionbench.stages import latency, memory, pipeline, throughput, warmup
 from visionbench.stages.context import Stage
 
@@ -62,7 +62,7 @@ def config(tmp_path):
 def rows(config):
     return {
         event.result.case.id: event
-        for event in runner.measure(config, plan(config), {})
+        for event in measuring.measure(config, plan(config), {})
         if isinstance(event, CaseFinished)
     }
 
@@ -88,7 +88,7 @@ def test_each_batch_size_gives_a_row_with_its_samples(config):
 
 def test_stages_run_in_the_order_of_the_protocol_after_loading(config):
     config.batch.sizes = [2]
-    events = list(runner.measure(config, plan(config), {}))
+    events = list(measuring.measure(config, plan(config), {}))
     assert [event.stage for event in events if isinstance(event, StageProgress)] == [
         "load",
         "inputs",
@@ -167,12 +167,12 @@ def test_each_stage_has_as_many_batches_on_the_device_as_it_declares(config, mon
     config.batch.sizes, config.metrics = [2], {"latency": {}, "memory": {}, "flops": {}, "pipeline": {}, "kernels": {}}
     assembled, on_device = [], {}
 
-    def assemble(*args, real=runner.assemble):
+    def assemble(*args, real=measuring.assemble):
         for batch in real(*args):
             assembled.extend(weakref.ref(tensor) for tensor in batch.values())
             yield batch
 
-    monkeypatch.setattr(runner, "assemble", assemble)
+    monkeypatch.setattr(measuring, "assemble", assemble)
     for name, module in {"warmup": warmup, "latency": latency, "memory": memory, "pipeline": pipeline}.items():
 
         def count(context, name=name, stage=module.run):
@@ -191,7 +191,7 @@ def test_a_stage_that_needs_more_batches_than_the_stage_before_has_them(config, 
         "latency": Stage(latency.run, "all"),
         "memory": Stage(memory.run, "one"),
     }
-    monkeypatch.setattr(runner, "stages_of_run", lambda profiled: stages)
+    monkeypatch.setattr(measuring, "stages_of_run", lambda profiled: stages)
     assert rows(config)["batch-2"].result.status == core.OK
 
 
@@ -296,7 +296,7 @@ def test_an_image_that_the_processor_refuses_ends_the_run_before_anything_is_tim
 
 def test_an_image_that_the_processor_refuses_is_left_out_and_named_with_skip(choosy):
     choosy.data.on_error = "skip"
-    events = list(runner.measure(choosy, plan(choosy), {"9.png": "missing"}))
+    events = list(measuring.measure(choosy, plan(choosy), {"9.png": "missing"}))
     (conditions,) = [event for event in events if isinstance(event, Conditions)]
     assert conditions.left_out == {
         "9.png": "missing",

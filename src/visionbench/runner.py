@@ -1,114 +1,41 @@
-"""The runner: one run from its plan to its rows. This file shows the complete sequence.
+"""The runner: one run from its plan to its folder. This file and `measuring.py` show the complete sequence.
 
-run      in the parent process: starts the processes below and writes each row to the run's folder
-profile  in a first process, for metrics=[kernels] on a device with a queue: load → one profiled call for each case
-measure  in a second process: load → for each case: stages → samples → metrics → a row
+run      in the parent process: starts the two processes below, and writes each row to the run's folder as it arrives
+profile  `measuring.profile` in a first process, for metrics=[kernels] on a device with a queue
+measure  `measuring.measure` in a second process: load → for each case: stages → samples → metrics → a row
 """
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache, partial
-from itertools import islice
-from time import perf_counter, sleep
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cache
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
-import numpy as np
-
-from visionbench import core, machine, validity, worker
+from visionbench import core, machine, measuring, worker
 from visionbench.config import ExperimentConfig
 from visionbench.core import (
-    Case,
     CaseResult,
     ConfigError,
-    Device,
-    Example,
-    Inputs,
-    LoadedModel,
-    Metrics,
-    Precision,
-    Predictions,
     RunPlan,
     Samples,
 )
 from visionbench.declarations import Declarations
-from visionbench.examples import content_digest, denominators
-from visionbench.examples.labelling import Labelling, resolve_labelling
-from visionbench.examples.screening import raise_on_problems, usable_examples, with_mask_frame
+from visionbench.examples import denominators
+from visionbench.measuring import CaseFinished, Conditions, StageProgress
 from visionbench.parts import Parts, build_parts
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import FINISHED, RUNNING, STOPPED, UNSUCCESSFUL, Host, RunRecord
-from visionbench.stages import (
-    data_used,
-    evaluation,
-    flops,
-    kernels,
-    latency,
-    load,
-    memory,
-    pipeline,
-    telemetry,
-    throughput,
-    warmup,
-)
-from visionbench.stages.context import Context, Stage
-from visionbench.stages.evaluation import Evaluated, EvaluationContext, EvaluationError
-from visionbench.stages.inputs import TimedInputs, assemble, batch_count, preprocess
-from visionbench.statistics.resampling import CLUSTER
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 T = TypeVar("T")
-
-
-# -------------------------------------------------------------------------------------------------------------- events
-@dataclass(frozen=True)
-class StageProgress:
-    """The current stage: of a case, or of the run if the case is empty."""
-
-    stage: str
-    case: str = ""
-    done: float = 0.0
-    """The share of the stage that is done, if the stage reports it."""
-    ahead: bool = False
-    """Whether the measuring process continues at once, because the stage times nothing: see `worker.stream`."""
-
-
-@dataclass(frozen=True)
-class CaseFinished:
-    """The end of a case, successful or not."""
-
-    result: CaseResult
-    samples: Samples
-    predictions: Predictions | None = None
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """The identities that are known once the model is loaded, and the examples that are left out by then."""
-
-    model: Mapping[str, Any]
-    device: Mapping[str, Any]
-    data: Mapping[str, Any]
-    left_out: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Profiled:
-    """The samples of one profiled call of a case."""
-
-    case: str
-    samples: Samples
-
-
-Event = StageProgress | CaseFinished | Conditions
 
 
 @dataclass
@@ -125,7 +52,6 @@ class Stopwatch:
         self.since = now
 
 
-# -------------------------------------------------------------------------------------------------- the parent process
 def run(
     config: ExperimentConfig,
     plan: RunPlan,
@@ -160,7 +86,7 @@ def run(
     try:
         profiled = _profile_in_process(config, plan, left_out, folder, show)
         stopwatch.add_to("kernels")
-        for event in worker.stream(measure, config, plan, left_out, profiled, log=folder.log):
+        for event in worker.stream(measuring.measure, config, plan, left_out, profiled, log=folder.log):
             stopwatch.add_to(current.stage)
             if isinstance(event, CaseFinished):
                 folder.append(event.result, event.samples, event.predictions)
@@ -213,7 +139,7 @@ def _profile_in_process(
     folder: RunFolder,
     show: Callable[[StageProgress], None],
 ) -> dict[str, Samples]:
-    """Return the samples of `profile` by case, as far as its process gets; nothing if no case needs them.
+    """Return the samples of `measuring.profile` by case, as far as its process gets; nothing if no case needs them.
 
     If the process fails, the reason is in the log.
     """
@@ -221,311 +147,17 @@ def _profile_in_process(
     if build_parts(config).device.queued and any("kernels" in case.stages for case in plan.cases):
         show(StageProgress("kernels"))
         with suppress(worker.WorkerDied, worker.WorkerFailed):
-            for event in worker.stream(profile, config, plan, left_out, log=folder.log):
+            for event in worker.stream(measuring.profile, config, plan, left_out, log=folder.log):
                 profiled[event.case] = event.samples
     return profiled
 
 
-# ----------------------------------------------------------------------------------------------- the measuring process
-def measure(
-    config: ExperimentConfig,
-    plan: RunPlan,
-    left_out: Mapping[str, str],
-    profiled: Mapping[str, Samples] = MappingProxyType({}),
-) -> Iterator[Event]:
-    """Load the model once and measure the plan's cases in order, without the examples in `left_out`.
-
-    `profiled` holds the samples of the profiling process by case.
-    """
-    parts = build_parts(config)
-    yield StageProgress("load")
-    data = read_data(config, plan, parts, left_out)
-    place, dtype = _set_up(config, parts.device)
-    loaded = yield from _with_memory(parts.device, load_run(config, plan, parts, data, place, dtype))
-    if isinstance(loaded, OutOfMemory):
-        for case in plan.cases:
-            yield _without_numbers(case, core.OUT_OF_MEMORY, f"while loading: {loaded.reason}")
-        return
-    yield _conditions(parts, loaded.model, data.sampled, loaded.left_out)
-    stages = stages_of_run(profiled)
-    too_large: Case | None = None
-    for case in plan.cases:
-        if too_large and case.timed and case.batch_size > too_large.batch_size:
-            reason = f"not tried: batch size {too_large.batch_size} already ran out of memory"
-            yield _without_numbers(case, core.SKIPPED_AFTER_OOM, reason)
-            continue
-        steps = measure_case(loaded, case, stages) if case.timed else evaluate_case(loaded, case)
-        try:
-            finished = yield from _with_memory(parts.device, steps)
-        except (ConfigError, EvaluationError) as error:  # in the quality case, whose errors cost no other case
-            finished = _without_numbers(case, core.FAILED, str(error), _labels(loaded, case))
-        if isinstance(finished, OutOfMemory):
-            too_large = case
-            finished = _without_numbers(case, core.OUT_OF_MEMORY, finished.reason, _labels(loaded, case))
-        yield finished
-
-
-@dataclass(frozen=True)
-class RunData:
-    """The data of a run, read before the model is loaded."""
-
-    sampled: Sequence[Example]
-    """All examples that the data set gives, those that are left out included."""
-    examples: Sequence[Example]
-    """The examples that can be used, labelled by the model's classes."""
-    left_out: Mapping[str, str]
-    labelling: Labelling
-    clusters: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """The loaded model with everything that its cases share."""
-
-    config: ExperimentConfig
-    plan: RunPlan
-    parts: Parts
-    data: RunData
-    place: torch.device
-    dtype: torch.dtype
-    model: LoadedModel
-    loading: Samples
-    """The samples of loading, which are part of the samples of each case."""
-    inputs: TimedInputs
-    examples: Sequence[Example]
-    """The examples that the model's processor accepts."""
-    left_out: Mapping[str, str]
-    """The ids of examples that are not used, with the reason."""
-
-    @property
-    def max_mib(self) -> int:
-        """The limit for the batches of one case together."""
-        return self.config.measure.inputs.max_mib
-
-
-def read_data(config: ExperimentConfig, plan: RunPlan, parts: Parts, left_out: Mapping[str, str]) -> RunData:
-    """List the examples, without those in `left_out`, with the labels of the model and their clusters."""
-    sampled = with_mask_frame(parts.data.examples(), config.data.exif)
-    labelling = resolve_labelling(config, parts, plan.cases)
-    examples = labelling.relabel(usable_examples(sampled, left_out))
-    return RunData(sampled, examples, left_out, labelling, data_used.find_clusters(config, examples))
-
-
-def load_run(
-    config: ExperimentConfig, plan: RunPlan, parts: Parts, data: RunData, place: torch.device, dtype: torch.dtype
-) -> Generator[StageProgress, None, LoadedRun]:
-    """Load the model, preprocess the inputs of all timed cases, call the model once, and check its outputs.
-
-    Raises ConfigError if the model's processor does not accept an image, and OutputCheckError.
-    """
-    device = parts.device
-    model, loading = load.load(parts.adapter, config.model, device, place, dtype)
-    yield StageProgress("inputs", ahead=True)
-    inputs = preprocess(model, data.examples, config.measure.inputs)
-    raise_on_problems(config.data.name, inputs.unfit, len(data.examples), config.data.on_error)
-    yield StageProgress("first_call")
-    first_call = load.first_call(model, device, next(assemble(inputs.singles[:1], 1, place, dtype)))
-    load.check_output_follows_input(model, inputs.singles, place, dtype)
-    return LoadedRun(
-        config,
-        plan,
-        parts,
-        data,
-        place,
-        dtype,
-        model,
-        loading.merged(first_call),
-        inputs,
-        usable_examples(data.examples, inputs.unfit),
-        {**data.left_out, **inputs.unfit},
-    )
-
-
-def stages_of_run(profiled: Mapping[str, Samples]) -> Mapping[str, Stage]:
-    """Return the stages of timed cases for one run, with the batches that each needs on the device."""
-    return {
-        "warmup": Stage(warmup.run, "all"),
-        "latency": Stage(latency.run, "all"),
-        "throughput": Stage(throughput.run, "all"),
-        "telemetry": Stage(telemetry.run, "all"),
-        "memory": Stage(memory.run, "one"),
-        "flops": Stage(flops.Flops().run, "one"),
-        "pipeline": Stage(pipeline.run, "none"),
-        "kernels": Stage(partial(kernels.run, profiled), "none"),
-    }
-
-
-def measure_case(
-    loaded: LoadedRun, case: Case, stages: Mapping[str, Stage]
-) -> Generator[StageProgress, None, CaseFinished]:
-    """Measure one batch size: run the stages of the case in order, then compute the metrics from their samples."""
-    device, measure = loaded.parts.device, loaded.config.measure
-    samples = _work(loaded, case).merged(loaded.loading)
-    retried: dict[str, str] = {}
-    batches: Sequence[Inputs] = ()
-    for name in case.stages:
-        batches = _fit_batches(loaded, case, stages[name], batches)
-        context = Context(case, loaded.model, device, measure, batches, loaded.inputs.kept_bytes, loaded.examples)
-        yield StageProgress(name, case.id)
-        with device.mark(f"{case.id} {name}"):
-            stage_samples, invalid_attempts = _measure_until_valid(stages[name], context)
-        samples = samples.merged(stage_samples)
-        if invalid_attempts:
-            retried[f"{name}_retried"] = "; ".join(invalid_attempts)
-    return _with_metrics(loaded, case, samples, retried)
-
-
-def evaluate_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress, None, CaseFinished]:
-    """Evaluate quality: run all examples through the model once, then compute the metrics from the predictions."""
-    parts, data, on_error = loaded.parts, loaded.data, loaded.config.data.on_error
-    metrics = {name: parts.metrics[name] for name in case.metrics}
-    classes = data.labelling.classes or parts.data.classes()
-    context = EvaluationContext(
-        case, loaded.model, parts.device, loaded.config.measure, loaded.examples, metrics, classes, on_error
-    )
-    evaluated = yield from _with_progress(context)
-    left_out = {**loaded.left_out, **evaluated.left_out}
-    samples = _work(loaded, case).merged(loaded.loading).merged(evaluated.samples)
-    samples = samples.merged(data_used.count_left_out(left_out, len(loaded.examples) + len(loaded.left_out)))
-    samples = samples.merged(data_used.count_used(parts.data, list(metrics.values()), len(data.sampled), evaluated))
-    samples = samples.merged(Samples(flags=data.labelling.flags))
-    samples = samples.merged(data_used.number_clusters(data.clusters, evaluated.predictions))
-    interval: dict[str, str] = {}
-    if len(clusters := samples.get(CLUSTER)):
-        interval["interval_over"] = f"{int(clusters.max()) + 1} clusters of images"
-    return _with_metrics(loaded, case, samples, interval, evaluated.predictions)
-
-
-def _with_progress(context: EvaluationContext) -> Generator[StageProgress, None, Evaluated]:
-    """Run the evaluation, and yield its progress as events."""
-    stage, case = "evaluation", context.case.id
-    yield StageProgress(stage, case)
-    steps = evaluation.run(context)
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            evaluated: Evaluated = end.value
-            return evaluated
-        yield StageProgress(stage, case, progress.done / progress.total)
-
-
-def _fit_batches(loaded: LoadedRun, case: Case, stage: Stage, batches: Sequence[Inputs]) -> Sequence[Inputs]:
-    """Return as many batches on the device as a stage needs: assemble them if they are too few, or drop the surplus."""
-    singles, size = loaded.inputs.singles, case.batch_size
-    count = {"all": batch_count(singles, size, loaded.max_mib), "one": 1, "none": 0}[stage.batches]
-    if count > len(batches):
-        return tuple(islice(assemble(singles, size, loaded.place, loaded.dtype, loaded.max_mib), count))
-    return batches[:count]
-
-
-def _measure_until_valid(stage: Stage, context: Context) -> tuple[Samples, list[str]]:
-    """Run a stage, again after a pause as long as its samples are invalid and retries are left.
-
-    Returns the samples of the last attempt, and the reasons of the earlier attempts.
-    """
-    invalid_attempts: list[str] = []
-    while True:
-        samples = stage.run(context)
-        judged = validity.judge(samples)
-        if judged.verdict != core.INVALID or len(invalid_attempts) == context.measure.retries:
-            return samples, invalid_attempts
-        invalid_attempts.append(f"attempt {len(invalid_attempts) + 1}: {', '.join(map(str, judged.reasons))}")
-        sleep(context.measure.retry_pause_seconds)
-
-
-@dataclass(frozen=True)
-class OutOfMemory:
-    """Work that ended because the device ran out of memory."""
-
-    reason: str
-
-
-def _with_memory(
-    device: Device, steps: Generator[StageProgress, None, T]
-) -> Generator[StageProgress, None, T | OutOfMemory]:
-    """Return the result of the steps. If the device runs out of memory, free it and return the reason instead."""
-    try:
-        return (yield from steps)
-    except Exception as error:
-        if not device.is_out_of_memory(error):
-            raise
-        reason = core.first_line(error)
-    # outside the except block: until the block ends, the traceback holds the activations of the failed call
-    device.reset_peak_memory()
-    device.peak_memory(0)  # ends the window, in which the allocator of a CPU is slower
-    return OutOfMemory(reason)
-
-
-def _set_up(config: ExperimentConfig, device: Device) -> tuple[torch.device, torch.dtype]:
-    """Set up the device, and return its name and the run's dtype for torch."""
-    import torch
-
-    device.setup(Precision(**asdict(config.precision)), config.device.threads)
-    return torch.device(device.id), getattr(torch, config.precision.dtype)
-
-
-def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> Iterator[Profiled]:
-    """Load the model and run one call of each case that needs it under the device's profiler. Nothing is timed."""
-    parts = build_parts(config)
-    place, dtype = _set_up(config, parts.device)
-    model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype)
-    examples = usable_examples(with_mask_frame(parts.data.examples(), config.data.exif), left_out)
-    singles = preprocess(model, examples, config.measure.inputs).singles
-    for case in plan.cases:
-        if "kernels" in case.stages:
-            batch = next(assemble(singles, case.batch_size, place, dtype))
-            yield Profiled(case.id, kernels.profile(parts.device, partial(model.call, batch)))
-
-
-# ---------------------------------------------------------------------------------------------------------------- rows
-def _with_metrics(
-    loaded: LoadedRun, case: Case, samples: Samples, labels: Mapping[str, str], predictions: Predictions | None = None
-) -> CaseFinished:
-    numbers = compute({name: loaded.parts.metrics[name] for name in case.metrics}, samples)
-    labels = {**_labels(loaded, case), **samples.labels, **labels}
-    row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels)
-    return CaseFinished(row, samples, predictions)
-
-
-def _without_numbers(case: Case, status: str, reason: str, labels: Mapping[str, str] | None = None) -> CaseFinished:
-    return CaseFinished(CaseResult(case, status, reason, labels=labels or {}), Samples())
-
-
-def compute(metrics: Mapping[str, core.Metric], samples: Samples) -> Metrics:
-    """Compute all metric groups from a case's samples, and the counts of the data behind them."""
-    numbers = Metrics()
-    for metric in metrics.values():
-        numbers = numbers.merged(metric.compute(samples))
-    return numbers.merged(denominators.compute_metrics(samples))
-
-
-def _labels(loaded: LoadedRun, case: Case) -> dict[str, str]:
-    distinct = len(loaded.inputs.singles)
-    if case.timed:
-        distinct = min(distinct, batch_count(loaded.inputs.singles, case.batch_size, loaded.max_mib) * case.batch_size)
-    return {"protocol": loaded.plan.protocol, "distinct_inputs": str(distinct)}
-
-
-def _work(loaded: LoadedRun, case: Case) -> Samples:
-    units = loaded.model.work(case.batch_size)
-    return Samples({f"work/{unit}_count": np.array([float(count)]) for unit, count in units.items()})
-
-
-# ---------------------------------------------------------------------------------------------------------- conditions
 def _declarations(parts: Parts, plan: RunPlan) -> Declarations:
     """Return the declarations of the planned metric groups, and with quality those of the counts of the data."""
     groups = {name for case in plan.cases for name in case.metrics}
     declared = Declarations.collect({name: metric for name, metric in parts.metrics.items() if name in groups})
     timed = all(case.timed for case in plan.cases)
     return declared if timed else declared.followed_by(denominators.GROUP, denominators.DECLARATIONS)
-
-
-def _conditions(
-    parts: Parts, model: LoadedModel, examples: Sequence[Example], left_out: Mapping[str, str]
-) -> Conditions:
-    identity = {**parts.data.identity(), "contents_sha256": content_digest.digest_examples(examples)}
-    return Conditions(dict(model.identity), dict(parts.device.fingerprint()), identity, dict(left_out))
 
 
 def _now() -> str:

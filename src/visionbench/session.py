@@ -30,9 +30,9 @@ from visionbench.terminal.progress import SweepProgress
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from visionbench.measuring import StageProgress
     from visionbench.records.folder import RunFolder
     from visionbench.results.archive import Run
-    from visionbench.runner import StageProgress
 
 
 @dataclass(frozen=True)

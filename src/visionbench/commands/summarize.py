@@ -8,11 +8,11 @@ from pathlib import Path
 from visionbench import validity
 from visionbench.config import build_part
 from visionbench.core import OK, CaseResult, Metrics, QualityMetric
+from visionbench.measuring import compute
 from visionbench.records.folder import RunFolder
 from visionbench.results import declared
 from visionbench.results.archive import Run
 from visionbench.results.repeats import folders, gather
-from visionbench.runner import compute
 from visionbench.terminal import table
 from visionbench.terminal.console import screen
 
