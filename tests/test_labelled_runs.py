@@ -157,7 +157,7 @@ def test_a_sample_has_all_classes_and_is_flagged(labelled, tmp_path):
     assert row.metrics.values["classification_classes_count"] == len(LABELS)
     assert row.metrics.values["classes_without_pictures_count"] == 0
     assert row.validity.reasons == (Reason("sample", "15 of 30 images were taken (data.options.samples)"),)
-    assert "quality over a sample of 15 of 30 pictures of image_folder" in done.stdout
+    assert "quality over a sample of 15 of 30 images of image_folder" in done.stdout
 
 
 def test_a_model_with_two_classes_of_one_name_is_measured(copy, tmp_path, clean):
@@ -202,7 +202,7 @@ def test_moved_images_are_the_same_data_and_changed_images_are_not(copy, labelle
     assert digests[0] == digests[1] != digests[2]
     done = here(tmp_path, "compare", str(here_.path), str(changed.path))
     output = " ".join(done.stdout.split())
-    assert "names, labels, captions and pictures of the data: digest" in output
+    assert "names, labels, captions and images of the data: digest" in output
     assert "undecided: 2 not comparable" in output and done.returncode != 1
 
 

@@ -18,13 +18,7 @@ WORDS = re.compile(
     re.IGNORECASE,
 )
 NAMES = {"found", "said", "told", "seen", "wanted", "meant", "taken", "lacking", "trouble", "asked", "whole", "apart"}
-NOT_YET: set[str] = {
-    "src/visionbench/__",
-    "src/visionbench/statistics",
-    "src/visionbench/results",
-    "src/visionbench/terminal",
-    "src/visionbench/report",
-}
+NOT_YET: set[str] = set()
 """Places that are still to be rewritten: folders or files below the repository."""
 PYTHON = [path for folder in ("src", "benchmarks", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
 TEXT = [

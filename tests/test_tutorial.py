@@ -105,7 +105,7 @@ def test_the_tutorial_uses_the_hub_and_coco_and_random_weights_for_a_missing_rep
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["report.language=fr"], "report.language=fr: no report in it; there are: en, zh"),
+        (["report.language=fr"], "report.language=fr: there is no report in this language; there are: en, zh"),
         (["report.enabled=perhaps"], "report.enabled=perhaps: not true or false"),
         (["check=often"], "check=often: not true or false"),
         (["data.fallback=shaeps"], "data.fallback=shaeps: no such option of data; did you mean 'shapes'?"),

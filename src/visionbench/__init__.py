@@ -1,3 +1,3 @@
-"""visionbench: measure vision models, and say what each number is worth."""
+"""visionbench: measurements of vision models, each with its conditions, its validity and its interval."""
 
 __version__ = "0.1.0"

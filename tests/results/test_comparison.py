@@ -104,8 +104,8 @@ def test_a_difference_that_could_not_be_seen_is_inconclusive():
 @pytest.mark.parametrize(
     "base, candidate, words",
     [
-        ([10.0], [20.0], "1 process a side; measure.repeats=5 wants 5"),
-        (STEADY, [20.0] * 4, "5 processes in the base, 4 in the candidate; measure.repeats=5 wants 5"),
+        ([10.0], [20.0], "1 process per side; use at least 5 (measure.repeats=5)"),
+        (STEADY, [20.0] * 4, "5 processes in the base, 4 in the candidate; use at least 5 (measure.repeats=5)"),
     ],
 )
 def test_too_few_processes_say_nothing_of_speed(base, candidate, words):
@@ -248,10 +248,10 @@ def test_a_process_that_failed_is_one_less():
         ({"data": {"annotations_sha256": "bar"}}, "data.annotations_sha256: f00 in the base, bar in the candidate"),
         (
             {"data": {"contents_sha256": "bar" * 9}},
-            "names, labels, captions and pictures of the data: digest f00f00f00f00 in the base, digest barbarbarbar "
+            "names, labels, captions and images of the data: digest f00f00f00f00 in the base, digest barbarbarbar "
             "in the candidate",
         ),
-        ({"left_out": {"7.png": "broken"}}, "pictures left out: none in the base, 7.png in the candidate"),
+        ({"left_out": {"7.png": "broken"}}, "images left out: none in the base, 7.png in the candidate"),
         ({"model": {"weights": "random"}}, "weights: pretrained in the base, random in the candidate"),
         ({"model": {"checkpoint": "x/y"}}, "checkpoint: bundled:clip_tiny in the base, x/y in the candidate"),
         (
@@ -433,7 +433,7 @@ def test_a_hundred_pictures_cannot_show_one_that_changed_but_equal_ones_are_the_
     base = scored(tmp_path / "base", hits(100, 10))
     assert top_1(compare([base], [scored(tmp_path / "candidate", hits(100, 11))])).verdict == "inconclusive"
     found = top_1(compare([base], [scored(tmp_path / "equal", hits(100, 10))]))
-    assert (found.verdict, found.reason) == ("same", "no picture differs")
+    assert (found.verdict, found.reason) == ("same", "no image differs")
     assert found.difference_interval[0] < 0 < found.difference_interval[1]
 
 
@@ -441,23 +441,26 @@ def test_pictures_are_paired_by_id_and_not_by_place(tmp_path):
     names = [f"{at}.png" for at in range(300)]
     base = scored(tmp_path / "base", hits(300, 30), names)
     candidate = scored(tmp_path / "candidate", hits(300, 30)[::-1], names[::-1])
-    assert top_1(compare([base], [candidate])).reason == "no picture differs"
+    assert top_1(compare([base], [candidate])).reason == "no image differs"
 
 
 def test_other_pictures_are_compared_unpaired_and_the_comparison_says_so(tmp_path):
     base = scored(tmp_path / "base", hits(1000, 100))
     others = scored(tmp_path / "others", hits(1000, 130), [f"other-{at}.png" for at in range(1000)])
     found = top_1(compare([base], [others]))
-    assert found.method == "not paired, since the sides measured different pictures"
+    assert found.method == "not paired, because the sides measured different images"
     assert found.verdict == "inconclusive"
     assert found.difference_interval[0] < -0.03 < found.difference_interval[1]
     lost = scored(tmp_path / "lost", hits(1000, 300))
     lost.folder.predictions_file.unlink()
     found = top_1(compare([base], [lost]))
-    assert (found.verdict, found.method) == ("worse", "not paired, since the candidate keeps no picture's results")
+    assert (found.verdict, found.method) == (
+        "worse",
+        "not paired, because the candidate has no results of single images",
+    )
     forced = scored(tmp_path / "data", hits(1000, 300), data={"annotations_sha256": "bar"})
     assert top_1(compare([base], [forced])).verdict == "not comparable"
-    assert top_1(compare([base], [forced], Rules(force=True))).method == "not paired, since the data differ"
+    assert top_1(compare([base], [forced], Rules(force=True))).method == "not paired, because the data differ"
 
 
 def test_other_pictures_of_the_same_names_are_never_paired(tmp_path):
@@ -466,7 +469,9 @@ def test_other_pictures_of_the_same_names_are_never_paired(tmp_path):
         for name, wrong in (("ab", 100), ("cd", 300))
     ]
     assert top_1(compare(*([side] for side in sides))).verdict == "not comparable"
-    assert top_1(compare(*([side] for side in sides), Rules(force=True))).method == "not paired, since the data differ"
+    assert (
+        top_1(compare(*([side] for side in sides), Rules(force=True))).method == "not paired, because the data differ"
+    )
 
 
 def test_several_runs_of_a_side_are_averaged_picture_by_picture(tmp_path):
@@ -506,4 +511,4 @@ def test_the_report_states_what_a_precision_costs(tmp_path):
     assert "top-1: a difference is shown" in fp16 and "costs 0.0300" in fp16
     report = document.compose(runs)
     assert report.quality_notes == [bf16, fp16]
-    assert ["clip_tiny", "cpu", "fp32", "top-1", "0.900 [0.880, 0.917]", "pictures"] in report.quality.rows
+    assert ["clip_tiny", "cpu", "fp32", "top-1", "0.900 [0.880, 0.917]", "images"] in report.quality.rows

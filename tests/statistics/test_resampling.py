@@ -210,9 +210,9 @@ def test_a_difference_is_over_clusters_where_pictures_have_them():
 
 
 def test_sides_far_apart_and_unpaired_have_newcombes_interval():
-    low, high = resampling.apart((0.5, (0.4, 0.6)), (0.7, (0.62, 0.77)))
+    low, high = resampling.independent((0.5, (0.4, 0.6)), (0.7, (0.62, 0.77)))
     assert low == pytest.approx(0.2 - np.hypot(0.08, 0.1)) and high == pytest.approx(0.2 + np.hypot(0.07, 0.1))
-    wider = resampling.apart((0.5, (0.4, 0.6)), (0.7, (0.62, 0.77)), 0.01)
+    wider = resampling.independent((0.5, (0.4, 0.6)), (0.7, (0.62, 0.77)), 0.01)
     assert wider[0] < low and wider[1] > high
 
 
@@ -259,10 +259,10 @@ def test_clusters_are_read_by_picture(tmp_path):
         (None, "No such file"),
         ("", "the first line must be 'picture,cluster'"),
         ("name,video\na,1\n", "the first line must be 'picture,cluster'"),
-        ("picture,cluster\na\n", "line 2: 'a' is not a picture and its cluster"),
-        ("picture,cluster\na, \n", "line 2: 'a, ' is not a picture and its cluster"),
-        ("picture,cluster\na,1\na,2\n", "line 3: picture 'a' is listed twice"),
-        ("picture,cluster\nb,1\n", "1 of 1 pictures have no cluster, the first is 'a'"),
+        ("picture,cluster\na\n", "line 2: 'a' is not an image and its cluster"),
+        ("picture,cluster\na, \n", "line 2: 'a, ' is not an image and its cluster"),
+        ("picture,cluster\na,1\na,2\n", "line 3: image 'a' is listed twice"),
+        ("picture,cluster\nb,1\n", "1 of 1 images have no cluster, the first is 'a'"),
         ('picture,cluster\na,"1\n', "unexpected end of data"),
     ],
 )

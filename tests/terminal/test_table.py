@@ -1,4 +1,4 @@
-"""The printed table: a row for every case, marks for what is not to be trusted, and reasons below."""
+"""The printed table: a row for every case, marks for questionable and invalid cases, and reasons below."""
 
 from dataclasses import replace
 from io import StringIO
@@ -130,7 +130,7 @@ def test_quality_stands_in_every_row_of_its_run():
     assert "i→t R@1" in header(lines) and "t→i R@5" in header(lines)
     assert cells(lines, 1) == ["1", "1", "0.500", "0.250"]
     assert cells(lines, 2) == ["2", "2", "0.500", "0.250"]
-    assert "clip_tiny · cpu · fp32: quality over the whole of shapes" in lines
+    assert "clip_tiny · cpu · fp32: quality over all images of shapes" in lines
 
 
 def test_each_run_has_the_quality_columns_of_its_task():
@@ -158,15 +158,15 @@ def test_the_pass_over_the_data_set_is_told_with_its_steps():
         evaluation_forward_share_fraction=0.75,
     )
     lines = printed(run(timed(1, latency_p50_ms=1.0), row))
-    told = "quality over 998 pictures of shapes, 412.3 img/s from file to answer (decode 25%, forward 75%)"
+    told = "quality over 998 images of shapes, 412.3 img/s from file to output (decode 25%, forward 75%)"
     assert f"clip_tiny · cpu · fp32: {told}" in lines
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"samples": 24}, "quality over a sample of 24 of 120 pictures of shapes"),
-        ({}, "quality over 24 of 120 pictures of shapes"),
+        ({"samples": 24}, "quality over a sample of 24 of 120 images of shapes"),
+        ({}, "quality over 24 of 120 images of shapes"),
     ],
 )
 def test_a_part_of_the_pictures_is_told_and_a_sample_is_called_one(options, told):
@@ -188,12 +188,12 @@ def test_what_is_not_to_be_trusted_is_marked_and_the_doubt_told_below(verdict, m
     lines = printed(run(timed(1, validity=validity, latency_p50_ms=1.0), timed(2, latency_p50_ms=2.0)))
     assert cells(lines, 1) == ["1", "1", mark]
     assert cells(lines, 2) == ["2", "2"]
-    assert "? to be doubted   ! not to be trusted" in lines
+    assert "? questionable   ! invalid" in lines
     assert "  not_converged: ±3 %" in lines
 
 
 def test_without_doubts_there_is_no_legend():
-    assert not [line for line in printed(run(timed(1, latency_p50_ms=1.0))) if "to be doubted" in line]
+    assert not [line for line in printed(run(timed(1, latency_p50_ms=1.0))) if "questionable" in line]
 
 
 @pytest.mark.parametrize("status", [FAILED, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, KILLED])
@@ -239,7 +239,7 @@ def test_another_protocol_than_the_standard_one_is_told(protocol, told):
 
 def test_a_group_that_was_refused_is_told_with_the_reason():
     rows = run(timed(1, latency_p50_ms=1.0), refused={"recall": "data=image_folder has no captions"}.items())
-    assert "clip_tiny: no recall, since data=image_folder has no captions" in printed(rows)
+    assert "clip_tiny: no recall, because data=image_folder has no captions" in printed(rows)
 
 
 def test_random_weights_are_told_instead_of_each_group_that_they_refuse():
@@ -280,7 +280,7 @@ def test_the_steps_from_file_to_answer_stand_in_a_table_that_names_the_limit():
     values |= {"pipeline_overlapped_images_per_s": 1234.5, "pipeline_loaders_busy_fraction": 0.4}
     values |= {"pipeline_model_busy_fraction": 0.97, "pipeline_finisher_busy_fraction": 0.01}
     lines = printed(run(timed(8, **values)))
-    at = next(number for number, line in enumerate(lines) if line.startswith("from files to answers"))
+    at = next(number for number, line in enumerate(lines) if line.startswith("from files to outputs"))
     assert lines[at + 1].split() == [
         "batch",
         "read",
@@ -317,7 +317,7 @@ def test_quality_figures_stand_with_their_intervals_below_the_rows_of_their_run(
     values |= {"recall_i2t_at_1_low_fraction": 0.971, "recall_i2t_at_1_high_fraction": 0.989}
     values |= {"recall_t2i_at_1_low_fraction": 0.946, "recall_t2i_at_1_high_fraction": 0.998}
     lines = printed(run(timed(1, latency_p50_ms=1.0), quality(**values)))
-    at = lines.index("quality with its 95 % interval over pictures")
+    at = lines.index("quality with its 95 % interval over images")
     assert lines[at + 1] == "i→t R@1 0.980 ±0.009   t→i R@1 0.990 [0.946, 0.998]"
     assert cells(lines, 1) == ["1", "1", "0.980", "0.990"]
 
@@ -326,4 +326,4 @@ def test_quality_without_an_interval_has_no_such_line_and_clusters_are_named():
     assert not any("interval" in line for line in printed(run(quality(recall_i2t_at_1_fraction=0.98))))
     ends = {"recall_i2t_at_1_low_fraction": 0.971, "recall_i2t_at_1_high_fraction": 0.989}
     result = replace(quality(recall_i2t_at_1_fraction=0.98, **ends), labels={"interval_over": "9 clusters of pictures"})
-    assert "quality with its 95 % interval over 9 clusters of pictures" in printed(run(result))
+    assert "quality with its 95 % interval over 9 clusters of images" in printed(run(result))

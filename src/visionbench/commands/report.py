@@ -31,7 +31,7 @@ def make(
     chosen = archive.choose(runs, facts)
     if not chosen:
         raise ConfigError(
-            f"--where {where}: no run has these facts; there are: {'; '.join(sorted({r.name for r in runs}))}"
+            f"--where {where}: no run has these facts", f"there are: {'; '.join(sorted({r.name for r in runs}))}"
         )
     paths = write_report(chosen, language, to or _folder(chosen), base, p95_ms, within)
     console = screen()

@@ -1,1 +1,1 @@
-"""What people look at: tables, figures and notes, all made from result files."""
+"""The report of a sweep: its content, figures, translations, and files."""

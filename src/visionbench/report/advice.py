@@ -1,4 +1,4 @@
-"""What to choose and what to try, by rule, from results alone."""
+"""Recommendations by rule: which case to choose, and what to try after a failure."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ TRY: Mapping[str, tuple[str, ...]] = {
     KILLED: ("try smaller", "try lower", "try quantised", "try log"),
     FAILED: ("try log",),
 }
-"""By status, what may help: keys of `words`."""
+"""What may help, by status: keys of `translations.WORDS`."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A case of a run, as it is weighed against others of its task."""
+    """A case of a run with the numbers by which the cases of a task are compared."""
 
     run: Run
     row: CaseResult
@@ -42,15 +42,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Advice:
-    """What the rule picks for a task, and otherwise what stands nearest; every part may be absent."""
+    """The case that the rule chooses for a task, and the nearest, fastest and smallest cases; each may be absent."""
 
     task: str
     candidates: Sequence[Candidate]
     chosen: Candidate | None
     quality_known: bool
-    """Whether quality took part in the choice."""
+    """Whether the choice considered quality."""
     nearest: Candidate | None
-    """Of what is good enough, the one with the lowest p95."""
+    """The case with the lowest p95 of those with sufficient quality."""
     fastest: Candidate | None
     smallest: Candidate | None
 
@@ -65,29 +65,31 @@ def headline(run: Run) -> tuple[MetricDeclaration, float] | None:
 
 
 def peak(row: CaseResult) -> float | None:
-    """Peak memory of a case in MiB: on the device where it is counted there, else of the process."""
+    """Return the peak memory of a case in MiB: on the device if it was measured there, else of the process."""
     values = (row.metrics.values.get(name) for name in summary.MEMORY)
     return next((value for value in values if value is not None), None)
 
 
 def advise(runs: Sequence[Run], p95_ms: float, within: float) -> Iterator[Advice]:
-    """For each task, by the rule: throughput the largest, p95 at most `p95_ms`, quality at least (1 − `within`) of the
-    best that is measured by the same metric. Invalid cases are never chosen."""
+    """Yield for each task the case with the largest throughput that has a p95 of at most `p95_ms` and enough quality.
+
+    The quality must be at least (1 − `within`) of the best one. Invalid cases are never chosen.
+    """
     for task in dict.fromkeys(run.record.plan.task for run in runs):
         yield _for_task(task, [run for run in runs if run.record.plan.task == task], p95_ms, within)
 
 
 def _for_task(task: str, runs: Sequence[Run], p95_ms: float, within: float) -> Advice:
-    found = [candidate for run in runs for candidate in _candidates(run)]
-    qualities = [one.quality for one in found if one.quality is not None]
+    candidates = [candidate for run in runs for candidate in _candidates(run)]
+    qualities = [one.quality for one in candidates if one.quality is not None]
     known = bool(qualities)
-    good = [one for one in found if one.quality is not None and one.quality >= (1 - within) * max(qualities)]
-    good = good if known else found
+    good = [one for one in candidates if one.quality is not None and one.quality >= (1 - within) * max(qualities)]
+    good = good if known else candidates
     timed = [one for one in good if one.p95_ms is not None]
     quick = [one for one in timed if one.p95_ms is not None and one.p95_ms <= p95_ms]
     return Advice(
         task=task,
-        candidates=found,
+        candidates=candidates,
         chosen=max(quick, key=lambda one: one.images_per_s, default=None),
         quality_known=known,
         nearest=min(timed, key=lambda one: one.p95_ms or 0.0, default=None),
@@ -115,7 +117,7 @@ def _candidates(run: Run) -> Iterator[Candidate]:
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The Pareto front of points of which more is better in both, by rising first coordinate."""
+    """Return the Pareto front of points for which more is better in both coordinates, sorted by the first one."""
     front: list[tuple[float, float]] = []
     for point in sorted(set(points), reverse=True):
         if not front or point[1] > front[-1][1]:
@@ -124,7 +126,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def remedies(run: Run, row: CaseResult) -> tuple[str, ...]:
-    """What to try after a case without numbers: keys of `words`."""
+    """Return what to try after a case without numbers: keys of `translations.WORDS`."""
     keys = TRY.get(row.status, ("try again",))
     if row.status in (OUT_OF_MEMORY, KILLED) and run.record.plan.device != "cpu":
         keys = (*keys, "try cpu")

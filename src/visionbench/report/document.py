@@ -1,4 +1,4 @@
-"""What a report says, computed from results: a value that the HTML page and the Markdown are both written from."""
+"""The content of a report, computed from results. The templates of the HTML page and of the Markdown use it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from visionbench.core import OK, CaseResult, MetricDeclaration
 from visionbench.registry import ConfigError
 from visionbench.report import advice, precisions, relative
 from visionbench.report.advice import Advice, Candidate
-from visionbench.report.translations import check, say, task
+from visionbench.report.translations import check, task, translate
 from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 from visionbench.terminal import table
 
 P95_MS, QUALITY_WITHIN = 50.0, 0.01
-"""Of the rule that recommends: the limit of p95, and how far quality may lie below the best."""
+"""The rule of the recommendation: the limit of p95, and how far quality may be below the best one."""
 MOST_IN_A_FACT = 12
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: headings and rows of cells, all of them text; the first `names` columns are words, the rest numbers."""
+    """A table of texts. The first `names` columns are words, the other columns are numbers."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -32,24 +32,24 @@ class Grid:
 
 @dataclass(frozen=True)
 class Report:
-    """A report's parts in their order; an empty one has nothing to say."""
+    """The parts of a report in their order; any of them may be empty."""
 
     language: str
     title: str
     subtitle: str
-    asked: Sequence[tuple[str, str]]
+    request: Sequence[tuple[str, str]]
     machine: Sequence[tuple[str, str]]
     remarks: Sequence[str]
     rule: str
     choices: Sequence[tuple[str, Sequence[str]]]
-    """Of each task, what to choose and why."""
+    """For each task, the recommendation and its reasons."""
     summary: Grid
     relative: Grid | None
     relative_notes: Sequence[str]
     quality: Grid | None
-    """Every quality figure with its interval."""
+    """Every quality metric with its interval."""
     quality_notes: Sequence[str]
-    """What each precision costs against fp32."""
+    """The loss of quality of each precision against fp32."""
     doubts: Sequence[str]
     failures: Sequence[str]
     conditions: Grid
@@ -63,20 +63,20 @@ def compose(
     p95_ms: float = P95_MS,
     within: float = QUALITY_WITHIN,
 ) -> Report:
-    """A report of these runs. Raises ConfigError for a language or a baseline that there is not."""
+    """Return the report of these runs. Raises ConfigError for an unknown language or baseline."""
     check(language, "report.language")
     if not runs:
-        raise ConfigError("no run to report on; measure something first: visionbench run")
+        raise ConfigError("no run to report on", "measure something first: visionbench run")
     pairs = relative.relative(runs, baseline) if baseline else []
     sweeps = ", ".join(dict.fromkeys(run.sweep for run in runs))
     return Report(
         language=language,
-        title=say("title", language),
+        title=translate("title", language),
         subtitle=f"{sweeps} · {', '.join(dict.fromkeys(run.model for run in runs))}",
-        asked=list(_asked(runs)),
+        request=list(_request(runs)),
         machine=list(_machine(runs)),
         remarks=list(_remarks(runs, language)),
-        rule=say("rule", language, limit=f"{p95_ms:g}", within=f"{within:.0%}"),
+        rule=translate("rule", language, limit=f"{p95_ms:g}", within=f"{within:.0%}"),
         choices=[
             (task(one.task, language), list(_choice(one, language))) for one in advice.advise(runs, p95_ms, within)
         ],
@@ -88,11 +88,11 @@ def compose(
         doubts=list(_doubts(runs)),
         failures=list(_failures(runs, language)),
         conditions=_conditions(runs),
-        colophon=say("printed", language, version=visionbench.__version__, sweep=sweeps),
+        colophon=translate("printed", language, version=visionbench.__version__, sweep=sweeps),
     )
 
 
-def _asked(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+def _request(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
     facts = [run.facts() for run in runs]
     for name in ("model", "task", "weights", "device", "precision", "data", "protocol"):
         yield name, _listed(fact[name] for fact in facts)
@@ -121,12 +121,12 @@ def _machine(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
 
 
 def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
-    """Reservations that hold for the whole report, above its numbers."""
+    """Yield warnings that concern the complete report."""
     protocols = dict.fromkeys(run.record.plan.protocol for run in runs)
-    yield from (say("quick", language, protocol=name) for name in protocols if name != "standard")
+    yield from (translate("quick", language, protocol=name) for name in protocols if name != "standard")
     unlearnt = _listed(run.model for run in runs if run.record.settings.model.weights == "random")
     if unlearnt:
-        yield f"{unlearnt}: {say('random', language)}"
+        yield f"{unlearnt}: {translate('random', language)}"
     yield from dict.fromkeys(warning for run in runs for warning in run.record.plan.warnings)
 
 
@@ -134,32 +134,32 @@ def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
 def _choice(one: Advice, language: str) -> Iterator[str]:
     if chosen := one.chosen:
         values = [f"{summary.text(chosen.images_per_s)} {_unit(chosen)}", f"p95 {summary.text(chosen.p95_ms)} ms"]
-        found = advice.headline(chosen.run)
-        values += [f"{found[0].heading(language)} {_stated(chosen.run, found[0].name)}"] if found else []
+        headline = advice.headline(chosen.run)
+        values += [f"{headline[0].heading(language)} {_stated(chosen.run, headline[0].name)}"] if headline else []
         values += _marked(chosen, language)
         name, batch = chosen.run.name, chosen.row.case.batch_size
-        yield say("chosen", language, name=name, batch=batch, values=", ".join(values))
+        yield translate("chosen", language, name=name, batch=batch, values=", ".join(values))
     elif one.nearest:
         why = _of("too slow", one.nearest, language, p95=summary.text(one.nearest.p95_ms))
-        yield say("none", language, why=why)
+        yield translate("none", language, why=why)
     else:
-        yield say("none", language, why=say("no p95", language))
+        yield translate("none", language, why=translate("no p95", language))
     if one.chosen and not one.quality_known:
-        yield say("quality unknown", language)
+        yield translate("quality unknown", language)
     if one.fastest:
         yield _of("fastest", one.fastest, language, p50=summary.text(one.fastest.p50_ms))
     if one.smallest:
-        yield _of("smallest", one.smallest, language, mib=_whole(one.smallest.peak_mib))
+        yield _of("smallest", one.smallest, language, mib=_rounded(one.smallest.peak_mib))
 
 
 def _of(key: str, one: Candidate, language: str, **numbers: str) -> str:
-    said = say(key, language, name=one.run.name, batch=one.row.case.batch_size, **numbers)
-    return ", ".join([said, *_marked(one, language)])
+    text = translate(key, language, name=one.run.name, batch=one.row.case.batch_size, **numbers)
+    return ", ".join([text, *_marked(one, language)])
 
 
 def _marked(one: Candidate, language: str) -> list[str]:
     mark = table.MARKS[one.row.validity.verdict]
-    return [say("doubtful", language, mark=mark)] if mark else []
+    return [translate("doubtful", language, mark=mark)] if mark else []
 
 
 def _unit(one: Candidate) -> str:
@@ -168,13 +168,13 @@ def _unit(one: Candidate) -> str:
 
 # --------------------------------------------------------------------------------------------------------------- tables
 def _summary(runs: Sequence[Run], language: str) -> Grid:
-    """The verdict stands before the numbers: on a narrow screen they are what is out of sight, and not it alone."""
+    """Return the table of all cases. The verdict comes before the numbers, so that a narrow screen shows it."""
     keys = ("model", "device", "precision", "batch", "verdict", "p50", "p95", "throughput", "peak", "quality")
     rows, extra = [], _extra(runs)
     for run in runs:
-        plan, found = run.record.plan, advice.headline(run)
+        plan, headline = run.record.plan, advice.headline(run)
         unit = summary.throughput_name(run.timed)
-        quality = f"{found[0].heading(language)} {summary.text(found[1])}" if found else "–"
+        quality = f"{headline[0].heading(language)} {summary.text(headline[1])}" if headline else "–"
         for row in run.timed or run.results:
             head = [run.model, plan.device, plan.precision]
             batch = str(row.case.batch_size) if row.case.timed else "–"
@@ -183,7 +183,7 @@ def _summary(runs: Sequence[Run], language: str) -> Grid:
                 rows.append([*head, batch, row.status, *["–"] * (5 + len(extra))])
                 continue
             spread = values.get(summary.SPREAD)
-            p50 = summary.text(values.get("latency_p50_ms")) + (f" ±{spread:.1%}" if spread is not None else "")
+            p50 = summary.text(values.get(summary.LATENCY)) + (f" ±{spread:.1%}" if spread is not None else "")
             speed, unit_text = values.get(unit), summary.unit(unit)
             rows.append(
                 [
@@ -193,23 +193,23 @@ def _summary(runs: Sequence[Run], language: str) -> Grid:
                     p50,
                     summary.text(values.get("latency_p95_ms")),
                     f"{summary.text(speed)} {unit_text}" if speed is not None else "–",
-                    _whole(advice.peak(row)),
+                    _rounded(advice.peak(row)),
                     quality,
                     *(summary.text(values.get(one.name)) for one in extra),
                 ]
             )
-    return Grid([*(say(key, language) for key in keys), *(one.heading(language) for one in extra)], rows, names=3)
+    return Grid([*(translate(key, language) for key in keys), *(one.heading(language) for one in extra)], rows, names=3)
 
 
 def _extra(runs: Sequence[Run]) -> list[MetricDeclaration]:
-    """The metrics of timed cases that tables show and that have no column among those of every report."""
+    """Return the metrics of timed cases that tables show and that have no fixed column in the report."""
     usual = {summary.LATENCY, "latency_p95_ms", *summary.MEMORY, *(summary.throughput_name(run.timed) for run in runs)}
     shown = dict.fromkeys(one for run in runs for one in declared.timed(run.declarations, run.timed))
     return sorted((one for one in shown if one.name not in usual), key=lambda one: one.order)
 
 
 def _quality(runs: Sequence[Run], language: str) -> Grid | None:
-    """Every run's quality figures with their intervals, and what these are over."""
+    """Return the quality metrics of every run with their intervals, and what the intervals are over."""
     keys = ("model", "device", "precision", "figure", "quality with interval", "interval over")
     rows = []
     for run in runs:
@@ -220,7 +220,7 @@ def _quality(runs: Sequence[Run], language: str) -> Grid | None:
             head = [run.model, plan.device, plan.precision, one.heading(language)]
             mark = table.MARKS[row.validity.verdict]
             rows.append([*head, _stated(run, one.name) + mark, table.over(row)])
-    return Grid([say(key, language) for key in keys], rows, names=4) if rows else None
+    return Grid([translate(key, language) for key in keys], rows, names=4) if rows else None
 
 
 def _stated(run: Run, metric: str) -> str:
@@ -241,7 +241,7 @@ def _relative(pairs: Sequence[relative.Relative], language: str) -> Grid:
         ]
         for pair in pairs
     ]
-    return Grid([say(key, language) for key in keys], rows, names=3)
+    return Grid([translate(key, language) for key in keys], rows, names=3)
 
 
 def _verdict(row: CaseResult) -> str:
@@ -257,9 +257,9 @@ def _ratio(ratio: relative.Ratio | None) -> str:
 
 def _relative_notes(pairs: Sequence[relative.Relative], language: str) -> Iterator[str]:
     for name in dict.fromkeys(f"{one.baseline.name}, {one.baseline.facts()['device_name']}" for one in pairs):
-        yield say("baseline", language, name=name)
+        yield translate("baseline", language, name=name)
     for across in sorted({pair.across for pair in pairs}):
-        yield "[ ]: " + say("interval across" if across else "interval within", language)
+        yield "[ ]: " + translate("interval across" if across else "interval within", language)
 
 
 def _conditions(runs: Sequence[Run]) -> Grid:
@@ -293,19 +293,19 @@ def _failures(runs: Sequence[Run], language: str) -> Iterator[str]:
     for run in runs:
         for row in run.results:
             if row.status != OK:
-                tries = "; ".join(say(key, language) for key in advice.remedies(run, row))
-                yield f"{run.name}, {row.case.id}: {row.status}, {row.reason} · {say('try', language)}: {tries}"
+                tries = "; ".join(translate(key, language) for key in advice.remedies(run, row))
+                yield f"{run.name}, {row.case.id}: {row.status}, {row.reason} · {translate('try', language)}: {tries}"
         for name, why in run.record.plan.refused.items():
             yield f"{run.name}: {name}, {why}"
 
 
 # -------------------------------------------------------------------------------------------------------------- details
 def _listed(values: Any) -> str:
-    """Different values in the order they come, the first so many of them."""
-    found = list(dict.fromkeys(values))
-    more = [f"… ({len(found)})"] if len(found) > MOST_IN_A_FACT else []
-    return ", ".join([*found[:MOST_IN_A_FACT], *more])
+    """Return the different values in order, up to a maximum number."""
+    different = list(dict.fromkeys(values))
+    more = [f"… ({len(different)})"] if len(different) > MOST_IN_A_FACT else []
+    return ", ".join([*different[:MOST_IN_A_FACT], *more])
 
 
-def _whole(value: float | None) -> str:
+def _rounded(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"

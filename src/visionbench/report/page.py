@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from visionbench.report import document, drawing, sweep_figures
 from visionbench.report.document import P95_MS, QUALITY_WITHIN, Report
-from visionbench.report.translations import say
+from visionbench.report.translations import translate
 
 if TYPE_CHECKING:
     from visionbench.results.archive import Run
@@ -92,7 +92,7 @@ def render(template: str, report: Report, drawn: Mapping[str, Sequence[Drawn]], 
         report=report,
         figures=drawn,
         sections=SECTIONS,
-        say=lambda key, **fields: say(key, report.language, **fields),
+        translate=lambda key, **fields: translate(key, report.language, **fields),
         left_out=_left_out(report, count),
     )
     return text if template == HTML else re.sub(r"\n{3,}", "\n\n", text)
@@ -105,4 +105,4 @@ def cell(text: str) -> str:
 
 def _left_out(report: Report, count: int) -> str:
     shown = sweep_figures.MOST_CURVES
-    return say("left out", report.language, shown=shown, all=count) if count > shown else ""
+    return translate("left out", report.language, shown=shown, all=count) if count > shown else ""

@@ -1,11 +1,11 @@
-"""What a precision costs in quality: the difference to fp32 on the same pictures, with its interval."""
+"""The loss of quality of each precision: the difference to fp32 on the same images, with its interval."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from visionbench.core import OK, VALID
-from visionbench.report.translations import say
+from visionbench.report.translations import translate
 from visionbench.results import conditions, declared, paired
 from visionbench.results.archive import Run
 from visionbench.statistics.resampling import Difference, written
@@ -17,7 +17,7 @@ APART = ("precision", "dtype", "tf32")
 
 
 def costs(runs: Sequence[Run], language: str) -> Iterator[str]:
-    """A line for each run in another precision than fp32 that has an fp32 run of equal conditions beside it."""
+    """Yield a line for each run in another precision than fp32 that has an fp32 run under equal conditions."""
     for run in runs:
         if run.record.plan.precision == FULL or not _has_quality(run):
             continue
@@ -44,23 +44,23 @@ def _line(base: Run, run: Run, language: str) -> str:
     columns = {
         one.name: one.heading(language) for one in declared.quality(run.declarations, run.quality) if one.name in shown
     }
-    found = paired.differences([base], [run], list(columns))
-    changed = {title: found.of[name] for name, title in columns.items() if name in found.of}
+    changes = paired.differences([base], [run], list(columns))
+    changed = {title: changes.of[name] for name, title in columns.items() if name in changes.of}
     parts = [_cost(title, one, language) for title, one in changed.items() if one.differing]
-    if alike := [title for title, one in changed.items() if not one.differing]:
-        parts.append(say("no picture differs", language, titles=", ".join(alike)))
-    told = "; ".join(parts) or say("not paired", language, why=found.why_not)
+    if unchanged := [title for title, one in changed.items() if not one.differing]:
+        parts.append(translate("no picture differs", language, titles=", ".join(unchanged)))
+    text = "; ".join(parts) or translate("not paired", language, why=changes.why_not)
     verdicts = [one.quality.validity.verdict for one in (base, run) if one.quality]
     marks = "".join(sorted({table.MARKS[verdict] for verdict in verdicts if verdict != VALID}))
-    return f"{say('against', language, name=run.name, base=FULL)}: {told} {marks}".strip()
+    return f"{translate('against', language, name=run.name, base=FULL)}: {text} {marks}".strip()
 
 
 def _cost(title: str, change: Difference, language: str) -> str:
-    """`costs 0.0010 ±0.0020 R@1: none shown`."""
+    """Return a text such as `costs 0.0010 ±0.0020 R@1: none shown`."""
     key = "costs" if change.value <= 0 else "gains"
     interval = change.interval
     if key == "costs" and interval:
         interval = -interval[1], -interval[0]
     amount = written(abs(change.value), interval, digits=4)
-    told = say("shown" if change.shown else "none shown", language)
-    return f"{say(key, language, amount=amount, title=title)}: {told}"
+    shown = translate("shown" if change.shown else "none shown", language)
+    return f"{translate(key, language, amount=amount, title=title)}: {shown}"

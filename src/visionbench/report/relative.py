@@ -1,4 +1,4 @@
-"""Results as ratios to a baseline, as hardware and models are compared."""
+"""Results as ratios to a baseline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IDENTITY = ("model", "device", "device_name", "precision")
 
 @dataclass(frozen=True)
 class Ratio:
-    """A value ÷ the baseline's, with bounds where both have an interval."""
+    """A value ÷ the value of the baseline, with bounds if both have an interval."""
 
     value: float
     low: float | None = None
@@ -24,7 +24,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Relative:
-    """A case beside the same batch size of its baseline; a ratio is None where either has no number."""
+    """A case and the same batch size of its baseline. A ratio is None if one of them has no number."""
 
     run: Run
     baseline: Run
@@ -32,36 +32,38 @@ class Relative:
     throughput: Ratio | None
     latency: Ratio | None
     across: bool
-    """Whether the latency's bounds come from intervals across processes on both sides."""
+    """Whether the bounds of the latency come from intervals across processes."""
 
 
-def relative(runs: Sequence[Run], wanted: Mapping[str, str]) -> list[Relative]:
-    """Every other run's cases beside those of its baseline. Raises ConfigError where `wanted` names no run, or several
-    that fit a run equally."""
-    told = ",".join(f"{name}={value}" for name, value in wanted.items())
-    bases = choose(runs, wanted)
+def relative(runs: Sequence[Run], baseline: Mapping[str, str]) -> list[Relative]:
+    """Return the cases of all other runs with those of their baselines.
+
+    Raises ConfigError if the filter matches no run, or several runs that match a run equally.
+    """
+    text = ",".join(f"{name}={value}" for name, value in baseline.items())
+    bases = choose(runs, baseline)
     if not bases:
         there = "; ".join(sorted({run.name for run in runs}))
-        raise ConfigError(f"--baseline {told}: no run of the sweep is that; there are: {there}")
+        raise ConfigError(f"--baseline {text}: no run of the sweep matches", f"the runs are: {there}")
     return [
         pair
         for run in runs
-        if run not in bases and (base := _baseline(run, bases, wanted, told)) is not None
+        if run not in bases and (base := _baseline(run, bases, baseline, text)) is not None
         for pair in _pairs(run, base)
     ]
 
 
-def _baseline(run: Run, bases: Sequence[Run], wanted: Mapping[str, str], told: str) -> Run | None:
-    """Of the candidates, the one that differs least from the run beyond what was asked for."""
+def _baseline(run: Run, bases: Sequence[Run], baseline: Mapping[str, str], text: str) -> Run | None:
+    """Return the baseline of a run: the candidate that is equal in all facts that the filter does not name."""
     if len(bases) == 1:
         return bases[0]
-    free = [name for name in IDENTITY if name not in wanted]
-    alike = [base for base in bases if all(base.facts()[name] == run.facts()[name] for name in free)]
-    if len(alike) > 1:
+    free = [name for name in IDENTITY if name not in baseline]
+    equal = [base for base in bases if all(base.facts()[name] == run.facts()[name] for name in free)]
+    if len(equal) > 1:
         raise ConfigError(
-            f"--baseline {told}: {len(alike)} runs fit {run.name}; name more, as in sweep=… or protocol=…"
+            f"--baseline {text}: {len(equal)} runs match {run.name}", "add a fact, as in sweep=… or protocol=…"
         )
-    return alike[0] if alike else None
+    return equal[0] if equal else None
 
 
 def _pairs(run: Run, base: Run) -> Iterator[Relative]:
@@ -77,7 +79,7 @@ def _pairs(run: Run, base: Run) -> Iterator[Relative]:
 
 
 def _ratio(row: CaseResult, base: CaseResult, name: str, ends: tuple[str, str] | None) -> Ratio | None:
-    """The quotient; its bounds are those of the quotient of the two intervals, wider than an interval of the ratio."""
+    """Return the ratio. Its bounds are those of the quotient of both intervals, wider than an interval of the ratio."""
     mine, theirs = row.metrics.values.get(name), base.metrics.values.get(name)
     if mine is None or not theirs:
         return None

@@ -10,7 +10,7 @@ import numpy as np
 from visionbench.core import OK, PIPELINE_STEPS, VALID, CaseResult, MetricDeclaration
 from visionbench.report import advice, drawing
 from visionbench.report.drawing import GREY
-from visionbench.report.translations import say
+from visionbench.report.translations import translate
 from visionbench.results import summary
 from visionbench.results.archive import Run
 from visionbench.statistics.resampling import stated
@@ -62,9 +62,9 @@ def _curves(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> I
         figure, axes = drawing.new_figure(SIZE)
         for index, run in enumerate(timed):
             _line(axes, run, name, palette, _style(index, timed))
-        axes.set(ylabel=f"{say('throughput', language)} ({unit})")
+        axes.set(ylabel=f"{translate('throughput', language)} ({unit})")
         _log_log(axes, timed, language)
-        yield "curves", say("caption throughput", language), figure
+        yield "curves", translate("caption throughput", language), figure
     if any(drawing.points(run.timed, summary.LATENCY) for run in timed):
         figure, axes = drawing.new_figure(SIZE)
         scopes = set()
@@ -72,10 +72,10 @@ def _curves(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> I
             across = run.record.repeats is not None
             scopes.add("across processes" if across else "within a process")
             _line(axes, run, summary.LATENCY, palette, _style(index, timed), summary.latency_ends(across))
-        axes.set(ylabel=say("latency, p50 (ms)", language))
+        axes.set(ylabel=translate("latency, p50 (ms)", language))
         _log_log(axes, timed, language)
-        listed = ", ".join(say(scope, language) for scope in sorted(scopes))
-        yield "curves", say("caption latency", language, kind=listed), figure
+        listed = ", ".join(translate(scope, language) for scope in sorted(scopes))
+        yield "curves", translate("caption latency", language, kind=listed), figure
 
 
 def _distributions(runs: Sequence[Run], language: str) -> Iterator[tuple[str, str, Figure]]:
@@ -90,12 +90,15 @@ def _distributions(runs: Sequence[Run], language: str) -> Iterator[tuple[str, st
         for (size, values), shade in zip(series.items(), shades, strict=True):
             seaborn.ecdfplot(x=values, ax=axes, color=shade, label=str(size), lw=1.6)
         axes.set(
-            xscale="log", xlabel=say("call (ms)", language), ylabel=say("share of calls", language), ylim=(0, 1.02)
+            xscale="log",
+            xlabel=translate("call (ms)", language),
+            ylabel=translate("share of calls", language),
+            ylim=(0, 1.02),
         )
         drawing.plain_log_ticks(axes.xaxis, [value for values in series.values() for value in values])
-        axes.legend(title=say("batch", language), fontsize=7, title_fontsize=7, frameon=False, loc="lower right")
+        axes.legend(title=translate("batch", language), fontsize=7, title_fontsize=7, frameon=False, loc="lower right")
         drawing.grid(axes)
-        yield "distribution", say("caption distribution", language, name=run.name), figure
+        yield "distribution", translate("caption distribution", language, name=run.name), figure
 
 
 def _memory(runs: Sequence[Run], language: str) -> Iterator[tuple[str, str, Figure]]:
@@ -105,7 +108,7 @@ def _memory(runs: Sequence[Run], language: str) -> Iterator[tuple[str, str, Figu
     figure, axes = drawing.new_figure((5.4, 1.3 + 0.32 * len(bars)))
     _stack(axes, bars, ("weights", "activations", "libraries"), language)
     axes.set_xlabel("MiB")
-    yield "memory", say("caption memory", language), figure
+    yield "memory", translate("caption memory", language), figure
 
 
 def _tradeoffs(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> Iterator[tuple[str, str, Figure]]:
@@ -119,7 +122,7 @@ def _tradeoffs(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -
                 points.append((run, speed, value))
         if points:
             figure, title = _tradeoff(one, points, palette, language), one.heading(language)
-            yield "tradeoff", say("caption tradeoff", language, metric=title), figure
+            yield "tradeoff", translate("caption tradeoff", language, metric=title), figure
 
 
 def _tradeoff(
@@ -138,7 +141,7 @@ def _tradeoff(
     axes.margins(0.25, 0.3)
     if one.unit == "fraction":
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
-    axes.set(xlabel=say("throughput", language), ylabel=one.heading(language))
+    axes.set(xlabel=translate("throughput", language), ylabel=one.heading(language))
     drawing.grid(axes)
     return figure
 
@@ -154,8 +157,8 @@ def _stages(runs: Sequence[Run], language: str) -> Iterator[tuple[str, str, Figu
         return
     figure, axes = drawing.new_figure((5.4, 1.5 + 0.32 * len(bars)))
     _stack(axes, bars, PIPELINE_STEPS, None)
-    axes.set_xlabel(say("ms a batch", language))
-    yield "stages", say("caption stages", language), figure
+    axes.set_xlabel(translate("ms a batch", language))
+    yield "stages", translate("caption stages", language), figure
 
 
 def _roofline(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> Iterator[tuple[str, str, Figure]]:
@@ -184,10 +187,10 @@ def _roofline(runs: Sequence[Run], palette: Mapping[str, Any], language: str) ->
         label = run.model if run.model not in labelled else None
         labelled.add(run.model)
         axes.plot([intensity], [achieved], "o", ms=5, color=palette[run.model], label=label)
-    axes.set(xscale="log", yscale="log", xlabel=say("intensity", language), ylabel=say("rate", language))
+    axes.set(xscale="log", yscale="log", xlabel=translate("intensity", language), ylabel=translate("rate", language))
     drawing.grid(axes)
     drawing.legend_above(axes)
-    yield "roofline", say("caption roofline", language), figure
+    yield "roofline", translate("caption roofline", language), figure
 
 
 # ------------------------------------------------------------------------------------------------------------- details
@@ -211,7 +214,7 @@ def _log_log(axes: Axes, runs: Sequence[Run], language: str) -> None:
     drawing.batch_axis(axes, [row for run in runs for row in run.timed])
     axes.set_yscale("log")
     drawing.plain_log_ticks(axes.yaxis, [value for line in axes.lines for value in np.asarray(line.get_ydata(), float)])
-    axes.set_xlabel(say("batch size", language))
+    axes.set_xlabel(translate("batch size", language))
     drawing.grid(axes)
     drawing.legend_above(axes)
 
@@ -226,7 +229,7 @@ def _stack(
     for part, colour in zip(parts, seaborn.color_palette("colorblind", len(parts)), strict=True):
         widths = np.array([of_run.get(part, 0.0) for _, of_run in bars])
         if widths.any():
-            label = say(part, language) if language else part
+            label = translate(part, language) if language else part
             axes.barh(range(len(bars)), widths, left=left, color=colour, label=label, height=0.7)
             left = left + widths
     axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=7)

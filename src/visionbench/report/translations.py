@@ -1,4 +1,4 @@
-"""The words of a report, in English and Chinese. Names of models, metrics and statuses stay as they are in results."""
+"""The texts of a report in English and Chinese. Names of models and statuses are those of the results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ LANGUAGES = {"en": "English", "zh": "中文"}
 
 WORDS: dict[str, tuple[str, str]] = {
     "title": ("Vision models measured", "视觉模型测评报告"),
-    "asked": ("What was asked", "测了什么"),
-    "machine": ("On what machine", "测试机器"),
+    "request": ("What was measured", "测了什么"),
+    "machine": ("Machine", "测试机器"),
     "choice": ("What to choose", "如何选择"),
     "summary": ("Summary", "结果汇总"),
     "relative": ("Relative to the baseline", "相对基线"),
@@ -21,17 +21,17 @@ WORDS: dict[str, tuple[str, str]] = {
     "gains": ("gains {amount} {title}", "{title} 提升 {amount}"),
     "shown": ("a difference is shown", "差异显著"),
     "none shown": ("none shown", "未见差异"),
-    "no picture differs": ("no picture differs in {titles}", "{titles}：各图片结果相同"),
+    "no picture differs": ("no image differs in {titles}", "{titles}：各图片结果相同"),
     "against": ("{name} against {base}", "{name} 与 {base} 相比"),
-    "not paired": ("not compared picture by picture, since {why}", "未逐图比较：{why}"),
+    "not paired": ("not compared image by image, because {why}", "未逐图比较：{why}"),
     "curves": ("Over batch size", "随批大小的变化"),
-    "distribution": ("How latency is distributed", "延迟分布"),
+    "distribution": ("Distribution of latency", "延迟分布"),
     "memory": ("Memory", "内存占用"),
     "tradeoff": ("Quality against speed", "质量与速度"),
-    "stages": ("From file to answer", "各阶段耗时"),
+    "stages": ("From file to output", "各阶段耗时"),
     "roofline": ("Roofline", "屋顶线"),
-    "doubts": ("What is to be doubted", "存疑的数据"),
-    "failures": ("What failed, and what to try", "失败项与建议"),
+    "doubts": ("Questionable results", "存疑的数据"),
+    "failures": ("Failures, and what to try", "失败项与建议"),
     "conditions": ("Conditions of each run", "每次运行的条件"),
     "model": ("model", "模型"),
     "device": ("device", "设备"),
@@ -40,50 +40,50 @@ WORDS: dict[str, tuple[str, str]] = {
     "quality": ("quality", "质量"),
     "verdict": ("verdict", "有效性"),
     "throughput": ("throughput", "吞吐量"),
-    "p50": ("p50, ms a batch", "p50，毫秒/批"),
-    "p95": ("p95, ms a batch", "p95，毫秒/批"),
+    "p50": ("p50, ms per batch", "p50，毫秒/批"),
+    "p95": ("p95, ms per batch", "p95，毫秒/批"),
     "peak": ("peak memory, MiB", "峰值内存，MiB"),
     "batch size": ("batch size", "批大小"),
     "latency, p50 (ms)": ("latency of a batch, p50 (ms)", "每批延迟 p50（毫秒）"),
-    "share of calls": ("share of calls at most so long", "不超过该延迟的调用占比"),
+    "share of calls": ("share of calls up to this latency", "不超过该延迟的调用占比"),
     "call (ms)": ("latency of a call (ms)", "单次调用延迟（毫秒）"),
     "weights": ("weights", "权重"),
-    "activations": ("beside the model: activations, workspace", "模型之外：激活与工作区"),
+    "activations": ("activations and workspace", "模型之外：激活与工作区"),
     "libraries": ("process: Python and its libraries", "进程：Python 与库"),
     "intensity": ("FLOP per byte moved", "每字节浮点运算数"),
     "rate": ("TFLOP/s", "TFLOP/s"),
-    "ms a batch": ("ms a batch, in series", "毫秒/批（串行）"),
-    "legend": ("? to be doubted · ! not to be trusted", "? 存疑 · ! 不可信"),
+    "ms a batch": ("ms per batch, in series", "毫秒/批（串行）"),
+    "legend": ("? questionable · ! invalid", "? 存疑 · ! 不可信"),
     "random": (
         "random weights: speed and memory are those of the real model, quality is refused",
         "随机权重：速度与内存与真实模型一致，不给出质量",
     ),
     "quick": (
-        "measured by protocol “{protocol}”, which is not the standard one; decide by measure=standard",
+        "measured with the protocol “{protocol}”, not with the standard one; use measure=standard for decisions",
         "使用“{protocol}”测量方案，并非标准方案；做决定请用 measure=standard",
     ),
     "rule": (
-        "Rule: the largest throughput among cases that are not invalid, with p95 at most {limit} ms and quality within "
-        "{within} of the best of its task.",
+        "Rule: the case with the largest throughput that is not invalid, has a p95 of at most {limit} ms and a quality "
+        "within {within} of the best of its task.",
         "规则：在未判无效的结果中，p95 不超过 {limit} 毫秒、质量与同任务最佳值相差不超过 {within} 者，取吞吐量最大。",
     ),
     "chosen": ("choose {name} at batch size {batch}: {values}", "选 {name}，批大小 {batch}：{values}"),
     "none": ("no case meets the rule: {why}", "没有结果满足规则：{why}"),
-    "no p95": ("none has a p95 (too few calls)", "都没有 p95（调用次数太少）"),
+    "no p95": ("no case has a p95 (too few calls)", "都没有 p95（调用次数太少）"),
     "too slow": (
-        "the lowest p95 is {p95} ms, of {name} at batch size {batch}",
+        "the lowest p95 is {p95} ms ({name} at batch size {batch})",
         "最低 p95 为 {p95} 毫秒（{name}，批大小 {batch}）",
     ),
-    "quality unknown": ("quality was not measured, so speed alone decides", "未测质量，仅按速度选择"),
+    "quality unknown": ("quality was not measured, so only speed decides", "未测质量，仅按速度选择"),
     "fastest": (
         "lowest latency: {name} at batch size {batch}, p50 {p50} ms",
         "延迟最低：{name}，批大小 {batch}，p50 {p50} 毫秒",
     ),
     "smallest": (
-        "least memory: {name} at batch size {batch}, {mib} MiB",
+        "lowest memory: {name} at batch size {batch}, {mib} MiB",
         "内存最少：{name}，批大小 {batch}，{mib} MiB",
     ),
-    "doubtful": ("{mark} see the doubts", "{mark} 见存疑一节"),
+    "doubtful": ("{mark} see the questionable results", "{mark} 见存疑一节"),
     "baseline": ("Baseline: {name}.", "基线：{name}。"),
     "no baseline": ("no case of the baseline at this batch size", "基线没有该批大小"),
     "ratio of throughput": ("throughput ÷ baseline", "吞吐量 ÷ 基线"),
@@ -97,12 +97,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "try lower": ("a lower precision (precision=bf16)", "更低精度（precision=bf16）"),
     "try quantised": ("a quantised checkpoint", "量化后的权重"),
     "try cpu": ("device=cpu, which has the machine's memory", "device=cpu，使用主机内存"),
-    "try log": ("what worker.log in the run's folder says", "查看运行目录中的 worker.log"),
-    "try again": ("the same command again", "重新运行同一命令"),
+    "try log": ("worker.log in the folder of the run", "查看运行目录中的 worker.log"),
+    "try again": ("run the same command again", "重新运行同一命令"),
     "try": ("try", "可尝试"),
     "nothing": ("Nothing.", "无。"),
     "left out": (
-        "{shown} of {all} runs are drawn; all are in the table.",
+        "The figures show {shown} of {all} runs; the table has all of them.",
         "图中只画 {all} 次运行中的 {shown} 次；表中齐全。",
     ),
     "caption throughput": (
@@ -116,20 +116,20 @@ WORDS: dict[str, tuple[str, str]] = {
     "across processes": ("across processes", "跨进程"),
     "within a process": ("within one process", "单进程内"),
     "caption distribution": (
-        "{name}: the share of calls that took at most so long, one curve a batch size, from raw samples.",
+        "{name}: the share of calls up to each latency, one curve per batch size, from raw samples.",
         "{name}：各批大小下，延迟不超过横轴值的调用占比，由原始样本绘制。",
     ),
     "caption memory": (
-        "Peak memory at the largest batch size of each run. On a CPU the process holds Python and its libraries too.",
+        "Peak memory at the largest batch size of each run. On a CPU the process also has Python and its libraries.",
         "每次运行最大批大小时的峰值内存。CPU 上进程还含 Python 与库。",
     ),
     "caption tradeoff": (
-        "{metric} with its 95 % interval over the best throughput of each run. The line joins what no other run beats "
-        "in both.",
+        "{metric} with its 95 % interval over the best throughput of each run. The line connects the runs that no "
+        "other run exceeds in both.",
         "{metric}（附 95 % 区间）与各次运行最高吞吐量。折线连接两方面都未被超越者。",
     ),
     "caption stages": (
-        "Where a batch's time goes, each boundary synchronised, at the largest batch size.",
+        "The time of each step of a batch, with all steps synchronised, at the largest batch size.",
         "每批时间的去向（各边界均同步），取最大批大小。",
     ),
     "caption roofline": (
@@ -137,7 +137,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "实测速率（点）与同一进程内实测上限（线）。",
     ),
     "printed": (
-        "Made by visionbench {version} from results of sweep {sweep}. Every figure is computed from them.",
+        "Made by visionbench {version} from the results of sweep {sweep}. All numbers are computed from them.",
         "由 visionbench {version} 根据批次 {sweep} 的结果生成，所有数字均由结果计算。",
     ),
 }
@@ -148,21 +148,21 @@ TASKS = {
     "image captioning": "图像描述",
     "image classification": "图像分类",
 }
-"""In Chinese; a family's own task stays as it is."""
+"""Names of tasks in Chinese. Other tasks keep their English name."""
 
 
 def check(language: str, where: str) -> str:
-    """The language, if there is such a report. Raises ConfigError, naming `where` it was asked for."""
+    """Return the language if it is known. Raises ConfigError with the option `where` it was set."""
     if language not in LANGUAGES:
-        raise ConfigError(f"{where}={language}: no report in it{nearest(language, LANGUAGES)}")
+        raise ConfigError(f"{where}={language}: there is no report in this language{nearest(language, LANGUAGES)}")
     return language
 
 
-def say(key: str, language: str, **fields: object) -> str:
-    """The words of a key in a language, with their fields filled in."""
+def translate(key: str, language: str, **fields: object) -> str:
+    """Return the text of a key in a language, with its fields filled in."""
     return WORDS[key][list(LANGUAGES).index(language)].format(**fields)
 
 
 def task(name: str, language: str) -> str:
-    """A task's name in a language."""
+    """Return the name of a task in a language."""
     return TASKS.get(name, name) if language == "zh" else name

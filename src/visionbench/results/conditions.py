@@ -1,6 +1,6 @@
-"""Under what a run was measured, in words: what two runs must share to be compared, and what is told beside that.
+"""The conditions of a run: those that two runs must share to be compared, and those that are only reported.
 
-A condition that one side alone knows (an older schema, a run that died before its device was read) is no difference.
+A condition that only one side has (an older schema, a run that failed before its device was read) is no difference.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from visionbench.core import MetricDeclaration
 from visionbench.results.archive import Run
 
 NEUTRAL = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds")
-"""Keys of `measure` that change how often a run is measured, and not how."""
+"""Keys of `measure` that change how often a run is measured, but not how it is measured."""
 SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz")
-"""What a device says of the moment alone."""
+"""Properties of a device that change from moment to moment."""
 OF_DEVICE = {"device_name": "device", "driver": "driver", "cuda": "CUDA", "threads": "threads"}
 LONGEST_DIGEST = 12
 """Digits of a digest that are shown and compared."""
-DIGEST = "names, labels, captions and pictures of the data"
+DIGEST = "names, labels, captions and images of the data"
 OF_MODEL = ("weights", "checkpoint", "revision")
 
 
 def binding(run: Run) -> dict[str, str]:
-    """What must be equal: device, driver, CUDA, processor, threads, data, protocol, weights, checkpoint and the model's
-    options."""
+    """Return the conditions that must be equal: device, processor, threads, data, protocol, weights, model options."""
     record, settings = run.record, run.record.settings
     known = {
         **{words: record.device.values.get(name) for name, words in OF_DEVICE.items()},
@@ -48,7 +47,7 @@ def defining(run: Run, one: MetricDeclaration) -> dict[str, str]:
 
 
 def remarked(run: Run) -> dict[str, str]:
-    """What a comparison is often about, and what else is known: commit, versions, host, and settings of the model."""
+    """Return the conditions that are only reported: commit, versions, host, and settings of the model."""
     record, settings = run.record, run.record.settings
     known = {
         "git commit": record.git_commit,
@@ -66,7 +65,7 @@ def remarked(run: Run) -> dict[str, str]:
 
 
 def differences(base: Mapping[str, str], candidate: Mapping[str, str]) -> list[str]:
-    """`threads: 2 in the base, 4 in the candidate`, for whatever both know and differ in."""
+    """Return a line such as `threads: 2 in the base, 4 in the candidate` for each condition that differs."""
     return [
         f"{name}: {base[name]} in the base, {candidate[name]} in the candidate"
         for name in base
@@ -75,7 +74,7 @@ def differences(base: Mapping[str, str], candidate: Mapping[str, str]) -> list[s
 
 
 def _data(run: Run) -> dict[str, Any]:
-    """What makes the data this data: where its annotations have a digest, the folder they lie in says nothing more."""
+    """Return the identity of the data, without the folder if the annotations have a digest."""
     record = run.record
     identity = dict(record.data.values or {"name": record.settings.data.name})
     if any(name.endswith("_sha256") for name in identity):
@@ -84,7 +83,7 @@ def _data(run: Run) -> dict[str, Any]:
     known: dict[str, Any] = {f"data.{name}": value for name, value in identity.items()}
     known[DIGEST] = contents and f"digest {contents[:LONGEST_DIGEST]}"
     if record.left_out is not None:
-        known["pictures left out"] = ", ".join(sorted(record.left_out)) or "none"
+        known["images left out"] = ", ".join(sorted(record.left_out)) or "none"
     return known
 
 

@@ -1,4 +1,4 @@
-"""Runs as one table for pandas: a row a case, its identity and conditions, then every metric; and its three files.
+"""Runs as one table for pandas: one row per case with its identity, conditions and metrics; and its three file formats.
 
 The columns are described in docs/results.md.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
-"""Of the table; raised whenever an identity column is renamed, removed, or changes its type or meaning."""
+"""The version of the table. It increases if an identity column is renamed, removed, or changes its type or meaning."""
 ABOUT = b"visionbench"
 """The key in a Parquet file's metadata: the schema and the version of visionbench that wrote it."""
 STRING, INTEGER, TIME = "string", "Int64", "datetime64[us, UTC]"
@@ -38,11 +38,11 @@ TYPES = {
     **{f"version_{name.replace('-', '_')}": STRING for name in VERSIONS},
     "reasons": STRING,
 }
-"""The columns that every table has, and their types in pandas; metrics stand before `reasons` and are float64."""
+"""The columns of every table, and their types in pandas. Metrics are float64 columns before `reasons`."""
 
 
 def cases(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row a case in the order of the runs: `TYPES` and a column for each metric that any case has, NaN for null."""
+    """Return one row per case, with the columns of `TYPES` and one column per metric; NaN means null."""
     import pandas as pd
 
     pairs = [(_of_run(run), row) for run in runs for row in run.results]
@@ -57,14 +57,14 @@ def cases(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """The table with a first column `schema`; times as ISO 8601, numbers to full precision, null as nothing."""
+    """Return the table as CSV with a first column `schema`; times are ISO 8601, null is empty."""
     numbered = _written(frame)
     numbered.insert(0, "schema", SCHEMA)
     return str(numbered.to_csv(index=False, lineterminator="\n"))
 
 
 def json_text(frame: pd.DataFrame) -> str:
-    """`{"schema": 1, "cases": [{column: value}]}`, a case a line; what is not there is null."""
+    """Return `{"schema": 1, "cases": [{column: value}]}` with one case per line; missing values are null."""
     columns = {str(name): _plain(values) for name, values in _written(frame).items()}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     lines = ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
@@ -72,11 +72,11 @@ def json_text(frame: pd.DataFrame) -> str:
 
 
 def parquet(frame: pd.DataFrame, version: str) -> bytes:
-    """The table as a Parquet file, with its schema and visionbench's version in the metadata under `visionbench`."""
+    """Return the table as a Parquet file, with schema and version in its metadata under `visionbench`."""
     import pyarrow
     import pyarrow.parquet
 
-    with warnings.catch_warnings():  # pyarrow takes the values of times as pandas 3.1 no longer wants it
+    with warnings.catch_warnings():  # pyarrow reads the values of times in a way that is deprecated in pandas 3.1
         warnings.filterwarnings("ignore", "Series.values returning an ndarray", DeprecationWarning)
         table = pyarrow.Table.from_pandas(frame, preserve_index=False)
     about = {ABOUT: json.dumps({"schema": SCHEMA, "version": version})}
@@ -91,8 +91,7 @@ def _of_run(run: Run) -> dict[str, Any]:
 
 
 def _of_case(row: CaseResult) -> dict[str, Any]:
-    """The columns of one case; validity, processes and distinct inputs are null where there are no numbers."""
-
+    """Return the columns of one case; validity, processes and distinct inputs are null without numbers."""
     measured = row.status == OK
     validity_reasons = json.dumps([str(reason) for reason in row.validity.reasons], ensure_ascii=False)
     return {
@@ -109,7 +108,7 @@ def _of_case(row: CaseResult) -> dict[str, Any]:
 
 
 def _timed(columns: Mapping[str, list[Any]]) -> Iterator[tuple[str, Any]]:
-    """The columns with the texts of times parsed."""
+    """Yield the columns with parsed times."""
     import pandas as pd
 
     for name, values in columns.items():
@@ -117,12 +116,12 @@ def _timed(columns: Mapping[str, list[Any]]) -> Iterator[tuple[str, Any]]:
 
 
 def _written(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with times as ISO 8601."""
+    """Return the table with times as ISO 8601."""
     times = [name for name, of in TYPES.items() if of == TIME]
     return frame.assign(**{name: [at.isoformat(timespec="microseconds") for at in frame[name]] for name in times})
 
 
 def _plain(column: pd.Series[Any]) -> list[Any]:
-    """Values as JSON has them."""
+    """Return the values as JSON has them."""
     values: list[Any] = column.astype(object).where(column.notna(), None).tolist()
     return values

@@ -1,4 +1,4 @@
-"""Two results on the same pictures held against each other picture by picture."""
+"""The comparison of two results on the same images, image by image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from visionbench.statistics.resampling import Difference, clusters, deciding_alp
 
 @dataclass(frozen=True)
 class Paired:
-    """The differences by metric; where there are none, why the sides cannot be paired."""
+    """The differences by metric, or the reason why the sides cannot be paired."""
 
     of: Mapping[str, Difference] = field(default_factory=dict)
     why_not: str = ""
@@ -27,7 +27,7 @@ class Paired:
 
 @dataclass(frozen=True)
 class Scored:
-    """The quality case of a run: its pictures in their order, their clusters, what each contributes to each figure."""
+    """The quality case of a run: its images in order, their clusters, and their contributions to each metric."""
 
     ids: Sequence[str]
     clusters: np.ndarray | None
@@ -35,24 +35,24 @@ class Scored:
 
 
 def differences(base: Sequence[Run], candidate: Sequence[Run], metrics: Sequence[str]) -> Paired:
-    """Candidate − base of each metric, where both sides measured the same data and the same pictures.
+    """Return candidate − base of each metric if both sides measured the same data and the same images.
 
-    Of several runs of one side with the same pictures, contributions are averaged.
+    The contributions of several runs of one side are averaged.
     """
     sides = []
     for runs, name in ((base, "base"), (candidate, "candidate")):
-        found = [scored for run in runs if (scored := read(run)) is not None]
-        if not found:
-            return Paired(why_not=f"the {name} keeps no picture's results")
-        sides.append(found)
+        scored_runs = [scored for run in runs if (scored := read(run)) is not None]
+        if not scored_runs:
+            return Paired(why_not=f"the {name} has no results of single images")
+        sides.append(scored_runs)
     facts = [_data(base[0]), _data(candidate[0])]
     if conditions.differences(*facts):
         return Paired(why_not="the data differ")
     first = sides[0][0]
     if any(sorted(one.ids) != sorted(first.ids) for one in (*sides[0], *sides[1])):
-        return Paired(why_not="the sides measured different pictures")
+        return Paired(why_not="the sides measured different images")
     if any(not _same(one.clusters, first.clusters) for one in (*sides[0], *sides[1])):
-        return Paired(why_not="the pictures are in different clusters")
+        return Paired(why_not="the images are in different clusters")
     level = deciding_alpha(len(metrics))
     olds, news = ([_ordered(one, first.ids) for one in side] for side in sides)
     return Paired(
@@ -61,12 +61,12 @@ def differences(base: Sequence[Run], candidate: Sequence[Run], metrics: Sequence
             for name in metrics
             if all(name in one for one in (*olds, *news))
         },
-        "the samples of one side do not hold each picture's results",
+        "the samples of one side have no results of single images",
     )
 
 
 def read(run: Run) -> Scored | None:
-    """What each picture of a run contributes; None where the run's folder does not hold it."""
+    """Return the contributions of each image of a run, or None if the folder of the run does not have them."""
     row = run.quality
     if run.folder is None or row is None or row.status != OK:
         return None
@@ -82,26 +82,26 @@ def read(run: Run) -> Scored | None:
 
 
 def contributions_of(row: CaseResult, options: Mapping[str, Any], samples: Samples) -> dict[str, Contributions]:
-    """The contributions to every figure of a case's metrics, each metric built with its options."""
-    found: dict[str, Contributions] = {}
+    """Return the contributions to every metric of a case, with each metric group built from its options."""
+    contributions: dict[str, Contributions] = {}
     for name in row.case.metrics:
         metric = build_part("metrics", name, options.get(name) or {}, f"metrics.{name}")
         if isinstance(metric, Resampled):
-            found |= metric.contributions(samples)
-    return found
+            contributions |= metric.contributions(samples)
+    return contributions
 
 
 def _ordered(scored: Scored, ids: Sequence[str]) -> dict[str, Contributions]:
-    """The contributions with the pictures in this order."""
+    """Return the contributions with the images in this order."""
     if list(scored.ids) == list(ids):
         return dict(scored.contributions)
-    place = {name: at for at, name in enumerate(scored.ids)}
+    place = {name: index for index, name in enumerate(scored.ids)}
     order = np.array([place[name] for name in ids])
     return {name: replace(one, parts=one.parts[order]) for name, one in scored.contributions.items()}
 
 
 def _averaged(runs: Sequence[Mapping[str, Contributions]], name: str) -> Contributions:
-    """The mean contributions of several runs."""
+    """Return the mean contributions of several runs."""
     parts = [run[name].parts for run in runs]
     return replace(runs[0][name], parts=parts[0] if len(parts) == 1 else sum(parts[1:], parts[0]) / len(parts))
 

@@ -1,7 +1,7 @@
-"""Several fresh processes for each run: in which order they measure, and how their rows become one.
+"""Several fresh processes for each run: the order in which they measure, and how their rows become one row.
 
-A process's median says little about the next one's: only the spread across processes tells how far a number holds.
-Iterations of different processes are never pooled.
+The medians of processes differ, so only the spread across processes shows how reproducible a number is. Calls of
+different processes are never pooled.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ from visionbench.statistics.timings import across_interval
 
 ACROSS = "across/"
 WITHIN_PROCESS = ("autocorrelated", "not_converged")
-"""Doubts that are about the interval within one process alone."""
+"""Doubts that concern only the interval within one process."""
 
 
 def order(repeats: Sequence[int], seed: int) -> list[tuple[int, int]]:
-    """Which run is measured when: pairs of repeat (from 1) and index of the run, of which each has so many repeats.
+    """Return the order of measurement as pairs of repeat (from 1) and index of the run.
 
-    Every run has its first turn before any has its second; within a round the order is shuffled, always the same for a
-    seed.
+    `repeats` has the number of repeats of each run. Every run has its first turn before any run has its second turn.
+    Within a round the order is random, and equal for equal seeds.
     """
     shuffled = Random(seed)
     rounds = []
     for repeat in range(1, max(repeats, default=0) + 1):
-        turn = [(repeat, at) for at, count in enumerate(repeats) if count >= repeat]
+        turn = [(repeat, index) for index, count in enumerate(repeats) if count >= repeat]
         shuffled.shuffle(turn)
         rounds.append(turn)
     return list(chain.from_iterable(rounds))
 
 
 def planned(plan: RunPlan, repeat: int) -> RunPlan:
-    """What a repeat measures: from the second on the batch sizes alone, since quality is the same each time."""
+    """Return the plan of a repeat: from the second one only the timed cases, because quality is the same each time."""
     return plan if repeat == 1 else replace(plan, cases=tuple(case for case in plan.cases if case.timed))
 
 
@@ -93,7 +93,7 @@ def combine(repeats: Sequence[RunRecord], seed: int, planned: int) -> RunRecord:
 def across(samples: Samples, declarations: Declarations) -> Metrics:
     """Compute metrics over processes from the series `across/<metric>`.
 
-    Each metric is gathered as its declaration says, and has a 95 % interval and half its width if they are declared.
+    Each metric is gathered as declared, and has a 95 % interval and half its width if they are declared.
     """
     values: dict[str, float | None] = {}
     for series, of_process in samples.series.items():
@@ -110,13 +110,13 @@ def across(samples: Samples, declarations: Declarations) -> Metrics:
 
 
 def folders(folder: RunFolder) -> list[RunFolder]:
-    """The folders of a run's repeats in their order; none where it was measured by one process."""
+    """Return the folders of the repeats of a run in order; none if one process measured the run."""
     paths = sorted((folder.path / "repeats").glob("*/run.json"), key=lambda path: int(path.parent.name))
     return [RunFolder(path.parent) for path in paths]
 
 
 def write(folder: RunFolder, seed: int, planned: int) -> None:
-    """Gather a run's repeats into its own folder."""
+    """Gather the repeats of a run into the folder of the run."""
     repeats = folders(folder)
     record = combine([one.record() for one in repeats], seed, planned)
     folder.write_record(record)
@@ -131,8 +131,7 @@ def _gathered(results: Sequence[CaseResult], declarations: Declarations) -> tupl
         return results[0], Samples()
     series, reasons = {}, {}
     for name in dict.fromkeys(chain.from_iterable(result.metrics.values for result in good)):
-        found = [result.metrics.values.get(name) for result in good]
-        known = [value for value in found if value is not None]
+        known = [value for result in good if (value := result.metrics.values.get(name)) is not None]
         if len(known) == len(good):
             series[ACROSS + name] = np.array(known)
         else:
@@ -144,8 +143,8 @@ def _gathered(results: Sequence[CaseResult], declarations: Declarations) -> tupl
     metrics = across(samples, declarations).merged(Metrics(dict.fromkeys(reasons), reasons))
     labels = {**good[0].labels, "processes": str(len(good))}
     labels |= {
-        f"{name}_of_process_{at}": text
-        for at, result in enumerate(results, 1)
+        f"{name}_of_process_{number}": text
+        for number, result in enumerate(results, 1)
         for name, text in result.labels.items()
         if name.endswith("_retried")
     }
@@ -153,27 +152,28 @@ def _gathered(results: Sequence[CaseResult], declarations: Declarations) -> tupl
 
 
 def _judged(results: Sequence[CaseResult], flags: Mapping[str, str]) -> Validity:
-    """The worst verdict; each kind of reason once, as the first process had it, with how many had it.
+    """Return the worst verdict, with each kind of reason once and the number of processes that have it.
 
-    Of several processes, doubts about the interval within one are left out: theirs is taken across.
+    With several processes, doubts about the interval within one process are left out, because the interval is across
+    processes.
     """
-    seen: dict[str, dict[int, Reason]] = {}
-    for at, result in enumerate(results):
+    kinds: dict[str, dict[int, Reason]] = {}
+    for index, result in enumerate(results):
         for reason in result.validity.reasons:
-            seen.setdefault(reason.kind, {}).setdefault(at, reason)
+            kinds.setdefault(reason.kind, {}).setdefault(index, reason)
     counts = [
         Reason(kind, f"{next(iter(of_process.values())).detail} (in {len(of_process)} of {len(results)} processes)")
-        for kind, of_process in seen.items()
+        for kind, of_process in kinds.items()
         if kind not in WITHIN_PROCESS
     ]
-    found = counts if len(results) > 1 else results[0].validity.reasons
-    reasons = (*(Reason(flag, text) for flag, text in flags.items()), *found)
+    doubts = counts if len(results) > 1 else results[0].validity.reasons
+    reasons = (*(Reason(flag, text) for flag, text in flags.items()), *doubts)
     invalid = any(result.validity.verdict == INVALID for result in results)
     return Validity(INVALID if invalid else WARNED if reasons else VALID, reasons)
 
 
 def _centre(values: np.ndarray, gather: str) -> float:
-    """The largest or smallest value, or the geometric mean; the arithmetic mean if a value is zero or less."""
+    """Return the largest or smallest value, or the geometric mean (arithmetic mean if a value is zero or less)."""
     if values.min() == values.max():
         return float(values[0])
     if gather == LARGEST:

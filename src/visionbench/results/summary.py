@@ -1,4 +1,4 @@
-"""A run in words and a few numbers: the summary that runs are compared by, the note in Markdown, and its table."""
+"""The summary of a run: its best numbers, a note in Markdown, and a table."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from visionbench.statistics.resampling import stated, written
 LATENCY = "latency_p50_ms"
 SPREAD = interval_half_width(LATENCY)
 MEMORY = ("memory_peak_allocated_mib", "memory_process_peak_mib")
-"""The first that a run has is shown."""
+"""The peak memory of a run: the first of these with a value."""
 LAUNCH_BOUND = 0.5
-"""Below this share of a call in which a kernel runs, the device waits for the host more than it works."""
+"""If kernels run for less than this share of a call, the host limits the device."""
 CONDITIONS_OF_A_CASE = frozenset({"protocol", "distinct_inputs", "processes", "interval_over"})
-"""Labels that every case has; others are remarks."""
+"""Labels that every case has. Other labels are remarks."""
 QUALITY_SHOWN = 2
 HEADLINE_REASON = 160
 LONGEST_IDENTITY = 40
@@ -43,25 +43,27 @@ def latency_ends(across: bool) -> tuple[str, str]:
 
 
 def throughput_name(results: Sequence[CaseResult]) -> str:
-    """The throughput to compare these results by: images where they are counted, else the first unit there is."""
+    """Return the throughput to compare these results by: of images, or of the first unit that has a value."""
     names = [f"throughput_{unit}_per_s" for unit in WORK_UNITS]
     return next((name for name in names if any(_value(row, name) is not None for row in results)), names[0])
 
 
 def verdict(results: Sequence[CaseResult]) -> str | None:
-    """The worst verdict of the cases that have numbers; None where none has."""
+    """Return the worst verdict of the cases with numbers, or None if no case has numbers."""
     verdicts = {row.validity.verdict for row in results if row.status == OK}
     return next((worst for worst in (INVALID, WARNED, VALID) if worst in verdicts), None)
 
 
 def failures(results: Sequence[CaseResult]) -> list[str]:
-    """A line for each case without numbers: its status and the reason."""
+    """Return a line for each case without numbers: its status and the reason."""
     return [f"{row.case.id} {row.status}: {row.reason}" for row in results if row.status != OK]
 
 
 def launch_bound(results: Sequence[CaseResult]) -> str:
-    """The batch sizes at which the device waits for the host to launch kernels, where `metrics=[kernels]` measured
-    it; empty for none."""
+    """Name the batch sizes at which the device waits for the host to launch kernels; empty if there are none.
+
+    Only `metrics=[kernels]` measures it.
+    """
     shares = {row.case.batch_size: _value(row, "kernels_busy_fraction") for row in results if row.case.timed}
     idle = {size: share for size, share in shares.items() if share is not None and share < LAUNCH_BOUND}
     if not idle:
@@ -71,7 +73,7 @@ def launch_bound(results: Sequence[CaseResult]) -> str:
 
 
 def remarks(results: Sequence[CaseResult]) -> list[str]:
-    """What happened while measuring and raises no doubt: repeated windows, a GPU at its power limit."""
+    """Return events of the measurement that raise no doubt, such as repeated windows or a GPU at its power limit."""
     return [
         f"{row.case.id}: {label.replace('_', ' ')}, {why}"
         for row in results
@@ -81,33 +83,33 @@ def remarks(results: Sequence[CaseResult]) -> list[str]:
 
 
 def summary(results: Sequence[CaseResult]) -> dict[str, float]:
-    """`best`, rounded to five significant digits, since they are there to be read side by side."""
+    """Return `best` rounded to five significant digits, so that runs can be compared at a glance."""
     return {name: float(f"{value:.5g}") for name, value in best(results).items()}
 
 
 def best(results: Sequence[CaseResult]) -> dict[str, float]:
-    """A run's best numbers over its batch sizes, from the cases that are not invalid wherever there are such."""
+    """Return the best numbers of a run over its batch sizes; invalid cases count only if all cases are invalid."""
     timed = [row for row in results if row.case.timed and row.status == OK]
     trusted = [row for row in timed if row.validity.verdict != INVALID] or timed
     throughput = throughput_name(trusted)
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     if speeds := _values(trusted, throughput):
         fastest = max(speeds, key=lambda batch_size: speeds[batch_size])
-        found |= {f"best_{throughput}": speeds[fastest], "best_throughput_batch_size": float(fastest)}
+        numbers |= {f"best_{throughput}": speeds[fastest], "best_throughput_batch_size": float(fastest)}
     for name, of, choose in (
-        ("lowest_latency_p50_ms", "latency_p50_ms", min),
+        ("lowest_latency_p50_ms", LATENCY, min),
         ("lowest_latency_p95_ms", "latency_p95_ms", min),
         *((f"highest_{name}", name, max) for name in MEMORY),
     ):
         if values := _values(trusted, of):
-            found[name] = choose(values.values())
+            numbers[name] = choose(values.values())
     if timed:
-        found["largest_batch_size"] = float(max(row.case.batch_size for row in timed))
-    return found
+        numbers["largest_batch_size"] = float(max(row.case.batch_size for row in timed))
+    return numbers
 
 
 def note(record: RunRecord, results: Sequence[CaseResult]) -> str:
-    """Markdown with what matters most on its first line, since a tracker's page may show only the first few."""
+    """Return Markdown. Its first line has the main numbers, because a tracker may show only a few lines."""
     parts = [
         _headline(record, results),
         _markdown(table(results)),
@@ -123,16 +125,16 @@ def note(record: RunRecord, results: Sequence[CaseResult]) -> str:
 
 
 def table(results: Sequence[CaseResult]) -> list[dict[str, Cell]]:
-    """One row a batch size, with the numbers that a reader looks for first, None where there is none.
+    """Return one row per batch size with the main numbers; a missing number is None.
 
-    The order is also that of MLflow's page of tables, which groups by the first column and compares the second.
+    MLflow's page of tables groups by the first column and compares the second.
     """
     timed = [row for row in results if row.case.timed]
     memory = next((name for name in MEMORY if _values(timed, name)), MEMORY[-1])
     throughput = throughput_name(timed)
     shown = {
         unit(throughput): throughput,
-        "p50 ms": "latency_p50_ms",
+        "p50 ms": LATENCY,
         "p95 ms": "latency_p95_ms",
         f"{'allocated' if memory == MEMORY[0] else 'process'} peak MiB": memory,
     }
@@ -158,18 +160,18 @@ def quality(results: Sequence[CaseResult], declarations: Declarations) -> dict[s
 
 
 def quality_text(metric: str, values: Mapping[str, float | None]) -> str:
-    """A quality figure to read, with its interval where it has one."""
-    found = stated(metric, values)
-    return written(*found) if found and found[1] else text(values.get(metric))
+    """Return a quality metric as text, with its interval if it has one."""
+    known = stated(metric, values)
+    return written(*known) if known and known[1] else text(values.get(metric))
 
 
 def words(metric: str) -> str:
-    """`recall i2t@1`, from a metric's name."""
+    """Return words from the name of a metric, such as `recall i2t@1`."""
     return metric.removesuffix("_fraction").replace("_at_", "@").replace("_", " ")
 
 
 def text(cell: Cell) -> str:
-    """A cell to read: four significant digits, thousands grouped, a dash for what is not there."""
+    """Return a cell as text: four significant digits, thousands grouped, a dash for None."""
     if cell is None:
         return "–"
     if not isinstance(cell, float):
@@ -178,17 +180,17 @@ def text(cell: Cell) -> str:
 
 
 def _headline(record: RunRecord, results: Sequence[CaseResult]) -> str:
-    """What went wrong, the best numbers, and how far they are to be trusted."""
+    """Return one line with the failure, the best numbers, and their verdict."""
     status, lines = record.status, failures(results)
     wrong = [line for line in lines if " not_run: " not in line] or lines
-    worst, found, name = verdict(results), summary(results), throughput_name(results)
+    worst, numbers, name = verdict(results), summary(results), throughput_name(results)
     failed = status != FINISHED
     parts = [f"**{status}**: {_short(wrong[0] if wrong else 'no reason known', HEADLINE_REASON)}"] if failed else []
-    if f"best_{name}" in found:
-        speed, at = text(found[f"best_{name}"]), f"batch size {found['best_throughput_batch_size']:.0f}"
+    if f"best_{name}" in numbers:
+        speed, at = text(numbers[f"best_{name}"]), f"batch size {numbers['best_throughput_batch_size']:.0f}"
         parts.append(f"**{speed} {unit(name)}** at {at}")
-    if "lowest_latency_p50_ms" in found:
-        parts.append(f"lowest p50 **{text(found['lowest_latency_p50_ms'])} ms**")
+    if "lowest_latency_p50_ms" in numbers:
+        parts.append(f"lowest p50 **{text(numbers['lowest_latency_p50_ms'])} ms**")
     known = {name: value for row in results if not row.case.timed for name, value in row.metrics.values.items()}
     for metric in list(quality(results, declared.of_record(record)))[:QUALITY_SHOWN]:
         parts.append(f"{words(metric)} **{quality_text(metric, known)}**")
@@ -198,7 +200,7 @@ def _headline(record: RunRecord, results: Sequence[CaseResult]) -> str:
 
 
 def unit(throughput: str) -> str:
-    """`images/s`, from a throughput's name."""
+    """Return the unit of a throughput from its name, such as `images/s`."""
     return throughput.removeprefix("throughput_").replace("_per_", "/")
 
 
@@ -249,7 +251,7 @@ def _pairs(reasons: Mapping[str, str]) -> list[str]:
 def _markdown(rows: Sequence[Mapping[str, Cell]]) -> str:
     if not rows:
         return ""
-    headings = [f"{name}&emsp;" for name in rows[0]]  # else MLflow's page sets them without a gap
+    headings = [f"{name}&emsp;" for name in rows[0]]  # without the space, MLflow shows the columns without a gap
     cells = [[text(cell) for cell in row.values()] for row in rows]
     lines = [headings, ["---:"] * (len(headings) - 1) + ["---"], *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -265,9 +267,9 @@ def _short(line: str, width: int = 400) -> str:
 
 
 def _values(results: Sequence[CaseResult], name: str) -> dict[int, float]:
-    """Values by batch size, of the cases that have one."""
-    found = {row.case.batch_size: _value(row, name) for row in results if row.case.timed}
-    return {batch_size: value for batch_size, value in found.items() if value is not None}
+    """Return the values by batch size."""
+    values = {row.case.batch_size: _value(row, name) for row in results if row.case.timed}
+    return {batch_size: value for batch_size, value in values.items() if value is not None}
 
 
 def _value(row: CaseResult, name: str) -> float | None:

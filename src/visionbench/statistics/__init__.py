@@ -1,1 +1,1 @@
-"""Statistics over raw samples: timings, and quality figures over pictures."""
+"""Statistics over raw samples: timings, and quality metrics over images."""

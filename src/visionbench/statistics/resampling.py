@@ -1,15 +1,15 @@
-"""Intervals of quality figures over pictures, and the difference of two results on the same pictures.
+"""Intervals of quality metrics over images, and the difference of two results on the same images.
 
-A figure is a function of sums over pictures (`core.Contributions`), so a resample is a row of weights times the
-contributions. Pictures are drawn, and never captions or instances: those of one picture stay together. Where a file
-puts pictures into clusters (videos, patients), clusters are drawn instead.
+A metric is a function of sums over images (`core.Contributions`), so a resample is a row of weights times the
+contributions. The resamples draw images, not captions or instances, because those of one image belong together. If a
+file assigns images to clusters (videos, patients), the resamples draw clusters.
 
-A proportion has Wilson's interval (Wilson 1927), since the bootstrap of 100 hits in 100 has no width. Where a picture
-has several tries, their number is divided by the design effect (Kish 1965). An average over classes has the basic
-bootstrap interval, which is the percentile interval reflected at the value: a resample lacks some pictures of a class,
-so its average is too low, and with few pictures a class the percentile interval lies below the value. Any other figure
-has the BCa bootstrap interval (Efron 1987). A difference of hits is tested by McNemar's exact test and has Tango's
-score interval (Tango 1998); any other difference has the percentile bootstrap interval.
+A proportion has Wilson's interval (Wilson 1927), because the bootstrap of 100 hits in 100 has no width. If an image has
+several tries, their number is divided by the design effect (Kish 1965). An average over classes has the basic bootstrap
+interval, which is the percentile interval reflected at the value: a resample misses some images of a class, so its
+average is too low, and with few images per class the percentile interval is below the value. Any other metric has the
+BCa bootstrap interval (Efron 1987). A difference of hits is tested with McNemar's exact test and has Tango's score
+interval (Tango 1998). Any other difference has the percentile bootstrap interval.
 """
 
 from __future__ import annotations
@@ -29,42 +29,42 @@ from visionbench.statistics.timings import ALPHA
 
 RESAMPLES, SEED = 2000, 0
 DECIDING_ALPHA = 0.01
-"""Of the interval that must exclude zero before a difference counts as shown."""
+"""The level of the interval that must exclude zero before a difference counts as shown."""
 CELLS = 2**22
-"""Weights that are held at once: 32 MiB."""
+"""Weights in memory at once: 32 MiB."""
 KEPT_CELLS = 2**25
-"""Weights, a byte each, that are kept for the next figure: up to 16,000 pictures."""
+"""Weights of one byte that are kept for the next metric: up to 16,000 images."""
 DIGITS = 9
-"""Decimals of an end, so that the order in which a machine sums does not show."""
+"""Decimals of an end, so that the order of summation on a machine has no effect."""
 CLUSTER = "evaluation/cluster_index"
-"""The series that holds the cluster of each picture."""
+"""The series with the cluster of each image."""
 
-NO_INTERVAL = "all pictures contribute the same, or there are fewer than two: no interval follows from them"
-NO_CONTRIBUTIONS = "the samples do not hold how much each picture contributes"
+NO_INTERVAL = "no interval, because all images contribute the same or there are fewer than two"
+NO_CONTRIBUTIONS = "the samples have no contributions of single images"
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Candidate − base over the same pictures."""
+    """Candidate − base over the same images."""
 
     value: float
     interval: Interval | None
-    """At 95 %; None where nothing can be said."""
+    """The 95 % interval, or None if there is none."""
     deciding: Interval | None
-    """At the level that decides, 99 % or above."""
+    """The interval at the deciding level, 99 % or above."""
     shown: bool
-    """Whether the difference is told from zero at that level."""
+    """Whether the difference is significant at that level."""
     differing: int
-    """Pictures (or clusters) whose contributions are not equal."""
+    """The number of images (or clusters) whose contributions differ."""
     of: int
     method: str
 
 
 # ----------------------------------------------------------------------------------------------------- of one result
 def stated(metric: str, values: Mapping[str, float | None]) -> tuple[float, Interval | None] | None:
-    """A figure's value with its interval, where it has one; None where there is no value."""
+    """Return the value of a metric with its interval if it has one, or None without a value."""
     value, low, high = (values.get(name) for name in (metric, *interval_ends(metric)))
     if value is None:
         return None
@@ -72,7 +72,7 @@ def stated(metric: str, values: Mapping[str, float | None]) -> tuple[float, Inte
 
 
 def written(value: float, interval: Interval | None, digits: int = 3) -> str:
-    """`0.980 ±0.009`, and `0.990 [0.946, 0.998]` where the two ends are not equally far as far as digits show."""
+    """Return `0.980 ±0.009`, or `0.990 [0.946, 0.998]` if the printed distances of the two ends differ."""
     text = f"{value:.{digits}f}"
     if interval is None:
         return text
@@ -84,15 +84,15 @@ def written(value: float, interval: Interval | None, digits: int = 3) -> str:
 def with_intervals(
     metrics: Metrics, names: Sequence[str], contributions: Mapping[str, Contributions], samples: Samples
 ) -> Metrics:
-    """The metrics with both ends beside each named figure; an end that cannot be had is None, with the reason."""
-    found = intervals(contributions, clusters(samples))
+    """Return the metrics with both ends after each named metric; a missing end is None, with the reason."""
+    known = intervals(contributions, clusters(samples))
     values: dict[str, float | None] = {}
     reasons = dict(metrics.reasons)
     for name, value in metrics.values.items():
         values[name] = value
         if name not in names:
             continue
-        interval = found.get(name) if value is not None else None
+        interval = known.get(name) if value is not None else None
         for end, limit in zip(interval_ends(name), interval or (None, None), strict=True):
             values[end] = limit
             if limit is None:
@@ -104,24 +104,24 @@ def with_intervals(
 def intervals(
     contributions: Mapping[str, Contributions], clusters: np.ndarray | None = None, alpha: float = ALPHA
 ) -> dict[str, Interval | None]:
-    """The interval of each figure over pictures (or clusters); all bootstrapped ones from the same resamples."""
-    found = {name: proportion(_clustered(of.parts, clusters), alpha) for name, of in contributions.items() if of.hits}
+    """Return the interval of each metric over images (or clusters); all bootstrap intervals use the same resamples."""
+    known = {name: proportion(_clustered(of.parts, clusters), alpha) for name, of in contributions.items() if of.hits}
     others = {name: of for name, of in contributions.items() if not of.hits}
     parts = {id(of.parts): _clustered(of.parts, clusters) for of in others.values()}
     sums = dict(zip(parts, resampled(list(parts.values())), strict=True))
     for name, of in others.items():
-        found[name] = _of_resamples(of, parts[id(of.parts)], sums[id(of.parts)], alpha)
-    return {name: found[name] for name in contributions}
+        known[name] = _of_resamples(of, parts[id(of.parts)], sums[id(of.parts)], alpha)
+    return {name: known[name] for name in contributions}
 
 
 def clusters(samples: Samples) -> np.ndarray | None:
-    """The cluster of each picture, or None where each picture is its own."""
-    found = samples.get(CLUSTER)
-    return found.astype(np.int64) if len(found) else None
+    """Return the cluster of each image, or None if there are no clusters."""
+    numbers = samples.get(CLUSTER)
+    return numbers.astype(np.int64) if len(numbers) else None
 
 
 def wilson(share: float, count: float, alpha: float = ALPHA) -> Interval:
-    """Wilson's interval of a proportion from so many independent tries."""
+    """Return Wilson's interval of a proportion from `count` independent tries."""
     from scipy.special import ndtri
 
     squared = float(ndtri(1 - alpha / 2)) ** 2
@@ -132,43 +132,43 @@ def wilson(share: float, count: float, alpha: float = ALPHA) -> Interval:
 
 
 def proportion(parts: np.ndarray, alpha: float = ALPHA) -> Interval | None:
-    """Wilson's interval of Σ hits ÷ Σ tries, from the hits and tries [n, 2] of each picture.
+    """Return Wilson's interval of Σ hits ÷ Σ tries, from the hits and tries [n, 2] of each image.
 
-    Where a picture has several tries, their number is divided by the design effect: the variance over pictures ÷ that
-    of as many independent tries. With nothing but hits, or nothing but misses, that variance says nothing, and each
-    picture counts as one try.
+    If an image has several tries, their number is divided by the design effect: the variance over images ÷ the variance
+    of as many independent tries. With hits only, or misses only, that variance is zero, and each image counts as one
+    try.
     """
     hits, tries = np.asarray(parts, np.float64).T
-    total, asked = float(tries.sum()), int((tries > 0).sum())
+    total, images = float(tries.sum()), int((tries > 0).sum())
     if not total:
         return None
     share = float(hits.sum()) / total
     if tries.max() <= 1:
         return wilson(share, total, alpha)
-    if asked < 2 or not 0 < share < 1:
-        return wilson(share, asked, alpha)
-    variance = asked / (asked - 1) * float(((hits - share * tries) ** 2).sum()) / total**2
-    count = min(total, share * (1 - share) / variance) if variance else float(asked)
+    if images < 2 or not 0 < share < 1:
+        return wilson(share, images, alpha)
+    variance = images / (images - 1) * float(((hits - share * tries) ** 2).sum()) / total**2
+    count = min(total, share * (1 - share) / variance) if variance else float(images)
     return wilson(share, max(count, 1.0), alpha)
 
 
 def resampled(parts: Sequence[Any], seed: int = SEED, resamples: int = RESAMPLES) -> list[np.ndarray]:
-    """Sums [resamples, k] of each of several contributions [n, k] over the same pictures drawn with replacement."""
+    """Return sums [resamples, k] of several contributions [n, k] over the same images, drawn with replacement."""
     if not parts:
         return []
     blocks = [[weights @ one for one in parts] for weights in _drawn(parts[0].shape[0], seed, resamples)]
-    return [np.concatenate(of_one) for of_one in zip(*blocks, strict=True)]
+    return [np.concatenate(each) for each in zip(*blocks, strict=True)]
 
 
 def bca(value: float, drawn: np.ndarray, jackknifed: np.ndarray, alpha: float = ALPHA) -> Interval:
-    """The bias-corrected and accelerated interval from resampled values, and the values without each picture."""
+    """Return the bias-corrected and accelerated interval from resampled values, and the values without each image."""
     from scipy.special import ndtr, ndtri
 
     below = (np.mean(drawn < value) + np.mean(drawn <= value)) / 2
     bias = ndtri(np.clip(below, 1 / (2 * len(drawn)), 1 - 1 / (2 * len(drawn))))
-    apart = jackknifed.mean() - jackknifed
-    spread = float((apart**2).sum()) ** 1.5
-    acceleration = float((apart**3).sum()) / (6 * spread) if spread else 0.0
+    deviations = jackknifed.mean() - jackknifed
+    spread = float((deviations**2).sum()) ** 1.5
+    acceleration = float((deviations**3).sum()) / (6 * spread) if spread else 0.0
     shifted = bias + ndtri([alpha / 2, 1 - alpha / 2])
     levels = ndtr(bias + shifted / (1 - acceleration * shifted))
     low, high = np.quantile(drawn, levels)
@@ -176,15 +176,15 @@ def bca(value: float, drawn: np.ndarray, jackknifed: np.ndarray, alpha: float = 
 
 
 def percentile(drawn: np.ndarray, alpha: float = ALPHA) -> Interval:
-    """The percentile interval from resampled values."""
+    """Return the percentile interval from resampled values."""
     low, high = np.quantile(drawn, [alpha / 2, 1 - alpha / 2])
     return _rounded(low, high)
 
 
 def _of_resamples(of: Contributions, parts: Any, sums: np.ndarray, alpha: float) -> Interval | None:
-    """BCa, or basic for an average over classes; None where no resample differs.
+    """Return the BCa interval, or the basic one for an average over classes; None if no resample differs.
 
-    A figure of which nothing is above 1 whose resamples are all equal is taken for the proportion that varies most.
+    If all resamples of a metric with contributions of at most 1 are equal, it gets the interval of a proportion.
     """
     value, drawn = _value(of, parts), of.value(sums)
     drawn = drawn[np.isfinite(drawn)]
@@ -199,9 +199,9 @@ def _of_resamples(of: Contributions, parts: Any, sums: np.ndarray, alpha: float)
 
 # ---------------------------------------------------------------------------------------------------- of two results
 def deciding_alpha(figures: int) -> float:
-    """The level at which each of several figures is decided, so that false alarms stay rare for all of them together.
+    """Return the level at which each of several metrics is decided, so that false alarms are rare for all together.
 
-    Bonferroni's: 0.02 ÷ figures, which is two-sided and so 1 % of false regressions; never above 0.01.
+    It is Bonferroni's level 0.02 ÷ figures, two-sided and therefore 1 % of false regressions, and at most 0.01.
     """
     return min(DECIDING_ALPHA, 0.02 / max(figures, 1))
 
@@ -212,17 +212,17 @@ def difference(
     clusters: np.ndarray | None = None,
     level: float = DECIDING_ALPHA,
 ) -> Difference:
-    """Candidate − base of one figure over the same pictures in the same order, decided at a level."""
+    """Return candidate − base of one metric over the same images in the same order, decided at a level."""
     old, new = (_clustered(one.parts, clusters) for one in (base, candidate))
     value = _value(candidate, new) - _value(base, old)
     changed = np.asarray(abs(new - old).sum(axis=1)).ravel() > 1e-12
     differing, count = int(changed.sum()), len(changed)
     if base.hits and _single(old) and _single(new) and np.array_equal(old[:, 1], new[:, 1]):
-        asked = int(old[:, 1].sum())
+        tries = int(old[:, 1].sum())
         lost, won = int((old[:, 0] > new[:, 0]).sum()), int((new[:, 0] > old[:, 0]).sum())
-        interval, deciding = (tango(lost, won, asked, alpha) if asked else None for alpha in (ALPHA, level))
+        interval, deciding = (tango(lost, won, tries, alpha) if tries else None for alpha in (ALPHA, level))
         shown = mcnemar(lost, won) <= level
-        return Difference(value, interval, deciding, shown, differing, asked, "exact McNemar test")
+        return Difference(value, interval, deciding, shown, differing, tries, "exact McNemar test")
     if count < 2 or not differing:
         return Difference(value, None, None, False, differing, count, "paired bootstrap")
     of_base, of_candidate = resampled([old, new])
@@ -234,14 +234,14 @@ def difference(
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """The two-sided p of McNemar's exact test: so many hits were lost, so many won."""
+    """Return the two-sided p of McNemar's exact test from the numbers of lost and won hits."""
     from scipy.stats import binomtest
 
     return float(binomtest(won, lost + won).pvalue) if lost + won else 1.0
 
 
 def tango(lost: int, won: int, count: int, alpha: float = ALPHA) -> Interval:
-    """Tango's score interval of (won − lost) ÷ count, a difference of two proportions on the same pictures."""
+    """Return Tango's score interval of (won − lost) ÷ count, a difference of two proportions on the same images."""
     from scipy.optimize import brentq
     from scipy.special import ndtri
 
@@ -251,32 +251,32 @@ def tango(lost: int, won: int, count: int, alpha: float = ALPHA) -> Interval:
         linear = -won - lost + (2 * count - won + lost) * change
         root = max(linear**2 + 8 * count * lost * change * (1 - change), 0.0) ** 0.5
         spread = count * (2 * (root - linear) / (4 * count) + change * (1 - change))
-        apart = won - lost - count * change
-        return float(apart / max(spread, 1e-12) ** 0.5)
+        distance = won - lost - count * change
+        return float(distance / max(spread, 1e-12) ** 0.5)
 
-    seen, edge = (won - lost) / count, 1 - 1e-12
-    low = brentq(lambda change: score(change) - reach, -edge, seen) if seen > -1 else -1.0
-    high = brentq(lambda change: score(change) + reach, seen, edge) if seen < 1 else 1.0
+    observed, edge = (won - lost) / count, 1 - 1e-12
+    low = brentq(lambda change: score(change) - reach, -edge, observed) if observed > -1 else -1.0
+    high = brentq(lambda change: score(change) + reach, observed, edge) if observed < 1 else 1.0
     return _rounded(low, high)
 
 
 def swapped(base: Contributions, candidate: Contributions, old: Any, new: Any) -> float:
-    """The two-sided p of the permutation test: how often a difference is as large when sides are swapped by chance.
+    """Return the two-sided p of the permutation test: how often random swaps of the sides give as large a difference.
 
-    The bootstrap alone is too sure where a handful of pictures differ, since few of its resamples leave them out.
+    The bootstrap alone is too confident if only a few images differ, because few of its resamples leave them out.
     """
-    apart = np.flatnonzero(np.asarray(abs(new - old).sum(axis=1)).ravel() > 1e-12)
+    differing = np.flatnonzero(np.asarray(abs(new - old).sum(axis=1)).ravel() > 1e-12)
     rng = np.random.default_rng(SEED)
-    sides = rng.integers(0, 2, (RESAMPLES, len(apart))).astype(np.float64)
-    change = (new - old)[apart]
+    sides = rng.integers(0, 2, (RESAMPLES, len(differing))).astype(np.float64)
+    change = (new - old)[differing]
     first, second = _total(old) + sides @ change, _total(new) - sides @ change
-    seen = abs(_value(candidate, new) - _value(base, old))
-    reached = np.abs(candidate.value(second) - base.value(first)) >= seen - 1e-12
+    observed = abs(_value(candidate, new) - _value(base, old))
+    reached = np.abs(candidate.value(second) - base.value(first)) >= observed - 1e-12
     return float(1 + reached.sum()) / (1 + RESAMPLES)
 
 
-def apart(base: tuple[float, Interval], candidate: tuple[float, Interval], alpha: float = ALPHA) -> Interval:
-    """The interval of candidate − base over different pictures, from each side's 95 % interval (Newcombe 1998)."""
+def independent(base: tuple[float, Interval], candidate: tuple[float, Interval], alpha: float = ALPHA) -> Interval:
+    """Return the interval of candidate − base over different images, from both 95 % intervals (Newcombe 1998)."""
     from scipy.special import ndtri
 
     scale = float(ndtri(1 - alpha / 2) / ndtri(1 - ALPHA / 2))
@@ -288,16 +288,16 @@ def apart(base: tuple[float, Interval], candidate: tuple[float, Interval], alpha
 
 # ---------------------------------------------------------------------------------------------------------- clusters
 def read_clusters(path: str, ids: Sequence[str]) -> np.ndarray:
-    """The cluster of each picture, as a whole number, from a CSV file with the columns `picture` and `cluster`.
+    """Read the cluster of each image, as a whole number, from a CSV file with the columns `picture` and `cluster`.
 
-    Raises ConfigError where the file cannot be read, names a picture twice, or does not name one of these.
+    Raises ConfigError if the file cannot be read, lists an image twice, or does not list one of these images.
     """
     where = f"data.clusters={path}"
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{where}: {getattr(error, 'strerror', None) or error}; give a CSV file") from error
+        raise ConfigError(f"{where}: {getattr(error, 'strerror', None) or error}", "give a CSV file") from error
     if not rows or rows[0] != ["picture", "cluster"]:
         raise ConfigError(f"{where}: the first line must be 'picture,cluster'")
     of: dict[str, str] = {}
@@ -305,33 +305,33 @@ def read_clusters(path: str, ids: Sequence[str]) -> np.ndarray:
         if not row:
             continue
         if len(row) != 2 or not row[1].strip():
-            raise ConfigError(f"{where}, line {line}: {','.join(row)!r} is not a picture and its cluster")
+            raise ConfigError(f"{where}, line {line}: {','.join(row)!r} is not an image and its cluster")
         if row[0] in of:
-            raise ConfigError(f"{where}, line {line}: picture '{row[0]}' is listed twice; list each once")
+            raise ConfigError(f"{where}, line {line}: image '{row[0]}' is listed twice", "list each image once")
         of[row[0]] = row[1].strip()
-    lacking = [name for name in ids if name not in of]
-    if lacking:
+    missing = [name for name in ids if name not in of]
+    if missing:
         raise ConfigError(
-            f"{where}: {len(lacking)} of {len(ids)} pictures have no cluster, the first is '{lacking[0]}'; "
-            "list every picture by its id"
+            f"{where}: {len(missing)} of {len(ids)} images have no cluster, the first is '{missing[0]}'",
+            "list every image by its id",
         )
-    numbers = {name: at for at, name in enumerate(dict.fromkeys(of[one] for one in ids))}
+    numbers = {name: index for index, name in enumerate(dict.fromkeys(of[one] for one in ids))}
     return np.array([float(numbers[of[name]]) for name in ids])
 
 
 # ----------------------------------------------------------------------------------------------------------- details
 def summed(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Sums [n] of consecutive values, so many for each picture."""
+    """Return sums [n] of consecutive values, `counts` of them for each image."""
     return np.bincount(np.repeat(np.arange(len(counts)), counts.astype(np.int64)), values, len(counts))
 
 
 def mean_of(values: np.ndarray, counts: np.ndarray | None = None, at_most_one: bool = True) -> Contributions:
-    """The mean of a value per picture, or with counts over all of their tries (values are sums then)."""
+    """Return the mean of one value per image, or of sums over the tries of each image if counts are given."""
     return Contributions(_pairs(values, counts), _share, at_most_one=at_most_one)
 
 
 def hits_of(hits: np.ndarray, tries: np.ndarray | None = None) -> Contributions:
-    """The proportion of hits among tries, one a picture where none are given."""
+    """Return the proportion of hits among tries; without tries, each image has one."""
     return Contributions(_pairs(hits, tries), _share, hits=True)
 
 
@@ -345,7 +345,7 @@ def _share(sums: np.ndarray) -> np.ndarray:
 
 
 def _clustered(parts: Any, clusters: np.ndarray | None) -> Any:
-    """Contributions [n, k] summed over each cluster."""
+    """Return contributions [n, k] summed over each cluster."""
     if clusters is None:
         return parts
     from scipy.sparse import csr_array
@@ -355,7 +355,7 @@ def _clustered(parts: Any, clusters: np.ndarray | None) -> Any:
 
 
 def _drawn(count: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
-    """Blocks [b, count] of how often each picture is drawn in each resample."""
+    """Yield blocks [b, count] of how often each resample draws each image."""
     if count * resamples > KEPT_CELLS:
         yield from _blocks(count, seed, resamples)
         return
@@ -365,7 +365,7 @@ def _drawn(count: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
 
 @lru_cache(maxsize=1)
 def _kept(count: int, seed: int, resamples: int) -> tuple[np.ndarray, ...]:
-    """The blocks in bytes, for the figures that follow over as many pictures."""
+    """Return the blocks in bytes, for further metrics over as many images."""
     return tuple(block.astype(np.uint8) for block in _blocks(count, seed, resamples))
 
 
@@ -387,7 +387,7 @@ def _value(of: Contributions, parts: Any) -> float:
 
 
 def _single(parts: np.ndarray) -> bool:
-    """Whether each picture has at most one try, a hit or a miss."""
+    """Return whether each image has at most one try, a hit or a miss."""
     return bool(np.isin(parts, (0.0, 1.0)).all())
 
 

@@ -1,4 +1,4 @@
-"""Statistics over raw samples: quantiles with order-statistic intervals, and signs that a series is not steady.
+"""Statistics over raw samples: quantiles with order-statistic intervals, and tests whether a series is steady.
 
 The interval of a quantile p from n samples is [X(l), X(u)] with l = max{r : F(r−1) ≤ α/2} and
 u = min{r : 1−F(r−1) ≤ α/2}, F the Binomial(n, p) distribution. It holds for independent samples of one process: it is
@@ -17,7 +17,7 @@ ALPHA = 0.05
 
 @lru_cache(maxsize=4096)
 def interval_ranks(n: int, p: float, alpha: float = ALPHA) -> tuple[int, int] | None:
-    """1-based ranks (l, u) of the interval's ends; None where n samples are too few for one at this level."""
+    """Return the 1-based ranks (l, u) of the ends of the interval, or None if n samples are too few at this level."""
     if n < 1:
         return None
     cdf = _binomial_cdf(n, p)  # cdf[r - 1] = F(r − 1)
@@ -27,7 +27,7 @@ def interval_ranks(n: int, p: float, alpha: float = ALPHA) -> tuple[int, int] | 
 
 
 def quantile_interval(samples: np.ndarray, p: float, alpha: float = ALPHA) -> tuple[float, float] | None:
-    """The interval of quantile p in the samples' unit; None where they are too few."""
+    """Return the interval of quantile p in the unit of the samples, or None if they are too few."""
     ranks = interval_ranks(len(samples), p, alpha)
     if ranks is None:
         return None
@@ -36,7 +36,7 @@ def quantile_interval(samples: np.ndarray, p: float, alpha: float = ALPHA) -> tu
 
 
 def across_interval(medians: np.ndarray, alpha: float = ALPHA) -> tuple[float, float, float] | None:
-    """Centre and interval of a positive quantity over processes, from one median of each, in their unit.
+    """Return centre and interval of a positive quantity over processes, from one median of each, in their unit.
 
     exp(mean(log mⱼ) ± t(R−1, 1−α/2) · s/√R), s the standard deviation of the logarithms; None below two processes.
     """
@@ -51,10 +51,10 @@ def across_interval(medians: np.ndarray, alpha: float = ALPHA) -> tuple[float, f
 
 
 def welch_ratio(base: np.ndarray, candidate: np.ndarray, alpha: float = ALPHA) -> tuple[float, float, float] | None:
-    """Ratio candidate ÷ base of positive quantities and its interval, from one median of each process of either side.
+    """Return the ratio candidate ÷ base and its interval, from one positive median of each process of both sides.
 
     exp(d ± t(ν, 1−α/2) · √(s²₁/R₁ + s²₂/R₂)), d the difference of the mean logarithms and ν by Welch and Satterthwaite:
-    the sides may differ in spread and in size. None below two processes a side.
+    the sides may differ in spread and in size. None with fewer than two processes per side.
     """
     from scipy.stats import t
 
@@ -71,7 +71,7 @@ def welch_ratio(base: np.ndarray, candidate: np.ndarray, alpha: float = ALPHA) -
 
 
 def outliers(samples: np.ndarray) -> tuple[int, int]:
-    """How many samples lie beyond Tukey's fences, mildly (1.5 interquartile ranges) and far (3); for labels only."""
+    """Count the samples beyond Tukey's fences, mild (1.5 interquartile ranges) and far (3); for labels only."""
     if len(samples) < 4:
         return 0, 0
     low, high = np.quantile(samples, [0.25, 0.75])
@@ -81,29 +81,29 @@ def outliers(samples: np.ndarray) -> tuple[int, int]:
 
 
 def least_samples(p: float, alpha: float = ALPHA) -> int:
-    """The fewest samples for which quantile p has an interval: p50 6, p90 36, p95 72, p99 368 at 95 %.
+    """Return the least number of samples for an interval of quantile p: p50 6, p90 36, p95 72, p99 368 at 95 %.
 
-    All n lie on one side of the quantile with probability max(p, 1 − p)ⁿ, which must not be above α/2.
+    All n samples are on one side of the quantile with probability max(p, 1 − p)ⁿ, which must not be above α/2.
     """
     return ceil(log(alpha / 2) / log(max(p, 1 - p)))
 
 
 def autocorrelation(samples: np.ndarray) -> float:
-    """Lag-1 autocorrelation; 0 for a constant or very short series."""
+    """Return the lag-1 autocorrelation, or 0 for a constant or very short series."""
     centred = samples - samples.mean()
     power = float(centred @ centred)
     return float(centred[1:] @ centred[:-1]) / power if len(samples) > 2 and power > 0 else 0.0
 
 
 def halves_ratio(samples: np.ndarray) -> float:
-    """Ratio (≥ 1) of the medians of the two halves."""
+    """Return the ratio (≥ 1) of the medians of the two halves."""
     half = len(samples) // 2
     first, second = float(np.median(samples[:half])), float(np.median(samples[half:]))
     return max(first, second) / min(first, second)
 
 
 def _binomial_cdf(n: int, p: float) -> np.ndarray:
-    """F(0) … F(n−1) of Binomial(n, p), summed in logarithms so that large n neither under- nor overflow."""
+    """Return F(0) … F(n−1) of Binomial(n, p), summed in logarithms so that large n neither under- nor overflow."""
     k = np.arange(n)
     choose = lgamma(n + 1) - np.array([lgamma(i + 1) + lgamma(n - i + 1) for i in range(n)])
     return np.cumsum(np.exp(choose + k * log(p) + (n - k) * log1p(-p)))

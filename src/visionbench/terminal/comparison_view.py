@@ -1,4 +1,4 @@
-"""A comparison to read: a table for a terminal, Markdown for a pull request, JSON for machines."""
+"""The output of a comparison: a table for a terminal, Markdown for a pull request, JSON for programs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from visionbench.results.comparison import (
     MetricComparison,
     Value,
 )
+from visionbench.terminal import table
 from visionbench.terminal.table import MARKS
 
 SCHEMA_VERSION = 1
-"""Of the JSON; raised whenever a reader of the last version would go wrong."""
+"""The version of the JSON. It increases if a reader of the previous version would fail."""
 STYLES = {
     **dict.fromkeys(REGRESSIONS, "bold red"),
     **dict.fromkeys(IMPROVEMENTS, "green"),
@@ -32,84 +33,88 @@ STYLES = {
 }
 HEADINGS = ("batch", "metric", "base", "candidate", "ratio", "95 % interval", "verdict")
 LEGEND = (
-    "values: geometric means over processes; ratio: candidate ÷ base, of quality the difference with its sign; "
-    "? to be doubted   ! not to be trusted"
+    "values: geometric means over processes; ratio: candidate ÷ base, for quality the difference with its sign; "
+    f"{table.LEGEND}"
 )
 
 
-def closing_line(found: Comparison) -> str:
-    """`regression: 1 slower, 5 same (latency_p50_ms of clip_tiny · cpu · fp32 at batch 1: 1.12×)`."""
-    counted = ", ".join(f"{count} {verdict}" for verdict, count in found.counts.items())
-    worst = [_in_words(row) for row in found.regressions[:3]]
-    more = [f"{len(found.regressions) - 3} more"] if len(found.regressions) > 3 else []
-    return f"{found.verdict}: {counted}" + (f" ({'; '.join([*worst, *more])})" if worst else "")
+def closing_line(comparison: Comparison) -> str:
+    """Return one line: `regression: 1 slower, 5 same (latency_p50_ms of clip_tiny · cpu · fp32 at batch 1: 1.12×)`."""
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in comparison.counts.items())
+    worst = [_in_words(row) for row in comparison.regressions[:3]]
+    more = [f"{len(comparison.regressions) - 3} more"] if len(comparison.regressions) > 3 else []
+    return f"{comparison.verdict}: {counted}" + (f" ({'; '.join([*worst, *more])})" if worst else "")
 
 
-def text(found: Comparison) -> RenderableType:
-    """A table for each pair of runs, the reasons and conditions below, and the summary at the end."""
+def text(comparison: Comparison) -> RenderableType:
+    """Return a table for each pair of runs, then the reasons and notes, then the summary."""
     parts: list[RenderableType] = []
-    for run, rows in groupby(found.rows, lambda row: row.run):
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    for run, rows in groupby(comparison.rows, lambda row: row.run):
+        grid = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
         for heading in HEADINGS:
             left = heading in ("metric", "verdict")
-            table.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
+            grid.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
         for row in rows:
             batch, metric, *cells, verdict = _cells(row)
             words = Text(verdict, style=STYLES.get(verdict, ""))
-            table.add_row(batch, metric.removesuffix("_fraction"), *cells, words)
-        parts += [Text(run, style="bold"), table, Text()]
-    dim = [LEGEND, *methods(found.rows), *reasons(found.rows), *found.notes]
-    return Group(*parts, *(Text(line, style="dim") for line in dim), Text(), Text(closing_line(found), style="bold"))
+            grid.add_row(batch, metric.removesuffix("_fraction"), *cells, words)
+        parts += [Text(run, style="bold"), grid, Text()]
+    dim = [LEGEND, *methods(comparison.rows), *reasons(comparison.rows), *comparison.notes]
+    return Group(
+        *parts, *(Text(line, style="dim") for line in dim), Text(), Text(closing_line(comparison), style="bold")
+    )
 
 
-def markdown(found: Comparison) -> str:
-    """The summary, a table of what is not the same, all that is the same folded away, and the notes."""
-    changed = [row for row in found.rows if row.verdict != SAME]
-    same = [row for row in found.rows if row.verdict == SAME]
+def markdown(comparison: Comparison) -> str:
+    """Return the summary, a table of the changed metrics, the unchanged metrics in a folded block, and the notes."""
+    changed = [row for row in comparison.rows if row.verdict != SAME]
+    same = [row for row in comparison.rows if row.verdict == SAME]
     folded = f"<details><summary>{len(same)} the same</summary>\n\n{_markdown(same)}\n\n</details>" if same else ""
-    listed = "\n".join(f"- {_escaped(line)}" for line in [*methods(found.rows), *reasons(found.rows), *found.notes])
+    listed = "\n".join(
+        f"- {_escaped(line)}" for line in [*methods(comparison.rows), *reasons(comparison.rows), *comparison.notes]
+    )
     limits = (
-        f"Threshold {found.rules.threshold:.1%}, of quality {found.rules.quality_threshold:.1%}. "
+        f"Threshold {comparison.rules.threshold:.1%}, for quality {comparison.rules.quality_threshold:.1%}. "
         f"{LEGEND[0].upper()}{LEGEND[1:]}."
     )
-    parts = [f"**visionbench: {_escaped(closing_line(found))}**", _markdown(changed) if changed else "", folded]
+    parts = [f"**visionbench: {_escaped(closing_line(comparison))}**", _markdown(changed) if changed else "", folded]
     return "\n\n".join(filter(None, [*parts, limits, listed])) + "\n"
 
 
-def machine(found: Comparison) -> str:
-    """All of it, with the version of this schema."""
-    whole = {
+def machine(comparison: Comparison) -> str:
+    """Return the comparison as JSON, with the version of the schema."""
+    content = {
         "schema": SCHEMA_VERSION,
-        "verdict": found.verdict,
-        "summary": closing_line(found),
-        "rules": asdict(found.rules),
-        "counts": dict(found.counts),
-        "rows": [asdict(row) for row in found.rows],
-        "notes": list(found.notes),
+        "verdict": comparison.verdict,
+        "summary": closing_line(comparison),
+        "rules": asdict(comparison.rules),
+        "counts": dict(comparison.counts),
+        "rows": [asdict(row) for row in comparison.rows],
+        "notes": list(comparison.notes),
     }
-    return json.dumps(whole, indent=2, allow_nan=False) + "\n"
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def reasons(rows: Sequence[MetricComparison]) -> Iterator[str]:
-    """Each reason once, with its verdict and how many rows have it."""
-    told: dict[tuple[str, str], int] = {}
+    """Yield each reason once, with its verdict and the number of rows."""
+    counts: dict[tuple[str, str], int] = {}
     for row in rows:
         if row.reason:
-            told[row.verdict, row.reason] = told.get((row.verdict, row.reason), 0) + 1
-    for (verdict, reason), count in told.items():
+            counts[row.verdict, row.reason] = counts.get((row.verdict, row.reason), 0) + 1
+    for (verdict, reason), count in counts.items():
         yield f"{verdict} ({count} row{'s' * (count > 1)}): {reason}"
 
 
 def methods(rows: Sequence[MetricComparison]) -> Iterator[str]:
-    """How quality was compared: each method once, with its metrics and the smallest change that they could show."""
-    told: dict[str, list[str]] = {}
+    """Yield each method of comparing quality once, with its metrics and their smallest detectable changes."""
+    by_method: dict[str, list[str]] = {}
     for row in rows:
         if row.method:
             least = f" ({row.detectable:.3f})" if row.detectable is not None else ""
-            told.setdefault(row.method, []).append(row.metric.removesuffix("_fraction") + least)
-    for method, names in told.items():
+            by_method.setdefault(row.method, []).append(row.metric.removesuffix("_fraction") + least)
+    for method, names in by_method.items():
         listed = ", ".join(dict.fromkeys(names))
-        yield f"{method}: {listed}; in brackets the smallest detectable change"
+        yield f"{method}: {listed}; the smallest detectable change is in brackets"
 
 
 def _cells(row: MetricComparison) -> list[str]:

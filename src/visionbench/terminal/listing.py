@@ -1,4 +1,4 @@
-"""Sweeps and runs in a line each: what a reader of many looks for first, to full precision."""
+"""Sweeps and runs with their main numbers, to full precision."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from visionbench.results import summary
 from visionbench.results.archive import UNKNOWN, Run
 
 SCHEMA = 1
-"""Of the listing as JSON; raised whenever a key is renamed, removed, or changes its meaning."""
+"""The version of the listing as JSON. It increases if a key is renamed, removed, or changes its meaning."""
 LISTED = ("model", "device", "precision")
 
 
 def of_sweep(name: str, runs: Sequence[Run]) -> dict[str, Any]:
-    """One sweep: when it began, what it ran on what, how its runs ended, and the worst that is to be said of them."""
+    """Return the facts of a sweep: its start, models and devices, and the statuses and worst verdict of its runs."""
     facts = [run.facts() for run in runs]
     rows = [row for run in runs for row in run.results]
     return {
@@ -30,9 +30,9 @@ def of_sweep(name: str, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def of_run(run: Run) -> dict[str, Any]:
-    """One run: what it is, its best numbers with their batch size, its quality, and what is to be said of it.
+    """Return the facts of a run, its best numbers with their batch size, its quality, and its verdict.
 
-    The numbers are of the cases that are not invalid wherever there are such; None where there are none.
+    Invalid cases count only if all cases are invalid. A missing number is None.
     """
     facts, best = run.facts(), summary.best(run.results)
     throughput = summary.throughput_name(run.results)

@@ -1,4 +1,4 @@
-"""The table of a command: one row a case, marks for what is not to be trusted, and the conditions below it."""
+"""The table that commands print: one row per case, marks for questionable and invalid cases, and the conditions."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from visionbench.results.summary import launch_bound, remarks
 from visionbench.statistics.resampling import stated, written
 
 MARKS = {VALID: "", WARNED: "?", INVALID: "!"}
+LEGEND = "? questionable   ! invalid"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def show(runs: Sequence[Run], console: Console) -> None:
 
 
 def render(runs: Sequence[Run]) -> RenderableType:
-    """Rows by run, then footnotes: doubts, absences with their reasons, and under what conditions this was measured."""
+    """Return the rows of each run, then the doubts, the reasons for missing numbers, and the conditions."""
     columns = {column: _width(column, runs) for column in _timed(runs) if not column.own}
     notes: dict[str, str] = {}
     parts: list[RenderableType] = []
@@ -62,9 +63,9 @@ def render(runs: Sequence[Run]) -> RenderableType:
 
 
 def _table(run: Run, columns: Mapping[Column, int], notes: dict[str, str]) -> Group:
-    """One run's rows, in columns of the given widths: equal for every run, so that they stand below each other.
+    """Return the rows of one run, in columns of the given widths, which are equal for all runs.
 
-    A case without numbers is a line below, with its status in their place.
+    A case without numbers has a line below the table with its status.
     """
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("batch", justify="right", width=WIDTH_OF_BATCH)
@@ -83,25 +84,25 @@ def _table(run: Run, columns: Mapping[Column, int], notes: dict[str, str]) -> Gr
 
 
 def _intervals(run: Run) -> Iterator[RenderableType]:
-    """The quality figures of the table with their intervals, where they have any: as many on a line as fit."""
+    """Yield the quality metrics of the table that have intervals, as many on a line as fit."""
     row = run.quality
     if row is None or row.status != OK:
         return
-    found = [(column, stated(column.names[0], row.metrics.values)) for column in _quality(run)]
+    values = [(column, stated(column.names[0], row.metrics.values)) for column in _quality(run)]
     mark = MARKS[row.validity.verdict]
-    shown = [Text(f"{column.title} {written(*one)}{mark}") for column, one in found if one and one[1]]
+    shown = [Text(f"{column.title} {written(*one)}{mark}") for column, one in values if one and one[1]]
     if shown:
         yield Text(f"quality with its 95 % interval over {over(row)}", style="dim")
         yield Columns(shown, padding=(0, 3, 0, 0))
 
 
 def over(row: CaseResult) -> str:
-    """What the intervals of a quality case are over: pictures, or clusters of them."""
-    return row.labels.get("interval_over", "pictures")
+    """Return what the intervals of a quality case are over: images, or clusters of images."""
+    return row.labels.get("interval_over", "images").replace("pictures", "images")
 
 
 def _steps(run: Run) -> Iterator[RenderableType]:
-    """Of runs with the pipeline: what each step of a batch takes, and what overlapping them brings."""
+    """Yield the time of each pipeline step of a batch, and the throughput with overlapped steps."""
     rows = [row for row in run.results if row.metrics.values.get("pipeline_serial_ms") is not None]
     if not rows:
         return
@@ -118,12 +119,12 @@ def _steps(run: Run) -> Iterator[RenderableType]:
         busy = {who: values.get(f"pipeline_{who}_busy_fraction") or 0.0 for who in ("loaders", "model", "finisher")}
         limit = max(busy, key=lambda who: busy[who])
         table.add_row(str(row.case.batch_size), *cells, f"{limit} {busy[limit]:.0%}")
-    yield Text("from files to answers, ms a batch; img/s in series and overlapped", style="dim")
+    yield Text("from files to outputs, ms per batch; img/s in series and overlapped", style="dim")
     yield table
 
 
 def _short(value: float | None) -> str:
-    """Three digits, in few places."""
+    """Return three significant digits."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -198,12 +199,12 @@ def _remark(row: CaseResult, notes: dict[str, str]) -> str:
 
 def _legend(notes: Mapping[str, str]) -> Iterator[str]:
     if notes:
-        yield "? to be doubted   ! not to be trusted"
-        yield from (f"  {kind}: {seen}" for kind, seen in notes.items())
+        yield LEGEND
+        yield from (f"  {kind}: {detail}" for kind, detail in notes.items())
 
 
 def _footnotes(runs: Sequence[Run]) -> Iterator[str]:
-    """Each remark once, with the models it holds for where it is about a model."""
+    """Yield each remark once, with its models if it is about a model."""
     about: dict[str, dict[str, None]] = {}
     for run in runs:
         for model, remark in footnotes(run):
@@ -213,7 +214,7 @@ def _footnotes(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def footnotes(run: Run) -> Iterator[tuple[str, str]]:
-    """Conditions and reservations of one run: the model that each is about (or nothing), and the remark."""
+    """Yield the conditions and warnings of one run, each after the model or run that it is about, or nothing."""
     record, plan, device, host = run.record, run.record.plan, run.record.device, run.record.host
     threads = f", {device.threads} threads" if device.threads is not None else ""
     versions = f"torch {host.version('torch')}, transformers {host.version('transformers')}"
@@ -225,11 +226,11 @@ def footnotes(run: Run) -> Iterator[tuple[str, str]]:
             "±: half the 95 % interval of p50 across processes",
         )
     if (protocol := plan.protocol) != "standard":
-        yield "", f"measure={protocol}: not the standard protocol; for a decision use measure=standard"
+        yield "", f"measure={protocol}: not the standard protocol; use measure=standard for decisions"
     if record.settings.model.weights == "random":
         yield plan.model, "random weights; speed and memory are those of the real model, quality is refused"
     else:
-        yield from ((plan.model, f"no {name}, since {reason}") for name, reason in plan.refused.items())
+        yield from ((plan.model, f"no {name}, because {reason}") for name, reason in plan.refused.items())
     yield from (("", warning) for warning in plan.warnings)
     if any(row.metrics.values.get("memory_peak_allocated_mib") is not None for row in run.results):
         yield "", "peak MiB: peak allocated on the device"
@@ -239,29 +240,29 @@ def footnotes(run: Run) -> Iterator[tuple[str, str]]:
         yield plan.name, bound
     yield from ((plan.name, remark) for remark in remarks(run.results))
     if (row := run.quality) and row.status == OK:
-        yield plan.name, _whole(row, record.settings.data)
+        yield plan.name, _coverage(row, record.settings.data)
     elif record.left_out:
-        yield "", f"{len(record.left_out)} pictures of {record.settings.data.name} left out, see run.json"
+        yield "", f"{len(record.left_out)} images of {record.settings.data.name} left out, see run.json"
 
 
-def _whole(row: CaseResult, data: DataSettings) -> str:
-    """Over how many pictures quality was measured, at what speed from files to answers, and where the time went."""
+def _coverage(row: CaseResult, data: DataSettings) -> str:
+    """Return the number of images of the quality case, its speed from file to output, and the share of each step."""
     values = row.metrics.values
     text = f"quality over {_pictures(values, data.options)} of {data.name}"
     shares = {step: values.get(f"evaluation_{step}_share_fraction") for step in EVALUATION_STEPS}
     if speed := values.get("evaluation_images_per_s"):
         steps = ", ".join(f"{step} {share:.0%}" for step, share in shares.items() if share is not None)
-        text += f", {speed:.4g} img/s from file to answer ({steps})"
+        text += f", {speed:.4g} img/s from file to output ({steps})"
     return text
 
 
 def _pictures(values: Mapping[str, float | None], options: Mapping[str, Any]) -> str:
-    """`a sample of 24 of 120 pictures`, or as much as is known of it."""
+    """Return `a sample of 24 of 120 images`, or as much of it as is known."""
     used = values.get("pictures_used_count") or values.get("evaluation_images_count")
-    found = values.get("pictures_found_count")
+    total = values.get("pictures_found_count")
     if not used:
-        return "the whole"
-    if not found or used >= found:
-        return f"{used:.0f} pictures"
+        return "all images"
+    if not total or used >= total:
+        return f"{used:.0f} images"
     sample = "a sample of " if options.get("samples") is not None else ""
-    return f"{sample}{used:.0f} of {found:.0f} pictures"
+    return f"{sample}{used:.0f} of {total:.0f} images"

@@ -1,7 +1,7 @@
-"""The view that MLflow's UI opens with: which columns, in which order, and which charts.
+"""The view that MLflow's UI opens with: its columns, their order, and its charts.
 
-The UI keeps a saved view as an experiment's tag, in a form that is private to its version. This one was tried with
-3.17.2; a version that reads it differently shows its own default view instead, and nothing else is lost.
+The UI keeps a saved view in a tag of the experiment, in a format that is private to its version. This format was tested
+with 3.17.2. Another version that cannot read it shows its default view, without any loss of results.
 """
 
 from __future__ import annotations
