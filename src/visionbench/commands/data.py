@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from visionbench.core import ConfigError
 from visionbench.datafiles import coco_download
 from visionbench.datafiles.download import Unreachable
-from visionbench.registry import ConfigError, nearest
+from visionbench.registry import nearest
 from visionbench.terminal.console import screen
 from visionbench.terminal.progress import fetch_progress
 

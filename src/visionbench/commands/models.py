@@ -11,7 +11,8 @@ from rich.table import Table
 
 from visionbench import weights
 from visionbench.config import ModelConfig, models, replaced_option
-from visionbench.registry import ConfigError, find, nearest
+from visionbench.core import ConfigError
+from visionbench.registry import find, nearest
 from visionbench.terminal.console import screen
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 from visionbench.report.page import write_report
 from visionbench.report.translations import check
 from visionbench.results import archive

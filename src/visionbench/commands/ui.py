@@ -10,8 +10,7 @@ import webbrowser
 from pathlib import Path
 
 from visionbench.config import TrackingConfig
-from visionbench.core import TrackingError
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError, TrackingError
 from visionbench.terminal.console import screen
 from visionbench.trackers.mlflow import MlflowTracker
 

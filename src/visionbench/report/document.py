@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import visionbench
-from visionbench.core import OK, CaseResult, MetricDeclaration
-from visionbench.registry import ConfigError
+from visionbench.core import OK, CaseResult, ConfigError, MetricDeclaration
 from visionbench.report import advice, precisions, relative
 from visionbench.report.advice import Advice, Candidate
 from visionbench.report.translations import check, task, translate

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from visionbench.core import OK, CaseResult
-from visionbench.registry import ConfigError
+from visionbench.core import OK, CaseResult, ConfigError
 from visionbench.results import summary
 from visionbench.results.archive import Run, choose
 

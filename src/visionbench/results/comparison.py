@@ -25,11 +25,12 @@ from visionbench.core import (
     SPEED,
     VALID,
     WARNED,
+    ConfigError,
     MetricDeclaration,
     interval_ends,
 )
 from visionbench.declarations import Declarations
-from visionbench.registry import ConfigError, nearest
+from visionbench.registry import nearest
 from visionbench.results import conditions, declared, paired, sides, summary
 from visionbench.results.archive import Run
 from visionbench.results.declared import direction

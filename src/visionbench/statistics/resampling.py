@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from visionbench.core import Contributions, Metrics, Samples, interval_ends
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError, Contributions, Metrics, Samples, interval_ends
 from visionbench.statistics.timings import ALPHA
 
 RESAMPLES, SEED = 2000, 0

@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 
 from visionbench.config import ModelConfig
+from visionbench.core import ConfigError
 from visionbench.datafiles.download import Unreachable
-from visionbench.registry import ConfigError, nearest
+from visionbench.registry import nearest
 from visionbench.weights.errors import first_sentence
 from visionbench.weights.location import (
     NO_NAME,
