@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 import sys
-
 from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
@@ -20,7 +19,11 @@ UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPE
 REMEDY = "free space, or give a folder that can be written to: output_dir=… for a run, --output-dir for other commands"
 COMMANDS_OF_HYDRA = ("-sc", "--shell-completion")
 OUTPUT_DIR = click.option(
-    "--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True, help="The folder of results."
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    default=Path("outputs"),
+    show_default=True,
+    help="The folder of results.",
 )
 URI = click.option("--uri", help="A tracking store other than that of the output folder.")
 EXPERIMENT = click.option("--experiment", default="visionbench", show_default=True, help="The experiment in MLflow.")

@@ -333,9 +333,7 @@ def replaced_option(group: str, option: str, config_dir: Path | None) -> str | N
 
 def models(config_dir: Path | None = None) -> dict[str, ModelConfig]:
     """Return every model by the name of its YAML file. A file of the user's folder replaces a bundled file."""
-    return {
-        name: _read_option(ModelConfig, "model", path) for name, path in list_options("model", config_dir).items()
-    }
+    return {name: _read_option(ModelConfig, "model", path) for name, path in list_options("model", config_dir).items()}
 
 
 def read_fallback(name: str, config_dir: Path | None = None) -> DataConfig:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from time import perf_counter
-
 from uuid import uuid4
 
 from visionbench import core, machine, measuring, worker
@@ -26,8 +25,6 @@ from visionbench.measuring import CaseFinished, Conditions, StageProgress
 from visionbench.parts import Parts, build_parts
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import FINISHED, RUNNING, STOPPED, UNSUCCESSFUL, Host, RunRecord
-
-
 
 
 @dataclass

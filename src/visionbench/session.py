@@ -141,7 +141,9 @@ def prepare(requests: Sequence[RunRequest], resolver: Resolver, queue: TrackerQu
         _show_diagnosis(console)
     runs = _resolve_and_plan(requests, plans, resolver, console)
     modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
-    worker.start_fork_server(["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")])
+    worker.start_fork_server(
+        ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
+    )
     progress = SweepProgress(_steps(runs), console)
     return PreparedSweep(runs, console, progress, queue or TrackerQueue.open(runs[0].config))
 

@@ -11,7 +11,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from visionbench.config import explain, option_fields, list_options, project_folder, schema_keys, unknown_key
+from visionbench.config import explain, list_options, option_fields, project_folder, schema_keys, unknown_key
 from visionbench.core import ConfigError
 from visionbench.registry import find, names, nearest
 

@@ -27,7 +27,7 @@ from visionbench.records.record import SCHEMA_VERSION, RunRecord, refuse_newer
 
 @dataclass(frozen=True)
 class SampleNotes:
-    """The reasons, flags and faults of a case's samples. The case's row stores them, because Parquet holds series only."""
+    """The reasons, flags and faults of a case's samples. They are in the case's row; the Parquet file holds series."""
 
     missing: Mapping[str, str] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class RunFolder:
 
     # ------------------------------------------------------------------------------------------------------ the record
     def write_record(self, record: RunRecord) -> None:
-        """Replace run.json atomically. Raises ConfigError that names the key of a value whose type JSON does not have."""
+        """Replace run.json atomically. Raises ConfigError that names the key of a value that JSON cannot hold."""
         text = json.dumps(record.to_json(), indent=2) + "\n"
         draft = self.path / "run.json.draft"
         draft.write_text(text, "utf-8")

@@ -37,7 +37,7 @@ class Host:
 
     @classmethod
     def from_fingerprint(cls, values: Mapping[str, Any]) -> Host:
-        """Return the host of `machine.fingerprint`. Raises ConfigError that names a key whose value has a wrong type."""
+        """Return the host of `machine.fingerprint`. Raises ConfigError that names a key of a wrong type."""
         return typed_json.read(cls, dict(values), "run.json.host")
 
     def version(self, name: str) -> str | None:
