@@ -1,4 +1,4 @@
-"""Runs written by hand, for tests that read results: no model, no process."""
+"""Runs for tests that read results, built without a model and without a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _numbers = count()
 
 
 def row(case=BATCH, status=OK, reason=None, verdict="valid", reasons=(), none=None, **values):
-    """A case's row with these metrics; those of `none` have no value, with a reason."""
+    """Return a case's row with these metrics. The metrics of `none` have no value, each with the reason."""
     none = none or {}
     validity = Validity(verdict, tuple(map(Reason.parse, reasons)))
     return CaseResult(case, status, reason, Metrics({**values, **dict.fromkeys(none)}, none), validity)
@@ -31,9 +31,9 @@ def speed(p50, **more):
 
 
 def run_json(name="clip_tiny", kind="cpu", precision="fp32", cases=(BATCH,), **more: Any) -> dict[str, Any]:
-    """A run.json; the later it is made, the later it began. `more` are its keys, dictionaries being merged."""
+    """Return the content of a run.json. Each one starts later than the one before; `more` replaces or merges keys."""
     number = next(_numbers)
-    found = {
+    content = {
         "uid": f"{number:032x}",
         "sweep": "2026-01-02_03-04-05",
         "started_at": f"2026-01-02T{number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}.000+00:00",
@@ -72,7 +72,7 @@ def run_json(name="clip_tiny", kind="cpu", precision="fp32", cases=(BATCH,), **m
         "device": {"device_name": "a processor", "threads": 2},
         "data": {"name": "shapes", "split": "test", "annotations_sha256": "f00", "contents_sha256": "f00" * 9},
     }
-    return _merged(found, more)
+    return _merged(content, more)
 
 
 def record(*args: Any, **more: Any) -> RunRecord:
@@ -81,24 +81,24 @@ def record(*args: Any, **more: Any) -> RunRecord:
 
 
 def run(*rows, **more) -> Run:
-    """A run that was never on disk."""
+    """Return a run without a folder."""
     return Run(record(cases=[one.case for one in rows], **more), rows)
 
 
 def processes(values, **more) -> list[Run]:
-    """Runs under equal conditions, a process each, with these latencies."""
+    """Return runs under equal conditions with these latencies, one process each."""
     return [run(speed(float(value)), **more) for value in values]
 
 
 def save(path, *rows, across=None, **more) -> RunFolder:
-    """A run's folder; with `across`, metrics to a value of each process, one that was measured in repeats."""
+    """Write a run's folder. With `across`, which has a value of each process by metric, the run has repeats."""
     folder = RunFolder.create(path, "model: {name: hand}\n")
-    found = run_json(cases=[one.case for one in rows], **more)
+    content = run_json(cases=[one.case for one in rows], **more)
     if across:
         size = len(next(iter(across.values())))
-        starts = more.get("repeats", {}).get("started_at", [found["started_at"]] * size)
-        found["repeats"] = {"wanted": size, "measured": size, "order_seed": 0, "started_at": starts}
-    folder.write_record(RunRecord.read(found))
+        starts = more.get("repeats", {}).get("started_at", [content["started_at"]] * size)
+        content["repeats"] = {"wanted": size, "measured": size, "order_seed": 0, "started_at": starts}
+    folder.write_record(RunRecord.read(content))
     for one in rows:
         series = {f"across/{name}": np.array(values, np.float64) for name, values in (across or {}).items()}
         folder.append(one, Samples(series if one.status == OK and one.case.timed else {}))
@@ -106,10 +106,10 @@ def save(path, *rows, across=None, **more) -> RunFolder:
     return folder
 
 
-def _merged(found, more):
-    both = {**found, **more}
+def _merged(content, more):
+    both = {**content, **more}
     return both | {
-        name: _merged(found[name], value)
+        name: _merged(content[name], value)
         for name, value in more.items()
-        if isinstance(value, dict) and isinstance(found.get(name), dict)
+        if isinstance(value, dict) and isinstance(content.get(name), dict)
     }

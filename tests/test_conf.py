@@ -12,9 +12,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from visionbench.composition import parse
 from visionbench.config import MeasureConfig, project_folder, schema_keys
+from visionbench.core import ConfigError
 from visionbench.devices.cuda import Cuda
 from visionbench.plan import plan
-from visionbench.registry import ConfigError
 
 CONF = project_folder("conf")
 OPTIONS = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")

@@ -7,7 +7,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from visionbench.config import ExperimentConfig, build_part, from_hydra, models, schema_keys, to_safe_yaml
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from hub_server import Repository, serving
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 from visionbench.weights import fetching
 
 PINNED, OTHER = "1" * 40, "2" * 40
@@ -28,7 +28,7 @@ FETCHER = """
 import json, sys
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 
 for call, checkpoint, revision in json.loads(sys.argv[1]):
     model = ModelConfig("m", "dual_encoder", checkpoint, revision)

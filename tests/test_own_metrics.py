@@ -9,9 +9,9 @@ from rich.console import Console
 from saved_runs import BATCH, QUALITY, row, run
 
 from visionbench import registry
-from visionbench.core import Samples
+from visionbench.core import ConfigError, Samples
 from visionbench.declarations import Declarations
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 from visionbench.report import document
 from visionbench.results import declared
 from visionbench.results.comparison import Rules, compare

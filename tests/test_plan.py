@@ -4,11 +4,10 @@ import pytest
 
 from visionbench import machine
 from visionbench.config import DeviceConfig
-from visionbench.core import Case
+from visionbench.core import Case, ConfigError
 from visionbench.devices.cuda import Cuda
 from visionbench.parts import find_device
 from visionbench.plan import plan
-from visionbench.registry import ConfigError
 
 ABSENT = "no NVIDIA driver answers"
 

@@ -5,7 +5,8 @@ from importlib.metadata import EntryPoint, EntryPoints
 import pytest
 
 from visionbench import registry
-from visionbench.registry import ConfigError, find, modules, names, nearest, register
+from visionbench.core import ConfigError
+from visionbench.registry import find, modules, names, nearest, register
 
 PART = "from visionbench.registry import register\n\n@register('metrics', '{name}')\nclass Own: ...\n"
 

@@ -9,7 +9,7 @@ from hub_server import Repository, serving
 from test_hub import environment
 
 from visionbench.config import from_hydra, project_folder, with_changes
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 from visionbench.resolve import Resolver, check
 
 PINNED = "1" * 40
@@ -17,7 +17,7 @@ SCRIPT = """
 import json, sys
 from visionbench.resolve import Resolver
 from visionbench.config import ExperimentConfig, DataConfig, ModelConfig, models
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 
 resolver, here = Resolver(), models()
 for name, keys in json.loads(sys.argv[1]):

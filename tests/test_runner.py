@@ -25,11 +25,11 @@ from visionbench.config import (
     ThroughputConfig,
     WarmupConfig,
 )
+from visionbench.core import ConfigError
 from visionbench.devices.cpu import Cpu
 from visionbench.measuring import CaseFinished, Conditions, StageProgress
 from visionbench.plan import plan
 from visionbench.records.folder import RunFolder
-from visionbench.registry import ConfigError
 from visionbench.stages import latency, memory, pipeline, throughput, warmup
 from visionbench.stages.context import Stage
 

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from visionbench import weights
 from visionbench.config import ModelConfig, build_part, project_folder
-from visionbench.registry import ConfigError, find
+from visionbench.core import ConfigError
+from visionbench.registry import find
 from visionbench.stages.load import check_output_follows_input
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import pytest
 import worker_jobs
 from command_line import SECONDS, TESTS, fork_server, python_path
 
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 from visionbench.worker import WorkerDied, WorkerFailed, stream
 
 

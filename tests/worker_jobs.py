@@ -5,8 +5,8 @@ import signal
 import sys
 from types import SimpleNamespace
 
+from visionbench.core import ConfigError
 from visionbench.data.shapes import Shapes
-from visionbench.registry import ConfigError
 
 
 def digest_of_shapes(cache_dir):

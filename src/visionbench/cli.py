@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from visionbench import __version__
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 
 UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 REMEDY = "free space, or give a folder that can be written: output_dir=… for a run, --output-dir for other commands"

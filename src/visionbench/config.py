@@ -22,7 +22,8 @@ from omegaconf.errors import (
 )
 from yaml import YAMLError
 
-from visionbench.registry import ConfigError, find, nearest
+from visionbench.core import ConfigError
+from visionbench.registry import find, nearest
 
 T = TypeVar("T")
 

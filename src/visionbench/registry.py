@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from visionbench.core.errors import ConfigError as ConfigError
+from visionbench.core import ConfigError
 
 T = TypeVar("T")
 

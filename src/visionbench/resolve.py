@@ -12,10 +12,10 @@ from typing import Any
 
 from visionbench import weights
 from visionbench.config import DataConfig, ExperimentConfig, ModelConfig, data_option, replaced_option
-from visionbench.core import Fetchable, problem_of
+from visionbench.core import ConfigError, Fetchable, problem_of
 from visionbench.datafiles.download import Unreachable
 from visionbench.parts import find_data
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 from visionbench.terminal.console import screen
 from visionbench.terminal.progress import fetch_progress
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from visionbench import registry, worker
 from visionbench.config import ComposedConfig, ExperimentConfig, MeasureConfig, ReportConfig
-from visionbench.core import RunPlan, Tracker, TrackingError, first_line
+from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line
 from visionbench.plan import plan as make_plan
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 from visionbench.report import translations
 from visionbench.resolve import Resolver, check
 from visionbench.terminal.console import screen

@@ -11,7 +11,7 @@ from saved_runs import QUALITY, row, save, speed
 
 from visionbench.cli import cli
 from visionbench.config import TrackingConfig
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 from visionbench.trackers.mlflow import MlflowTracker
 
 STEADY = [10.0, 10.1, 9.9, 10.05, 9.95]

@@ -9,10 +9,10 @@ import pytest
 from command_line import call
 
 from visionbench.commands import data as command
+from visionbench.core import ConfigError
 from visionbench.data.coco_captions import CocoCaptions
 from visionbench.data.coco_instances import CocoInstances
 from visionbench.datafiles import coco_download
-from visionbench.registry import ConfigError
 
 
 def prepared(root, samples=4, source=None):

@@ -8,8 +8,7 @@ from command_line import call, here
 from saved_runs import QUALITY, row, save
 
 from visionbench.commands import results
-from visionbench.core import OUT_OF_MEMORY, WARNED
-from visionbench.registry import ConfigError
+from visionbench.core import OUT_OF_MEMORY, WARNED, ConfigError
 
 LONG = "a_model_with_a_name_that_goes_on_and_on"
 

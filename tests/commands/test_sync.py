@@ -5,7 +5,7 @@ from saved_runs import save, speed
 
 from visionbench.commands import sync
 from visionbench.config import TrackingConfig
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 from visionbench.report.page import write_report as write
 from visionbench.results import archive
 from visionbench.trackers.mlflow import MlflowTracker

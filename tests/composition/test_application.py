@@ -9,7 +9,7 @@ from hydra import __version__
 
 from visionbench.composition import main, parse
 from visionbench.composition.application import remove_unused
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 from visionbench.resolve import Resolver
 
 CLIP = "name: clip_tiny\nfamily: dual_encoder\ncheckpoint: bundled:clip_tiny\nseed: 7\n"

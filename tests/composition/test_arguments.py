@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from visionbench.composition.arguments import command_line, parse
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 
 
 def test_flags_and_overrides_are_separated_whatever_their_order(tmp_path):

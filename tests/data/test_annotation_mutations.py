@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from visionbench.core import ConfigError
 from visionbench.data.coco import Coco
 from visionbench.data.coco_captions import CocoCaptions
 from visionbench.data.coco_instances import CocoInstances
 from visionbench.data.karpathy import Karpathy
 from visionbench.examples import screening
-from visionbench.registry import ConfigError
 
 CAPTIONS, INSTANCES, SPLITS = (
     "annotations/captions_val2017.json",

@@ -2,8 +2,9 @@
 
 import pytest
 
+from visionbench.core import ConfigError
 from visionbench.data.captioned_folder import CaptionedFolder
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 
 TWO = {"a.jpg": ("one", "two, or so"), "b.jpg": ("three",)}
 FORMS = {

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from visionbench.core import ConfigError
 from visionbench.data.coco import Coco
 from visionbench.data.coco_captions import CocoCaptions
 from visionbench.data.coco_instances import CocoInstances
 from visionbench.data.karpathy import Karpathy
 from visionbench.datafiles.images import check_file, decode
 from visionbench.examples import screening
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 
 SIZE = (40, 56)
 PARTS = {"coco": Coco, "coco_captions": CocoCaptions, "coco_instances": CocoInstances, "karpathy": Karpathy}

@@ -10,12 +10,11 @@ from types import SimpleNamespace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from visionbench.core import Case
+from visionbench.core import Case, ConfigError
 from visionbench.data.image_folder import ImageFolder
 from visionbench.examples.labelling import resolve_labelling
 from visionbench.metrics.classification import Classification
 from visionbench.parts import Parts
-from visionbench.registry import ConfigError
 
 OWN = ["ring and ring", "ring and square", "café noir", "T-shirt, jersey", "square and star"]
 """The classes of the model. In the data, the fourth has only its first name."""

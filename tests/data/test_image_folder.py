@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from visionbench.config import build_part
+from visionbench.core import ConfigError
 from visionbench.data.image_folder import ImageFolder
 from visionbench.examples.content_digest import digest_examples
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 
 
 @pytest.fixture

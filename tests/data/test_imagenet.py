@@ -2,8 +2,9 @@
 
 import pytest
 
+from visionbench.core import ConfigError
 from visionbench.data.imagenet import ImageNet
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 
 FISH, BIRD, MACHINE = "n01440764", "n02012849", "n03126707"
 IMAGES = {"ILSVRC2012_val_00000001": MACHINE, "ILSVRC2012_val_00000002": FISH, "ILSVRC2012_val_00000003": BIRD}

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from visionbench.core import ConfigError
 from visionbench.data.imagenet import SOLUTION, SYNSETS, ImageNet
 from visionbench.examples.screening import find_problems
-from visionbench.registry import ConfigError
 
 NUMBERS = ("n01440764", "n01443537", "n01484850")
 NAMES = ("tench, Tinca tinca", "goldfish", "great white shark")

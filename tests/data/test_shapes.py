@@ -18,9 +18,10 @@ import pytest
 from PIL import Image
 from worker_jobs import digest_of_shapes
 
+from visionbench.core import ConfigError
 from visionbench.data import shapes
 from visionbench.data.shapes import Composition, ShapeObject, Shapes, compositions
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 
 
 def every_file(folder: Path) -> dict[str, bytes]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from visionbench.core import ConfigError
 from visionbench.data.captioned_folder import CaptionedFolder
-from visionbench.registry import ConfigError
 
 WORDS = [
     "a",

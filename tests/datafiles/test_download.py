@@ -6,8 +6,8 @@ import socket
 import pytest
 from file_server import FileServer
 
+from visionbench.core import ConfigError
 from visionbench.datafiles.download import Unreachable, fetch
-from visionbench.registry import ConfigError
 
 BODY = bytes(range(256)) * 40
 

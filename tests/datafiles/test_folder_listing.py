@@ -4,8 +4,8 @@ from pathlib import PurePath
 
 import pytest
 
+from visionbench.core import ConfigError
 from visionbench.datafiles.folder_listing import describe_others, is_image, list_folder
-from visionbench.registry import ConfigError
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 import pytest
 
-from visionbench.core import DataClass
+from visionbench.core import ConfigError, DataClass
 from visionbench.examples import class_matching
 from visionbench.examples.class_matching import describe_unknown, match_classes
 from visionbench.examples.class_names import find_nearest, make_unique, normalize
-from visionbench.registry import ConfigError
 
 SHAPES = ["ring and ring", "ring and square", "ring and star"]
 SYNSETS = [f"n{index:08d}" for index in range(1000)]

@@ -5,13 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from visionbench.core import Case, DataClass, Example
+from visionbench.core import Case, ConfigError, DataClass, Example
 from visionbench.examples.labelling import resolve_labelling
 from visionbench.metrics.classification import Classification
 from visionbench.metrics.recall import Recall
 from visionbench.models.dual_encoder import DualEncoder
 from visionbench.parts import Parts
-from visionbench.registry import ConfigError
 
 
 def resolve(names, own=None, adapter=None, metric="classification", on_error="fail", **targets):

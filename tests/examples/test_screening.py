@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionbench.core import Example
+from visionbench.core import ConfigError, Example
 from visionbench.examples import screening
-from visionbench.registry import ConfigError
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 from torchmetrics.functional.text import bleu_score
 
-from visionbench.core import Predictions, Samples
+from visionbench.core import ConfigError, Predictions, Samples
 from visionbench.metrics.captioning import Captioning, closest, tokens
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 
 TEXTS = {
     "a man rides a brown horse on the beach": [

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support, top_k_accuracy_score
 
-from visionbench.core import Predictions, Samples
+from visionbench.core import ConfigError, Predictions, Samples
 from visionbench.metrics.classification import Classification
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 
 
 def predictions(scores, labels, classes=None):

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visionbench.core import Predictions, Samples
+from visionbench.core import ConfigError, Predictions, Samples
 from visionbench.metrics import recall
 from visionbench.metrics.recall import Recall
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 
 torch = pytest.importorskip("torch")
 

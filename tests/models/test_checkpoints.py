@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from visionbench.config import ModelConfig, project_folder
+from visionbench.core import ConfigError
 from visionbench.models.captioner import Captioner
 from visionbench.models.dual_encoder import DualEncoder
 from visionbench.models.image_classifier import ImageClassifier
-from visionbench.registry import ConfigError
 
 ADAPTERS = {
     "classifier_tiny": ImageClassifier(),

@@ -13,11 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from visionbench import weights
 from visionbench.config import ModelConfig, build_part, models
-from visionbench.core import Example, Picture
+from visionbench.core import ConfigError, Example, Picture
 from visionbench.datafiles.images import decode
 from visionbench.models.image_classifier import ImageClassifier
 from visionbench.models.promptable_segmenter import PromptableSegmenter, find_box, find_centre
-from visionbench.registry import ConfigError
 from visionbench.stages import flops
 from visionbench.stages.load import OutputCheckError, check_output_follows_input
 

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 from saved_runs import record
 
-from visionbench.core import FAILED, OK, Case, CaseResult, Metrics, Predictions, Reason, Samples, Validity
+from visionbench.core import FAILED, OK, Case, CaseResult, ConfigError, Metrics, Predictions, Reason, Samples, Validity
 from visionbench.records.folder import SCHEMA_VERSION, RunFolder
-from visionbench.registry import ConfigError
 
 CASE = Case("batch-4", 4, ("warmup", "latency"), ("latency",))
 RESULT = CaseResult(

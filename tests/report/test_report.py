@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from saved_runs import QUALITY, row, run
 
-from visionbench.core import FAILED, KILLED, OUT_OF_MEMORY, Case, Samples
+from visionbench.core import FAILED, KILLED, OUT_OF_MEMORY, Case, ConfigError, Samples
 from visionbench.records.folder import RunFolder
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 from visionbench.report import advice, document, drawing, page, relative, sweep_figures
 from visionbench.report.translations import LANGUAGES, TASKS, WORDS, check
 from visionbench.results.archive import Run

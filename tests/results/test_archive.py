@@ -5,10 +5,9 @@ import shutil
 
 import pytest
 
-from visionbench.core import Case, CaseResult, Metrics, Samples
+from visionbench.core import Case, CaseResult, ConfigError, Metrics, Samples
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import RunRecord
-from visionbench.registry import ConfigError
 from visionbench.results import archive
 
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from saved_runs import QUALITY, processes, row, run, save, speed
 
-from visionbench.core import FAILED, OUT_OF_MEMORY, Case, CaseResult, Predictions
+from visionbench.core import FAILED, OUT_OF_MEMORY, Case, CaseResult, ConfigError, Predictions
 from visionbench.metrics.classification import Classification
 from visionbench.records.record import DataIdentity
-from visionbench.registry import ConfigError
 from visionbench.report import document, precisions
 from visionbench.results import declared
 from visionbench.results.archive import Run

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from visionbench.core import Contributions, Metrics, Samples
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError, Contributions, Metrics, Samples
 from visionbench.statistics import resampling
 from visionbench.statistics.resampling import (
     CLUSTER,

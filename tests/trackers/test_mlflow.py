@@ -25,6 +25,7 @@ from visionbench.core import (
     OUT_OF_MEMORY,
     Case,
     CaseResult,
+    ConfigError,
     Metrics,
     Predictions,
     Reason,
@@ -34,7 +35,7 @@ from visionbench.core import (
 )
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import RunRecord
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 from visionbench.results import declared
 from visionbench.trackers.mlflow import MlflowTracker, content, view
 

@@ -12,8 +12,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from visionbench.config import TrackingConfig
-from visionbench.core import TrackingError
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError, TrackingError
 from visionbench.results import archive
 from visionbench.results.archive import Run
 from visionbench.results.comparison import Comparison, Rules, compare

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from visionbench.core import ConfigError
 from visionbench.datafiles import coco_download
 from visionbench.datafiles.download import Unreachable
-from visionbench.registry import ConfigError, nearest
+from visionbench.registry import nearest
 from visionbench.terminal.console import screen
 from visionbench.terminal.progress import fetch_progress
 
@@ -20,7 +21,7 @@ def prepare(samples: int, split: str, root: Path, source: Path | None) -> int:
         with fetch_progress(console) as progress:
             coco_download.fetch_subset(samples, split, root, source, progress)
     except Unreachable as error:
-        raise ConfigError(f"{error}; {coco_download.manual_steps(samples, split, root)}") from None
+        raise ConfigError(str(error), coco_download.manual_steps(samples, split, root)) from None
     subset = coco_download.subset_folder(samples, split, root)
     console.print(f"visionbench run model=clip_vit_b32 data=coco_captions data.root={subset}", soft_wrap=True)
     console.print(f"visionbench run model=sam_vit_b data=coco_instances data.root={subset}", soft_wrap=True)

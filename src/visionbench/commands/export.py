@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from visionbench import __version__
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 from visionbench.results import archive, dataframe
 
 PARQUET = "parquet"

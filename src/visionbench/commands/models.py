@@ -11,7 +11,8 @@ from rich.table import Table
 
 from visionbench import weights
 from visionbench.config import ModelConfig, models, replaced_option
-from visionbench.registry import ConfigError, find, nearest
+from visionbench.core import ConfigError
+from visionbench.registry import find, nearest
 from visionbench.terminal.console import screen
 
 
@@ -53,9 +54,7 @@ def fetch(names: Sequence[str], config_dir: Path | None) -> int:
     console = screen()
     _show_replaced(console, names, config_dir)
     for name in names:
-        model = known[name]
-        path = weights.find_checkpoint(model) or weights.fetch_checkpoint(model)
-        console.print(f"{name}: {path}", soft_wrap=True, highlight=False)
+        console.print(f"{name}: {weights.obtain_checkpoint(known[name])}", soft_wrap=True, highlight=False)
     return 0
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 from visionbench.report.page import write_report
 from visionbench.report.translations import check
 from visionbench.results import archive
@@ -31,7 +31,7 @@ def make(
     chosen = archive.choose(runs, facts)
     if not chosen:
         raise ConfigError(
-            f"--where {where}: no run has these facts; there are: {'; '.join(sorted({r.name for r in runs}))}"
+            f"--where {where}: no run has these facts", f"there are: {'; '.join(sorted({r.name for r in runs}))}"
         )
     paths = write_report(chosen, language, to or _folder(chosen), base, p95_ms, within)
     console = screen()

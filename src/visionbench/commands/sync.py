@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from visionbench.config import TrackingConfig
-from visionbench.core import Tracker, TrackingError
+from visionbench.core import ConfigError, Tracker, TrackingError
 from visionbench.records.folder import RunFolder
-from visionbench.registry import ConfigError, find
+from visionbench.registry import find
 from visionbench.report import page
 from visionbench.results import archive
 from visionbench.terminal.console import screen

@@ -10,8 +10,7 @@ import webbrowser
 from pathlib import Path
 
 from visionbench.config import TrackingConfig
-from visionbench.core import TrackingError
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError, TrackingError
 from visionbench.terminal.console import screen
 from visionbench.trackers.mlflow import MlflowTracker
 
@@ -26,9 +25,9 @@ def serve(output_dir: Path, uri: str | None, experiment: str, port: int, browser
     """
     tracker = MlflowTracker(TrackingConfig(uri=uri, experiment=experiment), output_dir)
     if uri is None and not (output_dir / "mlflow.db").is_file():
-        raise ConfigError(f"--output-dir {output_dir}: no mlflow.db in it; measure something first: visionbench run")
+        raise ConfigError(f"--output-dir {output_dir}: no mlflow.db in it", "measure something first: visionbench run")
     if port in REFUSED_BY_BROWSERS:
-        raise ConfigError(f"--port {port}: browsers refuse to open it; use another, such as 5000")
+        raise ConfigError(f"--port {port}: browsers refuse to open it", "use another, such as 5000")
     console = screen()
     try:
         page = tracker.page()
@@ -40,7 +39,7 @@ def serve(output_dir: Path, uri: str | None, experiment: str, port: int, browser
             webbrowser.open(page)
         return 0
     if not _free(port):
-        raise ConfigError(f"--port {port}: it is in use; use another, as in --port {port + 1}")
+        raise ConfigError(f"--port {port}: it is in use", f"use another, as in --port {port + 1}")
     command, environment = tracker.server(port)
     address = f"http://127.0.0.1:{port}/{page}"
     console.print(address, soft_wrap=True, highlight=False)

@@ -28,7 +28,7 @@ from visionbench.composition.errors import one_line_errors
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
 from visionbench.config import ComposedConfig, project_folder, replaced_option
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 
 HYDRA_FILES = {".hydra", "multirun.yaml"}
 """What Hydra itself writes into the folder of a run or of a sweep."""

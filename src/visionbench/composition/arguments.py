@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 
 SWITCHES = (("--help", "-h"), ("--hydra-help",), ("--version",), ("--resolve",))
 OPTIONS = (

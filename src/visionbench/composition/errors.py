@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from visionbench.config import explain, option_fields, options_of_group, project_folder, schema_keys, unknown_key
-from visionbench.registry import ConfigError, find, names, nearest
+from visionbench.core import ConfigError
+from visionbench.registry import find, names, nearest
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from visionbench.core import DataClass, Example
+from visionbench.core import ConfigError, DataClass, Example
 from visionbench.datafiles.data_folder import check_counts, find_file, find_folder
 from visionbench.datafiles.folder_listing import describe_others, list_folder
 from visionbench.examples.class_mapping import find_targets, parse_mapping
-from visionbench.registry import ConfigError, register
+from visionbench.registry import register
 
 LAYOUT = "a folder val of images, or val/<class>/ with one folder for each class such as n01440764"
 SOLUTION, SYNSETS = "LOC_val_solution.csv", "LOC_synset_mapping.txt"

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from visionbench.core import Example
+from visionbench.core import ConfigError, Example
 from visionbench.datafiles.captions import make_captioned
 from visionbench.datafiles.coco_files import merge_repeated, read_lists
 from visionbench.datafiles.coco_schema import check_objects, show_value
 from visionbench.datafiles.data_folder import check_counts, digest_file, find_file, find_folder, locate_image
 from visionbench.datafiles.json_file import parse_id, show
 from visionbench.datafiles.messages import escape_unprintable, list_first
-from visionbench.registry import ConfigError, nearest, register
+from visionbench.registry import nearest, register
 
 SPLITS = ("train", "restval", "val", "test")
 

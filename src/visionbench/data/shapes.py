@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from visionbench.core import Example
+from visionbench.core import ConfigError, Example
 from visionbench.datafiles.images import read_numbered_masks
-from visionbench.registry import ConfigError, nearest, register
+from visionbench.registry import nearest, register
 
 VERSION = "1"
 """Version of the generator: increase it if the same options would give other images, captions or splits."""

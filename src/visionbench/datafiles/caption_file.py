@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from visionbench.core import ConfigError
 from visionbench.datafiles.caption_table import IMAGE_NAME, CaptionRow, Layout, find_image_name, parse_table
 from visionbench.datafiles.captions import has_surrogate
 from visionbench.datafiles.json_file import describe_type
 from visionbench.datafiles.text_file import read_text, split_lines
-from visionbench.registry import ConfigError
 
 IMAGE_KEYS = ("file_name", "image", "filename", "image_name")
 CAPTION_KEYS = ("caption", "captions", "text", "comment")

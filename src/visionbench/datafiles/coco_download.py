@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import visionbench
-from visionbench.core import FetchProgress
+from visionbench.core import ConfigError, FetchProgress
 from visionbench.datafiles import coco_schema
 from visionbench.datafiles.coco_files import read_lists
 from visionbench.datafiles.download import fetch
 from visionbench.datafiles.images import PictureError, decode
 from visionbench.datafiles.json_file import parse_id
-from visionbench.registry import ConfigError, nearest
+from visionbench.registry import nearest
 
 SERVER = os.environ.get("VISIONBENCH_COCO_URL", "http://images.cocodataset.org")
 ARCHIVES = {"2017": ("annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c")}

@@ -10,12 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from visionbench.core import Example
+from visionbench.core import ConfigError, Example
 from visionbench.datafiles import coco_schema, json_file
 from visionbench.datafiles.coco_schema import Annotations, Id, ListedImage
 from visionbench.datafiles.data_folder import digest_file, find_file, find_folder, locate_image, spell_name
 from visionbench.datafiles.messages import escape_unprintable
-from visionbench.registry import ConfigError
 
 
 @dataclass(frozen=True)

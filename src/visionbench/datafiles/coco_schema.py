@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from visionbench.core import ConfigError
 from visionbench.datafiles.json_file import describe_type, parse_id, parse_integer, show
 from visionbench.datafiles.messages import SHOWN, list_first
-from visionbench.registry import ConfigError
 
 Id = int | str
 

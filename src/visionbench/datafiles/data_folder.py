@@ -9,8 +9,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from visionbench.core import ConfigError
 from visionbench.datafiles.messages import escape_unprintable
-from visionbench.registry import ConfigError
 
 
 def find_folder(root: str, name: str) -> Path:

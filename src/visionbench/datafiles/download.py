@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 
 TIMEOUT_S = 30.0
 CHUNK = 1 << 20

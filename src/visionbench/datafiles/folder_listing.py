@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePath
 
+from visionbench.core import ConfigError
 from visionbench.datafiles.messages import escape_unprintable, list_first
-from visionbench.registry import ConfigError
 
 IGNORED = frozenset(
     {

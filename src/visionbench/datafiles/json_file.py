@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from visionbench.core import ConfigError
 from visionbench.datafiles.text_file import LFS_POINTER
-from visionbench.registry import ConfigError
 
 OTHER_FORMATS = {
     LFS_POINTER: "a Git LFS pointer, not the file itself: run 'git lfs pull' in its repository",

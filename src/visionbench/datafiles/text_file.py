@@ -6,7 +6,7 @@ import codecs
 import re
 from pathlib import Path
 
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",

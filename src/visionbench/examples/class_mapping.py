@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visionbench.core import ConfigError
 from visionbench.examples.class_names import MAPPING, find_nearest, normalize, quote
-from visionbench.registry import ConfigError
 
 
 def parse_mapping(mapping: Any) -> dict[str, str | int]:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from visionbench.core import DataClass
+from visionbench.core import ConfigError, DataClass
 from visionbench.examples.class_names import (
     MAPPING,
     NAMES_SHOWN,
@@ -20,7 +20,6 @@ from visionbench.examples.class_names import (
     quote,
     remove_number,
 )
-from visionbench.registry import ConfigError
 
 IMAGENET_CLASSES = 1000
 IMAGENET_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"

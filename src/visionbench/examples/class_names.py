@@ -12,7 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 
 MAPPING = "data.options.classes"
 NAMES_SHOWN = 5

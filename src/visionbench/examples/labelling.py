@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from visionbench import weights
 from visionbench.config import ExperimentConfig
-from visionbench.core import Case, DataClass, DescribesClasses, Example, HasClassNames, QualityMetric
+from visionbench.core import Case, ConfigError, DataClass, DescribesClasses, Example, HasClassNames, QualityMetric
 from visionbench.examples import class_names
 from visionbench.examples.class_matching import describe_unknown, match_classes
 from visionbench.examples.class_names import MAPPING
 from visionbench.parts import Parts
-from visionbench.registry import ConfigError
 
 NO_CLASS = "no class: it is not in the folder of a class"
 

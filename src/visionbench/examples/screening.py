@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from visionbench.core import Example
+from visionbench.core import ConfigError, Example
 from visionbench.datafiles.images import PictureError, check_file, decode_example, read_header
-from visionbench.registry import ConfigError
 
 PROBLEMS_SHOWN = 3
 """Number of problems that a message names; the others are counted."""

@@ -13,13 +13,14 @@ from visionbench.core import (
     HIGHER,
     OVER_PICTURES,
     QUALITY,
+    ConfigError,
     Contributions,
     MetricDeclaration,
     Metrics,
     Predictions,
     Samples,
 )
-from visionbench.registry import ConfigError, register
+from visionbench.registry import register
 from visionbench.statistics.resampling import hits_of, with_intervals
 
 AVERAGES = ("macro", "weighted")

@@ -15,13 +15,14 @@ from visionbench.core import (
     LOWER,
     OVER_PICTURES,
     QUALITY,
+    ConfigError,
     Contributions,
     MetricDeclaration,
     Metrics,
     Predictions,
     Samples,
 )
-from visionbench.registry import ConfigError, register
+from visionbench.registry import register
 from visionbench.statistics.resampling import hits_of, summed, with_intervals
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
-from visionbench.registry import ConfigError, register
+from visionbench.core import ConfigError, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
+from visionbench.registry import register
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,8 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import CAPTIONS_CUT, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
-from visionbench.registry import ConfigError, nearest, register
+from visionbench.core import CAPTIONS_CUT, ConfigError, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
+from visionbench.registry import nearest, register
 
 if TYPE_CHECKING:
     import torch

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import DataClass, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
+from visionbench.core import ConfigError, DataClass, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
 from visionbench.examples.class_matching import describe_unknown, match_classes
 from visionbench.examples.class_names import make_unique
-from visionbench.registry import ConfigError, register
+from visionbench.registry import register
 
 if TYPE_CHECKING:
     import numpy as np

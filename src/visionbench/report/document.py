@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import visionbench
-from visionbench.core import OK, CaseResult, MetricDeclaration
-from visionbench.registry import ConfigError
+from visionbench.core import OK, CaseResult, ConfigError, MetricDeclaration
 from visionbench.report import advice, precisions, relative
 from visionbench.report.advice import Advice, Candidate
 from visionbench.report.translations import check, task, translate
@@ -66,7 +65,7 @@ def compose(
     """Return the report of these runs. Raises ConfigError for an unknown language or baseline."""
     check(language, "report.language")
     if not runs:
-        raise ConfigError("no run to report on; measure something first: visionbench run")
+        raise ConfigError("no run to report on", "measure something first: visionbench run")
     pairs = relative.relative(runs, baseline) if baseline else []
     sweeps = ", ".join(dict.fromkeys(run.sweep for run in runs))
     return Report(

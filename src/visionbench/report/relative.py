@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from visionbench.core import OK, CaseResult
-from visionbench.registry import ConfigError
+from visionbench.core import OK, CaseResult, ConfigError
 from visionbench.results import summary
 from visionbench.results.archive import Run, choose
 
@@ -44,7 +43,7 @@ def relative(runs: Sequence[Run], baseline: Mapping[str, str]) -> list[Relative]
     bases = choose(runs, baseline)
     if not bases:
         there = "; ".join(sorted({run.name for run in runs}))
-        raise ConfigError(f"--baseline {text}: no run of the sweep matches; the runs are: {there}")
+        raise ConfigError(f"--baseline {text}: no run of the sweep matches", f"the runs are: {there}")
     return [
         pair
         for run in runs
@@ -61,7 +60,7 @@ def _baseline(run: Run, bases: Sequence[Run], baseline: Mapping[str, str], text:
     equal = [base for base in bases if all(base.facts()[name] == run.facts()[name] for name in free)]
     if len(equal) > 1:
         raise ConfigError(
-            f"--baseline {text}: {len(equal)} runs match {run.name}; add a fact, as in sweep=… or protocol=…"
+            f"--baseline {text}: {len(equal)} runs match {run.name}", "add a fact, as in sweep=… or protocol=…"
         )
     return equal[0] if equal else None
 

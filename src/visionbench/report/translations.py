@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from visionbench.registry import ConfigError, nearest
+from visionbench.core import ConfigError
+from visionbench.registry import nearest
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 

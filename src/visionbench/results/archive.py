@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from visionbench.core import CaseResult
+from visionbench.core import CaseResult, ConfigError
 from visionbench.declarations import Declarations
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import RunRecord
-from visionbench.registry import ConfigError, nearest
+from visionbench.registry import nearest
 from visionbench.results import declared, summary
 
 UNKNOWN = "unknown"

@@ -25,11 +25,12 @@ from visionbench.core import (
     SPEED,
     VALID,
     WARNED,
+    ConfigError,
     MetricDeclaration,
     interval_ends,
 )
 from visionbench.declarations import Declarations
-from visionbench.registry import ConfigError, nearest
+from visionbench.registry import nearest
 from visionbench.results import conditions, declared, paired, sides, summary
 from visionbench.results.archive import Run
 from visionbench.results.declared import direction
@@ -422,8 +423,8 @@ def _check(name: str, runs: Sequence[Run], declarations: Declarations) -> None:
     one = declarations.find(name)
     if one is None:
         raise ConfigError(
-            f"--metric {name}: its metric group declares no direction, so it has no verdict; declare the metric with "
-            "better='higher' or 'lower', see docs/extending.md"
+            f"--metric {name}: its metric group declares no direction, so it has no verdict",
+            "declare the metric with better='higher' or 'lower', see docs/extending.md",
         )
     if not direction(one):
         raise ConfigError(f"--metric {name}: neither more nor less of it is better, so it has no verdict")

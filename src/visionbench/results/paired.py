@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from visionbench.config import build_part
-from visionbench.core import OK, CaseResult, Contributions, Resampled, Samples
+from visionbench.core import OK, CaseResult, ConfigError, Contributions, Resampled, Samples
 from visionbench.records.folder import RunFolder
-from visionbench.registry import ConfigError
 from visionbench.results import conditions
 from visionbench.results.archive import Run
 from visionbench.statistics.resampling import Difference, clusters, deciding_alpha, difference

@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from visionbench.core import Contributions, Metrics, Samples, interval_ends
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError, Contributions, Metrics, Samples, interval_ends
 from visionbench.statistics.timings import ALPHA
 
 RESAMPLES, SEED = 2000, 0
@@ -297,7 +296,7 @@ def read_clusters(path: str, ids: Sequence[str]) -> np.ndarray:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{where}: {getattr(error, 'strerror', None) or error}; give a CSV file") from error
+        raise ConfigError(f"{where}: {getattr(error, 'strerror', None) or error}", "give a CSV file") from error
     if not rows or rows[0] != ["picture", "cluster"]:
         raise ConfigError(f"{where}: the first line must be 'picture,cluster'")
     of: dict[str, str] = {}
@@ -307,13 +306,13 @@ def read_clusters(path: str, ids: Sequence[str]) -> np.ndarray:
         if len(row) != 2 or not row[1].strip():
             raise ConfigError(f"{where}, line {line}: {','.join(row)!r} is not an image and its cluster")
         if row[0] in of:
-            raise ConfigError(f"{where}, line {line}: image '{row[0]}' is listed twice; list each image once")
+            raise ConfigError(f"{where}, line {line}: image '{row[0]}' is listed twice", "list each image once")
         of[row[0]] = row[1].strip()
     missing = [name for name in ids if name not in of]
     if missing:
         raise ConfigError(
-            f"{where}: {len(missing)} of {len(ids)} images have no cluster, the first is '{missing[0]}'; "
-            "list every image by its id"
+            f"{where}: {len(missing)} of {len(ids)} images have no cluster, the first is '{missing[0]}'",
+            "list every image by its id",
         )
     numbers = {name: index for index, name in enumerate(dict.fromkeys(of[one] for one in ids))}
     return np.array([float(numbers[of[name]]) for name in ids])

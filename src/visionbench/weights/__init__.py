@@ -7,7 +7,7 @@ a checkpoint runs only with `model.trust_remote_code`. Pickled weights are read 
 from visionbench.weights.architecture import build_config, count_parameters, transformers_modules
 from visionbench.weights.building import BuiltModel, build_model
 from visionbench.weights.checkpoint_classes import read_class_names
-from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint
+from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, obtain_checkpoint
 from visionbench.weights.location import find_checkpoint, local_folder
 from visionbench.weights.processors import check_length, describe_processor, load_image_processor, load_tokenizer
 from visionbench.weights.tensors import count_bytes, place_inputs
@@ -26,6 +26,7 @@ __all__ = [
     "load_image_processor",
     "load_tokenizer",
     "local_folder",
+    "obtain_checkpoint",
     "place_inputs",
     "read_class_names",
     "transformers_modules",

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from visionbench.config import ModelConfig
-from visionbench.registry import ConfigError, nearest
+from visionbench.core import ConfigError
+from visionbench.registry import nearest
 from visionbench.weights.errors import explain_error
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionbench.config import ModelConfig
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 from visionbench.weights.architecture import build_random
 from visionbench.weights.loading import load_checkpoint
 from visionbench.weights.location import find_checkpoint, local_folder

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench.config import ModelConfig
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 from visionbench.weights.errors import first_sentence
 from visionbench.weights.location import find_checkpoint
 

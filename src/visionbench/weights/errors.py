@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from visionbench.config import ModelConfig
-from visionbench.core import first_line
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError, first_line
 
 OUT_OF_MEMORY = "not enough memory|can't allocate memory|out of memory"
 

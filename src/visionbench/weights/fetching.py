@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 
 from visionbench.config import ModelConfig
+from visionbench.core import ConfigError
 from visionbench.datafiles.download import Unreachable
-from visionbench.registry import ConfigError, nearest
+from visionbench.registry import nearest
 from visionbench.weights.errors import first_sentence
 from visionbench.weights.location import (
     NO_NAME,
@@ -27,20 +28,25 @@ HUB_TIMEOUT_S = 10.0
 
 
 def ensure_checkpoint(model: ModelConfig) -> None:
-    """Fetch the checkpoint if it is not on this machine, before the model is loaded. Raises ConfigError."""
-    if model.weights == "random" or find_checkpoint(model) is not None:
-        return
+    """Fetch the checkpoint if the run needs it and it is not on this machine. Raises ConfigError."""
+    if model.weights != "random":
+        obtain_checkpoint(model)
+
+
+def obtain_checkpoint(model: ModelConfig) -> Path:
+    """Return the folder of the checkpoint; fetch it if it is not on this machine. Raises ConfigError."""
+    if (complete := find_checkpoint(model)) is not None:
+        return complete
     path = local_folder(model)
     if path is None:
-        fetch_checkpoint(model)
-    elif path.is_dir():
+        return fetch_checkpoint(model)
+    if path.is_dir():
         raise ConfigError(
             f"model.checkpoint={model.checkpoint}: {find_missing_file(path)} is missing in {path}", "add the file"
         )
-    else:
-        siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
-        suggestion = nearest(path.name, siblings)
-        raise ConfigError(f"model.checkpoint={model.checkpoint}: there is no folder {path}{suggestion}")
+    siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
+    suggestion = nearest(path.name, siblings)
+    raise ConfigError(f"model.checkpoint={model.checkpoint}: there is no folder {path}{suggestion}")
 
 
 def fetch_checkpoint(model: ModelConfig) -> Path:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionbench.config import ModelConfig
+from visionbench.core import ConfigError
 from visionbench.datafiles.text_file import is_lfs_pointer
-from visionbench.registry import ConfigError
 from visionbench.weights.errors import one_line_errors
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from visionbench.config import ModelConfig, project_folder
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 
 BUNDLED = "bundled:"
 WEIGHT_FILES = (

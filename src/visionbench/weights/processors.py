@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from visionbench.config import ModelConfig
-from visionbench.registry import ConfigError
+from visionbench.core import ConfigError
 from visionbench.weights.building import BuiltModel
 from visionbench.weights.errors import one_line_errors
 

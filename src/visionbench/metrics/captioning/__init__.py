@@ -25,6 +25,7 @@ from visionbench.core import (
     LOWER,
     OVER_PICTURES,
     QUALITY,
+    ConfigError,
     Contributions,
     MetricDeclaration,
     Metrics,
@@ -32,7 +33,7 @@ from visionbench.core import (
     Samples,
 )
 from visionbench.metrics.captioning import ptb
-from visionbench.registry import ConfigError, nearest, register
+from visionbench.registry import nearest, register
 from visionbench.statistics.resampling import hits_of, mean_of, with_intervals
 
 LONGEST = 4
