@@ -93,9 +93,7 @@ def test_the_tutorial_uses_the_hub_and_coco_and_random_weights_for_a_missing_rep
     first, second = (json.loads((tmp_path / "outputs" / "sweep" / n / "run.json").read_text()) for n in "01")
     assert first["plan"]["warnings"] == [] and first["model"]["revision"] == PINNED
     (note,) = second["plan"]["warnings"]
-    assert note.startswith(
-        "model.weights=auto: random for clip_tiny, since model.checkpoint=tiny/clap: the Hub knows no"
-    )
+    assert note.startswith("model.weights=auto: random for clip_tiny, since model.checkpoint=tiny/clap: the Hub has no")
     assert "quality" in (tmp_path / "outputs" / "sweep" / "0" / "results.jsonl").read_text()
     (line,) = done.stderr.splitlines()
     assert line.startswith("visionbench: report: IsADirectoryError: ")

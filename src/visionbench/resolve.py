@@ -118,27 +118,28 @@ def check(config: ExperimentConfig, config_dir: Path | None = None) -> None:
             )
     if data.prepare is None:
         return
-    source = find_data(data)
-    if not isinstance(source, Fetchable):
+    data_set = find_data(data)
+    if not isinstance(data_set, Fetchable):
         raise ConfigError(
             f"data.prepare={data.prepare}: data={data.name} cannot be fetched",
             "remove data.prepare, or choose data=coco",
         )
+    source = data_set.fetch_source()
     if not source.is_ready():
-        source.check_fetch(data.prepare)
+        source.check(data.prepare)
 
 
 def _is_present(data: DataConfig) -> bool:
     """Return whether the folder exists and, if it is one that is fetched, is complete."""
     if data.root is None:
         return True
-    if data.prepare is not None and isinstance(source := find_data(data), Fetchable):
-        return source.is_ready()
+    if data.prepare is not None and isinstance(data_set := find_data(data), Fetchable):
+        return data_set.fetch_source().is_ready()
     return Path(data.root).expanduser().is_dir()
 
 
 def _fetch(data: DataConfig) -> None:
-    source = find_data(data)
-    assert isinstance(source, Fetchable) and data.prepare is not None
+    data_set = find_data(data)
+    assert isinstance(data_set, Fetchable) and data.prepare is not None
     with fetch_progress(screen()) as progress:
-        source.fetch(data.prepare, progress)
+        data_set.fetch_source().fetch(data.prepare, progress)

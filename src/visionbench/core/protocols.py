@@ -44,18 +44,25 @@ class FetchProgress(Protocol):
         """Show how much of a file or a list is done; `total` is None if it is unknown."""
 
 
-@runtime_checkable
-class Fetchable(Protocol):
-    """A data set that can be fetched into the folder that it is read from."""
+class FetchSource(Protocol):
+    """A place from which the folder of a data set can be fetched."""
 
     def is_ready(self) -> bool:
         """Return whether the folder is complete."""
 
-    def check_fetch(self, samples: int) -> None:
+    def check(self, samples: int) -> None:
         """Raise ConfigError if this number of images cannot be fetched into the folder. Use no network."""
 
     def fetch(self, samples: int, progress: FetchProgress) -> None:
         """Fetch this number of images with their annotations. Raises ConfigError if they cannot be fetched."""
+
+
+@runtime_checkable
+class Fetchable(Protocol):
+    """A data set that can be fetched into the folder that it is read from."""
+
+    def fetch_source(self) -> FetchSource:
+        """Return the source for the folder of this data set."""
 
 
 @runtime_checkable

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from visionbench.core import Example, FetchProgress
-from visionbench.datafiles import coco_download
+from visionbench.core import Example
 from visionbench.datafiles.captions import make_captioned
+from visionbench.datafiles.coco_download import CocoSource
 from visionbench.datafiles.coco_files import CocoFiles, make_unlisted, merge_repeated
 from visionbench.datafiles.coco_masks import add_masks
 from visionbench.datafiles.coco_schema import Annotations
@@ -69,17 +69,9 @@ class Coco:
         identity = self._files("instances").identity(len(self.examples()))
         return {**identity, "annotations_sha256": digest_files(both)}
 
-    def is_ready(self) -> bool:
-        """Return whether the folder has COCO's annotations, which are written after all images."""
-        return coco_download.is_ready(self.root, self.split)
-
-    def check_fetch(self, samples: int) -> None:
-        """Raise ConfigError if this split cannot be fetched into this folder."""
-        coco_download.check_fetch(samples, self.split, self.root)
-
-    def fetch(self, samples: int, progress: FetchProgress) -> None:
-        """Fetch a subset of COCO into the folder. Raises ConfigError if it cannot be fetched."""
-        coco_download.fetch_into(self.root, self.split, samples, progress)
+    def fetch_source(self) -> CocoSource:
+        """Return the source of subsets of COCO for this folder and split."""
+        return CocoSource(self.root, self.split)
 
     def _files(self, kind: str) -> CocoFiles:
         return CocoFiles.find("coco", self.root, self.split, f"annotations/{kind}_{self.split}.json")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from visionbench.core import Example, FetchProgress
-from visionbench.datafiles import coco_download
+from visionbench.core import Example
+from visionbench.datafiles.coco_download import CocoSource
 from visionbench.datafiles.coco_files import CocoFiles, make_unlisted, merge_repeated
 from visionbench.datafiles.coco_masks import add_masks
 from visionbench.datafiles.data_folder import check_counts
@@ -51,17 +51,9 @@ class CocoInstances:
         """Return folder, split, number of images and a digest of the annotations."""
         return self._files.identity(len(self.examples()))
 
-    def is_ready(self) -> bool:
-        """Return whether the folder has COCO's annotations, which are written after all images."""
-        return coco_download.is_ready(self.root, self.split)
-
-    def check_fetch(self, samples: int) -> None:
-        """Raise ConfigError if this split cannot be fetched into this folder."""
-        coco_download.check_fetch(samples, self.split, self.root)
-
-    def fetch(self, samples: int, progress: FetchProgress) -> None:
-        """Fetch a subset of COCO into the folder. Raises ConfigError if it cannot be fetched."""
-        coco_download.fetch_into(self.root, self.split, samples, progress)
+    def fetch_source(self) -> CocoSource:
+        """Return the source of subsets of COCO for this folder and split."""
+        return CocoSource(self.root, self.split)
 
     @property
     def _files(self) -> CocoFiles:

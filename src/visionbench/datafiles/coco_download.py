@@ -8,6 +8,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,27 +35,33 @@ def subset_folder(samples: int, split: str, root: Path) -> Path:
     return root / f"{split}-{samples}"
 
 
-def is_ready(root: str, split: str) -> bool:
-    """Return whether a folder has COCO's annotations, which are written after all images."""
-    annotations = Path(root).expanduser() / "annotations"
-    return all((annotations / f"{kind}_{split}.json").is_file() for kind in KINDS)
+@dataclass(frozen=True)
+class CocoSource:
+    """The source of a data set's folder `root`: a subset of one split of COCO from the network."""
 
+    root: str
+    split: str
 
-def check_fetch(samples: int, split: str, root: str) -> None:
-    """Raise ConfigError if a subset of this split cannot be fetched, or if the folder has another name than it."""
-    if split not in SPLITS:
-        raise ConfigError(f"data.options.split={split}: cannot be fetched{nearest(split, SPLITS)}")
-    name = subset_folder(samples, split, Path()).name
-    if Path(root).name != name:
-        raise ConfigError(
-            f"data.root={Path(root)}: COCO is not in it, and data.prepare={samples} makes a folder named {name}",
-            f"give data.root=…/{name}, or the folder that holds COCO",
-        )
+    def is_ready(self) -> bool:
+        """Return whether the folder has COCO's annotations, which are written after all images."""
+        annotations = Path(self.root).expanduser() / "annotations"
+        return all((annotations / f"{kind}_{self.split}.json").is_file() for kind in KINDS)
 
+    def check(self, samples: int) -> None:
+        """Raise ConfigError if a subset of this split cannot be fetched, or if the folder has another name than it."""
+        if self.split not in SPLITS:
+            raise ConfigError(f"data.options.split={self.split}: cannot be fetched{nearest(self.split, SPLITS)}")
+        name = subset_folder(samples, self.split, Path()).name
+        if Path(self.root).name != name:
+            raise ConfigError(
+                f"data.root={Path(self.root)}: COCO is not in it, and data.prepare={samples} makes a folder named "
+                f"{name}",
+                f"give data.root=…/{name}, or the folder that holds COCO",
+            )
 
-def fetch_into(root: str, split: str, samples: int, progress: FetchProgress) -> None:
-    """Make the subset in the folder `root` from the network. Raises as `fetch_subset` does."""
-    fetch_subset(samples, split, Path(root).expanduser().parent, None, progress)
+    def fetch(self, samples: int, progress: FetchProgress) -> None:
+        """Make the subset in the folder. Raises as `fetch_subset` does."""
+        fetch_subset(samples, self.split, Path(self.root).expanduser().parent, None, progress)
 
 
 def fetch_subset(samples: int, split: str, root: Path, source: Path | None, progress: FetchProgress) -> None:

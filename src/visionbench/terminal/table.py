@@ -40,8 +40,10 @@ FORMS = {"fraction": ".3f", "score": ".3f", "MiB": ",.0f"}
 """How values are written, by their unit."""
 OWN_FROM = 50
 """Metrics with this order or a higher one have a column only in the runs that have them."""
+UNPLACED = 100
+"""The order of metrics that declare no position, such as those of other packages."""
 MOST_QUALITY = 4
-"""Quality columns of a run, one less beside a spread, so that the line fits."""
+"""Columns of quality metrics with a position, one less beside a spread, so that the line fits."""
 PIPELINE_HEADINGS = ("read", "decode", "prep", "copy", "model", "post")
 WIDTH_OF_BATCH = 5
 
@@ -161,13 +163,16 @@ def _own(run: Run) -> dict[Column, int]:
 
 
 def _quality(run: Run) -> list[Column]:
-    """The quality columns of a run: at most so many, among them one of each metric group."""
+    """The quality columns of a run: the first ones in order, and one of each metric group without a position."""
     metrics = declared.quality(run.declarations, run.quality)
-    ranked = sorted(metrics, key=lambda one: (one.headline or len(metrics) + 2, one.order))
-    leaders = {one.group: one for one in reversed(ranked)}
     most = MOST_QUALITY - any(summary.SPREAD in row.metrics.values for row in run.results)
-    kept = [*leaders.values(), *(one for one in metrics if one not in leaders.values())][:most]
-    return [Column(one.heading(), (one.name,), FORMS.get(one.unit, ".3f")) for one in metrics if one in kept]
+    kept = [one for one in metrics if one.order < UNPLACED][:most]
+    others = {one.group: one for one in reversed(metrics) if one.order >= UNPLACED}
+    return [
+        Column(one.heading(), (one.name,), FORMS.get(one.unit, ".3f"))
+        for one in metrics
+        if one in kept or one in others.values()
+    ]
 
 
 def _width(column: Column, runs: Sequence[Run]) -> int:
