@@ -70,7 +70,9 @@ def call(folder: Path, *words: str, **env: str) -> Any:
 def fork_server() -> None:
     """Start what runs' processes are forked from, once for all tests, with what most of them import."""
     bundled = (ModelConfig(architecture={"model_type": family}) for family in ("clip", "sam", "blip-2", "resnet"))
-    worker.preheat(["torch", "transformers", *(module for model in bundled for module in transformers_modules(model))])
+    worker.start_fork_server(
+        ["torch", "transformers", *(module for model in bundled for module in transformers_modules(model))]
+    )
 
 
 def here(folder: Path, *words: str) -> Any:

@@ -77,7 +77,7 @@ def run_json(name="clip_tiny", kind="cpu", precision="fp32", cases=(BATCH,), **m
 
 def record(*args: Any, **more: Any) -> RunRecord:
     """The record that `run_json` describes."""
-    return RunRecord.read(run_json(*args, **more))
+    return RunRecord.from_json(run_json(*args, **more))
 
 
 def run(*rows, **more) -> Run:
@@ -98,7 +98,7 @@ def save(path, *rows, across=None, **more) -> RunFolder:
         size = len(next(iter(across.values())))
         starts = more.get("repeats", {}).get("started_at", [content["started_at"]] * size)
         content["repeats"] = {"wanted": size, "measured": size, "order_seed": 0, "started_at": starts}
-    folder.write_record(RunRecord.read(content))
+    folder.write_record(RunRecord.from_json(content))
     for one in rows:
         series = {f"across/{name}": np.array(values, np.float64) for name, values in (across or {}).items()}
         folder.append(one, Samples(series if one.status == OK and one.case.timed else {}))

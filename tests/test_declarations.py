@@ -52,8 +52,8 @@ def test_interval_ends_and_widths_belong_to_their_metric_and_have_no_direction()
 
 
 def test_declarations_of_all_bundled_metrics_survive_json():
-    written = declared.bundled().written()
-    assert Declarations.read(json.loads(json.dumps(written))).written() == written
+    written = declared.bundled().to_json()
+    assert Declarations.from_json(json.loads(json.dumps(written))).to_json() == written
 
 
 @pytest.mark.parametrize("group", names("metrics"))
@@ -77,12 +77,12 @@ def test_the_unit_of_a_metric_is_the_last_part_of_its_name(group):
 )
 def test_an_entry_that_cannot_be_read_counts_as_no_declaration(entry):
     good = {"name": "load_first_call_s", "unit": "s", "a key of a later version": 1}
-    assert [one.name for one in Declarations.read({"load": [entry, good]}).listed] == ["load_first_call_s"]
+    assert [one.name for one in Declarations.from_json({"load": [entry, good]}).listed] == ["load_first_call_s"]
 
 
 @pytest.mark.parametrize("written", [None, [], {"load": None}, "load_s"])
 def test_a_key_that_holds_no_declarations_is_read_as_none(written):
-    assert Declarations.read(written).listed == ()
+    assert Declarations.from_json(written).listed == ()
 
 
 @pytest.mark.parametrize(

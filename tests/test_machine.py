@@ -44,7 +44,7 @@ def test_usable_cores_are_those_that_this_process_is_bound_to():
 
 
 def test_the_run_delay_is_a_share_of_the_window_and_of_the_threads():
-    earlier, later = RunDelay(waited_s=1.0, at_s=10.0), RunDelay(waited_s=1.5, at_s=20.0)
+    earlier, later = RunDelay(waited_s=1.0, clock_s=10.0), RunDelay(waited_s=1.5, clock_s=20.0)
     assert later.fraction_since(earlier, threads=1) == pytest.approx(0.05)
     assert later.fraction_since(earlier, threads=2) == pytest.approx(0.025)
 
@@ -80,7 +80,7 @@ def test_a_later_reading_is_never_smaller():
     done.set()
     other.join()
     assert later.waited_s >= earlier.waited_s >= 0
-    assert later.at_s > earlier.at_s
+    assert later.clock_s > earlier.clock_s
 
 
 def test_noise_is_a_rate_and_a_share_of_the_window(monkeypatch):

@@ -34,12 +34,12 @@ def groups():
 @pytest.fixture(scope="module")
 def side(groups):
     """Make a side of a comparison: five processes with these values of the page's metrics."""
-    written = Declarations.collect(groups).written()
+    written = Declarations.collect(groups).to_json()
 
     def make(slow_calls, wordiness, **more):
         timed = row(BATCH, latency_p50_ms=10.0, slow_calls_fraction=slow_calls)
         quality = row(QUALITY, captioning_cider_score=5.0, wordiness_ratio=wordiness)
-        declarations = {**declared.bundled().written(), **written}
+        declarations = {**declared.bundled().to_json(), **written}
         return [run(timed, quality, **{"declarations": declarations, **more}) for _ in range(5)]
 
     return make

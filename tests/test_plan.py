@@ -178,7 +178,10 @@ def test_other_precisions_and_fp16_on_a_gpu_are_no_warning(config, gpu):
         ),
         (["measure.latency.calls=0"], "measure.latency.calls=0: must be at least 1"),
         (["measure.throughput.in_flight=0"], "measure.throughput.in_flight=0: must be at least 1"),
-        (["measure.latency.percentile=99"], "measure.latency.percentile=99.0: must be between 0 and 1, as in 0.99"),
+        (
+            ["measure.latency.percentile=99"],
+            "measure.latency.percentile=99.0: must be between 0 and 1; give one, as in 0.99",
+        ),
         (
             ["metrics=[recall]", "model.weights=random"],
             "metrics: nothing is left to measure; recall: random weights have no quality to measure",

@@ -191,7 +191,7 @@ def test_a_stage_that_needs_more_batches_than_the_stage_before_has_them(config, 
         "latency": Stage(latency.run, "all"),
         "memory": Stage(memory.run, "one"),
     }
-    monkeypatch.setattr(measuring, "stages_of_run", lambda profiled: stages)
+    monkeypatch.setattr(measuring, "create_stages", lambda profiled: stages)
     assert rows(config)["batch-2"].result.status == core.OK
 
 

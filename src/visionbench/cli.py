@@ -6,10 +6,9 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -17,10 +16,14 @@ from visionbench import __version__
 from visionbench.core import ConfigError
 
 UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
-REMEDY = "free space, or give a folder that can be written: output_dir=… for a run, --output-dir for other commands"
+REMEDY = "free space, or give a folder that can be written to: output_dir=… for a run, --output-dir for other commands"
 COMMANDS_OF_HYDRA = ("-sc", "--shell-completion")
 OUTPUT_DIR = click.option(
-    "--output-dir", type=click.Path(path_type=Path), default=Path("outputs"), show_default=True, help="Of results."
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    default=Path("outputs"),
+    show_default=True,
+    help="The folder of results.",
 )
 URI = click.option("--uri", help="A tracking store other than that of the output folder.")
 EXPERIMENT = click.option("--experiment", default="visionbench", show_default=True, help="The experiment in MLflow.")
@@ -30,7 +33,7 @@ WHERE = click.option(
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which `kill`, containers and batch systems send. A command then ends as with Ctrl-C."""
+    """Raised for SIGTERM, which `kill`, containers and batch systems send. The command then ends as after Ctrl-C."""
 
 
 def main() -> None:
@@ -86,7 +89,9 @@ def run(overrides: tuple[str, ...]) -> int:
 @OUTPUT_DIR
 @URI
 @EXPERIMENT
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="The port of a local server."
+)
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 def ui(output_dir: Path, uri: str | None, experiment: str, port: int, no_browser: bool) -> int:
     """Open the MLflow UI with the results of an output folder."""
@@ -130,8 +135,14 @@ def prepare() -> None:
 
 @prepare.command()
 @click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="The number of images.")
-@click.option("--split", default="val2017", show_default=True)
-@click.option("--root", type=click.Path(path_type=Path), default=Path("data/coco"), show_default=True)
+@click.option("--split", default="val2017", show_default=True, help="The split of COCO.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    default=Path("data/coco"),
+    show_default=True,
+    help="The folder that receives the subset.",
+)
 @click.option(
     "--from",
     "source",
@@ -175,12 +186,18 @@ def summarize(folder: Path) -> int:
 @click.option("--baseline", default="", help="Add ratios to these runs, as in model=clip_vit_b32,precision=fp32.")
 @WHERE
 @click.option("--language", default="en", show_default=True, help="en or zh.")
-@click.option("--p95-ms", type=click.FloatRange(min=0, min_open=True), default=50.0, show_default=True)
+@click.option(
+    "--p95-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    default=50.0,
+    show_default=True,
+    help="Accepted p95 latency of a recommended setting.",
+)
 @click.option("--within", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Accepted quality loss.")
 @click.option(
     "--to",
     type=click.Path(file_okay=False, path_type=Path),
-    help="A folder; by default the sweep's.",
+    help="The folder to write to; by default the sweep's.",
 )
 @OUTPUT_DIR
 def report(
@@ -216,7 +233,9 @@ def report(
 )
 @click.option("--force", is_flag=True, help="Compare although conditions differ.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if anything is undecided, too.")
-@click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+@click.option(
+    "--format", "output_format", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True
+)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file to write the comparison to.")
 @OUTPUT_DIR
 @URI
@@ -230,7 +249,7 @@ def compare(
     quality_threshold: str,
     force: bool,
     strict: bool,
-    form: str,
+    output_format: str,
     output: Path | None,
     output_dir: Path,
     uri: str | None,
@@ -246,7 +265,7 @@ def compare(
     limit = command.fraction(threshold, "--threshold", 0.001)
     drop = command.fraction(quality_threshold, "--quality-threshold", 0.0)
     sources = command.Sources(output_dir, uri, experiment, where)
-    return command.show(base, candidate, sources, Rules(limit, drop, force, metrics), form, output, strict)
+    return command.show(base, candidate, sources, Rules(limit, drop, force, metrics), output_format, output, strict)
 
 
 @cli.command()
@@ -276,15 +295,17 @@ def results(sweep: str | None, where: str, runs: bool, limit: int | None, as_jso
 
 @cli.command()
 @click.argument("sweep", required=False)
-@click.option("--format", "kind", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True)
+@click.option(
+    "--format", "output_format", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True
+)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file; by default standard output.")
 @WHERE
 @OUTPUT_DIR
-def export(sweep: str | None, kind: str, output: Path | None, where: str, output_dir: Path) -> int:
+def export(sweep: str | None, output_format: str, output: Path | None, where: str, output_dir: Path) -> int:
     """Write results as one table with a row for each case; SWEEP is an id, a folder or `latest`."""
     from visionbench.commands import export as command
 
-    return command.write(sweep, output_dir, where, kind, output)
+    return command.write(sweep, output_dir, where, output_format, output)
 
 
 def _fail(message: str) -> int:
@@ -293,7 +314,10 @@ def _fail(message: str) -> int:
 
 
 def _route_completion() -> None:
-    """Pass the call of Hydra's completion script, which names no command, to `run`; complete commands here."""
+    """Pass a call of Hydra's completion script to `run`, and complete the names of commands here.
+
+    Hydra's script calls `visionbench` with a flag and names no command.
+    """
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS_OF_HYDRA:
         return
     words = os.environ.get("COMP_LINE", "").split(" ")
@@ -302,9 +326,5 @@ def _route_completion() -> None:
         sys.argv.insert(1, "run")
     else:
         beginning = words[1] if len(words) > 1 else ""
-        print(" ".join(name for name in _names(cli) if name.startswith(beginning)))
+        print(" ".join(name for name in sorted(cli.commands) if name.startswith(beginning)))
         sys.exit(0)
-
-
-def _names(group: Any) -> Sequence[str]:
-    return sorted(group.commands)

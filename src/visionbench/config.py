@@ -1,6 +1,6 @@
-"""The schema of the configuration, and the conversion of what Hydra composed into plain dataclasses.
+"""The schema of the configuration, and the conversion of a composed configuration into plain dataclasses.
 
-Names and types are checked here. `plan.py` checks the values. OmegaConf's types do not leave this file.
+This module checks names and types; `plan.py` checks the values. Only this module and `composition/` use OmegaConf.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class DataConfig:
     fallback: str | None = None
     """The option of `data` to use if `root` does not exist and cannot be fetched. It must need no folder."""
     on_error: str = "fail"
-    """What to do with examples that cannot be used: `fail`, before measuring if possible, or `skip`."""
+    """The treatment of examples that cannot be used: `fail`, before measuring if possible, or `skip`."""
     exif: str | None = None
     """The pixels that masks were drawn on if an image has an EXIF orientation: `stored`, or `turned` by the
     orientation. By default such images are refused. Images without masks are always turned."""
@@ -118,7 +118,7 @@ class WarmupConfig:
     window_seconds: float = 0.5
     max_ratio: dict[str, float] = field(default_factory=lambda: {"cpu": 1.05, "cuda": 1.02})
     calls: int | None = None
-    """Exactly this number of calls instead; steadiness is then not judged."""
+    """If set, exactly this number of calls is made, and steadiness is not judged."""
 
 
 @dataclass
@@ -137,12 +137,12 @@ class LatencyConfig:
     percentile: float = 0.99
     """The highest percentile for which there must be enough samples."""
     calls: int | None = None
-    """Exactly this number of calls instead; convergence is then not judged."""
+    """If set, exactly this number of calls is made, and convergence is not judged."""
 
 
 @dataclass
 class ThroughputConfig:
-    """Consecutive calls without a pause, of which at most `in_flight` are unfinished."""
+    """Consecutive calls without a pause. At most `in_flight` calls are unfinished at any time."""
 
     in_flight: int = 3
     min_calls: int = 10
@@ -159,7 +159,7 @@ class MemoryConfig:
 
 @dataclass
 class TelemetryConfig:
-    """A window of consecutive calls during which energy and utilisation are read, after a time at rest."""
+    """A window of consecutive calls during which energy and utilisation are read, after an idle window."""
 
     min_seconds: float = 10.0
     interval_ms: int = 100
@@ -168,7 +168,7 @@ class TelemetryConfig:
 
 @dataclass
 class CeilingConfig:
-    """Large matrix products and copies, which give the highest rates of the device."""
+    """Large matrix products and copies. Their rates are the ceilings of the roofline."""
 
     calls: int = 5
     min_call_ms: float = 20.0
@@ -177,7 +177,10 @@ class CeilingConfig:
 
 @dataclass
 class PipelineConfig:
-    """Images from encoded bytes to answers, first serial, then overlapped, for at least so many batches and seconds."""
+    """Images from encoded bytes to answers, first serial, then overlapped.
+
+    Each pass takes at least `min_batches` batches and `min_seconds` seconds.
+    """
 
     min_batches: int = 8
     min_seconds: float = 10.0
@@ -194,7 +197,7 @@ class EvaluationConfig:
 
 @dataclass
 class MeasureConfig:
-    """The numbers of the protocol. Results are labelled with `name`, so that a shorter protocol is never mistaken for
+    """The numbers of the protocol. Results have the label `name`, which distinguishes a shorter protocol from
     `standard`."""
 
     name: str = MISSING
@@ -203,7 +206,7 @@ class MeasureConfig:
     order_seed: int = 0
     """The seed that shuffles the order of the runs within each repeat."""
     retries: int = 3
-    """How often an invalid window is measured again before it is reported as invalid."""
+    """The number of times that an invalid window is measured again before it is reported as invalid."""
     retry_pause_seconds: float = 2.0
     inputs: InputsConfig = field(default_factory=InputsConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
@@ -247,7 +250,7 @@ class ExperimentConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     check: bool = False
-    """Whether to show first what this machine is, and its problems."""
+    """Whether to show facts and problems of this machine before the run."""
     output_dir: str = "outputs"
 
 
@@ -257,7 +260,7 @@ RENAMED = {"data.otherwise": "data.fallback", "report.make": "report.enabled"}
 
 @dataclass(frozen=True)
 class ComposedConfig:
-    """A run's configuration as Hydra composed it. Hydra's own type stays in here."""
+    """A run's configuration as Hydra composed it. OmegaConf's type is private to this class."""
 
     values: ExperimentConfig
     _composed: DictConfig = field(repr=False)
@@ -268,7 +271,7 @@ class ComposedConfig:
         return cls(from_hydra(cfg), cfg)
 
     def with_changes(self, changes: Mapping[str, Any]) -> ComposedConfig:
-        """Return a copy in which these keys, in dotted form, have other values."""
+        """Return a copy with these values; keys are in dotted form."""
         return ComposedConfig.of(with_changes(self._composed, changes)) if changes else self
 
     def to_yaml(self) -> str:
@@ -293,7 +296,7 @@ def from_hydra(cfg: DictConfig) -> ExperimentConfig:
 
 
 def build_part(kind: str, name: str, options: Mapping[str, Any], key: str) -> Any:
-    """Build the part registered as `name` with its options, which are at `key` in the configuration."""
+    """Build the part registered as `name` with its options, which are below `key` in the configuration."""
     cls = find(kind, name)
     if not isinstance(options, Mapping):
         raise ConfigError(f"{key}={options}: not options", f"give options as in {key}={{}} or {key}.option=value")
@@ -313,8 +316,8 @@ def option_fields(cls: type[Any]) -> dict[str, str]:
     return {field.metadata.get("option", field.name): field.name for field in fields(cls)}
 
 
-def options_of_group(group: str, config_dir: Path | None = None) -> dict[str, Path]:
-    """Return the YAML files of a group by their names, bundled and the user's; the user's file wins."""
+def list_options(group: str, config_dir: Path | None = None) -> dict[str, Path]:
+    """Return the YAML files of a group by name. A file of the user's folder replaces a bundled file."""
     folders = [project_folder("conf"), *([config_dir] if config_dir else [])]
     paths = {path.stem: path for folder in folders for path in (folder / group).glob("*.yaml")}
     return dict(sorted(paths.items()))
@@ -329,15 +332,13 @@ def replaced_option(group: str, option: str, config_dir: Path | None) -> str | N
 
 
 def models(config_dir: Path | None = None) -> dict[str, ModelConfig]:
-    """Return every model by the name of its YAML file, bundled and the user's; the user's file wins."""
-    return {
-        name: _read_option(ModelConfig, "model", path) for name, path in options_of_group("model", config_dir).items()
-    }
+    """Return every model by the name of its YAML file. A file of the user's folder replaces a bundled file."""
+    return {name: _read_option(ModelConfig, "model", path) for name, path in list_options("model", config_dir).items()}
 
 
-def data_option(name: str, config_dir: Path | None = None) -> DataConfig:
-    """Return the data set that `data=name` chooses. Raises ConfigError if there is none."""
-    options = options_of_group("data", config_dir)
+def read_fallback(name: str, config_dir: Path | None = None) -> DataConfig:
+    """Return the data set of `data.fallback=name`. Raises ConfigError if there is no such option of `data`."""
+    options = list_options("data", config_dir)
     if name not in options:
         raise ConfigError(f"data.fallback={name}: no such option of data{nearest(name, options)}")
     return _read_option(DataConfig, "data", options[name])
@@ -368,7 +369,7 @@ def to_yaml(section: Any) -> str:
 
 
 def with_changes(cfg: DictConfig, changes: Mapping[str, Any]) -> DictConfig:
-    """Return a copy of the composed configuration in which these keys, in dotted form, have other values."""
+    """Return a copy of the composed configuration with these values; keys are in dotted form."""
     changed = copy.deepcopy(cfg)
     for key, value in changes.items():
         OmegaConf.update(changed, key, value, merge=False)
@@ -389,17 +390,17 @@ def to_safe_yaml(cfg: DictConfig) -> str:
             return True
         return "${" in raw and any(secret in str(resolved) for secret in secrets - {""})
 
-    def keep_secrets(raw: Any, resolved: Any) -> Any:
+    def restore_references(raw: Any, resolved: Any) -> Any:
         if isinstance(raw, dict):
-            return {key: keep_secrets(raw[key], resolved[key]) for key in raw}
+            return {key: restore_references(raw[key], resolved[key]) for key in raw}
         if isinstance(raw, list):
-            return [keep_secrets(a, b) for a, b in zip(raw, resolved, strict=True)]
+            return [restore_references(a, b) for a, b in zip(raw, resolved, strict=True)]
         return raw if isinstance(raw, str) and reads_environment(raw, resolved) else resolved
 
     raw = OmegaConf.to_container(_without_hydra(cfg), resolve=False)
     resolved = OmegaConf.to_container(_without_hydra(cfg), resolve=True)
-    keep_secrets(raw, resolved)  # the first pass collects the secrets, for references that come before them
-    return OmegaConf.to_yaml(OmegaConf.create(keep_secrets(raw, resolved)))
+    restore_references(raw, resolved)  # the first pass collects the secrets, for references that come before them
+    return OmegaConf.to_yaml(OmegaConf.create(restore_references(raw, resolved)))
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:
@@ -419,21 +420,21 @@ def project_folder(folder: str) -> Path:
 def schema_keys() -> list[str]:
     """Return every key of the schema in dotted form, such as `measure.latency.min_calls`."""
 
-    def below(cls: type, prefix: str) -> Iterable[str]:
+    def list_keys(cls: type, prefix: str) -> Iterable[str]:
         for item in fields(cls):
             key = prefix + item.name
             yield key
             inner = globals().get(str(item.type))
             if isinstance(inner, type) and is_dataclass(inner):
-                yield from below(inner, key + ".")
+                yield from list_keys(inner, key + ".")
 
-    return list(below(ExperimentConfig, ""))
+    return list(list_keys(ExperimentConfig, ""))
 
 
 def explain(error: Exception, prefix: str = "", known: Iterable[str] = ()) -> ConfigError:
-    """Return OmegaConf's exception as one line that names the key, the value and a remedy.
+    """Return an error with the message of OmegaConf's exception in one line: the key, the value and a remedy.
 
-    `prefix` is the key under which the value is in the configuration, and `known` are the valid names below it.
+    `prefix` is the key of the section that holds the value, and `known` are the valid names in the section.
     """
     key = str(getattr(error, "full_key", "") or "")
     full = ".".join(filter(None, [prefix, key]))
@@ -452,7 +453,7 @@ TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 
 def _expected_type(error: ValidationError) -> type | None:
-    """Return the type that the schema gives to the key of an error, without `None`; None if it gives no type."""
+    """Return the type that the schema gives to the key of an error, without `None`; None if it is none of `TYPES`."""
     parent, key = error.object_type, error.key
     if is_dataclass(parent):
         expected = get_type_hints(parent).get(str(key))
@@ -464,7 +465,7 @@ def _expected_type(error: ValidationError) -> type | None:
 
 
 def unknown_key(key: str, known: Iterable[str], value: Any = None) -> str:
-    """Return one line for a key that is not in the schema, with its present name or the nearest key."""
+    """Return the error message for a key that is not in the schema, with its new name or the nearest key."""
     if new := RENAMED.get(key):
         text = str(value).lower() if isinstance(value, bool) else value
         return f"{key} was renamed to {new}; use {new}={'…' if text is None else text}"

@@ -1,4 +1,4 @@
-"""Checks the data of all runs of a sweep before the first is measured. Each data set is read once."""
+"""Check the data of all runs of a sweep before the first run is measured. Each data set is read once."""
 
 from __future__ import annotations
 
@@ -42,15 +42,14 @@ def unusable_examples(runs: Sequence[tuple[ExperimentConfig, RunPlan]]) -> list[
     for config, plan in runs:
         key = to_yaml(config.data)
         if key not in checked:
-            examples = screening.with_mask_frame(build_parts(config).data.examples(), config.data.exif)
-            problems = screening.find_problems(examples, config.measure.inputs.distinct_samples)
-            _raise_on_problems(config.data, problems, examples)
-            checked[key] = examples, problems
-        of_data = checked[key]
-        labels = resolve_labelling(config, build_parts(config), plan.cases)
-        reasons = {**labels.find_problems(of_data[0]), **of_data[1]}
-        _raise_on_problems(config.data, reasons, of_data[0])
-        unusable.append({example.id: reasons[example.id] for example in of_data[0] if example.id in reasons})
+            read = screening.with_mask_frame(build_parts(config).data.examples(), config.data.exif)
+            checked[key] = read, screening.find_problems(read, config.measure.inputs.distinct_samples)
+            _raise_on_problems(config.data, checked[key][1], read)
+        examples, problems = checked[key]
+        labelling = resolve_labelling(config, build_parts(config), plan.cases)
+        reasons = {**labelling.find_problems(examples), **problems}
+        _raise_on_problems(config.data, reasons, examples)
+        unusable.append({example.id: reasons[example.id] for example in examples if example.id in reasons})
     return unusable
 
 

@@ -1,4 +1,4 @@
-"""The declarations of a run's metrics: collected from metric groups, written to run.json, found by a metric's name."""
+"""The declarations of a run's metrics: collect them from metric groups, store them in run.json, find them by name."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from visionbench.core import (
 VARIABLE = re.compile(r"\{([^{}]*)\}|<(\w+)>")
 """A variable part of a family's name: `{a,b}` or `<k>`."""
 PLACEHOLDERS = {"k": r"(\d+)"}
-"""What a placeholder matches; any other matches a word."""
+"""The pattern of a placeholder. A placeholder that is not listed here matches a word."""
 WORD = r"([a-z][a-z0-9_]*?)"
 OMITTED = ("group",)
-"""Fields that are not written, because their value is the key above."""
+"""Fields that are not stored, because the key of the surrounding object gives their value."""
 
 
 @dataclass(frozen=True)
@@ -39,77 +39,82 @@ class Declarations:
         """Collect the declarations of metric groups by name; a group that declares nothing contributes nothing."""
         return cls(
             tuple(
-                replace(one, group=name)
+                replace(declaration, group=name)
                 for name, group in groups.items()
                 if isinstance(group, DeclaresMetrics)
-                for one in group.declarations
+                for declaration in group.declarations
             )
         )
 
     def followed_by(self, group: str, declarations: Sequence[MetricDeclaration]) -> Declarations:
         """Return these declarations and those of one more group."""
-        return Declarations((*self.listed, *(replace(one, group=group) for one in declarations)))
+        return Declarations((*self.listed, *(replace(declaration, group=group) for declaration in declarations)))
 
     @classmethod
-    def read(cls, written: Any) -> Declarations:
-        """Read what `written` returned. An entry that cannot be read is left out: its metric counts as undeclared."""
-        groups = written if isinstance(written, Mapping) else {}
+    def from_json(cls, content: Any) -> Declarations:
+        """Return the declarations that `to_json` returned as JSON. An entry that cannot be read is left out."""
+        groups = content if isinstance(content, Mapping) else {}
         entries = [(str(name), entry) for name, group in groups.items() if isinstance(group, list) for entry in group]
-        return cls(tuple(one for name, entry in entries if (one := _read(entry, name)) is not None))
+        declarations = (_from_json(entry, name) for name, entry in entries)
+        return cls(tuple(declaration for declaration in declarations if declaration is not None))
 
-    def written(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the declarations by group as JSON holds them; fields that have their default value are left out."""
+    def to_json(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the declarations by group, with the types of JSON. Fields with their default value are left out."""
         groups: dict[str, list[dict[str, Any]]] = {}
-        for one in self.listed:
-            groups.setdefault(one.group, []).append(_written(one))
+        for declaration in self.listed:
+            groups.setdefault(declaration.group, []).append(_to_json(declaration))
         return groups
 
     def find(self, metric: str) -> MetricDeclaration | None:
         """Return the declaration of a metric by its name, or None if it has none.
 
-        For a member of a family, name and title are those of the member. The ends and widths of intervals have
-        declarations that follow from that of the metric.
+        For a member of a family, the name and the title are those of the member. The declarations of the ends and
+        widths of intervals are derived from the declaration of their metric.
         """
         if metric in self._exact:
             return self._exact[metric]
-        for pattern, one, base in self._patterns:
+        for pattern, declaration, base in self._patterns:
             if match := pattern.fullmatch(metric):
-                return _member(one, metric, match.groups(), base)
+                return _declare_member(declaration, metric, match.groups(), base)
         return None
 
     def members(self) -> Iterator[MetricDeclaration]:
-        """Yield a declaration for every metric whose name is known without results, without interval ends."""
-        yield from (one for one in self._exact.values() if not one.part_of)
+        """Yield a declaration for every metric whose name has no placeholder, except interval ends and widths."""
+        yield from (declaration for declaration in self._exact.values() if not declaration.part_of)
 
     @cached_property
     def _exact(self) -> dict[str, MetricDeclaration]:
         members: dict[str, MetricDeclaration] = {}
-        for one, base in self._with_intervals():
-            if "<" not in one.name:
-                for name, parts in expand(one.name):
-                    members.setdefault(name, _member(one, name, parts, base))
+        for declaration, base in self._with_intervals():
+            if "<" not in declaration.name:
+                for name, parts in expand(declaration.name):
+                    members.setdefault(name, _declare_member(declaration, name, parts, base))
         return members
 
     @cached_property
     def _patterns(self) -> list[tuple[re.Pattern[str], MetricDeclaration, str]]:
-        return [(pattern(one.name), one, base) for one, base in self._with_intervals() if "<" in one.name]
+        return [
+            (pattern(declaration.name), declaration, base)
+            for declaration, base in self._with_intervals()
+            if "<" in declaration.name
+        ]
 
     def _with_intervals(self) -> Iterator[tuple[MetricDeclaration, str]]:
-        """Every declaration with an empty name, then those of its intervals with the name of their metric."""
-        yield from ((one, "") for one in self.listed)
-        for one in self.listed:
-            yield from ((part, one.name) for part in interval_parts(one))
+        """Yield every declaration with an empty name, then those of the intervals with the name of their metric."""
+        yield from ((declaration, "") for declaration in self.listed)
+        for declaration in self.listed:
+            yield from ((part, declaration.name) for part in interval_parts(declaration))
 
 
-def interval_parts(one: MetricDeclaration) -> Iterator[MetricDeclaration]:
-    """Yield the declarations of a metric's interval ends and widths."""
-    bare = MetricDeclaration(one.name, one.unit, kind=one.kind, gather=one.gather, group=one.group)
-    for interval in one.intervals:
+def interval_parts(metric: MetricDeclaration) -> Iterator[MetricDeclaration]:
+    """Yield the declarations of the ends and widths of a metric's intervals."""
+    base = MetricDeclaration(metric.name, metric.unit, kind=metric.kind, gather=metric.gather, group=metric.group)
+    for interval in metric.intervals:
         infix = "" if interval == OVER_PICTURES else interval
-        yield from (replace(bare, name=end, meaning=INTERVALS[interval]) for end in interval_ends(one.name, infix))
+        yield from (replace(base, name=end, meaning=INTERVALS[interval]) for end in interval_ends(metric.name, infix))
         if interval == ACROSS_PROCESSES:
             meaning = "Half of that interval ÷ its centre"
-            yield replace(bare, name=interval_half_width(one.name), unit="fraction", meaning=meaning)
+            yield replace(base, name=interval_half_width(metric.name), unit="fraction", meaning=meaning)
 
 
 INTERVALS = {
@@ -143,24 +148,28 @@ def pattern(name: str) -> re.Pattern[str]:
     return re.compile(text + re.escape(name[end:]))
 
 
-def _member(one: MetricDeclaration, name: str, parts: Sequence[str], base: str) -> MetricDeclaration:
-    """The declaration of one member of a family; `base` is the family that an interval's end belongs to."""
+def _declare_member(family: MetricDeclaration, name: str, parts: Sequence[str], base: str) -> MetricDeclaration:
+    """Return the declaration of one member of a family. `base` is the metric's family if `family` is an interval's."""
     if base:
         values = iter(parts)
         base = VARIABLE.sub(lambda _: next(values), base)
-    translations = {language: title.format(*parts) for language, title in one.translations.items()}
-    return replace(one, name=name, title=one.title.format(*parts), translations=translations, part_of=base)
+    translations = {language: title.format(*parts) for language, title in family.translations.items()}
+    return replace(family, name=name, title=family.title.format(*parts), translations=translations, part_of=base)
 
 
-def _default(of: Field[Any]) -> Any:
-    """The default value of a field; an empty text for a field that has none."""
-    if of.default_factory is not MISSING:
-        return of.default_factory()
-    return "" if of.default is MISSING else of.default
+def _default(item: Field[Any]) -> Any:
+    """Return the default value of a field, or an empty text for a field without a default."""
+    if item.default_factory is not MISSING:
+        return item.default_factory()
+    return "" if item.default is MISSING else item.default
 
 
-def _written(one: MetricDeclaration) -> dict[str, Any]:
-    values = {of.name: (getattr(one, of.name), _default(of)) for of in fields(one) if of.name not in OMITTED}
+def _to_json(declaration: MetricDeclaration) -> dict[str, Any]:
+    values = {
+        item.name: (getattr(declaration, item.name), _default(item))
+        for item in fields(declaration)
+        if item.name not in OMITTED
+    }
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, (value, default) in values.items()
@@ -168,19 +177,20 @@ def _written(one: MetricDeclaration) -> dict[str, Any]:
     }
 
 
-def _read(entry: Any, group: str) -> MetricDeclaration | None:
+def _from_json(entry: Any, group: str) -> MetricDeclaration | None:
+    """Return the declaration of an entry, or None if it has a wrong type, value or title."""
     if not isinstance(entry, Mapping):
         return None
     values: dict[str, Any] = {"group": group}
-    for of in fields(MetricDeclaration):
-        if of.name in entry and of.name not in OMITTED:
-            value = entry[of.name]
-            values[of.name] = tuple(value) if isinstance(value, list) else value
-            if type(values[of.name]) is not type(_default(of)):
+    for item in fields(MetricDeclaration):
+        if item.name in entry and item.name not in OMITTED:
+            value = entry[item.name]
+            values[item.name] = tuple(value) if isinstance(value, list) else value
+            if type(values[item.name]) is not type(_default(item)):
                 return None
     try:
-        one = MetricDeclaration(**values)
-        _member(one, one.name, VARIABLE.findall(one.name), "")
+        declaration = MetricDeclaration(**values)
+        _declare_member(declaration, declaration.name, VARIABLE.findall(declaration.name), "")
     except (TypeError, ValueError, IndexError, KeyError):
         return None
-    return one
+    return declaration

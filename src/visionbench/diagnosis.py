@@ -24,14 +24,14 @@ TRACKER = "mlflow"
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Facts by name, and problems, each with its remedy."""
+    """Facts by name, and problems, each with its consequence or its remedy."""
 
     facts: dict[str, Any]
     problems: list[tuple[str, str]]
 
 
 def examine(folder: Path = Path()) -> Diagnosis:
-    """Examine processor, memory, disk, accelerators, libraries and the files of the kernel that a run reads."""
+    """Examine the processor, memory, disk, accelerators, libraries, and the kernel's files that a run reads."""
     import torch
 
     disk, memory = shutil.disk_usage(folder).free, _available_memory()
@@ -92,13 +92,13 @@ def _available_memory() -> float:
 def _busy_fraction(seconds: float = 0.5) -> float:
     """Return the fraction of all cores' time that was not idle while this process slept."""
 
-    def reading() -> tuple[float, float]:
+    def read_ticks() -> tuple[float, float]:
         ticks = [float(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
         return sum(ticks), ticks[3] + ticks[4]
 
     if not Path("/proc/stat").exists():
         return 0.0
-    total, idle = reading()
+    total, idle = read_ticks()
     sleep(seconds)
-    total_after, idle_after = reading()
+    total_after, idle_after = read_ticks()
     return 1 - (idle_after - idle) / max(total_after - total, 1.0)

@@ -1,4 +1,4 @@
-"""The identity of this machine, which every result contains, and readings of what disturbs a measurement."""
+"""The identity of this machine, which every result contains, and readings of disturbances of a measurement."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def usable_cores() -> int:
 
 
 def memory_bytes() -> int:
-    """Return the size of the machine's memory."""
+    """Return the size of the machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -72,7 +72,8 @@ class RunDelay:
     """A reading of the time that threads of this process have waited for a core. A window is judged by two readings."""
 
     waited_s: float | None
-    at_s: float
+    clock_s: float
+    """The time of the reading, on the clock of `perf_counter`."""
 
     @staticmethod
     def now(this_thread_only: bool = False) -> RunDelay:
@@ -94,24 +95,24 @@ class RunDelay:
         """Return the share of the window that the working threads waited in the run queue, or None if it is unknown."""
         if self.waited_s is None or earlier.waited_s is None:
             return None
-        return (self.waited_s - earlier.waited_s) / ((self.at_s - earlier.at_s) * threads)
+        return (self.waited_s - earlier.waited_s) / ((self.clock_s - earlier.clock_s) * threads)
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A reading of what may disturb a window on the host. A window is judged by two readings. None is unknown."""
+    """A reading of possible disturbances on the host. A window is judged by two readings. An unknown value is None."""
 
     delay: RunDelay
     involuntary_switches: int
-    """Of this process's threads, since they started."""
+    """Involuntary context switches of this process's threads since they started."""
     stolen_s: float | None
     """Seconds in which a hypervisor withdrew cores from this machine, over all cores, since boot."""
 
     @staticmethod
     def now(this_thread_only: bool = False) -> Noise:
         """Read schedstat, the resource usage of the process or of the calling thread, and /proc/stat."""
-        who = resource.RUSAGE_THREAD if this_thread_only else resource.RUSAGE_SELF
-        return Noise(RunDelay.now(this_thread_only), resource.getrusage(who).ru_nivcsw, _stolen_s())
+        scope = resource.RUSAGE_THREAD if this_thread_only else resource.RUSAGE_SELF
+        return Noise(RunDelay.now(this_thread_only), resource.getrusage(scope).ru_nivcsw, _stolen_s())
 
     def since(self, earlier: Noise, threads: int) -> Mapping[str, float | None]:
         """Return the disturbances since an earlier reading, each None if it is unknown.
@@ -119,7 +120,7 @@ class Noise:
         `run_delay_fraction` of the working threads, `involuntary_switches_per_s`, `steal_fraction` of all cores, and
         `load_count`, the machine's load average over the last minute.
         """
-        seconds = self.delay.at_s - earlier.delay.at_s
+        seconds = self.delay.clock_s - earlier.delay.clock_s
         known = self.stolen_s is not None and earlier.stolen_s is not None and seconds > 0
         return {
             "run_delay_fraction": self.delay.fraction_since(earlier.delay, threads) if seconds > 0 else None,
@@ -132,7 +133,7 @@ class Noise:
 
 
 def _stolen_s() -> float | None:
-    """Return the seconds of the eighth number in the first line of /proc/stat, see proc(5)."""
+    """Return the steal time since boot in seconds: the eighth number in the first line of /proc/stat, see proc(5)."""
     with suppress(OSError, IndexError, ValueError):
         return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) / os.sysconf("SC_CLK_TCK")
     return None

@@ -50,7 +50,7 @@ from visionbench.stages import (
     warmup,
 )
 from visionbench.stages.context import Context, Stage
-from visionbench.stages.evaluation import Evaluated, EvaluationContext, EvaluationError
+from visionbench.stages.evaluation import Evaluation, EvaluationContext, EvaluationError
 from visionbench.stages.inputs import TimedInputs, assemble, batch_count, preprocess
 from visionbench.statistics.resampling import CLUSTER
 
@@ -63,7 +63,7 @@ T = TypeVar("T")
 # -------------------------------------------------------------------------------------------------------------- events
 @dataclass(frozen=True)
 class StageProgress:
-    """The current stage: of a case, or of the run if the case is empty."""
+    """The current stage of a case, or of the run if `case` is empty."""
 
     stage: str
     case: str = ""
@@ -84,7 +84,7 @@ class CaseFinished:
 
 @dataclass(frozen=True)
 class Conditions:
-    """The identities that are known once the model is loaded, and the examples that are left out by then."""
+    """The identities of model, device and data, known once the model is loaded, and the examples left out so far."""
 
     model: Mapping[str, Any]
     device: Mapping[str, Any]
@@ -93,7 +93,7 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Profiled:
+class ProfiledCall:
     """The samples of one profiled call of a case."""
 
     case: str
@@ -118,13 +118,13 @@ def measure(
     yield StageProgress("load")
     data = read_data(config, plan, parts, left_out)
     place, dtype = _set_up(config, parts.device)
-    loaded = yield from _with_memory(parts.device, load_run(config, plan, parts, data, place, dtype))
+    loaded = yield from _catch_out_of_memory(parts.device, load_run(config, plan, parts, data, place, dtype))
     if isinstance(loaded, OutOfMemory):
         for case in plan.cases:
             yield _without_numbers(case, core.OUT_OF_MEMORY, f"while loading: {loaded.reason}")
         return
     yield _conditions(parts, loaded.model, data.sampled, loaded.left_out)
-    stages = stages_of_run(profiled)
+    stages = create_stages(profiled)
     too_large: Case | None = None
     for case in plan.cases:
         if too_large and case.timed and case.batch_size > too_large.batch_size:
@@ -133,8 +133,8 @@ def measure(
             continue
         steps = measure_case(loaded, case, stages) if case.timed else evaluate_case(loaded, case)
         try:
-            finished = yield from _with_memory(parts.device, steps)
-        except (ConfigError, EvaluationError) as error:  # in the quality case, whose errors cost no other case
+            finished = yield from _catch_out_of_memory(parts.device, steps)
+        except (ConfigError, EvaluationError) as error:  # the quality case failed; the timed cases keep their rows
             finished = _without_numbers(case, core.FAILED, str(error), _labels(loaded, case))
         if isinstance(finished, OutOfMemory):
             too_large = case
@@ -157,7 +157,7 @@ class RunData:
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """The loaded model with everything that its cases share."""
+    """The loaded model, and the values that all cases of the run share."""
 
     config: ExperimentConfig
     plan: RunPlan
@@ -176,12 +176,12 @@ class LoadedRun:
 
     @property
     def max_mib(self) -> int:
-        """The limit for the batches of one case together."""
+        """The limit for the total size of the batches of one case, in MiB."""
         return self.config.measure.inputs.max_mib
 
 
 def read_data(config: ExperimentConfig, plan: RunPlan, parts: Parts, left_out: Mapping[str, str]) -> RunData:
-    """List the examples, without those in `left_out`, with the labels of the model and their clusters."""
+    """Read the examples, leave out those in `left_out`, and label the others by the model's classes."""
     sampled = with_mask_frame(parts.data.examples(), config.data.exif)
     labelling = resolve_labelling(config, parts, plan.cases)
     examples = labelling.relabel(usable_examples(sampled, left_out))
@@ -218,7 +218,7 @@ def load_run(
     )
 
 
-def stages_of_run(profiled: Mapping[str, Samples]) -> Mapping[str, Stage]:
+def create_stages(profiled: Mapping[str, Samples]) -> Mapping[str, Stage]:
     """Return the stages of timed cases for one run, with the batches that each needs on the device."""
     return {
         "warmup": Stage(warmup.run, "all"),
@@ -267,13 +267,13 @@ def evaluate_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress, Non
     samples = samples.merged(data_used.count_used(parts.data, list(metrics.values()), len(data.sampled), evaluated))
     samples = samples.merged(Samples(flags=data.labelling.flags))
     samples = samples.merged(data_used.number_clusters(data.clusters, evaluated.predictions))
-    interval: dict[str, str] = {}
+    labels: dict[str, str] = {}
     if len(clusters := samples.get(CLUSTER)):
-        interval["interval_over"] = f"{int(clusters.max()) + 1} clusters of images"
-    return _with_metrics(loaded, case, samples, interval, evaluated.predictions)
+        labels["interval_over"] = f"{int(clusters.max()) + 1} clusters of images"
+    return _with_metrics(loaded, case, samples, labels, evaluated.predictions)
 
 
-def _with_progress(context: EvaluationContext) -> Generator[StageProgress, None, Evaluated]:
+def _with_progress(context: EvaluationContext) -> Generator[StageProgress, None, Evaluation]:
     """Run the evaluation, and yield its progress as events."""
     stage, case = "evaluation", context.case.id
     yield StageProgress(stage, case)
@@ -282,13 +282,13 @@ def _with_progress(context: EvaluationContext) -> Generator[StageProgress, None,
         try:
             progress = next(steps)
         except StopIteration as end:
-            evaluated: Evaluated = end.value
+            evaluated: Evaluation = end.value
             return evaluated
         yield StageProgress(stage, case, progress.done / progress.total)
 
 
 def _fit_batches(loaded: LoadedRun, case: Case, stage: Stage, batches: Sequence[Inputs]) -> Sequence[Inputs]:
-    """Return as many batches on the device as a stage needs: assemble them if they are too few, or drop the surplus."""
+    """Return the batches that a stage needs on the device: assemble them if there are too few, or drop the surplus."""
     singles, size = loaded.inputs.singles, case.batch_size
     count = {"all": batch_count(singles, size, loaded.max_mib), "one": 1, "none": 0}[stage.batches]
     if count > len(batches):
@@ -297,9 +297,9 @@ def _fit_batches(loaded: LoadedRun, case: Case, stage: Stage, batches: Sequence[
 
 
 def _measure_until_valid(stage: Stage, context: Context) -> tuple[Samples, list[str]]:
-    """Run a stage, again after a pause as long as its samples are invalid and retries are left.
+    """Run a stage, and repeat it after a pause while its samples are invalid and retries are left.
 
-    Returns the samples of the last attempt, and the reasons of the earlier attempts.
+    Return the samples of the last attempt, and the reasons why earlier attempts were invalid.
     """
     invalid_attempts: list[str] = []
     while True:
@@ -313,15 +313,15 @@ def _measure_until_valid(stage: Stage, context: Context) -> tuple[Samples, list[
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """Work that ended because the device ran out of memory."""
+    """The result of work that the device had too little memory for."""
 
     reason: str
 
 
-def _with_memory(
+def _catch_out_of_memory(
     device: Device, steps: Generator[StageProgress, None, T]
 ) -> Generator[StageProgress, None, T | OutOfMemory]:
-    """Return the result of the steps. If the device runs out of memory, free it and return the reason instead."""
+    """Return the result of the steps. If the device runs out of memory, free its memory and return the reason."""
     try:
         return (yield from steps)
     except Exception as error:
@@ -335,14 +335,14 @@ def _with_memory(
 
 
 def _set_up(config: ExperimentConfig, device: Device) -> tuple[torch.device, torch.dtype]:
-    """Set up the device, and return its name and the run's dtype for torch."""
+    """Set up the device, and return torch's device and the run's dtype."""
     import torch
 
     device.setup(Precision(**asdict(config.precision)), config.device.threads)
     return torch.device(device.id), getattr(torch, config.precision.dtype)
 
 
-def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> Iterator[Profiled]:
+def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> Iterator[ProfiledCall]:
     """Load the model and run one call of each case that needs it under the device's profiler. Nothing is timed."""
     parts = build_parts(config)
     place, dtype = _set_up(config, parts.device)
@@ -352,7 +352,7 @@ def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     for case in plan.cases:
         if "kernels" in case.stages:
             batch = next(assemble(singles, case.batch_size, place, dtype))
-            yield Profiled(case.id, kernels.profile(parts.device, partial(model.call, batch)))
+            yield ProfiledCall(case.id, kernels.profile(parts.device, partial(model.call, batch)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows

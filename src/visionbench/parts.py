@@ -1,4 +1,4 @@
-"""Build the registered parts of one run from the names and options in its config."""
+"""Build the registered parts of a run from the names and options in its config."""
 
 from __future__ import annotations
 
@@ -57,11 +57,13 @@ def find_device(config: DeviceConfig) -> Device:
         candidates: list[Device] = [*accelerators(config.index), find("devices", "cpu")(index=config.index)]
         return next(device for device in candidates if device.why_absent() is None)
     device: Device = find("devices", config.name)(index=config.index)
-    if why := device.why_absent():
-        raise ConfigError(f"device={config.name}, device.index={config.index}: {why}", "use device=auto or device=cpu")
+    if reason := device.why_absent():
+        raise ConfigError(
+            f"device={config.name}, device.index={config.index}: {reason}", "use device=auto or device=cpu"
+        )
     return device
 
 
 def accelerators(index: int) -> list[Device]:
-    """Return the device with this index of each accelerator kind, best kind first, whether it is present or not."""
+    """Return the device with this index of each accelerator kind, best kind first. It may be absent."""
     return [find("devices", kind)(index=index) for kind in ACCELERATORS]

@@ -1,4 +1,4 @@
-"""Turn a config into a plan of what a run measures, and refuse what cannot work before anything loads. No I/O."""
+"""Plan what a run measures, and refuse a config that cannot work before a model or data is read."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ EXIF = ("stored", "turned")
 def plan(
     config: ExperimentConfig, overrides: Sequence[str] = (), unavailable: Mapping[str, str] | None = None
 ) -> RunPlan:
-    """Return the cases of a run. Raises ConfigError, with a message of one line, if the config cannot work.
+    """Return the plan of a run. Raises ConfigError, with a message of one line, if the config cannot work.
 
-    `overrides` are the command's words; those that change the protocol become part of its name. `unavailable` maps a
-    kind of annotation (`labels`) that this data set cannot give to this model to the reason, for data sets whose
-    class declares that annotation.
+    `overrides` are the overrides on the command line; those that change the protocol become part of its name.
+    `unavailable` maps each kind of annotation (`labels`) that the class of the data set declares, but that this data
+    set cannot give to this model, to the reason.
     """
     _check(config)
     parts = build_parts(config)
@@ -114,7 +114,7 @@ def _check(config: ExperimentConfig) -> None:
         raise ConfigError(f"device.index={config.device.index}: must be at least 0", "devices are counted from 0")
     percentile = config.measure.latency.percentile
     if not 0 < percentile < 1:
-        raise ConfigError(f"measure.latency.percentile={percentile}: must be between 0 and 1, as in 0.99")
+        raise ConfigError(f"measure.latency.percentile={percentile}: must be between 0 and 1", "give one, as in 0.99")
     _check_device(config)
 
 
@@ -131,10 +131,10 @@ def _check_batch_sizes(sizes: Sequence[int]) -> None:
 
 
 def _check_device(config: ExperimentConfig) -> None:
-    """Refuse a precision that the device does not have, and a protocol that has no tolerances for its kind."""
+    """Refuse a precision that the device does not support, and a protocol without tolerances for its kind."""
     device = find_device(config.device)
-    if why := device.why_unsupported(_precision(config)):
-        raise ConfigError(f"precision={config.precision.name}: {why}")
+    if reason := device.why_unsupported(_precision(config)):
+        raise ConfigError(f"precision={config.precision.name}: {reason}")
     tolerances = {
         "measure.warmup.max_ratio": config.measure.warmup.max_ratio,
         "measure.latency.median_within": config.measure.latency.median_within,
@@ -150,7 +150,7 @@ def _check_choice(key: str, value: str, choices: Iterable[str]) -> None:
 
 
 def _check_registered(key: str, name: str, kind: str, *special: str) -> None:
-    """Refuse a name that no part of this kind has. `special` are further values, such as `auto`."""
+    """Refuse a name that no part of this kind has. `special` are further valid values, such as `auto`."""
     try:
         find(kind, name)
     except ConfigError:
@@ -174,7 +174,7 @@ def _refusals(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the metric groups that this run cannot measure, and the groups for other tasks, each with the reason.
 
-    If no quality metric fits the model's task, all of them are refusals, so that the user sees the reasons.
+    If no quality metric fits the model's task, all quality metrics are refused, so that the user sees the reasons.
     """
     refused: dict[str, str] = {}
     unsuited: dict[str, str] = {}
@@ -191,16 +191,16 @@ def _refusals(
     if len(unsuited) == len(quality):
         refused, unsuited = {**refused, **unsuited}, {}
     if set(quality) == {*refused, *unsuited}:
-        others = [name for name, metric in parts.metrics.items() if _needs_evaluation(metric) and name not in quality]
-        unsuited |= dict.fromkeys(others, "no quality metric is measured, so there is no evaluation pass")
+        timings = [name for name, metric in parts.metrics.items() if _needs_evaluation(metric) and name not in quality]
+        unsuited |= dict.fromkeys(timings, "no quality metric is measured, so there is no evaluation pass")
     return refused, unsuited
 
 
 def _warnings(config: ExperimentConfig, parts: Parts) -> Iterable[str]:
     if config.device.name == "auto":
         for accelerator in accelerators(config.device.index):
-            if why := accelerator.why_unusable():
-                yield f"device=auto uses {parts.device.id}: {why}"
+            if reason := accelerator.why_unusable():
+                yield f"device=auto uses {parts.device.id}: {reason}"
     if warning := parts.device.precision_warning(_precision(config)):
         yield warning
 

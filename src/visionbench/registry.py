@@ -1,9 +1,8 @@
 """The registry: the only place that turns a name from a configuration into a class.
 
-A name is that of the file that registers the class: `metrics=[recall]` selects the class that
-`visionbench/metrics/recall.py` registers, so a new part is one file, and there is no list. A part outside the package
-is found through an entry point of the group `visionbench.<kind>` (for example `visionbench.metrics`), or as a module
-with this name on the path.
+A part has the name of its module: `metrics=[recall]` selects the class that `visionbench/metrics/recall.py` registers.
+A new part is one file, and no list must be edited. A part outside the package is found through an entry point of the
+group `visionbench.<kind>` (for example `visionbench.metrics`), or as a module with this name on the path.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ _registered: dict[tuple[str, str], type] = {}
 def register(kind: str, name: str) -> Callable[[type[T]], type[T]]:
     """Return a class decorator that registers a class as `name` among the parts of a kind, such as `metrics`."""
 
-    def keep(cls: type[T]) -> type[T]:
+    def add(cls: type[T]) -> type[T]:
         _registered[kind, name] = cls
         return cls
 
-    return keep
+    return add
 
 
 def find(kind: str, name: str) -> type[Any]:
-    """Return the class that is registered as `name`; its module is imported on first use.
+    """Return the class that is registered as `name`. Its module is imported on first use.
 
-    Raises ConfigError, which names the nearest name, if there is none.
+    Raises ConfigError with the nearest name if there is no such class.
     """
     if (kind, name) not in _registered:
         _import(kind, name)
@@ -58,7 +57,7 @@ def names(kind: str) -> list[str]:
 
 
 def modules(*kinds: str) -> list[str]:
-    """Return the modules of the package whose parts of these kinds were used so far, for the fork server to import."""
+    """Return the modules of visionbench whose parts of these kinds were used so far. The fork server imports them."""
     used = {cls.__module__ for (kind, _), cls in _registered.items() if kind in kinds}
     return sorted(module for module in used if module.startswith("visionbench."))
 

@@ -1,6 +1,6 @@
-"""Resolves what a configuration leaves open before planning: `model.weights=auto`, and data that must be fetched.
+"""Resolve the values that a configuration leaves open: `model.weights=auto`, and data that must be fetched.
 
-The resolved values replace the open ones in the configuration, so that a run's files show what was measured.
+The resolved values replace the open values in the configuration, so that a run's files show what was measured.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench import weights
-from visionbench.config import DataConfig, ExperimentConfig, ModelConfig, data_option, replaced_option
+from visionbench.config import DataConfig, ExperimentConfig, ModelConfig, read_fallback, replaced_option
 from visionbench.core import ConfigError, Fetchable, problem_of
 from visionbench.datafiles.download import Unreachable
 from visionbench.parts import find_data
@@ -30,18 +30,21 @@ class Resolution:
 
 @dataclass
 class Resolver:
-    """The resolutions of one command. Each is made once, and an unreachable Hub is not tried again."""
+    """The resolutions of one command. Each section is resolved once, and an unreachable Hub is not tried again."""
 
     config_dir: Path | None = None
     resolutions: dict[str, Resolution] = field(default_factory=dict)
     hub_unreachable: bool = False
 
     def resolve(self, config: ExperimentConfig) -> Resolution:
-        """Resolve what this configuration leaves open; fetch what is needed. Raises ConfigError if that fails."""
-        model, data = self._once(config.model, self._weights), self._once(config.data, self._data)
+        """Resolve the open values of this configuration, and fetch the files that they need.
+
+        Raises ConfigError if a value cannot be resolved.
+        """
+        model, data = self._cached(config.model, self._weights), self._cached(config.data, self._data)
         return Resolution({**model.changes, **data.changes}, (*model.notes, *data.notes))
 
-    def _once(self, section: Any, resolve: Callable[[Any], Resolution]) -> Resolution:
+    def _cached(self, section: Any, resolve: Callable[[Any], Resolution]) -> Resolution:
         if repr(section) not in self.resolutions:
             self.resolutions[repr(section)] = resolve(section)
         return self.resolutions[repr(section)]
@@ -49,17 +52,19 @@ class Resolver:
     def _weights(self, model: ModelConfig) -> Resolution:
         if model.weights != "auto":
             return Resolution()
-        reason = self._why_not_pretrained(model)
+        reason = self._reason_against_pretrained(model)
         if reason is None:
             return Resolution({"model.weights": "pretrained"})
         if model.checkpoint and not model.architecture:
             raise ConfigError(
-                f"model.weights=auto: {reason}; and {model.name} has no 'architecture:' for random weights"
+                f"model.weights=auto: {reason}, and {model.name} has no 'architecture:' for random weights",
+                "give a checkpoint that exists, or choose another model",
             )
         note = f"model.weights=auto: random for {model.name}, since {reason}"
         return Resolution({"model.weights": "random"}, (note,))
 
-    def _why_not_pretrained(self, model: ModelConfig) -> str | None:
+    def _reason_against_pretrained(self, model: ModelConfig) -> str | None:
+        """Return why pretrained weights cannot be used, or None if the checkpoint is on this machine now."""
         if not model.checkpoint:
             return "it names no checkpoint"
         try:
@@ -93,8 +98,8 @@ class Resolver:
         return Resolution({f"data.{key}": value for key, value in asdict(self._fallback(data)).items()}, tuple(notes))
 
     def _fallback(self, data: DataConfig) -> DataConfig:
-        """Return the other data set, with the same number of images if it has as many."""
-        other = data_option(str(data.fallback), self.config_dir)
+        """Return the fallback data set, with the requested number of images or as many as it has."""
+        other = read_fallback(str(data.fallback), self.config_dir)
         requested, available = data.options.get("samples") or data.prepare, other.options.get("samples")
         if not isinstance(requested, int) or not isinstance(available, int):
             return other
@@ -105,7 +110,7 @@ def check(config: ExperimentConfig, config_dir: Path | None = None) -> None:
     """Raise ConfigError for an invalid `data.prepare` or `data.fallback`, before anything is fetched."""
     data = config.data
     if data.fallback is not None:
-        other = data_option(data.fallback, config_dir)
+        other = read_fallback(data.fallback, config_dir)
         if "root" in (field.name for field in fields(find("data", other.name))):
             raise ConfigError(
                 f"data.fallback={data.fallback}: it is read from a folder, which may be missing too",

@@ -14,17 +14,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from visionbench import core, machine, measuring, worker
 from visionbench.config import ExperimentConfig
-from visionbench.core import (
-    CaseResult,
-    ConfigError,
-    RunPlan,
-    Samples,
-)
+from visionbench.core import CaseResult, ConfigError, RunPlan, Samples
 from visionbench.declarations import Declarations
 from visionbench.examples import denominators
 from visionbench.measuring import CaseFinished, Conditions, StageProgress
@@ -32,24 +26,19 @@ from visionbench.parts import Parts, build_parts
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import FINISHED, RUNNING, STOPPED, UNSUCCESSFUL, Host, RunRecord
 
-if TYPE_CHECKING:
-    pass
-
-T = TypeVar("T")
-
 
 @dataclass
 class Stopwatch:
-    """Adds up seconds by name."""
+    """A sum of seconds for each name."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    since: float = field(default_factory=perf_counter)
+    last: float = field(default_factory=perf_counter)
 
     def add_to(self, name: str) -> None:
         """Add the time since the last call to a name."""
         now = perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.since
-        self.since = now
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.last
+        self.last = now
 
 
 def run(
@@ -72,11 +61,11 @@ def run(
         started_at=_now(),
         status=RUNNING,
         git_commit=_git_commit(),
-        host=Host.of(machine.fingerprint()),
+        host=Host.from_fingerprint(machine.fingerprint()),
         plan=plan,
         config=folder.config(),
         left_out=left_out,
-        declarations=_declarations(build_parts(config), plan).written(),
+        declarations=_declarations(build_parts(config), plan).to_json(),
     )
     folder.write_record(record)
     pending = {case.id: case for case in plan.cases}
@@ -93,7 +82,7 @@ def run(
                 del pending[event.result.case.id]
                 current = StageProgress("inputs", next(iter(pending), ""))
             elif isinstance(event, Conditions):
-                loaded = record.loaded(event.model, event.device, event.data, event.left_out)
+                loaded = record.with_identities(event.model, event.device, event.data, event.left_out)
                 folder.write_record(loaded)  # raises ConfigError for values that JSON cannot hold
                 record = loaded
             else:
@@ -139,9 +128,9 @@ def _profile_in_process(
     folder: RunFolder,
     show: Callable[[StageProgress], None],
 ) -> dict[str, Samples]:
-    """Return the samples of `measuring.profile` by case, as far as its process gets; nothing if no case needs them.
+    """Run `measuring.profile` in its process, and return the samples by case; nothing if no case needs them.
 
-    If the process fails, the reason is in the log.
+    If the process fails, later cases have no samples, and the reason is in the log.
     """
     profiled: dict[str, Samples] = {}
     if build_parts(config).device.queued and any("kernels" in case.stages for case in plan.cases):
@@ -153,7 +142,7 @@ def _profile_in_process(
 
 
 def _declarations(parts: Parts, plan: RunPlan) -> Declarations:
-    """Return the declarations of the planned metric groups, and with quality those of the counts of the data."""
+    """Return the declarations of the planned metric groups and, for quality, of the counts of used images."""
     groups = {name for case in plan.cases for name in case.metrics}
     declared = Declarations.collect({name: metric for name, metric in parts.metrics.items() if name in groups})
     timed = all(case.timed for case in plan.cases)

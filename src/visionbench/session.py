@@ -1,11 +1,11 @@
-"""A sweep from top to bottom: prepare all runs, measure each, finish with the table, the tracker and the report.
+"""The sequence of a sweep: prepare all runs, measure each run, and finish with the table, the tracker and the report.
 
     prepared = prepare(runs, resolver)            refuse, fetch, resolve, plan, check the data; start servers
-    measure(prepared, index, folder, sweep, …)    one run in a fresh process; meanwhile the previous one is sent
+    measure(prepared, index, folder, sweep, …)    one run in a fresh process; the previous run is sent at its start
     measure_repeats(prepared, …)                  with measure.repeats: the runs that were deferred, in turns
     finish(prepared, outcome)                     print and report what was measured
 
-Only `Outcome` and the tracker's queue change after preparing: an interrupted sweep still shows its finished runs.
+Only `Outcome` and the tracker's queue change after `prepare`, so an interrupted sweep still shows its finished runs.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class PreparedRun:
 
 @dataclass
 class TrackerQueue:
-    """Finished runs that the tracker has not received. A tracker that fails costs a line, and never a run."""
+    """Finished runs that the tracker has not received. If the tracker fails, its error is printed at the end."""
 
     tracker: Tracker | None
     errors: list[str] = field(default_factory=list)
     view_hint: str = ""
-    """How or where to see the runs in the tracker."""
+    """The command or the address that shows the runs in the tracker."""
     unsent: list[Path] = field(default_factory=list)
 
     @classmethod
@@ -98,7 +98,7 @@ class TrackerQueue:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSweep:
     """All runs of a sweep, ready to be measured."""
 
     runs: tuple[PreparedRun, ...]
@@ -127,10 +127,11 @@ class Outcome:
 
 
 # ------------------------------------------------------------------------------------------------------------- prepare
-def prepare(requests: Sequence[RunRequest], resolver: Resolver, queue: TrackerQueue | None = None) -> Prepared:
-    """Prepare all runs: whatever can be wrong is refused before the first run is measured. Raises ConfigError.
+def prepare(requests: Sequence[RunRequest], resolver: Resolver, queue: TrackerQueue | None = None) -> PreparedSweep:
+    """Prepare all runs. Raises ConfigError if any run is wrong, before the first run is measured.
 
-    The fork server imports torch while the tracker's store is opened. `queue` is that of an earlier part of the sweep.
+    The fork server imports torch while the tracker's store is opened. `queue` is the queue of an earlier batch of runs
+    of this sweep.
     """
     from visionbench import weights
 
@@ -140,13 +141,15 @@ def prepare(requests: Sequence[RunRequest], resolver: Resolver, queue: TrackerQu
         _show_diagnosis(console)
     runs = _resolve_and_plan(requests, plans, resolver, console)
     modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
-    worker.preheat(["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")])
+    worker.start_fork_server(
+        ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
+    )
     progress = SweepProgress(_steps(runs), console)
-    return Prepared(runs, console, progress, queue or TrackerQueue.open(runs[0].config))
+    return PreparedSweep(runs, console, progress, queue or TrackerQueue.open(runs[0].config))
 
 
 def plan_request(request: RunRequest, config_dir: Path | None) -> RunPlan:
-    """Plan a configuration that may leave values open, so that it is refused before anything is fetched."""
+    """Plan a configuration that may leave values open. Raises ConfigError before anything is fetched."""
     config = request.config.values
     translations.check(config.report.language, "report.language")
     check(config, config_dir)
@@ -203,7 +206,7 @@ def _warn(console: Console, notes: Sequence[str]) -> None:
 
 
 def _steps(runs: Sequence[PreparedRun]) -> list[tuple[RunPlan, MeasureConfig]]:
-    """Return what is measured in its order: every run, or every repeat of every run in turns."""
+    """Return the plans in the order of measuring: every run, or every repeat of every run in turns."""
     from visionbench.results import repeats
 
     counts = [run.config.measure.repeats for run in runs]
@@ -214,15 +217,15 @@ def _steps(runs: Sequence[PreparedRun]) -> list[tuple[RunPlan, MeasureConfig]]:
 
 
 # ------------------------------------------------------------------------------------------------------------- measure
-def measure(prepared: Prepared, index: int, path: Path, sweep: str, outcome: Outcome) -> None:
-    """Measure one run into its folder; with repeats, only make the folder. An error costs this run alone."""
+def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome: Outcome) -> None:
+    """Measure one run into its folder; with repeats, only create the folder. A ConfigError ends only this run."""
     from visionbench.records.folder import RunFolder
 
     run = prepared.runs[index]
     try:
         folder = RunFolder.create(path, run.yaml)
     except ConfigError as error:
-        _refuse(error, outcome)
+        _add_error(error, outcome)
         return
     outcome.folders.append(path)
     if prepared.repeated:
@@ -231,11 +234,11 @@ def measure(prepared: Prepared, index: int, path: Path, sweep: str, outcome: Out
     try:
         _measure_once(prepared, run, run.plan, folder, sweep, outcome)
     finally:
-        _keep(folder, prepared.queue, outcome)
+        _add_result(folder, prepared.queue, outcome)
 
 
-def measure_repeats(prepared: Prepared, outcome: Outcome) -> None:
-    """Measure the deferred runs, each as often as it is configured, and gather the repeats of each run."""
+def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
+    """Measure the deferred runs `measure.repeats` times each, in turns, and gather the repeats of each run."""
     from visionbench.results import repeats
 
     runs = outcome.repeated_runs
@@ -253,14 +256,14 @@ def measure_repeats(prepared: Prepared, outcome: Outcome) -> None:
         for run, folder, _ in runs:
             if repeats.folders(folder):
                 repeats.write(folder, seed, run.config.measure.repeats)
-                _keep(folder, prepared.queue, outcome)
+                _add_result(folder, prepared.queue, outcome)
         outcome.repeated_runs = []
 
 
 def _measure_once(
-    prepared: Prepared, run: PreparedRun, plan: RunPlan, folder: RunFolder, sweep: str, outcome: Outcome
+    prepared: PreparedSweep, run: PreparedRun, plan: RunPlan, folder: RunFolder, sweep: str, outcome: Outcome
 ) -> None:
-    """Measure in one fresh process. While it prepares its inputs, which is not timed, earlier runs are sent."""
+    """Measure in one fresh process. Send earlier runs while the process prepares its inputs, which is not timed."""
     from visionbench import runner
 
     prepared.progress.next_run()
@@ -273,15 +276,15 @@ def _measure_once(
     try:
         runner.run(run.config, plan, folder, sweep, show, run.left_out)
     except ConfigError as error:
-        _refuse(error, outcome)
+        _add_error(error, outcome)
 
 
-def _refuse(error: ConfigError, outcome: Outcome) -> None:
+def _add_error(error: ConfigError, outcome: Outcome) -> None:
     outcome.errors.append(str(error))
     outcome.exit_code = 2
 
 
-def _keep(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
+def _add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
     """Add a measured run to the outcome and to the tracker's queue."""
     from visionbench.records.record import UNSUCCESSFUL
     from visionbench.results.archive import Run
@@ -294,8 +297,8 @@ def _keep(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------- finish
-def finish(prepared: Prepared, outcome: Outcome) -> None:
-    """Show what was measured, send what is still to be sent, and write the report, however the command ended."""
+def finish(prepared: PreparedSweep, outcome: Outcome) -> None:
+    """Show the results, send the unsent runs, and write the report. Also called after an error or an interrupt."""
     from visionbench.terminal import table
 
     console, queue = prepared.console, prepared.queue
@@ -328,7 +331,7 @@ def _write_report(config: ReportConfig, queue: TrackerQueue, outcome: Outcome) -
     assert first is not None
     try:
         files = write_report(outcome.runs, config.language, _shared_folder(outcome))
-    except Exception as error:  # of any kind: the results are on disk, and they are shown
+    except Exception as error:  # an error of any kind must not hide the results, which are on disk
         outcome.errors.append(f"report: {type(error).__name__}: {first_line(error)}; try visionbench report")
         return None
     queue.attach(first.path, files)

@@ -38,7 +38,7 @@ def _disturbances(samples: Samples) -> Iterator[tuple[float, Reason]]:
     for window in WINDOWS:
         for name, kind, text in (
             ("run_delay_fraction", "run_delay", "threads waited for a core"),
-            ("steal_fraction", "steal", "the hypervisor gave the cores to others for"),
+            ("steal_fraction", "steal", "the hypervisor withdrew the cores for"),
         ):
             share = samples.get(f"{window}/{name}")
             if len(share) and share[0] > DELAY_WARNS:
@@ -49,7 +49,7 @@ def _disturbances(samples: Samples) -> Iterator[tuple[float, Reason]]:
 
 
 def _drift(host: np.ndarray) -> list[Reason]:
-    """Return signs that the time of calls changed in the course of the window, beyond the spread of the samples."""
+    """Return the reasons to assume that the time of calls changed during the window, beyond the samples' spread."""
     if len(host) < 2:
         return []
     reasons = []

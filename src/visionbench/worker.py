@@ -1,9 +1,9 @@
 """Run a generator in a fresh process and receive its items one by one.
 
-The process is forked from a server that has imported torch, the model's module and the run's parts, and done nothing
-else. It therefore starts quickly, its memory figures are its own, and a crash ends only this process. The parent waits
-at the pipe, and the process waits for the parent's answer to each item, so that the parent never works during a timed
-window. After an item with a true attribute `ahead` the process continues at once, while the parent works.
+The process is forked from a server that has only imported torch, the model's module and the run's parts. The process
+therefore starts quickly, its memory figures exclude other runs, and a crash ends only this process. The parent waits
+for an item, and the process waits for the parent's reply to each item, so that the parent never works during a timed
+window. After an item with a true attribute `ahead`, the process continues at once, while the parent works.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class WorkerFailed(VisionbenchError):
     """The generator raised an error. The message is that of the error, and the log has the traceback."""
 
 
-def preheat(modules: Sequence[str]) -> None:
+def start_fork_server(modules: Sequence[str]) -> None:
     """Start the fork server, which imports these modules in the background. Later calls have no effect."""
     if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
         # the process of another launcher (joblib) may use a start method that children of the fork server do not have
@@ -49,7 +49,7 @@ def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Ite
 
     The process waits after each item until the next is requested, unless the item has a true attribute `ahead`.
     Raises WorkerFailed if the generator raised an error (a ConfigError is raised unchanged), and WorkerDied if the
-    process ended otherwise. Closing the iterator ends the process.
+    process ended before its generator. Closing the iterator ends the process.
     """
     pipe, child_pipe = _context.Pipe()
     child = _context.Process(target=_work, args=(child_pipe, log, generate, args), daemon=True)
@@ -62,10 +62,10 @@ def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Ite
                 kind, item = pipe.recv()
             except (EOFError, ConnectionResetError):
                 child.join()
-                raise _death(child.exitcode) from None
+                raise _explain_end(child.exitcode) from None
             if kind == "item":
                 yield item
-                if not _ahead(item):
+                if not _continues(item):
                     pipe.send("go on")
                 continue
             child.join()
@@ -86,7 +86,7 @@ def _work(pipe: Connection, log: Path, generate: Callable[..., Iterator[Any]], a
     try:
         for item in generate(*args):
             pipe.send(("item", item))
-            if not _ahead(item):
+            if not _continues(item):
                 pipe.recv()
         pipe.send(("done", None))
     except (EOFError, BrokenPipeError):
@@ -98,7 +98,7 @@ def _work(pipe: Connection, log: Path, generate: Callable[..., Iterator[Any]], a
         pipe.send(("raised", WorkerFailed(f"{type(error).__name__}: {error}")))
 
 
-def _ahead(item: Any) -> bool:
+def _continues(item: Any) -> bool:
     return bool(getattr(item, "ahead", False))
 
 
@@ -111,7 +111,7 @@ def _end_with_parent() -> None:
 
 
 def _redirect(log: Path) -> None:
-    """Send both output streams to the log, those of C libraries included."""
+    """Send both output streams to the log, including the output of C libraries."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     sys.stderr.flush()
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # flushes; cannot be done on a pipe later
@@ -123,7 +123,7 @@ def _redirect(log: Path) -> None:
     logging.basicConfig(level=logging.WARNING)
 
 
-def _death(exitcode: int | None) -> WorkerDied:
+def _explain_end(exitcode: int | None) -> WorkerDied:
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
         cause = "the system's out-of-memory killer does this" if name == "SIGKILL" else ""

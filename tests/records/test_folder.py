@@ -139,7 +139,7 @@ def test_a_record_that_json_cannot_hold_is_refused_and_the_last_one_stays(folder
     first = record()
     folder.write_record(first)
     with pytest.raises(ConfigError, match=r"^run\.json\.model\.folder: PosixPath\('x'\) has the type PosixPath"):
-        folder.write_record(first.loaded({"folder": Path("x")}, {}, {}, {}))
+        folder.write_record(first.with_identities({"folder": Path("x")}, {}, {}, {}))
     assert folder.record() == first
 
 

@@ -29,8 +29,8 @@ def with_value(path, value):
 
 def test_a_record_that_is_written_reads_back_equal():
     first = record(repeats={"wanted": 5, "measured": 4, "order_seed": 1, "started_at": ["a", "b"]}, seconds={"load": 1})
-    content = json.loads(json.dumps(first.written()))
-    assert RunRecord.read(content) == first
+    content = json.loads(json.dumps(first.to_json()))
+    assert RunRecord.from_json(content) == first
     assert content["schema"] == SCHEMA_VERSION
 
 
@@ -56,7 +56,7 @@ def test_a_record_that_is_written_reads_back_equal():
 )
 def test_a_missing_or_wrongly_typed_key_is_one_error_that_names_it(path, value, error):
     with pytest.raises(ConfigError) as caught:
-        RunRecord.read(with_value(path, value))
+        RunRecord.from_json(with_value(path, value))
     assert caught.value.problem == error
 
 
@@ -95,10 +95,10 @@ def test_a_case_that_the_rows_do_not_have_is_an_error(tmp_path):
 def test_keys_that_this_version_does_not_know_are_kept():
     content = {**run_json(), "power_cap": {"watts": 300}}
     content["host"]["bios"], content["model"]["adapter"] = "1.2", ["a", 1]
-    read = RunRecord.read(content)
+    read = RunRecord.from_json(content)
     assert read.more == {"power_cap": {"watts": 300}}
     assert read.host.values["bios"] == "1.2" and read.model.values["adapter"] == ["a", 1]
-    written = replace(read, status="failed").written()
+    written = replace(read, status="failed").to_json()
     assert written["power_cap"] == {"watts": 300}
     assert written["host"]["bios"] == "1.2" and written["model"]["adapter"] == ["a", 1]
 
@@ -107,27 +107,27 @@ def test_keys_that_this_version_does_not_know_are_kept():
     ("value", "kind"), [(Path("x"), "PosixPath"), ({1, 2}, "set"), (np.int64(3), "int64"), (b"x", "bytes")]
 )
 def test_a_value_whose_type_json_does_not_have_is_an_error_that_names_the_key(value, kind):
-    loaded = record().loaded({"weights": "pretrained", "adapter": [{"layer": value}]}, {}, {}, {})
+    loaded = record().with_identities({"weights": "pretrained", "adapter": [{"layer": value}]}, {}, {}, {})
     with pytest.raises(ConfigError, match=rf"^run\.json\.model\.adapter\[0\]\.layer: .* has the type {kind}, which"):
-        loaded.written()
+        loaded.to_json()
 
 
 def test_a_key_that_is_not_a_string_is_an_error():
     with pytest.raises(ConfigError, match=r"^run\.json\.model\.classes: the key 1 is not a string"):
-        record().loaded({"classes": {1: "ring"}}, {}, {}, {}).written()
+        record().with_identities({"classes": {1: "ring"}}, {}, {}, {}).to_json()
 
 
 def test_a_device_with_a_wrong_type_is_an_error_when_the_model_is_loaded():
     with pytest.raises(ConfigError, match=r"^run\.json\.device\.threads is not an integer$"):
-        record().loaded({}, {"threads": "two"}, {}, {})
+        record().with_identities({}, {"threads": "two"}, {}, {})
 
 
 def test_identities_have_no_values_until_the_model_is_loaded():
     content = {name: value for name, value in run_json().items() if name not in ("model", "device", "data")}
-    started = RunRecord.read(content)
-    assert started.device == DeviceIdentity() and not {"model", "device", "data"} & set(started.written())
-    loaded = started.loaded({"checkpoint": "org/x"}, {"threads": 4}, {"name": "shapes"}, {"a": "missing"})
-    assert loaded.written()["device"] == {"threads": 4}
+    started = RunRecord.from_json(content)
+    assert started.device == DeviceIdentity() and not {"model", "device", "data"} & set(started.to_json())
+    loaded = started.with_identities({"checkpoint": "org/x"}, {"threads": 4}, {"name": "shapes"}, {"a": "missing"})
+    assert loaded.to_json()["device"] == {"threads": 4}
     assert (loaded.model.checkpoint, loaded.left_out) == ("org/x", {"a": "missing"})
 
 
@@ -156,7 +156,7 @@ def test_each_process_has_its_start():
 
 
 def test_a_host_keeps_every_key():
-    host = Host.of({"host": "box", "cpu_cores": 4, "torch": "2.13.0", "mlflow": None})
+    host = Host.from_fingerprint({"host": "box", "cpu_cores": 4, "torch": "2.13.0", "mlflow": None})
     assert (host.name, host.cpu_cores, host.version("torch"), host.version("mlflow")) == ("box", 4, "2.13.0", None)
     assert host.values["mlflow"] is None
 

@@ -15,7 +15,7 @@ def write(path, sweep="s", started="2026-01-01T00:00:00.000+00:00", model="clip_
     """Write the folder of a run with the conditions that every run has."""
     folder = RunFolder.create(path, "")
     folder.write_record(
-        RunRecord.read(
+        RunRecord.from_json(
             {
                 "uid": path.name,
                 "sweep": sweep,

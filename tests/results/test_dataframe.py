@@ -25,7 +25,7 @@ def case(batch_size, status="ok", reason=None, metrics=HALF, validity=None, **la
 def run(*results, uid="12e34", started="2026-01-02T03:04:05.000+00:00", **more):
     """Return a run with texts that look like numbers, which a reader could convert by mistake."""
     return Run(
-        RunRecord.read(
+        RunRecord.from_json(
             {
                 "uid": uid,
                 "sweep": "2026-01-02",

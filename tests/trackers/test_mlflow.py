@@ -104,7 +104,7 @@ def write(path: Path, *results: CaseResult, status: str = "finished", **more: An
         "status": status,
         "ended_at": ENDED,
     }
-    folder.write_record(RunRecord.read({**conditions, **more}))
+    folder.write_record(RunRecord.from_json({**conditions, **more}))
     for result in results:
         series = {"latency/host_s": np.arange(3.0)} if result.status == OK else {}
         folder.append(result, Samples(series))

@@ -9,7 +9,7 @@ from pathlib import Path
 from visionbench import session
 from visionbench.composition import ComposedRun, JobFailed, main, parse
 from visionbench.resolve import Resolver
-from visionbench.session import Outcome, Prepared, RunRequest
+from visionbench.session import Outcome, PreparedSweep, RunRequest
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -34,7 +34,7 @@ class Sweep:
 
     resolver: Resolver
     outcome: Outcome = field(default_factory=Outcome)
-    prepared: Prepared | None = None
+    prepared: PreparedSweep | None = None
 
     def prepare(self, runs: Sequence[ComposedRun]) -> None:
         """Prepare a batch of runs."""

@@ -11,7 +11,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from visionbench.config import explain, option_fields, options_of_group, project_folder, schema_keys, unknown_key
+from visionbench.config import explain, list_options, option_fields, project_folder, schema_keys, unknown_key
 from visionbench.core import ConfigError
 from visionbench.registry import find, names, nearest
 
@@ -32,7 +32,7 @@ def translate(error: Exception, overrides: Sequence[str] = (), config_dir: Path 
     """Return the ConfigError that names the value, its origin, and the nearest valid value."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        options = error.options or list(options_of_group(group))
+        options = error.options or list(list_options(group))
         if not group:
             return ConfigError(f"--config-name {option}: there is no such file{nearest(option, options)}")
         return ConfigError(f"{group}={option}: no such option{nearest(option, options)}")

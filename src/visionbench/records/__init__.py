@@ -1,1 +1,1 @@
-"""The record of a run: the files that the runner writes and that every reader reads."""
+"""The files of a run's folder: the runner writes them, and all other commands read them."""

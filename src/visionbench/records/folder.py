@@ -1,11 +1,11 @@
 """The folder of a run. Results are written here first, and every reader reads them from here.
 
 config.yaml        the composed configuration, without secrets
-run.json           the record: what ran, on what, with which versions
+run.json           the record: model, device, data, versions and conditions of the run
 results.jsonl      one row for each case, appended and flushed when the case ends
 samples/*.parquet  the raw samples of each case
 predictions.parquet  the model's predictions and the matching truths, one row for each image
-repeats/N/         with measure.repeats, such a folder for each process; the files above hold their combined results
+repeats/N/         with measure.repeats, a run's folder for each process; the files above hold the gathered results
 worker.log         the output of the measuring process
 """
 
@@ -27,7 +27,7 @@ from visionbench.records.record import SCHEMA_VERSION, RunRecord, refuse_newer
 
 @dataclass(frozen=True)
 class SampleNotes:
-    """The notes of a case's samples, which its row holds beside the metrics."""
+    """The reasons, flags and faults of a case's samples. They are in the case's row; the Parquet file holds series."""
 
     missing: Mapping[str, str] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
@@ -42,10 +42,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config_yaml: str) -> RunFolder:
-        """Create a run's folder. Raises ConfigError if it has results, because they must not be mixed or lost."""
+        """Create a run's folder. Raises ConfigError if it has results already, because they would be mixed or lost."""
         if (path / "results.jsonl").exists():
             raise ConfigError(
-                f"hydra.run.dir={path}: there are results already", "give another folder, or move them away"
+                f"hydra.run.dir={path}: there are results already", "give another folder, or move the results"
             )
         (path / "samples").mkdir(parents=True, exist_ok=True)
         (path / "config.yaml").write_text(config_yaml, "utf-8")
@@ -56,11 +56,11 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """Return the folder of an existing run. Raises ConfigError if it is not one."""
         if not (path / "results.jsonl").is_file():
-            raise ConfigError(f"{path}: not a run's folder (it has no results.jsonl)")
+            raise ConfigError(f"{path}: not a run's folder (it has no results.jsonl)", "give the folder of a run")
         return cls(path)
 
     def repeat(self, number: int) -> RunFolder:
-        """Create a folder inside this one for one of several processes, with the same configuration."""
+        """Create the folder of one of several processes inside this folder, with the same configuration."""
         return RunFolder.create(self.path / "repeats" / str(number), (self.path / "config.yaml").read_text("utf-8"))
 
     @property
@@ -75,16 +75,16 @@ class RunFolder:
 
     # ------------------------------------------------------------------------------------------------------ the record
     def write_record(self, record: RunRecord) -> None:
-        """Write run.json in one step. Raises ConfigError that names the key of a value that JSON cannot hold."""
-        text = json.dumps(record.written(), indent=2) + "\n"
+        """Replace run.json atomically. Raises ConfigError that names the key of a value that JSON cannot hold."""
+        text = json.dumps(record.to_json(), indent=2) + "\n"
         draft = self.path / "run.json.draft"
         draft.write_text(text, "utf-8")
         draft.replace(self.path / "run.json")
 
     def record(self) -> RunRecord:
-        """Read run.json. Raises ConfigError that names the folder, and the key if one is missing or has a bad type."""
+        """Read run.json. Raises ConfigError that names the folder, and a key that is missing or has a wrong type."""
         place = f"{self.path}: run.json"
-        return RunRecord.read(_json(_text(self.path / "run.json", place), place), place)
+        return RunRecord.from_json(_json(_text(self.path / "run.json", place), place), place)
 
     def config(self) -> dict[str, Any]:
         """Read config.yaml."""
@@ -95,7 +95,7 @@ class RunFolder:
 
     # -------------------------------------------------------------------------------------------------------- the rows
     def append(self, result: CaseResult, samples: Samples, predicted: Predictions | None = None) -> None:
-        """Store a case: its predictions and samples, then its row. They are on disk when this returns."""
+        """Write a case: its predictions and samples, then its row. The row is on disk when this returns."""
         if predicted is not None:
             predictions.write(self.predictions_file, predicted)
         if samples.series:
@@ -141,7 +141,7 @@ class RunFolder:
         raise ConfigError(f"{self.path}: results.jsonl has no case {case_id}")
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Read each row with its place. A last line without an end was cut short and is left out."""
+        """Yield each row with its place. A last line without a line end was cut short, and is left out."""
         file = f"{self.path}: results.jsonl"
         *lines, _ = _text(self.path / "results.jsonl", file).split("\n")
         for number, line in enumerate(lines, 1):
@@ -153,7 +153,7 @@ class RunFolder:
             yield place, row
 
     def _write_samples(self, case_id: str, samples: Samples) -> None:
-        """Write one long table: series, index within the series, value."""
+        """Write the samples as one table with the columns series, index within the series, and value."""
         import pandas as pd
 
         lengths = [len(values) for values in samples.series.values()]

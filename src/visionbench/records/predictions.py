@@ -1,4 +1,7 @@
-"""predictions.parquet: one row for each image; arrays are lists, and their shape and dtype are restored on reading."""
+"""Write and read predictions.parquet. It has one row for each image; arrays are stored as lists.
+
+Reading restores the shape and the dtype of arrays.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import numpy as np
 from visionbench.core import Predictions
 
 METADATA = b"visionbench"
-"""The key in the file's metadata: columns in order, dtypes of arrays, and classes."""
+"""The key in the file's metadata that holds the order of the columns, the dtypes of arrays, and the classes."""
 
 
 def write(path: Path, predictions: Predictions) -> None:
@@ -51,7 +54,7 @@ def read_ids(path: Path) -> list[str]:
 
 
 def _column(entries: Sequence[Any]) -> Any:
-    """Return a column of Arrow. Arrays [n, …] that differ only in n become lists of fixed-size lists in one block."""
+    """Return a column of Arrow. Arrays [n, …] may differ in n, and become lists of fixed-size lists."""
     import pyarrow
 
     if not isinstance(entries[0], np.ndarray):
@@ -64,7 +67,7 @@ def _column(entries: Sequence[Any]) -> Any:
 
 
 def _entries(column: Any, dtype: str | None) -> Sequence[Any]:
-    """Return the entries of a column, as arrays if it was written from arrays."""
+    """Return the entries of a column, converted to arrays of `dtype` if it was written from arrays."""
     if dtype is None:
         entries: list[Any] = column.to_pylist()
         return entries

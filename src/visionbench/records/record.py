@@ -1,7 +1,7 @@
 """The record of a run, as run.json holds it: what ran, on what, under which conditions, and how it ended.
 
-Only this module defines the keys of run.json. Each part keeps the complete object in `values`, so that keys that this
-version does not know, or that a user's own part wrote, stay available.
+Only this module defines the keys of run.json. Each section stores the complete object in `values`, so that keys of a
+newer version and of a user's part stay available.
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ from functools import cached_property
 from typing import Any
 
 from visionbench.core import Case, ConfigError, RunPlan
+from visionbench.machine import LIBRARIES
 from visionbench.records import typed_json
 from visionbench.records.typed_json import ALL_KEYS, KEY, OTHER_KEYS
 
 SCHEMA_VERSION = 1
-"""The version of run.json and of a row in results.jsonl. Raise it if a reader of the last version would go wrong."""
+"""The version of run.json and of a row in results.jsonl. Increase it if older readers would misread the files."""
 RUNNING, FINISHED, STOPPED, UNSUCCESSFUL = "running", "finished", "interrupted", "failed"
 """Statuses of a run."""
-VERSIONS = (
-    *("python", "torch", "transformers", "numpy", "pillow"),
-    *("hydra-core", "omegaconf", "mlflow", "pandas", "nvidia-ml-py"),
-)
+VERSIONS = ("python", *LIBRARIES)
 """The keys of the host that are versions."""
 
 
@@ -38,8 +36,8 @@ class Host:
     values: Mapping[str, Any] = field(default_factory=dict, metadata=ALL_KEYS)
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Host:
-        """Return the host with these values. Raises ConfigError that names a key of another type."""
+    def from_fingerprint(cls, values: Mapping[str, Any]) -> Host:
+        """Return the host of `machine.fingerprint`. Raises ConfigError that names a key of a wrong type."""
         return typed_json.read(cls, dict(values), "run.json.host")
 
     def version(self, name: str) -> str | None:
@@ -50,7 +48,7 @@ class Host:
 
 @dataclass(frozen=True)
 class DeviceIdentity:
-    """What the device reported about itself."""
+    """The identity of the device, as the device reported it."""
 
     device_name: str | None = None
     driver: str | None = None
@@ -61,7 +59,7 @@ class DeviceIdentity:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What was loaded. A user's own model family may add any keys."""
+    """The identity of the loaded model. A user's model family may add any keys."""
 
     weights: str | None = None
     checkpoint: str | None = None
@@ -72,7 +70,7 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """What identifies the data set, with the digests of its annotations and contents."""
+    """The identity of the data set, with the digests of its annotations and contents."""
 
     name: str | None = None
     annotations_sha256: str | None = None
@@ -82,7 +80,7 @@ class DataIdentity:
 
 @dataclass(frozen=True)
 class Repeats:
-    """The processes that a run was measured by, if there were several."""
+    """The processes that measured a run, if there were several."""
 
     planned: int = field(metadata={KEY: "wanted"})
     measured: int
@@ -120,7 +118,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """The parts of the composed configuration that readers use."""
+    """The sections of the composed configuration that readers use."""
 
     model: ModelSettings
     data: DataSettings
@@ -135,7 +133,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What run.json holds. `model`, `device` and `data` have no values until the model is loaded."""
+    """The content of run.json. `model`, `device` and `data` have no values until the model is loaded."""
 
     uid: str
     sweep: str
@@ -144,7 +142,7 @@ class RunRecord:
     host: Host
     plan: RunPlan
     config: Mapping[str, Any]
-    """The composed configuration without secrets. `settings` has its parts with their types."""
+    """The composed configuration without secrets. `settings` gives the sections that readers use, with types."""
     git_commit: str | None = None
     left_out: Mapping[str, str] | None = None
     """The ids of the examples that cannot be used, each with the reason."""
@@ -159,11 +157,11 @@ class RunRecord:
     repeats: Repeats | None = None
     schema: int = SCHEMA_VERSION
     more: Mapping[str, Any] = field(default_factory=dict, metadata=OTHER_KEYS)
-    """Keys that this version does not know."""
+    """Keys that this version does not define."""
 
     @classmethod
-    def read(cls, content: Any, place: str = "run.json") -> RunRecord:
-        """Return the record that this JSON holds.
+    def from_json(cls, content: Any, place: str = "run.json") -> RunRecord:
+        """Return the record of this JSON content. Errors name `place` as its origin.
 
         Raises ConfigError that names the place and the key if a key is missing or has another type, or if a newer
         version wrote it.
@@ -174,8 +172,8 @@ class RunRecord:
         typed_json.read(Settings, record.config, f"{place}.config")
         return record
 
-    def written(self) -> dict[str, Any]:
-        """Return the record as JSON holds it; what is not known yet is left out.
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of run.json. Values that are not known yet are left out.
 
         Raises ConfigError that names the key of a value whose type JSON does not have.
         """
@@ -185,14 +183,17 @@ class RunRecord:
         content: dict[str, Any] = typed_json.write({"schema": self.schema, **present, **self.more}, "run.json")
         return content
 
-    def loaded(
+    def with_identities(
         self,
         model: Mapping[str, Any],
         device: Mapping[str, Any],
         data: Mapping[str, Any],
         left_out: Mapping[str, str],
     ) -> RunRecord:
-        """Return the record with what is known once the model is loaded. Raises ConfigError that names a bad key."""
+        """Return the record with the identities, which are known once the model is loaded.
+
+        Raises ConfigError that names a key whose value has a wrong type.
+        """
         return replace(
             self,
             model=typed_json.read(ModelIdentity, dict(model), "run.json.model"),
@@ -203,12 +204,12 @@ class RunRecord:
 
     @cached_property
     def settings(self) -> Settings:
-        """The parts of the configuration that readers use. Raises ConfigError that names a bad key."""
+        """The sections of the configuration that readers use, with their types. Raises ConfigError for a wrong type."""
         return typed_json.read(Settings, self.config, "run.json.config")
 
     @property
     def timed_cases(self) -> tuple[Case, ...]:
-        """The planned cases that time a batch size."""
+        """The planned cases that time a batch size: all cases except the quality case."""
         return tuple(case for case in self.plan.cases if case.timed)
 
     @property
@@ -222,16 +223,13 @@ class RunRecord:
         return (self.repeats.started_at if self.repeats else ()) or (self.started_at,)
 
     def loaded_or_configured(self, name: str) -> Any:
-        """Return a value of the loaded model, such as `checkpoint`, or that of the configuration if none was loaded."""
+        """Return a value of the loaded model, such as `checkpoint`, or the configured value if no model was loaded."""
         if name in self.model.values:
             return self.model.values[name]
         return self.settings.model.values.get(name)
 
     def facts(self) -> dict[str, Any]:
-        """Return what is known about a run in one level, by the names of the columns in docs/results.md.
-
-        A value is None if it is unknown.
-        """
+        """Return the facts of a run by the names of the columns in docs/results.md. An unknown fact is None."""
         settings, host, device = self.settings, self.host, self.device
         return {
             "uid": self.uid,

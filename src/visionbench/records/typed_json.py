@@ -1,7 +1,7 @@
-"""Frozen dataclasses from JSON and to JSON, with every type checked. An error names the key.
+"""Convert frozen dataclasses from JSON and to JSON, and check every type. An error names the key.
 
 A dataclass may have a field for the complete object (`ALL_KEYS`) or for the keys that no field names (`OTHER_KEYS`),
-so that a newer version's keys and a user's own are kept.
+so that keys of a newer version or of a user's part are not lost.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ T = TypeVar("T")
 KEY = "key"
 """The entry of a field's metadata that holds its key in JSON, if that differs from the field's name."""
 ALL_KEYS, OTHER_KEYS = {KEY: "*"}, {KEY: "**"}
-"""The metadata of a field that has the complete object, or the keys that no other field has."""
+"""The metadata of a field that holds the complete object, or the keys that no other field holds."""
 NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 
 
 def read(kind: type[T], value: Any, place: str) -> T:
-    """Return a value of JSON as this kind: a dataclass, a scalar, a tuple or a mapping of these.
+    """Convert a value of JSON to this kind: a dataclass, a scalar, a tuple or a mapping of these.
 
-    `place` is where the value is, such as "outputs/a: run.json: plan". Raises ConfigError that names the place of the
-    first value that is missing or has another type.
+    `place` is the origin of the value, such as "outputs/a: run.json.plan". Raises ConfigError that names the place of
+    the first value that is missing or has a wrong type.
     """
     result: T = _read(kind, value, place)
     return result
 
 
 def write(value: Any, place: str) -> Any:
-    """Return a value as the types that JSON has. Raises ConfigError that names the place of any other type."""
+    """Convert a value to the types of JSON. Raises ConfigError that names the place of a value of another type."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping):
@@ -127,7 +127,7 @@ def _keys(kind: Any) -> frozenset[str]:
 
 @cache
 def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the origin of a generic kind and its arguments; None is left out of a union's."""
+    """Return the origin of a generic type and its arguments. The arguments of a union exclude `None`."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return UnionType, tuple(argument for argument in arguments if argument is not NoneType)

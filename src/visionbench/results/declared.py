@@ -16,7 +16,7 @@ from visionbench.registry import find
 
 def of_record(record: RunRecord) -> Declarations:
     """Return the declarations that were written with a run, or for an older run those of the bundled metrics."""
-    return bundled() if record.declarations is None else Declarations.read(record.declarations)
+    return bundled() if record.declarations is None else Declarations.from_json(record.declarations)
 
 
 @lru_cache(maxsize=1)

@@ -247,7 +247,7 @@ class MlflowTracker:
         shown = _shown_metrics(tags)
         if view.added(own, shown).listed:
             together = declared.merged([shown, own])
-            tags = {METRICS_TAG: json.dumps(together.written()), **_view_tags(tags, together)}
+            tags = {METRICS_TAG: json.dumps(together.to_json()), **_view_tags(tags, together)}
             for key, value in tags.items():
                 self._client.set_experiment_tag(self._experiment_id, key, value)
 
@@ -329,7 +329,7 @@ class MlflowTracker:
 def _shown_metrics(tags: Mapping[str, str]) -> Declarations:
     """Return the declarations of metrics that an experiment's view shows beside the bundled ones."""
     try:
-        return Declarations.read(json.loads(tags.get(METRICS_TAG, "{}")))
+        return Declarations.from_json(json.loads(tags.get(METRICS_TAG, "{}")))
     except ValueError:
         return Declarations()
 
