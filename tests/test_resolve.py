@@ -103,7 +103,9 @@ def test_auto_is_refused_without_a_checkpoint_and_an_architecture(tmp_path):
     (answer,) = resolved_models([("clip_tiny", {"checkpoint": "./nowhere", "architecture": {}})], tmp_path, "")
     assert answer[0] == "refused"
     assert answer[1].startswith("model.weights=auto: model.checkpoint=./nowhere: there is no folder")
-    assert answer[1].endswith("clip_tiny has no 'architecture:' for random weights")
+    problem, remedy = answer[1].rsplit("; ", 1)
+    assert problem.endswith("clip_tiny has no 'architecture:' for random weights")
+    assert remedy == "give a checkpoint that exists, or choose another model"
 
 
 @pytest.mark.parametrize("weights", ["pretrained", "random"])

@@ -50,7 +50,7 @@ from visionbench.stages import (
     warmup,
 )
 from visionbench.stages.context import Context, Stage
-from visionbench.stages.evaluation import Evaluated, EvaluationContext, EvaluationError
+from visionbench.stages.evaluation import Evaluation, EvaluationContext, EvaluationError
 from visionbench.stages.inputs import TimedInputs, assemble, batch_count, preprocess
 from visionbench.statistics.resampling import CLUSTER
 
@@ -273,7 +273,7 @@ def evaluate_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress, Non
     return _with_metrics(loaded, case, samples, labels, evaluated.predictions)
 
 
-def _with_progress(context: EvaluationContext) -> Generator[StageProgress, None, Evaluated]:
+def _with_progress(context: EvaluationContext) -> Generator[StageProgress, None, Evaluation]:
     """Run the evaluation, and yield its progress as events."""
     stage, case = "evaluation", context.case.id
     yield StageProgress(stage, case)
@@ -282,7 +282,7 @@ def _with_progress(context: EvaluationContext) -> Generator[StageProgress, None,
         try:
             progress = next(steps)
         except StopIteration as end:
-            evaluated: Evaluated = end.value
+            evaluated: Evaluation = end.value
             return evaluated
         yield StageProgress(stage, case, progress.done / progress.total)
 

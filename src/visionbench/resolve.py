@@ -58,7 +58,7 @@ class Resolver:
         if model.checkpoint and not model.architecture:
             raise ConfigError(
                 f"model.weights=auto: {reason}, and {model.name} has no 'architecture:' for random weights",
-                "fetch the checkpoint, or choose another model",
+                "give a checkpoint that exists, or choose another model",
             )
         note = f"model.weights=auto: random for {model.name}, since {reason}"
         return Resolution({"model.weights": "random"}, (note,))

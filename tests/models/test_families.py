@@ -445,7 +445,7 @@ def test_the_parts_of_a_model_are_the_complete_work_of_its_call(name, photograph
     loaded = load(eager(small(name)))
     loaded.module.requires_grad_(False)
     inputs = loaded.preprocess(photographs, ["a temple", "a red flower"])
-    work = flops.count(loaded, flops.without_values(loaded), inputs)
+    work = flops.count(loaded, flops.copy_without_values(loaded), inputs)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         loaded.call(inputs)
     parts = loaded.parts(inputs)
@@ -459,7 +459,7 @@ def test_the_parts_of_a_bundled_model_are_the_complete_work_of_its_call(name, ph
     """Within 1 %: if the number of steps is even, no step has the mean length."""
     loaded = load(eager(models()[name]))
     inputs = loaded.preprocess(photographs, ["a temple", "a red flower"])
-    work = flops.count(loaded, flops.without_values(loaded), inputs)
+    work = flops.count(loaded, flops.copy_without_values(loaded), inputs)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         loaded.call(inputs)
     parts = loaded.parts(inputs)
@@ -496,7 +496,7 @@ def test_the_counted_flops_of_the_original_sizes_are_the_published_ones(name, op
     model.weights, model.options = "random", {**model.options, **options}
     meta = torch.device("meta")
     loaded = build_part("models", model.family, model.options, "model.options").load(model, meta, torch.float32)
-    work = flops.count(loaded, flops.without_values(loaded), loaded.preprocess(photographs[:1], [""]))
+    work = flops.count(loaded, flops.copy_without_values(loaded), loaded.preprocess(photographs[:1], [""]))
     assert work[part].flop / 1e9 == pytest.approx(gflop, rel=1e-3)
 
 
@@ -506,7 +506,7 @@ def test_the_least_traffic_is_weights_inputs_and_outputs_once(photographs):
     inputs = loaded.preprocess(photographs, ["", ""])
     vision = sum(p.numel() for p in loaded.module.vision_model.parameters()) * 4
     projection = loaded.module.visual_projection.weight.numel() * 4
-    moved = flops.count(loaded, flops.without_values(loaded), inputs)["image"].moved_bytes
+    moved = flops.count(loaded, flops.copy_without_values(loaded), inputs)["image"].moved_bytes
     pixels = inputs["pixel_values"].numel() * 4
     assert moved >= vision + projection + pixels
     assert moved < (vision + projection + pixels) * 1.1
@@ -529,7 +529,7 @@ def test_blip2_in_fp16_has_inputs_in_fp16_although_its_first_parameter_is_in_fp3
     assert placed["pixel_values"].dtype == torch.float16
     with torch.inference_mode():
         assert {output.dtype for output in loaded.probe_outputs(placed).values()} == {torch.float16}
-    work = flops.count(loaded, flops.without_values(loaded), placed)
+    work = flops.count(loaded, flops.copy_without_values(loaded), placed)
     half = sum(p.numel() * 2 for p in loaded.module.language_model.parameters())
     assert 0.9 * half < work["prefill"].moved_bytes < 1.5 * half  # in fp32 it would be twice as much
 

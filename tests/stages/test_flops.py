@@ -14,10 +14,10 @@ from visionbench.stages import flops
 @pytest.fixture
 def context(measured):
     def context(*seconds, **device):
-        of = measured(*seconds, **device)
-        of.measure.ceiling = CeilingConfig(calls=2, min_call_ms=1000.0)
-        of.model.module, of.model.dtype = torch.nn.Linear(2, 2), torch.float32
-        return of
+        case = measured(*seconds, **device)
+        case.measure.ceiling = CeilingConfig(calls=2, min_call_ms=1000.0)
+        case.model.module, case.model.dtype = torch.nn.Linear(2, 2), torch.float32
+        return case
 
     return context
 
@@ -46,7 +46,7 @@ def test_the_ceiling_uses_the_sizes_that_fit_into_memory(context):
     assert flops.product_rate(full_after(context(0.5), calls=3)) == 2 * 512**3 / 0.5
 
 
-def test_a_ceiling_that_does_not_fit_into_memory_is_missing_and_the_rest_is_measured(context):
+def test_a_ceiling_that_does_not_fit_into_memory_is_missing_and_other_figures_are_measured(context):
     samples = flops.Flops().run(full_after(context(0.5), calls=3))
     assert samples.get("ceiling/flop_per_s")[0] == 2 * 512**3 / 0.5
     assert samples.missing["ceiling/bytes_per_s"] == "the device has no room for it beside the model"
@@ -54,10 +54,10 @@ def test_a_ceiling_that_does_not_fit_into_memory_is_missing_and_the_rest_is_meas
 
 
 def test_another_error_in_a_ceiling_is_not_swallowed(context):
-    of = full_after(context(0.5), calls=0)
-    of.device.is_out_of_memory = lambda error: False
+    case = full_after(context(0.5), calls=0)
+    case.device.is_out_of_memory = lambda error: False
     with pytest.raises(MemoryError):
-        flops.Flops().run(of)
+        flops.Flops().run(case)
 
 
 def test_a_copy_moves_every_byte_twice(context):
@@ -80,34 +80,34 @@ def test_the_work_of_a_call_is_the_sum_over_its_parts_times_their_runs(context, 
     monkeypatch.setattr(flops, "product_rate", lambda context: 1.0)
     monkeypatch.setattr(flops, "copy_rate", lambda context: 2.0)
     work = {"prefill": flops.Work(100.0, 10.0), "decode": flops.Work(3.0, 5.0)}
-    monkeypatch.setattr(flops, "without_values", lambda model: None)
+    monkeypatch.setattr(flops, "copy_without_values", lambda model: None)
     monkeypatch.setattr(flops, "count", lambda model, empty, inputs: work)
-    of = context(1.0)
-    of.model.parts = lambda inputs: {"prefill": ModelPart(lambda: None), "decode": ModelPart(lambda: None, 4)}
-    samples = flops.Flops().run(of)
+    case = context(1.0)
+    case.model.parts = lambda inputs: {"prefill": ModelPart(lambda: None), "decode": ModelPart(lambda: None, 4)}
+    samples = flops.Flops().run(case)
     assert (samples.get("flops/call_flop")[0], samples.get("flops/call_bytes")[0]) == (112.0, 30.0)
     assert samples.get("flops/decode_calls_count")[0] == 4
     assert np.array_equal(samples.get("flops/decode_s"), [1.0, 1.0])
 
 
-def test_ceilings_and_the_model_without_values_are_made_once_for_all_cases(context, monkeypatch):
-    made = []
-    monkeypatch.setattr(flops, "product_rate", lambda context: made.append("products") or 1.0)
-    monkeypatch.setattr(flops, "copy_rate", lambda context: made.append("copy") or 2.0)
-    monkeypatch.setattr(flops, "without_values", lambda model: made.append("model") or model)
+def test_ceilings_and_the_model_without_values_are_created_once_for_all_cases(context, monkeypatch):
+    calls = []
+    monkeypatch.setattr(flops, "product_rate", lambda context: calls.append("products") or 1.0)
+    monkeypatch.setattr(flops, "copy_rate", lambda context: calls.append("copy") or 2.0)
+    monkeypatch.setattr(flops, "copy_without_values", lambda model: calls.append("model") or model)
     monkeypatch.setattr(flops, "count", lambda model, empty, inputs: {"image": flops.Work(1.0, 1.0)})
     small = context(1.0)
     small.model.parts = lambda inputs: {"image": ModelPart(lambda: None)}
     large = replace(small, case=replace(small.case, id="batch-2", batch_size=2))
     stage = flops.Flops()
     rates = [stage.run(case).get("ceiling/flop_per_s").tolist() for case in (small, large)]
-    assert (made, rates) == (["products", "copy", "model"], [[1.0], [1.0]])
+    assert (calls, rates) == (["products", "copy", "model"], [[1.0], [1.0]])
 
 
 def test_the_ceiling_is_measured_in_the_runs_dtype(context, monkeypatch):
-    of, dtypes = context(9.0, 0.5, 0.5, 9.0, 20.0, 20.0), []
-    of.model.module = torch.nn.Linear(2, 2)  # fp32, like BLIP-2's Q-Former in a run of fp16
-    of.model.dtype = torch.float16
+    case, dtypes = context(9.0, 0.5, 0.5, 9.0, 20.0, 20.0), []
+    case.model.module = torch.nn.Linear(2, 2)  # fp32, like BLIP-2's Q-Former in a run of fp16
+    case.model.dtype = torch.float16
     monkeypatch.setattr(torch, "mm", lambda left, right, out: dtypes.append((left.dtype, right.dtype, out.dtype)))
-    flops.product_rate(of)
+    flops.product_rate(case)
     assert set(dtypes) == {(torch.float16,) * 3}

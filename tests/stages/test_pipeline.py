@@ -44,9 +44,9 @@ def context(measured, clock, monkeypatch, tmp_path):
         examples.append(Example(str(number), tmp_path / f"{number}.png"))
 
     def context(batch_size=2, **rule):
-        of = measured()
-        of.measure.pipeline = PipelineConfig(**{"min_batches": 3, "min_seconds": 0.0, **rule})
-        return replace(of, case=Case("b", batch_size, (), ()), examples=examples, model=Model(clock))
+        case = measured()
+        case.measure.pipeline = PipelineConfig(**{"min_batches": 3, "min_seconds": 0.0, **rule})
+        return replace(case, case=Case("b", batch_size, (), ()), examples=examples, model=Model(clock))
 
     return context
 
@@ -65,29 +65,29 @@ def test_serial_batches_last_for_min_seconds(context):
 
 
 def test_steps_that_do_not_add_up_are_flagged(context, monkeypatch):
-    of = context()
-    timed = pipeline._timed
+    case = context()
+    timed = pipeline._run_step
 
     def lossy(context, batch, step):
         timed(context, batch, step)
         context.device.clock.now += 0.2 if step == "copy" else 0.0
         context.device.clock.now += 0.8 if step == "forward" else 0.0
 
-    monkeypatch.setattr(pipeline, "_timed", lossy)
-    assert pipeline.serial(of).flags == {"stages_do_not_add_up": "they make -9.1% of the end-to-end time"}
+    monkeypatch.setattr(pipeline, "_run_step", lossy)
+    assert pipeline.serial(case).flags == {"stages_do_not_add_up": "they make -9.1% of the end-to-end time"}
 
 
 def test_only_the_distinct_images_are_used_in_rotation(context):
-    of = context(batch_size=2)
-    of.measure.inputs = InputsConfig(distinct_samples=3)
-    pipeline.serial(of)
-    assert of.model.outputs == [16.0 * number for number in (0, 1, 2, 0, 1, 2, 0, 1)]
+    case = context(batch_size=2)
+    case.measure.inputs = InputsConfig(distinct_samples=3)
+    pipeline.serial(case)
+    assert case.model.outputs == [16.0 * number for number in (0, 1, 2, 0, 1, 2, 0, 1)]
 
 
 def test_overlapping_gives_the_same_answers_in_order(context):
-    of = context(min_batches=7)
-    samples = pipeline.overlapped(of)
-    assert of.model.outputs == [16.0 * (number % 5) for number in range(14)]
+    case = context(min_batches=7)
+    samples = pipeline.overlapped(case)
+    assert case.model.outputs == [16.0 * (number % 5) for number in range(14)]
     assert samples.get("pipeline/overlapped_images_count").tolist() == [14.0]
     assert samples.get("pipeline/loaders_count").tolist() == [2.0]
 
@@ -96,28 +96,28 @@ def test_overlapping_gives_the_same_answers_in_order(context):
 def test_overlapped_batches_are_pinned_unless_the_device_shares_host_memory(context, monkeypatch, shared, pinned):
     copies = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: copies.append(len(tensor)) or tensor)
-    of = context()
-    of.device.shares_host_memory = shared
-    pipeline.overlapped(of)
+    case = context()
+    case.device.shares_host_memory = shared
+    pipeline.overlapped(case)
     assert bool(copies) is pinned
 
 
 def test_an_error_in_a_loader_is_raised(context):
-    of = context()
-    of.examples[3].image.write_bytes(b"no picture")
+    case = context()
+    case.examples[3].image.write_bytes(b"no picture")
     with pytest.raises(Exception, match="cannot be decoded"):
-        pipeline.overlapped(of)
+        pipeline.overlapped(case)
 
 
 def test_a_model_that_generates_text_is_timed_by_its_parts(context):
-    of = context()
-    of.device.time_call = lambda call: CallTiming(call())
-    of.model.parts = lambda inputs: {
+    case = context()
+    case.device.time_call = lambda call: CallTiming(call())
+    case.model.parts = lambda inputs: {
         "vision": ModelPart(lambda: 1.0),
         "prefill": ModelPart(lambda: 2.0),
         "decode": ModelPart(lambda: 0.5, 19),
     }
-    samples = pipeline.tokens(of, SimpleNamespace(inputs={}))
+    samples = pipeline.time_tokens(case, SimpleNamespace(inputs={}))
     assert {name: values.tolist() for name, values in samples.series.items()} == {
         "pipeline/vision_s": [1.0] * 3,
         "pipeline/prefill_s": [2.0] * 3,
@@ -126,8 +126,8 @@ def test_a_model_that_generates_text_is_timed_by_its_parts(context):
 
 
 def test_a_model_without_text_has_the_reason_for_missing_times(context):
-    samples = pipeline.tokens(context(), SimpleNamespace(inputs={}))
-    assert set(samples.missing.values()) == {"this model writes no tokens"}
+    samples = pipeline.time_tokens(context(), SimpleNamespace(inputs={}))
+    assert set(samples.missing.values()) == {"this model generates no tokens"}
 
 
 def test_on_a_cpu_copies_are_missing_with_the_reason(context):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 QUALITY, SPEED, MEMORY = "quality", "speed", "memory"
-"""Kinds of metrics. Quality is compared picture by picture; speed is slower or faster, memory is more or less."""
+"""Kinds of metrics. Quality is compared image by image; speed is slower or faster, memory is more or less."""
 HIGHER, LOWER = "higher", "lower"
 """Which values of a metric are better."""
 GEOMETRIC_MEAN, LARGEST, SMALLEST = "geometric mean", "largest", "smallest"
@@ -39,13 +39,15 @@ class MetricDeclaration:
     table: bool = False
     """Whether the tables of the terminal and of the report have a column for it."""
     compared: bool = False
-    """Whether `visionbench compare` takes it without `--metric`."""
+    """Whether `visionbench compare` compares it without `--metric`."""
     headline: int = 0
     """1 for the metric that models of a task are compared by, 2 for others that charts show; 0 for all others."""
     order: int = 100
     """Position in tables and charts, lowest first. Below 50, every run of a sweep has the column."""
     unless: tuple[str, ...] = ()
     """Metrics that replace it in tables and comparisons if one of them has a value."""
+    compared_unless: tuple[str, ...] = ()
+    """Metrics that replace it in comparisons only, not in tables, if one of them has a value."""
     gather: str = GEOMETRIC_MEAN
     """How values of several processes become one: `geometric mean`, `largest` or `smallest`."""
     intervals: tuple[str, ...] = ()

@@ -1,1 +1,1 @@
-"""Stages: each fills a part of a case's samples; passes never share a window."""
+"""The stages of a case. Each stage measures some of its samples, in a window that no other stage uses."""

@@ -1,4 +1,4 @@
-"""Checks over all predictions of a model: texts that were cut, predictions that are all empty or all equal."""
+"""Check all predictions of a model for captions that were cut, and for predictions that are all empty or all equal."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from visionbench.core import CAPTIONS_CUT, Predictions, Samples
 MUST_DIFFER = ("caption", "image_embedding", "caption_embeddings", "class_scores")
 """Columns that must not be the same for every image."""
 EQUAL_WITHIN = 1e-6
-"""Arrays are equal if they differ by less than this share of the largest value."""
+"""Arrays count as equal if they differ by at most this share of the largest value."""
 
 
 def judge(predictions: Predictions) -> Samples:
-    """Return flag `captions_cut` and the faults `answers_empty` and `answers_equal`.
+    """Return the flag `captions_cut` and the faults `answers_empty` and `answers_equal`, if they apply.
 
-    Predictions of a single image are never equal to others.
+    With a single image, predictions are not compared.
     """
     columns, count = predictions.columns, len(predictions.ids)
     flags: dict[str, str] = {}

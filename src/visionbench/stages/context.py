@@ -27,9 +27,10 @@ class Context:
     kept_bytes: int = 0
     """Host memory of the preprocessed inputs of all batch sizes. It belongs to the benchmark, not to the model."""
     examples: Sequence[Example] = ()
+    """The examples that the pipeline stage reads."""
 
     def calls(self) -> Iterator[Call]:
-        """Yield calls of the model without end, in rotation over the batches."""
+        """Return an endless iterator of calls of the model, in rotation over the batches."""
         return cycle([partial(self.model.call, batch) for batch in self.batches])
 
 

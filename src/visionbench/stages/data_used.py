@@ -11,22 +11,22 @@ from visionbench.core import DataSet, Example, Metric, Predictions, QualityMetri
 from visionbench.examples import denominators
 from visionbench.examples.sampling import list_all_examples
 from visionbench.examples.screening import summarize_problems
-from visionbench.stages.evaluation import Evaluated
+from visionbench.stages.evaluation import Evaluation
 from visionbench.statistics.resampling import CLUSTER, read_clusters
 
 
 def count_left_out(left_out: Mapping[str, str], total: int) -> Samples:
-    """Series `evaluation/left_out_count`, and flag `pictures_left_out` with the first images if there are any."""
+    """Return the series `evaluation/left_out_count`, and the flag `pictures_left_out` if images were left out."""
     flags = {}
     if left_out:
         flags["pictures_left_out"] = f"{len(left_out)} of {total}: {summarize_problems(left_out)}"
     return Samples({"evaluation/left_out_count": np.array([float(len(left_out))])}, flags=flags)
 
 
-def count_used(data: DataSet, metrics: Sequence[Metric], sampled: int, evaluated: Evaluated) -> Samples:
-    """Count what the figures of these metrics are based on, of all that the data set has.
+def count_used(data: DataSet, metrics: Sequence[Metric], sampled: int, evaluated: Evaluation) -> Samples:
+    """Count the images and annotations that the figures of these metrics are based on, and those of the data set.
 
-    `sampled` is the number of its images that the run reads. Adds the warnings of the data set as flags.
+    `sampled` is the number of images that the run reads. The warnings of the data set become flags.
     """
     needs = frozenset().union(*(metric.needs for metric in metrics if isinstance(metric, QualityMetric)))
     examples = list_all_examples(data)

@@ -1,7 +1,6 @@
-"""Evaluation: all images of the data set once through decode, preprocess, forward and postprocess, overlapped.
+"""Evaluation: decode, preprocess, forward and postprocess all images of the data set once, with overlapping steps.
 
-Batches follow the order of the data set and are never mixed, so that the number of threads and their timing do not
-change a prediction.
+Batches follow the order of the data set, so that the number of threads and their timing do not change a prediction.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from visionbench.stages.overlap import loader_count, overlap
 
 PROGRESS_EVERY_S = 0.5
 MASKS = "truth_masks"
-"""The column that needs the masks of the data set beside the image."""
+"""The column that is computed from the masks of the data set."""
 
 
 class EvaluationError(VisionbenchError):
@@ -62,19 +61,19 @@ class EvaluationContext:
     classes: Sequence[str] = ()
     """The classes of the labels, in the order of the model, if a metric reads labels."""
     on_error: str = "fail"
-    """What an image without a prediction does: it ends the case (`fail`) or is left out and named (`skip`)."""
+    """Whether an image without a prediction ends the case (`fail`) or is left out and named (`skip`)."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The number of images that are done."""
+    """The number of images that are done, and the number of all images."""
 
     done: int
     total: int
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class Evaluation:
     """The result of the pass: the scores of every quality metric, the predictions, and the images left out."""
 
     samples: Samples
@@ -103,12 +102,13 @@ class Batch:
         self.seconds[step] += perf_counter() - start
 
 
-def run(context: EvaluationContext) -> Generator[Progress, None, Evaluated]:
+def run(context: EvaluationContext) -> Generator[Progress, None, Evaluation]:
     """Yield progress, and return the result.
 
-    Series: each metric's own, `evaluation/<step>_s` (busy seconds of each batch), `evaluation/starved_s` (the model's
-    thread waiting for a batch), `evaluation/seconds_s` of the pass, `evaluation/images_count`.
-    Raises EvaluationError if an image has no prediction and no image may be left out.
+    The samples hold the series of each metric, `evaluation/<step>_s` (the busy seconds of each batch),
+    `evaluation/starved_s` (the seconds that the model waited for batches), `evaluation/seconds_s` (the duration of the
+    pass) and `evaluation/images_count`. Raises EvaluationError if an image has no prediction and no image may be left
+    out.
     """
     import torch
 
@@ -121,8 +121,8 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluated]:
     start = last_progress = perf_counter()
     for batch, waited in predicted_batches(context, evaluator, columns):
         if batch.unusable and context.on_error == "fail":
-            name, why = next(iter(batch.unusable.items()))
-            raise EvaluationError(f"{name}: {why}", "data.on_error=skip would leave it out")
+            name, reason = next(iter(batch.unusable.items()))
+            raise EvaluationError(f"{name}: {reason}", "data.on_error=skip would leave it out")
         batch.pictures, batch.inputs = [], {}
         batches.append(batch)
         starved += waited
@@ -130,8 +130,8 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluated]:
             last_progress = perf_counter()
             yield Progress(sum(len(done.rows) + len(done.unusable) for done in batches), len(context.examples))
     seconds = perf_counter() - start
-    predictions = _joined(batches, evaluator.classes)
-    left_out = {name: why for batch in batches for name, why in batch.unusable.items()}
+    predictions = _join(batches, evaluator.classes)
+    left_out = {name: reason for batch in batches for name, reason in batch.unusable.items()}
     if not predictions.ids:
         raise EvaluationError(f"no image has a prediction, the first because: {next(iter(left_out.values()))}")
     series = {f"evaluation/{step}_s": np.array([batch.seconds[step] for batch in batches]) for step in EVALUATION_STEPS}
@@ -141,17 +141,17 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluated]:
     samples = Samples(series).merged(answers.judge(predictions))
     for metric in scorers:
         samples = samples.merged(metric.score(predictions))
-    return Evaluated(samples, predictions, left_out)
+    return Evaluation(samples, predictions, left_out)
 
 
 def predicted_batches(
     context: EvaluationContext, evaluator: Evaluator, columns: frozenset[str]
 ) -> Iterator[tuple[Batch, float]]:
-    """Yield batches with their rows in order, each with the seconds that the model waited for its loading."""
+    """Yield batches with their rows, in order, each with the seconds that the model waited for it to be loaded."""
     import torch
 
     size, examples = context.case.batch_size, context.examples
-    good: Picture | None = None
+    working: Picture | None = None
 
     def forward(batch: Batch) -> None:
         if batch.pictures:
@@ -159,13 +159,13 @@ def predicted_batches(
                 batch.output = evaluator.forward(batch.inputs)
 
     def recover(batch: Batch, error: Exception) -> Batch:
-        return _without_unfit(batch, evaluator, columns, good, error, context.device)
+        return _predict_without_unfit(batch, evaluator, columns, working, error, context.device)
 
     source = (examples[first : first + size] for first in range(0, len(examples), size))
     load = partial(_load, evaluator=evaluator, with_masks=MASKS in columns)
     finish = partial(_finish, evaluator=evaluator, columns=columns)
     for batch, waited in overlap(source, load, forward, finish, loader_count(context.measure.evaluation), recover):
-        good = next((picture for picture in batch.pictures if picture.example.id in batch.rows), good)
+        working = next((picture for picture in batch.pictures if picture.example.id in batch.rows), working)
         yield batch, waited
 
 
@@ -176,7 +176,7 @@ def _load(examples: Sequence[Example], evaluator: Evaluator, with_masks: bool) -
     with batch.timed("decode"):
         for example in examples:
             try:
-                batch.pictures.append(_picture(example, with_masks))
+                batch.pictures.append(_decode(example, with_masks))
             except PictureError as error:
                 batch.unusable[example.id] = error.reason
     if batch.pictures:
@@ -186,9 +186,9 @@ def _load(examples: Sequence[Example], evaluator: Evaluator, with_masks: bool) -
 
 
 def _prepare(batch: Batch, evaluator: Evaluator) -> None:
-    """Fill in the batch's inputs, and leave out images that the processor does not accept by themselves either.
+    """Set the batch's inputs. If the processor refuses the batch, leave out each image that it refuses alone.
 
-    Raises the processor's error if it accepts each image by itself but not the batch.
+    Raises the processor's error if it accepts each image alone but not the batch.
     """
     try:
         batch.inputs = evaluator.prepare(batch.pictures)
@@ -201,8 +201,8 @@ def _prepare(batch: Batch, evaluator: Evaluator) -> None:
             try:
                 evaluator.prepare([picture])
                 fit.append(picture)
-            except Exception as own_error:
-                batch.unusable[picture.example.id] = reason_for(own_error)
+            except Exception as picture_error:
+                batch.unusable[picture.example.id] = reason_for(picture_error)
         if len(fit) == len(batch.pictures):
             raise error
     batch.pictures = fit
@@ -210,29 +210,34 @@ def _prepare(batch: Batch, evaluator: Evaluator) -> None:
         batch.inputs = evaluator.prepare(fit)
 
 
-def _without_unfit(
-    batch: Batch, evaluator: Evaluator, columns: frozenset[str], good: Picture | None, error: Exception, device: Device
+def _predict_without_unfit(
+    batch: Batch,
+    evaluator: Evaluator,
+    columns: frozenset[str],
+    working: Picture | None,
+    error: Exception,
+    device: Device,
 ) -> Batch:
-    """Predict a batch that ended in an error again, without the images that cause an error by themselves.
+    """Predict a failed batch again, without the images that fail alone.
 
-    `good` is an image that has a prediction already. Raises the error if the model is the cause and not an image: if
-    each image works by itself, or if none works and `good` does not work any more either, or if memory is short. A
-    single image is taken as the cause as long as no image has a prediction.
+    `working` is an image that has a prediction already. Raises the error if memory is short, or if the model is the
+    cause: each image works alone, or no image of the batch works and `working` fails now too. If no image has a
+    prediction yet, a single failed image counts as the cause, and several failed images do not.
     """
     if device.is_out_of_memory(error):
         raise error
-    reasons = {picture.example.id: _why_no_row(picture, evaluator, columns, device) for picture in batch.pictures}
-    unfit = {id: why for id, why in reasons.items() if why is not None}
-    rest = [picture for picture in batch.pictures if picture.example.id not in unfit]
-    model_fails = len(unfit) > 1 if good is None else _why_no_row(good, evaluator, columns, device) is not None
-    if not unfit or (not rest and model_fails):
+    reasons = {picture.example.id: _reason_alone(picture, evaluator, columns, device) for picture in batch.pictures}
+    unfit = {id: reason for id, reason in reasons.items() if reason is not None}
+    fit = [picture for picture in batch.pictures if picture.example.id not in unfit]
+    model_fails = len(unfit) > 1 if working is None else _reason_alone(working, evaluator, columns, device) is not None
+    if not unfit or (not fit and model_fails):
         raise error
-    again = Batch(rest, unusable={**batch.unusable, **unfit}, seconds=batch.seconds)
-    return _predict(again, evaluator, columns) if rest else again
+    repeated = Batch(fit, unusable={**batch.unusable, **unfit}, seconds=batch.seconds)
+    return _predict(repeated, evaluator, columns) if fit else repeated
 
 
-def _why_no_row(picture: Picture, evaluator: Evaluator, columns: frozenset[str], device: Device) -> str | None:
-    """Return why an image by itself has no row, or None if it has one. Raises the error if memory is short."""
+def _reason_alone(picture: Picture, evaluator: Evaluator, columns: frozenset[str], device: Device) -> str | None:
+    """Return why an image alone has no row, or None if it has one. Raises the error if memory is short."""
     try:
         _predict(Batch([picture]), evaluator, columns)
     except Exception as error:
@@ -243,7 +248,7 @@ def _why_no_row(picture: Picture, evaluator: Evaluator, columns: frozenset[str],
 
 
 def _predict(batch: Batch, evaluator: Evaluator, columns: frozenset[str]) -> Batch:
-    """Run all steps after decoding on a batch, in this thread."""
+    """Run all steps after decoding for a batch, in this thread."""
     import torch
 
     with torch.inference_mode():
@@ -254,7 +259,7 @@ def _predict(batch: Batch, evaluator: Evaluator, columns: frozenset[str]) -> Bat
         return _finish(batch, evaluator, columns)
 
 
-def _picture(example: Example, with_masks: bool) -> Picture:
+def _decode(example: Example, with_masks: bool) -> Picture:
     image = decode_example(example)
     masks = None
     if with_masks and example.masks is not None:
@@ -289,7 +294,7 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, float | np.ndarray) or bool(np.isfinite(value).all())
 
 
-def _joined(batches: Sequence[Batch], classes: Sequence[str]) -> Predictions:
+def _join(batches: Sequence[Batch], classes: Sequence[str]) -> Predictions:
     rows = {name: row for batch in batches for name, row in batch.rows.items()}
     names = next(iter(rows.values()), {})
     return Predictions(tuple(rows), {name: [row[name] for row in rows.values()] for name in names}, tuple(classes))

@@ -1,8 +1,8 @@
 """FLOPs: the work of a call, counted on the meta device, and the highest rates that the device reaches.
 
-The work is counted in a copy of the model that has shapes and no values, part by part. The copy computes attention
-without fused kernels, because torch's counter does not see fused attention on a CPU. A FLOP is half a
-multiply-accumulate.
+The work is counted for each part of the model, in a copy of the model that has shapes and no values. The copy computes
+attention without fused kernels, because torch's counter does not count fused attention on a CPU. A multiply-accumulate
+is two FLOPs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SMALLEST, LARGEST = 512, 16384
 """Sides of the square matrices whose products measure the highest FLOP/s."""
 MASK = "attention_mask"
-"""Left out of the count: it changes no product, and transformers reads its values, which do not exist here."""
+"""An input that the count leaves out: it changes no product, and transformers would read its values."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Work:
 
 @dataclass
 class Flops:
-    """The stage of one run. The ceilings and the model without values are the same for all its batch sizes."""
+    """The stage for one run. The ceilings and the model without values are shared by all batch sizes."""
 
     ceilings: Samples | None = None
     """The highest rates of the device, measured by the first case."""
@@ -46,8 +46,11 @@ class Flops:
     """The model without values, built by the first case."""
 
     def run(self, context: Context) -> Samples:
-        """Series `flops/<part>_flop`, `_bytes`, `_calls_count` and `_s` (of each run), `flops/call_flop`, `call_bytes`
-        and `parameters_count`, and of the device `ceiling/flop_per_s` and `ceiling/bytes_per_s`."""
+        """Return the work of a call and of its parts, and the ceilings of the device.
+
+        Series `flops/<part>_flop`, `_bytes`, `_calls_count` and `_s` (seconds of each run), `flops/call_flop`,
+        `call_bytes` and `parameters_count`, `ceiling/flop_per_s` and `ceiling/bytes_per_s`.
+        """
         if self.ceilings is None:
             self.ceilings = _ceilings(context)
         series = dict(self.ceilings.series)
@@ -56,11 +59,11 @@ class Flops:
         inputs = context.batches[0]
         try:
             if self.empty_module is None:
-                self.empty_module = without_values(context.model)
+                self.empty_module = copy_without_values(context.model)
             work = count(context.model, self.empty_module, inputs)
-        except Exception as error:  # a model family from outside may use operations that the meta device lacks
-            why = f"cannot be counted on the meta device: {type(error).__name__}: {first_line(error)}"
-            return Samples(series, {**self.ceilings.missing, "flops/call_flop": why, "flops/call_bytes": why})
+        except Exception as error:  # a user's model family may use operations that the meta device does not support
+            reason = f"cannot be counted on the meta device: {type(error).__name__}: {first_line(error)}"
+            return Samples(series, {**self.ceilings.missing, "flops/call_flop": reason, "flops/call_bytes": reason})
         with quiet():
             parts = context.model.parts(inputs)
             for name, part in parts.items():
@@ -84,7 +87,7 @@ def count(model: LoadedModel, empty_module: Any, inputs: Mapping[str, torch.Tens
         return {name: _work(part) for name, part in parts.items()}
 
 
-def without_values(model: LoadedModel) -> Any:
+def copy_without_values(model: LoadedModel) -> Any:
     """Return the model's architecture on the meta device, in the run's dtype and with attention that is not fused."""
     import torch
 
@@ -100,7 +103,7 @@ def without_values(model: LoadedModel) -> Any:
 
 
 def _ceilings(context: Context) -> Samples:
-    """Measure both rates. A rate for which memory is short beside the model is missing, and the case goes on."""
+    """Measure both rates. A rate is missing, with the reason, if the device has too little memory to measure it."""
     series, missing = dict[str, np.ndarray](), dict[str, str]()
     for name, rate in {"ceiling/flop_per_s": product_rate, "ceiling/bytes_per_s": copy_rate}.items():
         try:
@@ -119,7 +122,7 @@ def product_rate(context: Context) -> float:
     """
     import torch
 
-    rule, dtype, place = context.measure.ceiling, context.model.dtype, _place(context)
+    rule, dtype, place = context.measure.ceiling, context.model.dtype, _model_device(context)
 
     def seconds(size: int) -> float:
         left, right = (torch.randn(size, size, device=place).to(dtype) for _ in range(2))
@@ -141,10 +144,10 @@ def product_rate(context: Context) -> float:
 
 
 def copy_rate(context: Context) -> float:
-    """Return the bytes per second, read and written, of a large copy within the device's memory."""
+    """Return the bytes per second of a large copy within the device's memory. Each byte is read and written."""
     import torch
 
-    place, size = _place(context), context.device.copy_block_bytes
+    place, size = _model_device(context), context.device.copy_block_bytes
     with quiet():
         source = torch.ones(size, dtype=torch.uint8, device=place)
         target = torch.empty_like(source)
@@ -152,21 +155,24 @@ def copy_rate(context: Context) -> float:
     return 2.0 * size / float(np.median(seconds))
 
 
-def _place(context: Context) -> torch.device:
+def _model_device(context: Context) -> torch.device:
     """Return the device that holds the model."""
     return next(iter(context.model.module.parameters())).device
 
 
 def _times(context: Context, part: ModelPart) -> np.ndarray:
-    """Return the seconds of a few runs after one that is not counted, on the device's clock if it has one."""
+    """Return the seconds of `measure.ceiling.calls` runs, on the device's clock if it has one.
+
+    A first run is not counted.
+    """
     timings = [context.device.time_call(part.call) for _ in range(1 + context.measure.ceiling.calls)][1:]
     return np.array([timing.host_s if timing.device_s is None else timing.device_s for timing in timings])
 
 
 def _work(part: ModelPart) -> Work:
-    """Count one run of a part: its FLOPs, and the bytes that it reads (weights, inputs, caches) and returns, each once.
+    """Count the FLOPs of one run of a part, and the bytes that it reads (weights, inputs, caches) and returns.
 
-    Intermediate values are assumed to stay on the chip.
+    Each byte counts once. Intermediate values are assumed to stay on the chip.
     """
     from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import FlopCounterMode
@@ -180,9 +186,9 @@ def _work(part: ModelPart) -> Work:
 
 
 def _reader() -> Any:
-    """Return a dispatch mode that adds up in `bytes` the tensors that are read and were not created under it.
+    """Return a dispatch mode. Its `bytes` is the size of the tensors that are read and were not created in the mode.
 
-    Of an embedding table only the rows that are used count.
+    For an embedding table, only the rows that are read count.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode

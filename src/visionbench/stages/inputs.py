@@ -1,4 +1,4 @@
-"""Inputs of timed calls: images are decoded and preprocessed once, and assembled to batches on the device."""
+"""Inputs of timed calls: decode and preprocess images once, and assemble them to batches on the device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_ERROR_CHARACTERS = 120
-"""The length to which a model's error is cut in the reason for an image."""
+"""The maximum length of a model's error in the reason why an image is left out."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TimedInputs:
     singles: list[Inputs]
     """Inputs of one image each, with a batch axis of length one, on the host."""
     unfit: Mapping[str, str]
-    """The ids of examples without inputs, with the reason."""
+    """The ids of examples that the processor does not accept, with the reason."""
 
     @property
     def kept_bytes(self) -> int:
@@ -37,11 +37,11 @@ class TimedInputs:
 def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConfig) -> TimedInputs:
     """Decode and preprocess `rule.distinct_samples` examples, and keep the inputs that fit into `rule.max_mib`.
 
-    Two inputs are always kept if there are two. The other examples are preprocessed too and their inputs dropped,
-    because the pipeline stage uses these examples.
+    At least two inputs are kept if there are two. Further examples are preprocessed too, to find those that the
+    processor does not accept, because the pipeline stage uses them. Their inputs are dropped.
 
-    Raises the processor's error if it accepts none of the first `rule.distinct_samples` images: then no single image
-    is the cause.
+    Raises the processor's error if it accepts none of the first `rule.distinct_samples` images, because the cause is
+    then not a single image.
     """
     singles: list[Inputs] = []
     unfit: dict[str, str] = {}
@@ -68,7 +68,7 @@ def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConf
 
 
 def reason_for(error: Exception) -> str:
-    """Return why an image has no inputs or no prediction: the fault of its file, or the model's error."""
+    """Return why an image has no inputs or no prediction: the problem of its file, or the model's error."""
     if isinstance(error, PictureError):
         return error.reason
     line = first_line(error)
@@ -83,7 +83,7 @@ def input_bytes(inputs: Inputs) -> int:
 
 
 def batch_count(singles: Sequence[Inputs], batch_size: int, max_mib: int | None = None) -> int:
-    """Return how many batches use every single input once, limited to those that fit into `max_mib`, at least one."""
+    """Return the number of batches that use every input once, but no more than fit into `max_mib`, and at least one."""
     count = -(-len(singles) // batch_size)
     if max_mib is None:
         return count
@@ -100,5 +100,5 @@ def assemble(
     for _ in range(batch_count(singles, batch_size, max_mib)):
         chosen = list(islice(samples, batch_size))
         yield weights.place_inputs(
-            {name: torch.cat([one[name] for one in chosen]) for name in chosen[0]}, device, dtype
+            {name: torch.cat([single[name] for single in chosen]) for name in chosen[0]}, device, dtype
         )

@@ -14,16 +14,16 @@ from visionbench.stages.windows import quiet
 
 
 def profile(device: Device, call: Callable[[], object]) -> Samples:
-    """Series `kernels/busy_s`, `launched_count` and `host_waits_count` of a call, see `core.Device.profile`."""
+    """Return the series `kernels/busy_s`, `launched_count` and `host_waits_count` of a call; see `core.Device`."""
     with quiet():
         call()  # selects kernels and fills caches
         return device.profile(call)
 
 
 def run(profiled: Mapping[str, Samples], context: Context) -> Samples:
-    """The samples of the profiling process for this case, or the reason why there are none.
+    """Return the samples of the profiling process for this case, or the reason why there are none.
 
-    `profiled` holds its samples by the case's id. A device without a queue gives the reason itself.
+    `profiled` holds the samples by the case's id. The reason for a device without a queue comes from the device.
     """
     if not context.device.queued:
         return context.device.profile(lambda: None)

@@ -1,4 +1,4 @@
-"""Latency: one call at a time, synchronised before and after each, until the median is known well enough."""
+"""Latency: single calls, synchronised before and after each call, until the interval of the median is narrow enough."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ CHECK_EVERY = 1.3
 
 
 def run(context: Context) -> Samples:
-    """Series `latency/host_s`, `latency/device_s` and `latency/enqueue_s` (of a device with a queue), and the
-    disturbances of the window; flag `not_converged`."""
+    """Return the times of the calls, the disturbances of the window, and the flag `not_converged` if it applies.
+
+    Series `latency/host_s` and, for a device with a queue, `latency/device_s` and `latency/enqueue_s`.
+    """
     rule = context.measure.latency
     calls, timings = context.calls(), list[CallTiming]()
     check_from = 0.0
@@ -30,18 +32,18 @@ def run(context: Context) -> Samples:
                 if elapsed >= rule.max_seconds:
                     break
                 if len(timings) >= max(check_from, rule.min_calls) and elapsed >= rule.min_seconds:
-                    if _why_not_converged(timings, context) is None:
+                    if _reason_not_converged(timings, context) is None:
                         break
                     check_from = len(timings) * CHECK_EVERY
             timings.append(context.device.time_call(next(calls)))
     samples = _series(timings, context).merged(window.disturbances)
-    if rule.calls is None and (why := _why_not_converged(timings, context)):
-        samples = samples.merged(Samples(flags={"not_converged": why}))
+    if rule.calls is None and (reason := _reason_not_converged(timings, context)):
+        samples = samples.merged(Samples(flags={"not_converged": reason}))
     return samples
 
 
-def _why_not_converged(timings: Sequence[CallTiming], context: Context) -> str | None:
-    """Return why these calls do not give the median and the configured percentile well enough, or None if they do."""
+def _reason_not_converged(timings: Sequence[CallTiming], context: Context) -> str | None:
+    """Return why these calls are too few for the median or for the configured percentile, or None if they suffice."""
     rule = context.measure.latency
     host = np.array([timing.host_s for timing in timings])
     interval = quantile_interval(host, 0.5)

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 
 class OutputCheckError(VisionbenchError):
-    """The model's outputs do not depend on its inputs or are not finite, so its times would mean nothing."""
+    """The model's outputs do not depend on its inputs, or are not finite, so its times would be meaningless."""
 
 
 def load(
     adapter: Adapter, model: ModelConfig, device: Device, place: torch.device, dtype: torch.dtype
 ) -> tuple[LoadedModel, Samples]:
-    """Load the model. Series `load/seconds_s`, `memory/weights_bytes` and `memory/after_load_…`, the memory in use."""
+    """Load the model, and return it with its samples.
+
+    Series `load/seconds_s`, `memory/weights_bytes` and `memory/after_load_…` (the memory in use).
+    """
     start = perf_counter()
     loaded = adapter.load(model, place, dtype)
     device.synchronize()
@@ -37,7 +40,7 @@ def load(
 
 
 def first_call(loaded: LoadedModel, device: Device, inputs: Inputs) -> Samples:
-    """Series `load/first_call_s`: the first call with compilation, kernel selection and filling of caches."""
+    """Return the series `load/first_call_s`: the first call, which may compile, select kernels and fill caches."""
     with quiet():
         return Samples({"load/first_call_s": np.array([device.time_call(lambda: loaded.call(inputs)).host_s])})
 
@@ -45,9 +48,9 @@ def first_call(loaded: LoadedModel, device: Device, inputs: Inputs) -> Samples:
 def check_output_follows_input(
     loaded: LoadedModel, singles: Sequence[Inputs], place: torch.device, dtype: torch.dtype
 ) -> None:
-    """Raise OutputCheckError unless a different input changes every output.
+    """Raise OutputCheckError if a different input does not change every output, or if an output is not finite.
 
-    The change must exceed ten times the difference that the same input shows when it is repeated.
+    The change must be more than ten times the difference between two calls with the same input.
     """
     first = singles[0]
     other = max(singles[1:], key=lambda single: _differences(first, single), default=first)

@@ -10,7 +10,7 @@ from visionbench.stages.windows import quiet
 
 
 def run(context: Context) -> Samples:
-    """The device's series `memory/…_bytes`."""
+    """Return the device's series `memory/…_bytes`."""
     with quiet():
         context.device.reset_peak_memory()
         for call in islice(context.calls(), context.measure.memory.calls):

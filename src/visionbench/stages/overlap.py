@@ -33,13 +33,13 @@ def overlap(
     loaders: int,
     recover: Callable[[Batch, Exception], Batch] | None = None,
 ) -> Iterator[tuple[Batch, float]]:
-    """Yield finished batches in the order of the source, each with the seconds that the model waited for its loading.
+    """Yield finished batches in the order of the source, each with the seconds that the model waited for it to load.
 
     `load` runs in `loaders` threads, `forward` in the calling thread, and `finish` in one more thread. At most
     `loaders + 1` batches are loaded ahead of the model, and the model is at most `MAX_FINISHING` batches ahead of
-    `finish`. `recover` replaces a batch whose `forward` or `finish` raised an error, or raises the error; it runs in
-    the calling thread, after all earlier batches were yielded. An error ends the threads, and batches that are not
-    loaded yet are cancelled.
+    `finish`. If `forward` or `finish` raises an error, `recover` returns a batch to yield instead, or raises the error.
+    `recover` runs in the calling thread, after all earlier batches were yielded. After an error the threads end, and
+    batches that are not loaded yet are cancelled.
     """
     loading, finishing = deque[Future[Batch]](), deque[tuple[Future[Batch], Batch, float]]()
 

@@ -1,8 +1,8 @@
-"""Pipeline: image files to answers, first one batch after the other with a clock at every step, then overlapped.
+"""Pipeline: from image files to answers, first in serial batches with every step timed, then overlapped.
 
-In the serial pass every step is synchronised, so that the steps add up to the time of the batch; this is checked. In
-the overlapped pass loader threads read, decode and preprocess ahead, the calling thread copies and runs the model, and
-one more thread postprocesses.
+In the serial pass, every step is synchronised, so that the steps add up to the time of the batch; this is checked. In
+the overlapped pass, loader threads read, decode and preprocess, the calling thread copies and runs the model, and one
+more thread postprocesses.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ class PipelineBatch:
 
 
 def run(context: Context) -> Samples:
-    """The series of `serial`, `overlapped`, `tokens` and `copies`."""
+    """Return the series of `serial`, `overlapped`, `time_tokens` and `time_copies`."""
     with quiet():
         samples = serial(context).merged(overlapped(context))
         batch = _load(context, next(_batches(context)))
-        return samples.merged(tokens(context, batch)).merged(copies(context, batch))
+        return samples.merged(time_tokens(context, batch)).merged(time_copies(context, batch))
 
 
 def serial(context: Context) -> Samples:
-    """Run batches one after the other, after one that is not counted.
+    """Run batches one after the other. The first batch is not counted.
 
-    Series by batch `pipeline/<step>_s`, `serial_s` and `copied_bytes`; flag `stages_do_not_add_up`.
+    Series `pipeline/<step>_s`, `serial_s` and `copied_bytes`, one value for each batch; flag `stages_do_not_add_up`.
     """
     rule, batches, durations = context.measure.pipeline, list[PipelineBatch](), list[float]()
     start = 0.0
@@ -71,7 +71,7 @@ def serial(context: Context) -> Samples:
         batch = PipelineBatch(examples)
         began = perf_counter()
         for step in PIPELINE_STEPS:
-            _timed(context, batch, step)
+            _run_step(context, batch, step)
         duration = perf_counter() - began
         if number:
             batches.append(batch)
@@ -88,7 +88,7 @@ def serial(context: Context) -> Samples:
 
 
 def overlapped(context: Context) -> Samples:
-    """Run at least `min_batches` batches for at least `min_seconds`, loading the next ones while the model runs.
+    """Run at least `min_batches` batches for at least `min_seconds`, and load the next batches while the model runs.
 
     Series `pipeline/overlapped_s`, `overlapped_images_count`, `loaders_count`, and `overlapped_<step>_s`, the busy
     seconds of each step.
@@ -104,8 +104,8 @@ def overlapped(context: Context) -> Samples:
             issued += 1
 
     def forward(batch: PipelineBatch) -> None:
-        _timed(context, batch, "copy", wait=False)  # from pinned memory: the model's work is queued behind the copy
-        _timed(context, batch, "forward")
+        _run_step(context, batch, "copy", wait=False)  # from pinned memory: the model's work is queued behind the copy
+        _run_step(context, batch, "forward")
 
     load = partial(_load, context, pinned=not context.device.shares_host_memory)
     for batch, _ in overlap(issue(), load, forward, partial(_finish, context), loaders):
@@ -121,27 +121,31 @@ def overlapped(context: Context) -> Samples:
     return Samples({f"pipeline/{name}": np.array([value]) for name, value in values.items()})
 
 
-def tokens(context: Context, batch: PipelineBatch) -> Samples:
-    """Time the parts of a model that generates text: series `pipeline/vision_s`, `prefill_s` (the first token) and
-    `token_s` (each further token)."""
+def time_tokens(context: Context, batch: PipelineBatch) -> Samples:
+    """Time the parts of a model that generates text.
+
+    Series `pipeline/vision_s`, `prefill_s` (the first token) and `token_s` (each further token).
+    """
     names = {"vision": "vision_s", "prefill": "prefill_s", "decode": "token_s"}
     split = getattr(context.model, "parts", None)
-    parts = split(_placed(context, batch.inputs)) if split else {}
+    parts = split(_place_inputs(context, batch.inputs)) if split else {}
     if "prefill" not in parts:
-        why = "this model writes no tokens"
-        return Samples(missing={f"pipeline/{name}": why for name in names.values()})
+        reason = "this model generates no tokens"
+        return Samples(missing={f"pipeline/{name}": reason for name in names.values()})
     calls = context.measure.pipeline.min_batches
     series = {
         f"pipeline/{names[name]}": np.array([context.device.time_call(part.call).host_s for _ in range(calls)])
         for name, part in parts.items()
     }
-    missing = {f"pipeline/{names[name]}": "one token is written" for name in names if name not in parts}
+    missing = {f"pipeline/{names[name]}": "one token is generated" for name in names if name not in parts}
     return Samples(series, missing)
 
 
-def copies(context: Context, batch: PipelineBatch) -> Samples:
-    """Time copies of a batch's inputs to the device: series `pipeline/copy_pinned_bytes_per_s` and
-    `copy_pageable_bytes_per_s`, by the kind of host memory."""
+def time_copies(context: Context, batch: PipelineBatch) -> Samples:
+    """Time copies of a batch's inputs to the device, from pinned and from pageable host memory.
+
+    Series `pipeline/copy_pinned_bytes_per_s` and `copy_pageable_bytes_per_s`.
+    """
     names = ("pipeline/copy_pinned_bytes_per_s", "pipeline/copy_pageable_bytes_per_s")
     if context.device.shares_host_memory:
         return Samples(missing=dict.fromkeys(names, "on a CPU nothing is copied to a device"))
@@ -177,7 +181,7 @@ def _preprocess(context: Context, batch: PipelineBatch) -> None:
 
 def _copy(context: Context, batch: PipelineBatch) -> None:
     batch.copied_bytes = input_bytes(batch.inputs)
-    batch.inputs = _placed(context, batch.inputs)
+    batch.inputs = _place_inputs(context, batch.inputs)
 
 
 def _forward(context: Context, batch: PipelineBatch) -> None:
@@ -198,8 +202,8 @@ STEPS: dict[str, Callable[[Context, PipelineBatch], None]] = {
 }
 
 
-def _timed(context: Context, batch: PipelineBatch, step: str, wait: bool = True) -> None:
-    """Run a step and record its seconds. A step on the device ends when the device is done, unless `wait` is false."""
+def _run_step(context: Context, batch: PipelineBatch, step: str, wait: bool = True) -> None:
+    """Run a step and record its seconds. With `wait`, a step on the device ends when the device is done."""
     start = perf_counter()
     STEPS[step](context, batch)
     if wait and step not in HOST_STEPS:
@@ -208,13 +212,13 @@ def _timed(context: Context, batch: PipelineBatch, step: str, wait: bool = True)
 
 
 def _load(context: Context, examples: Sequence[Example], pinned: bool = False) -> PipelineBatch:
-    """Return a batch with its inputs on the host, in `pinned` memory if a device copies from it without a wait."""
+    """Load a batch: run the host steps. With `pinned`, its inputs are in pinned memory, for copies without a wait."""
     import torch
 
     batch = PipelineBatch(examples)
     with torch.inference_mode():
         for step in HOST_STEPS:
-            _timed(context, batch, step)
+            _run_step(context, batch, step)
         if pinned:
             start = perf_counter()
             batch.inputs = {name: tensor.pin_memory() for name, tensor in batch.inputs.items()}
@@ -226,12 +230,12 @@ def _finish(context: Context, batch: PipelineBatch) -> PipelineBatch:
     import torch
 
     with torch.inference_mode():
-        _timed(context, batch, "postprocess")
+        _run_step(context, batch, "postprocess")
     batch.images, batch.inputs, batch.output = [], {}, None
     return batch
 
 
-def _placed(context: Context, inputs: Inputs) -> Inputs:
+def _place_inputs(context: Context, inputs: Inputs) -> Inputs:
     first = next(iter(context.model.module.parameters()))
     return weights.place_inputs(inputs, first.device, context.model.dtype)
 

@@ -1,6 +1,6 @@
-"""Telemetry: calls back to back while energy is metered and utilisation is sampled, after a short idle window.
+"""Telemetry: consecutive calls while energy is metered and utilisation is sampled, after a short idle window.
 
-This is a separate window: the throughput that is reported is measured without a sampler beside it.
+The reported throughput is not from this window, because the sampler may slow the calls.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from visionbench.stages.context import Call, Context
 from visionbench.stages.windows import quiet
 
 LEAST_ENERGY_S = 10.0
-"""In shorter windows an energy counter makes only a few steps."""
+"""The length of a window in which the steps of an energy counter are small enough."""
 
 
 def run(context: Context) -> Samples:
-    """Series `telemetry/idle_energy_j` and `idle_s`; of the busy window `energy_j`, `seconds_s`, `completed_s` and the
-    series of `Sampler`. Flag `energy_window_short` if energy was metered for less than ten seconds."""
+    """Return the energy and the readings of both windows.
+
+    Series `telemetry/idle_energy_j` and `idle_s` of the idle window; `energy_j`, `seconds_s`, `completed_s` and the
+    series of `Sampler` of the busy window. Flag `energy_window_short` if energy was metered for less than ten seconds.
+    """
     rule = context.measure.telemetry
     device = context.device
 
@@ -76,7 +79,7 @@ class Sampler:
         self._thread = Thread(target=self._sample, name="telemetry", daemon=True)
 
     def __enter__(self) -> Sampler:
-        self._device.probe()  # dropped: some values average over the time since the last reading, in another window
+        self._device.probe()  # dropped: some values are means since the last reading, which was in another window
         self._last = self._clocks()
         self._thread.start()
         return self

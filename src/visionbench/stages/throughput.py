@@ -13,8 +13,10 @@ from visionbench.stages.windows import watched
 
 
 def run(context: Context) -> Samples:
-    """Series `throughput/completed_s`, the seconds from the first issue to the completion of each call, and the
-    disturbances of the window."""
+    """Return the completion times and the disturbances of the window.
+
+    Series `throughput/completed_s`: the seconds from the start of the window to the completion of each call.
+    """
 
     def issue() -> Iterator[Call]:
         rule = context.measure.throughput

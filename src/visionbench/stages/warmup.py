@@ -1,4 +1,4 @@
-"""Warm-up: calls until their times are steady, so that later windows see no compilation, clock ramp or cold cache."""
+"""Warm-up: calls until their times are steady, so that later windows have no compilation, clock ramp or cold cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from visionbench.stages.windows import quiet
 
 
 def run(context: Context) -> Samples:
-    """Series `warmup/host_s`; flag `warmup_unstable` if the time limit came before steady times."""
+    """Return the series `warmup/host_s`, and the flag `warmup_unstable` if times were not steady at the time limit."""
     rule = context.measure.warmup
     ratio = rule.max_ratio[context.device.kind]
     calls, seconds = context.calls(), list[float]()
@@ -35,7 +35,7 @@ def run(context: Context) -> Samples:
 
 
 def _is_steady(seconds: list[float], context: Context) -> bool:
-    """Return whether the medians of the last windows are within the ratio of the device's kind.
+    """Return whether the medians of the last windows differ by at most the ratio for the kind of device.
 
     Each window has at least `window_calls` calls and `window_seconds` seconds.
     """

@@ -1,4 +1,4 @@
-"""Timed windows: code that runs without gradients and garbage collection, with a record of what disturbed it."""
+"""Timed windows: blocks without gradients and garbage collection, whose disturbances are recorded."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class TimedWindow:
 
 @contextmanager
 def watched(context: Context, name: str) -> Iterator[TimedWindow]:
-    """Run a block in a quiet window, and record what disturbed it.
+    """Run a block in a quiet window, and record its disturbances.
 
-    Series `<name>/run_delay_fraction`, `involuntary_switches_per_s`, `steal_fraction` and `load_count`; the device's
-    flags and faults; fault `recompiled`. Everything is read before and after the window, nothing within.
+    Series `<name>/run_delay_fraction`, `involuntary_switches_per_s`, `steal_fraction` and `load_count`; the flags and
+    faults of the device; the fault `recompiled`. All readings are before and after the window.
     """
     import torch
 
@@ -65,6 +65,6 @@ def watched(context: Context, name: str) -> Iterator[TimedWindow]:
 
 
 def _compilations() -> int:
-    """Return how many graphs torch has compiled so far. Imports nothing."""
+    """Return the number of graphs that torch has compiled so far, without importing its compiler."""
     dynamo = sys.modules.get("torch._dynamo.utils")
     return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
