@@ -238,6 +238,7 @@ def test_the_metric_of_the_tutorial_runs_as_documented(workplace):
     values = json.loads((workplace / "metric_run" / "results.jsonl").read_text())["metrics"]["values"]
     first = values["recall_t2i_at_1_fraction"]
     assert first <= values["t2i_mrr_fraction"] <= first + (1 - first) / 2
+    assert "t→i MRR" in done.stdout
 
 
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.name)

@@ -1,4 +1,4 @@
-"""Accuracy, precision, recall and F1 against scikit-learn; ties, absent classes and refusals."""
+"""Accuracy, precision, recall and F1, compared with scikit-learn; ties, absent classes and errors."""
 
 import numpy as np
 import pytest
@@ -11,57 +11,57 @@ from visionbench.registry import find
 
 def predictions(scores, labels, classes=None):
     scores = np.asarray(scores, np.float32)
-    classes = classes or [f"class {at}" for at in range(scores.shape[1])]
-    columns = {"class_scores": list(scores), "label": [classes[at] for at in labels]}
-    return Predictions([str(at) for at in range(len(scores))], columns, classes)
+    classes = classes or [f"class {index}" for index in range(scores.shape[1])]
+    columns = {"class_scores": list(scores), "label": [classes[index] for index in labels]}
+    return Predictions([str(index) for index in range(len(scores))], columns, classes)
 
 
-def drawn(seed, pictures=200, classes=9):
-    """Scores that favour the true class, which is never the last one nor answered as the first."""
+def random_scores(seed, images=200, classes=9):
+    """Return scores that favour the true class. The last class is never true, and the first is never predicted."""
     rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes - 1, pictures)
-    scores = rng.standard_normal((pictures, classes))
-    scores[np.arange(pictures), labels] += 1.5
+    labels = rng.integers(0, classes - 1, images)
+    scores = rng.standard_normal((images, classes))
+    scores[np.arange(images), labels] += 1.5
     scores[:, 0] -= 100
     return scores, labels
 
 
-def computed(scores, labels, **options):
+def compute(scores, labels, **options):
     metric = Classification(**options)
     return metric.compute(metric.score(predictions(scores, labels)))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_precision_recall_and_f1_are_scikit_learns(seed):
-    scores, labels = drawn(seed)
-    values = computed(scores, labels).values
+def test_precision_recall_and_f1_agree_with_scikit_learn(seed):
+    scores, labels = random_scores(seed)
+    values = compute(scores, labels).values
     for average in ("macro", "weighted"):
         expected = precision_recall_fscore_support(labels, scores.argmax(1), average=average, zero_division=0)
-        for what, value in zip(("precision", "recall", "f1"), expected[:3], strict=True):
-            assert values[f"classification_{what}_{average}_fraction"] == pytest.approx(value, abs=1e-6)
+        for score, value in zip(("precision", "recall", "f1"), expected[:3], strict=True):
+            assert values[f"classification_{score}_{average}_fraction"] == pytest.approx(value, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_top_k_is_scikit_learns(seed):
-    scores, labels = drawn(seed)
-    values = computed(scores, labels, ks=[1, 2, 5]).values
+def test_top_k_accuracy_agrees_with_scikit_learn(seed):
+    scores, labels = random_scores(seed)
+    values = compute(scores, labels, ks=[1, 2, 5]).values
     for k in (1, 2, 5):
         expected = top_k_accuracy_score(labels, scores.astype(np.float32), k=k, labels=range(9))
         assert values[f"classification_top_{k}_fraction"] == pytest.approx(expected)
 
 
-def test_it_is_found_by_name():
+def test_the_registry_finds_the_metric_by_name():
     assert find("metrics", "classification") is Classification
 
 
-def test_classes_that_neither_occur_nor_are_answered_do_not_weigh():
-    """Two right classes among a thousand, as where a few folders of ImageNet are measured."""
+def test_a_class_that_is_neither_a_label_nor_predicted_does_not_count_in_the_macro_average():
+    """Only two of a thousand classes occur, as in a run on a few folders of ImageNet."""
     scores = np.zeros((4, 1000))
     scores[np.arange(4), [0, 0, 7, 7]] = 1
-    assert computed(scores, [0, 0, 7, 7]).values["classification_f1_macro_fraction"] == 1
+    assert compute(scores, [0, 0, 7, 7]).values["classification_f1_macro_fraction"] == 1
 
 
-def test_a_model_that_scores_all_classes_equally_is_never_right():
+def test_a_model_that_scores_all_classes_equally_has_an_accuracy_of_zero():
     metric = Classification()
     samples = metric.score(predictions(np.ones((6, 8)), [0, 1, 2, 0, 1, 2]))
     values = metric.compute(samples).values
@@ -70,44 +70,44 @@ def test_a_model_that_scores_all_classes_equally_is_never_right():
     assert samples.flags == {"tied_scores": "6 of 6 images have another class with the score of their own class"}
 
 
-def test_k_that_leaves_nothing_to_miss_has_no_number():
-    metrics = computed(np.eye(5), range(5))
+def test_top_k_is_none_if_k_is_not_below_the_number_of_classes():
+    metrics = compute(np.eye(5), range(5))
     assert metrics.values["classification_top_1_fraction"] == 1
     assert metrics.values["classification_top_5_fraction"] is None
     assert "K = 5 is always reached with 5 classes" in metrics.reasons["classification_top_5_fraction"]
 
 
-def test_pictures_and_classes_are_counted():
-    values = computed(*drawn(0)).values
+def test_images_and_classes_are_counted():
+    values = compute(*random_scores(0)).values
     assert values["classification_pictures_count"] == 200
     assert values["classification_classes_count"] == 9
 
 
-def test_a_label_that_is_no_class_is_refused_by_the_pictures_name():
-    given = predictions(np.eye(3), [0, 1, 2])
-    given.columns["label"][1] = "elephant"
+def test_the_error_for_a_label_that_is_no_class_has_the_id_of_the_image():
+    labelled = predictions(np.eye(3), [0, 1, 2])
+    labelled.columns["label"][1] = "elephant"
     with pytest.raises(ValueError, match="1 is labelled 'elephant', which is none of the 3 classes"):
-        Classification().score(given)
+        Classification().score(labelled)
 
 
-def test_scores_that_are_not_one_for_each_class_are_refused():
+def test_a_number_of_scores_other_than_the_number_of_classes_is_refused():
     with pytest.raises(ValueError, match=r"scores of shape \(3,\) per image, for 4 classes"):
         Classification().score(predictions(np.eye(3), [0, 1, 2], ["a", "b", "c", "d"]))
 
 
-def test_the_first_of_classes_that_score_highest_is_the_answer():
+def test_the_first_of_several_classes_with_the_highest_score_is_predicted():
     samples = Classification().score(predictions([[0, 2, 2, 1]], [2]))
     assert samples.series["classification/predicted_index"].tolist() == [1]
     assert samples.series["classification/true_rank"].tolist() == [2]
     assert samples.flags
 
 
-def test_numbers_can_be_computed_again_from_series_alone():
-    samples = Classification().score(predictions(*drawn(1)))
+def test_metrics_can_be_recomputed_from_the_series_alone():
+    samples = Classification().score(predictions(*random_scores(1)))
     assert Classification().compute(Samples(samples.series)) == Classification().compute(samples)
 
 
-def test_scores_that_are_not_finite_are_refused_by_the_pictures_name():
+def test_the_error_for_scores_that_are_not_finite_has_the_id_of_the_image():
     scores = np.eye(3)
     scores[2, 0] = np.inf
     with pytest.raises(ValueError, match="2 has a score that is not finite"):
@@ -120,12 +120,12 @@ def test_ks_out_of_range_are_refused(ks):
         Classification(ks=ks)
 
 
-def test_two_classes_may_share_a_name_that_no_picture_has():
+def test_two_classes_may_share_a_name_that_no_image_is_labelled_with():
     samples = Classification().score(predictions(np.eye(4)[:2], [0, 1], ["hen", "tench", "crane", "crane"]))
     assert samples.series["classification/classes_count"].tolist() == [4]
     assert samples.series["classification/true_rank"].tolist() == [1, 1]
 
 
-def test_a_picture_labelled_by_a_name_of_two_classes_is_refused():
+def test_an_image_labelled_with_the_name_of_two_classes_is_refused():
     with pytest.raises(ValueError, match="1 is labelled 'crane', which is the name of several classes"):
         Classification().score(predictions(np.eye(4)[:2], [0, 2], ["hen", "tench", "crane", "crane"]))

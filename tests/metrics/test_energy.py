@@ -1,4 +1,4 @@
-"""Joules per image by the counter, and nothing where there is none."""
+"""Energy per image from the device's counter, and None without a counter."""
 
 import numpy as np
 import pytest
@@ -16,24 +16,24 @@ BUSY = {
 }
 
 
-def test_joules_are_shared_by_the_images_of_all_calls():
+def test_energy_per_image_is_the_energy_over_the_images_of_all_calls():
     values = Energy().compute(Samples(BUSY)).values
     assert values["energy_per_image_j"] == pytest.approx(50.0)
-    assert values["energy_above_idle_per_image_j"] == pytest.approx(35.0)  # 60 W at rest
+    assert values["energy_above_idle_per_image_j"] == pytest.approx(35.0)  # 60 W when idle
     assert values["energy_mean_power_w"] == pytest.approx(200.0)
     assert values["energy_idle_power_w"] == pytest.approx(60.0)
 
 
-def test_without_a_counter_every_value_is_none_with_its_reason():
+def test_without_a_counter_all_values_are_none_with_the_reason():
     series = {name: values for name, values in BUSY.items() if "energy" not in name}
-    found = Energy().compute(Samples(series, {"telemetry/energy_j": "RAPL may not be read"}))
-    assert set(found.values.values()) == {None}
-    assert set(found.reasons.values()) == {"RAPL may not be read"}
+    metrics = Energy().compute(Samples(series, {"telemetry/energy_j": "RAPL may not be read"}))
+    assert set(metrics.values.values()) == {None}
+    assert set(metrics.reasons.values()) == {"RAPL may not be read"}
 
 
-def test_without_time_at_rest_only_what_is_above_it_is_none():
+def test_without_an_idle_window_only_values_that_need_it_are_none():
     series = {name: values for name, values in BUSY.items() if "idle" not in name}
-    found = Energy().compute(Samples(series))
-    absent = {name for name, value in found.values.items() if value is None}
-    assert absent == set(found.reasons) == {"energy_above_idle_per_image_j", "energy_idle_power_w"}
-    assert found.values["energy_per_image_j"] == pytest.approx(50.0)
+    metrics = Energy().compute(Samples(series))
+    absent = {name for name, value in metrics.values.items() if value is None}
+    assert absent == set(metrics.reasons) == {"energy_above_idle_per_image_j", "energy_idle_power_w"}
+    assert metrics.values["energy_per_image_j"] == pytest.approx(50.0)

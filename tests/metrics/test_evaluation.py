@@ -1,4 +1,4 @@
-"""Numbers of the evaluation pass, from times written down here."""
+"""Metrics of the evaluation pass, computed from fixed times."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ SERIES = {
 }
 
 
-def test_pictures_a_second_are_over_the_whole_pass_and_shares_over_what_was_busy():
+def test_the_rate_is_over_the_complete_pass_and_shares_are_over_the_busy_time():
     assert Evaluation().compute(Samples(SERIES)).values == pytest.approx(
         {
             "evaluation_images_per_s": 5.0,
@@ -33,8 +33,8 @@ def test_pictures_a_second_are_over_the_whole_pass_and_shares_over_what_was_busy
     )
 
 
-def test_what_was_not_timed_has_no_number_and_a_reason():
-    lacking = {name: series for name, series in SERIES.items() if name != "evaluation/starved_s"}
-    found = Evaluation().compute(Samples(lacking))
-    assert found.values["evaluation_model_waits_fraction"] is None
-    assert found.reasons == {"evaluation_model_waits_fraction": "no evaluation/starved_s was recorded"}
+def test_a_missing_series_gives_none_with_the_reason():
+    incomplete = {name: series for name, series in SERIES.items() if name != "evaluation/starved_s"}
+    metrics = Evaluation().compute(Samples(incomplete))
+    assert metrics.values["evaluation_model_waits_fraction"] is None
+    assert metrics.reasons == {"evaluation_model_waits_fraction": "no evaluation/starved_s was recorded"}

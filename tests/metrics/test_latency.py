@@ -1,4 +1,4 @@
-"""Latency's numbers against a series worked out by hand."""
+"""Latency metrics, compared with values computed by hand."""
 
 import numpy as np
 import pytest
@@ -29,24 +29,24 @@ def compute(host_s, missing=None, **series):
         ("latency_halves_ratio", 2.5),  # 50 ÷ 20
     ],
 )
-def test_six_calls_by_hand(name, value):
+def test_metrics_of_six_calls_equal_those_computed_by_hand(name, value):
     assert compute(SERIES).values[name] == pytest.approx(value)
 
 
-def test_percentiles_of_enough_calls():
+def test_percentiles_are_computed_if_the_calls_are_enough():
     values = compute(np.arange(1, 402) / 1e3).values  # 1 … 401 ms
-    found = [values[f"latency_p{percent}_ms"] for percent in (50, 90, 95, 99)]
-    assert found == pytest.approx([201.0, 361.0, 381.0, 397.0])
+    percentiles = [values[f"latency_p{percent}_ms"] for percent in (50, 90, 95, 99)]
+    assert percentiles == pytest.approx([201.0, 361.0, 381.0, 397.0])
 
 
-def test_a_percentile_without_enough_calls_is_none_with_the_number_it_wants():
-    found = compute(SERIES)
-    assert found.values["latency_p90_ms"] is None
-    assert found.reasons["latency_p90_ms"] == "6 calls, and p90 needs 36"
-    assert found.reasons["latency_p99_ms"] == "6 calls, and p99 needs 368"
+def test_a_percentile_of_too_few_calls_is_none_with_the_number_it_needs():
+    metrics = compute(SERIES)
+    assert metrics.values["latency_p90_ms"] is None
+    assert metrics.reasons["latency_p90_ms"] == "6 calls, and p90 needs 36"
+    assert metrics.reasons["latency_p99_ms"] == "6 calls, and p99 needs 368"
 
 
-def test_latency_per_image_is_that_of_the_batch_by_its_images():
+def test_latency_per_image_is_the_latency_of_a_batch_over_its_images():
     values = compute(SERIES, work__images_count=[4.0]).values
     assert values["latency_per_image_p50_ms"] == pytest.approx(8.75)
     assert values["latency_per_image_mean_ms"] == pytest.approx(8.75)
@@ -54,39 +54,39 @@ def test_latency_per_image_is_that_of_the_batch_by_its_images():
     assert values["latency_per_image_p50_within_process_high_ms"] == pytest.approx(15.0)
 
 
-def test_a_percentile_that_is_none_is_none_per_image_for_the_same_reason():
-    found = compute(SERIES, work__images_count=[4.0])
-    assert found.values["latency_per_image_p95_ms"] is None
-    assert found.reasons["latency_per_image_p95_ms"] == found.reasons["latency_p95_ms"]
+def test_a_percentile_without_a_value_has_none_per_image_with_the_same_reason():
+    metrics = compute(SERIES, work__images_count=[4.0])
+    assert metrics.values["latency_per_image_p95_ms"] is None
+    assert metrics.reasons["latency_per_image_p95_ms"] == metrics.reasons["latency_p95_ms"]
 
 
 def test_work_without_images_has_no_latency_per_image():
     assert not [name for name in compute(SERIES, work__texts_count=[4.0]).values if "per_image" in name]
 
 
-def test_spans_on_the_device_are_given_by_their_medians():
+def test_device_and_enqueue_times_are_medians():
     values = compute(SERIES, latency__device_s=[0.001, 0.004, 0.002], latency__enqueue_s=[0.0005] * 3).values
     assert values["latency_device_p50_ms"] == pytest.approx(2.0)
     assert values["latency_enqueue_p50_ms"] == pytest.approx(0.5)
 
 
-def test_spans_that_were_not_taken_are_none_with_their_reason():
-    found = compute(SERIES, missing={"latency/device_s": "cpu has no queue"})
-    assert found.values["latency_device_p50_ms"] is None
-    assert found.reasons["latency_device_p50_ms"] == "cpu has no queue"
-    assert found.reasons["latency_enqueue_p50_ms"] == "no latency/enqueue_s was recorded"
+def test_device_and_enqueue_times_that_were_not_measured_are_none_with_the_reason():
+    metrics = compute(SERIES, missing={"latency/device_s": "cpu has no queue"})
+    assert metrics.values["latency_device_p50_ms"] is None
+    assert metrics.reasons["latency_device_p50_ms"] == "cpu has no queue"
+    assert metrics.reasons["latency_enqueue_p50_ms"] == "no latency/enqueue_s was recorded"
 
 
-def test_one_call_has_neither_spread_nor_halves():
-    found = compute([0.010])
-    assert found.values["latency_mean_ms"] == pytest.approx(10.0)
+def test_one_call_has_no_spread_no_percentiles_and_no_halves():
+    metrics = compute([0.010])
+    assert metrics.values["latency_mean_ms"] == pytest.approx(10.0)
     for name in ("latency_std_ms", "latency_halves_ratio", "latency_p50_ms", "latency_p50_within_process_low_ms"):
-        assert found.values[name] is None
-        assert found.reasons[name]
+        assert metrics.values[name] is None
+        assert metrics.reasons[name]
 
 
-def test_no_calls_at_all_are_none_throughout_with_the_reason():
-    found = compute([], missing={"latency/host_s": "the model died"})
-    assert set(found.values) == {f"latency_{name}_ms" for name in ("mean", "std", "min", "max", "p50")}
-    assert set(found.values.values()) == {None}
-    assert found.reasons == dict.fromkeys(found.values, "the model died")
+def test_without_calls_all_values_are_none_with_the_reason():
+    metrics = compute([], missing={"latency/host_s": "the model died"})
+    assert set(metrics.values) == {f"latency_{name}_ms" for name in ("mean", "std", "min", "max", "p50")}
+    assert set(metrics.values.values()) == {None}
+    assert metrics.reasons == dict.fromkeys(metrics.values, "the model died")

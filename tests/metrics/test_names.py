@@ -1,4 +1,4 @@
-"""Every metric says in its name what it is measured in."""
+"""The name of each metric ends in its unit, and a metric without samples has a reason."""
 
 import numpy as np
 import pytest
@@ -15,15 +15,15 @@ WORK = Samples({f"work/{unit}_count": np.array([2.0]) for unit in ("images", "te
 
 @pytest.mark.parametrize("group", names("metrics"))
 def test_a_metrics_name_begins_with_its_group_and_ends_in_its_unit(group):
-    found = find("metrics", group)().compute(WORK)
-    assert found.values
-    for name in found.values:
+    metrics = find("metrics", group)().compute(WORK)
+    assert metrics.values
+    for name in metrics.values:
         assert name.startswith(f"{group}_"), name
         assert name.endswith(UNITS), name
 
 
 @pytest.mark.parametrize("group", names("metrics"))
 def test_without_samples_every_metric_is_none_with_a_reason(group):
-    found = find("metrics", group)().compute(WORK)
-    assert set(found.values.values()) == {None}
-    assert set(found.reasons) >= set(found.values)
+    metrics = find("metrics", group)().compute(WORK)
+    assert set(metrics.values.values()) == {None}
+    assert set(metrics.reasons) >= set(metrics.values)

@@ -1,4 +1,4 @@
-"""Runs on disk: found, read, grouped by sweep, chosen; and what cannot be read costs the others nothing."""
+"""Runs on disk: search, reading, grouping by sweep and filters; an unreadable run does not affect other runs."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from visionbench.results import archive
 
 
 def write(path, sweep="s", started="2026-01-01T00:00:00.000+00:00", model="clip_tiny", precision="fp32", results=()):
-    """A run's folder with the conditions that every run has."""
+    """Write the folder of a run with the conditions that every run has."""
     folder = RunFolder.create(path, "")
     folder.write_record(
         RunRecord.from_json(
@@ -45,7 +45,7 @@ def write(path, sweep="s", started="2026-01-01T00:00:00.000+00:00", model="clip_
     return folder
 
 
-def timed(batch_size):
+def timed_row(batch_size):
     case = Case(f"batch-{batch_size}", batch_size, ("latency",), ("latency",))
     return CaseResult(case, "ok", metrics=Metrics({"latency_p50_ms": float(batch_size)}))
 
@@ -54,8 +54,8 @@ def uids(runs):
     return [run.record.uid for run in runs]
 
 
-# ------------------------------------------------------------------------------------------------------------- finding
-def test_runs_are_found_at_any_depth_by_name(tmp_path):
+# -------------------------------------------------------------------------------------------------------------- search
+def test_runs_at_any_depth_are_listed_in_the_order_of_their_paths(tmp_path):
     for name in ("b/1_x", "a", "b/0_y"):
         write(tmp_path / name)
     assert [folder.path.relative_to(tmp_path).as_posix() for folder in archive.folders(tmp_path)] == [
@@ -77,13 +77,13 @@ def test_repeats_are_part_of_their_run(tmp_path):
     assert [folder.path for folder in archive.folders(tmp_path / "a" / "repeats")] == [tmp_path / "a/repeats/1"]
 
 
-def test_runs_below_a_runs_folder_are_found_too(tmp_path):
+def test_runs_below_the_folder_of_a_run_are_listed(tmp_path):
     write(tmp_path / "a")
     write(tmp_path / "a" / "later")
     assert uids(archive.read(tmp_path)) == ["a", "later"]
 
 
-def test_the_copies_of_a_tracking_store_are_not_runs(tmp_path):
+def test_copies_in_a_tracking_store_are_not_runs(tmp_path):
     write(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "mlartifacts" / "1" / "copy")
     assert [folder.path for folder in archive.folders(tmp_path)] == [tmp_path / "a"]
@@ -95,7 +95,7 @@ def test_a_missing_folder_has_no_runs(tmp_path):
 
 # ------------------------------------------------------------------------------------------------------------- reading
 def test_runs_are_read_with_their_rows_in_the_order_of_their_start(tmp_path):
-    write(tmp_path / "a", started="2026-01-02T00:00:00.000+00:00", results=[timed(8), timed(1)])
+    write(tmp_path / "a", started="2026-01-02T00:00:00.000+00:00", results=[timed_row(8), timed_row(1)])
     write(tmp_path / "b", started="2026-01-01T00:00:00.000+00:00")
     runs = archive.read(tmp_path)
     assert uids(runs) == ["b", "a"]
@@ -104,7 +104,7 @@ def test_runs_are_read_with_their_rows_in_the_order_of_their_start(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "error"),
+    ("damage", "error"),
     [
         (lambda path: (path / "run.json").write_text('{"uid": "x", "swe'), "is not valid JSON"),
         (lambda path: (path / "run.json").write_text(""), "is not valid JSON"),
@@ -115,12 +115,12 @@ def test_runs_are_read_with_their_rows_in_the_order_of_their_start(tmp_path):
         (lambda path: (path / "results.jsonl").write_text('{"sch\n{}\n'), "is not valid JSON"),
         (lambda path: (path / "results.jsonl").write_text(json.dumps({"schema": 99}) + "\n"), "newer visionbench"),
     ],
-    ids=["cut short", "empty", "no text", "no conditions", "no object", "no rows", "broken row", "newer"],
+    ids=["cut short", "empty", "not text", "no conditions", "not an object", "no rows", "broken row", "newer"],
 )
-def test_a_run_that_cannot_be_read_is_left_out_and_reported_in_one_line(tmp_path, spoil, error):
+def test_an_unreadable_run_is_left_out_and_reported_in_one_line(tmp_path, damage, error):
     write(tmp_path / "good")
-    write(tmp_path / "bad", results=[timed(1)])
-    spoil(tmp_path / "bad")
+    write(tmp_path / "bad", results=[timed_row(1)])
+    damage(tmp_path / "bad")
     lines = []
     assert uids(archive.read(tmp_path, lines.append)) == ["good"]
     (line,) = lines
@@ -139,7 +139,7 @@ def test_a_folder_without_a_record_and_a_truncated_last_row_are_skipped(tmp_path
     (tmp_path / "empty").mkdir()
     RunFolder.create(tmp_path / "killed_at_once", "")
     (tmp_path / "killed_at_once" / "run.json.draft").write_text('{"uid"')
-    folder = write(tmp_path / "killed", results=[timed(1)])
+    folder = write(tmp_path / "killed", results=[timed_row(1)])
     with (folder.path / "results.jsonl").open("a") as file:
         file.write('{"schema": 1, "case": {"id"')
     lines = []
@@ -150,21 +150,21 @@ def test_a_folder_without_a_record_and_a_truncated_last_row_are_skipped(tmp_path
 # -------------------------------------------------------------------------------------------------------------- sweeps
 @pytest.fixture
 def two_sweeps(tmp_path):
-    """An older sweep of two runs in a folder of its own, and a newer one elsewhere."""
+    """An older sweep of two runs in one folder, and a newer sweep of one run in another folder."""
     write(tmp_path / "monday" / "0_a", "monday", "2026-01-01T00:00:01.000+00:00")
     write(tmp_path / "monday" / "1_b", "monday", "2026-01-01T00:00:02.000+00:00", "vit_b16", "bf16")
     write(tmp_path / "elsewhere" / "c", "tuesday", "2026-01-02T00:00:00.000+00:00")
     return tmp_path
 
 
-def test_a_sweep_is_named_by_its_id_by_a_folder_or_as_the_latest(two_sweeps):
+def test_a_sweep_is_selected_by_its_id_a_folder_or_latest(two_sweeps):
     assert uids(archive.of_sweep(two_sweeps, "monday")) == ["0_a", "1_b"]
     assert uids(archive.of_sweep(two_sweeps, "tuesday")) == ["c"]
     assert uids(archive.of_sweep(two_sweeps, "latest")) == ["c"]
     assert uids(archive.of_sweep(two_sweeps, str(two_sweeps / "monday" / "1_b"))) == ["1_b"]
 
 
-def test_an_unknown_sweep_is_an_error_with_the_nearest_name(two_sweeps):
+def test_the_error_for_an_unknown_sweep_has_the_nearest_name(two_sweeps):
     with pytest.raises(ConfigError, match=r"'mondya': no such sweep in .*; did you mean 'monday'\?"):
         archive.of_sweep(two_sweeps, "mondya")
 
@@ -200,18 +200,18 @@ def test_a_filter_is_parsed_into_names_and_values():
         ("modle=x", "--where modle=x: runs have no 'modle'; did you mean 'model'?"),
     ],
 )
-def test_a_wrong_filter_is_an_error_with_the_remedy(text, error):
-    with pytest.raises(ConfigError) as caught:
+def test_the_error_for_a_malformed_filter_has_the_remedy(text, error):
+    with pytest.raises(ConfigError) as error_info:
         archive.parse_filter(text, "--where")
-    assert str(caught.value).startswith(error)
+    assert str(error_info.value).startswith(error)
 
 
-def test_a_filter_may_name_every_fact(two_sweeps):
+def test_every_fact_of_a_run_is_a_filter_name(two_sweeps):
     for run in archive.of_folder(two_sweeps):
         assert tuple(run.facts()) == archive.FACTS
 
 
-def test_runs_are_chosen_by_all_of_their_facts(two_sweeps):
+def test_a_filter_selects_the_runs_that_have_all_its_values(two_sweeps):
     runs = archive.of_folder(two_sweeps)
     assert uids(archive.choose(runs, {"model": "clip_tiny"})) == ["0_a", "c"]
     assert uids(archive.choose(runs, {"model": "clip_tiny", "sweep": "tuesday"})) == ["c"]
@@ -220,7 +220,7 @@ def test_runs_are_chosen_by_all_of_their_facts(two_sweeps):
     assert uids(archive.select(runs, {"threads": "4", "precision": "bf16"}, "--where …")) == ["1_b"]
 
 
-def test_a_filter_without_a_match_is_an_error_with_the_existing_values(two_sweeps):
+def test_the_error_for_a_filter_without_a_match_has_the_existing_values(two_sweeps):
     runs = archive.of_folder(two_sweeps)
     with pytest.raises(ConfigError, match=r"--where m: no run has model=clip; there are: clip_tiny, vit_b16$"):
         archive.select(runs, {"threads": "4", "model": "clip"}, "--where m")

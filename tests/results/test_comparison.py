@@ -1,4 +1,4 @@
-"""Verdicts on two results: by simulation what they are worth, and each of them once by hand."""
+"""Verdicts of a comparison: their error rates by simulation, and each verdict by hand."""
 
 import json
 import math
@@ -21,83 +21,83 @@ TRIALS = 400
 STEADY = (10.0, 10.1, 9.9, 10.05, 9.95)
 
 
-def only(found):
-    (one,) = found.rows
+def only_row(comparison):
+    (one,) = comparison.rows
     return one
 
 
-def against(base, candidate, rules=None):
-    """The only row of two sets of process latencies."""
-    return only(compare(processes(base), processes(candidate), rules))
+def compare_latencies(base, candidate, rules=None):
+    """Return the only row of the comparison of two sets of process latencies."""
+    return only_row(compare(processes(base), processes(candidate), rules))
 
 
-def simulated(effect, spread, count, rng, trials=TRIALS):
-    """Verdicts on processes whose latencies are log-normal: each process draws a drift of its own for all its calls."""
+def simulate(effect, spread, count, rng, trials=TRIALS):
+    """Yield verdicts on processes with log-normal latencies."""
     for _ in range(trials):
         base, candidate = np.exp(rng.normal(math.log(10), spread, (2, count)))
-        yield against(base, candidate * effect).verdict
+        yield compare_latencies(base, candidate * effect).verdict
 
 
 # ---------------------------------------------------------------------------------------------------------- simulation
 @pytest.mark.parametrize("spread", [0.01, 0.03, 0.08])
 def test_identical_processes_rarely_look_different(spread):
-    verdicts = list(simulated(1.0, spread, 5, np.random.default_rng(1)))
+    verdicts = list(simulate(1.0, spread, 5, np.random.default_rng(1)))
     assert (verdicts.count("slower") + verdicts.count("faster")) / TRIALS <= 0.05
     assert (verdicts.count("same") / TRIALS > 0.9) == (spread == 0.01)
 
 
-def test_processes_that_differ_much_must_show_more_and_then_do():
-    noisy = list(simulated(1.0, 0.25, 5, np.random.default_rng(5)))
+def test_noisy_processes_need_a_larger_effect_for_a_verdict():
+    noisy = list(simulate(1.0, 0.25, 5, np.random.default_rng(5)))
     assert (noisy.count("slower") + noisy.count("faster")) / TRIALS <= 0.005
-    assert list(simulated(3.0, 0.25, 5, np.random.default_rng(6))).count("slower") / TRIALS > 0.7
+    assert list(simulate(3.0, 0.25, 5, np.random.default_rng(6))).count("slower") / TRIALS > 0.7
 
 
 @pytest.mark.parametrize("effect, verdict", [(1.10, "slower"), (1 / 1.10, "faster")])
-def test_ten_percent_are_found_where_processes_agree(effect, verdict):
-    assert list(simulated(effect, 0.015, 5, np.random.default_rng(2))).count(verdict) / TRIALS > 0.95
+def test_a_change_of_ten_percent_is_detected_if_processes_agree(effect, verdict):
+    assert list(simulate(effect, 0.015, 5, np.random.default_rng(2))).count(verdict) / TRIALS > 0.95
 
 
-def test_ten_percent_are_seldom_called_the_same():
+def test_a_change_of_ten_percent_is_rarely_the_same():
     for spread in (0.01, 0.03, 0.05, 0.1):
-        assert list(simulated(1.10, spread, 5, np.random.default_rng(3))).count("same") / TRIALS < 0.02
+        assert list(simulate(1.10, spread, 5, np.random.default_rng(3))).count("same") / TRIALS < 0.02
 
 
-def test_more_processes_find_what_five_cannot():
-    few, many = (list(simulated(1.10, 0.06, count, np.random.default_rng(4))).count("slower") for count in (5, 20))
+def test_more_processes_detect_a_change_that_five_do_not():
+    few, many = (list(simulate(1.10, 0.06, count, np.random.default_rng(4))).count("slower") for count in (5, 20))
     assert few / TRIALS < 0.7 < 0.9 < many / TRIALS
 
 
 # -------------------------------------------------------------------------------------------------------------- timing
 def test_a_verdict_on_speed_has_the_ratio_and_its_interval():
-    found = against(STEADY, [value * 1.2 for value in STEADY])
-    assert found.verdict == "slower"
-    assert found.ratio == pytest.approx(1.2)
-    assert found.interval[0] < 1.2 < found.interval[1]
-    assert (found.base.processes, found.candidate.processes) == (5, 5)
-    assert against([value * 1.2 for value in STEADY], STEADY).verdict == "faster"
+    comparison = compare_latencies(STEADY, [value * 1.2 for value in STEADY])
+    assert comparison.verdict == "slower"
+    assert comparison.ratio == pytest.approx(1.2)
+    assert comparison.interval[0] < 1.2 < comparison.interval[1]
+    assert (comparison.base.processes, comparison.candidate.processes) == (5, 5)
+    assert compare_latencies([value * 1.2 for value in STEADY], STEADY).verdict == "faster"
 
 
 def test_more_throughput_is_faster():
     base = [run(row(throughput_images_per_s=value)) for value in STEADY]
     more = [run(row(throughput_images_per_s=value * 1.2)) for value in STEADY]
-    assert only(compare(base, more)).verdict == "faster"
-    assert only(compare(more, base)).verdict == "slower"
+    assert only_row(compare(base, more)).verdict == "faster"
+    assert only_row(compare(more, base)).verdict == "slower"
 
 
-def test_a_sure_difference_below_the_threshold_is_the_same_with_its_ratio():
+def test_a_significant_difference_below_the_threshold_is_the_same():
     steady = [10.0, 10.001, 9.999, 10.0, 10.0]
-    found = against(steady, [value * 1.03 for value in steady])
-    assert found.verdict == "same"
-    assert found.ratio == pytest.approx(1.03)
-    assert found.interval[0] > 1
-    assert against(steady, [value * 1.03 for value in steady], Rules(threshold=0.02)).verdict == "slower"
+    comparison = compare_latencies(steady, [value * 1.03 for value in steady])
+    assert comparison.verdict == "same"
+    assert comparison.ratio == pytest.approx(1.03)
+    assert comparison.interval[0] > 1
+    assert compare_latencies(steady, [value * 1.03 for value in steady], Rules(threshold=0.02)).verdict == "slower"
 
 
-def test_a_difference_that_could_not_be_seen_is_inconclusive():
-    found = against([10, 12, 8, 11, 9], [11, 13, 9, 12, 10])
-    assert found.verdict == "inconclusive"
-    assert "smallest detectable effect" in found.reason
-    assert "--metric latency_p10_ms" in found.reason
+def test_a_comparison_is_inconclusive_if_the_detectable_effect_is_above_the_threshold():
+    comparison = compare_latencies([10, 12, 8, 11, 9], [11, 13, 9, 12, 10])
+    assert comparison.verdict == "inconclusive"
+    assert "smallest detectable effect" in comparison.reason
+    assert "--metric latency_p10_ms" in comparison.reason
 
 
 @pytest.mark.parametrize(
@@ -107,29 +107,29 @@ def test_a_difference_that_could_not_be_seen_is_inconclusive():
         (STEADY, [20.0] * 4, "5 processes in the base, 4 in the candidate; use at least 5 (measure.repeats=5)"),
     ],
 )
-def test_too_few_processes_say_nothing_of_speed(base, candidate, words):
-    found = against(base, candidate)
-    assert (found.verdict, found.reason) == ("inconclusive", words)
-    assert found.ratio > 1.9
+def test_speed_of_too_few_processes_is_inconclusive(base, candidate, words):
+    comparison = compare_latencies(base, candidate)
+    assert (comparison.verdict, comparison.reason) == ("inconclusive", words)
+    assert comparison.ratio > 1.9
 
 
 def test_invalid_cases_are_inconclusive_with_the_reason():
-    bad = [run(speed(value, verdict="invalid", reasons=("run_delay: 66 %",))) for value in STEADY]
-    found = only(compare(processes(STEADY), bad))
-    assert found.verdict == "inconclusive"
-    assert found.reason == "the candidate is invalid: run_delay: 66 % (in 5 of 5 runs)"
-    assert found.candidate.validity == "invalid"
+    invalid = [run(speed(value, verdict="invalid", reasons=("run_delay: 66 %",))) for value in STEADY]
+    comparison = only_row(compare(processes(STEADY), invalid))
+    assert comparison.verdict == "inconclusive"
+    assert comparison.reason == "the candidate is invalid: run_delay: 66 % (in 5 of 5 runs)"
+    assert comparison.candidate.validity == "invalid"
     one = [run(speed(1.0, verdict="invalid", reasons=("run_delay: 66 %", "steal: 9 %", "run_delay: 70 %")))]
-    assert only(compare(one, one)).reason == "the base is invalid: run_delay: 66 %; steal: 9 %"
+    assert only_row(compare(one, one)).reason == "the base is invalid: run_delay: 66 %; steal: 9 %"
 
 
-def test_process_values_are_those_of_the_repeats(tmp_path):
+def test_the_values_of_repeats_count_as_processes(tmp_path):
     values = {"latency_p50_ms": STEADY}
     base = Run.read(save(tmp_path / "base", speed(10.0), across=values))
     candidate = Run.read(save(tmp_path / "new", speed(12.0), across={"latency_p50_ms": np.array(STEADY) * 1.2}))
-    found = only(compare([base], [candidate]))
-    assert (found.verdict, found.base.processes) == ("slower", 5)
-    assert found.base.value == pytest.approx(math.exp(np.log(STEADY).mean()))
+    comparison = only_row(compare([base], [candidate]))
+    assert (comparison.verdict, comparison.base.processes) == ("slower", 5)
+    assert comparison.base.value == pytest.approx(math.exp(np.log(STEADY).mean()))
 
 
 # -------------------------------------------------------------------------------------------------- memory and quality
@@ -145,11 +145,11 @@ def test_process_values_are_those_of_the_repeats(tmp_path):
         ([0.0], [1.0], "inconclusive"),
     ],
 )
-def test_memory(base, candidate, verdict):
+def test_memory_is_compared_by_the_threshold_and_across_processes(base, candidate, verdict):
     sides = ([run(row(memory_process_peak_mib=value)) for value in side] for side in (base, candidate))
-    found = only(compare(*sides))
-    assert found.verdict == verdict
-    assert (found.interval is None) == (len(base) == 1)
+    comparison = only_row(compare(*sides))
+    assert comparison.verdict == verdict
+    assert (comparison.interval is None) == (len(base) == 1)
 
 
 @pytest.mark.parametrize(
@@ -164,20 +164,20 @@ def test_memory(base, candidate, verdict):
         ("captioning_cider_score", 0.0, 0.5, "better"),
     ],
 )
-def test_quality_needs_no_processes(metric, base, candidate, verdict):
-    found = only(compare([run(row(QUALITY, **{metric: base}))], [run(row(QUALITY, **{metric: candidate}))]))
-    assert (found.verdict, found.interval, found.batch_size) == (verdict, None, None)
+def test_quality_is_compared_with_one_process(metric, base, candidate, verdict):
+    comparison = only_row(compare([run(row(QUALITY, **{metric: base}))], [run(row(QUALITY, **{metric: candidate}))]))
+    assert (comparison.verdict, comparison.interval, comparison.batch_size) == (verdict, None, None)
 
 
-def test_captions_scored_by_other_tokens_are_not_comparable_unless_forced():
+def test_caption_scores_of_different_tokenizers_are_not_comparable_unless_forced():
     sides = [
         [run(row(QUALITY, captioning_cider_score=score), config={"metrics": {"captioning": {"tokenizer": tokenizer}}})]
         for tokenizer, score in (("ptb", 10.0), ("char", 5.0))
     ]
-    found = only(compare(*sides))
-    assert found.verdict == "not comparable"
-    assert found.reason == "metrics.captioning.tokenizer: ptb in the base, char in the candidate"
-    assert only(compare(*sides, Rules(force=True))).verdict == "worse"
+    comparison = only_row(compare(*sides))
+    assert comparison.verdict == "not comparable"
+    assert comparison.reason == "metrics.captioning.tokenizer: ptb in the base, char in the candidate"
+    assert only_row(compare(*sides, Rules(force=True))).verdict == "worse"
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,24 @@ def test_captions_scored_by_other_tokens_are_not_comparable_unless_forced():
         "utilization_gpu_kernel_active_mean_fraction": 0,
     }.items(),
 )
-def test_a_metric_has_the_direction_that_is_declared(metric, direction):
+def test_a_metric_has_its_declared_direction(metric, direction):
     assert declared.direction(declared.bundled().find(metric)) == direction
 
 
-def test_chosen_metrics_take_the_place_of_the_headlines():
+THROUGHPUTS = {f"throughput_{unit}_per_s": 1.0 for unit in ("images", "texts", "prompts", "tokens")}
+
+
+@pytest.mark.parametrize("units", range(1, 5))
+def test_the_throughput_compared_by_default_is_that_of_the_first_unit_of_the_run(units):
+    """The units are in the order images, texts, prompts, tokens; a run has the last `units` of them."""
+    names = list(THROUGHPUTS)[-units:]
+    runs = [run(row(**{name: THROUGHPUTS[name] for name in names}))]
+    assert only_row(compare(runs, runs)).metric == names[0]
+
+
+def test_named_metrics_replace_the_default_metrics():
     runs = [run(row(latency_p50_ms=1.0, latency_p95_ms=2.0))]
-    assert only(compare(runs, runs, Rules(metrics=("latency_p95_ms",)))).metric == "latency_p95_ms"
+    assert only_row(compare(runs, runs, Rules(metrics=("latency_p95_ms",)))).metric == "latency_p95_ms"
     with pytest.raises(ConfigError, match="did you mean 'latency_p95_ms'"):
         compare(runs, runs, Rules(metrics=("latency_p96_ms",)))
     counted = [run(row(latency_calls_count=3.0))]
@@ -213,33 +224,33 @@ def test_chosen_metrics_take_the_place_of_the_headlines():
         compare(counted, counted, Rules(metrics=("latency_calls_count",)))
 
 
-def test_a_value_that_is_lacking_is_told_with_its_reason():
-    found = only(compare(processes([10.0]), [run(row(none={"latency_p50_ms": "5 calls, and p50 needs 6"}))]))
-    assert (found.verdict, found.reason) == (
+def test_a_metric_without_a_value_is_inconclusive_with_the_reason():
+    comparison = only_row(compare(processes([10.0]), [run(row(none={"latency_p50_ms": "5 calls, and p50 needs 6"}))]))
+    assert (comparison.verdict, comparison.reason) == (
         "inconclusive",
         "the candidate has no value: 5 calls, and p50 needs 6",
     )
-    assert only(compare(processes([10.0]), [run(row())])).verdict == "only in the base"
+    assert only_row(compare(processes([10.0]), [run(row())])).verdict == "only in the base"
 
 
 # ------------------------------------------------------------------------------------------------------------ failures
-def test_a_case_that_fails_now_is_a_regression():
-    bad = [run(row(status=OUT_OF_MEMORY, reason="no room"))]
-    found = compare(processes([10.0]), bad)
-    assert (only(found).verdict, only(found).reason) == ("failed", "candidate out_of_memory: no room")
-    assert found.regressions
-    assert only(compare(bad, processes([10.0]))).verdict == "fixed"
-    assert only(compare(bad, bad)).verdict == "inconclusive"
+def test_a_case_that_fails_only_in_the_candidate_is_a_regression():
+    failed = [run(row(status=OUT_OF_MEMORY, reason="no room"))]
+    comparison = compare(processes([10.0]), failed)
+    assert (only_row(comparison).verdict, only_row(comparison).reason) == ("failed", "candidate out_of_memory: no room")
+    assert comparison.regressions
+    assert only_row(compare(failed, processes([10.0]))).verdict == "fixed"
+    assert only_row(compare(failed, failed)).verdict == "inconclusive"
 
 
-def test_a_process_that_failed_is_one_less():
-    some = [*processes(STEADY[:4]), run(row(status=FAILED, reason="killed"))]
-    assert only(compare(processes(STEADY), some)).candidate.processes == 4
+def test_a_failed_process_does_not_count():
+    candidate = [*processes(STEADY[:4]), run(row(status=FAILED, reason="killed"))]
+    assert only_row(compare(processes(STEADY), candidate)).candidate.processes == 4
 
 
 # ---------------------------------------------------------------------------------------------------------- conditions
 @pytest.mark.parametrize(
-    "more, told",
+    "more, reason",
     [
         ({"device": {"device_name": "another"}}, "device: a processor in the base, another in the candidate"),
         ({"device": {"threads": 1}}, "threads: 2 in the base, 1 in the candidate"),
@@ -263,72 +274,76 @@ def test_a_process_that_failed_is_one_less():
         ),
     ],
 )
-def test_conditions_that_differ_are_not_comparable_unless_forced(more, told):
+def test_runs_under_different_conditions_are_not_comparable_unless_forced(more, reason):
     sides = processes(STEADY), processes(np.array(STEADY) * 1.2, **more)
-    found = compare(*sides)
-    assert (only(found).verdict, only(found).reason, only(found).ratio) == ("not comparable", told, None)
-    assert not found.regressions
+    comparison = compare(*sides)
+    assert (only_row(comparison).verdict, only_row(comparison).reason, only_row(comparison).ratio) == (
+        "not comparable",
+        reason,
+        None,
+    )
+    assert not comparison.regressions
     forced = compare(*sides, Rules(force=True))
-    assert only(forced).verdict == "slower"
-    assert any("--force" in note and told in note for note in forced.notes)
+    assert only_row(forced).verdict == "slower"
+    assert any("--force" in note and reason in note for note in forced.notes)
 
 
-def test_drivers_are_compared_where_both_are_known():
+def test_drivers_must_be_equal_if_both_are_known():
     one, other = ({"device": {"driver": version, "cuda": "12.8"}} for version in ("570", "580"))
-    assert only(compare(processes([1.0], **one), processes([1.0], **other))).verdict == "not comparable"
-    assert only(compare(processes([1.0], **one), processes([1.0]))).verdict == "inconclusive"
+    assert only_row(compare(processes([1.0], **one), processes([1.0], **other))).verdict == "not comparable"
+    assert only_row(compare(processes([1.0], **one), processes([1.0]))).verdict == "inconclusive"
 
 
-def test_versions_commit_and_how_often_are_remarks_alone():
+def test_versions_commits_and_repeats_may_differ_with_a_note():
     newer = {
         "git_commit": "b" * 40,
         "host": {"torch": "2.14.0"},
         "config": {"measure": {"repeats": 5, "name": "my_quick"}},
     }
-    found = compare(processes(STEADY), processes(STEADY, **newer))
-    assert only(found).verdict == "same"
-    assert "torch: 2.13.0 in the base, 2.14.0 in the candidate" in found.notes
-    assert any(note.startswith("git commit: aaa") for note in found.notes)
+    comparison = compare(processes(STEADY), processes(STEADY, **newer))
+    assert only_row(comparison).verdict == "same"
+    assert "torch: 2.13.0 in the base, 2.14.0 in the candidate" in comparison.notes
+    assert any(note.startswith("git commit: aaa") for note in comparison.notes)
 
 
-def test_measuring_one_side_after_the_other_is_told(tmp_path):
+def test_sides_measured_one_after_the_other_have_a_note(tmp_path):
     one_after_the_other = compare(processes(STEADY), processes(STEADY))
     assert any("not in turns" in note for note in one_after_the_other.notes)
     starts = [f"2026-01-02T00:00:0{second}.000+00:00" for second in range(10)]
     sides = (
-        Run.read(save(tmp_path / name, speed(10.0), across={"latency_p50_ms": STEADY}, repeats={"started_at": own}))
-        for name, own in (("base", starts[::2]), ("candidate", starts[1::2]))
+        Run.read(save(tmp_path / name, speed(10.0), across={"latency_p50_ms": STEADY}, repeats={"started_at": times}))
+        for name, times in (("base", starts[::2]), ("candidate", starts[1::2]))
     )
     in_turns = compare(*([side] for side in sides))
-    assert only(in_turns).verdict == "same"
+    assert only_row(in_turns).verdict == "same"
     assert not any("not in turns" in note for note in in_turns.notes)
 
 
-def test_doubts_are_counted():
+def test_a_note_counts_the_cases_with_a_doubt():
     doubted = [run(speed(value, verdict="warned", reasons=("halves_differ: 3 %",))) for value in STEADY]
     assert any("halves_differ in 1 of 1 cases" in note for note in compare(doubted, processes(STEADY)).notes)
 
 
 # ------------------------------------------------------------------------------------------------------------- pairing
-def test_what_stands_on_one_side_only_is_told():
+def test_a_case_on_one_side_only_has_a_verdict():
     base = [run(speed(1.0)), run(speed(1.0), name="sam_tiny")]
     candidate = [run(speed(1.0), row(QUALITY, recall_i2t_at_1_fraction=0.5))]
-    found = compare(base, candidate)
-    assert [(one.model, one.case, one.verdict) for one in found.rows] == [
+    comparison = compare(base, candidate)
+    assert [(one.model, one.case, one.verdict) for one in comparison.rows] == [
         ("clip_tiny", "batch-1", "inconclusive"),
         ("clip_tiny", "quality", "only in the candidate"),
         ("sam_tiny", "batch-1", "only in the base"),
     ]
-    assert not found.regressions
+    assert not comparison.regressions
 
 
-def test_runs_pair_by_model_kind_of_device_and_precision():
-    assert only(compare([run(speed(1.0), kind="cuda:0")], [run(speed(1.0), kind="cuda:1")])).device == "cuda"
+def test_runs_are_paired_by_model_kind_of_device_and_precision():
+    assert only_row(compare([run(speed(1.0), kind="cuda:0")], [run(speed(1.0), kind="cuda:1")])).device == "cuda"
     with pytest.raises(ConfigError, match="nothing to compare: the base has clip_tiny · cpu · fp32"):
         compare(processes([1.0]), processes([1.0], precision="bf16"))
 
 
-def test_several_runs_of_a_key_pair_by_their_conditions():
+def test_runs_of_the_same_model_are_paired_by_their_conditions():
     def side(scale):
         return [
             one
@@ -336,23 +351,23 @@ def test_several_runs_of_a_key_pair_by_their_conditions():
             for one in processes(np.array(STEADY) * scale / threads, device={"threads": threads})
         ]
 
-    found = compare(side(1.0), side(1.2)[::-1])
-    assert [(one.run, one.verdict) for one in found.rows] == [
+    comparison = compare(side(1.0), side(1.2)[::-1])
+    assert [(one.run, one.verdict) for one in comparison.rows] == [
         ("clip_tiny · cpu · fp32, threads 2", "slower"),
         ("clip_tiny · cpu · fp32, threads 1", "slower"),
     ]
 
 
-def test_of_several_commits_the_newest_is_compared_and_never_pooled():
+def test_only_the_runs_of_the_newest_commit_are_compared():
     older = processes(STEADY, git_commit="b" * 40)
     newer = processes(np.array(STEADY) * 2)
-    found = compare([*newer, *older], processes(STEADY))
-    assert only(found).base.processes == 5
-    assert only(found).verdict == "faster"
-    assert any("older runs that differ in git commit" in note for note in found.notes)
+    comparison = compare([*newer, *older], processes(STEADY))
+    assert only_row(comparison).base.processes == 5
+    assert only_row(comparison).verdict == "faster"
+    assert any("older runs that differ in git commit" in note for note in comparison.notes)
 
 
-def test_the_whole_is_undecided_where_nothing_is_decided():
+def test_a_comparison_without_a_decided_row_is_undecided():
     assert compare(processes([1.0]), processes([1.0])).verdict == "undecided"
     assert compare(processes(STEADY), processes(STEADY)).verdict == "no regression"
     slow = compare(processes(STEADY), processes(np.array(STEADY) * 2))
@@ -361,99 +376,99 @@ def test_the_whole_is_undecided_where_nothing_is_decided():
     assert replace(slow, rows=()).verdict == "undecided"
 
 
-def test_results_that_were_kept_without_a_digest_of_their_pictures_are_comparable_still():
+def test_results_without_a_digest_of_the_images_are_comparable():
     old, new = processes(STEADY, data={"contents_sha256": None}), processes(STEADY)
-    assert only(compare(old, new)).verdict == "same"
+    assert only_row(compare(old, new)).verdict == "same"
 
 
-def test_the_folder_of_the_data_counts_only_where_there_is_no_digest():
+def test_the_folder_of_the_data_must_be_equal_only_if_there_is_no_digest():
     here, there = {"root": "/here"}, {"root": "/there"}
     sides = [
         [Run(replace(one.record, data=DataIdentity(values=values)), one.results) for one in processes(STEADY)]
         for values in (here, there)
     ]
-    assert only(compare(*sides)).reason == "data.root: /here in the base, /there in the candidate"
+    assert only_row(compare(*sides)).reason == "data.root: /here in the base, /there in the candidate"
     sides = [processes(STEADY, data=data) for data in (here, there)]
-    assert only(compare(*sides)).verdict == "same"
+    assert only_row(compare(*sides)).verdict == "same"
 
 
-# ------------------------------------------------------------------------------------------------- picture by picture
+# ----------------------------------------------------------------------------------------------------- image by image
 def scored(path, right, ids=None, **more):
-    """A run's folder whose classifier was right on these pictures, with all that the quality case keeps."""
-    ids = ids or [f"{at}.png" for at in range(len(right))]
+    """Return a run whose classifier is right on the images with a true value, with all files of the quality case."""
+    ids = ids or [f"{index}.png" for index in range(len(right))]
     metric, classes = Classification(ks=[1]), ("cat", "dog", "owl")
-    label = [classes[at % 3] for at in range(len(right))]
-    answer = [at % 3 if hit else (at + 1) % 3 for at, hit in enumerate(right)]
-    columns = {"label": label, "class_scores": [np.eye(3)[at] for at in answer]}
-    found = Predictions(ids, columns, classes)
-    samples = metric.score(found)
+    label = [classes[index % 3] for index in range(len(right))]
+    predicted = [index % 3 if hit else (index + 1) % 3 for index, hit in enumerate(right)]
+    columns = {"label": label, "class_scores": [np.eye(3)[index] for index in predicted]}
+    predictions = Predictions(ids, columns, classes)
+    samples = metric.score(predictions)
     case = Case("quality", 32, ("evaluation",), ("classification",))
     result = CaseResult(case, "ok", metrics=metric.compute(samples))
     folder = save(path, config={"metrics": {"classification": {"ks": [1]}}}, **more)
-    folder.append(result, samples, found)
+    folder.append(result, samples, predictions)
     return Run.read(folder)
 
 
-def top_1(found):
-    return next(row for row in found.rows if row.metric == "classification_top_1_fraction")
+def top_1(comparison):
+    return next(row for row in comparison.rows if row.metric == "classification_top_1_fraction")
 
 
 def hits(count, wrong):
-    return [at >= wrong for at in range(count)]
+    return [index >= wrong for index in range(count)]
 
 
-def test_quality_of_the_same_pictures_is_decided_by_those_that_changed(tmp_path):
+def test_quality_on_the_same_images_is_decided_by_the_images_that_changed(tmp_path):
     base = scored(tmp_path / "base", hits(1000, 100))
-    found = top_1(compare([base], [scored(tmp_path / "worse", hits(1000, 120))]))
-    assert (found.verdict, found.method) == ("worse", "exact McNemar test")
-    assert found.difference == pytest.approx(-0.02)
-    assert found.difference_interval[0] < -0.02 < found.difference_interval[1] < 0
-    assert found.detectable < 0.02
+    comparison = top_1(compare([base], [scored(tmp_path / "worse", hits(1000, 120))]))
+    assert (comparison.verdict, comparison.method) == ("worse", "exact McNemar test")
+    assert comparison.difference == pytest.approx(-0.02)
+    assert comparison.difference_interval[0] < -0.02 < comparison.difference_interval[1] < 0
+    assert comparison.detectable < 0.02
 
 
-def test_as_large_a_drop_with_pictures_that_changed_both_ways_is_inconclusive(tmp_path):
+def test_an_equal_drop_is_inconclusive_if_many_images_changed_in_both_directions(tmp_path):
     base = scored(tmp_path / "base", hits(1000, 100))
     both_ways = np.array(hits(1000, 100))
     both_ways[:90], both_ways[500:610] = True, False
-    found = top_1(compare([base], [scored(tmp_path / "candidate", both_ways)]))
-    assert found.difference == pytest.approx(-0.02)
-    assert found.verdict == "inconclusive"
-    assert "smallest detectable change is 0.0" in found.reason
+    comparison = top_1(compare([base], [scored(tmp_path / "candidate", both_ways)]))
+    assert comparison.difference == pytest.approx(-0.02)
+    assert comparison.verdict == "inconclusive"
+    assert "smallest detectable change is 0.0" in comparison.reason
 
 
-def test_a_sure_drop_below_the_quality_threshold_is_the_same(tmp_path):
+def test_a_significant_drop_below_the_quality_threshold_is_the_same(tmp_path):
     base = scored(tmp_path / "base", hits(4000, 100))
-    found = top_1(compare([base], [scored(tmp_path / "candidate", hits(4000, 120))]))
-    assert found.verdict == "same"
-    assert found.difference_interval[1] < 0
+    comparison = top_1(compare([base], [scored(tmp_path / "candidate", hits(4000, 120))]))
+    assert comparison.verdict == "same"
+    assert comparison.difference_interval[1] < 0
 
 
-def test_a_hundred_pictures_cannot_show_one_that_changed_but_equal_ones_are_the_same(tmp_path):
+def test_one_changed_image_of_a_hundred_is_inconclusive_and_none_is_the_same(tmp_path):
     base = scored(tmp_path / "base", hits(100, 10))
     assert top_1(compare([base], [scored(tmp_path / "candidate", hits(100, 11))])).verdict == "inconclusive"
-    found = top_1(compare([base], [scored(tmp_path / "equal", hits(100, 10))]))
-    assert (found.verdict, found.reason) == ("same", "no image differs")
-    assert found.difference_interval[0] < 0 < found.difference_interval[1]
+    comparison = top_1(compare([base], [scored(tmp_path / "equal", hits(100, 10))]))
+    assert (comparison.verdict, comparison.reason) == ("same", "no image differs")
+    assert comparison.difference_interval[0] < 0 < comparison.difference_interval[1]
 
 
-def test_pictures_are_paired_by_id_and_not_by_place(tmp_path):
-    names = [f"{at}.png" for at in range(300)]
+def test_images_are_paired_by_id_and_not_by_position(tmp_path):
+    names = [f"{index}.png" for index in range(300)]
     base = scored(tmp_path / "base", hits(300, 30), names)
     candidate = scored(tmp_path / "candidate", hits(300, 30)[::-1], names[::-1])
     assert top_1(compare([base], [candidate])).reason == "no image differs"
 
 
-def test_other_pictures_are_compared_unpaired_and_the_comparison_says_so(tmp_path):
+def test_results_of_different_images_are_compared_without_pairing(tmp_path):
     base = scored(tmp_path / "base", hits(1000, 100))
-    others = scored(tmp_path / "others", hits(1000, 130), [f"other-{at}.png" for at in range(1000)])
-    found = top_1(compare([base], [others]))
-    assert found.method == "not paired, because the sides measured different images"
-    assert found.verdict == "inconclusive"
-    assert found.difference_interval[0] < -0.03 < found.difference_interval[1]
-    lost = scored(tmp_path / "lost", hits(1000, 300))
-    lost.folder.predictions_file.unlink()
-    found = top_1(compare([base], [lost]))
-    assert (found.verdict, found.method) == (
+    different = scored(tmp_path / "different", hits(1000, 130), [f"other-{index}.png" for index in range(1000)])
+    comparison = top_1(compare([base], [different]))
+    assert comparison.method == "not paired, because the sides measured different images"
+    assert comparison.verdict == "inconclusive"
+    assert comparison.difference_interval[0] < -0.03 < comparison.difference_interval[1]
+    without_predictions = scored(tmp_path / "without_predictions", hits(1000, 300))
+    without_predictions.folder.predictions_file.unlink()
+    comparison = top_1(compare([base], [without_predictions]))
+    assert (comparison.verdict, comparison.method) == (
         "worse",
         "not paired, because the candidate has no results of single images",
     )
@@ -462,7 +477,7 @@ def test_other_pictures_are_compared_unpaired_and_the_comparison_says_so(tmp_pat
     assert top_1(compare([base], [forced], Rules(force=True))).method == "not paired, because the data differ"
 
 
-def test_other_pictures_of_the_same_names_are_never_paired(tmp_path):
+def test_different_images_with_the_same_ids_are_not_paired(tmp_path):
     sides = [
         scored(tmp_path / name, hits(1000, wrong), data={"name": "mine", "contents_sha256": name * 20})
         for name, wrong in (("ab", 100), ("cd", 300))
@@ -473,12 +488,12 @@ def test_other_pictures_of_the_same_names_are_never_paired(tmp_path):
     )
 
 
-def test_several_runs_of_a_side_are_averaged_picture_by_picture(tmp_path):
-    bases = [scored(tmp_path / f"base-{at}", hits(1000, 100)) for at in range(2)]
-    candidates = [scored(tmp_path / f"candidate-{at}", hits(1000, 120 + at)) for at in range(2)]
-    found = top_1(compare(bases, candidates))
-    assert (found.verdict, found.method) == ("worse", "paired bootstrap")
-    assert found.difference == pytest.approx(-0.0205)
+def test_several_runs_of_a_side_are_averaged_image_by_image(tmp_path):
+    bases = [scored(tmp_path / f"base-{index}", hits(1000, 100)) for index in range(2)]
+    candidates = [scored(tmp_path / f"candidate-{index}", hits(1000, 120 + index)) for index in range(2)]
+    comparison = top_1(compare(bases, candidates))
+    assert (comparison.verdict, comparison.method) == ("worse", "paired bootstrap")
+    assert comparison.difference == pytest.approx(-0.0205)
 
 
 def test_an_end_of_an_interval_is_not_compared(tmp_path):
@@ -488,16 +503,16 @@ def test_an_end_of_an_interval_is_not_compared(tmp_path):
         compare([base], [base], Rules(metrics=("classification_top_1_low_fraction",)))
 
 
-def test_the_views_show_the_difference_its_interval_and_the_method(tmp_path):
+def test_the_outputs_contain_the_difference_the_interval_and_the_method(tmp_path):
     base = scored(tmp_path / "base", hits(1000, 100))
-    found = compare([base], [scored(tmp_path / "worse", hits(1000, 120))])
-    text = comparison_view.markdown(found)
+    comparison = compare([base], [scored(tmp_path / "worse", hits(1000, 120))])
+    text = comparison_view.markdown(comparison)
     assert "| classification_top_1_fraction | 0.9 | 0.88 | -0.020 | -0.0" in text
     assert "exact McNemar test: classification_top_1 (0.0" in text
-    assert json.loads(comparison_view.machine(found))["rows"][0]["difference"] == pytest.approx(-0.02)
+    assert json.loads(comparison_view.machine(comparison))["rows"][0]["difference"] == pytest.approx(-0.02)
 
 
-def test_the_report_states_what_a_precision_costs(tmp_path):
+def test_the_report_has_the_loss_of_quality_of_each_precision(tmp_path):
     runs = [
         scored(tmp_path / "fp32", hits(1000, 100)),
         scored(tmp_path / "bf16", hits(1000, 101), precision="bf16"),

@@ -1,4 +1,4 @@
-"""The table of cases: its columns and types, and three files that give every value back."""
+"""The table of cases: its columns and types, and three file formats that preserve every value."""
 
 import json
 from io import BytesIO, StringIO
@@ -18,12 +18,12 @@ HALF = Metrics({"latency_p50_ms": AWKWARD, "latency_p99_ms": None}, {"latency_p9
 
 
 def case(batch_size, status="ok", reason=None, metrics=HALF, validity=None, **labels):
-    of = Case(f"batch-{batch_size}", batch_size, ("latency",), ("latency",))
-    return CaseResult(of, status, reason, metrics, validity or Validity(), labels)
+    batch = Case(f"batch-{batch_size}", batch_size, ("latency",), ("latency",))
+    return CaseResult(batch, status, reason, metrics, validity or Validity(), labels)
 
 
-def run(*results, uid="12e34", started="2026-01-02T03:04:05.000+00:00", **found):
-    """A run whose texts look like numbers wherever a reader may take them for such."""
+def run(*results, uid="12e34", started="2026-01-02T03:04:05.000+00:00", **more):
+    """Return a run with texts that look like numbers, which a reader could convert by mistake."""
     return Run(
         RunRecord.from_json(
             {
@@ -47,7 +47,7 @@ def run(*results, uid="12e34", started="2026-01-02T03:04:05.000+00:00", **found)
                     "precision": {"dtype": "bfloat16"},
                     "data": {"name": "shapes"},
                 },
-                **found,
+                **more,
             }
         ),
         results,
@@ -74,8 +74,8 @@ def table():
     return dataframe.cases(RUNS)
 
 
-def same(read, table):
-    """Every value as it was, whatever the type that it came back in."""
+def assert_same_values(read, table):
+    """Assert that every value is preserved, whatever its type after reading."""
     typed = pd.DataFrame({name: read[name].astype(kind) for name, kind in table.dtypes.items()})
     pd.testing.assert_frame_equal(typed, table, check_exact=True)
 
@@ -92,7 +92,7 @@ def test_a_row_is_a_case_with_the_conditions_of_its_run(table):
     assert (first["host_memory_mib"], first["version_hydra_core"]) == (8000, "1.30")
 
 
-def test_metrics_stand_by_their_names_between_identity_and_reasons(table):
+def test_metric_columns_are_sorted_by_name_between_identity_and_reasons(table):
     identity = [name for name in dataframe.TYPES if name != "reasons"]
     metrics = ["latency_p50_ms", "latency_p99_ms", "load_s", "throughput_images_per_s"]
     assert list(table) == [*identity, *metrics, "reasons"]
@@ -100,7 +100,7 @@ def test_metrics_stand_by_their_names_between_identity_and_reasons(table):
     assert table["load_s"].isna().tolist() == [True, True, False]
 
 
-def test_a_null_metric_has_its_reason_in_one_column(table):
+def test_the_reasons_of_null_metrics_are_in_one_column(table):
     assert pd.isna(table["latency_p99_ms"][0])
     assert json.loads(table["reasons"][0]) == {"latency_p99_ms": 'few calls, "20"'}
     assert table["reasons"].isna().tolist() == [False, True, True]
@@ -112,31 +112,31 @@ def test_a_case_without_numbers_has_no_validity(table):
     assert failed[["validity", "validity_reasons", "processes"]].isna().all()
 
 
-def test_a_run_whose_model_never_loaded_has_what_its_config_says(table):
+def test_a_run_whose_model_did_not_load_has_the_checkpoint_and_dtype_of_its_config(table):
     assert table["checkpoint"][2] == "org/x" and table["dtype"][2] == "bfloat16"
     assert table.loc[2, ["device_name", "driver", "threads", "data_digest"]].isna().all()
 
 
-def test_types_do_not_depend_on_what_is_chosen(table):
-    nothing = dataframe.cases([])
-    assert list(nothing) == list(dataframe.TYPES)
+def test_column_types_do_not_depend_on_the_selected_runs(table):
+    empty = dataframe.cases([])
+    assert list(empty) == list(dataframe.TYPES)
     for name, kind in dataframe.TYPES.items():
-        assert table[name].dtype == nothing[name].dtype == kind
+        assert table[name].dtype == empty[name].dtype == kind
 
 
-def test_every_version_that_travels_with_a_run_is_a_column():
+def test_every_recorded_version_is_a_column():
     assert set(dataframe.VERSIONS) == {"python", *LIBRARIES}
 
 
 # ---------------------------------------------------------------------------------------------------------------- files
-def test_parquet_gives_everything_back_and_says_who_wrote_it(table):
+def test_parquet_preserves_every_value_and_has_the_version_of_the_program(table):
     content = dataframe.parquet(table, "1.2.3")
     pd.testing.assert_frame_equal(pd.read_parquet(BytesIO(content)), table, check_exact=True)
     about = pyarrow.parquet.read_schema(BytesIO(content)).metadata[dataframe.ABOUT]
     assert json.loads(about) == {"schema": dataframe.SCHEMA, "version": "1.2.3"}
 
 
-def test_csv_gives_everything_back(table):
+def test_csv_preserves_every_value(table):
     text = dataframe.csv(table)
     types = {name: kind for name, kind in dataframe.TYPES.items() if kind != dataframe.TIME}
     read = pd.read_csv(
@@ -149,23 +149,23 @@ def test_csv_gives_everything_back(table):
     assert read["schema"].tolist() == [dataframe.SCHEMA] * 3
     assert next(iter(read)) == "schema"
     assert read["started_at"].dt.tz is not None
-    same(read, table)
+    assert_same_values(read, table)
 
 
-def test_json_gives_everything_back(table):
+def test_json_preserves_every_value(table):
     text = dataframe.json_text(table)
     content = json.loads(text, parse_constant=pytest.fail)
     assert content["schema"] == dataframe.SCHEMA
     assert content["cases"][0]["started_at"] == "2026-01-02T03:04:05.000000+00:00"
     assert content["cases"][1]["latency_p50_ms"] is None
-    same(pd.DataFrame(content["cases"]), table)
+    assert_same_values(pd.DataFrame(content["cases"]), table)
     types = {name: kind for name, kind in dataframe.TYPES.items() if kind != dataframe.TIME}
-    same(pd.read_json(StringIO(json.dumps(content["cases"])), precise_float=True, dtype=types), table)
+    assert_same_values(pd.read_json(StringIO(json.dumps(content["cases"])), precise_float=True, dtype=types), table)
 
 
-def test_an_empty_table_is_still_one():
-    nothing = dataframe.cases([])
-    assert json.loads(dataframe.json_text(nothing)) == {"schema": dataframe.SCHEMA, "cases": []}
-    assert dataframe.csv(nothing).splitlines() == [",".join(["schema", *dataframe.TYPES])]
-    read = pd.read_parquet(BytesIO(dataframe.parquet(nothing, "0")))
-    assert read.dtypes.equals(nothing.dtypes)
+def test_a_table_without_cases_has_all_columns():
+    empty = dataframe.cases([])
+    assert json.loads(dataframe.json_text(empty)) == {"schema": dataframe.SCHEMA, "cases": []}
+    assert dataframe.csv(empty).splitlines() == [",".join(["schema", *dataframe.TYPES])]
+    read = pd.read_parquet(BytesIO(dataframe.parquet(empty, "0")))
+    assert read.dtypes.equals(empty.dtypes)

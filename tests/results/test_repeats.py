@@ -1,4 +1,4 @@
-"""Several processes for a run: whose turn it is, and how their rows become one."""
+"""Several processes for a run: their order, and the combination of their rows."""
 
 import json
 
@@ -44,34 +44,34 @@ def failed(reason):
 
 
 # --------------------------------------------------------------------------------------------------------------- turns
-def test_every_run_has_a_turn_before_any_has_its_second():
+def test_every_run_has_its_first_turn_before_any_has_its_second():
     turns = order([3, 3, 3, 3], seed=1)
     assert [repeat for repeat, _ in turns] == [1] * 4 + [2] * 4 + [3] * 4
     for repeat in (1, 2, 3):
-        assert sorted(at for of, at in turns if of == repeat) == [0, 1, 2, 3]
+        assert sorted(index for turn, index in turns if turn == repeat) == [0, 1, 2, 3]
 
 
-def test_the_order_is_the_seeds_and_differs_between_rounds():
+def test_the_order_depends_only_on_the_seed_and_differs_between_rounds():
     turns = order([4] * 8, seed=5)
     assert turns == order([4] * 8, seed=5) != order([4] * 8, seed=6)
-    rounds = {tuple(at for of, at in turns if of == repeat) for repeat in (1, 2, 3, 4)}
+    rounds = {tuple(index for turn, index in turns if turn == repeat) for repeat in (1, 2, 3, 4)}
     assert len(rounds) == 4
 
 
-def test_each_run_has_as_many_turns_as_it_asks_for():
+def test_each_run_has_its_number_of_turns():
     turns = order([1, 3], seed=0)
     assert sorted(turns) == [(1, 0), (1, 1), (2, 1), (3, 1)]
     assert order([], seed=0) == []
 
 
-def test_quality_is_measured_by_the_first_process_alone():
+def test_only_the_first_process_measures_quality():
     plan = RunPlan("a", "a", "", "cpu", "fp32", (CASE, QUALITY))
     assert planned(plan, 1).cases == (CASE, QUALITY)
     assert planned(plan, 2).cases == (CASE,)
 
 
 # ----------------------------------------------------------------------------------------------------------- gathering
-def test_the_headline_is_the_geometric_mean_with_its_interval_across_processes():
+def test_latency_is_the_geometric_mean_with_its_interval_across_processes():
     [(result, samples)] = gather([[row(1.0)], [row(float(np.e**2))]])
     assert samples.get("across/latency_p50_ms").tolist() == [1.0, np.e**2]
     values = result.metrics.values
@@ -82,42 +82,42 @@ def test_the_headline_is_the_geometric_mean_with_its_interval_across_processes()
     assert across(samples, declared.bundled()).values == values
 
 
-def test_extremes_stay_extremes_and_equal_values_stay_equal():
+def test_extremes_are_kept_and_equal_values_do_not_change():
     peaks = {"memory_process_peak_mib": 300.0}, {"memory_process_peak_mib": 310.0}
-    one = row(1.0, latency_max_ms=5.0, latency_min_ms=0.5, load_s=0.1, latency_autocorrelation_ratio=-0.1, **peaks[0])
-    two = row(1.0, latency_max_ms=9.0, latency_min_ms=0.4, load_s=0.1, latency_autocorrelation_ratio=0.3, **peaks[1])
-    values = gather([[one], [two]])[0][0].metrics.values
+    first = row(1.0, latency_max_ms=5.0, latency_min_ms=0.5, load_s=0.1, latency_autocorrelation_ratio=-0.1, **peaks[0])
+    second = row(1.0, latency_max_ms=9.0, latency_min_ms=0.4, load_s=0.1, latency_autocorrelation_ratio=0.3, **peaks[1])
+    values = gather([[first], [second]])[0][0].metrics.values
     assert (values["latency_max_ms"], values["latency_min_ms"], values["load_s"]) == (9.0, 0.4, 0.1)
     assert values["memory_process_peak_mib"] == 310.0
     assert values["latency_autocorrelation_ratio"] == pytest.approx(0.1)
 
 
-def test_a_value_that_one_process_lacks_is_none_with_the_reason():
+def test_a_value_that_one_process_does_not_have_is_none_with_the_reason():
     [(result, _)] = gather([[row(1.0, latency_p99_ms=2.0)], [row(1.0, latency_p99_ms=None)]])
     assert result.metrics.values["latency_p99_ms"] is None
     assert result.metrics.reasons["latency_p99_ms"] == "1 of 2 processes have none: too few"
 
 
-def test_the_worst_verdict_counts_with_how_many_had_each_reason():
-    bad, doubt = (
+def test_the_combined_verdict_is_the_worst_and_counts_the_processes_of_each_reason():
+    invalid, doubt = (
         Validity(INVALID, (Reason("run_delay", "9 %"),)),
         Validity(WARNED, (Reason("run_delay", "3 %"), Reason("drift", "up"))),
     )
-    [(result, _)] = gather([[row(1.0, validity=bad)], [row(1.0, validity=doubt)], [row(1.0)]])
+    [(result, _)] = gather([[row(1.0, validity=invalid)], [row(1.0, validity=doubt)], [row(1.0)]])
     assert result.validity == Validity(
         INVALID, (Reason("run_delay", "9 % (in 2 of 3 processes)"), Reason("drift", "up (in 1 of 3 processes)"))
     )
 
 
-def test_a_process_counts_once_though_two_of_its_windows_have_the_same_reason():
-    both = Validity(WARNED, (Reason("run_delay", "latency window"), Reason("run_delay", "throughput window")))
-    [(result, _)] = gather([[row(1.0, validity=both)], [row(1.0, validity=both)]])
+def test_a_process_with_the_same_reason_in_two_windows_counts_once():
+    combined = Validity(WARNED, (Reason("run_delay", "latency window"), Reason("run_delay", "throughput window")))
+    [(result, _)] = gather([[row(1.0, validity=combined)], [row(1.0, validity=combined)]])
     assert result.validity.reasons == (Reason("run_delay", "latency window (in 2 of 2 processes)"),)
-    [(alone, _)] = gather([[row(1.0, validity=both)]])
-    assert alone.validity == both
+    [(alone, _)] = gather([[row(1.0, validity=combined)]])
+    assert alone.validity == combined
 
 
-def test_doubts_about_an_interval_within_a_process_are_none_about_the_one_across():
+def test_a_doubt_about_the_interval_within_a_process_is_dropped_for_several_processes():
     doubt = Validity(WARNED, (Reason("autocorrelated", "lag 1: 0.5"),))
     [(result, _)] = gather([[row(1.0, validity=doubt)], [row(1.0, validity=doubt)]])
     assert result.validity == Validity(VALID, ())
@@ -125,7 +125,7 @@ def test_doubts_about_an_interval_within_a_process_are_none_about_the_one_across
     assert alone.validity == doubt
 
 
-def test_a_process_that_was_lost_is_a_doubt_and_all_lost_is_a_failure():
+def test_a_lost_process_raises_a_doubt_and_only_lost_processes_are_a_failure():
     [(result, samples)] = gather([[row(1.0)], [failed("no luck")], [row(1.0)]])
     assert (result.status, result.validity.verdict) == (OK, WARNED)
     assert samples.flags == {"processes_lost": "1 of 3: failed: no luck"}
@@ -133,32 +133,32 @@ def test_a_process_that_was_lost_is_a_doubt_and_all_lost_is_a_failure():
     assert (result.status, result.reason, dict(samples.series)) == (FAILED, "no luck", {})
 
 
-def test_what_was_measured_again_is_told_with_its_process():
+def test_a_label_of_a_repeated_window_has_the_number_of_its_process():
     [(result, _)] = gather([[row(1.0)], [row(1.0, labels={"latency_retried": "attempt 1: run_delay"})]])
     assert result.labels["latency_retried_of_process_2"] == "attempt 1: run_delay"
 
 
-def test_a_quality_row_of_one_process_stays_as_it_is():
+def test_the_quality_row_of_the_first_process_is_not_changed():
     [(result, _)] = gather([[row(None, case=QUALITY, recall_i2t_at_1_fraction=0.5)]])
     assert result.metrics.values["recall_i2t_at_1_fraction"] == 0.5
     assert result.validity.verdict == VALID
 
 
-def test_the_combined_record_is_the_first_with_the_worst_status_and_all_times():
+def test_the_combined_record_is_that_of_the_first_process_with_the_worst_status_and_all_times():
     first = record(uid="a", started_at="1", ended_at="2", status="finished", seconds={"load": 1.0})
     last = record(uid="b", started_at="3", ended_at="4", status="failed", seconds={"load": 2.0})
-    both = combine([first, last], seed=7, planned=3)
-    assert (both.uid, both.status, both.ended_at, both.seconds) == ("a", "failed", "4", {"load": 3.0})
-    assert both.repeats == Repeats(planned=3, measured=2, order_seed=7, started_at=("1", "3"))
+    combined = combine([first, last], seed=7, planned=3)
+    assert (combined.uid, combined.status, combined.ended_at, combined.seconds) == ("a", "failed", "4", {"load": 3.0})
+    assert combined.repeats == Repeats(planned=3, measured=2, order_seed=7, started_at=("1", "3"))
 
 
-def test_a_folder_gathers_its_repeats_in_their_order(tmp_path):
+def test_the_repeats_of_a_folder_are_combined_in_the_order_of_their_numbers(tmp_path):
     folder = RunFolder.create(tmp_path / "run", "a: 1")
     for number in range(1, 12):
         repeat = folder.repeat(number)
         repeat.append(row(float(number)), Samples())
         repeat.write_record(record(started_at=str(number)))
-    assert [one.path.name for one in folders(folder)] == [str(number) for number in range(1, 12)]
+    assert [first.path.name for first in folders(folder)] == [str(number) for number in range(1, 12)]
     write(folder, seed=0, planned=11)
     [result] = folder.results()
     assert folder.samples(result.case.id).get("across/latency_p50_ms").tolist() == [float(n) for n in range(1, 12)]

@@ -1,3 +1,5 @@
+"""The summary of a run: its best numbers, its verdict and its note."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -26,13 +28,13 @@ def measured(batch_size: int, verdict: str = VALID, **values: float | None) -> C
     return CaseResult(case, OK, None, Metrics(values), Validity(verdict, tuple(map(Reason.parse, reasons))))
 
 
-def test_invalid_cases_do_not_win_where_others_can() -> None:
+def test_the_best_throughput_is_of_an_invalid_case_only_if_no_case_is_valid() -> None:
     fast, slow = measured(8, INVALID, throughput_images_per_s=90.0), measured(1, throughput_images_per_s=10.0)
     assert summary.summary([fast, slow])["best_throughput_images_per_s"] == 10.0
     assert summary.summary([fast])["best_throughput_images_per_s"] == 90.0
 
 
-def test_the_first_unit_of_work_there_is_counts() -> None:
+def test_the_best_throughput_is_that_of_the_first_unit_with_a_value() -> None:
     best = summary.summary([measured(2, throughput_tokens_per_s=123456.7, latency_p50_ms=None)])
     assert best == {
         "best_throughput_tokens_per_s": 123460.0,
@@ -41,12 +43,12 @@ def test_the_first_unit_of_work_there_is_counts() -> None:
     }
 
 
-def test_the_worst_verdict_is_the_runs() -> None:
+def test_the_verdict_of_a_run_is_the_worst_of_its_cases() -> None:
     assert summary.verdict([measured(1), measured(2, INVALID)]) == INVALID
     assert summary.verdict([CaseResult(measured(1).case, OUT_OF_MEMORY, "no room")]) is None
 
 
-def test_a_finished_run_begins_with_its_best() -> None:
+def test_the_note_begins_with_the_best_throughput() -> None:
     results = [measured(4, throughput_images_per_s=12.3456), CaseResult(measured(8).case, OUT_OF_MEMORY, "no room")]
     note = summary.note(RECORD, results)
     assert note.startswith("**12.35 images/s** at batch size 4 · 1 without numbers\n")
@@ -56,7 +58,7 @@ def test_a_finished_run_begins_with_its_best() -> None:
     assert "- bf16 is slow here" in note
 
 
-def test_batch_sizes_that_wait_for_the_host_are_named() -> None:
+def test_launch_bound_batch_sizes_are_listed() -> None:
     shares = {1: 0.072, 2: 0.49, 4: 0.5}
     rows = [measured(size, kernels_busy_fraction=share) for size, share in shares.items()]
     rows += [measured(8, kernels_busy_fraction=None), measured(16)]
@@ -67,24 +69,24 @@ def test_batch_sizes_that_wait_for_the_host_are_named() -> None:
     assert summary.launch_bound(rows[2:]) == ""
 
 
-def test_numbers_read_well() -> None:
+def test_numbers_are_written_with_four_significant_digits() -> None:
     cells = {None: "–", 8: "8", "valid": "valid", 0.123456: "0.1235", 12.3456: "12.35", 1234.56: "1,235"}
     assert [summary.text(cell) for cell in cells] == list(cells.values())
 
 
-def test_what_was_measured_again_and_by_how_many_processes_is_told() -> None:
+def test_the_note_has_repeated_windows_and_the_number_of_processes() -> None:
     row = measured(4, latency_p50_ms=1.0)
-    again = CaseResult(row.case, OK, None, row.metrics, row.validity, {"latency_retried": "attempt 1: steal: 9 %"})
-    note = summary.note(replace(RECORD, repeats=Repeats(5, 5, 2, ())), [again])
+    retried = CaseResult(row.case, OK, None, row.metrics, row.validity, {"latency_retried": "attempt 1: steal: 9 %"})
+    note = summary.note(replace(RECORD, repeats=Repeats(5, 5, 2, ())), [retried])
     assert "**Remarks**" in note
     assert "- batch-4: latency retried, attempt 1: steal: 9 %" in note
     assert "- 5 fresh processes, order seed 2; intervals across processes" in note
 
 
-def test_the_headline_states_quality_with_its_interval_and_never_an_end_as_a_figure():
+def test_the_headline_has_quality_with_its_interval_and_no_interval_end_as_a_metric():
     ends = {"recall_i2t_at_1_low_fraction": 0.971, "recall_i2t_at_1_high_fraction": 0.989}
     rows = [row(QUALITY, recall_i2t_at_1_fraction=0.98, **ends)]
     assert "recall i2t@1 **0.980 ±0.009**" in summary.note(record(), rows)
     assert list(summary.quality(rows, declared.bundled())) == ["recall_i2t_at_1_fraction"]
-    lacking = {"recall_i2t_at_1_fraction": "random weights", "recall_i2t_at_1_low_fraction": "random weights"}
-    assert "- recall_i2t_at_1_fraction: random weights" in summary.note(record(), [row(QUALITY, none=lacking)])
+    reasons = {"recall_i2t_at_1_fraction": "random weights", "recall_i2t_at_1_low_fraction": "random weights"}
+    assert "- recall_i2t_at_1_fraction: random weights" in summary.note(record(), [row(QUALITY, none=reasons)])

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 QUALITY, SPEED, MEMORY = "quality", "speed", "memory"
-"""The kinds of metrics. Quality is compared image by image if both sides measured the same images."""
+"""The kinds of metrics. Quality is compared image by image if both sides measured the same images; speed is slower or
+faster, and memory is more or less."""
 HIGHER, LOWER = "higher", "lower"
 """The better values of a metric."""
 GEOMETRIC_MEAN, LARGEST, SMALLEST = "geometric mean", "largest", "smallest"
@@ -46,6 +47,8 @@ class MetricDeclaration:
     """Position in tables and charts, lowest first. Below 50, every run of a sweep has the column."""
     unless: tuple[str, ...] = ()
     """Metrics that replace it in tables and comparisons if one of them has a value."""
+    compared_unless: tuple[str, ...] = ()
+    """Metrics that replace it in comparisons only, not in tables, if one of them has a value."""
     gather: str = GEOMETRIC_MEAN
     """The function that gathers the values of several processes: `geometric mean`, `largest` or `smallest`."""
     intervals: tuple[str, ...] = ()

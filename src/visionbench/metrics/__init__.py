@@ -1,1 +1,1 @@
-"""Metric groups: pure functions of samples, one group per file."""
+"""Metric groups: pure functions of samples, one module or package per group."""

@@ -24,9 +24,7 @@ from visionbench.registry import register
 from visionbench.statistics.resampling import hits_of, with_intervals
 
 AVERAGES = ("macro", "weighted")
-OF_CLASSES = ("precision", "recall", "f1")
-
-
+SCORES = ("precision", "recall", "f1")
 TOP_K = "Images whose class is among the best k"
 MACRO = "Mean over classes, with equal weight"
 
@@ -58,7 +56,7 @@ class Classification:
         _classification("top_<k>", TOP_K, order=91, compared=True),
         _classification("f1_macro", MACRO, title="F1", table=True, order=92),
         _classification("{precision,recall}_macro", MACRO),
-        _classification("{precision,recall,f1}_weighted", "Mean over classes, weighted by how often each is the label"),
+        _classification("{precision,recall,f1}_weighted", "Mean over classes, weighted by the images with the label"),
         MetricDeclaration("classification_pictures_count", "count", "Images that were scored"),
         MetricDeclaration("classification_classes_count", "count", "Classes to choose from"),
     )
@@ -115,7 +113,7 @@ class Classification:
             for k in self.ks
         }
         averages = _averages(samples) if known else {}
-        for name in (f"{score}_{average}_fraction" for score in OF_CLASSES for average in AVERAGES):
+        for name in (f"{score}_{average}_fraction" for score in SCORES for average in AVERAGES):
             values[name] = averages.get(name, "")
         values |= {"pictures_count": float(len(rank)), "classes_count": float(classes)}
         if not known:
@@ -134,7 +132,7 @@ class Classification:
             return {}
         counts = _class_counts(samples, int(count[0]))
         contributions = {f"classification_top_{k}_fraction": hits_of(rank <= k) for k in self.ks}
-        for score in OF_CLASSES:
+        for score in SCORES:
             for average in AVERAGES:
                 value = partial(_averaged, score, average)
                 contributions[f"classification_{score}_{average}_fraction"] = Contributions(
@@ -154,17 +152,17 @@ def _class_counts(samples: Samples, classes: int) -> Any:
     return csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(true), 3 * classes))
 
 
-def _averaged(what: str, average: str, counts: np.ndarray) -> np.ndarray:
+def _averaged(score: str, average: str, counts: np.ndarray) -> np.ndarray:
     """Return precision, recall or F1 from counts [..., 3 × classes], averaged over the classes that occur."""
     true, predicted, right = np.split(counts, 3, axis=-1)
-    below = {"precision": predicted, "recall": true, "f1": (true + predicted) / 2}[what]
+    below = {"precision": predicted, "recall": true, "f1": (true + predicted) / 2}[score]
     scores = np.divide(right, below, out=np.zeros_like(right), where=below > 0)
     weights = ((true + predicted) > 0).astype(np.float64) if average == "macro" else true
     return np.asarray((scores * weights).sum(axis=-1) / weights.sum(axis=-1))
 
 
 def _averages(samples: Samples) -> dict[str, float]:
-    """Compute precision, recall and F1 with torchmetrics."""
+    """Compute precision, recall and F1 with torchmetrics, for each way of averaging."""
     import torch
     from torchmetrics.functional import classification
 
@@ -178,7 +176,7 @@ def _averages(samples: Samples) -> dict[str, float]:
         "f1": classification.multiclass_f1_score,
     }
     return {
-        f"{what}_{average}_fraction": float(function(predicted, true, num_classes=classes, average=average))  # type: ignore[arg-type]
-        for what, function in functions.items()
+        f"{score}_{average}_fraction": float(function(predicted, true, num_classes=classes, average=average))  # type: ignore[arg-type]
+        for score, function in functions.items()
         for average in AVERAGES
     }

@@ -48,5 +48,7 @@ class Energy:
             "energy_mean_power_w": power,
             "energy_idle_power_w": idle,
         }
-        why = samples.why_missing("telemetry/energy_j") if energy is None else "no images were counted, or no idle time"
-        return Metrics(values, {name: why for name, value in values.items() if value is None})
+        reason = (
+            samples.why_missing("telemetry/energy_j") if energy is None else "no images were counted, or no idle time"
+        )
+        return Metrics(values, {name: reason for name, value in values.items() if value is None})

@@ -63,7 +63,10 @@ class Evaluation:
             "left_out_count": ("left_out_count", 1.0),
         }
         values: dict[str, float | None] = {
-            f"evaluation_{name}": total[of] / by if of in total and by else None for name, (of, by) in parts.items()
+            f"evaluation_{name}": total[series] / divisor if series in total and divisor else None
+            for name, (series, divisor) in parts.items()
         }
-        whys = {f"evaluation_{name}": samples.why_missing(f"evaluation/{of}") for name, (of, _) in parts.items()}
-        return Metrics(values, {name: whys[name] for name, value in values.items() if value is None})
+        reasons = {
+            f"evaluation_{name}": samples.why_missing(f"evaluation/{series}") for name, (series, _) in parts.items()
+        }
+        return Metrics(values, {name: reasons[name] for name, value in values.items() if value is None})

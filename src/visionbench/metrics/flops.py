@@ -39,15 +39,19 @@ class Flops:
         MetricDeclaration(
             "flops_per_{image,text}_gflop",
             "GFLOP",
-            "Work of one image, or of one text if a call reads texts alone; a multiply-accumulate is two",
+            "Work of one image, or of one text if a call reads only texts; a multiply-accumulate counts as two",
         ),
         MetricDeclaration("flops_achieved_tflop_per_s", "TFLOP/s", "Work × calls per second", HIGHER),
         MetricDeclaration(
             "flops_ceiling_tflop_per_s", "TFLOP/s", "Best rate of large products in this process and dtype", HIGHER
         ),
         MetricDeclaration("flops_mfu_fraction", "fraction", "Achieved rate ÷ ceiling", HIGHER),
-        MetricDeclaration("flops_intensity_flop_per_byte", "FLOP/byte", "Work ÷ bytes that must be moved"),
-        MetricDeclaration("flops_attainable_tflop_per_s", "TFLOP/s", "Bound of the roofline", HIGHER),
+        MetricDeclaration(
+            "flops_intensity_flop_per_byte", "FLOP/byte", "Work ÷ the bytes of weights, inputs and outputs"
+        ),
+        MetricDeclaration(
+            "flops_attainable_tflop_per_s", "TFLOP/s", "Upper bound of the rate by the roofline model", HIGHER
+        ),
         MetricDeclaration("flops_copy_gb_per_s", "GB/s", "Best rate of large copies", HIGHER),
         MetricDeclaration(
             "flops_<part>_per_{image,text}_gflop",
@@ -59,7 +63,7 @@ class Flops:
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Compute counts in GFLOP (a multiply-accumulate is two), rates in TFLOP/s, and intensity in FLOP per byte.
+        """Compute work in GFLOP (a multiply-accumulate counts as two), rates in TFLOP/s, and intensity in FLOP/byte.
 
         FLOPs are counted per text if a call reads texts and no image.
 
@@ -87,7 +91,7 @@ class Flops:
         }
         needs = dict(NEEDS)
         for piece in pieces(samples):
-            work, calls, seconds = (f"flops/{piece}_{what}" for what in ("flop", "calls_count", "s"))
+            work, calls, seconds = (f"flops/{piece}_{quantity}" for quantity in ("flop", "calls_count", "s"))
             each, count, durations = _first(samples, work), _first(samples, calls), samples.get(seconds)
             rate = each / float(np.median(durations)) if each is not None and len(durations) else None
             total = each * count if each is not None and count is not None else None
@@ -104,15 +108,13 @@ class Flops:
         if not len(samples.get(IMAGES)) and len(samples.get(TEXTS)):
             values = {name.replace("_per_image_", "_per_text_"): value for name, value in values.items()}
             needs = {
-                name.replace("_per_image_", "_per_text_"): tuple(TEXTS if one == IMAGES else one for one in of)
-                for name, of in needs.items()
+                name.replace("_per_image_", "_per_text_"): tuple(TEXTS if one == IMAGES else one for one in series)
+                for name, series in needs.items()
             }
         reasons = {name: _why(needs[name], samples) for name, value in values.items() if value is None}
         for name, value in values.items():
             if name.endswith("_mfu_fraction") and value is not None and value > 1:
-                reasons[name] = (
-                    f"{value:.2f} is above 1: the ceiling was disturbed, or is of another dtype than the work"
-                )
+                reasons[name] = f"{value:.2f} is above 1: the ceiling was disturbed, or has another dtype than the work"
         values |= {name: None for name in reasons}
         return Metrics(values, reasons)
 
@@ -129,9 +131,9 @@ def _first(samples: Samples, name: str) -> float | None:
     return float(series[0]) if len(series) else None
 
 
-def _over(value: float | None, *by: float | None) -> float | None:
+def _over(value: float | None, *divisors: float | None) -> float | None:
     """Divide the value by all divisors; return None if one of them is unknown or zero."""
-    for divisor in by:
+    for divisor in divisors:
         if value is None or not divisor:
             return None
         value /= divisor

@@ -1,4 +1,4 @@
-"""Kernels: the share of a call in which the device is busy, the number of kernels, and of waits of the host."""
+"""Kernels: the share of a call in which the device is busy, the kernels, and the waits of the host."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Kernels:
         MetricDeclaration(
             "kernels_host_waits_count",
             "count",
-            "How often the host waited for the device within a call, to read a value back",
+            "Waits of the host for the device within a call, to read a value back",
         ),
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Compute from one profiled call the busy time, the number of kernels and copies, and the waits of the host.
+        """Compute the busy time, the number of kernels and copies, and the waits of the host from one profiled call.
 
         The busy fraction is the busy time ÷ the median span of an unprofiled call on the device (`latency/device_s`),
         because the profiler slows the host. If it is low, the device waits for the host to launch kernels.

@@ -1,4 +1,4 @@
-"""Loading: the time until the model is ready, and its first call with all that it compiles or selects."""
+"""Loading: the time until the model is ready, and the time of its first call, which may compile and select kernels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Load:
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Return the seconds to read or build the model on its device, and of its first call, at batch size 1."""
+        """Return the seconds of loading the model on its device, and the seconds of its first call, at batch size 1."""
         seconds = {name: samples.get(series) for name, series in SERIES.items()}
         return Metrics(
             {name: float(values[0]) if len(values) else None for name, values in seconds.items()},

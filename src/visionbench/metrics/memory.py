@@ -15,9 +15,8 @@ DIRECT = {
     "memory_peak_reserved_mib": "memory/peak_reserved_bytes",
     "memory_context_mib": "memory/context_bytes",
 }
-
-
-PEAK = {"zh": "峰值 MiB"}
+"""Each metric that is the value of one series, with the series."""
+PEAK_TITLES = {"zh": "峰值 MiB"}
 
 
 def _memory(name: str, meaning: str, **fields: Any) -> MetricDeclaration:
@@ -37,7 +36,7 @@ class Memory:
             "peak_allocated",
             "Peak that torch allocated on the device",
             title="peak MiB",
-            translations=PEAK,
+            translations=PEAK_TITLES,
             table=True,
             order=40,
             compared=True,
@@ -48,9 +47,9 @@ class Memory:
         _memory("context", "The CUDA context: memory of the process on the GPU before the model; on a GPU"),
         _memory(
             "process_peak",
-            "Peak of the process: on a CPU its resident set, on a GPU what NVML counts for it, context included",
+            "Peak of the process: on a CPU its resident set, on a GPU what NVML counts for it, CUDA context included",
             title="peak MiB",
-            translations=PEAK,
+            translations=PEAK_TITLES,
             table=True,
             order=41,
             compared=True,
@@ -73,19 +72,19 @@ class Memory:
             values[name] = float(counted[0]) / MIB if len(counted) else None
             if not len(counted):
                 reasons[name] = samples.why_missing(series)
-        allocated, at_load = (
+        allocated, after_load = (
             samples.get("memory/peak_allocated_bytes"),
             samples.get("memory/after_load_allocated_bytes"),
         )
         name = "memory_peak_allocated_above_model_mib"
-        values[name] = float(allocated[0] - at_load[0]) / MIB if len(allocated) and len(at_load) else None
+        values[name] = float(allocated[0] - after_load[0]) / MIB if len(allocated) and len(after_load) else None
         if values[name] is None:
             source = "memory/after_load_allocated_bytes" if len(allocated) else "memory/peak_allocated_bytes"
             reasons[name] = samples.why_missing(source)
         peak = samples.get("memory/process_peak_bytes")
-        kept = samples.get("memory/kept_inputs_bytes")
+        inputs = samples.get("memory/kept_inputs_bytes")
         loaded = samples.get("memory/after_load_process_bytes")
-        process = (float(peak[0]) - (float(kept[0]) if len(kept) else 0.0)) / MIB if len(peak) else None
+        process = (float(peak[0]) - (float(inputs[0]) if len(inputs) else 0.0)) / MIB if len(peak) else None
         above = None if process is None or not len(loaded) else process - float(loaded[0]) / MIB
         values |= {"memory_process_peak_mib": process, "memory_process_above_model_mib": above}
         if process is None:

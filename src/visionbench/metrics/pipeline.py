@@ -70,23 +70,23 @@ class Pipeline:
         serial = samples.get("pipeline/serial_s")
         images = samples.get("work/images_count")
         per_batch = float(images[0]) if len(images) else None
-        duration, answered = _mean(samples, "overlapped_s"), _mean(samples, "overlapped_images_count")
-        fast = answered / duration if answered is not None and duration else None
+        duration, finished = _mean(samples, "overlapped_s"), _mean(samples, "overlapped_images_count")
+        fast = finished / duration if finished is not None and duration else None
         slow = per_batch / mean["serial"] if per_batch and mean["serial"] else None
-        together = sum(samples.get(f"pipeline/{step}_s").sum() for step in PIPELINE_STEPS)
+        busy = sum(samples.get(f"pipeline/{step}_s").sum() for step in PIPELINE_STEPS)
         vision, prefill, token = (_median(samples, f"{name}_s") for name in ("vision", "prefill", "token"))
-        first = vision + prefill if vision is not None and prefill is not None else None
+        first_token = vision + prefill if vision is not None and prefill is not None else None
         values = {f"pipeline_{step}_ms": _scaled(mean[step], 1e3) for step in mean}
         values |= {
-            "pipeline_stages_sum_ratio": float(together / serial.sum()) if len(serial) else None,
+            "pipeline_stages_sum_ratio": float(busy / serial.sum()) if len(serial) else None,
             "pipeline_serial_images_per_s": slow,
             "pipeline_overlapped_images_per_s": fast,
             "pipeline_overlap_speedup_ratio": fast / slow if fast and slow else None,
-            **{f"pipeline_{who}_busy_fraction": _busy(samples, who) for who in RESOURCES},
+            **{f"pipeline_{worker}_busy_fraction": _busy(samples, worker) for worker in RESOURCES},
             "pipeline_copy_pinned_gb_per_s": _scaled(_mean(samples, "copy_pinned_bytes_per_s"), 1e-9),
             "pipeline_copy_pageable_gb_per_s": _scaled(_mean(samples, "copy_pageable_bytes_per_s"), 1e-9),
             "pipeline_vision_ms": _scaled(vision, 1e3),
-            "pipeline_first_token_ms": _scaled(first, 1e3),
+            "pipeline_first_token_ms": _scaled(first_token, 1e3),
             "pipeline_output_token_ms": _scaled(token, 1e3),
         }
         reasons = {name: samples.why_missing(_source(name)) for name, value in values.items() if value is None}
@@ -95,14 +95,14 @@ class Pipeline:
 
 def _source(name: str) -> str:
     """Return the series without which a metric has no value."""
-    of = {
+    sources = {
         "pipeline_copy_pinned_gb_per_s": "copy_pinned_bytes_per_s",
         "pipeline_copy_pageable_gb_per_s": "copy_pageable_bytes_per_s",
         "pipeline_vision_ms": "vision_s",
         "pipeline_first_token_ms": "prefill_s",
         "pipeline_output_token_ms": "token_s",
     }
-    return f"pipeline/{of.get(name, 'serial_s')}"
+    return f"pipeline/{sources.get(name, 'serial_s')}"
 
 
 def _mean(samples: Samples, name: str) -> float | None:
@@ -115,14 +115,14 @@ def _median(samples: Samples, name: str) -> float | None:
     return float(np.median(series)) if len(series) else None
 
 
-def _scaled(value: float | None, by: float) -> float | None:
-    return None if value is None else value * by
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
 
 
-def _busy(samples: Samples, who: str) -> float | None:
+def _busy(samples: Samples, worker: str) -> float | None:
     """Return the busy seconds of a worker ÷ the seconds that it was available."""
     duration, loaders = _mean(samples, "overlapped_s"), _mean(samples, "loaders_count")
-    steps = [_mean(samples, f"overlapped_{step}_s") for step in RESOURCES[who]]
+    steps = [_mean(samples, f"overlapped_{step}_s") for step in RESOURCES[worker]]
     if not duration or not loaders or None in steps:
         return None
-    return sum(filter(None, steps)) / duration / (loaders if who == "loaders" else 1.0)
+    return sum(filter(None, steps)) / duration / (loaders if worker == "loaders" else 1.0)

@@ -28,7 +28,7 @@ from visionbench.statistics.resampling import hits_of, summed, with_intervals
 if TYPE_CHECKING:
     import torch
 
-IMAGES_A_TILE, CAPTIONS_A_TILE = 256, 640
+IMAGES_PER_TILE, CAPTIONS_PER_TILE = 256, 640
 """Two fp32 tiles of this shape, the scores and their comparison, fit into the second-level cache of a core."""
 
 
@@ -96,7 +96,7 @@ class Recall:
             {
                 "image_embeddings": np.stack(predictions.columns["image_embedding"]),
                 "text_embeddings": np.concatenate(captions),
-                "captions_per_image": np.array([len(of_one) for of_one in captions]),
+                "captions_per_image": np.array([len(embeddings) for embeddings in captions]),
             }
         )
 
@@ -111,7 +111,8 @@ class Recall:
         best = best_right_scores(pairs)
         (i2t_reached, i2t_beaten), (t2i_reached, t2i_beaten) = count_wrong(pairs, best, self.tie_tolerance)
         is_query = pairs.captions_per_image > 0
-        silent = len(is_query) - int(is_query.sum())
+        without_captions = len(is_query) - int(is_query.sum())
+        detail = f"{without_captions} of {len(is_query)} images have no captions and are no queries"
         return Samples(
             {
                 "recall/i2t_rank": 1 + i2t_reached[is_query],
@@ -122,13 +123,11 @@ class Recall:
                 "recall/captions_count": np.array([float(len(pairs.captions.rows))]),
                 "recall/captions_per_image": pairs.captions_per_image.astype(np.float64),
             },
-            flags={"images_without_captions": f"{silent} of {len(is_query)} images have no captions and are no queries"}
-            if silent
-            else {},
+            flags={"images_without_captions": detail} if without_captions else {},
         )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Compute R@K with its interval over images, the median rank and the share of queries with a tie, both ways."""
+        """Compute R@K with its interval, the median rank and the share of queries with a tie, in both directions."""
         values: dict[str, float | str] = {}
         for way, candidates in (("i2t", "captions"), ("t2i", "images")):
             rank, tied, count = f"recall/{way}_rank", f"recall/{way}_tied", f"recall/{candidates}_count"
@@ -168,7 +167,7 @@ class Recall:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the pairs: embeddings [n, D], their lengths [n, 1] and how many of them a tile has."""
+    """One side of the pairs: embeddings [n, D], their lengths [n, 1], and the number of embeddings in a tile."""
 
     rows: np.ndarray
     lengths: np.ndarray
@@ -196,7 +195,7 @@ class Tile:
     captions: slice
     right: slice
     """The captions in this tile whose image is also in this tile."""
-    right_at: tuple[torch.Tensor, torch.Tensor]
+    right_positions: tuple[torch.Tensor, torch.Tensor]
     """Row and column of these pairs in `scores`."""
 
 
@@ -212,18 +211,18 @@ class Pairs:
 
     @classmethod
     def of(cls, embeddings: Mapping[str, np.ndarray], block_mib: int) -> Pairs:
-        """Check the embeddings. Raises ValueError with one line."""
+        """Check the embeddings and divide them into tiles. Raises ValueError if they do not match."""
         images, captions = embeddings["image_embeddings"], embeddings["text_embeddings"]
         per_image = np.asarray(embeddings["captions_per_image"])
         if images.ndim != 2 or captions.ndim != 2 or images.shape[1] != captions.shape[1]:
             raise ValueError(f"recall: embeddings must be [N, D] and [M, D], not {images.shape} and {captions.shape}")
         if per_image.shape != (len(images),) or per_image.dtype.kind not in "iu" or np.any(per_image < 0):
-            raise ValueError(f"recall: captions_per_image must be {len(images)} whole numbers from 0 up, one per image")
+            raise ValueError(f"recall: captions_per_image must be {len(images)} integers from 0 up, one per image")
         first_caption = np.concatenate([[0], np.cumsum(per_image, dtype=np.int64)])
         if first_caption[-1] != len(captions) or not len(captions):
             raise ValueError(
-                f"recall: captions_per_image sums to {first_caption[-1]}, text_embeddings are {len(captions)}: "
-                "these must be equal, and not 0"
+                f"recall: captions_per_image sums to {first_caption[-1]}, text_embeddings has {len(captions)} rows; "
+                "these numbers must be equal and not 0"
             )
         rows, columns = tile_shape(block_mib, len(images), len(captions), images.shape[1])
         return cls(
@@ -261,14 +260,14 @@ class Pairs:
 
 def best_right_scores(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
     """Return the best score of each image with its captions [N], infinite if it has none, and of each caption [M]."""
-    own = np.empty(len(pairs.captions.rows), np.float32)
+    caption_scores = np.empty(len(pairs.captions.rows), np.float32)
     with full_precision():
         for tile in pairs.tiles(only_right=True):
-            own[tile.right] = tile.scores[tile.right_at].numpy()
+            caption_scores[tile.right] = tile.scores[tile.right_positions].numpy()
     is_query = pairs.captions_per_image > 0
     best = np.full(len(pairs.images.rows), np.inf, np.float32)
-    best[is_query] = np.maximum.reduceat(own, pairs.first_caption[:-1][is_query])
-    return best, own
+    best[is_query] = np.maximum.reduceat(caption_scores, pairs.first_caption[:-1][is_query])
+    return best, caption_scores
 
 
 def count_wrong(
@@ -287,12 +286,12 @@ def count_wrong(
     hits = torch.empty(pairs.images.step * pairs.captions.step)
     with full_precision():
         for tile in pairs.tiles(start, stop):
-            tile.scores[tile.right_at] = -math.inf
+            tile.scores[tile.right_positions] = -math.inf
             hit = hits[: tile.scores.numel()].view(tile.scores.shape)
             bars = (by_image[tile.images, None], by_caption[None, tile.captions])
-            for bar, count, own, along in zip(bars, counts, (tile.images, tile.captions), (1, 0), strict=True):
-                count[0, own] += torch.ge(tile.scores, bar - tolerance, out=hit).sum(along)
-                count[1, own] += torch.gt(tile.scores, bar + tolerance, out=hit).sum(along)
+            for bar, count, queries, axis in zip(bars, counts, (tile.images, tile.captions), (1, 0), strict=True):
+                count[0, queries] += torch.ge(tile.scores, bar - tolerance, out=hit).sum(axis)
+                count[1, queries] += torch.gt(tile.scores, bar + tolerance, out=hit).sum(axis)
     return counts[0].numpy(), counts[1].numpy()
 
 
@@ -300,7 +299,7 @@ def tile_shape(block_mib: int, images: int, captions: int, dims: int) -> tuple[i
     """Return the images and captions of a tile that fits into the cache of each thread and into the limit of memory."""
     import torch
 
-    rows, columns = min(images, IMAGES_A_TILE), min(captions, CAPTIONS_A_TILE * torch.get_num_threads())
+    rows, columns = min(images, IMAGES_PER_TILE), min(captions, CAPTIONS_PER_TILE * torch.get_num_threads())
     while tile_bytes(rows, columns, dims) > block_mib * 2**20 and rows * columns > 1:
         rows, columns = max(1, rows // 2), max(1, columns // 2)
     return rows, columns

@@ -1,8 +1,8 @@
-"""Segmentation with prompts: the IoU of the mask that a point or a box prompts, with the mask of the instance.
+"""Segmentation with prompts: the IoU of the mask predicted for a point or a box with the annotated mask.
 
 Each instance has a separate prompt, so no matching is needed: the IoU is between the annotated and the predicted mask
-at the resolution of the image. Crowd regions have no prompt. COCO's average recall is the same mean over the same
-thresholds, but of instances that are matched first.
+at the resolution of the image. Crowd regions have no prompt. COCO's average recall is the mean over the same
+thresholds, but COCO first matches predictions to instances.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ PROMPTS = ("point", "box")
 CHOICES = ("", "best_of_three_")
 """The mask that the estimate of the model ranks first, and the best of its three masks, by the annotation."""
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-
-
 IOU = "Mean IoU over instances, prompted by a point or a box"
 HITS = "Instances with an IoU of at least 0.5, 0.75"
 RECALLS = "Mean of the recalls at an IoU of 0.50, 0.55, … 0.95"
@@ -96,11 +94,11 @@ class Segmentation:
                 strict=True,
             )
             pairs = [pair for picture in pictures for pair in _ious(*picture)]
-            picked, best = np.array(pairs).reshape(-1, 2).T
-            series |= {f"segmentation/{prompt}_iou": picked, f"segmentation/{prompt}_best_of_three_iou": best}
+            first, best = np.array(pairs).reshape(-1, 2).T
+            series |= {f"segmentation/{prompt}_iou": first, f"segmentation/{prompt}_best_of_three_iou": best}
         prompted, empty = len(series["segmentation/point_iou"]), int(sum(columns["empty_masks"]))
         series["segmentation/instances_count"] = np.array([float(prompted)])
-        series["segmentation/instances_per_picture"] = np.array([float(len(of)) for of in columns["truth_masks"]])
+        series["segmentation/instances_per_picture"] = np.array([float(len(masks)) for masks in columns["truth_masks"]])
         detail = f"{empty} of {prompted + empty} instances have no pixel and get no prompt"
         return Samples(series, flags={"empty_masks": detail} if empty else {})
 
@@ -112,9 +110,9 @@ class Segmentation:
             (f"{prompt}_{choice}", f"segmentation/{prompt}_{choice}iou") for prompt in PROMPTS for choice in CHOICES
         ):
             ious = samples.get(series)
-            for what, of_each in _numbers(ious).items():
-                metric = f"segmentation_{name}{what}_fraction"
-                values[metric] = float(of_each.mean()) if len(ious) else None
+            for quantity, per_instance in _instance_values(ious).items():
+                metric = f"segmentation_{name}{quantity}_fraction"
+                values[metric] = float(per_instance.mean()) if len(ious) else None
                 if not len(ious):
                     reasons[metric] = (
                         "no instance had a prompt" if series in samples.series else samples.why_missing(series)
@@ -134,14 +132,14 @@ class Segmentation:
             ious = samples.get(f"segmentation/{prompt}_{choice}iou")
             if not len(ious) or not len(counts):
                 continue
-            for what, of_each in _numbers(ious).items():
-                sums = summed(of_each if of_each.ndim == 1 else of_each.mean(axis=1), counts)
-                make = hits_of if what.startswith("recall_at") else mean_of
-                contributions[f"segmentation_{prompt}_{choice}{what}_fraction"] = make(sums, counts)
+            for quantity, per_instance in _instance_values(ious).items():
+                sums = summed(per_instance if per_instance.ndim == 1 else per_instance.mean(axis=1), counts)
+                make = hits_of if quantity.startswith("recall_at") else mean_of
+                contributions[f"segmentation_{prompt}_{choice}{quantity}_fraction"] = make(sums, counts)
         return contributions
 
 
-def _numbers(ious: np.ndarray) -> dict[str, np.ndarray]:
+def _instance_values(ious: np.ndarray) -> dict[str, np.ndarray]:
     """Return the value of each instance for each metric; the average recall has one for each threshold."""
     return {
         "miou": ious,

@@ -33,7 +33,15 @@ class Throughput:
             intervals=(ACROSS_PROCESSES,),
         ),
         _throughput("prompts", compared=True, unless=("throughput_images_per_s", "throughput_texts_per_s")),
-        _throughput("tokens", title="tok/s", table=True, order=50, translations={"zh": "词元/s"}),
+        _throughput(
+            "tokens",
+            title="tok/s",
+            translations={"zh": "词元/s"},
+            table=True,
+            order=50,
+            compared=True,
+            compared_unless=("throughput_images_per_s", "throughput_texts_per_s", "throughput_prompts_per_s"),
+        ),
         MetricDeclaration("throughput_calls_count", "count", "Calls of the window"),
     )
 
@@ -43,8 +51,8 @@ class Throughput:
         work = {unit: samples.get(f"work/{unit}_count") for unit in WORK_UNITS}
         names = {unit: f"throughput_{unit}_per_s" for unit in WORK_UNITS if len(work[unit])}
         if not len(completed):
-            why = samples.why_missing("throughput/completed_s")
-            return Metrics(dict.fromkeys(names.values()), dict.fromkeys(names.values(), why))
+            reason = samples.why_missing("throughput/completed_s")
+            return Metrics(dict.fromkeys(names.values()), dict.fromkeys(names.values(), reason))
         calls_per_s = len(completed) / float(completed.max())
         return Metrics(
             {name: calls_per_s * float(work[unit][0]) for unit, name in names.items()}

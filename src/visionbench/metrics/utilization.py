@@ -22,6 +22,7 @@ GPU = (
 )
 COUNTERS = ("gpu_gpm_sm_fraction", "gpu_gpm_tensor_fraction", "gpu_gpm_dram_fraction")
 """Counters of NVML's GPM, which few GPUs have. A missing counter is left out."""
+NO_GPU = "no NVIDIA GPU reported it in this run"
 
 
 @register("metrics", "utilization")
@@ -75,15 +76,11 @@ class Utilization:
         for name in (*HOST, *GPU, *present):
             sampled = samples.get(f"telemetry/{name}")
             stem, unit = name.rsplit("_", 1)
-            for kind, of in (("mean", np.mean), ("p50", np.median), ("p95", _p95)):
+            for kind, statistic in (("mean", np.mean), ("p50", np.median), ("p95", _p95)):
                 metric = f"utilization_{stem}_{kind}_{unit}"
-                values[metric] = float(of(sampled)) if len(sampled) else None
+                values[metric] = float(statistic(sampled)) if len(sampled) else None
                 if not len(sampled):
-                    host = name in HOST
-                    absent = (
-                        samples.why_missing(f"telemetry/{name}") if host else "no NVIDIA GPU reported it in this run"
-                    )
-                    reasons[metric] = absent
+                    reasons[metric] = samples.why_missing(f"telemetry/{name}") if name in HOST else NO_GPU
         count = len(samples.get(f"telemetry/{HOST[0]}"))
         values["utilization_samples_count"] = float(count) if count else None
         if not count:

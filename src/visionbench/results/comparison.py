@@ -232,7 +232,7 @@ def _chosen(old: CaseOnSide, new: CaseOnSide, rules: Rules, declarations: Declar
         return
     valued = {name for row in rows for name, value in row.metrics.values.items() if value is not None}
     known = [one for name in names if name in valued and (one := declarations.find(name))]
-    compared = [one for one in known if one.compared and valued.isdisjoint(one.unless)]
+    compared = [one for one in known if one.compared and valued.isdisjoint((*one.unless, *one.compared_unless))]
     yield from sorted(compared, key=lambda one: one.order)
 
 

@@ -49,7 +49,7 @@ MEANS = {
     "exact_match_fraction": "exact_match",
     "token_f1_fraction": "token_f1",
 }
-
+"""Each metric that is a mean over images, with its series."""
 SEGMENTING = ("char", "zh")
 """Tokenizers that need no spaces between words."""
 UNSEGMENTED = re.compile(
@@ -59,8 +59,6 @@ UNSEGMENTED = re.compile(
 
 Tokens = tuple[str, ...]
 Grams = Counter[Tokens]
-
-
 OPTIONS = ("tokenizer",)
 """Options that change what the metrics mean."""
 
@@ -84,7 +82,7 @@ def _captioning(name: str, meaning: str, title: str = "", zh: str = "", **fields
 @register("metrics", "captioning")
 @dataclass(frozen=True)
 class Captioning:
-    """Option: the `tokenizer` (ptb, 13a, char or zh)."""
+    """Option: the `tokenizer`, one of TOKENIZERS."""
 
     tokenizer: str = "ptb"
 
@@ -94,7 +92,7 @@ class Captioning:
 
     declarations: ClassVar[tuple[MetricDeclaration, ...]] = (
         _captioning(
-            "cider_score", "CIDEr-D, times ten as is usual", title="CIDEr", order=80, compared=True, headline=1
+            "cider_score", "CIDEr-D, multiplied by ten as usual", title="CIDEr", order=80, compared=True, headline=1
         ),
         _captioning("bleu_4_fraction", "BLEU-4 of the corpus", title="BLEU-4", order=81, compared=True, headline=2),
         _captioning("exact_match_fraction", "Captions equal to a reference", title="exact", zh="完全一致", order=82),
@@ -164,12 +162,12 @@ class Captioning:
 
     def _unsegmented(self, references: Sequence[Sequence[str]]) -> dict[str, str]:
         """Return a flag if references have no spaces between words and the tokenizer splits at spaces."""
-        every = [reference for texts in references for reference in texts]
-        count = sum(bool(UNSEGMENTED.search(reference)) for reference in every)
+        flat = [reference for texts in references for reference in texts]
+        count = sum(bool(UNSEGMENTED.search(reference)) for reference in flat)
         if not count or self.tokenizer in SEGMENTING:
             return {}
         return {
-            "references_unsegmented": f"{count} of {len(every)} references are in a script without spaces between "
+            "references_unsegmented": f"{count} of {len(flat)} references are in a script without spaces between "
             f"words, and the tokenizer {self.tokenizer} treats each run of characters as one word; set "
             "metrics.captioning.tokenizer=zh or char"
         }
@@ -188,18 +186,18 @@ class Captioning:
             contributions[f"captioning_{name}"] = (
                 hits_of(scores) if exact else mean_of(scores, at_most_one=series != "cider")
             )
-        contributions["captioning_bleu_4_fraction"] = Contributions(bleu_counts(samples), bleu_of)
+        contributions["captioning_bleu_4_fraction"] = Contributions(bleu_counts(samples), bleu_from_counts)
         return contributions
 
 
 # ------------------------------------------------------------------------------------------------------------- counting
 def tokens(text: str, tokenizer: str = "ptb") -> Tokens:
-    """Tokens of a caption in lower case: words, without the punctuation that COCO's evaluation drops, for `ptb`."""
-    return ptb.tokens(text) if tokenizer == "ptb" else tuple(_of_sacrebleu(tokenizer)(text.lower()).split())
+    """Return the tokens of a caption in lower case; `ptb` also removes punctuation, as COCO's evaluation does."""
+    return ptb.tokens(text) if tokenizer == "ptb" else tuple(_sacrebleu_tokenizer(tokenizer)(text.lower()).split())
 
 
 @lru_cache(maxsize=len(TOKENIZERS))
-def _of_sacrebleu(name: str) -> Callable[[str], str]:
+def _sacrebleu_tokenizer(name: str) -> Callable[[str], str]:
     module = import_module(f"sacrebleu.tokenizers.tokenizer_{name}")
     tokenizer: Callable[[str], str] = getattr(module, f"Tokenizer{name.capitalize()}")()
     return tokenizer
@@ -210,13 +208,13 @@ def grams(words: Tokens, n: int) -> Grams:
     return Counter(words[start : start + n] for start in range(len(words) - n + 1))
 
 
-def closest(length: int, among: Sequence[int] | map[int]) -> int:
+def closest(length: int, lengths: Sequence[int] | map[int]) -> int:
     """Return the nearest length, or the shorter one of two equally near lengths."""
-    return min(among, key=lambda other: (abs(other - length), other))
+    return min(lengths, key=lambda other: (abs(other - length), other))
 
 
 def matches(caption: Tokens, references: Sequence[Tokens], n: int) -> int:
-    """Count the n-grams of the caption that references have, each at most as often as in any one reference."""
+    """Count the n-grams of the caption that references have, each up to its largest count in one reference."""
     most: Grams = Counter()
     for reference in references:
         most |= grams(reference, n)
@@ -245,7 +243,7 @@ def bleu_counts(samples: Samples) -> np.ndarray:
     return np.stack([*matched, *written, lengths, samples.get("captioning/reference_tokens")], axis=1)
 
 
-def bleu_of(counts: np.ndarray) -> np.ndarray:
+def bleu_from_counts(counts: np.ndarray) -> np.ndarray:
     """Return BLEU-4 from sums [..., 10] of `bleu_counts`."""
     matched, written = counts[..., :LONGEST], counts[..., LONGEST : 2 * LONGEST]
     caption, reference = counts[..., -2], counts[..., -1]
@@ -285,33 +283,37 @@ def token_f1(caption: Tokens, reference: Tokens) -> float:
 
 
 def ciders(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
-    """Return CIDEr-D of each caption, times ten as is usual."""
-    pictures: Counter[Tokens] = Counter()
+    """Return CIDEr-D of each caption, multiplied by ten as usual."""
+    frequencies: Counter[Tokens] = Counter()
     for texts in references:
-        pictures.update({gram for one in texts for n in range(1, LONGEST + 1) for gram in grams(one, n)})
+        frequencies.update({gram for one in texts for n in range(1, LONGEST + 1) for gram in grams(one, n)})
     log_images = math.log(len(references))
 
     def weights(words: Tokens) -> list[dict[Tokens, float]]:
         return [
-            {gram: count * (log_images - math.log(max(1, pictures[gram]))) for gram, count in grams(words, n).items()}
+            {
+                gram: count * (log_images - math.log(max(1, frequencies[gram])))
+                for gram, count in grams(words, n).items()
+            }
             for n in range(1, LONGEST + 1)
         ]
 
-    def similarity(caption: Tokens, ours: list[dict[Tokens, float]], reference: Tokens) -> float:
+    def similarity(caption: Tokens, weighted: list[dict[Tokens, float]], reference: Tokens) -> float:
         length = max(0, len(caption) - 1) - max(0, len(reference) - 1)
-        cosines = [_clipped_cosine(a, b) for a, b in zip(ours, weights(reference), strict=True)]
+        cosines = [_clipped_cosine(a, b) for a, b in zip(weighted, weights(reference), strict=True)]
         return sum(cosines) / LONGEST * math.exp(-(length**2) / (2 * SIGMA**2))
 
     scores = []
     for caption, texts in zip(captions, references, strict=True):
-        ours = weights(caption)
-        scores.append(10 * sum(similarity(caption, ours, reference) for reference in texts) / len(texts))
+        weighted = weights(caption)
+        scores.append(10 * sum(similarity(caption, weighted, reference) for reference in texts) / len(texts))
     return scores
 
 
-def _clipped_cosine(ours: dict[Tokens, float], theirs: dict[Tokens, float]) -> float:
-    """Return the cosine with each component of the caption clipped to that of the reference."""
-    lengths = math.sqrt(sum(w * w for w in ours.values())) * math.sqrt(sum(w * w for w in theirs.values()))
+def _clipped_cosine(caption: dict[Tokens, float], reference: dict[Tokens, float]) -> float:
+    """Return the cosine of two weighted n-gram counts, with each count of the caption clipped to the reference."""
+    lengths = math.sqrt(sum(w * w for w in caption.values())) * math.sqrt(sum(w * w for w in reference.values()))
     if not lengths:
         return 0.0
-    return sum(min(weight, theirs[gram]) * theirs[gram] for gram, weight in ours.items() if gram in theirs) / lengths
+    products = (min(weight, reference[gram]) * reference[gram] for gram, weight in caption.items() if gram in reference)
+    return sum(products) / lengths

@@ -1,7 +1,7 @@
 """Split English captions into tokens like Stanford's PTBTokenizer 3.4.1, which COCO's evaluation of captions uses.
 
 The rules were derived by comparison with that tokenizer, and are tested against its recorded output. The longest match
-is taken, as in a lexer.
+wins, as in a lexer.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ _RULES = [
         r"(?P<t>&(?:amp|lt|gt|quot|apos|nbsp|#\d+);)",
         rf"(?P<both>(?P<t>(?i:cannot|gonna|gotta|lemme|gimme|wanna|'tis|'twas)){_END})",
         rf"(?P<t>{_WORD})",
-        # words before what is split from them
+        # words before a suffix that is split off
         rf"(?P<t>{_L}{_LD}*?)(?<![nN])(?:[nN]{_APOS}[tT]){_END}",
         rf"(?P<t>[nN]{_APOS}[tT]){_END}",
         rf"(?P<t>{_WORD})(?:{_APOS}(?i:s|m|d|re|ve|ll)){_END}",
