@@ -71,7 +71,7 @@ def _print(comparison: Comparison, form: str, console: Console) -> None:
         console.print(comparison_view.text(comparison))
     else:
         console.file.write(
-            comparison_view.markdown(comparison) if form == "markdown" else comparison_view.machine(comparison)
+            comparison_view.markdown(comparison) if form == "markdown" else comparison_view.json_text(comparison)
         )
 
 
