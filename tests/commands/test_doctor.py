@@ -1,8 +1,9 @@
-"""`visionbench doctor`: what it reports as a problem, and what it does not."""
+"""`visionbench doctor`: the missing libraries that it reports as problems."""
 
 import pytest
 
 from visionbench import diagnosis, machine
+from visionbench.devices.cuda import Cuda
 
 
 @pytest.fixture
@@ -13,6 +14,9 @@ def without(monkeypatch, tmp_path):
     def examine(name):
         monkeypatch.setattr(machine, "fingerprint", lambda: {**real, name: None})
         monkeypatch.setattr(diagnosis, "_busy_fraction", lambda: 0.0)
+        monkeypatch.setattr(
+            Cuda, "why_absent", lambda device: "no GPU"
+        )  # a CUDA build of torch starts a process to find one
         return diagnosis.examine(tmp_path)
 
     return examine

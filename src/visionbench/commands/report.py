@@ -24,7 +24,7 @@ def make(
     p95_ms: float,
     within: float,
 ) -> int:
-    """Write the report of the sweeps, by default the latest, and print its path."""
+    """Write the report of the sweeps, by default of the latest sweep, and print the paths of its files."""
     check(language, "--language")
     facts, base = archive.parse_filter(where, "--where"), archive.parse_filter(baseline, "--baseline")
     runs = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep)]
