@@ -73,7 +73,9 @@ def _print(comparison: Comparison, output_format: str, console: Console) -> None
         console.print(comparison_view.text(comparison))
     else:
         console.file.write(
-            comparison_view.markdown(comparison) if output_format == "markdown" else comparison_view.machine(comparison)
+            comparison_view.markdown(comparison)
+            if output_format == "markdown"
+            else comparison_view.json_text(comparison)
         )
 
 

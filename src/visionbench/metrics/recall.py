@@ -23,7 +23,7 @@ from visionbench.core import (
     Samples,
 )
 from visionbench.registry import register
-from visionbench.statistics.resampling import hits_of, summed, with_intervals
+from visionbench.statistics.resampling import hits_of, sum_per_image, with_intervals
 
 if TYPE_CHECKING:
     import torch
@@ -159,7 +159,7 @@ class Recall:
         for k in self.ks:
             i2t = np.zeros(len(is_query))
             i2t[is_query] = samples.get("recall/i2t_rank") <= k
-            t2i = summed(samples.get("recall/t2i_rank") <= k, per_image)
+            t2i = sum_per_image(samples.get("recall/t2i_rank") <= k, per_image)
             contributions[f"recall_i2t_at_{k}_fraction"] = hits_of(i2t, is_query)
             contributions[f"recall_t2i_at_{k}_fraction"] = hits_of(t2i, per_image)
         return contributions
