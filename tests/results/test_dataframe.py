@@ -145,6 +145,7 @@ def test_csv_preserves_every_value(table):
         parse_dates=["started_at"],
         keep_default_na=False,
         na_values=[""],
+        float_precision="round_trip",
     )
     assert read["schema"].tolist() == [dataframe.SCHEMA] * 3
     assert next(iter(read)) == "schema"
