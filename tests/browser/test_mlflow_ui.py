@@ -84,7 +84,7 @@ class Page:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def until(self, condition, name):
-        """Wait until the condition returns a true value, and return it. Errors of a page that is redrawn are ignored."""
+        """Wait for a true value of the condition, and return it. Errors of a page that is redrawn are ignored."""
         wait = WebDriverWait(self.driver, SECONDS, ignored_exceptions=REDRAWN)
         return wait.until(lambda _: condition(), f"not visible: {name}")
 
