@@ -98,7 +98,10 @@ def _read_side(name: str, text: str, sources: Sources, fetched: ExitStack) -> tu
     facts = archive.parse_filter(sources.where, "--where")
     if chosen := archive.choose(runs, facts):
         return chosen, notes
-    raise ConfigError(f"--where {sources.where}: none of the {len(runs)} runs of {name} {text} has these facts")
+    raise ConfigError(
+        f"--where {sources.where}: none of the {len(runs)} runs of {name} {text} has these facts",
+        "visionbench results SWEEP lists the runs",
+    )
 
 
 def _read_revision(revision: str, output_dir: Path) -> tuple[list[Run], list[str]]:
@@ -110,9 +113,13 @@ def _read_revision(revision: str, output_dir: Path) -> tuple[list[Run], list[str
             text=True,
         )
     except OSError as error:
-        raise ConfigError(f"{GIT}{revision}: git cannot be run ({error.strerror})") from error
+        raise ConfigError(
+            f"{GIT}{revision}: git cannot be run ({error.strerror})", "install it, or name the sweep"
+        ) from error
     if result.returncode:
-        raise ConfigError(f"{GIT}{revision}: no such commit in the repository of this folder")
+        raise ConfigError(
+            f"{GIT}{revision}: no such commit in the repository of this folder", "give a commit, a branch or a tag"
+        )
     commit = result.stdout.strip()
     runs = [run for run in archive.read(output_dir) if str(run.record.git_commit).startswith(commit)]
     clean = [run for run in runs if run.record.git_commit == commit]

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from visionbench.core import ConfigError
 from visionbench.report.page import write_report
 from visionbench.report.translations import check
 from visionbench.results import archive
@@ -28,11 +27,7 @@ def make(
     check(language, "--language")
     facts, base = archive.parse_filter(where, "--where"), archive.parse_filter(baseline, "--baseline")
     runs = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep)]
-    chosen = archive.choose(runs, facts)
-    if not chosen:
-        raise ConfigError(
-            f"--where {where}: no run has these facts", f"there are: {'; '.join(sorted({r.name for r in runs}))}"
-        )
+    chosen = archive.select(runs, facts, f"--where {where}")
     paths = write_report(chosen, language, to or _folder(chosen), base, p95_ms, within)
     console = screen()
     for path in paths[:2]:

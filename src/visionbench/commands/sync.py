@@ -18,7 +18,7 @@ def send(output_dir: Path, uri: str | None, experiment: str) -> int:
     """Send every run below the folder that the store has not received."""
     folders = archive.folders(output_dir)
     if not folders:
-        raise ConfigError(f"--output-dir {output_dir}: no run in it")
+        raise ConfigError(f"--output-dir {output_dir}: no run in it", "measure something first: visionbench run")
     tracker: Tracker = find("trackers", "mlflow")(TrackingConfig(uri=uri, experiment=experiment), output_dir)
     try:
         tracker.open()

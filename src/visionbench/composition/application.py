@@ -76,7 +76,7 @@ class Task:
     application: Application
     config_dir: Path | None = None
     folder: Path | None = None
-    """The folder that Hydra made for the run or the sweep."""
+    """The folder that Hydra created for the run or the sweep."""
     error: Exception | None = None
     """The error of a single run. It is stored, because Hydra would print another line if the task raised it."""
 
