@@ -80,12 +80,12 @@ def test_the_report_has_a_column_and_a_quality_figure_in_its_language(side, lang
 
 
 def test_the_view_of_mlflow_has_a_curve_and_a_chart(side):
-    own = view.added(side(0.25, 1.5)[0].declarations, declared.bundled())
-    assert sorted(one.name for one in own.listed) == ["slow_calls_fraction", "wordiness_ratio"]
-    usual, more = (view.state(declared.merged([declared.bundled(), each])) for each in (Declarations(), own))
+    added = view.added(side(0.25, 1.5)[0].declarations, declared.bundled())
+    assert sorted(one.name for one in added.listed) == ["slow_calls_fraction", "wordiness_ratio"]
+    usual, more = (view.state(declared.merged([declared.bundled(), each])) for each in (Declarations(), added))
     charts = [chart["uuid"] for chart in more["compareRunCharts"]]
-    usual_charts = [chart["uuid"] for chart in usual["compareRunCharts"]]
-    assert [chart for chart in charts if chart not in usual_charts] == [
+    bundled_charts = [chart["uuid"] for chart in usual["compareRunCharts"]]
+    assert [chart for chart in charts if chart not in bundled_charts] == [
         "visionbench-line-slow_calls_fraction",
         "visionbench-bar-wordiness_ratio",
     ]

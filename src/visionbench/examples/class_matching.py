@@ -56,11 +56,11 @@ def match_classes(model_names: Sequence[str], classes: Sequence[DataClass]) -> C
     lookup = _ModelClasses.of(model_names)
     assumed: dict[str, str] = {}
     indices = {one.name: lookup.find_target(one) for one in classes if one.target is not None}
-    rest = [one for one in classes if one.target is None]
-    indices |= lookup.match_numbers(rest, [_number_of(one) for one in classes], assumed)
-    rest = [one for one in rest if one.name not in indices]
-    candidates = {one.name: lookup.find_by_name(one.name) for one in rest}
-    indices |= _match_shared_names(rest, candidates, model_names, assumed)
+    unmatched = [one for one in classes if one.target is None]
+    indices |= lookup.match_numbers(unmatched, [_number_of(one) for one in classes], assumed)
+    unmatched = [one for one in unmatched if one.name not in indices]
+    candidates = {one.name: lookup.find_by_name(one.name) for one in unmatched}
+    indices |= _match_shared_names(unmatched, candidates, model_names, assumed)
     for name, matches in candidates.items():
         if name in indices:
             continue
@@ -71,16 +71,16 @@ def match_classes(model_names: Sequence[str], classes: Sequence[DataClass]) -> C
             )
         if matches:
             indices[name] = min(matches)
-    rest = [one for one in rest if one.name not in indices]
-    if rest and len(rest) == len(classes) and (numbers := _read_indices(rest, len(model_names))):
+    unmatched = [one for one in unmatched if one.name not in indices]
+    if unmatched and len(unmatched) == len(classes) and (numbers := _read_indices(unmatched, len(model_names))):
         indices |= numbers
         assumed["classes_by_index"] = (
             f"the data's classes 0 to {len(model_names) - 1} are taken as indices of the model's classes, because no "
             f"name confirms it; {MAPPING} would confirm it"
         )
-        rest = []
+        unmatched = []
     _check_distinct_indices(indices, model_names)
-    return ClassMatches(indices, tuple(one.name for one in rest), assumed)
+    return ClassMatches(indices, tuple(one.name for one in unmatched), assumed)
 
 
 def describe_unknown(unknown: Sequence[str], classes: int, model_names: Sequence[str]) -> str:

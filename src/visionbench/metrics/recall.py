@@ -217,7 +217,7 @@ class Pairs:
         if images.ndim != 2 or captions.ndim != 2 or images.shape[1] != captions.shape[1]:
             raise ValueError(f"recall: embeddings must be [N, D] and [M, D], not {images.shape} and {captions.shape}")
         if per_image.shape != (len(images),) or per_image.dtype.kind not in "iu" or np.any(per_image < 0):
-            raise ValueError(f"recall: captions_per_image must be {len(images)} integers from 0 up, one per image")
+            raise ValueError(f"recall: captions_per_image must be {len(images)} whole numbers from 0 up, one per image")
         first_caption = np.concatenate([[0], np.cumsum(per_image, dtype=np.int64)])
         if first_caption[-1] != len(captions) or not len(captions):
             raise ValueError(

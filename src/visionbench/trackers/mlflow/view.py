@@ -22,7 +22,7 @@ CURVES, BEST = "Over batch size (step = batch size)", "Best of each run"
 QUALITY_SECTION = "Quality, and its price in speed: each row one task"
 REST = "Model metrics"
 """The UI's name for the section of all other metrics, which is closed."""
-A_ROW = 3
+CHARTS_PER_ROW = 3
 """The number of charts in a row."""
 
 COLOURS = (
@@ -38,7 +38,7 @@ COLOURS = (
     "#9a9a00",
 )
 """The colours of successive runs: those of Okabe and Ito's palette that are visible on white, and four more. Without
-them, the UI chooses a colour by the id of the run, and neighbours may have the same."""
+them, the UI chooses a colour by the id of the run, and successive runs may have the same colour."""
 
 FIRST_COLUMNS = {"params.`task`": 170, "tags.`visionbench.validity`": 145}
 LAST_COLUMNS = {
@@ -58,7 +58,7 @@ SUMMARY = (BEST_SPEED, LOWEST_LATENCY, "highest_memory_process_peak_mib", "best_
 
 
 def colour_after(latest: str | None) -> str:
-    """Return the colour of the run after a run of this colour, or after a run without one."""
+    """Return the colour of the run after a run of this colour, or the first colour after a run without one."""
     return COLOURS[(COLOURS.index(latest) + 1) % len(COLOURS)] if latest in COLOURS else COLOURS[0]
 
 
@@ -104,7 +104,7 @@ def state(declarations: Declarations) -> dict[str, Any]:
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
         "compareRunSections": [
-            {"uuid": name, "name": name, "display": name != REST, "isReordered": True, "columns": A_ROW}
+            {"uuid": name, "name": name, "display": name != REST, "isReordered": True, "columns": CHARTS_PER_ROW}
             for name in (CURVES, BEST, QUALITY_SECTION, REST)
         ],
         "compareRunCharts": charts(declarations),
@@ -114,8 +114,8 @@ def state(declarations: Declarations) -> dict[str, Any]:
 def charts(declarations: Declarations) -> list[dict[str, Any]]:
     """Return the charts: curves over batch size, then one value of each run, then for each group its quality.
 
-    The quality of a group begins with its first headline against speed. The UI heads each chart with the names of its
-    metrics.
+    The quality of a group begins with its first headline against speed. The UI writes the names of its metrics above
+    each chart.
     """
     curves = [_line(one.name) for one in timed(declarations)]
     best = [_bar(name, BEST) for name in (BEST_SPEED, LOWEST_LATENCY, "memory_weights_mib")]
