@@ -20,7 +20,7 @@ from visionbench.composition import main as compose_and_run
 from visionbench.composition import parse
 from visionbench.config import ModelConfig
 from visionbench.resolve import Resolver
-from visionbench.session import RunRequest, plan_request
+from visionbench.session import plan_request
 from visionbench.weights import transformers_modules
 
 TESTS = Path(__file__).parent
@@ -98,8 +98,7 @@ class PlanOnly:
 
     def prepare(self, runs: Any) -> None:
         for run in runs:
-            request = RunRequest(run.config, run.overrides, run.notes)
-            self.planned.append((run.config.values, plan_request(request, self.resolver.config_dir)))
+            self.planned.append((run.config.values, plan_request(run, self.resolver.config_dir)))
 
     def measure(self, index: int, folder: Path, sweep: str) -> None:
         pass

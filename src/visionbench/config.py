@@ -279,6 +279,17 @@ class ComposedConfig:
         return to_safe_yaml(self._composed)
 
 
+@dataclass(frozen=True)
+class ComposedRun:
+    """One run as Hydra composed it."""
+
+    config: ComposedConfig
+    overrides: tuple[str, ...] = ()
+    """The overrides of this run, as typed."""
+    notes: tuple[str, ...] = ()
+    """One line for each of the user's files that replaces a bundled one."""
+
+
 def from_hydra(cfg: DictConfig) -> ExperimentConfig:
     """Return plain dataclasses; raise ConfigError for an unknown key, a wrong type or a missing value."""
     try:

@@ -39,7 +39,8 @@ def plan(
     if not parts.metrics:
         raise ConfigError("metrics=[]: no metric is chosen", "choose some, as in metrics=[latency,memory]")
     if not metrics:
-        raise ConfigError("metrics: nothing is left to measure", "; ".join(f"{k}: {v}" for k, v in refused.items()))
+        reasons = [f"{name}: {reason}" for name, reason in refused.items()]
+        raise ConfigError("; ".join(["metrics: nothing is left to measure", *reasons]))
     if missing := parts.adapter.uses() - parts.data.provides:
         raise ConfigError(
             f"data={config.data.name} has no {' or '.join(sorted(missing))}, which model {config.model.name} reads",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench import registry, worker
-from visionbench.config import ComposedConfig, ExperimentConfig, MeasureConfig, ReportConfig
+from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, ReportConfig
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line
 from visionbench.plan import plan as make_plan
 from visionbench.registry import find
@@ -33,17 +33,6 @@ if TYPE_CHECKING:
     from visionbench.measuring import StageProgress
     from visionbench.records.folder import RunFolder
     from visionbench.results.archive import Run
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """A run that is to be measured, as it was composed."""
-
-    config: ComposedConfig
-    overrides: tuple[str, ...] = ()
-    """The overrides on the command line, as typed."""
-    notes: tuple[str, ...] = ()
-    """Lines about the run that the user sees before anything is measured."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +116,7 @@ class Outcome:
 
 
 # ------------------------------------------------------------------------------------------------------------- prepare
-def prepare(requests: Sequence[RunRequest], resolver: Resolver, queue: TrackerQueue | None = None) -> PreparedSweep:
+def prepare(requests: Sequence[ComposedRun], resolver: Resolver, queue: TrackerQueue | None = None) -> PreparedSweep:
     """Prepare all runs. Raises ConfigError if any run is wrong, before the first run is measured.
 
     The fork server imports torch while the tracker's store is opened. `queue` is the queue of an earlier batch of runs
@@ -148,7 +137,7 @@ def prepare(requests: Sequence[RunRequest], resolver: Resolver, queue: TrackerQu
     return PreparedSweep(runs, console, progress, queue or TrackerQueue.open(runs[0].config))
 
 
-def plan_request(request: RunRequest, config_dir: Path | None) -> RunPlan:
+def plan_request(request: ComposedRun, config_dir: Path | None) -> RunPlan:
     """Plan a configuration that may leave values open. Raises ConfigError before anything is fetched."""
     config = request.config.values
     translations.check(config.report.language, "report.language")
@@ -164,7 +153,7 @@ def _show_diagnosis(console: Console) -> None:
 
 
 def _resolve_and_plan(
-    requests: Sequence[RunRequest], plans: Sequence[RunPlan], resolver: Resolver, console: Console
+    requests: Sequence[ComposedRun], plans: Sequence[RunPlan], resolver: Resolver, console: Console
 ) -> tuple[PreparedRun, ...]:
     """Fetch data and checkpoints, replace open values, and check the data. Raises ConfigError.
 

@@ -126,6 +126,6 @@ def _redirect(log: Path) -> None:
 def _explain_end(exitcode: int | None) -> WorkerDied:
     if exitcode is not None and exitcode < 0:
         name = signal.Signals(-exitcode).name
-        cause = "the system's out-of-memory killer does this" if name == "SIGKILL" else ""
-        return WorkerDied(f"the measuring process was killed by {name}", cause)
+        cause = "; the system's out-of-memory killer does this" if name == "SIGKILL" else ""
+        return WorkerDied(f"the measuring process was killed by {name}{cause}")
     return WorkerDied(f"the measuring process ended by itself with exit code {exitcode}")

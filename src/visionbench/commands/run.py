@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visionbench import session
-from visionbench.composition import ComposedRun, JobFailed, main, parse
+from visionbench.composition import JobFailed, main, parse
+from visionbench.config import ComposedRun
 from visionbench.resolve import Resolver
-from visionbench.session import Outcome, PreparedSweep, RunRequest
+from visionbench.session import Outcome, PreparedSweep
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,8 +42,7 @@ class Sweep:
         earlier = self.prepared
         if earlier is not None:
             earlier.progress.close()
-        requests = [RunRequest(run.config, run.overrides, run.notes) for run in runs]
-        self.prepared = session.prepare(requests, self.resolver, earlier.queue if earlier else None)
+        self.prepared = session.prepare(runs, self.resolver, earlier.queue if earlier else None)
         self.outcome.planned += len(runs)
 
     def measure(self, index: int, folder: Path, sweep: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isclose
 from pathlib import Path
 
 from visionbench import validity
@@ -15,6 +16,9 @@ from visionbench.results.archive import Run
 from visionbench.results.repeats import folders, gather
 from visionbench.terminal import table
 from visionbench.terminal.console import screen
+
+ROUNDING = 1e-9
+"""Relative difference up to which two values count as equal: other versions of scipy change the eleventh digit."""
 
 
 def show(path: Path) -> int:
@@ -59,10 +63,16 @@ def recompute(folder: RunFolder, row: CaseResult) -> CaseResult:
 
 
 def differences(old: CaseResult, new: CaseResult) -> list[str]:
-    """Return a line for each metric whose value changed."""
+    """Return a line for each metric whose value changed by more than rounding."""
     names = dict.fromkeys([*old.metrics.values, *new.metrics.values])
     return [
         f"{old.case.id} {name}: reported {old.metrics.values.get(name)}, now {new.metrics.values.get(name)}"
         for name in names
-        if old.metrics.values.get(name) != new.metrics.values.get(name)
+        if not _are_equal(old.metrics.values.get(name), new.metrics.values.get(name))
     ]
+
+
+def _are_equal(old: float | None, new: float | None) -> bool:
+    if old is None or new is None:
+        return old is new
+    return isclose(old, new, rel_tol=ROUNDING, abs_tol=ROUNDING)

@@ -27,7 +27,7 @@ from visionbench.composition.arguments import Arguments, command_line
 from visionbench.composition.errors import one_line_errors
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
-from visionbench.config import ComposedConfig, project_folder, replaced_option
+from visionbench.config import ComposedConfig, ComposedRun, project_folder, replaced_option
 from visionbench.core import ConfigError
 
 HYDRA_FILES = {".hydra", "multirun.yaml"}
@@ -40,17 +40,6 @@ class JobFailed(Exception):
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
         self.exit_code = exit_code
-
-
-@dataclass(frozen=True)
-class ComposedRun:
-    """One run as Hydra composed it."""
-
-    config: ComposedConfig
-    overrides: tuple[str, ...] = ()
-    """The overrides of this run, as typed."""
-    notes: tuple[str, ...] = ()
-    """One line for each of the user's files that replaces a bundled one."""
 
 
 class Application(Protocol):

@@ -64,7 +64,7 @@ def check_output_follows_input(
         )
     for name, output in outputs.items():
         before, after, again = (tensor.double().cpu() for tensor in (output, changed[name], repeated[name]))
-        if not (before.isfinite().all() and after.isfinite().all()):
+        if not all(tensor.isfinite().all() for tensor in (before, after, again)):
             raise OutputCheckError(f"the {name} output holds NaN or infinity")
         noise = float((before - again).abs().max())
         signal = float((before - after).abs().max())
