@@ -58,9 +58,9 @@ class Advice:
 def headline(run: Run) -> tuple[MetricDeclaration, float] | None:
     """Return the quality metric that a run is compared by, and its value; None if no quality was measured."""
     row = run.quality
-    for one in declared.headlines(run.declarations, row)[:1]:
-        if row is not None and (value := row.metrics.values[one.name]) is not None:
-            return one, value
+    for declaration in declared.headlines(run.declarations, row)[:1]:
+        if row is not None and (value := row.metrics.values[declaration.name]) is not None:
+            return declaration, value
     return None
 
 
@@ -81,22 +81,32 @@ def advise(runs: Sequence[Run], p95_ms: float, within: float) -> Iterator[Advice
 
 def _advise_task(task: str, runs: Sequence[Run], p95_ms: float, within: float) -> Advice:
     candidates = [candidate for run in runs for candidate in _candidates(run)]
-    qualities = [one.quality for one in candidates if one.quality is not None]
+    qualities = [candidate.quality for candidate in candidates if candidate.quality is not None]
     known = bool(qualities)
-    sufficient = [one for one in candidates if one.quality is not None and one.quality >= (1 - within) * max(qualities)]
+    sufficient = [
+        candidate
+        for candidate in candidates
+        if candidate.quality is not None and candidate.quality >= (1 - within) * max(qualities)
+    ]
     sufficient = sufficient if known else candidates
-    timed = [one for one in sufficient if one.p95_ms is not None]
-    within_limit = [one for one in timed if one.p95_ms is not None and one.p95_ms <= p95_ms]
+    timed = [candidate for candidate in sufficient if candidate.p95_ms is not None]
+    within_limit = [candidate for candidate in timed if candidate.p95_ms is not None and candidate.p95_ms <= p95_ms]
     return Advice(
         task=task,
         candidates=candidates,
-        chosen=max(within_limit, key=lambda one: one.throughput, default=None),
+        chosen=max(within_limit, key=lambda candidate: candidate.throughput, default=None),
         quality_known=known,
-        nearest=min(timed, key=lambda one: one.p95_ms or 0.0, default=None),
+        nearest=min(timed, key=lambda candidate: candidate.p95_ms or 0.0, default=None),
         fastest=min(
-            (one for one in sufficient if one.p50_ms is not None), key=lambda one: one.p50_ms or 0.0, default=None
+            (candidate for candidate in sufficient if candidate.p50_ms is not None),
+            key=lambda candidate: candidate.p50_ms or 0.0,
+            default=None,
         ),
-        smallest=min((one for one in sufficient if one.peak_mib), key=lambda one: one.peak_mib or 0.0, default=None),
+        smallest=min(
+            (candidate for candidate in sufficient if candidate.peak_mib),
+            key=lambda candidate: candidate.peak_mib or 0.0,
+            default=None,
+        ),
     )
 
 

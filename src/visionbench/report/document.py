@@ -77,7 +77,8 @@ def compose(
         remarks=list(_remarks(runs, language)),
         rule=translate("rule", language, limit=f"{p95_ms:g}", within=f"{within:.0%}"),
         choices=[
-            (task(one.task, language), list(_choice(one, language))) for one in advice.advise(runs, p95_ms, within)
+            (task(recommendation.task, language), list(_choice(recommendation, language)))
+            for recommendation in advice.advise(runs, p95_ms, within)
         ],
         summary=_summary(runs, language),
         relative=_relative(pairs, language) if pairs else None,
@@ -130,39 +131,41 @@ def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
 
 
 # ------------------------------------------------------------------------------------------------------------- choosing
-def _choice(one: Advice, language: str) -> Iterator[str]:
-    if chosen := one.chosen:
+def _choice(recommendation: Advice, language: str) -> Iterator[str]:
+    if chosen := recommendation.chosen:
         values = [f"{summary.text(chosen.throughput)} {_unit(chosen)}", f"p95 {summary.text(chosen.p95_ms)} ms"]
         headline = advice.headline(chosen.run)
         values += [f"{headline[0].heading(language)} {_quality_text(chosen.run, headline[0].name)}"] if headline else []
         values += _doubt_text(chosen, language)
         name, batch = chosen.run.name, chosen.row.case.batch_size
         yield translate("chosen", language, name=name, batch=batch, values=", ".join(values))
-    elif one.nearest:
-        reason = _case_text("too slow", one.nearest, language, p95=summary.text(one.nearest.p95_ms))
+    elif recommendation.nearest:
+        reason = _case_text(
+            "too slow", recommendation.nearest, language, p95=summary.text(recommendation.nearest.p95_ms)
+        )
         yield translate("none", language, why=reason)
     else:
         yield translate("none", language, why=translate("no p95", language))
-    if one.chosen and not one.quality_known:
+    if recommendation.chosen and not recommendation.quality_known:
         yield translate("quality unknown", language)
-    if one.fastest:
-        yield _case_text("fastest", one.fastest, language, p50=summary.text(one.fastest.p50_ms))
-    if one.smallest:
-        yield _case_text("smallest", one.smallest, language, mib=_rounded(one.smallest.peak_mib))
+    if recommendation.fastest:
+        yield _case_text("fastest", recommendation.fastest, language, p50=summary.text(recommendation.fastest.p50_ms))
+    if recommendation.smallest:
+        yield _case_text("smallest", recommendation.smallest, language, mib=_rounded(recommendation.smallest.peak_mib))
 
 
-def _case_text(key: str, one: Candidate, language: str, **numbers: str) -> str:
-    text = translate(key, language, name=one.run.name, batch=one.row.case.batch_size, **numbers)
-    return ", ".join([text, *_doubt_text(one, language)])
+def _case_text(key: str, candidate: Candidate, language: str, **numbers: str) -> str:
+    text = translate(key, language, name=candidate.run.name, batch=candidate.row.case.batch_size, **numbers)
+    return ", ".join([text, *_doubt_text(candidate, language)])
 
 
-def _doubt_text(one: Candidate, language: str) -> list[str]:
-    mark = table.MARKS[one.row.validity.verdict]
+def _doubt_text(candidate: Candidate, language: str) -> list[str]:
+    mark = table.MARKS[candidate.row.validity.verdict]
     return [translate("doubtful", language, mark=mark)] if mark else []
 
 
-def _unit(one: Candidate) -> str:
-    return summary.unit(summary.throughput_name(one.run.timed))
+def _unit(candidate: Candidate) -> str:
+    return summary.unit(summary.throughput_name(candidate.run.timed))
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
@@ -194,17 +197,24 @@ def _summary(runs: Sequence[Run], language: str) -> Grid:
                     f"{summary.text(speed)} {unit_text}" if speed is not None else "–",
                     _rounded(advice.peak(row)),
                     quality,
-                    *(summary.text(values.get(one.name)) for one in extra),
+                    *(summary.text(values.get(declaration.name)) for declaration in extra),
                 ]
             )
-    return Grid([*(translate(key, language) for key in keys), *(one.heading(language) for one in extra)], rows, names=3)
+    return Grid(
+        [*(translate(key, language) for key in keys), *(declaration.heading(language) for declaration in extra)],
+        rows,
+        names=3,
+    )
 
 
 def _extra(runs: Sequence[Run]) -> list[MetricDeclaration]:
     """Return the metrics of timed cases that tables show and that have no fixed column in the report."""
     usual = {summary.LATENCY, "latency_p95_ms", *summary.MEMORY, *(summary.throughput_name(run.timed) for run in runs)}
-    shown = dict.fromkeys(one for run in runs for one in declared.timed(run.declarations, run.timed))
-    return sorted((one for one in shown if one.name not in usual), key=lambda one: one.order)
+    shown = dict.fromkeys(declaration for run in runs for declaration in declared.timed(run.declarations, run.timed))
+    return sorted(
+        (declaration for declaration in shown if declaration.name not in usual),
+        key=lambda declaration: declaration.order,
+    )
 
 
 def _quality(runs: Sequence[Run], language: str) -> Grid | None:
@@ -215,10 +225,10 @@ def _quality(runs: Sequence[Run], language: str) -> Grid | None:
         row, plan = run.quality, run.record.plan
         if row is None or row.status != OK:
             continue
-        for one in declared.quality(run.declarations, row):
-            head = [run.model, plan.device, plan.precision, one.heading(language)]
+        for declaration in declared.quality(run.declarations, row):
+            head = [run.model, plan.device, plan.precision, declaration.heading(language)]
             mark = table.MARKS[row.validity.verdict]
-            rows.append([*head, _quality_text(run, one.name) + mark, table.interval_basis(row)])
+            rows.append([*head, _quality_text(run, declaration.name) + mark, table.interval_basis(row)])
     return Grid([translate(key, language) for key in keys], rows, names=4) if rows else None
 
 
@@ -255,7 +265,7 @@ def _ratio(ratio: relative.Ratio | None) -> str:
 
 
 def _relative_notes(pairs: Sequence[relative.Relative], language: str) -> Iterator[str]:
-    for name in dict.fromkeys(f"{one.baseline.name}, {one.baseline.facts()['device_name']}" for one in pairs):
+    for name in dict.fromkeys(f"{pair.baseline.name}, {pair.baseline.facts()['device_name']}" for pair in pairs):
         yield translate("baseline", language, name=name)
     for across in sorted({pair.across for pair in pairs}):
         yield "[ ]: " + translate("interval across" if across else "interval within", language)

@@ -30,7 +30,7 @@ def _is_base(base: Run, run: Run) -> bool:
     if base.record.plan.precision != FULL or base.model != run.model or not _has_quality(base):
         return False
     facts = [
-        {name: value for name, value in conditions.binding(one).items() if name not in VARYING} for one in (base, run)
+        {name: value for name, value in conditions.binding(each).items() if name not in VARYING} for each in (base, run)
     ]
     return not conditions.differences(*facts)
 
@@ -40,17 +40,19 @@ def _has_quality(run: Run) -> bool:
 
 
 def _cost_line(base: Run, run: Run, language: str) -> str:
-    shown = {one.name for one in declared.quality(base.declarations, base.quality)}
+    shown = {declaration.name for declaration in declared.quality(base.declarations, base.quality)}
     columns = {
-        one.name: one.heading(language) for one in declared.quality(run.declarations, run.quality) if one.name in shown
+        declaration.name: declaration.heading(language)
+        for declaration in declared.quality(run.declarations, run.quality)
+        if declaration.name in shown
     }
     changes = paired.differences([base], [run], list(columns))
     changed = {title: changes.by_metric[name] for name, title in columns.items() if name in changes.by_metric}
-    parts = [_cost_text(title, one, language) for title, one in changed.items() if one.differing]
-    if unchanged := [title for title, one in changed.items() if not one.differing]:
+    parts = [_cost_text(title, change, language) for title, change in changed.items() if change.differing]
+    if unchanged := [title for title, change in changed.items() if not change.differing]:
         parts.append(translate("no picture differs", language, titles=", ".join(unchanged)))
     text = "; ".join(parts) or translate("not paired", language, why=changes.reason)
-    verdicts = [one.quality.validity.verdict for one in (base, run) if one.quality]
+    verdicts = [each.quality.validity.verdict for each in (base, run) if each.quality]
     marks = "".join(sorted({table.MARKS[verdict] for verdict in verdicts if verdict != VALID}))
     return f"{translate('against', language, name=run.name, base=FULL)}: {text} {marks}".strip()
 

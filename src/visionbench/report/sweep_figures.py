@@ -113,20 +113,23 @@ def _memory(runs: Sequence[Run], language: str) -> Iterator[tuple[str, str, Figu
 
 def _tradeoffs(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> Iterator[tuple[str, str, Figure]]:
     headlines = [(run, headline) for run in runs if (headline := advice.headline(run))]
-    metrics = {one.name: one for _, (one, _) in headlines}.values()
-    for one in sorted(metrics, key=lambda one: (one.headline, one.order)):
+    metrics = {declaration.name: declaration for _, (declaration, _) in headlines}.values()
+    for declaration in sorted(metrics, key=lambda declaration: (declaration.headline, declaration.order)):
         points = []
         for run, (metric, value) in headlines:
             speed = summary.summary(run.results).get(f"best_{summary.throughput_name(run.timed)}")
-            if metric.name == one.name and speed:
+            if metric.name == declaration.name and speed:
                 points.append((run, speed, value))
         if points:
-            figure, title = _tradeoff(one, points, palette, language), one.heading(language)
+            figure, title = _tradeoff(declaration, points, palette, language), declaration.heading(language)
             yield "tradeoff", translate("caption tradeoff", language, metric=title), figure
 
 
 def _tradeoff(
-    one: MetricDeclaration, points: Sequence[tuple[Run, float, float]], palette: Mapping[str, Any], language: str
+    declaration: MetricDeclaration,
+    points: Sequence[tuple[Run, float, float]],
+    palette: Mapping[str, Any],
+    language: str,
 ) -> Figure:
     """Draw the quality of runs over their throughput, with the intervals and the Pareto front."""
     figure, axes = drawing.new_figure(SIZE)
@@ -134,14 +137,14 @@ def _tradeoff(
     axes.plot(*zip(*front, strict=True), color=GREY, lw=1, ls="--", zorder=1)
     for index, (run, speed, value) in enumerate(points):
         axes.plot([speed], [value], "o", ms=7, color=palette[run.model], mfc=_fill(run, palette))
-        if (known := value_with_interval(one.name, drawing.values(run.quality))) and known[1]:
+        if (known := value_with_interval(declaration.name, drawing.values(run.quality))) and known[1]:
             drawing.draw_interval(axes, speed, known[1], color=palette[run.model])
         offset = (5.0, 5.0 if index % 2 else -11.0)
         axes.annotate(run.name, (speed, value), xytext=offset, textcoords="offset points", fontsize=7)
     axes.margins(0.25, 0.3)
-    if one.unit == "fraction":
+    if declaration.unit == "fraction":
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
-    axes.set(xlabel=translate("throughput", language), ylabel=one.heading(language))
+    axes.set(xlabel=translate("throughput", language), ylabel=declaration.heading(language))
     drawing.grid(axes)
     return figure
 

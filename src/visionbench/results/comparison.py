@@ -215,7 +215,7 @@ def _compare_case(
         yield MetricComparison(*place, "", verdict, no_value, no_value, reason="; ".join(reasons))
     else:
         metrics = list(_select_metrics(old, new, rules, declarations))
-        quality = [one.name for one in metrics if one.kind == QUALITY]
+        quality = [declaration.name for declaration in metrics if declaration.kind == QUALITY]
         changes = paired.differences(old.runs, new.runs, quality) if quality and not different else paired.Paired()
         for metric in metrics:
             yield _compare_metric(place, metric, old, new, different, rules, changes, len(quality))
@@ -235,17 +235,21 @@ def _select_metrics(
     rows = [*old.rows, *new.rows]
     names = list(dict.fromkeys(name for row in rows for name in row.metrics.values))
     if rules.metrics:
-        yield from (one for name in rules.metrics if name in names and (one := declarations.find(name)))
+        yield from (declaration for name in rules.metrics if name in names and (declaration := declarations.find(name)))
         return
     valued = {name for row in rows for name, value in row.metrics.values.items() if value is not None}
-    known = [one for name in names if name in valued and (one := declarations.find(name))]
-    compared = [one for one in known if one.compared and valued.isdisjoint((*one.unless, *one.compared_unless))]
-    yield from sorted(compared, key=lambda one: one.order)
+    known = [declaration for name in names if name in valued and (declaration := declarations.find(name))]
+    compared = [
+        declaration
+        for declaration in known
+        if declaration.compared and valued.isdisjoint((*declaration.unless, *declaration.compared_unless))
+    ]
+    yield from sorted(compared, key=lambda declaration: declaration.order)
 
 
 def _compare_metric(
     place: tuple[str, str, str, str, str, int | None],
-    one: MetricDeclaration,
+    declaration: MetricDeclaration,
     old: CaseOnSide,
     new: CaseOnSide,
     different: str,
@@ -253,7 +257,7 @@ def _compare_metric(
     changes: paired.Paired,
     figures: int,
 ) -> MetricComparison:
-    metric, quality = one.name, one.kind == QUALITY
+    metric, quality = declaration.name, declaration.kind == QUALITY
     values = old.values(metric), new.values(metric)
     base, candidate = (
         Value(_centre(numbers), len(numbers), side.validity) for numbers, side in zip(values, (old, new), strict=True)
@@ -267,7 +271,7 @@ def _compare_metric(
         return row(ONLY_IN_CANDIDATE if new.has(metric) else ONLY_IN_BASE)
     if different:
         return row(NOT_COMPARABLE, different)
-    if not rules.force and (options := _option_differences(one, old, new)):
+    if not rules.force and (options := _option_differences(declaration, old, new)):
         return row(NOT_COMPARABLE, options)
     for side, numbers, name in ((old, values[0], "base"), (new, values[1], "candidate")):
         if not len(numbers):
@@ -279,9 +283,9 @@ def _compare_metric(
     if quality:
         changed = changes.by_metric.get(metric) or _unpaired(metric, old, new, changes.reason, deciding_alpha(figures))
         verdict, reason = quality_verdict(
-            one, base.value or 0.0, candidate.value or 0.0, changed, rules.quality_threshold
+            declaration, base.value or 0.0, candidate.value or 0.0, changed, rules.quality_threshold
         )
-        detectable = _detectable(one, base.value or 0.0, changed)
+        detectable = _detectable(declaration, base.value or 0.0, changed)
         return replace(
             row(verdict, reason, ratio),
             difference=changed.value,
@@ -293,23 +297,23 @@ def _compare_metric(
         same = np.unique(np.concatenate(values)).size == 1
         return row(SAME) if same else row(INCONCLUSIVE, "a value that is not above zero has no ratio")
     sizes = min(map(len, values))
-    if one.kind != MEMORY and sizes < LEAST_PROCESSES:
+    if declaration.kind != MEMORY and sizes < LEAST_PROCESSES:
         return row(INCONCLUSIVE, _too_few(place[-1], len(values[0]), len(values[1])), ratio)
     cautious = welch_ratio(*values, alpha=CAUTIOUS_ALPHA) or ratio
-    return row(*_ratio_verdict(one, ratio, cautious, rules.threshold), ratio)
+    return row(*_ratio_verdict(declaration, ratio, cautious, rules.threshold), ratio)
 
 
-def _option_differences(one: MetricDeclaration, old: CaseOnSide, new: CaseOnSide) -> str:
+def _option_differences(declaration: MetricDeclaration, old: CaseOnSide, new: CaseOnSide) -> str:
     """Return the options that change the meaning of the metric between the sides, or an empty text."""
     options = [
-        {name: value for run in side.runs for name, value in conditions.defining(run, one).items()}
+        {name: value for run in side.runs for name, value in conditions.defining(run, declaration).items()}
         for side in (old, new)
     ]
     return "; ".join(conditions.differences(*options))
 
 
 def _ratio_verdict(
-    one: MetricDeclaration,
+    declaration: MetricDeclaration,
     ratio: tuple[float, float, float],
     cautious: tuple[float, float, float],
     threshold: float,
@@ -320,28 +324,28 @@ def _ratio_verdict(
     are the ratio itself.
     """
     effect, low, high = (log(value) for value in ratio)
-    worse, improved = WORDS[one.kind]
+    worse, improved = WORDS[declaration.kind]
     limit, detectable = log1p(threshold), (high - low) / 2
     low, high = (log(value) for value in cautious[1:]) if detectable > limit else (low, high)
     if abs(effect) > limit and (low > 0 or high < 0):
-        return (worse if effect * direction(one) < 0 else improved), ""
+        return (worse if effect * direction(declaration) < 0 else improved), ""
     if detectable > limit:
         return INCONCLUSIVE, (
             f"the smallest detectable effect is {expm1(detectable):.1%}, above the threshold of {threshold:.1%}: "
-            f"more processes (measure.repeats){P10_HINT * (one.name == summary.LATENCY)} or a quieter machine"
+            f"more processes (measure.repeats){P10_HINT * (declaration.name == summary.LATENCY)} or a quieter machine"
         )
     return SAME, ""
 
 
 def quality_verdict(
-    one: MetricDeclaration, base: float, candidate: float, changed: Difference, threshold: float
+    declaration: MetricDeclaration, base: float, candidate: float, changed: Difference, threshold: float
 ) -> tuple[str, str]:
     """Return the verdict on the difference of a quality metric, and the reason if it is inconclusive.
 
     The difference of a score or a rank is divided by the base. Without an interval, as in results of older versions,
     only the threshold decides.
     """
-    gain = _gain(one, base, candidate - base)
+    gain = _gain(declaration, base, candidate - base)
     worse, improved = WORDS[QUALITY]
     rounding = 1e-9  # so that 0.84 − 0.83 is not beyond 0.01
     beyond = worse if gain < -threshold - rounding else improved if gain > threshold + rounding else SAME
@@ -351,7 +355,7 @@ def quality_verdict(
         return SAME, "no image differs"
     if beyond != SAME and changed.shown:
         return beyond, ""
-    detectable = _detectable(one, base, changed)
+    detectable = _detectable(declaration, base, changed)
     if beyond == SAME and detectable is not None and detectable <= threshold:
         return SAME, ""
     smallest = "unknown" if detectable is None else f"{detectable:.3f}"
@@ -361,19 +365,19 @@ def quality_verdict(
     )
 
 
-def _gain(one: MetricDeclaration, base: float, change: float) -> float:
+def _gain(declaration: MetricDeclaration, base: float, change: float) -> float:
     """Return a change that is positive for an improvement. That of a score or a rank is divided by the base."""
-    gain = change * direction(one)
-    if one.unit != "fraction":
+    gain = change * direction(declaration)
+    if declaration.unit != "fraction":
         gain = gain / abs(base) if base else (1.0 if gain > 0 else -1.0 if gain < 0 else 0.0)
     return gain
 
 
-def _detectable(one: MetricDeclaration, base: float, changed: Difference) -> float | None:
+def _detectable(declaration: MetricDeclaration, base: float, changed: Difference) -> float | None:
     """Return the smallest detectable change: half the width of the interval that must exclude zero."""
     if changed.deciding is None:
         return None
-    return abs(_gain(one, base, (changed.deciding[1] - changed.deciding[0]) / 2))
+    return abs(_gain(declaration, base, (changed.deciding[1] - changed.deciding[0]) / 2))
 
 
 def _unpaired(metric: str, old: CaseOnSide, new: CaseOnSide, reason: str, level: float) -> Difference:
@@ -427,13 +431,13 @@ def _check_metric(name: str, runs: Sequence[Run], declarations: Declarations) ->
     if name not in known:
         directed = [metric for metric in known if direction(declarations.find(metric))]
         raise ConfigError(f"--metric {name}: no run has it{nearest(name, directed)}")
-    one = declarations.find(name)
-    if one is None:
+    declaration = declarations.find(name)
+    if declaration is None:
         raise ConfigError(
             f"--metric {name}: its metric group declares no direction, so it has no verdict",
             "declare the metric with better='higher' or 'lower', see docs/extending.md",
         )
-    if not direction(one):
+    if not direction(declaration):
         raise ConfigError(f"--metric {name}: neither more nor less of it is better, so it has no verdict")
 
 

@@ -40,10 +40,10 @@ def binding(run: Run) -> dict[str, str]:
     return _as_text(known)
 
 
-def defining(run: Run, one: MetricDeclaration) -> dict[str, str]:
+def defining(run: Run, declaration: MetricDeclaration) -> dict[str, str]:
     """Return the options of a metric that must be equal for its values to be compared."""
-    options = run.record.settings.options_of(one.group)
-    return _as_text({f"metrics.{one.group}.{name}": options.get(name) for name in one.options})
+    options = run.record.settings.options_of(declaration.group)
+    return _as_text({f"metrics.{declaration.group}.{name}": options.get(name) for name in declaration.options})
 
 
 def remarked(run: Run) -> dict[str, str]:

@@ -98,9 +98,9 @@ def across(samples: Samples, declarations: Declarations) -> Metrics:
     values: dict[str, float | None] = {}
     for series, process_values in samples.series.items():
         name = series.removeprefix(ACROSS)
-        one = declarations.find(name)
-        values[name] = _centre(process_values, one.gather if one else GEOMETRIC_MEAN)
-        if one is None or ACROSS_PROCESSES not in one.intervals:
+        declaration = declarations.find(name)
+        values[name] = _centre(process_values, declaration.gather if declaration else GEOMETRIC_MEAN)
+        if declaration is None or ACROSS_PROCESSES not in declaration.intervals:
             continue
         if (interval := across_interval(process_values)) is not None:
             centre, low, high = interval
@@ -118,9 +118,9 @@ def folders(folder: RunFolder) -> list[RunFolder]:
 def write(folder: RunFolder, seed: int, planned: int) -> None:
     """Gather the repeats of a run into the folder of the run."""
     repeats = folders(folder)
-    record = combine([one.record() for one in repeats], seed, planned)
+    record = combine([repeat.record() for repeat in repeats], seed, planned)
     folder.write_record(record)
-    for result, samples in gather([one.results() for one in repeats], declared.of_record(record)):
+    for result, samples in gather([repeat.results() for repeat in repeats], declared.of_record(record)):
         first = repeats[0].predictions() if not result.case.timed else None
         folder.append(result, samples, first)
 

@@ -235,15 +235,15 @@ def _missing(results: Sequence[CaseResult], declarations: Declarations) -> list[
     names: dict[str, dict[str, None]] = {}
     for row in results:
         for name, reason in row.metrics.reasons.items():
-            one = declarations.find(name)
-            if one is None or one.part_of not in row.metrics.reasons:
+            declaration = declarations.find(name)
+            if declaration is None or declaration.part_of not in row.metrics.reasons:
                 names.setdefault(reason, {})[name] = None
     return [f"{', '.join(missing)}: {reason}" for reason, missing in names.items()]
 
 
 def _is_end(metric: str, declarations: Declarations) -> bool:
-    one = declarations.find(metric)
-    return one is not None and bool(one.part_of)
+    declaration = declarations.find(metric)
+    return declaration is not None and bool(declaration.part_of)
 
 
 def _pairs(reasons: Mapping[str, str]) -> list[str]:

@@ -60,5 +60,5 @@ def of_run(run: Run) -> dict[str, Any]:
 def _quality(run: Run) -> Mapping[str, float]:
     """Return the metrics of the quality case with a value, without the speed of the evaluation."""
     values = summary.quality(run.results, run.declarations)
-    groups = {name: one.group for name in values if (one := run.declarations.find(name))}
+    groups = {name: declaration.group for name in values if (declaration := run.declarations.find(name))}
     return {name: value for name, value in values.items() if groups.get(name) != "evaluation"}

@@ -98,7 +98,7 @@ def _intervals(run: Run) -> Iterator[RenderableType]:
         return
     values = [(column, value_with_interval(column.names[0], row.metrics.values)) for column in _quality_columns(run)]
     mark = MARKS[row.validity.verdict]
-    shown = [Text(f"{column.title} {interval_text(*one)}{mark}") for column, one in values if one and one[1]]
+    shown = [Text(f"{column.title} {interval_text(*value)}{mark}") for column, value in values if value and value[1]]
     if shown:
         yield Text(f"quality with its 95 % interval over {interval_basis(row)}", style="dim")
         yield Columns(shown, padding=(0, 3, 0, 0))
@@ -148,16 +148,16 @@ def _timed_columns(runs: Sequence[Run]) -> list[Column]:
     """Return the columns of timed cases. Metrics with equal titles share a column, and the spread is beside p50."""
     rows = [(run, row) for run in runs for row in _shown_rows(run) if row.status == OK]
     names = {name for _, row in rows for name in row.metrics.values}
-    shown = dict.fromkeys(one for run, row in rows for one in declared.timed(run.declarations, [row]))
+    shown = dict.fromkeys(declaration for run, row in rows for declaration in declared.timed(run.declarations, [row]))
     titles: dict[str, list[MetricDeclaration]] = {}
-    for one in sorted(shown, key=lambda one: one.order):
-        titles.setdefault(one.heading(), []).append(one)
+    for declaration in sorted(shown, key=lambda declaration: declaration.order):
+        titles.setdefault(declaration.heading(), []).append(declaration)
     columns = []
     for title, metrics in titles.items():
-        if all(names.intersection(one.unless) for one in metrics):
+        if all(names.intersection(declaration.unless) for declaration in metrics):
             continue
         first = metrics[0]
-        shown_names = tuple(one.name for one in metrics)
+        shown_names = tuple(declaration.name for declaration in metrics)
         columns.append(Column(title, shown_names, FORMS.get(first.unit, ""), first.order >= RUN_COLUMNS_FROM))
         if summary.LATENCY in columns[-1].names and summary.SPREAD in names:
             columns.append(SPREAD)
@@ -174,12 +174,14 @@ def _quality_columns(run: Run) -> list[Column]:
     """Return the quality columns of a run: the first metrics in order, and one of each group without a position."""
     metrics = declared.quality(run.declarations, run.quality)
     limit_of_columns = MOST_QUALITY - any(summary.SPREAD in row.metrics.values for row in run.results)
-    placed = [one for one in metrics if one.order < UNPLACED][:limit_of_columns]
-    first_of_group = {one.group: one for one in reversed(metrics) if one.order >= UNPLACED}
+    placed = [declaration for declaration in metrics if declaration.order < UNPLACED][:limit_of_columns]
+    first_of_group = {
+        declaration.group: declaration for declaration in reversed(metrics) if declaration.order >= UNPLACED
+    }
     return [
-        Column(one.heading(), (one.name,), FORMS.get(one.unit, ".3f"))
-        for one in metrics
-        if one in placed or one in first_of_group.values()
+        Column(declaration.heading(), (declaration.name,), FORMS.get(declaration.unit, ".3f"))
+        for declaration in metrics
+        if declaration in placed or declaration in first_of_group.values()
     ]
 
 

@@ -86,7 +86,7 @@ def state(declarations: Declarations) -> dict[str, Any]:
     columns = {
         **FIRST_COLUMNS,
         **{f"metrics.`{name}`": _width(name) for name in SUMMARY},
-        **{f"metrics.`{one.name}`": _width(one.name) for one in headlines(declarations)},
+        **{f"metrics.`{declaration.name}`": _width(declaration.name) for declaration in headlines(declarations)},
         **LAST_COLUMNS,
     }
     return {
@@ -117,17 +117,17 @@ def charts(declarations: Declarations) -> list[dict[str, Any]]:
     The quality of a group begins with its first headline against speed. The UI writes the names of its metrics above
     each chart.
     """
-    curves = [_line(one.name) for one in timed(declarations)]
+    curves = [_line(declaration.name) for declaration in timed(declarations)]
     best = [_bar(name, BEST) for name in (BEST_SPEED, LOWEST_LATENCY, "memory_weights_mib")]
     groups: dict[str, list[MetricDeclaration]] = {}
-    for one in headlines(declarations):
-        groups.setdefault(one.group, []).append(one)
+    for declaration in headlines(declarations):
+        groups.setdefault(declaration.group, []).append(declaration)
     quality = [
         chart
         for group in groups.values()
         for chart in (
-            *(_scatter(BEST_SPEED, one.name) for one in group if one.headline == 1),
-            *(_bar(one.name, QUALITY_SECTION) for one in group),
+            *(_scatter(BEST_SPEED, declaration.name) for declaration in group if declaration.headline == 1),
+            *(_bar(declaration.name, QUALITY_SECTION) for declaration in group),
         )
     ]
     return [*curves, *best, *quality]
@@ -135,18 +135,25 @@ def charts(declarations: Declarations) -> list[dict[str, Any]]:
 
 def timed(declarations: Declarations) -> list[MetricDeclaration]:
     """Return the metrics that have a curve over batch size, in order."""
-    shown = (one for one in declarations.members() if one.table and one.kind != QUALITY)
-    return sorted(shown, key=lambda one: one.order)
+    shown = (declaration for declaration in declarations.members() if declaration.table and declaration.kind != QUALITY)
+    return sorted(shown, key=lambda declaration: declaration.order)
 
 
 def headlines(declarations: Declarations) -> list[MetricDeclaration]:
     """Return the headline metrics, in order."""
-    return sorted((one for one in declarations.members() if one.headline), key=lambda one: one.order)
+    return sorted(
+        (declaration for declaration in declarations.members() if declaration.headline),
+        key=lambda declaration: declaration.order,
+    )
 
 
 def added(declarations: Declarations, shown: Declarations) -> Declarations:
     """Return the declarations of metrics that the view has a chart for and that are not among the shown ones."""
-    charted = [one for one in (*timed(declarations), *headlines(declarations)) if shown.find(one.name) is None]
+    charted = [
+        declaration
+        for declaration in (*timed(declarations), *headlines(declarations))
+        if shown.find(declaration.name) is None
+    ]
     return Declarations(tuple(dict.fromkeys(charted)))
 
 
