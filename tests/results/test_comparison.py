@@ -394,7 +394,7 @@ def test_the_folder_of_the_data_must_be_equal_only_if_there_is_no_digest():
 
 # ----------------------------------------------------------------------------------------------------- image by image
 def scored(path, right, ids=None, **more):
-    """Return a run with all files of the quality case. `right` states for each image whether the prediction is right."""
+    """Return a run with all files of the quality case. `right` states whether each prediction is right."""
     ids = ids or [f"{index}.png" for index in range(len(right))]
     metric, classes = Classification(ks=[1]), ("cat", "dog", "owl")
     label = [classes[index % 3] for index in range(len(right))]
