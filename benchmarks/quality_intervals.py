@@ -23,7 +23,7 @@ from visionbench.statistics.resampling import (
     intervals,
     mean_of,
     percentile,
-    resampled,
+    resample,
 )
 
 Make = Callable[[np.random.Generator, int], Contributions]
@@ -111,7 +111,7 @@ def coverage(kind: str, pictures: int, trials: int, seed: int = 1) -> tuple[floa
     reported, plain, width = 0, 0, 0.0
     for start in range(0, trials, TOGETHER):
         drawn = {str(index): make(rng, pictures) for index in range(min(TOGETHER, trials - start))}
-        sums = resampled([of.parts for of in drawn.values()])
+        sums = resample([of.parts for of in drawn.values()])
         for interval, of, resamples in zip(intervals(drawn).values(), drawn.values(), sums, strict=True):
             values = of.value(resamples)
             limits = percentile(values[np.isfinite(values)])

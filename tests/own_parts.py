@@ -1,4 +1,4 @@
-"""A small model family from outside the package, which can fail on purpose."""
+"""A small model family of another package, which can fail on purpose."""
 
 import os
 import signal

@@ -26,12 +26,12 @@ def row(case=BATCH, status=OK, reason=None, verdict="valid", reasons=(), none=No
 
 
 def speed(p50, **more):
-    """A row with a latency alone."""
+    """Return a row with only a latency."""
     return row(latency_p50_ms=p50, **more)
 
 
 def run_json(name="clip_tiny", kind="cpu", precision="fp32", cases=(BATCH,), **more: Any) -> dict[str, Any]:
-    """Return the content of a run.json. Each one starts later than the one before; `more` replaces or merges keys."""
+    """Return the content of a run.json. Each run starts later than the previous run; `more` replaces or merges keys."""
     number = next(_numbers)
     content = {
         "uid": f"{number:032x}",
@@ -76,7 +76,7 @@ def run_json(name="clip_tiny", kind="cpu", precision="fp32", cases=(BATCH,), **m
 
 
 def record(*args: Any, **more: Any) -> RunRecord:
-    """The record that `run_json` describes."""
+    """Return the record of `run_json`."""
     return RunRecord.from_json(run_json(*args, **more))
 
 

@@ -1,4 +1,4 @@
-"""Who may import whom: read from the source of every file, so that a wrong import fails before it costs anything."""
+"""The layers of the package: each file imports only from the layers that it may use, checked in the source."""
 
 import ast
 import json
@@ -93,7 +93,7 @@ def test_every_file_has_its_layer():
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if layer(path) in MAY_IMPORT], ids=name)
-def test_imports_go_down_only(path):
+def test_a_module_imports_only_from_lower_layers(path):
     room = layer(path)
     deep = path.name != "__init__.py" or len(path.relative_to(PACKAGE).parts) > 2
     own_room = {room} if deep or room == "core" else set()
@@ -101,12 +101,12 @@ def test_imports_go_down_only(path):
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if layer(path) in SIBLINGS_APART], ids=name)
-def test_siblings_do_not_know_each_other(path):
+def test_parts_of_a_kind_do_not_import_each_other(path):
     part = path.relative_to(PACKAGE).parts[1].removesuffix(".py")
     assert all(parts[1:2] == [part] for parts in ours(path) if parts[0] == layer(path))
 
 
-def test_only_commands_import_hydras_room():
+def test_only_commands_import_composition():
     assert {layer(path) for path in FILES if ["composition"] in [parts[:1] for parts in ours(path)]} == {
         "commands",
         "composition",

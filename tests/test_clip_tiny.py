@@ -45,7 +45,7 @@ def scores(model: Any, processor: Any, tmp_path_factory: pytest.TempPathFactory)
     return image_vectors @ text_vectors.T
 
 
-def test_it_is_a_clip_of_less_than_a_million_parameters(model: Any, processor: Any) -> None:
+def test_the_model_is_a_clip_of_less_than_a_million_parameters(model: Any, processor: Any) -> None:
     assert type(model) is transformers.CLIPModel
     assert type(processor) is transformers.CLIPProcessor
     assert 100_000 < sum(p.numel() for p in model.parameters()) < 1_000_000

@@ -64,7 +64,7 @@ def test_two_configurations_of_one_composition_share_no_value(composed):
         ),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest(altered, changes, message):
+def test_an_unknown_key_is_refused_with_the_nearest_key(altered, changes, message):
     assert refusal(altered(**changes)) == message
 
 
@@ -175,7 +175,7 @@ def test_every_bundled_model_is_listed_by_its_name():
     assert all(model.name == name for name, model in shipped.items())
 
 
-def test_a_users_model_is_listed_and_wins_over_a_bundled_one(own_models):
+def test_a_users_model_is_listed_and_replaces_a_bundled_model(own_models):
     own_models("mine", "name: mine\nfamily: dual_encoder")
     listed = models(own_models("vit_b16", "name: vit_b16\nfamily: dual_encoder"))
     assert listed["mine"].family == "dual_encoder"

@@ -14,17 +14,17 @@ FAMILY = MetricDeclaration(
 )
 
 
-def one(declaration, metric):
+def find_in(declaration, metric):
     return Declarations((declaration,)).find(metric)
 
 
-def test_a_member_of_a_family_has_its_own_name_and_title():
-    found = one(FAMILY, "recall_t2i_at_10_fraction")
-    assert (found.name, found.heading(), found.heading("zh")) == ("recall_t2i_at_10_fraction", "t2i R@10", "t2i 前 10")
-    assert one(FAMILY, "recall_t2t_at_10_fraction") is one(FAMILY, "recall_t2i_at_x_fraction") is None
+def test_a_member_of_a_family_has_the_name_and_title_of_the_member():
+    match = find_in(FAMILY, "recall_t2i_at_10_fraction")
+    assert (match.name, match.heading(), match.heading("zh")) == ("recall_t2i_at_10_fraction", "t2i R@10", "t2i 前 10")
+    assert find_in(FAMILY, "recall_t2t_at_10_fraction") is find_in(FAMILY, "recall_t2i_at_x_fraction") is None
 
 
-def test_a_name_in_full_comes_before_a_family():
+def test_a_declared_name_has_precedence_over_a_family():
     exact = MetricDeclaration("flops_achieved_tflop_per_s", "TFLOP/s", meaning="all")
     declarations = Declarations((MetricDeclaration("flops_<part>_tflop_per_s", "TFLOP/s"), exact))
     assert declarations.find("flops_achieved_tflop_per_s").meaning == "all"
@@ -44,11 +44,11 @@ def test_interval_ends_and_widths_belong_to_their_metric_and_have_no_direction()
         "throughput_images_across_processes_high_per_s",
     )
     for name in (*interval_ends(speed.name, "across_processes"), interval_half_width(speed.name)):
-        part = one(speed, name)
+        part = find_in(speed, name)
         assert (part.part_of, part.better, part.table) == (speed.name, "", False)
-    assert one(speed, interval_ends(speed.name)[0]) is None
+    assert find_in(speed, interval_ends(speed.name)[0]) is None
     family = MetricDeclaration("top_<k>_fraction", "fraction", intervals=("over_pictures",))
-    assert one(family, "top_5_low_fraction").part_of == "top_5_fraction"
+    assert find_in(family, "top_5_low_fraction").part_of == "top_5_fraction"
 
 
 def test_declarations_of_all_bundled_metrics_survive_json():

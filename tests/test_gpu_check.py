@@ -1,4 +1,4 @@
-"""`make gpu`: what it says without a GPU, and the bounds that its summary holds results against."""
+"""`make gpu`: its message without a GPU, and the bounds that its summary compares results with."""
 
 import importlib.util
 import json
@@ -53,14 +53,14 @@ SAM = [
 ]
 
 
-def test_without_a_gpu_it_says_so_in_one_line():
+def test_a_machine_without_a_gpu_is_reported_in_one_line():
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable}
     done = subprocess.run(["bash", BENCHMARKS / "gpu_check.sh"], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "")
     assert done.stdout == "make gpu: no GPU to check: CUDA_VISIBLE_DEVICES hides every GPU\n"
 
 
-def test_an_interpreter_without_visionbenchs_packages_is_told_in_one_line(tmp_path):
+def test_an_interpreter_without_visionbenchs_packages_is_reported_in_one_line(tmp_path):
     env = {**os.environ, "PYTHON": str(tmp_path / "python")}
     done = subprocess.run(["bash", BENCHMARKS / "gpu_check.sh"], env=env, capture_output=True, text=True)
     assert done.returncode == 2
@@ -68,8 +68,8 @@ def test_an_interpreter_without_visionbenchs_packages_is_told_in_one_line(tmp_pa
 
 
 def test_results_within_all_bounds_pass(check):
-    code, told = check(*SAM)
-    assert (code, "5 checked, 0 missed; 2 cases, 0 failed unexpectedly." in told) == (0, True)
+    code, printed = check(*SAM)
+    assert (code, "5 checked, 0 missed; 2 cases, 0 failed unexpectedly." in printed) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -81,19 +81,19 @@ def test_results_within_all_bounds_pass(check):
     ],
 )
 def test_a_result_out_of_bounds_fails_and_is_named(check, values, missed):
-    code, told = check(SAM[0], ("precisions", "tf32", batch(8, **{"throughput_images_per_s": 45.0, **values})))
+    code, printed = check(SAM[0], ("precisions", "tf32", batch(8, **{"throughput_images_per_s": 45.0, **values})))
     assert code == 1
-    assert missed in told.partition("## Speed")[0]
+    assert missed in printed.partition("## Speed")[0]
 
 
 def test_attention_that_is_off_fails(check):
-    code, told = check(*SAM, **{"attention, SAM window, bfloat16": {"relative error": 0.2}})
-    assert code == 1 and "attention, SAM window, bfloat16: relative error | 0.2" in told
+    code, printed = check(*SAM, **{"attention, SAM window, bfloat16": {"relative error": 0.2}})
+    assert code == 1 and "attention, SAM window, bfloat16: relative error | 0.2" in printed
 
 
-def test_an_h100_is_held_to_its_own_rates(check):
-    code, told = check(*SAM, fingerprint={"device_name": "NVIDIA H100"}, **{"copy GB/s": 900.0})
-    assert code == 1 and "| copy, GB/s | 900 | 2700 | 3350 |" in told
+def test_an_h100_is_checked_against_the_rates_of_an_h100(check):
+    code, printed = check(*SAM, fingerprint={"device_name": "NVIDIA H100"}, **{"copy GB/s": 900.0})
+    assert code == 1 and "| copy, GB/s | 900 | 2700 | 3350 |" in printed
 
 
 FULL = row(Case("batch-8", 8, (), ()), "out_of_memory", "no room")
@@ -104,8 +104,8 @@ def test_a_case_without_room_on_purpose_passes(check):
 
 
 def test_a_case_that_failed_elsewhere_fails_the_check(check):
-    code, told = check(*SAM, ("bf16", "bf16", FULL))
-    assert code == 1 and "bf16: sam_vit_b · cuda:0 · bf16, batch-8: out_of_memory, no room" in told
+    code, printed = check(*SAM, ("bf16", "bf16", FULL))
+    assert code == 1 and "bf16: sam_vit_b · cuda:0 · bf16, batch-8: out_of_memory, no room" in printed
 
 
 def test_no_results_at_all_fail(check):

@@ -1,4 +1,4 @@
-"""The two metrics of docs/extending.md: their declarations alone bring them into every view and comparison."""
+"""The two metrics of docs/extending.md: with their declarations, they are in every view and comparison."""
 
 import re
 from io import StringIO
@@ -63,7 +63,7 @@ def test_the_terminal_table_has_a_column_for_each(side):
     assert cells.split() == ["1", "10", "0.250", "5.000", "1.500"]
 
 
-def test_an_own_quality_metric_has_a_column_beside_four_bundled_ones(side):
+def test_a_users_quality_metric_has_a_column_beside_four_bundled_metrics(side):
     recalls = {f"recall_{way}_at_{k}_fraction": 0.5 for way in ("i2t", "t2i") for k in (1, 5)}
     declarations = side(0.1, 1.0)[0].record.declarations
     file = StringIO()
@@ -80,12 +80,12 @@ def test_the_report_has_a_column_and_a_quality_figure_in_its_language(side, lang
 
 
 def test_the_view_of_mlflow_has_a_curve_and_a_chart(side):
-    own = view.added(side(0.25, 1.5)[0].declarations, declared.bundled())
-    assert sorted(one.name for one in own.listed) == ["slow_calls_fraction", "wordiness_ratio"]
-    usual, more = (view.state(declared.merged([declared.bundled(), each])) for each in (Declarations(), own))
+    added = view.added(side(0.25, 1.5)[0].declarations, declared.bundled())
+    assert sorted(one.name for one in added.listed) == ["slow_calls_fraction", "wordiness_ratio"]
+    usual, more = (view.state(declared.merged([declared.bundled(), each])) for each in (Declarations(), added))
     charts = [chart["uuid"] for chart in more["compareRunCharts"]]
-    usual_charts = [chart["uuid"] for chart in usual["compareRunCharts"]]
-    assert [chart for chart in charts if chart not in usual_charts] == [
+    bundled_charts = [chart["uuid"] for chart in usual["compareRunCharts"]]
+    assert [chart for chart in charts if chart not in bundled_charts] == [
         "visionbench-line-slow_calls_fraction",
         "visionbench-bar-wordiness_ratio",
     ]
@@ -93,17 +93,17 @@ def test_the_view_of_mlflow_has_a_curve_and_a_chart(side):
 
 
 def test_a_comparison_has_a_verdict_by_the_declared_direction(side):
-    found = verdicts(side(0.2, 1.0), side(0.4, 0.8))
-    assert (found["slow_calls_fraction"], found["wordiness_ratio"]) == ("worse", "better")
-    found = verdicts(side(0.4, 0.8), side(0.2, 1.0), metrics=("slow_calls_fraction", "wordiness_ratio"))
-    assert found == {"slow_calls_fraction": "better", "wordiness_ratio": "worse"}
+    verdict_by_metric = verdicts(side(0.2, 1.0), side(0.4, 0.8))
+    assert (verdict_by_metric["slow_calls_fraction"], verdict_by_metric["wordiness_ratio"]) == ("worse", "better")
+    verdict_by_metric = verdicts(side(0.4, 0.8), side(0.2, 1.0), metrics=("slow_calls_fraction", "wordiness_ratio"))
+    assert verdict_by_metric == {"slow_calls_fraction": "better", "wordiness_ratio": "worse"}
 
 
 def test_values_are_not_compared_if_an_option_of_the_metric_differs(side):
     five, ten = (side(0.2, 1.0, config={"metrics": {"slow_calls": {"limit_ms": limit}}}) for limit in (5.0, 10.0))
-    [found] = compare(five, ten, Rules(metrics=("slow_calls_fraction",))).rows
-    assert found.verdict == "not comparable"
-    assert "metrics.slow_calls.limit_ms" in found.reason
+    [verdict_by_metric] = compare(five, ten, Rules(metrics=("slow_calls_fraction",))).rows
+    assert verdict_by_metric.verdict == "not comparable"
+    assert "metrics.slow_calls.limit_ms" in verdict_by_metric.reason
 
 
 def test_a_metric_without_a_declaration_is_shown_without_a_direction(side):

@@ -1,4 +1,4 @@
-"""The project's own files agree: dependencies, versions, Makefile, CI workflow and hooks."""
+"""The files of the project agree: dependencies, versions, Makefile, CI workflow and hooks."""
 
 import ast
 import importlib.util

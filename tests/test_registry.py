@@ -54,7 +54,7 @@ def test_a_registered_class_is_found_again():
     assert "sharpness" in names("metrics")
 
 
-def test_a_wrong_name_is_refused_with_the_nearest():
+def test_a_wrong_name_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match=r"^there is no 'recal' among the metrics; did you mean 'recall'\?$"):
         find("metrics", "recal")
 
@@ -110,7 +110,7 @@ def test_an_entry_point_that_registers_nothing_is_refused_with_the_missing_line(
         find("metrics", "sharpness")
 
 
-def test_modules_are_those_of_bundled_parts_of_the_given_kinds(on_the_path):
+def test_modules_are_those_of_bundled_parts_of_the_requested_kinds(on_the_path):
     on_the_path(own_metric_f=PART.format(name="own_metric_f"))
     for kind, name in (("metrics", "own_metric_f"), ("metrics", "latency"), ("devices", "cpu")):
         find(kind, name)

@@ -54,7 +54,7 @@ def test_the_metrics_include_those_of_gpus_only(measured):
     assert figures["energy_per_image_j"] == 0  # the counter does not change
     for name in ("flops_mfu_fraction", "flops_copy_gb_per_s", "pipeline_copy_pinned_gb_per_s"):
         assert figures[name] > 0, name
-    assert row.labels["software_power_cap"] == "seen at an end of the window"
+    assert row.labels["software_power_cap"] == "at the start or the end of the window"
     assert not any("power" in str(reason) for reason in row.validity.reasons)
 
 
@@ -68,7 +68,7 @@ def test_the_table_names_the_device_and_that_the_host_limits_it(measured):
     assert "on stand-in GPU, 1 threads" in printed
     assert "peak MiB: peak allocated on the device" in printed
     assert "launch-bound at batch size 1 (" in printed
-    assert "batch-1: software power cap, seen at an end of the window" in printed
+    assert "batch-1: software power cap, at the start or the end of the window" in printed
 
 
 def test_report_and_mlflow_have_the_gpus_figures(measured):

@@ -57,7 +57,7 @@ def test_the_guard_ends_with_its_test():
     assert ModelOfTransformers().layer.in_features == 1
 
 
-def test_a_quick_test_may_build_modules_of_its_own():
+def test_a_quick_test_may_build_its_modules():
     with tiers.guard() as reasons:
         torch.nn.Sequential(torch.nn.Linear(2, 2))
     assert not reasons

@@ -224,7 +224,7 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture
-def own(saved, tmp_path):
+def checkpoint(saved, tmp_path):
     """A copy of the saved CLIP, which a test may damage, and the config that names it."""
     shutil.copytree(saved("clip"), tmp_path / "own")
     return tmp_path / "own", with_changes(MODELS["clip"], weights="pretrained", checkpoint=str(tmp_path / "own"))
@@ -405,8 +405,8 @@ def test_random_weights_need_an_image_processor():
 
 
 # ------------------------------------------------------------------------------------------------------------- folders
-def test_a_complete_folder_is_found(own):
-    folder, model = own
+def test_a_complete_folder_is_found(checkpoint):
+    folder, model = checkpoint
     assert weights.find_checkpoint(model) == folder
     weights.ensure_checkpoint(model)
     identity = weights.build_model(model, "AutoModel", CPU, torch.float32).identity
@@ -434,8 +434,8 @@ def test_the_error_for_a_missing_folder_names_the_nearest_folder():
         ("model.safetensors", "model.safetensors or pytorch_model.bin"),
     ],
 )
-def test_a_folder_with_a_missing_file_is_not_found(own, lost, missing):
-    folder, model = own
+def test_a_folder_with_a_missing_file_is_not_found(checkpoint, lost, missing):
+    folder, model = checkpoint
     for file in folder.glob(lost):
         file.unlink()
     assert weights.find_checkpoint(model) is None
@@ -444,8 +444,8 @@ def test_a_folder_with_a_missing_file_is_not_found(own, lost, missing):
     assert str(raised.value) == f"model.checkpoint={folder}: {missing} is missing in {folder}; add the file"
 
 
-def test_every_shard_of_the_index_is_needed(own):
-    folder, model = own
+def test_every_shard_of_the_index_is_needed(checkpoint):
+    folder, model = checkpoint
     module = transformers.AutoModel.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
     module.save_pretrained(folder, max_shard_size="50KB")
@@ -457,16 +457,16 @@ def test_every_shard_of_the_index_is_needed(own):
         weights.ensure_checkpoint(model)
 
 
-def test_an_invalid_index_is_an_error_of_one_line(own):
-    folder, model = own
+def test_an_invalid_index_is_an_error_of_one_line(checkpoint):
+    folder, model = checkpoint
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}}))
     with pytest.raises(ConfigError, match=r"model\.safetensors\.index\.json: not an index of weights"):
         weights.find_checkpoint(model)
 
 
-def test_a_damaged_file_is_an_error_of_one_line(own):
-    folder, model = own
+def test_a_damaged_file_is_an_error_of_one_line(checkpoint):
+    folder, model = checkpoint
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ConfigError) as raised:
@@ -475,8 +475,8 @@ def test_a_damaged_file_is_an_error_of_one_line(own):
     assert "\n" not in str(raised.value)
 
 
-def test_a_pickle_that_runs_code_is_an_error(own):
-    folder, model = own
+def test_a_pickle_that_runs_code_is_an_error(checkpoint):
+    folder, model = checkpoint
     (folder / "model.safetensors").unlink()
     torch.save({"weight": Path("anything but a tensor")}, folder / "pytorch_model.bin")
     with pytest.raises(ConfigError) as raised:
@@ -485,8 +485,8 @@ def test_a_pickle_that_runs_code_is_an_error(own):
     assert "\n" not in str(raised.value)
 
 
-def test_a_checkpoint_that_fills_only_a_part_of_the_model_is_an_error(own):
-    folder, model = own
+def test_a_checkpoint_that_fills_only_a_part_of_the_model_is_an_error(checkpoint):
+    folder, model = checkpoint
     state = load_file(folder / "model.safetensors")
     del state["visual_projection.weight"]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -494,15 +494,15 @@ def test_a_checkpoint_that_fills_only_a_part_of_the_model_is_an_error(own):
         build(model)
 
 
-def test_a_family_that_does_not_fit_the_checkpoint_is_an_error_of_one_line(own):
-    _, model = own
+def test_a_family_that_does_not_fit_the_checkpoint_is_an_error_of_one_line(checkpoint):
+    _, model = checkpoint
     with pytest.raises(ConfigError, match="model.family=promptable_segmenter does not fit it$") as raised:
         build(with_changes(model, family="promptable_segmenter"))
     assert "\n" not in str(raised.value)
 
 
-def test_code_in_a_checkpoint_does_not_run_by_default(own, capsys):
-    folder, model = own
+def test_code_in_a_checkpoint_does_not_run_by_default(checkpoint, capsys):
+    folder, model = checkpoint
     config = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "mine.py").write_text("print('the code ran')")

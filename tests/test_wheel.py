@@ -1,4 +1,4 @@
-"""The built wheel, alone: config and bundled model travel in it."""
+"""The built wheel without the repository: it contains the config and the bundled models."""
 
 import os
 import subprocess

@@ -69,7 +69,7 @@ def test_closing_the_stream_ends_the_process(tmp_path):
     assert not os.path.exists(f"/proc/{pid}")
 
 
-def test_after_an_item_that_is_ahead_the_process_continues_without_an_answer(tmp_path):
+def test_after_an_item_that_is_ahead_the_process_continues_without_a_reply(tmp_path):
     log = tmp_path / "log"
     os.mkfifo(log)
     output = os.open(log, os.O_RDONLY | os.O_NONBLOCK)

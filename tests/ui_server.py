@@ -1,4 +1,4 @@
-"""`visionbench ui` as a user at a terminal has it: a pseudo-terminal, and a browser that notes what it is asked for."""
+"""`visionbench ui` as a user runs it: in a pseudo-terminal, with a browser that records the requested addresses."""
 
 from __future__ import annotations
 

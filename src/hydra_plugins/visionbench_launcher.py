@@ -1,6 +1,6 @@
 """Hydra's launcher for visionbench: all jobs of a sweep are composed and prepared before the first is measured.
 
-Hydra finds launchers in the namespace package `hydra_plugins` alone. It imports this module in every program that uses
+Hydra finds launchers only in the namespace package `hydra_plugins`. It imports this module in every program that uses
 Hydra, so nothing heavy is imported here.
 """
 
@@ -33,7 +33,7 @@ class VisionbenchLauncher(Launcher):
     """Runs the jobs of a sweep one after the other in this process, after it has prepared all of them."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what `launch` needs. The folder of the sweep is noted for the case that the sweep is refused."""
+        """Store the arguments for `launch`, and the sweep's folder, which is removed if the sweep is refused."""
         from visionbench.composition.application import Task
 
         if not isinstance(task_function, Task):
@@ -42,7 +42,7 @@ class VisionbenchLauncher(Launcher):
         self.task.folder = Path(str(config.hydra.sweep.dir))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Compose and prepare all jobs, and then measure each; return what Hydra keeps of each job."""
+        """Compose and prepare all jobs, then measure each job. Return Hydra's result of each job."""
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         folder = Path(str(self.config.hydra.sweep.dir))

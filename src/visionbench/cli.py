@@ -158,7 +158,7 @@ def coco(samples: int, split: str, root: Path, source: Path | None) -> int:
 
 @cli.command()
 def doctor() -> int:
-    """Show what this machine is, and problems that would affect a measurement."""
+    """Show facts about this machine, and problems that would affect a measurement."""
     from visionbench.commands import doctor as command
 
     return command.show()

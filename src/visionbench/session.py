@@ -3,7 +3,7 @@
     prepared = prepare(runs, resolver)            refuse, fetch, resolve, plan, check the data; start servers
     measure(prepared, index, folder, sweep, …)    one run in a fresh process; the previous run is sent at its start
     measure_repeats(prepared, …)                  with measure.repeats: the runs that were deferred, in turns
-    finish(prepared, outcome)                     print and report what was measured
+    finish(prepared, outcome)                     print the results, send them, and write the report
 
 Only `Outcome` and the tracker's queue change after `prepare`, so an interrupted sweep still shows its finished runs.
 """
@@ -168,7 +168,7 @@ def _resolve_and_plan(
 ) -> tuple[PreparedRun, ...]:
     """Fetch data and checkpoints, replace open values, and check the data. Raises ConfigError.
 
-    A plan is made again only if a value was open, or if the data lack annotations that they were expected to have.
+    A run is planned again only if a value was open, or if the data lack annotations that their class declares.
     """
     from visionbench import data_check, weights
 

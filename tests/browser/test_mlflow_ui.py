@@ -1,7 +1,7 @@
-"""MLflow's own pages over a small real sweep, in Chromium: what a user of `visionbench ui` comes to see.
+"""MLflow's pages of a small real sweep in Chromium, as a user of `visionbench ui` sees them.
 
-The seeded view is kept in a form that is private to MLflow's version, so only the pages themselves can tell that it
-holds. VISIONBENCH_SCREENSHOTS names a folder for a picture of each page.
+The format of the seeded view is private to MLflow's version, so only the pages themselves show that MLflow reads it.
+VISIONBENCH_SCREENSHOTS names a folder for a screenshot of each page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="no chromium with its driver here: apt-get install chromium chromium-driver"
+        not (CHROMIUM and DRIVER),
+        reason="chromium and its driver are not installed: apt-get install chromium chromium-driver",
     ),
 ]
 
@@ -41,7 +42,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--window-size=1600,1000",
-    # a mouse, without which the charts' tool bars cover them
+    # a mouse: without it, the tool bars cover the charts
     "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
 )
 SECONDS = 60
@@ -64,44 +65,44 @@ CARD = "[data-testid='experiment-view-compare-runs-card']"
 
 
 class Page:
-    """The browser, with waits for what is to be seen."""
+    """A page in the browser. Its methods wait until the content is visible."""
 
     def __init__(self, driver, address):
         self.driver, self.address = driver, address
 
     def open(self):
-        """The address that the command opens, with MLflow's assistant put away as a user would."""
+        """Open the address that the command prints, and close MLflow's assistant."""
         self.driver.get(self.address)
-        self.all(f"{CARD} .js-plotly-plot")
-        for button in self.now("[data-component-id='mlflow.assistant.chat_panel.close']"):
+        self.find_all(f"{CARD} .js-plotly-plot")
+        for button in self.find_now("[data-component-id='mlflow.assistant.chat_panel.close']"):
             button.click()
 
     def show_table(self):
         self.click("label:has(input[name='runs-view-mode'][value='TABLE'])")
 
-    def now(self, selector):
+    def find_now(self, selector):
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
-    def until(self, condition, what):
-        """What the condition returns, once that is true. A page that is being drawn again is asked again."""
+    def until(self, condition, name):
+        """Wait for a true value of the condition, and return it. Errors of a page that is redrawn are ignored."""
         wait = WebDriverWait(self.driver, SECONDS, ignored_exceptions=REDRAWN)
-        return wait.until(lambda _: condition(), f"not seen: {what}")
+        return wait.until(lambda _: condition(), f"not visible: {name}")
 
-    def all(self, selector, text=""):
-        """The elements that hold the text, once there are such."""
-        return self.until(lambda: [one for one in self.now(selector) if text in one.text], f"{selector} {text}")
+    def find_all(self, selector, text=""):
+        """Wait for elements that contain the text, and return them."""
+        return self.until(lambda: [one for one in self.find_now(selector) if text in one.text], f"{selector} {text}")
 
     def click(self, selector, text=""):
-        self.until(lambda: self.all(selector, text)[0].click() or True, f"{selector} {text} to click")
+        self.until(lambda: self.find_all(selector, text)[0].click() or True, f"{selector} {text} to click")
 
-    def says(self, *texts):
-        """Wait until the page, read as a whole, holds these texts."""
+    def wait_for_texts(self, *texts):
+        """Wait until the text of the page contains all of these texts."""
         self.until(lambda: all(text in self.text() for text in texts), texts)
 
     def text(self):
         return self.driver.find_element(By.TAG_NAME, "body").text
 
-    def keep(self, name):
+    def save_screenshot(self, name):
         if folder := os.environ.get("VISIONBENCH_SCREENSHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
             self.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
@@ -127,22 +128,22 @@ def page(tmp_path_factory):
 
 def test_the_charts_have_a_curve_for_each_run(page):
     page.open()
-    assert {link.text for link in page.all("a[href*='/runs/']")} >= NAMES
+    assert {link.text for link in page.find_all("a[href*='/runs/']")} >= NAMES
 
     def points():
-        [card] = page.all(CARD, "throughput_images_per_s")[:1]
+        [card] = page.find_all(CARD, "throughput_images_per_s")[:1]
         return len(card.find_elements(By.CSS_SELECTOR, ".scatterlayer .point")) == len(NAMES) * len(SIZES)
 
     page.until(points, "a mark for each run and batch size")
-    [card] = page.all(CARD, "throughput_images_per_s")[:1]
+    [card] = page.find_all(CARD, "throughput_images_per_s")[:1]
     assert all(f"{name} (throughput_images_per_s)" in card.text for name in NAMES)
-    page.keep("charts")
+    page.save_screenshot("charts")
 
 
-def test_the_table_has_what_to_choose_by_in_its_first_columns(page):
+def test_the_first_columns_of_the_table_are_those_of_the_seeded_view_and_sort_by_speed(page):
     page.open()
     page.show_table()
-    headings = page.until(lambda: headings if len(headings := of_columns(page)) >= 5 else None, "the seeded columns")
+    headings = page.until(lambda: headings if len(headings := column_names(page)) >= 5 else None, "the seeded columns")
     assert headings[:5] == [
         "params.`task`",
         "tags.`visionbench.validity`",
@@ -150,49 +151,49 @@ def test_the_table_has_what_to_choose_by_in_its_first_columns(page):
         "metrics.`lowest_latency_p50_ms`",
         "metrics.`highest_memory_process_peak_mib`",
     ]
-    rows = page.all(".ag-center-cols-container .ag-row")
+    rows = page.find_all(".ag-center-cols-container .ag-row")
     speeds = [float(row.find_element(By.CSS_SELECTOR, f"[col-id='{headings[2]}']").text) for row in rows]
     assert speeds == sorted(speeds, reverse=True) and len(speeds) == len(NAMES)
-    page.keep("table")
+    page.save_screenshot("table")
 
 
 def test_two_runs_are_compared_side_by_side(page):
     page.open()
     page.show_table()
-    for at in range(len(NAMES)):
-        page.click(f".ag-pinned-left-cols-container [row-index='{at}'] .ag-checkbox-input")
+    for index in range(len(NAMES)):
+        page.click(f".ag-pinned-left-cols-container [row-index='{index}'] .ag-checkbox-input")
     page.click("[data-testid='runs-compare-button']")
-    page.says("Comparing 2 Runs", *NAMES, "best_throughput_images_per_s", "batch_sizes")
-    page.keep("compare")
+    page.wait_for_texts("Comparing 2 Runs", *NAMES, "best_throughput_images_per_s", "batch_sizes")
+    page.save_screenshot("compare")
 
 
 def test_a_run_has_its_note_its_metrics_and_the_report_of_its_sweep(page):
     page.open()
     page.click("a[href*='/runs/']", "clip_tiny · cpu · fp32")
-    page.says("Description", "lowest p50", "process peak MiB", "best_throughput_images_per_s", "shapes")
-    page.keep("run")
+    page.wait_for_texts("Description", "lowest p50", "process peak MiB", "best_throughput_images_per_s", "shapes")
+    page.save_screenshot("run")
     page.click("[role='tab']", "Model metrics")
-    page.all(".js-plotly-plot")
-    page.keep("run_metrics")
+    page.find_all(".js-plotly-plot")
+    page.save_screenshot("run_metrics")
     page.click("[role='tab']", "Artifacts")
     page.click("li", "throughput_latency.png")
-    page.until(lambda: [image for image in page.now("img") if drawn(page, image)], "a figure")
-    page.keep("run_figure")
+    page.until(lambda: [image for image in page.find_now("img") if is_loaded(page, image)], "a figure")
+    page.save_screenshot("run_figure")
     page.click("li", "report")
     page.click("li li", "report.html")
-    [frame] = page.all("iframe")
+    [frame] = page.find_all("iframe")
     page.driver.switch_to.frame(frame)
-    page.says(*NAMES)
+    page.wait_for_texts(*NAMES)
     page.driver.switch_to.default_content()
-    page.keep("run_report")
+    page.save_screenshot("run_report")
 
 
-def of_columns(page):
-    """The names of the table's columns right of the pinned ones, from left to right."""
-    cells = page.now(".ag-center-cols-container [row-index='0'] .ag-cell")
+def column_names(page):
+    """Return the names of the columns right of the pinned columns, from left to right."""
+    cells = page.find_now(".ag-center-cols-container [row-index='0'] .ag-cell")
     return [cell.get_attribute("col-id") for cell in sorted(cells, key=lambda cell: cell.location["x"])]
 
 
-def drawn(page, image):
-    """Whether a picture of a figure's size is loaded."""
+def is_loaded(page, image):
+    """Return whether an image of the size of a figure is loaded."""
     return page.driver.execute_script("return arguments[0].complete && arguments[0].naturalWidth > 300", image)

@@ -286,7 +286,7 @@ def blocks(markdown, language):
         (["metrics.recall.kz=[1]"], "there is no key 'metrics.recall.kz'; did you mean 'metrics.recall.ks'?"),
         (
             ["metrics=[latency]", "+metrics=memory"],
-            "metrics=[latency] +metrics=memory: a list and additions to it; give",
+            "metrics=[latency] +metrics=memory: both a list and additions are given; give",
         ),
         (
             ["model=blip2_tiny", "model.options.beams=2"],

@@ -1,4 +1,4 @@
-"""`visionbench compare` as a gate uses it: every kind of source, the output, and the exit code."""
+"""`visionbench compare` in automatic checks: every kind of source, the output, and the exit code."""
 
 import json
 import subprocess

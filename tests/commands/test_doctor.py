@@ -1,4 +1,4 @@
-"""`visionbench doctor`: what it reports as a problem, and what it does not."""
+"""`visionbench doctor`: the missing libraries that it reports as problems."""
 
 import pytest
 

@@ -107,7 +107,7 @@ def test_every_identity_column_is_documented_with_its_type():
         assert f"| `{name}` | {words[kind]} |" in page
 
 
-def test_every_metric_is_declared_and_no_other(table):
+def test_the_declared_metrics_are_the_measured_metrics(table):
     declarations, measured = declared.bundled(), measurable(table)
     assert [name for name in sorted(measured) if declarations.find(name) is None] == []
     assert [one.name for one in declarations.members() if one.name not in measured] == []
@@ -129,7 +129,7 @@ def test_the_tables_of_metrics_are_those_of_the_declarations():
     assert metric_tables.written(page) == page, "run python scripts/metric_tables.py"
 
 
-def test_the_filters_that_the_page_names_are_those_there_are():
+def test_the_documented_filters_are_the_existing_filters():
     text = PAGE.read_text(encoding="utf-8").partition("The keys are ")[2].partition("\n\n")[0]
     assert tuple(re.findall(r"`(\w+)`", text)) == archive.FACTS
 

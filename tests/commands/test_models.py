@@ -38,7 +38,7 @@ def test_fetch_takes_the_users_model_and_states_that_it_replaces_a_bundled_one(m
     assert fetched.startswith("clip_tiny: ") and fetched.endswith("my_checkpoint")
 
 
-def test_fetch_names_the_file_that_the_users_folder_lacks(my_conf):
+def test_fetch_names_the_file_that_is_missing_in_the_users_folder(my_conf):
     (my_conf.parent / "my_checkpoint" / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"model\.safetensors or pytorch_model\.bin is missing in my_checkpoint"):
         models.fetch(["clip_tiny"], my_conf.relative_to(my_conf.parent))

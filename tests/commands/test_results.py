@@ -41,7 +41,7 @@ def squeezed(lines):
     return re.sub(r"\s", "", "".join(line[: heading.index("batch")] for line in lines))
 
 
-def test_sweeps_are_listed_newest_first_with_what_is_in_them(outputs, capsys):
+def test_sweeps_are_listed_newest_first_with_their_contents(outputs, capsys):
     lines = show(outputs, capsys)
     assert lines[0].split() == ["sweep", "runs", "models", "on", "status", "validity"]
     assert [line.split()[0] for line in lines if re.match(r"mine|2026-01-0\d_", line)] == [

@@ -131,13 +131,13 @@ def test_the_command_line_is_as_before_after_a_refusal(calls, monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------------------- the user's folder
-def test_a_users_file_wins_over_a_bundled_one_of_the_same_name(own):
+def test_a_users_file_replaces_a_bundled_file_of_the_same_name(own):
     folder = own("model/clip_tiny.yaml", CLIP)
     ((config, _),) = plan_runs(["--config-dir", folder])
     assert config.model.seed == 7
 
 
-def test_a_users_data_set_wins_as_a_fallback_too(own, tmp_path):
+def test_a_users_data_set_replaces_a_bundled_fallback(own, tmp_path):
     folder = own("data/shapes.yaml", "name: shapes\noptions: {samples: 5}\n")
     ((config, _),) = plan_runs(
         ["--config-dir", folder, "data=captioned_folder", "data.root=none", "data.fallback=shapes"]
@@ -157,7 +157,7 @@ def test_the_replacement_is_a_note_of_the_run(own, tmp_path, monkeypatch):
     assert notes == ["model=clip_tiny: my_conf/model/clip_tiny.yaml replaces the bundled file of the same name"]
 
 
-def test_the_users_folder_is_forgotten_after_the_command(own):
+def test_the_users_folder_is_not_searched_after_the_command(own):
     folder = own("model/clip_tiny.yaml", CLIP)
     assert plan_runs(["--config-dir", folder])[0][0].model.seed == 7
     assert plan_runs([])[0][0].model.seed == 0
@@ -230,7 +230,7 @@ def test_an_error_of_hydra_is_one_line(words, message):
     assert "\n" not in str(caught.value)
 
 
-def test_what_hydra_saves_is_there_after_a_run(calls, tmp_path):
+def test_hydras_files_exist_after_a_run(calls, tmp_path):
     calls("-m", "model.seed=0,1", "hydra.sweep.dir=two", "hydra.sweep.subdir=${hydra.job.num}")
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["0", "1", "multirun.yaml"]
     assert "model.seed=1" in (tmp_path / "two" / "1" / ".hydra" / "overrides.yaml").read_text()

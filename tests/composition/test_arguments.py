@@ -8,7 +8,7 @@ from visionbench.composition.arguments import command_line, parse
 from visionbench.core import ConfigError
 
 
-def test_flags_and_overrides_are_separated_whatever_their_order(tmp_path):
+def test_flags_and_overrides_are_separated_in_any_order(tmp_path):
     parsed = parse(["a=1", "-m", "b=2", "--config-dir", str(tmp_path), "c=3"])
     assert parsed.flags == (f"--config-dir={tmp_path}", "--multirun")
     assert parsed.overrides == ("a=1", "b=2", "c=3")

@@ -1,4 +1,4 @@
-"""Sweeps with other launchers than ours: each job measures alone, in any process, into the folder of the sweep."""
+"""Sweeps with other launchers: each job is measured separately, in any process, into the folder of the sweep."""
 
 import json
 from importlib.util import find_spec

@@ -395,7 +395,7 @@ def test_annotations_with_the_same_id_are_a_problem_of_their_images_only(coco, n
     change_file(coco, name, share_id)
     problems = problems_of(PARTS[name](str(coco)).examples())
     assert list(problems) == [coco_folder.file_name(1), coco_folder.file_name(3)]
-    assert all(any("2 annotations have the id" in problem for problem in own) for own in problems.values())
+    assert all(any("2 annotations have the id" in problem for problem in texts) for texts in problems.values())
 
 
 def test_images_without_an_instance_are_counted_in_a_warning(coco):
@@ -502,7 +502,7 @@ def test_a_file_name_outside_the_folder_or_with_unprintable_characters_is_a_prob
     key = "filename" if name == "karpathy" else "file_name"
     change_file(coco, name, lambda content: content["images"][1].update({key: file_name, "filepath": ""}))
     problems = problems_of(PARTS[name](str(coco)).examples())
-    (id,) = [id for id, own in problems.items() if problem in " ".join(own)]
+    (id,) = [id for id, texts in problems.items() if problem in " ".join(texts)]
     assert id.isprintable() and id.encode()
 
 

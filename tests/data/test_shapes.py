@@ -28,7 +28,7 @@ def every_file(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def made(tmp_path: Path, **options: Any) -> Shapes:
+def make_shapes(tmp_path: Path, **options: Any) -> Shapes:
     data = Shapes(**{"samples": 12, "cache_dir": str(tmp_path), **options})
     data.examples()
     return data
@@ -45,7 +45,7 @@ def test_building_it_writes_no_file(tmp_path: Path) -> None:
 
 # -------------------------------------------------------------------------------------------------------- determinism
 def test_the_same_options_give_the_same_bytes(tmp_path: Path) -> None:
-    one, two = made(tmp_path / "one"), made(tmp_path / "two")
+    one, two = make_shapes(tmp_path / "one"), make_shapes(tmp_path / "two")
     files = every_file(one.folder)
     assert len(files) == 12 + 12 + 1
     assert files == every_file(two.folder)
@@ -53,7 +53,7 @@ def test_the_same_options_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_another_process_with_another_hash_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    made(tmp_path / "here")
+    make_shapes(tmp_path / "here")
     there = tmp_path / "there"
     code = f"from visionbench.data.shapes import Shapes; Shapes(samples=12, cache_dir={str(there)!r}).examples()"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONHASHSEED": "12345"})
@@ -61,27 +61,27 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes(tmp_path: P
 
 
 def test_a_seed_changes_the_images_but_not_their_content(tmp_path: Path) -> None:
-    one, two = made(tmp_path, seed=0).examples(), made(tmp_path, seed=1).examples()
+    one, two = make_shapes(tmp_path, seed=0).examples(), make_shapes(tmp_path, seed=1).examples()
     for a, b in zip(one, two, strict=True):
         assert (a.captions, a.label) == (b.captions, b.label)
         assert a.image.read_bytes() != b.image.read_bytes()
 
 
 def test_fewer_samples_are_the_first_of_more_samples(tmp_path: Path) -> None:
-    few, many = made(tmp_path, samples=5).examples(), made(tmp_path, samples=9).examples()
+    few, many = make_shapes(tmp_path, samples=5).examples(), make_shapes(tmp_path, samples=9).examples()
     assert [e.image.read_bytes() for e in few] == [e.image.read_bytes() for e in many[:5]]
 
 
 @pytest.mark.parametrize("other", [{"split": "train"}, {"samples": 11}, {"seed": 1}, {"size": 48}])
 def test_every_option_changes_folder_and_identity(tmp_path: Path, other: dict[str, Any]) -> None:
-    one, two = made(tmp_path), made(tmp_path, **other)
+    one, two = make_shapes(tmp_path), make_shapes(tmp_path, **other)
     assert one.folder.parent != two.folder.parent
     assert one.identity() != two.identity()
     assert all(isinstance(value, str) for value in two.identity().values())
 
 
 def test_the_generator_version_changes_folder_and_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = made(tmp_path)
+    data = make_shapes(tmp_path)
     folder, identity = data.folder, data.identity()
     monkeypatch.setattr(shapes, "VERSION", "next")
     assert data.folder != folder
@@ -89,7 +89,7 @@ def test_the_generator_version_changes_folder_and_identity(tmp_path: Path, monke
 
 
 def test_the_identity_has_the_digest_of_the_annotations(tmp_path: Path) -> None:
-    data = made(tmp_path)
+    data = make_shapes(tmp_path)
     before = data.identity()
     annotations = data.folder / "annotations.jsonl"
     annotations.write_text(annotations.read_text("utf-8").replace("ring", "hoop"), "utf-8")
@@ -107,7 +107,11 @@ def test_the_splits_are_disjoint_and_complete() -> None:
 
 def test_the_files_of_two_splits_share_no_composition(tmp_path: Path) -> None:
     def shown(split: str) -> set[str]:
-        rows = (made(tmp_path, split=split, samples=300).folder / "annotations.jsonl").read_text("utf-8").splitlines()
+        rows = (
+            (make_shapes(tmp_path, split=split, samples=300).folder / "annotations.jsonl")
+            .read_text("utf-8")
+            .splitlines()
+        )
         return {" ".join(json.loads(row)["composition"]) for row in rows}
 
     train, validation, test = (shown(split) for split in shapes.SPLITS)
@@ -157,7 +161,7 @@ def test_labels_do_not_depend_on_the_order_of_the_objects() -> None:
 # ----------------------------------------------------------------------------------------------------- images and masks
 @pytest.mark.parametrize("size", [32, 64, 100])
 def test_files_are_jpeg_images_with_masks_of_the_same_size(tmp_path: Path, size: int) -> None:
-    for example in made(tmp_path, size=size).examples():
+    for example in make_shapes(tmp_path, size=size).examples():
         with Image.open(example.image) as image:
             image.load()
             assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (size, size))
@@ -199,7 +203,7 @@ def test_any_two_shapes_differ() -> None:
 
 # -------------------------------------------------------------------------------------------------------------- cache
 def test_a_second_call_reads_the_rendered_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = made(tmp_path)
+    data = make_shapes(tmp_path)
     before = {file: file.stat().st_mtime_ns for file in data.folder.rglob("*")}
 
     def never(*_: object) -> Any:
@@ -286,7 +290,7 @@ def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_cache_without_annotations_is_an_error(tmp_path: Path) -> None:
-    data = made(tmp_path)
+    data = make_shapes(tmp_path)
     (data.folder / "annotations.jsonl").unlink()
     with pytest.raises(ConfigError, match="delete .* to render it again"):
         data.examples()

@@ -263,7 +263,7 @@ def test_the_counter_of_the_platform_is_not_added_to_those_of_its_packages(rapl)
 
 
 def test_without_counters_there_is_a_reason(rapl):
-    assert Cpu().meter()().missing == {"telemetry/energy_j": "this machine shows no energy counter (RAPL)"}
+    assert Cpu().meter()().missing == {"telemetry/energy_j": "this machine has no energy counter (RAPL)"}
 
 
 def test_a_counter_without_permission_is_missing_with_the_reason(rapl, monkeypatch):
@@ -277,7 +277,7 @@ def test_a_counter_without_permission_is_missing_with_the_reason(rapl, monkeypat
 
     monkeypatch.setattr(Path, "read_text", refuse)
     samples = Cpu().meter()()
-    assert samples.missing == {"telemetry/energy_j": "the energy counter (RAPL) may not be read: Permission denied"}
+    assert samples.missing == {"telemetry/energy_j": "the energy counter (RAPL) cannot be read: Permission denied"}
     assert not samples.series
 
 

@@ -22,11 +22,11 @@ def usual(monkeypatch):
     import hashlib
 
     monkeypatch.setattr(class_matching, "IMAGENET_SHA256", hashlib.sha256("\n".join(SYNSETS).encode()).hexdigest())
-    own = [f"object {index}" for index in range(1000)]
+    model_names = [f"object {index}" for index in range(1000)]
     for index, names in class_matching.LANDMARKS.items():
-        own[index] = f"{names[0]}, another name {index}"
-    own[134] = own[517] = "crane"
-    return own
+        model_names[index] = f"{names[0]}, another name {index}"
+    model_names[134] = model_names[517] = "crane"
+    return model_names
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_the_same_classes_in_another_order_are_matched_by_name():
 
 
 def test_some_of_the_classes_are_matched_by_name_or_synonym():
-    own = ["tench, Tinca tinca", "Great White", "hen"]
-    assert match(own, ["great white", "Tinca tinca"]) == {"great white": 1, "Tinca tinca": 0}
+    model_names = ["tench, Tinca tinca", "Great White", "hen"]
+    assert match(model_names, ["great white", "Tinca tinca"]) == {"great white": 1, "Tinca tinca": 0}
 
 
 def test_unknown_classes_are_not_matched_by_their_order():
@@ -93,8 +93,8 @@ def test_numbers_are_not_indices_if_some_are_names_of_the_model():
 
 
 def test_the_models_own_numbers_are_matched_in_any_order():
-    own = ["n02 object", "n01443537 goldfish", "n01440764 tench, Tinca tinca"]
-    assert match(own, ["n01440764", "n01443537"]) == {"n01440764": 2, "n01443537": 1}
+    model_names = ["n02 object", "n01443537 goldfish", "n01440764 tench, Tinca tinca"]
+    assert match(model_names, ["n01440764", "n01443537"]) == {"n01440764": 2, "n01443537": 1}
 
 
 def test_a_folder_named_by_number_and_name_is_matched_by_its_name():
@@ -128,9 +128,9 @@ def test_a_subset_of_imagenets_numbers_is_not_matched_by_order(usual):
 
 
 def test_shared_names_with_numbers_are_paired_in_order_and_flagged():
-    own = ["hen", "crane", "rule, ruler", "crane"]
+    model_names = ["hen", "crane", "rule, ruler", "crane"]
     data = ["hen", "crane (n02012849)", "rule, ruler", "crane (n03126707)"]
-    matching = match_classes(own, [DataClass(name) for name in data])
+    matching = match_classes(model_names, [DataClass(name) for name in data])
     assert matching.indices == {name: index for index, name in enumerate(data)}
     assert set(matching.assumed) == {"shared_names"}
 
@@ -141,10 +141,10 @@ def test_a_name_that_two_model_classes_share_is_an_error_that_names_both():
 
 
 def test_a_synonym_of_two_model_classes_is_an_error_that_names_both():
-    own = ["lesser panda, red panda, panda, bear cat", "giant panda, panda, panda bear", "hen"]
+    model_names = ["lesser panda, red panda, panda, bear cat", "giant panda, panda, panda bear", "hen"]
     with pytest.raises(ConfigError, match=r"'panda' may be .* 0 'lesser panda, .*' or 1 'giant panda, "):
-        match(own, ["panda"])
-    assert match(own, ["panda bear", "red_panda"]) == {"panda bear": 1, "red_panda": 0}
+        match(model_names, ["panda"])
+    assert match(model_names, ["panda bear", "red_panda"]) == {"panda bear": 1, "red_panda": 0}
 
 
 def test_a_full_name_precedes_a_synonym():
@@ -184,8 +184,8 @@ def test_a_mapping_to_an_unknown_class_is_an_error(target, reason):
 
 
 def test_the_message_for_unknown_classes_names_five_and_counts_the_others():
-    own = [f"object {index}" for index in range(1000)]
-    text = describe_unknown([f"objec {index}" for index in range(700)], 900, own)
+    model_names = [f"object {index}" for index in range(1000)]
+    text = describe_unknown([f"objec {index}" for index in range(700)], 900, model_names)
     assert text.startswith("the model does not have 700 of the data's 900 classes, such as 'objec 0'; did you mean")
     assert "… (700 in all)" in text and "1000 classes the nearest" in text
     assert len(text) < 500

@@ -13,28 +13,28 @@ from visionbench.models.dual_encoder import DualEncoder
 from visionbench.parts import Parts
 
 
-def resolve(names, own=None, adapter=None, metric="classification", on_error="fail", **targets):
+def resolve(names, model_names=None, adapter=None, metric="classification", on_error="fail", **targets):
     """The labelling of data with these classes, for a model with the classes `own` or for another adapter."""
     data = SimpleNamespace(described_classes=lambda: [DataClass(name, target=targets.get(name)) for name in names])
     config = SimpleNamespace(data=SimpleNamespace(name="mine", on_error=on_error), model=SimpleNamespace(name="theirs"))
-    adapter = adapter or (SimpleNamespace(class_names=lambda model: own) if own else DualEncoder())
+    adapter = adapter or (SimpleNamespace(class_names=lambda model: model_names) if model_names else DualEncoder())
     metrics = {"classification": Classification(), "recall": Recall()}
     case = Case("quality", 1, ("evaluation",), (metric,))
     return resolve_labelling(config, Parts(adapter, None, data, metrics), [case])
 
 
 def test_labels_are_not_resolved_if_no_metric_reads_them():
-    assert not resolve(["x"], own=["a", "b"], metric="recall").classes
+    assert not resolve(["x"], model_names=["a", "b"], metric="recall").classes
 
 
 def test_examples_are_labelled_with_the_models_own_names():
-    labelling = resolve(["B_b", "a"], own=["a", "b b", "c"])
+    labelling = resolve(["B_b", "a"], model_names=["a", "b b", "c"])
     (one,) = labelling.relabel([Example("0", Path("x"), label="B_b")])
     assert (labelling.classes, one.label) == (("a", "b b", "c"), "b b")
 
 
 def test_an_example_without_a_label_cannot_be_used():
-    labelling = resolve(["a"], own=["a", "b"])
+    labelling = resolve(["a"], model_names=["a", "b"])
     assert labelling.find_problems([Example("0", Path("x"), label="a"), Example("1", Path("x"))]).keys() == {"1"}
 
 
@@ -42,13 +42,13 @@ def test_an_unknown_class_is_an_error_or_with_skip_left_out_if_another_class_is_
     with pytest.raises(
         ConfigError, match="^data=mine, model=theirs: the model does not have 1 of the data's 2 classes"
     ):
-        resolve(["a", "zebra"], own=["a", "b"])
-    labelling = resolve(["a", "zebra"], own=["a", "b"], on_error="skip")
+        resolve(["a", "zebra"], model_names=["a", "b"])
+    labelling = resolve(["a", "zebra"], model_names=["a", "b"], on_error="skip")
     assert labelling.find_problems([Example("0", Path("x"), label="zebra")]) == {
         "0": "the model does not have its class 'zebra'"
     }
     with pytest.raises(ConfigError, match="does not have 1 of the data's 1 classes"):
-        resolve(["zebra"], own=["a", "b"], on_error="skip")
+        resolve(["zebra"], model_names=["a", "b"], on_error="skip")
 
 
 def test_texts_are_the_class_names_or_the_names_in_the_config_and_never_an_index():
@@ -78,7 +78,7 @@ def test_a_class_number_is_an_error_only_if_classes_are_scored_by_texts(name):
 def test_an_index_for_a_model_that_needs_names_is_flagged():
     labelling = resolve(["hund", "cat"], hund=207)
     assert (labelling.classes, labelling.flags.keys()) == (("hund", "cat"), {"class_indices_unused"})
-    assert not resolve(["hund", "cat"], own=["dog", "cat"], hund=0).flags
+    assert not resolve(["hund", "cat"], model_names=["dog", "cat"], hund=0).flags
 
 
 def test_class_names_that_are_digits_are_flagged():

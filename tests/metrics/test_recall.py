@@ -245,9 +245,9 @@ def test_zero_embeddings_and_embeddings_that_are_not_finite_are_refused(name, ba
     [
         (np.eye(3), np.eye(4), [1, 1, 2], r"must be \[N, D\] and \[M, D\]"),
         (np.ones(3), np.eye(3), [1, 1, 1], r"must be \[N, D\] and \[M, D\]"),
-        (np.eye(3), np.eye(3), [1, 2], "must be 3 integers"),
-        (np.eye(3), np.eye(3), [1, 3, -1], "must be 3 integers"),
-        (np.eye(3), np.eye(3), [1.0, 1.0, 1.0], "must be 3 integers"),
+        (np.eye(3), np.eye(3), [1, 2], "must be 3 whole numbers"),
+        (np.eye(3), np.eye(3), [1, 3, -1], "must be 3 whole numbers"),
+        (np.eye(3), np.eye(3), [1.0, 1.0, 1.0], "must be 3 whole numbers"),
         (np.eye(3), np.eye(3), [1, 1, 2], "sums to 4, text_embeddings has 3 rows"),
         (np.eye(3), np.empty((0, 3)), [0, 0, 0], "not 0"),
     ],

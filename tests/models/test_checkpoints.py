@@ -68,88 +68,88 @@ def test_the_bundled_checkpoints_load(folder, name):
     ],
 )
 def test_the_error_for_a_git_lfs_pointer_names_the_command_that_fetches_the_file(folder, name, file):
-    own = folder(name)
-    (own / file).write_text(POINTER)
-    assert f"{file} is a Git LFS pointer, not the file itself; run 'git lfs pull'" in load_error(own)
+    checkpoint = folder(name)
+    (checkpoint / file).write_text(POINTER)
+    assert f"{file} is a Git LFS pointer, not the file itself; run 'git lfs pull'" in load_error(checkpoint)
 
 
 @pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
 @pytest.mark.parametrize("text", ['{"model_type": "resnet",', "[1]", "", "null"])
 def test_the_error_for_a_truncated_json_file_names_it(folder, file, text):
-    own = folder("classifier_tiny")
-    (own / file).write_text(text)
-    assert file in load_error(own)
+    checkpoint = folder("classifier_tiny")
+    (checkpoint / file).write_text(text)
+    assert file in load_error(checkpoint)
 
 
 def test_a_config_without_model_type_is_an_error(folder):
-    own = folder("classifier_tiny")
-    change_config(own, model_type=None)
-    assert "config.json has no model_type" in load_error(own)
+    checkpoint = folder("classifier_tiny")
+    change_config(checkpoint, model_type=None)
+    assert "config.json has no model_type" in load_error(checkpoint)
 
 
 @pytest.mark.parametrize("name", ["clip_tiny", "blip2_tiny"])
 def test_a_checkpoint_without_a_tokenizer_is_an_error(folder, name):
-    own = folder(name)
-    for file in own.glob("tokenizer*"):
+    checkpoint = folder(name)
+    for file in checkpoint.glob("tokenizer*"):
         file.unlink()
-    assert "tokenizer.json (or vocab.json, vocab.txt" in load_error(own)
+    assert "tokenizer.json (or vocab.json, vocab.txt" in load_error(checkpoint)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"version": "1.0"', "\x00\x01"])
 def test_a_damaged_tokenizer_is_an_error_of_one_line(folder, text):
-    own = folder("clip_tiny")
-    (own / "tokenizer.json").write_text(text)
-    assert str(own) in load_error(own) or "tokenizer" in load_error(own)
+    checkpoint = folder("clip_tiny")
+    (checkpoint / "tokenizer.json").write_text(text)
+    assert str(checkpoint) in load_error(checkpoint) or "tokenizer" in load_error(checkpoint)
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_an_error(folder):
-    own = folder("clip_tiny")
-    tokenizer = json.loads((own / "tokenizer.json").read_text())
+    checkpoint = folder("clip_tiny")
+    tokenizer = json.loads((checkpoint / "tokenizer.json").read_text())
     token = {"content": "<more>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     tokenizer["added_tokens"].append({"id": 100_000, "special": False} | token)
     vocabulary = tokenizer["model"]["vocab"]
     if isinstance(vocabulary, dict):
         vocabulary["<more>"] = 100_000
-    (own / "tokenizer.json").write_text(json.dumps(tokenizer))
-    assert "its tokenizer has tokens up to 100000, but the model only has tokens below" in load_error(own)
+    (checkpoint / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert "its tokenizer has tokens up to 100000, but the model only has tokens below" in load_error(checkpoint)
 
 
 def test_weights_of_another_shape_than_the_config_are_an_error(folder):
-    own = folder("classifier_tiny")
-    change_config(own, id2label={str(k): f"c{k}" for k in range(10)}, label2id={f"c{k}": k for k in range(10)})
-    message = load_error(own)
+    checkpoint = folder("classifier_tiny")
+    change_config(checkpoint, id2label={str(k): f"c{k}" for k in range(10)}, label2id={f"c{k}": k for k in range(10)})
+    message = load_error(checkpoint)
     assert "has the shape [15" in message and "but config.json describes [10" in message
 
 
 def test_a_checkpoint_with_more_layers_than_its_config_is_an_error(folder):
-    own = folder("clip_tiny")
-    config = json.loads((own / "config.json").read_text())
+    checkpoint = folder("clip_tiny")
+    config = json.loads((checkpoint / "config.json").read_text())
     config["text_config"]["num_hidden_layers"] = 1
-    change_config(own, **config)
-    assert "which the model of config.json does not have" in load_error(own)
+    change_config(checkpoint, **config)
+    assert "which the model of config.json does not have" in load_error(checkpoint)
 
 
 def test_unused_weights_of_other_parts_and_position_ids_are_accepted(folder):
-    own = folder("classifier_tiny")
-    state = load_file(own / "model.safetensors")
+    checkpoint = folder("classifier_tiny")
+    state = load_file(checkpoint / "model.safetensors")
     extra = {"an_optimizer.step": torch.ones(1), "embeddings.position_ids": torch.arange(3)}
-    save_file(state | extra, own / "model.safetensors", metadata={"format": "pt"})
-    assert load(own).identity["parameters"]
+    save_file(state | extra, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    assert load(checkpoint).identity["parameters"]
 
 
 def test_missing_weights_are_an_error(folder):
-    own = folder("classifier_tiny")
-    state = load_file(own / "model.safetensors")
-    kept = {name: tensor for name, tensor in state.items() if "classifier" not in name}
-    save_file(kept, own / "model.safetensors", metadata={"format": "pt"})
-    assert "it lacks classifier" in load_error(own)
+    checkpoint = folder("classifier_tiny")
+    state = load_file(checkpoint / "model.safetensors")
+    incomplete = {name: tensor for name, tensor in state.items() if "classifier" not in name}
+    save_file(incomplete, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    assert "it lacks classifier" in load_error(checkpoint)
 
 
 @pytest.mark.parametrize("keep", [4, 100, 5000])
 def test_a_truncated_file_of_weights_is_an_error_of_one_line(folder, keep):
-    own = folder("classifier_tiny")
-    (own / "model.safetensors").write_bytes((own / "model.safetensors").read_bytes()[:keep])
-    assert str(own) in load_error(own)
+    checkpoint = folder("classifier_tiny")
+    (checkpoint / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes()[:keep])
+    assert str(checkpoint) in load_error(checkpoint)
 
 
 def test_the_error_for_more_tokens_than_positions_names_the_key(folder):
@@ -195,14 +195,14 @@ def test_captions_can_be_encoded_and_counted_by_many_threads(folder):
 
 
 def test_id2label_and_label2id_that_disagree_are_an_error(folder):
-    own = folder("classifier_tiny")
-    model = ModelConfig(name="own", family="image_classifier", checkpoint=str(own), weights="pretrained")
+    checkpoint = folder("classifier_tiny")
+    model = ModelConfig(name="own", family="image_classifier", checkpoint=str(checkpoint), weights="pretrained")
     labels = ImageClassifier().class_names(model)
     turned = dict(enumerate([*labels[1:], labels[0]]))
-    change_config(own, id2label=turned)
+    change_config(checkpoint, id2label=turned)
     with pytest.raises(ConfigError, match="id2label and label2id disagree on 15 classes, such as '.*', to which label"):
         ImageClassifier().class_names(model)
-    change_config(own, label2id={name: str(index) for index, name in turned.items()} | {"LABEL_0": 0})
+    change_config(checkpoint, label2id={name: str(index) for index, name in turned.items()} | {"LABEL_0": 0})
     assert ImageClassifier().class_names(model) == list(turned.values())
-    change_config(own, id2label={0: "crane", 1: "gull", 2: "crane"}, label2id={"crane": 2, "gull": 1})
+    change_config(checkpoint, id2label={0: "crane", 1: "gull", 2: "crane"}, label2id={"crane": 2, "gull": 1})
     assert ImageClassifier().class_names(model) == ["crane", "gull", "crane"]

@@ -1,4 +1,4 @@
-"""The run's folder: what is written comes back whole, also after a crash; what is not understood is refused."""
+"""The run's folder: files read back as they were written, also after a crash, and unreadable content is refused."""
 
 import json
 from pathlib import Path

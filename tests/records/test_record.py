@@ -92,7 +92,7 @@ def test_a_case_that_the_rows_do_not_have_is_an_error(tmp_path):
         save(tmp_path / "run", speed(1.0)).samples("quality")
 
 
-def test_keys_that_this_version_does_not_know_are_kept():
+def test_keys_that_this_version_does_not_define_are_kept():
     content = {**run_json(), "power_cap": {"watts": 300}}
     content["host"]["bios"], content["model"]["adapter"] = "1.2", ["a", 1]
     read = RunRecord.from_json(content)

@@ -1,4 +1,4 @@
-"""The report: advice by rule, ratios to a baseline, figures, and the page and Markdown that they make."""
+"""The report: recommendations by rule, ratios to a baseline, figures, the HTML page and the Markdown file."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -17,7 +17,7 @@ from visionbench.results.archive import Run
 
 
 def timed(size, p50, p95=None, speed=None, **more):
-    """A batch size that took so many ms."""
+    """Return the row of a batch size with this latency in ms."""
     case = Case(f"batch-{size}", size, ("latency",), ("latency",))
     speed = 1000 * size / p50 if speed is None else speed
     values = {"throughput_images_per_s": speed, "latency_p50_ms": p50, "memory_process_peak_mib": 100.0 + size}
@@ -28,38 +28,38 @@ def scored(value):
     return row(QUALITY, recall_t2i_at_1_fraction=value)
 
 
-def only(runs, p95_ms=50.0, within=0.01):
-    (found,) = advice.advise(runs, p95_ms, within)
-    return found
+def only_advice(runs, p95_ms=50.0, within=0.01):
+    (one,) = advice.advise(runs, p95_ms, within)
+    return one
 
 
-def names(found):
-    return None if found is None else (found.run.model, found.row.case.batch_size)
+def model_and_batch(candidate):
+    return None if candidate is None else (candidate.run.model, candidate.row.case.batch_size)
 
 
 # -------------------------------------------------------------------------------------------------------------- advice
-def test_the_largest_throughput_within_the_limit_is_chosen():
+def test_the_case_with_the_largest_throughput_within_the_limit_is_chosen():
     runs = [run(timed(1, 5, 6), timed(8, 20, 49), timed(32, 60, 70), scored(0.9), name="one")]
-    assert names(only(runs).chosen) == ("one", 8)
-    assert names(only(runs, p95_ms=100).chosen) == ("one", 32)
+    assert model_and_batch(only_advice(runs).chosen) == ("one", 8)
+    assert model_and_batch(only_advice(runs, p95_ms=100).chosen) == ("one", 32)
 
 
-def test_quality_below_the_best_of_the_task_is_not_chosen_however_fast():
+def test_a_fast_case_is_not_chosen_if_its_quality_is_below_the_best_of_the_task():
     runs = [run(timed(1, 5, 6), scored(0.90), name="good"), run(timed(1, 1, 2), scored(0.88), name="quick")]
-    assert names(only(runs).chosen) == ("good", 1)
-    assert names(only(runs, within=0.05).chosen) == ("quick", 1)
+    assert model_and_batch(only_advice(runs).chosen) == ("good", 1)
+    assert model_and_batch(only_advice(runs, within=0.05).chosen) == ("quick", 1)
 
 
-def test_an_invalid_case_and_one_without_p95_are_never_chosen():
+def test_an_invalid_case_and_a_case_without_p95_are_not_chosen():
     runs = [run(timed(1, 5, 6), timed(2, 5, 6, verdict="invalid", reasons=("run_delay: 9 %",)), timed(4, 5))]
-    assert names(only(runs).chosen) == ("clip_tiny", 1)
-    assert not only(runs).quality_known
+    assert model_and_batch(only_advice(runs).chosen) == ("clip_tiny", 1)
+    assert not only_advice(runs).quality_known
 
 
-def test_where_nothing_is_quick_enough_the_nearest_is_named():
-    found = only([run(timed(1, 90, 95), timed(2, 120, 130))])
-    assert found.chosen is None
-    assert names(found.nearest) == ("clip_tiny", 1)
+def test_if_no_case_is_within_the_limit_the_nearest_is_named():
+    one = only_advice([run(timed(1, 90, 95), timed(2, 120, 130))])
+    assert one.chosen is None
+    assert model_and_batch(one.nearest) == ("clip_tiny", 1)
     report = document.compose([run(timed(1, 90, 95))])
     task, lines = report.choices[0]
     assert task == "image-text retrieval"
@@ -67,7 +67,7 @@ def test_where_nothing_is_quick_enough_the_nearest_is_named():
     assert not any("only speed decides" in line for line in lines)
 
 
-def test_of_quality_that_was_not_measured_is_told_and_tasks_have_chinese_names():
+def test_unmeasured_quality_is_stated_and_tasks_have_chinese_names():
     (choice,) = document.compose([run(timed(1, 5, 6))], "zh").choices
     assert choice[0] == "图文检索"
     assert "未测质量，仅按速度选择" in choice[1]
@@ -75,12 +75,12 @@ def test_of_quality_that_was_not_measured_is_told_and_tasks_have_chinese_names()
     assert {find("models", family).task for family in families} == set(TASKS)
 
 
-def test_the_front_is_what_no_other_point_beats_in_both():
+def test_the_frontier_has_the_points_that_no_other_point_exceeds_in_both_coordinates():
     points = [(1, 9), (2, 8), (3, 8), (4, 5), (2, 3), (4, 4)]
     assert advice.frontier(points) == [(1, 9), (3, 8), (4, 5)]
 
 
-def test_what_to_try_depends_on_what_happened():
+def test_the_remedies_depend_on_the_status():
     full = row(Case("batch-8", 8, (), ()), OUT_OF_MEMORY, "no room")
     on_gpu = run(full, kind="cuda:0")
     assert advice.remedies(on_gpu, full) == ("try smaller", "try lower", "try quantised", "try cpu")
@@ -92,16 +92,16 @@ def test_what_to_try_depends_on_what_happened():
 
 
 # ------------------------------------------------------------------------------------------------------------ relative
-def test_each_run_is_set_beside_the_baseline_that_differs_only_in_what_was_named():
+def test_the_baseline_of_a_run_differs_only_in_the_named_facts():
     runs = [
         run(timed(1, 10), name=model, precision=precision) for model in ("one", "two") for precision in ("fp32", "bf16")
     ]
-    found = relative.relative(runs, {"precision": "fp32"})
-    assert [(pair.run.model, pair.baseline.model) for pair in found] == [("one", "one"), ("two", "two")]
-    assert {pair.baseline.record.plan.precision for pair in found} == {"fp32"}
+    pairs = relative.relative(runs, {"precision": "fp32"})
+    assert [(pair.run.model, pair.baseline.model) for pair in pairs] == [("one", "one"), ("two", "two")]
+    assert {pair.baseline.record.plan.precision for pair in pairs} == {"fp32"}
 
 
-def test_ratios_have_the_bounds_of_the_quotient_of_both_intervals():
+def test_the_bounds_of_a_ratio_are_those_of_the_quotient_of_both_intervals():
     def with_ends(p50, low, high):
         ends = {"latency_p50_within_process_low_ms": low, "latency_p50_within_process_high_ms": high}
         return timed(1, p50, **ends)
@@ -113,7 +113,7 @@ def test_ratios_have_the_bounds_of_the_quotient_of_both_intervals():
     assert not pair.across
 
 
-def test_a_baseline_that_is_not_there_or_not_one_is_refused():
+def test_a_missing_or_ambiguous_baseline_is_refused():
     runs = [run(timed(1, 10)), run(timed(1, 10)), run(timed(1, 10), precision="bf16")]
     with pytest.raises(ConfigError, match="no run of the sweep matches; the runs are: clip_tiny"):
         relative.relative(runs, {"model": "other"})
@@ -129,14 +129,14 @@ def test_every_text_has_both_languages_and_the_same_fields():
         assert fields[0] == fields[1], key
 
 
-def test_another_language_is_refused_with_those_there_are():
+def test_an_unknown_language_is_refused_with_the_known_languages():
     with pytest.raises(ConfigError, match="report.language=zk: there is no report in this language; there are: en, zh"):
         check("zk", "report.language")
 
 
 # ----------------------------------------------------------------------------------------------------------------- page
 class Reader(HTMLParser):
-    """What a page refers to, its text, and whether every element is closed."""
+    """A parser that collects the addresses and the text of a page, and checks that every element is closed."""
 
     def __init__(self):
         super().__init__()
@@ -156,26 +156,26 @@ class Reader(HTMLParser):
 
 @pytest.fixture
 def saved(tmp_path):
-    """Two runs on disk with raw samples, of which one case failed and one is doubted."""
-    found = []
-    for at, precision in enumerate(("fp32", "bf16")):
+    """Two runs on disk with raw samples, each with a failed and a questionable case."""
+    runs = []
+    for index, precision in enumerate(("fp32", "bf16")):
         rows = [
             timed(1, 5.0, 6.0, memory_weights_mib=2.0, memory_process_above_model_mib=30.0),
             timed(2, 7.0, 9.0, verdict="warned", reasons=("halves_differ: <b>4 %</b>",)),
             row(Case("batch-4", 4, (), ()), FAILED, "a|b <script>alert(1)</script>"),
-            scored(0.9 - at / 100),
+            scored(0.9 - index / 100),
         ]
         written = run(*rows, precision=precision)
-        folder = RunFolder.create(tmp_path / str(at), "model: {}\n")
+        folder = RunFolder.create(tmp_path / str(index), "model: {}\n")
         folder.write_record(written.record)
         for one in rows:
             folder.append(one, Samples({"latency/host_s": np.linspace(0.004, 0.006, 20)}))
-        found.append(Run.read(folder))
-    return found
+        runs.append(Run.read(folder))
+    return runs
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_page_needs_nothing_beside_it_and_tells_everything(saved, tmp_path, language):
+def test_the_page_needs_no_other_file_and_escapes_the_texts_of_results(saved, tmp_path, language):
     report = document.compose(saved, language, {"precision": "fp32"})
     paths = page.write(report, saved, tmp_path / "out")
     assert [path.name for path in paths[:2]] == ["report.html", "report.md"]
@@ -187,7 +187,7 @@ def test_the_page_needs_nothing_beside_it_and_tells_everything(saved, tmp_path, 
     assert reader.sources and all(source.startswith("data:image/svg+xml;base64,") for source in reader.sources)
     assert "http" not in re.sub(r"data:image[^\"]+", "", text)
     assert "<script" not in text and "<b>4" not in text
-    told = " ".join(reader.text)
+    content = " ".join(reader.text)
     for word in (
         "clip_tiny",
         "bf16",
@@ -196,11 +196,11 @@ def test_the_page_needs_nothing_beside_it_and_tells_everything(saved, tmp_path, 
         "alert(1)",
         WORDS["summary"][list(LANGUAGES).index(language)],
     ):
-        assert word in told
+        assert word in content
     assert f'lang="{language}"' in text
 
 
-def test_markdown_names_its_pictures_and_keeps_its_tables_whole(saved, tmp_path):
+def test_the_markdown_links_every_figure_and_its_tables_have_equal_rows(saved, tmp_path):
     paths = page.write(document.compose(saved), saved, tmp_path)
     text = paths[1].read_text()
     linked = re.findall(r"\]\((.+?)\)", text)
@@ -212,7 +212,7 @@ def test_markdown_names_its_pictures_and_keeps_its_tables_whole(saved, tmp_path)
     assert "a\\|b" in text
 
 
-def test_numbers_of_the_summary_are_those_of_the_rows(saved):
+def test_the_summary_has_the_numbers_of_the_rows(saved):
     grid = document.compose(saved).summary
     first, second, failed = grid.rows[:3]
     assert first[3:] == ["1", "valid", "5", "6", "200 images/s", "101", "t→i R@1 0.9"]
@@ -221,32 +221,32 @@ def test_numbers_of_the_summary_are_those_of_the_rows(saved):
     assert len(grid.rows) == 6
 
 
-def test_the_same_model_has_the_same_colour_in_every_sweep_of_these_models(saved):
+def test_the_colour_of_a_model_does_not_depend_on_the_order_of_the_runs(saved):
     palette = sweep_figures.colours([run(timed(1, 1), name=name) for name in ("b", "a", "c")])
     assert list(palette) == ["a", "b", "c"]
     assert len(set(palette.values())) == 3
 
 
-def test_figures_are_vector_graphics_with_their_units(saved, tmp_path):
+def test_figures_are_svg_and_png_with_units(saved, tmp_path):
     with drawing.styled():
         sections = [section for section, _, _ in sweep_figures.figures(saved, "en")]
     assert sections == ["curves", "curves", "distribution", "distribution", "memory", "tradeoff"]
-    found = {section: figure for section, _, figure in sweep_figures.figures(saved, "en")}
+    by_section = {section: figure for section, _, figure in sweep_figures.figures(saved, "en")}
     with drawing.styled():
-        drawing.write_png(found["memory"], tmp_path / "memory.png")
-        root = ElementTree.fromstring(drawing.svg(found["memory"]))
+        drawing.write_png(by_section["memory"], tmp_path / "memory.png")
+        root = ElementTree.fromstring(drawing.svg(by_section["memory"]))
     assert "MiB" in "".join(root.itertext())
     assert (tmp_path / "memory.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_of_very_many_runs_some_are_drawn_and_the_page_says_so(tmp_path):
-    many = [run(timed(1, 5.0 + at, 6.0 + at), name=f"m{at}") for at in range(30)]
+def test_figures_of_many_runs_show_only_some_and_the_page_states_it(tmp_path):
+    many = [run(timed(1, 5.0 + index, 6.0 + index), name=f"m{index}") for index in range(30)]
     report = document.compose(many)
     assert len(report.summary.rows) == 30
     paths = page.write(report, many, tmp_path)
     assert f"The figures show {sweep_figures.MOST_CURVES} of 30 runs" in paths[1].read_text()
 
 
-def test_nothing_measured_is_told_in_one_line():
+def test_a_report_without_runs_is_refused_in_one_line():
     with pytest.raises(ConfigError, match="no run to report on; measure something first"):
         document.compose([])

@@ -509,7 +509,7 @@ def test_the_outputs_contain_the_difference_the_interval_and_the_method(tmp_path
     text = comparison_view.markdown(comparison)
     assert "| classification_top_1_fraction | 0.9 | 0.88 | -0.020 | -0.0" in text
     assert "exact McNemar test: classification_top_1 (0.0" in text
-    assert json.loads(comparison_view.machine(comparison))["rows"][0]["difference"] == pytest.approx(-0.02)
+    assert json.loads(comparison_view.json_text(comparison))["rows"][0]["difference"] == pytest.approx(-0.02)
 
 
 def test_the_report_has_the_loss_of_quality_of_each_precision(tmp_path):

@@ -123,7 +123,7 @@ def test_metrics_score_the_predictions_and_steps_are_timed(examples):
     assert series["evaluation/seconds_s"] > 0
 
 
-def test_batches_have_the_configured_size_and_the_last_has_the_rest(examples):
+def test_batches_have_the_configured_size_and_the_last_batch_has_the_remaining_images(examples):
     model = Dim()
     evaluate(examples, model)
     assert model.batches == [4, 4, 3]
@@ -302,14 +302,14 @@ def test_masks_of_another_size_than_their_image_end_the_case(examples, monkeypat
             return self
 
     size = (6, 8)
-    given = [
+    with_masks = [
         Example(example.id, example.image, masks=lambda size=(9, 9) if index == 2 else size: np.ones((1, *size), bool))
         for index, example in enumerate(examples)
     ]
-    of = context(given, Segmenting())
-    of.metrics["brightness"] = Masks()
+    segmenting = context(with_masks, Segmenting())
+    segmenting.metrics["brightness"] = Masks()
     with pytest.raises(EvaluationError, match="picture 2: its masks are 9 × 9 pixels, the image 8 × 6"):
-        list(evaluation.run(of))
+        list(evaluation.run(segmenting))
 
 
 def broken(folder, fault):

@@ -53,7 +53,7 @@ def test_a_ceiling_that_does_not_fit_into_memory_is_missing_and_other_figures_ar
     assert samples.get("flops/parameters_count").tolist() == [6.0]
 
 
-def test_another_error_in_a_ceiling_is_not_swallowed(context):
+def test_another_error_in_a_ceiling_is_raised(context):
     case = full_after(context(0.5), calls=0)
     case.device.is_out_of_memory = lambda error: False
     with pytest.raises(MemoryError):

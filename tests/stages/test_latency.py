@@ -36,7 +36,7 @@ def test_calls_continue_until_the_percentile_has_enough_samples(measured):
     assert calls(measured(1.0, rule=rule(percentile=0.9))) == 39
 
 
-def test_calls_continue_until_the_median_is_known_well_enough(measured):
+def test_calls_continue_until_the_interval_of_the_median_is_narrow_enough(measured):
     noisy = [1.0, 1.1] * 20
     samples = latency.run(measured(*noisy, 1.0, rule=rule()))
     assert len(samples.get("latency/host_s")) > len(noisy)

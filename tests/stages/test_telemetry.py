@@ -20,21 +20,21 @@ def context(measured, clock, monkeypatch):
     monkeypatch.setattr(telemetry, "sleep", advance)
 
     def context(*seconds, **rule):
-        of = measured(*seconds)
-        of.measure.telemetry = TelemetryConfig(**rule)
-        return of
+        case = measured(*seconds)
+        case.measure.telemetry = TelemetryConfig(**rule)
+        return case
 
     return context
 
 
 def test_idle_and_busy_energy_are_metered_in_separate_windows(context):
-    of = context(2.0, min_seconds=12.0, idle_seconds=3.0)
-    samples = telemetry.run(of)
+    case = context(2.0, min_seconds=12.0, idle_seconds=3.0)
+    samples = telemetry.run(case)
     assert samples.get("telemetry/completed_s").tolist() == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
     assert (samples.get("telemetry/idle_energy_j")[0], samples.get("telemetry/idle_s")[0]) == (300.0, 3.0)
     assert (samples.get("telemetry/energy_j")[0], samples.get("telemetry/seconds_s")[0]) == (1200.0, 12.0)
     assert not samples.flags
-    assert of.device.log.index("synchronize") < of.device.log.index("meter")
+    assert case.device.log.index("synchronize") < case.device.log.index("meter")
 
 
 def test_an_energy_window_under_ten_seconds_is_flagged(context):
@@ -42,9 +42,9 @@ def test_an_energy_window_under_ten_seconds_is_flagged(context):
 
 
 def test_without_an_energy_counter_there_is_a_reason_and_no_flag(context):
-    of = context(1.0, min_seconds=2.0)
-    of.device.meter = lambda: lambda: Samples(missing={"telemetry/energy_j": "no counter"})
-    samples = telemetry.run(of)
+    case = context(1.0, min_seconds=2.0)
+    case.device.meter = lambda: lambda: Samples(missing={"telemetry/energy_j": "no counter"})
+    samples = telemetry.run(case)
     assert (samples.missing, samples.flags) == ({"telemetry/energy_j": "no counter"}, {})
     assert not len(samples.get("telemetry/idle_energy_j"))
 

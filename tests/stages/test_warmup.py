@@ -16,7 +16,7 @@ def calls(context):
     return len(warmup.run(context).get("warmup/host_s"))
 
 
-def test_it_stops_when_three_windows_agree(measured):
+def test_warmup_ends_when_three_windows_agree(measured):
     context = measured(9.0, 5.0, 3.0, 2.0, 1.0, rule=rule())
     samples = warmup.run(context)
     assert samples.get("warmup/host_s").tolist() == [9.0, 5.0, 3.0, 2.0] + [1.0] * 6

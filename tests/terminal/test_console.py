@@ -22,6 +22,6 @@ def test_columns_in_the_environment_set_the_width_of_a_pipe(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("width", [60, 100])
-def test_a_terminal_keeps_its_width(monkeypatch, width):
+def test_the_width_of_a_terminal_is_not_changed(monkeypatch, width):
     monkeypatch.delenv("COLUMNS", raising=False)
     assert screen(force_terminal=True, width=width).width == width

@@ -1,4 +1,4 @@
-"""Sweeps and runs in a line each."""
+"""The facts and main numbers of sweeps and runs."""
 
 from saved_runs import QUALITY, row, run
 
@@ -18,33 +18,33 @@ FAILED = run(
 )
 
 
-def test_a_run_has_its_best_numbers_with_their_batch_size_to_full_precision():
-    found = listing.of_run(FULL)
-    assert found["batch_sizes"] == [1, 8]
-    assert found["best_throughput_per_s"] == 200.123456789
-    assert (found["best_throughput_metric"], found["best_throughput_batch_size"]) == ("throughput_images_per_s", 8)
-    assert found["lowest_latency_p50_ms"] == 9.87654321
-    assert (found["peak_memory_mib"], found["peak_memory_metric"]) == (900.5, "memory_process_peak_mib")
-    assert found["quality"] == {"recall_i2t_at_1_fraction": 0.5}
-    assert (found["validity"], found["failures"], found["status"]) == (WARNED, 0, "finished")
+def test_a_run_has_its_best_numbers_with_all_digits_and_their_batch_size():
+    facts = listing.of_run(FULL)
+    assert facts["batch_sizes"] == [1, 8]
+    assert facts["best_throughput_per_s"] == 200.123456789
+    assert (facts["best_throughput_metric"], facts["best_throughput_batch_size"]) == ("throughput_images_per_s", 8)
+    assert facts["lowest_latency_p50_ms"] == 9.87654321
+    assert (facts["peak_memory_mib"], facts["peak_memory_metric"]) == (900.5, "memory_process_peak_mib")
+    assert facts["quality"] == {"recall_i2t_at_1_fraction": 0.5}
+    assert (facts["validity"], facts["failures"], facts["status"]) == (WARNED, 0, "finished")
 
 
 def test_a_run_without_numbers_has_the_same_keys():
-    found = listing.of_run(FAILED)
-    assert list(found) == list(listing.of_run(FULL))
-    assert (found["validity"], found["failures"], found["quality"]) == (None, 1, {})
-    assert found["best_throughput_per_s"] is found["best_throughput_batch_size"] is found["peak_memory_mib"] is None
+    facts = listing.of_run(FAILED)
+    assert list(facts) == list(listing.of_run(FULL))
+    assert (facts["validity"], facts["failures"], facts["quality"]) == (None, 1, {})
+    assert facts["best_throughput_per_s"] is facts["best_throughput_batch_size"] is facts["peak_memory_mib"] is None
 
 
-def test_invalid_cases_do_not_give_the_best_numbers_but_the_verdict():
-    found = listing.of_run(run(row(latency_p50_ms=2.0), row(case=BATCH_8, latency_p50_ms=1.0, verdict=INVALID)))
-    assert (found["lowest_latency_p50_ms"], found["validity"]) == (2.0, INVALID)
+def test_the_best_numbers_exclude_invalid_cases_and_the_verdict_includes_them():
+    facts = listing.of_run(run(row(latency_p50_ms=2.0), row(case=BATCH_8, latency_p50_ms=1.0, verdict=INVALID)))
+    assert (facts["lowest_latency_p50_ms"], facts["validity"]) == (2.0, INVALID)
 
 
-def test_a_sweep_gathers_what_its_runs_are_and_how_they_ended():
-    found = listing.of_sweep("s", [FULL, FAILED, FULL])
-    assert found["sweep"] == "s" and found["runs"] == 3
-    assert found["models"] == ["clip_tiny", "sam_tiny"]
-    assert (found["devices"], found["precisions"]) == (["cpu", "cuda:0"], ["fp32", "bf16"])
-    assert (found["statuses"], found["validity"], found["failures"]) == ({"finished": 2, "failed": 1}, WARNED, 1)
-    assert found["started_at"] == FULL.record.started_at
+def test_a_sweep_lists_models_devices_precisions_and_statuses_of_its_runs():
+    facts = listing.of_sweep("s", [FULL, FAILED, FULL])
+    assert facts["sweep"] == "s" and facts["runs"] == 3
+    assert facts["models"] == ["clip_tiny", "sam_tiny"]
+    assert (facts["devices"], facts["precisions"]) == (["cpu", "cuda:0"], ["fp32", "bf16"])
+    assert (facts["statuses"], facts["validity"], facts["failures"]) == ({"finished": 2, "failed": 1}, WARNED, 1)
+    assert facts["started_at"] == FULL.record.started_at

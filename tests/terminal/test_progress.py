@@ -19,11 +19,11 @@ def plan(model="clip_tiny"):
     return RunPlan(f"{model} · cpu · fp32", model, "retrieval", "cpu", "fp32", cases)
 
 
-def play(shown, run):
+def show_every_stage(sweep, run):
     """Show every stage of a run, as the runner does."""
-    shown.next_run()
+    sweep.next_run()
     for stage, case, _ in steps(run, MEASURE):
-        shown.show(stage, case)
+        sweep.show(stage, case)
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def terminal():
 
 
 def test_without_a_terminal_loading_and_each_case_print_one_line(console):
-    shown = SweepProgress([(plan(), MEASURE)], console)
-    play(shown, plan())
-    shown.close()
+    sweep = SweepProgress([(plan(), MEASURE)], console)
+    show_every_stage(sweep, plan())
+    sweep.close()
     assert console.file.getvalue().splitlines() == [
         "clip_tiny · cpu · fp32  load",
         "clip_tiny · cpu · fp32  batch 1",
@@ -50,9 +50,9 @@ def test_without_a_terminal_loading_and_each_case_print_one_line(console):
 
 def test_several_runs_are_counted(console):
     runs = [plan(), plan("vit_b16")]
-    shown = SweepProgress([(run, MEASURE) for run in runs], console)
+    sweep = SweepProgress([(run, MEASURE) for run in runs], console)
     for run in runs:
-        play(shown, run)
+        show_every_stage(sweep, run)
     lines = console.file.getvalue().splitlines()
     assert lines[0] == "[1/2] clip_tiny · cpu · fp32  load"
     assert lines[4] == "[2/2] vit_b16 · cpu · fp32  load"
@@ -75,56 +75,59 @@ def test_the_steps_of_a_plan_are_its_stages_in_order_with_their_minimum_seconds(
 
 
 def test_every_stage_has_an_expected_time():
-    from visionbench.plan import STAGES as planned
+    from visionbench.plan import STAGES as all_stages
 
-    whole = RunPlan("x", "x", "x", "cpu", "fp32", (Case("batch-1", 1, planned, ()),))
-    expected = {stage: seconds for stage, _, seconds in steps(whole, MEASURE)}
+    complete = RunPlan("x", "x", "x", "cpu", "fp32", (Case("batch-1", 1, all_stages, ()),))
+    expected = {stage: seconds for stage, _, seconds in steps(complete, MEASURE)}
     assert all(seconds > 0 for seconds in expected.values())
-    assert (expected["telemetry"], expected["pipeline"]) == (3.0 + 10.0, 2 * 10.0)  # at rest and busy; both ways
+    assert (expected["telemetry"], expected["pipeline"]) == (
+        3.0 + 10.0,
+        2 * 10.0,
+    )  # idle and busy; in series and overlapped
 
 
 def test_a_terminal_shows_the_stage_and_the_remaining_time(terminal, monkeypatch):
     monkeypatch.setattr(progress, "monotonic", lambda: 0.0)
-    shown = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
-    shown.next_run()
-    shown.show("latency", "batch-2")
-    shown.close()
+    sweep = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
+    sweep.next_run()
+    sweep.show("latency", "batch-2")
+    sweep.close()
     text = terminal.file.getvalue()
-    # 2 + 2 for loading, 3 + 10 + 3 s so far; 10 s of latency and 5 of evaluation are to come
+    # 2 + 2 s of loading and 3 + 10 + 3 s of batches are done; 10 s of latency and 5 s of evaluation remain
     assert "clip_tiny · cpu · fp32  batch 2  latency" in text
     assert "57 %  about 0:15 left" in text
 
 
-def test_progress_of_the_evaluation_moves_the_bar(terminal, monkeypatch):
+def test_the_progress_of_the_evaluation_moves_the_bar(terminal, monkeypatch):
     monkeypatch.setattr(progress, "monotonic", lambda: 0.0)
-    shown = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
-    shown.next_run()
-    shown.show("evaluation", "quality", 0.4)
-    shown.close()
+    sweep = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
+    sweep.next_run()
+    sweep.show("evaluation", "quality", 0.4)
+    sweep.close()
     text = terminal.file.getvalue()
-    # 35 s expected in all, of which 30 come before the evaluation and 5 are its own
+    # 35 s are expected: 30 s before the evaluation and 5 s of evaluation
     assert "quality  evaluation 40%" in text
     assert "91 %  about 0:03 left" in text
 
 
 def test_without_a_terminal_progress_within_a_stage_prints_nothing(console):
-    shown = SweepProgress([(plan(), MEASURE)], console)
-    shown.next_run()
+    sweep = SweepProgress([(plan(), MEASURE)], console)
+    sweep.next_run()
     for share in (0.0, 0.3, 0.9):
-        shown.show("evaluation", "quality", share)
+        sweep.show("evaluation", "quality", share)
     assert console.file.getvalue().splitlines() == ["clip_tiny · cpu · fp32  quality"]
 
 
 def test_the_remaining_time_grows_if_stages_take_longer_than_expected(terminal, monkeypatch):
-    monkeypatch.setattr(progress, "monotonic", lambda: 40.0)  # twice the 20 s that were expected
-    shown = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
-    shown.next_run()
-    shown.show("latency", "batch-2")
-    shown.close()
+    monkeypatch.setattr(progress, "monotonic", lambda: 40.0)  # twice the expected 20 s
+    sweep = SweepProgress([(plan(), MEASURE)], terminal, _began=0.0)
+    sweep.next_run()
+    sweep.show("latency", "batch-2")
+    sweep.close()
     assert "about 0:30 left" in terminal.file.getvalue()
 
 
 def test_the_bar_has_no_timer(terminal):
-    shown = SweepProgress([(plan(), MEASURE)], terminal)
-    assert shown._bar.live.auto_refresh is False
-    shown.close()
+    sweep = SweepProgress([(plan(), MEASURE)], terminal)
+    assert sweep._bar.live.auto_refresh is False
+    sweep.close()

@@ -1,4 +1,4 @@
-"""The MLflow tracker over hand-written run folders: no model, no server."""
+"""The MLflow tracker with hand-written run folders, without a model and without a server."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def measured(batch_size: int, throughput: float, verdict: str = "valid") -> Case
         "memory_process_peak_mib": 100.0 * batch_size,
     }
     reasons = () if verdict == "valid" else (Reason("not_converged", "still 4 % apart"),)
-    why = {"latency_p99_ms": "10 calls, and p99 needs 368"}
-    return CaseResult(timed(batch_size), OK, None, Metrics(values, why), Validity(verdict, reasons))
+    reasons_missing = {"latency_p99_ms": "10 calls, and p99 needs 368"}
+    return CaseResult(timed(batch_size), OK, None, Metrics(values, reasons_missing), Validity(verdict, reasons))
 
 
 def scored(recall: float) -> CaseResult:
@@ -77,7 +77,7 @@ RESULTS = (measured(1, 100.0), measured(4, 250.0, "warned"), scored(0.5))
 
 
 def write(path: Path, *results: CaseResult, status: str = "finished", **more: Any) -> Path:
-    """A run's folder as the runner leaves it."""
+    """Write the folder of a run as the runner does, and return its path."""
     folder = RunFolder.create(path / uuid4().hex, CONFIG)
     plan = {
         "name": "clip_tiny · cpu · bf16",
@@ -119,7 +119,7 @@ def output_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tracker(output_dir: Path, request: pytest.FixtureRequest) -> MlflowTracker:
-    """One store for all tests, since a fresh one takes seconds; an experiment for each."""
+    """A tracker with one experiment for each test. All tests share a store, because a new store takes seconds."""
     tracker = MlflowTracker(TrackingConfig(experiment=request.node.name), output_dir)
     tracker.open()
     return tracker
@@ -129,17 +129,17 @@ def runs(tracker: MlflowTracker) -> list[Any]:
     return list(tracker._client.search_runs([tracker._experiment_id]))
 
 
-def only(tracker: MlflowTracker) -> Any:
+def only_run(tracker: MlflowTracker) -> Any:
     [run] = runs(tracker)
     return run
 
 
 def history(tracker: MlflowTracker, name: str) -> list[tuple[int, float]]:
-    taken = tracker._client.get_metric_history(only(tracker).info.run_id, name)
-    return [(metric.step, metric.value) for metric in taken]
+    points = tracker._client.get_metric_history(only_run(tracker).info.run_id, name)
+    return [(metric.step, metric.value) for metric in points]
 
 
-# ----------------------------------------------------------------------------------------------------- one run, whole
+# ------------------------------------------------------------------------------------------------------------ one run
 def test_the_tracker_is_registered_by_its_name() -> None:
     assert find("trackers", "mlflow") is MlflowTracker
 
@@ -151,8 +151,8 @@ def test_a_metric_has_its_batch_size_as_step(tracker: MlflowTracker, tmp_path: P
     assert history(tracker, "best_throughput_images_per_s") == [(0, 250.0)]
     assert history(tracker, "best_throughput_batch_size") == [(0, 4.0)]
     assert history(tracker, "lowest_latency_p50_ms") == [(0, 10.0)]
-    assert only(tracker).data.metrics["highest_memory_process_peak_mib"] == 400.0
-    assert not [name for name in only(tracker).data.metrics if "p99" in name]  # it is None
+    assert only_run(tracker).data.metrics["highest_memory_process_peak_mib"] == 400.0
+    assert not [name for name in only_run(tracker).data.metrics if "p99" in name]  # it is None
 
 
 def test_runs_are_flat_and_named_by_their_plan(tracker: MlflowTracker, tmp_path: Path) -> None:
@@ -175,13 +175,13 @@ def test_neighbouring_runs_differ_in_colour(tracker: MlflowTracker, tmp_path: Pa
 )
 def test_a_run_has_its_times_and_its_status(tracker: MlflowTracker, tmp_path: Path, status: str, stored: str) -> None:
     tracker.log(write(tmp_path, *RESULTS, status=status))
-    info = only(tracker).info
+    info = only_run(tracker).info
     assert (info.status, info.start_time, info.end_time) == (stored, STARTED_MS, STARTED_MS + 60_000)
 
 
 def test_params_and_tags_describe_the_run(tracker: MlflowTracker, tmp_path: Path) -> None:
     tracker.log(write(tmp_path, *RESULTS))
-    params, tags = only(tracker).data.params, only(tracker).data.tags
+    params, tags = only_run(tracker).data.params, only_run(tracker).data.tags
     assert {
         name: params[name] for name in ("model", "precision", "dtype", "batch_sizes", "protocol", "text_tokens")
     } == {
@@ -209,7 +209,7 @@ def test_params_and_tags_describe_the_run(tracker: MlflowTracker, tmp_path: Path
 
 def test_the_data_set_is_an_input(tracker: MlflowTracker, tmp_path: Path) -> None:
     tracker.log(write(tmp_path, *RESULTS))
-    [entry] = only(tracker).inputs.dataset_inputs
+    [entry] = only_run(tracker).inputs.dataset_inputs
     assert entry.dataset.name == "shapes"
     assert len(entry.dataset.digest) == 8
     assert json.loads(entry.dataset.source) == {"name": "shapes", "split": "test"}
@@ -218,7 +218,7 @@ def test_the_data_set_is_an_input(tracker: MlflowTracker, tmp_path: Path) -> Non
 def test_the_files_of_a_run_are_artifacts(tracker: MlflowTracker, tmp_path: Path, output_dir: Path) -> None:
     folder = write(tmp_path, *RESULTS)
     tracker.log(folder)
-    artifacts = output_dir / "mlartifacts" / only(tracker).info.run_id / "artifacts"
+    artifacts = output_dir / "mlartifacts" / only_run(tracker).info.run_id / "artifacts"
     assert {str(path.relative_to(artifacts)) for path in artifacts.rglob("*") if path.is_file()} == {
         "config.yaml",
         "results.jsonl",
@@ -241,13 +241,13 @@ def test_predictions_and_the_confusion_matrix_are_artifacts(
     tracker: MlflowTracker, tmp_path: Path, output_dir: Path
 ) -> None:
     folder = write(tmp_path, RESULTS[0])
-    scores = [np.eye(3, dtype=np.float32)[at] for at in (0, 1, 1)]
+    scores = [np.eye(3, dtype=np.float32)[index] for index in (0, 1, 1)]
     predictions = Predictions(["a", "b", "c"], {"class_scores": scores, "label": ["x", "y", "z"]}, ["x", "y", "z"])
     indices = {"true_index": np.array([0.0, 1.0, 2.0]), "predicted_index": np.array([0.0, 1.0, 1.0])}
     samples = Samples({f"classification/{name}": series for name, series in indices.items()})
     RunFolder(folder).append(scored(0.5), samples, predictions)
     tracker.log(folder)
-    artifacts = output_dir / "mlartifacts" / only(tracker).info.run_id / "artifacts"
+    artifacts = output_dir / "mlartifacts" / only_run(tracker).info.run_id / "artifacts"
     assert (artifacts / "predictions.parquet").read_bytes() == (folder / "predictions.parquet").read_bytes()
     with Image.open(artifacts / "confusion_matrix.png") as picture:
         assert picture.format == "PNG"
@@ -260,7 +260,7 @@ def test_predictions_too_large_to_send_stay_in_the_folder(
     RunFolder(folder).append(scored(0.5), Samples(), Predictions(["a"], {"caption": ["a ring"]}))
     monkeypatch.setattr(content, "LARGEST_PREDICTIONS", 10)
     tracker.log(folder)
-    sent = {item.path for item in tracker._client.list_artifacts(only(tracker).info.run_id)}
+    sent = {item.path for item in tracker._client.list_artifacts(only_run(tracker).info.run_id)}
     assert "results.jsonl" in sent and "predictions.parquet" not in sent
 
 
@@ -268,16 +268,16 @@ def test_the_output_of_the_worker_is_an_artifact(tracker: MlflowTracker, tmp_pat
     folder = write(tmp_path, *RESULTS)
     RunFolder(folder).log.write_text("a warning of some library\n")
     tracker.log(folder)
-    assert "worker.log" in {item.path for item in tracker._client.list_artifacts(only(tracker).info.run_id)}
+    assert "worker.log" in {item.path for item in tracker._client.list_artifacts(only_run(tracker).info.run_id)}
 
 
 def test_the_note_begins_with_the_failure(tracker: MlflowTracker, tmp_path: Path) -> None:
     tracker.log(write(tmp_path, RESULTS[0], CaseResult(timed(8), FAILED, "the model is broken"), status="failed"))
-    note = only(tracker).data.tags["mlflow.note.content"]
+    note = only_run(tracker).data.tags["mlflow.note.content"]
     assert note.startswith("**failed**: batch-8 failed: the model is broken · **100 images/s** at batch size 1")
     assert "| 1 | 100 | 10 |" in note
     assert "- masks: the data has no masks" in note
-    assert only(tracker).data.tags["visionbench.failures"] == "batch-8 failed: the model is broken"
+    assert only_run(tracker).data.tags["visionbench.failures"] == "batch-8 failed: the model is broken"
 
 
 def test_a_run_that_failed_before_loading_is_sent_too(tracker: MlflowTracker, tmp_path: Path) -> None:
@@ -285,14 +285,14 @@ def test_a_run_that_failed_before_loading_is_sent_too(tracker: MlflowTracker, tm
         tmp_path, CaseResult(timed(1), FAILED, "no such file"), status="failed", model={}, device={}, data={}
     )
     tracker.log(folder)
-    assert only(tracker).info.status == "FAILED"
-    assert only(tracker).data.params["checkpoint"] == "bundled:clip_tiny"  # as configured
-    assert "visionbench.validity" not in only(tracker).data.tags
+    assert only_run(tracker).info.status == "FAILED"
+    assert only_run(tracker).data.params["checkpoint"] == "bundled:clip_tiny"  # as configured
+    assert "visionbench.validity" not in only_run(tracker).data.tags
 
 
 def test_secrets_stay_on_the_machine(tracker: MlflowTracker, tmp_path: Path, output_dir: Path) -> None:
     tracker.log(write(tmp_path, *RESULTS))
-    run = only(tracker)
+    run = only_run(tracker)
     artifacts = output_dir / "mlartifacts" / run.info.run_id / "artifacts"
     assert (artifacts / "config.yaml").read_text() == CONFIG
     assert not [path for path in artifacts.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
@@ -304,17 +304,17 @@ def test_more_entries_than_one_call_accepts_are_sent_in_several_calls(tracker: M
     many = Metrics({f"made_up_{number}_count": float(number) for number in range(1700)})
     host = {f"library{number}": "1.0" for number in range(150)}
     tracker.log(write(tmp_path, replace(RESULTS[0], metrics=many), host=host))
-    assert len([name for name in only(tracker).data.metrics if name.startswith("made_up")]) == 1700
-    assert len([name for name in only(tracker).data.tags if name.startswith("visionbench.library")]) == 150
+    assert len([name for name in only_run(tracker).data.metrics if name.startswith("made_up")]) == 1700
+    assert len([name for name in only_run(tracker).data.tags if name.startswith("visionbench.library")]) == 150
 
 
 # ------------------------------------------------------------------------------------------------------ sent once only
 def test_sending_again_changes_nothing(tracker: MlflowTracker, tmp_path: Path) -> None:
     folder = write(tmp_path, *RESULTS)
     first = tracker.log(folder)
-    tracker._client.set_tag(only(tracker).info.run_id, "mlflow.note.content", "what a person wrote")
+    tracker._client.set_tag(only_run(tracker).info.run_id, "mlflow.note.content", "what a person wrote")
     assert tracker.log(folder) == first
-    assert only(tracker).data.tags["mlflow.note.content"] == "what a person wrote"
+    assert only_run(tracker).data.tags["mlflow.note.content"] == "what a person wrote"
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_the_view_hint_of_a_local_store_is_the_command_that_opens_it(
 def test_a_half_sent_run_is_completed(
     tracker: MlflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    def die(*args: Any, **kwargs: Any) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
         raise ConnectionResetError(104, "Connection reset by peer")
 
     folder = write(tmp_path, *RESULTS)
@@ -345,31 +345,31 @@ def test_a_half_sent_run_is_completed(
         monkeypatch.context() as patch,
         pytest.raises(TrackingError, match="Connection reset by peer; results are safe"),
     ):
-        patch.setattr(tracker._client, broken, die)
+        patch.setattr(tracker._client, broken, fail)
         tracker.log(folder)
-    assert only(tracker).info.status == "RUNNING"
+    assert only_run(tracker).info.status == "RUNNING"
     tracker.log(folder)
-    assert only(tracker).info.status == "FINISHED"
+    assert only_run(tracker).info.status == "FINISHED"
     assert history(tracker, "throughput_images_per_s") == [(1, 100.0), (4, 250.0)]
-    assert len(tracker._client.list_artifacts(only(tracker).info.run_id)) == 7
+    assert len(tracker._client.list_artifacts(only_run(tracker).info.run_id)) == 7
 
 
 def test_a_run_sent_before_it_ended_is_replaced(tracker: MlflowTracker, tmp_path: Path) -> None:
     folder = write(tmp_path, RESULTS[0], status="running")
     tracker.log(folder)
-    assert only(tracker).info.status == "KILLED"
+    assert only_run(tracker).info.status == "KILLED"
     run = RunFolder(folder)
     run.append(measured(4, 250.0), Samples())
     run.write_record(replace(run.record(), status="finished"))
     tracker.log(folder)
-    assert only(tracker).info.status == "FINISHED"
+    assert only_run(tracker).info.status == "FINISHED"
     assert history(tracker, "best_throughput_images_per_s") == [(0, 250.0)]
 
 
 def test_a_deleted_run_stays_deleted(tracker: MlflowTracker, tmp_path: Path) -> None:
     folder = write(tmp_path, *RESULTS)
     tracker.log(folder)
-    tracker._client.delete_run(only(tracker).info.run_id)
+    tracker._client.delete_run(only_run(tracker).info.run_id)
     tracker.log(folder)
     assert runs(tracker) == []
 
@@ -385,7 +385,7 @@ def test_attached_files_are_below_report_and_replace_earlier_ones(
 ) -> None:
     first, second = (write(tmp_path, *RESULTS) for _ in range(2))
     tracker.log(first)
-    run = only(tracker)
+    run = only_run(tracker)
     tracker.log(second)
     page, figure = tmp_path / "report.html", tmp_path / "curves.png"
     for text in ("early", "late"):
@@ -397,23 +397,23 @@ def test_attached_files_are_below_report_and_replace_earlier_ones(
         "report.html": "<p>late</p>",
         "curves.png": "late",
     }
-    [other] = [found for found in runs(tracker) if found.info.run_id != run.info.run_id]
+    [other] = [each for each in runs(tracker) if each.info.run_id != run.info.run_id]
     assert "report" not in {item.path for item in tracker._client.list_artifacts(other.info.run_id)}
     assert tracker._client.get_run(run.info.run_id).info.end_time == run.info.end_time
 
 
 def test_attaching_to_a_run_that_the_store_does_not_have_is_an_error(tracker: MlflowTracker, tmp_path: Path) -> None:
-    (tmp_path / "report.html").write_text("<p>whole</p>")
+    (tmp_path / "report.html").write_text("<p>complete</p>")
     folder = write(tmp_path, *RESULTS)
     with pytest.raises(TrackingError, match="it has no run of .*; send it with visionbench sync"):
         tracker.attach(folder, [tmp_path / "report.html"])
 
 
 def test_nothing_is_attached_to_a_deleted_run(tracker: MlflowTracker, tmp_path: Path) -> None:
-    (tmp_path / "report.html").write_text("<p>whole</p>")
+    (tmp_path / "report.html").write_text("<p>complete</p>")
     folder = write(tmp_path, *RESULTS)
     tracker.log(folder)
-    run_id = only(tracker).info.run_id
+    run_id = only_run(tracker).info.run_id
     tracker._client.delete_run(run_id)
     tracker.attach(folder, [tmp_path / "report.html"])
     assert "report" not in {item.path for item in tracker._client.list_artifacts(run_id)}
@@ -428,7 +428,7 @@ def test_files_that_are_attached_already_may_be_kept(tracker: MlflowTracker, tmp
     for file in (page, figure):
         file.write_text("late")
     tracker.attach(folder, [page, figure], again=False)
-    attached = output_dir / "mlartifacts" / only(tracker).info.run_id / "artifacts" / "report"
+    attached = output_dir / "mlartifacts" / only_run(tracker).info.run_id / "artifacts" / "report"
     assert {path.name: path.read_text() for path in attached.iterdir()} == {
         "report.html": "<p>early</p>",
         "curves.png": "late",
@@ -451,9 +451,11 @@ def test_a_run_with_a_users_metric_adds_a_chart_to_the_view(tracker: MlflowTrack
         state = json.loads(zlib.decompress(base64.b64decode(packed.removeprefix("deflate;"))))
         return [chart["uuid"] for chart in state["compareRunCharts"]]
 
-    own = {"slow_calls": [{"name": "slow_calls_fraction", "unit": "fraction", "better": "lower", "table": True}]}
+    declarations = {
+        "slow_calls": [{"name": "slow_calls_fraction", "unit": "fraction", "better": "lower", "table": True}]
+    }
     usual = charts()
-    tracker.log(write(tmp_path / "own", *RESULTS, declarations=own))
+    tracker.log(write(tmp_path / "own", *RESULTS, declarations=declarations))
     assert set(charts()) - set(usual) == {"visionbench-line-slow_calls_fraction"}
     tracker.log(write(tmp_path / "usual", *RESULTS))
     MlflowTracker(tracker.config, tracker.output_dir).open()
@@ -541,9 +543,9 @@ def test_a_folder_with_special_characters_of_addresses_has_its_own_store(tmp_pat
     assert {path.name for path in tmp_path.iterdir()} >= {name}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(name[:3]) and path.name != name]
     assert (outputs / "mlflow.db").is_file()
-    assert (outputs / "mlartifacts" / only(tracker).info.run_id / "artifacts" / "run.json").is_file()
+    assert (outputs / "mlartifacts" / only_run(tracker).info.run_id / "artifacts" / "run.json").is_file()
     again = MlflowTracker(TrackingConfig(uri=tracker.uri), tmp_path)
-    assert only(again).info.run_id == only(tracker).info.run_id
+    assert only_run(again).info.run_id == only_run(tracker).info.run_id
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "./mlflow.db", "/data/mlflow.db"])

@@ -1,4 +1,4 @@
-"""`visionbench compare BASE CANDIDATE`: a verdict for each metric, and an exit code for a gate."""
+"""`visionbench compare BASE CANDIDATE`: give a verdict for each metric, and an exit code for automatic checks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDTH = 140
 
 @dataclass(frozen=True)
 class Sources:
-    """The places of results."""
+    """The places where results are searched, and the filter of `--where`."""
 
     output_dir: Path
     uri: str | None
@@ -35,21 +35,23 @@ class Sources:
 
 
 def show(
-    base: str, candidate: str, sources: Sources, rules: Rules, form: str, output: Path | None, strict: bool
+    base: str, candidate: str, sources: Sources, rules: Rules, output_format: str, output: Path | None, strict: bool
 ) -> int:
-    """Print and write the comparison; return exit code 1 for a regression, and if `strict` for undecided metrics too.
+    """Print the comparison, and write it to a file. Return exit code 1 for a regression.
+
+    With `strict`, return exit code 1 for undecided metrics too.
 
     Raises ConfigError for sources that cannot be read and for invalid options.
     """
     with ExitStack() as fetched:
-        sides = [_find(name, text, sources, fetched) for name, text in (("BASE", base), ("CANDIDATE", candidate))]
+        sides = [_read_side(name, text, sources, fetched) for name, text in (("BASE", base), ("CANDIDATE", candidate))]
         comparison = compare(sides[0][0], sides[1][0], rules)
     comparison = replace(comparison, notes=(*sides[0][1], *sides[1][1], *comparison.notes))
-    _print(comparison, form, screen())
+    _print(comparison, output_format, screen())
     if output is not None:
         try:
             with output.open("w", encoding="utf-8") as file:
-                _print(comparison, form, Console(file=file, width=WIDTH))
+                _print(comparison, output_format, Console(file=file, width=WIDTH))
         except OSError as error:
             raise ConfigError(f"--output {output}: {error.strerror}") from error
     return int(bool(comparison.regressions) or (strict and bool(comparison.undecided)))
@@ -66,23 +68,25 @@ def fraction(text: str, option: str, minimum: float) -> float:
     return value
 
 
-def _print(comparison: Comparison, form: str, console: Console) -> None:
-    if form == "text":
+def _print(comparison: Comparison, output_format: str, console: Console) -> None:
+    if output_format == "text":
         console.print(comparison_view.text(comparison))
     else:
         console.file.write(
-            comparison_view.markdown(comparison) if form == "markdown" else comparison_view.machine(comparison)
+            comparison_view.markdown(comparison)
+            if output_format == "markdown"
+            else comparison_view.json_text(comparison)
         )
 
 
 # ------------------------------------------------------------------------------------------------------------- sources
-def _find(name: str, text: str, sources: Sources, fetched: ExitStack) -> tuple[list[Run], list[str]]:
-    """Return the runs of a side, restricted by --where, and notes about them."""
+def _read_side(name: str, text: str, sources: Sources, fetched: ExitStack) -> tuple[list[Run], list[str]]:
+    """Return the runs of a side, filtered by --where, and notes about them."""
     notes: list[str] = []
     if text.startswith(GIT):
-        runs, notes = _of_revision(text.removeprefix(GIT), sources.output_dir)
+        runs, notes = _read_revision(text.removeprefix(GIT), sources.output_dir)
     elif text.startswith(MLFLOW):
-        runs = _of_query(text.removeprefix(MLFLOW), sources, fetched)
+        runs = _fetch_query(text.removeprefix(MLFLOW), sources, fetched)
     elif Path(text).is_file():
         if Path(text).name != "results.jsonl":
             raise ConfigError(f"{name} {text}: not a results.jsonl", "give a run's folder or its results.jsonl")
@@ -94,22 +98,29 @@ def _find(name: str, text: str, sources: Sources, fetched: ExitStack) -> tuple[l
     facts = archive.parse_filter(sources.where, "--where")
     if chosen := archive.choose(runs, facts):
         return chosen, notes
-    raise ConfigError(f"--where {sources.where}: none of the {len(runs)} runs of {name} {text} has these facts")
+    raise ConfigError(
+        f"--where {sources.where}: none of the {len(runs)} runs of {name} {text} has these facts",
+        "visionbench results SWEEP lists the runs",
+    )
 
 
-def _of_revision(revision: str, output_dir: Path) -> tuple[list[Run], list[str]]:
-    """Return the runs of this commit, and a note if runs of changed files are left out."""
+def _read_revision(revision: str, output_dir: Path) -> tuple[list[Run], list[str]]:
+    """Return the runs of a commit, and a note if runs with uncommitted changes are left out."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"],
             capture_output=True,
             text=True,
         )
     except OSError as error:
-        raise ConfigError(f"{GIT}{revision}: git cannot be run ({error.strerror})") from error
-    if done.returncode:
-        raise ConfigError(f"{GIT}{revision}: no such commit in the repository of this folder")
-    commit = done.stdout.strip()
+        raise ConfigError(
+            f"{GIT}{revision}: git cannot be run ({error.strerror})", "install it, or name the sweep"
+        ) from error
+    if result.returncode:
+        raise ConfigError(
+            f"{GIT}{revision}: no such commit in the repository of this folder", "give a commit, a branch or a tag"
+        )
+    commit = result.stdout.strip()
     runs = [run for run in archive.read(output_dir) if str(run.record.git_commit).startswith(commit)]
     clean = [run for run in runs if run.record.git_commit == commit]
     changed = len(runs) - len(clean)
@@ -125,8 +136,8 @@ def _of_revision(revision: str, output_dir: Path) -> tuple[list[Run], list[str]]
     return clean, [note] if changed else []
 
 
-def _of_query(query: str, sources: Sources, fetched: ExitStack) -> list[Run]:
-    """Return the runs that a query selects; their files are fetched into a temporary folder."""
+def _fetch_query(query: str, sources: Sources, fetched: ExitStack) -> list[Run]:
+    """Fetch the runs that match a query into a temporary folder, and return them."""
     from visionbench.trackers.mlflow import MlflowTracker
 
     tracker = MlflowTracker(TrackingConfig(uri=sources.uri, experiment=sources.experiment), sources.output_dir)

@@ -1,4 +1,4 @@
-"""`visionbench data prepare coco`: make a subset of COCO 2017 with captions and instances, in COCO's own layout."""
+"""`visionbench data prepare coco`: make a subset of COCO 2017 with captions and instances, in the layout of COCO."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visionbench.terminal.progress import fetch_progress
 
 
 def prepare(samples: int, split: str, root: Path, source: Path | None) -> int:
-    """Make the subset; check and keep existing files. Raises ConfigError if the subset cannot be made."""
+    """Make the subset. Existing files are checked and not fetched again. Raises ConfigError if this fails."""
     if split not in coco_download.SPLITS:
         raise ConfigError(f"--split {split}: no such split{nearest(split, coco_download.SPLITS)}")
     console = screen()

@@ -1,4 +1,4 @@
-"""`visionbench doctor`: show what this machine is, and the problems that would affect a measurement."""
+"""`visionbench doctor`: show facts about this machine, and problems that would affect a measurement."""
 
 from __future__ import annotations
 

@@ -13,18 +13,19 @@ PARQUET = "parquet"
 TEXTS = {"csv": dataframe.csv, "json": dataframe.json_text}
 
 
-def write(sweep: str | None, output_dir: Path, where: str, kind: str, output: Path | None) -> int:
-    """Write the cases of the chosen runs to a file, or as the only output to standard output."""
-    if kind == PARQUET and output is None:
+def write(sweep: str | None, output_dir: Path, where: str, output_format: str, output: Path | None) -> int:
+    """Write the cases of the chosen runs to a file or to standard output, which then receives no other text."""
+    if output_format == PARQUET and output is None:
         raise ConfigError("--format parquet: it cannot be printed", "give a file with --output FILE")
     facts = archive.parse_filter(where, "--where")
     runs = archive.of_sweep(output_dir, sweep) if sweep else archive.of_folder(output_dir)
     runs = archive.select(runs, facts, f"--where {where}")
     table = dataframe.cases(runs)
     if output is None:
-        sys.stdout.write(TEXTS[kind](table))
+        sys.stdout.write(TEXTS[output_format](table))
         return 0
-    content = dataframe.parquet(table, __version__) if kind == PARQUET else TEXTS[kind](table).encode()
+    as_parquet = output_format == PARQUET
+    content = dataframe.parquet(table, __version__) if as_parquet else TEXTS[output_format](table).encode()
     try:
         output.write_bytes(content)
     except OSError as error:

@@ -17,8 +17,8 @@ from visionbench.terminal.console import screen
 
 
 def show(config_dir: Path | None) -> int:
-    """Print the bundled models and those of the user's folder."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it warns about token ids of incomplete configs
+    """Print the bundled models and the models of the user's folder."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # transformers warns about token ids that a config lacks
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("model", no_wrap=True)
     table.add_column("task", no_wrap=True)
@@ -40,7 +40,7 @@ def show(config_dir: Path | None) -> int:
 
 
 def _parameters(model: ModelConfig) -> str:
-    """Return the number of parameters, counted on the meta device, or a dash for a model without an architecture."""
+    """Return the number of parameters, counted on the meta device, or a dash if it cannot be counted."""
     auto_class = getattr(find("models", model.family), "auto_class", None)
     return f"{weights.count_parameters(model, auto_class):,}" if model.architecture and auto_class else "–"
 

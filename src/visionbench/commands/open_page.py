@@ -1,4 +1,4 @@
-"""Open an address in the browser when a server answers there. It runs as a process beside the server."""
+"""Open an address in the browser as soon as its server responds. This module runs as a child process of the server."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ WAIT_SECONDS = 120
 
 
 def main(address: str) -> None:
-    """Wait until the server answers or its process ends, and open the address."""
-    server, until = os.getppid(), time.monotonic() + WAIT_SECONDS
-    while os.getppid() == server and time.monotonic() < until:
-        if _answers(address):
+    """Wait for the server, and open the address. Do nothing if the server ends or does not respond in time."""
+    server, deadline = os.getppid(), time.monotonic() + WAIT_SECONDS
+    while os.getppid() == server and time.monotonic() < deadline:
+        if _responds(address):
             webbrowser.open(address)
             return
         time.sleep(0.1)
 
 
-def _answers(address: str) -> bool:
+def _responds(address: str) -> bool:
     parts = urlsplit(address)
     try:
         socket.create_connection((parts.hostname, parts.port), timeout=1).close()

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from visionbench.core import ConfigError
 from visionbench.report.page import write_report
 from visionbench.report.translations import check
 from visionbench.results import archive
@@ -24,15 +23,11 @@ def make(
     p95_ms: float,
     within: float,
 ) -> int:
-    """Write the report of the sweeps, by default the latest, and print its path."""
+    """Write the report of the sweeps, by default of the latest sweep, and print the paths of its files."""
     check(language, "--language")
     facts, base = archive.parse_filter(where, "--where"), archive.parse_filter(baseline, "--baseline")
     runs = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep)]
-    chosen = archive.choose(runs, facts)
-    if not chosen:
-        raise ConfigError(
-            f"--where {where}: no run has these facts", f"there are: {'; '.join(sorted({r.name for r in runs}))}"
-        )
+    chosen = archive.select(runs, facts, f"--where {where}")
     paths = write_report(chosen, language, to or _folder(chosen), base, p95_ms, within)
     console = screen()
     for path in paths[:2]:

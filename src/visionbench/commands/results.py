@@ -27,38 +27,38 @@ Entry = Mapping[str, Any]
 
 
 def show(sweep: str | None, output_dir: Path, where: str, runs: bool, limit: int | None, as_json: bool) -> int:
-    """Print the newest sweeps or runs, newest first, or the runs of one sweep in the order in which they began.
+    """Print the newest sweeps or runs, newest first, or the runs of one sweep in the order of their start.
 
-    Raises ConfigError if there is no run, or none with the facts of `where`.
+    Raises ConfigError if there is no run, or no run with the facts of `where`.
     """
     facts = archive.parse_filter(where, "--where")
     read = archive.of_sweep(output_dir, sweep) if sweep else archive.of_folder(output_dir)
     chosen = archive.select(read, facts, f"--where {where}")
-    of_runs = runs or sweep is not None
-    groups: Sequence[Any] = chosen if of_runs else list(archive.sweeps(chosen))
-    count = limit or (len(groups) if sweep else DEFAULT_LIMIT)
-    newest = groups[-count:] if sweep else groups[: -count - 1 : -1]
-    entries = [listing.of_run(one) if of_runs else listing.of_sweep(*one) for one in newest]
-    kind = "runs" if of_runs else "sweeps"
+    lists_runs = runs or sweep is not None
+    items: Sequence[Any] = chosen if lists_runs else list(archive.sweeps(chosen))
+    count = limit or (len(items) if sweep else DEFAULT_LIMIT)
+    newest = items[-count:] if sweep else items[: -count - 1 : -1]
+    entries = [listing.of_run(item) if lists_runs else listing.of_sweep(*item) for item in newest]
+    kind = "runs" if lists_runs else "sweeps"
     if as_json:
-        content = {"schema": listing.SCHEMA, "total": len(groups), kind: entries}
+        content = {"schema": listing.SCHEMA, "total": len(items), kind: entries}
         sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         return 0
     console = screen(highlight=False)
     width = console.width
-    console.print(_of_runs(entries, width, with_sweep=sweep is None) if of_runs else _of_sweeps(entries, width))
-    if any(entry["validity"] in (WARNED, INVALID) for entry in entries) and of_runs:
+    console.print(_run_table(entries, width, with_sweep=sweep is None) if lists_runs else _sweep_table(entries, width))
+    if any(entry["validity"] in (WARNED, INVALID) for entry in entries) and lists_runs:
         console.print("? questionable   ! invalid", style="dim")
-    if len(entries) < len(groups):
-        console.print(f"{len(entries)} of {len(groups)} {kind}; more with --limit", style="dim")
+    if len(entries) < len(items):
+        console.print(f"{len(entries)} of {len(items)} {kind}; more with --limit", style="dim")
     return 0
 
 
-def _of_sweeps(entries: Sequence[Entry], width: int) -> Table:
-    """Return a table with a row for each sweep: its id, and its start below."""
+def _sweep_table(entries: Sequence[Entry], width: int) -> Table:
+    """Return a table with a row for each sweep. The start of the sweep is below its id."""
     return _table(
         {
-            "sweep": [f"{entry['sweep']}\n{_when(entry['started_at'])}" for entry in entries],
+            "sweep": [f"{entry['sweep']}\n{_format_time(entry['started_at'])}" for entry in entries],
             "runs": [str(entry["runs"]) for entry in entries],
             "models": [", ".join(entry["models"]) for entry in entries],
             "on": [f"{', '.join(entry['devices'])}\n{', '.join(entry['precisions'])}" for entry in entries],
@@ -70,8 +70,8 @@ def _of_sweeps(entries: Sequence[Entry], width: int) -> Table:
     )
 
 
-def _of_runs(entries: Sequence[Entry], width: int, *, with_sweep: bool) -> Table:
-    """Return a table with a row for each run; the sweep is below the run's name if there are several sweeps."""
+def _run_table(entries: Sequence[Entry], width: int, *, with_sweep: bool) -> Table:
+    """Return a table with a row for each run. With `with_sweep`, the sweep is below the run's name."""
     return _table(
         {
             "run": ["\n".join([entry["run"], *([entry["sweep"]] if with_sweep else [])]) for entry in entries],
@@ -91,16 +91,16 @@ def _of_runs(entries: Sequence[Entry], width: int, *, with_sweep: bool) -> Table
 def _table(columns: Mapping[str, Sequence[str]], width: int, gap: int) -> Table:
     """Return a table whose cells wrap between words, and within a word only if it is longer than a sweep's id.
 
-    Spare width goes first to the columns that need the least more.
+    Spare width goes first to the columns that need the least additional width.
     """
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, gap, 0, 0))
     widths = {name: min(_longest(str.split, name, cells), WIDTH_OF_SWEEP) for name, cells in columns.items()}
-    wishes = {name: _longest(str.splitlines, name, cells) - widths[name] for name, cells in columns.items()}
+    shortfalls = {name: _longest(str.splitlines, name, cells) - widths[name] for name, cells in columns.items()}
     spare = max(0, width - sum(widths.values()) - gap * (len(columns) - 1))
-    for name in sorted(wishes, key=wishes.__getitem__):
-        more = min(spare, wishes[name])
-        widths[name] += more
-        spare -= more
+    for name in sorted(shortfalls, key=shortfalls.__getitem__):
+        extra = min(spare, shortfalls[name])
+        widths[name] += extra
+        spare -= extra
     for name in columns:
         side: Literal["left", "right"] = "right" if name in NUMBERS else "left"
         table.add_column(name, justify=side, overflow="fold", width=widths[name])
@@ -110,7 +110,7 @@ def _table(columns: Mapping[str, Sequence[str]], width: int, gap: int) -> Table:
 
 
 def _longest(split: Callable[[str], list[str]], heading: str, cells: Sequence[str]) -> int:
-    """Return the length of the longest word or line of a column."""
+    """Return the length of the longest part of a column. `split` splits a cell into words or lines."""
     return max(len(part) for cell in (heading, *cells) for part in split(cell) or [""])
 
 
@@ -139,6 +139,6 @@ def _throughput(entry: Entry) -> str:
     return f"{summary.text(entry['best_throughput_per_s'])} {unit} at {size}"
 
 
-def _when(started_at: str) -> str:
+def _format_time(started_at: str) -> str:
     """Return the time to the minute, in UTC."""
     return f"{datetime.fromisoformat(started_at).astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -27,9 +27,9 @@ def run(arguments: Sequence[str]) -> int:
 
 @dataclass
 class Sweep:
-    """The runs of one command, in the order in which Hydra calls: `prepare`, `measure` for each run, `complete`.
+    """The runs of one command. Hydra calls `prepare`, then `measure` for each run, then `complete`.
 
-    A sweeper may launch several batches of runs; each batch is prepared by itself, and all are finished together.
+    A sweeper may launch several batches of runs. Each batch is prepared separately, and all are finished together.
     """
 
     resolver: Resolver
@@ -56,17 +56,17 @@ class Sweep:
         session.measure_repeats(self.prepared, self.outcome)
 
     def finish(self) -> None:
-        """Show what was measured, however the command ended."""
+        """Show the results, also after an error or an interrupt."""
         if self.prepared is not None:
             session.finish(self.prepared, self.outcome)
 
     def run_alone(self, run: ComposedRun, folder: Path, sweep: str) -> int:
         """Prepare, measure and finish one run of a sweep that another launcher distributes; return its exit code."""
-        alone = Sweep(self.resolver)
+        single = Sweep(self.resolver)
         try:
-            alone.prepare([run])
-            alone.measure(0, folder, sweep)
-            alone.complete()
+            single.prepare([run])
+            single.measure(0, folder, sweep)
+            single.complete()
         finally:
-            alone.finish()
-        return alone.outcome.exit_code
+            single.finish()
+        return single.outcome.exit_code

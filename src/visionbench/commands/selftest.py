@@ -1,7 +1,7 @@
-"""`visionbench selftest`: measure callables of known behaviour, to check how this machine measures.
+"""`visionbench selftest`: measure callables of known behaviour, to check whether this machine measures correctly.
 
-Each check runs a callable with a known result through the stages that measure models, and compares the measurement with
-the known result. It takes about half a minute, downloads nothing and writes nothing.
+Each check measures a callable with the stages that measure models, and compares the measurement with the known result.
+The self-test takes about half a minute, downloads nothing and writes nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SPIN_WITHIN, TIMER_WITHIN, SAMPLER_COST = 0.02, 0.03, 0.02
 MIB_WITHIN = 1.0
 COVERAGE_WARNS = 0.85
 SERIES, SERIES_CALLS = 40, 30
-"""The number of short series within one long series, and their calls; they show how often an interval is correct."""
+"""The number of short series within one long series, and the calls of each, for the check of intervals."""
 ROUNDS = 6
 
 
@@ -48,12 +48,12 @@ class Finding:
     measured: str
     expected: str
     remedy: str = ""
-    """How to measure nevertheless if the check did not pass; without a remedy, the machine fails the self-test."""
+    """The way to measure although the check did not pass. Without a remedy, the machine fails the self-test."""
 
 
 @dataclass
-class Known:
-    """Replaces a model: a call runs one callable."""
+class KnownModel:
+    """A model whose call runs a callable of known behaviour."""
 
     function: Callable[[], object]
 
@@ -64,17 +64,17 @@ class Known:
 
 @dataclass
 class Leaky:
-    """Keeps some MiB for every call, and writes to them so that they are allocated."""
+    """A callable that allocates some MiB in every call and does not free them."""
 
-    kept: list[np.ndarray] = field(default_factory=list)
+    blocks: list[np.ndarray] = field(default_factory=list)
 
     def __call__(self) -> None:
-        """Keep one more block."""
-        self.kept.append(np.ones(LEAK_MIB * MIB, np.uint8))
+        """Allocate one more block, and write to it, so that its pages are in memory."""
+        self.blocks.append(np.ones(LEAK_MIB * MIB, np.uint8))
 
 
 def show() -> int:
-    """Print the result of each check; return exit code 1 if this machine cannot be trusted for measuring."""
+    """Print the result of each check. Return exit code 1 if a check without a remedy fails."""
     console = screen()
     Cpu().setup(Precision("fp32", "float32"), threads=1)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -122,7 +122,7 @@ def checks() -> Iterator[Finding]:
 
 
 def run(function: Callable[[], object], calls: int) -> Samples:
-    """Run this number of calls through the latency stage."""
+    """Measure this number of calls with the latency stage."""
     return latency.run(context(function, latency=LatencyConfig(calls=calls)))
 
 
@@ -130,7 +130,7 @@ def context(function: Callable[[], object], **rules: Any) -> Context:
     """Return the context of a case whose model is a known callable, on the CPU."""
     case = Case("selftest", 1, (), ())
     measure = MeasureConfig(name="selftest", **rules)
-    return Context(case, cast(LoadedModel, Known(function)), Cpu(), measure, [{}])
+    return Context(case, cast(LoadedModel, KnownModel(function)), Cpu(), measure, [{}])
 
 
 def spin(seconds: float) -> None:
@@ -165,7 +165,7 @@ def fixed(host: np.ndarray) -> Finding:
 
 
 def bimodal(host: np.ndarray) -> Finding:
-    """Check both modes of a series with two modes: the median is in one mode, and p95 in the other."""
+    """Check a series with two modes: its median must be one mode, and its p95 the other."""
     median, p95 = np.quantile(host, [0.5, 0.95])
     off = max(abs(median / FAST_S - 1), abs(p95 / SLOW_S - 1))
     measured = f"p50 {median * 1e3:.3f} ms, p95 {p95 * 1e3:.3f} ms"
@@ -200,7 +200,7 @@ def agreement() -> Finding:
 
 
 def coverage(host: np.ndarray) -> Finding:
-    """Check how often the interval of a short series contains the median of the long series that it is part of."""
+    """Check how often the interval of a short series contains the median of the long series around it."""
     truth = float(np.median(host))
     intervals = [quantile_interval(piece, 0.5) for piece in np.array_split(host, SERIES)]
     share = float(np.mean([low <= truth <= high for low, high in filter(None, intervals)]))
@@ -210,7 +210,7 @@ def coverage(host: np.ndarray) -> Finding:
 
 
 def sampler_cost() -> Finding:
-    """Check how much sampling utilisation every 100 ms slows the calls, in turns with and without it."""
+    """Check how much the sampler of utilisation slows the calls, in alternating windows with and without it."""
     product = matrices()
     case = context(product, throughput=ThroughputConfig(min_seconds=0.5))
     ratios = []
@@ -229,7 +229,7 @@ def known_peak() -> Finding:
 
 
 def leak() -> Finding:
-    """Check the peak of calls that keep what they allocate."""
+    """Check the peak of calls that do not free the memory that they allocate."""
     return _memory("leak", _peak_above_start(Leaky(), calls=LEAK_CALLS), LEAK_MIB * LEAK_CALLS)
 
 

@@ -1,4 +1,4 @@
-"""`visionbench summarize RUN`: compute the metrics again from the raw samples, and compare them with the report."""
+"""`visionbench summarize RUN`: compute the metrics again from the raw samples, and compare them with results.jsonl."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from visionbench import validity
 from visionbench.config import build_part
-from visionbench.core import OK, CaseResult, Metrics, QualityMetric
+from visionbench.core import OK, CaseResult, QualityMetric
 from visionbench.measuring import compute
 from visionbench.records.folder import RunFolder
 from visionbench.results import declared
@@ -22,16 +22,16 @@ def show(path: Path) -> int:
     folder = RunFolder.open(path)
     console = screen()
     reported = folder.results()
-    again = [recompute(folder, row) for row in reported]
+    recomputed = [recompute(folder, row) for row in reported]
     if repeats := folders(folder):
-        recomputed = [[recompute(one, row) for row in one.results()] for one in repeats]
-        again = [row for row, _ in gather(recomputed, declared.of_record(folder.record()))]
-    table.show([Run(folder.record(), again)], console)
+        rows_by_repeat = [[recompute(repeat, row) for row in repeat.results()] for repeat in repeats]
+        recomputed = [row for row, _ in gather(rows_by_repeat, declared.of_record(folder.record()))]
+    table.show([Run(folder.record(), recomputed)], console)
     console.print()
-    lines = [line for old, new in zip(reported, again, strict=True) for line in differences(old, new)]
+    lines = [line for old, new in zip(reported, recomputed, strict=True) for line in differences(old, new)]
     for line in lines:
         console.print(line, highlight=False)
-    count = sum(len(row.metrics.values) for row in again)
+    count = sum(len(row.metrics.values) for row in recomputed)
     if not count:
         console.print("no case has samples, so no metric can be computed again")
     elif not lines:
@@ -40,7 +40,7 @@ def show(path: Path) -> int:
 
 
 def recompute(folder: RunFolder, row: CaseResult) -> CaseResult:
-    """Return the row with metrics and validity from its samples; quality is scored again from the predictions.
+    """Return the row with metrics and validity computed from its samples. Quality is computed from the predictions.
 
     A row without numbers is returned unchanged.
     """
@@ -62,11 +62,7 @@ def differences(old: CaseResult, new: CaseResult) -> list[str]:
     """Return a line for each metric whose value changed."""
     names = dict.fromkeys([*old.metrics.values, *new.metrics.values])
     return [
-        f"{old.case.id} {name}: reported {_value(old.metrics, name)}, now {_value(new.metrics, name)}"
+        f"{old.case.id} {name}: reported {old.metrics.values.get(name)}, now {new.metrics.values.get(name)}"
         for name in names
-        if _value(old.metrics, name) != _value(new.metrics, name)
+        if old.metrics.values.get(name) != new.metrics.values.get(name)
     ]
-
-
-def _value(metrics: Metrics, name: str) -> float | None:
-    return metrics.values.get(name)

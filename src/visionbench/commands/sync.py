@@ -1,4 +1,4 @@
-"""`visionbench sync`: send runs to a tracking store that it has not received, and reports with their first run."""
+"""`visionbench sync`: send the runs that a tracking store has not received, and attach each report to its first run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def send(output_dir: Path, uri: str | None, experiment: str) -> int:
     """Send every run below the folder that the store has not received."""
     folders = archive.folders(output_dir)
     if not folders:
-        raise ConfigError(f"--output-dir {output_dir}: no run in it")
+        raise ConfigError(f"--output-dir {output_dir}: no run in it", "measure something first: visionbench run")
     tracker: Tracker = find("trackers", "mlflow")(TrackingConfig(uri=uri, experiment=experiment), output_dir)
     try:
         tracker.open()
@@ -27,7 +27,7 @@ def send(output_dir: Path, uri: str | None, experiment: str) -> int:
         for place, files in _reports(folders):
             tracker.attach(place, files, again=False)
     except TrackingError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(error.problem, error.remedy) from error
     screen().print(
         f"{len(folders)} run{'s' * (len(folders) > 1)} in {uri or output_dir / 'mlflow.db'}",
         soft_wrap=True,

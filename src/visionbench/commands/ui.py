@@ -1,4 +1,4 @@
-"""`visionbench ui`: serve MLflow's pages with the right store, on this machine only."""
+"""`visionbench ui`: serve MLflow's pages for the results of an output folder, on this machine only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REFUSED_BY_BROWSERS = {5060, 5061, 6000, 6566, *range(6665, 6670), 6697, 10080}
 def serve(output_dir: Path, uri: str | None, experiment: str, port: int, browser: bool = True) -> int:
     """Print the address of the experiment's charts, and replace this process by the server of a local store.
 
-    With `browser`, open the address if there are a terminal and a display. Ctrl-C ends the server.
+    With `browser`, open the address if there is a terminal and a display. Ctrl-C ends the server.
     """
     tracker = MlflowTracker(TrackingConfig(uri=uri, experiment=experiment), output_dir)
     if uri is None and not (output_dir / "mlflow.db").is_file():
@@ -38,21 +38,21 @@ def serve(output_dir: Path, uri: str | None, experiment: str, port: int, browser
         if browser and _has_browser():
             webbrowser.open(page)
         return 0
-    if not _free(port):
+    if not _is_free(port):
         raise ConfigError(f"--port {port}: it is in use", f"use another, as in --port {port + 1}")
     command, environment = tracker.server(port)
     address = f"http://127.0.0.1:{port}/{page}"
     console.print(address, soft_wrap=True, highlight=False)
     console.print("Ctrl-C ends it", style="dim")
     if browser and _has_browser():
-        opening = [sys.executable, "-m", "visionbench.commands.open_page", address]
-        none = subprocess.DEVNULL  # browsers print messages that do not help
-        subprocess.Popen(opening, stdin=none, stdout=none, stderr=none)
+        opener = [sys.executable, "-m", "visionbench.commands.open_page", address]
+        null = subprocess.DEVNULL  # hides the messages of browsers
+        subprocess.Popen(opener, stdin=null, stdout=null, stderr=null)
     os.execve(command[0], command, environment)  # a signal that ends this command then ends the server
 
 
 def _has_browser() -> bool:
-    """Return whether a browser can open a window; without a display there are at most browsers in the terminal."""
+    """Return whether a browser can open a window. Without a display, only browsers in the terminal are available."""
     display = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & set(os.environ)
     if not display or not sys.stdout.isatty():
         return False
@@ -63,7 +63,7 @@ def _has_browser() -> bool:
     return True
 
 
-def _free(port: int) -> bool:
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,7 +1,7 @@
-"""Everything that uses Hydra: the command line's arguments, the search path, composing, the launcher, errors.
+"""The use of Hydra: the arguments of the command line, the search path, composing, the launcher, and errors.
 
-Hydra composes; this room turns each composed configuration into a `ComposedRun` and passes it to an `Application`.
-Only documented interfaces of Hydra are used: `hydra.main`, plugins, `ConfigStore`, `HydraConfig` and `run_job`.
+Hydra composes configurations. This package converts each into a `ComposedRun`, and passes it to an `Application`. It
+uses only documented interfaces of Hydra: `hydra.main`, plugins, `ConfigStore`, `HydraConfig` and `run_job`.
 """
 
 from visionbench.composition.application import Application, ComposedRun, JobFailed, main

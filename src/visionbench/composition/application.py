@@ -1,9 +1,9 @@
 """The command as Hydra runs it: each composed configuration becomes a `ComposedRun`, which an `Application` measures.
 
-Without `-m`, Hydra calls `Task` with the one configuration. With `-m`, our launcher is given all jobs of the sweep
-(`hydra_plugins/visionbench_launcher.py`): it composes all, prepares all, and then measures one after the other. Another
-launcher (`hydra/launcher=basic`, joblib, submitit, Ray) calls `Task` for each job, in any process: the job is then
-prepared, measured and finished alone.
+Without `-m`, Hydra calls `Task` with the configuration. With `-m`, Hydra passes all jobs of the sweep to the launcher
+of visionbench (`hydra_plugins/visionbench_launcher.py`), which composes all, prepares all, and then measures one after
+the other. Any other launcher (`hydra/launcher=basic`, joblib, submitit, Ray) calls `Task` for each job, in any process.
+Each job is then prepared, measured and finished separately.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from visionbench.config import ComposedConfig, project_folder, replaced_option
 from visionbench.core import ConfigError
 
 HYDRA_FILES = {".hydra", "multirun.yaml"}
-"""What Hydra itself writes into the folder of a run or of a sweep."""
+"""The files and folders that Hydra itself writes into the folder of a run or of a sweep."""
 
 
 class JobFailed(Exception):
-    """A job that another launcher ran has failed; its results are in its folder."""
+    """A job of another launcher has failed. Its results are in its folder."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
@@ -54,16 +54,16 @@ class ComposedRun:
 
 
 class Application(Protocol):
-    """The part of the command that prepares and measures. An instance can be pickled before its first call."""
+    """The part of the command that prepares and measures runs. An instance can be pickled before its first call."""
 
     def prepare(self, runs: Sequence[ComposedRun]) -> None:
-        """Prepare all of these runs. Raises ConfigError before anything is measured if one of them is wrong."""
+        """Prepare these runs. Raises ConfigError if any of them is wrong, before anything is measured."""
 
     def measure(self, index: int, folder: Path, sweep: str) -> None:
         """Measure one of the prepared runs into its folder. `sweep` is the id that all runs of the command share."""
 
     def complete(self) -> None:
-        """Measure what is still to be measured after the last prepared run."""
+        """Measure the work that is deferred until all runs were passed to `measure`, such as repeats."""
 
     def run_alone(self, run: ComposedRun, folder: Path, sweep: str) -> int:
         """Prepare, measure and finish one run of a sweep that another launcher distributes; return its exit code."""
@@ -76,9 +76,9 @@ class Task:
     application: Application
     config_dir: Path | None = None
     folder: Path | None = None
-    """The folder that Hydra made for the run or the sweep."""
+    """The folder that Hydra created for the run or the sweep."""
     error: Exception | None = None
-    """The error of a single run. Hydra would print another line if the task raised it."""
+    """The error of a single run. It is stored, because Hydra would print another line if the task raised it."""
 
     def __call__(self, cfg: DictConfig) -> None:
         """Run one job."""
@@ -130,18 +130,19 @@ def main(arguments: Arguments, application: Application) -> None:
 
 
 def refuse_mixed_metrics(overrides: Sequence[str]) -> None:
-    """Raise ConfigError if `metrics` is both replaced and appended to: Hydra would silently ignore the second."""
+    """Raise ConfigError if `metrics` is both replaced and extended, because Hydra would ignore one of the two."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     lists = [override for override in parsed if override.key_or_group == "metrics" and not override.is_delete()]
     if len({override.is_add() for override in lists}) == 2:
         typed = " ".join(str(override.input_line) for override in lists)
         raise ConfigError(
-            f"{typed}: a list and additions to it", "give either the full list, as in metrics=[…,…], or only additions"
+            f"{typed}: both a list and additions are given",
+            "give either the full list, as in metrics=[…,…], or only additions",
         )
 
 
 def remove_unused(folder: Path | None) -> None:
-    """Remove the folder of a refused run or sweep if it holds Hydra's own files alone, and its parent if empty then."""
+    """Remove the folder of a refused run or sweep if only Hydra wrote into it, and its parent if it is then empty."""
     if folder is None or not folder.is_dir() or not {path.name for path in folder.iterdir()} <= HYDRA_FILES:
         return
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""The arguments of `visionbench run`: Hydra's documented flags, and overrides in any position."""
+"""Parse the arguments of `visionbench run`: Hydra's documented flags, and overrides in any position."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from visionbench.core import ConfigError
 
+# Hydra's flags, see https://hydra.cc/docs/advanced/hydra-command-line-flags/
 SWITCHES = (("--help", "-h"), ("--hydra-help",), ("--version",), ("--resolve",))
 OPTIONS = (
     ("--package", "-p"),
@@ -23,7 +24,6 @@ OPTIONS = (
 COMMANDS = (("--run", "-r"), ("--multirun", "-m"), ("--shell-completion", "-sc"))
 CONFIGS = ("job", "hydra", "all")
 INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-"""The flags are documented at https://hydra.cc/docs/advanced/hydra-command-line-flags/."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,10 +45,13 @@ class Arguments:
 
 
 def parse(arguments: Sequence[str]) -> Arguments:
-    """Sort the arguments. Raises ConfigError for an unknown flag and for a `--config-dir` that does not exist."""
+    """Sort arguments into flags and overrides.
+
+    Raises ConfigError for an unknown flag and for a `--config-dir` that does not exist.
+    """
     parsed = _parser().parse_intermixed_args(list(arguments))
     if parsed.config_dir is not None and not Path(parsed.config_dir).is_dir():
-        raise ConfigError(f"--config-dir {parsed.config_dir}: there is no such folder")
+        raise ConfigError(f"--config-dir {parsed.config_dir}: there is no such folder", "give an existing one")
     flags: list[str] = []
     for name, value in vars(parsed).items():
         flag = f"--{name.replace('_', '-')}"
@@ -66,11 +69,11 @@ def _parser() -> Parser:
         parser.add_argument(*names, action="store_true")
     for names in OPTIONS:
         parser.add_argument(*names)
-    only_one = parser.add_mutually_exclusive_group()
+    exclusive = parser.add_mutually_exclusive_group()
     for names in COMMANDS:
-        only_one.add_argument(*names, action="store_true")
-    only_one.add_argument("--cfg", "-c", choices=CONFIGS)
-    only_one.add_argument("--info", "-i", nargs="?", const="all", choices=INFORMATION)
+        exclusive.add_argument(*names, action="store_true")
+    exclusive.add_argument("--cfg", "-c", choices=CONFIGS)
+    exclusive.add_argument("--info", "-i", nargs="?", const="all", choices=INFORMATION)
     parser.add_argument("overrides", nargs="*")
     return parser
 
@@ -79,7 +82,7 @@ def _parser() -> Parser:
 def command_line(arguments: Arguments) -> Iterator[None]:
     """Put the sorted arguments into `sys.argv` while the context is open.
 
-    `hydra.main` reads `sys.argv`, and it accepts neither the name of our command nor flags between overrides.
+    `hydra.main` reads `sys.argv`. It accepts neither the name of the command, `run`, nor flags between overrides.
     """
     original = sys.argv
     sys.argv = [original[0], *arguments.flags, *arguments.overrides]

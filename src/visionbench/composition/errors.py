@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's exceptions as ConfigErrors of one line, recognised by their types."""
+"""Convert Hydra's and OmegaConf's exceptions, recognised by their types, to ConfigErrors of one line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from visionbench.registry import find, names, nearest
 
 @contextmanager
 def one_line_errors(overrides: Sequence[str], config_dir: Path | None) -> Iterator[None]:
-    """Turn Hydra's and OmegaConf's exceptions into ConfigErrors, with the origin of a wrong key.
+    """Convert Hydra's and OmegaConf's exceptions to ConfigErrors, with the origin of a wrong key.
 
-    `overrides` are the ones on the command line, and `config_dir` is the folder of the user's own files.
+    `overrides` are the overrides on the command line, and `config_dir` is the user's folder of configuration files.
     """
     try:
         yield
@@ -41,7 +41,7 @@ def translate(error: Exception, overrides: Sequence[str] = (), config_dir: Path 
             f"'{error.override}': not of the form key=value",
             "quote a value that has special characters, as in 'key=\"~/images\"'",
         )
-    # Hydra raises some of its exceptions while it handles OmegaConf's, and names the cause in others.
+    # Hydra raises some of its exceptions while it handles one of OmegaConf, and sets `__cause__` in others.
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
         key = str(cause.full_key)
@@ -53,7 +53,7 @@ def translate(error: Exception, overrides: Sequence[str] = (), config_dir: Path 
 
 
 def known_keys(key: str) -> list[str]:
-    """Return the keys to compare a wrong one with: the schema's keys, or the options of the registered parts."""
+    """Return the valid keys to compare a wrong key with: those of the schema, or the options of registered parts."""
     groups = [path.name for path in project_folder("conf").iterdir() if path.is_dir() and path.name != "hydra"]
     kind, *below = key.split(".")[:-1] or [key]
     if below and kind in ("model", "data", "metrics"):
@@ -65,7 +65,7 @@ def known_keys(key: str) -> list[str]:
 
 
 def _origin(key: str, overrides: Sequence[str], config_dir: Path | None) -> tuple[Path | None, Any]:
-    """Return the user's file that sets a key, and the value; no file if the command line sets it."""
+    """Return the user's file that sets a key, and the value. The file is None if an override sets the key."""
     pairs = (override.lstrip("+").partition("=") for override in overrides)
     for name, _, value in pairs:
         if name == key:

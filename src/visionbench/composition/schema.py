@@ -1,4 +1,4 @@
-"""Registers the schema of the configuration with Hydra."""
+"""Register the schema of the configuration with Hydra."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hydra.core.config_store import ConfigStore
 from visionbench.config import ExperimentConfig
 
 SCHEMA = "visionbench_schema"
-"""The name under which `conf/config.yaml` lists the schema as its first default."""
+"""The name of the schema, which is the first default of `conf/config.yaml`."""
 
 
 def register_schema() -> None:

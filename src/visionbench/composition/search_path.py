@@ -13,7 +13,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 
 class UserFolderFirst(SearchPathPlugin):
-    """Puts the folder of `--config-dir` before the bundled folder, so that the user's file wins over a bundled one."""
+    """Put the folder of `--config-dir` before the bundled folder, so that a user's file replaces a bundled file."""
 
     folder: ClassVar[Path | None] = None
     """Hydra creates the plugin without arguments, so the folder is an attribute of the class."""
@@ -26,7 +26,7 @@ class UserFolderFirst(SearchPathPlugin):
 
 @contextmanager
 def user_folder_first(folder: Path | None) -> Iterator[None]:
-    """Let the user's folder win while the context is open."""
+    """Search the user's folder before the bundled folder while the context is open."""
     Plugins.instance().register(UserFolderFirst)
     UserFolderFirst.folder = folder
     try:

@@ -1,4 +1,4 @@
-"""The frozen values of a run and the protocols of its parts. Imports nothing else of visionbench.
+"""The frozen values of a run, the protocols of its parts, and the errors. Imports no other module of visionbench.
 
 ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → results.jsonl → tracker
 """
@@ -113,9 +113,8 @@ __all__ = [
     "FetchProgress",
     "FetchSource",
     "Fetchable",
-    "ReportsWarnings",
-    "Inputs",
     "HasClassNames",
+    "Inputs",
     "LoadedModel",
     "Metric",
     "MetricDeclaration",
@@ -127,6 +126,7 @@ __all__ = [
     "Predictor",
     "QualityMetric",
     "Reason",
+    "ReportsWarnings",
     "Resampled",
     "Row",
     "RunPlan",

@@ -1,4 +1,4 @@
-"""Values of the data: an example, its image, and the classes of a data set."""
+"""The values of the data: examples, decoded images, inputs, and the classes of a data set."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Example:
     image: Path
     captions: tuple[str, ...] = ()
     label: str | None = None
-    """The name of its class, one of the data set's `classes()`."""
+    """The name of its class, which is one of the data set's `classes()`."""
     masks: Callable[[], np.ndarray] | None = field(default=None, compare=False)
-    """Read the masks of its instances: bool [K, H, W] in the image's own size, without crowd regions."""
+    """Read the masks of its instances: bool [K, H, W] in the size of the image, without crowd regions."""
     problems: tuple[str, ...] = ()
-    """The problems of its annotations, a few words each. Such an example is refused or left out, never corrected."""
+    """The problems of its annotations. An example with problems is refused or left out, never corrected."""
     instances: int = 0
     """The number of masks that `masks` returns."""
     size: tuple[int, int] | None = None
@@ -57,7 +57,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class DataClass:
-    """A class of a data set, with what identifies it among the classes of a model."""
+    """A class of a data set, with the facts that identify it among the classes of a model."""
 
     name: str
     """One of the data set's `classes()`."""

@@ -1,4 +1,4 @@
-"""The declaration of a metric: its unit, its meaning, which values are better, and how it is shown and gathered."""
+"""The declaration of a metric: its unit, its meaning, its direction, and how it is shown and gathered."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 QUALITY, SPEED, MEMORY = "quality", "speed", "memory"
-"""Kinds of metrics. Quality is compared image by image; speed is slower or faster, memory is more or less."""
+"""The kinds of metrics. Quality is compared image by image if both sides measured the same images; speed is slower or
+faster, and memory is more or less."""
 HIGHER, LOWER = "higher", "lower"
-"""Which values of a metric are better."""
+"""The better values of a metric."""
 GEOMETRIC_MEAN, LARGEST, SMALLEST = "geometric mean", "largest", "smallest"
-"""How the values of several processes become one."""
+"""The functions that gather the values of several processes."""
 OVER_PICTURES, WITHIN_PROCESS, ACROSS_PROCESSES = "over_pictures", "within_process", "across_processes"
-"""What an interval of a metric covers."""
+"""The sources of variation that an interval of a metric covers."""
 
 
 @dataclass(frozen=True)
 class MetricDeclaration:
-    """What a metric means and how it is shown, compared and gathered; or that of a family of metrics.
+    """The meaning of a metric or of a family of metrics, and how it is shown, compared and gathered.
 
-    Raises ValueError for a field that has none of the values listed for it.
+    Raises ValueError if a field has a value that is not allowed.
     """
 
     name: str
@@ -31,7 +32,7 @@ class MetricDeclaration:
     better: str = ""
     """`higher` or `lower`; empty if neither is better."""
     kind: str = ""
-    """`quality`, `speed`, `memory`, or empty for any other."""
+    """`quality`, `speed`, `memory`, or empty for another kind."""
     title: str = ""
     """A short heading. `{0}` is the first variable part of a family's name, `{1}` the second."""
     translations: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -41,7 +42,7 @@ class MetricDeclaration:
     compared: bool = False
     """Whether `visionbench compare` compares it without `--metric`."""
     headline: int = 0
-    """1 for the metric that models of a task are compared by, 2 for others that charts show; 0 for all others."""
+    """1 for the main metric, by which models of a task are compared; 2 for others that charts show; 0 otherwise."""
     order: int = 100
     """Position in tables and charts, lowest first. Below 50, every run of a sweep has the column."""
     unless: tuple[str, ...] = ()
@@ -49,15 +50,15 @@ class MetricDeclaration:
     compared_unless: tuple[str, ...] = ()
     """Metrics that replace it in comparisons only, not in tables, if one of them has a value."""
     gather: str = GEOMETRIC_MEAN
-    """How values of several processes become one: `geometric mean`, `largest` or `smallest`."""
+    """The function that gathers the values of several processes: `geometric mean`, `largest` or `smallest`."""
     intervals: tuple[str, ...] = ()
     """The intervals that are reported with it: `over_pictures`, `within_process`, `across_processes`."""
     options: tuple[str, ...] = ()
-    """Options of the metric group without which values cannot be compared."""
+    """Options of the metric group. Values are compared only if these options are equal on both sides."""
     group: str = ""
     """The metric group, such as `latency`; filled in when the declarations of a run are collected."""
     part_of: str = ""
-    """For an end or the width of an interval: the metric that the interval belongs to."""
+    """The metric of the interval, if this is the end or the width of an interval."""
 
     def heading(self, language: str = "en") -> str:
         """Return the title in a language if it has one, else the English title, else the name."""
@@ -70,7 +71,7 @@ class MetricDeclaration:
             ("gather", (self.gather,), (GEOMETRIC_MEAN, LARGEST, SMALLEST)),
             ("intervals", self.intervals, (OVER_PICTURES, WITHIN_PROCESS, ACROSS_PROCESSES)),
         ):
-            if wrong := [one for one in value if one not in allowed]:
+            if wrong := [entry for entry in value if entry not in allowed]:
                 listed = ", ".join(filter(None, allowed))
                 raise ValueError(f"declaration of {self.name}: {key} is '{wrong[0]}'; use one of: {listed}")
 

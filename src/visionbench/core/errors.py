@@ -8,14 +8,14 @@ VisionbenchError
 ├── EvaluationError        an image has no usable prediction (stages.evaluation)
 ├── WorkerDied             the measuring process ended early (worker)
 ├── WorkerFailed           the measuring process raised an error (worker)
-└── TrackingError          the tracking store cannot be reached or refused
+└── TrackingError          the tracking store cannot be reached or refused a request
 """
 
 from __future__ import annotations
 
 
 class VisionbenchError(Exception):
-    """An error with a problem and, if there is one, a remedy. Its text is one line: "problem; remedy"."""
+    """An error with a problem and, if possible, a remedy. Its text is one line: "problem; remedy"."""
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         self.problem, self.remedy = problem, remedy
@@ -25,11 +25,11 @@ class VisionbenchError(Exception):
 
 
 class ConfigError(VisionbenchError):
-    """Bad input. The problem names the value and where it came from. The command exits with 2."""
+    """Bad input. The problem names the value and its origin. The command exits with 2."""
 
 
 class TrackingError(VisionbenchError):
-    """The tracking store cannot be reached or refused. Results are safe in the run's folder."""
+    """The tracking store cannot be reached or refused a request. The results are in the run's folder."""
 
 
 def first_line(error: BaseException) -> str:

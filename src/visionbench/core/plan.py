@@ -1,4 +1,4 @@
-"""The plan of a run: its cases, and the metric groups that the run cannot measure."""
+"""The plan of a run: its cases, and the metric groups that it cannot measure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunPlan:
     refused: Mapping[str, str] = field(default_factory=dict)
     """Metric groups that this run cannot measure, each with the reason."""
     unsuited: Mapping[str, str] = field(default_factory=dict)
-    """Quality metrics of other tasks, if the model has a quality metric for its own task."""
+    """Metric groups that do not apply to this run, such as quality metrics of other tasks, each with the reason."""
     warnings: tuple[str, ...] = ()
     protocol: str = ""
-    """The name of the measure config, and the keys that differ from it in this run."""
+    """The name of the measure config, and the overrides that change it in this run."""

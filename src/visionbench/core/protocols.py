@@ -1,4 +1,4 @@
-"""The protocols of the registered parts: data set, device, model family, metric, tracker."""
+"""The protocols of the registered parts: data sets, devices, model families, metrics and trackers."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class DataSet(Protocol):
         """Return the names of all classes in their fixed order, or nothing if the data set has no labels."""
 
     def identity(self) -> Mapping[str, str]:
-        """Return what identifies this data set (root, split, seed, digest …). It is stored with every result."""
+        """Return the facts that identify this data set (root, split, seed, digest …). They are in every run.json."""
 
 
 class FetchProgress(Protocol):
-    """A display of what is fetched."""
+    """A display of the progress of a download."""
 
     def line(self, text: str) -> None:
         """Print one line."""
 
     def show(self, name: str, done: int, total: int | None) -> None:
-        """Show how much of a file or a list is done; `total` is None if it is unknown."""
+        """Show the progress of a file or a list. `total` is None if it is unknown."""
 
 
 class FetchSource(Protocol):
@@ -51,7 +51,7 @@ class FetchSource(Protocol):
         """Return whether the folder is complete."""
 
     def check(self, samples: int) -> None:
-        """Raise ConfigError if this number of images cannot be fetched into the folder. Use no network."""
+        """Raise ConfigError if this number of images cannot be fetched into the folder. Does not use the network."""
 
     def fetch(self, samples: int, progress: FetchProgress) -> None:
         """Fetch this number of images with their annotations. Raises ConfigError if they cannot be fetched."""
@@ -59,7 +59,7 @@ class FetchSource(Protocol):
 
 @runtime_checkable
 class Fetchable(Protocol):
-    """A data set that can be fetched into the folder that it is read from."""
+    """A data set that visionbench can download into its folder."""
 
     def fetch_source(self) -> FetchSource:
         """Return the source for the folder of this data set."""
@@ -75,10 +75,10 @@ class DescribesClasses(Protocol):
 
 @runtime_checkable
 class ReportsWarnings(Protocol):
-    """A data set that reports which parts of its folder its examples may not include."""
+    """A data set that warns about files of its folder that its examples may not include."""
 
     def warnings(self) -> Mapping[str, str]:
-        """Return flags for the quality row: a flag such as `other_endings`, and its detail."""
+        """Return flags for the quality case: a flag such as `other_endings`, and its detail."""
 
 
 # ------------------------------------------------------------------------------------------------------------- devices
@@ -128,16 +128,16 @@ class Device(Protocol):
         """Return why the device cannot compute in this precision, with a remedy, or None if it can."""
 
     def precision_warning(self, precision: Precision) -> str | None:
-        """Return a warning if the device computes in this precision only slowly, else None."""
+        """Return a warning if the device is slow in this precision, or None if it is not."""
 
     def setup(self, precision: Precision, threads: int | None) -> None:
-        """Select the device and set threads and numeric switches, once, in the measuring process."""
+        """Select the device, and set its threads and numeric switches. Called once in each measuring process."""
 
     def synchronize(self) -> None:
         """Return when all work issued so far is done."""
 
     def mark(self, name: str) -> AbstractContextManager[None]:
-        """Name a section of work for the device's own profilers. Never used around a single timed call."""
+        """Name a section of work for the profilers of the device. Never used around a single timed call."""
 
     def time_call(self, call: Callable[[], object]) -> CallTiming:
         """Time one call, synchronised before and after."""
@@ -146,8 +146,10 @@ class Device(Protocol):
         """Issue the calls with at most `in_flight` unfinished; return seconds from the start to each completion."""
 
     def profile(self, call: Callable[[], object]) -> Samples:
-        """Run one call under a profiler, outside timed windows. Return the series `kernels/busy_s`, `launched_count`
-        and `host_waits_count`, or the reason why they are missing."""
+        """Run one call under a profiler, outside timed windows.
+
+        Return the series `kernels/busy_s`, `launched_count` and `host_waits_count`, or the reason why they are missing.
+        """
 
     def reset_peak_memory(self) -> None:
         """Begin a window for `peak_memory`."""
@@ -165,22 +167,26 @@ class Device(Protocol):
     def watch(self) -> Callable[[], Samples]:
         """Begin a window. The returned function ends it and returns its disturbances as flags and faults.
 
-        Reads before and after the window only, so that it costs nothing inside.
+        All readings are before and after the window, so that the window is not slowed down.
         """
 
     def meter(self) -> Callable[[], Samples]:
-        """Begin an energy window. The returned function synchronises, ends the window, and returns the series
-        `telemetry/energy_j` or the reason why it is missing."""
+        """Begin an energy window. The returned function synchronises and ends the window.
+
+        It returns the series `telemetry/energy_j`, or the reason why it is missing.
+        """
 
     def probe(self) -> Mapping[str, float]:
-        """Return current readings of the device's load by telemetry series (`telemetry/gpu_power_w`); empty if the
-        device has no readings. Called beside the work, from a separate thread."""
+        """Return the current readings of the device's load by the name of their series (`telemetry/gpu_power_w`).
+
+        Empty if the device has no readings. Called during the work, from a separate thread.
+        """
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Return whether the error means that this device ran out of memory."""
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Return what identifies this device: name, driver, clocks, limits, threads."""
+        """Return the facts that identify this device: name, driver, clocks, limits, threads."""
 
 
 # -------------------------------------------------------------------------------------------------------------- models
@@ -198,15 +204,15 @@ class LoadedModel(Protocol):
 
     module: torch.nn.Module
     dtype: torch.dtype
-    """The run's dtype, which inputs are converted to. Some parameters may have another (BLIP-2's Q-Former in fp16)."""
+    """The run's dtype. Inputs are converted to it; some parameters may have another (BLIP-2's Q-Former in fp16)."""
     identity: Mapping[str, Any]
-    """What was loaded: weights, checkpoint, revision, classes of model and processor, dtype, attention."""
+    """The identity of the model: weights, checkpoint, revision, classes of model and processor, dtype, attention."""
 
     def work(self, batch_size: int) -> Mapping[str, int]:
-        """Return the units of work of one call, `{"images": 4, "tokens": 80}`. The first unit is used to compare."""
+        """Return the units of work of one call, `{"images": 4, "tokens": 80}`. Runs are compared by the first unit."""
 
     def preprocess(self, images: Sequence[Image], captions: Sequence[str]) -> Inputs:
-        """Convert decoded images, with one caption each, to one batch on the host with the model's own processor."""
+        """Convert decoded images, with one caption each, to one batch on the host with the model's processor."""
 
     def call(self, inputs: Inputs) -> object:
         """Run the measured work: one batch, on the device, forward only."""
@@ -215,10 +221,10 @@ class LoadedModel(Protocol):
         """Return floating-point outputs by the input they depend on (`image`, `text`). Each must follow its input."""
 
     def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
-        """Return the parts of `call` by name, in their order (`encoder`, `decoder`). Together they are all its work.
+        """Return the parts of `call` by name, in order (`encoder`, `decoder`). Together they do all its work.
 
-        A part's input that another part produces is computed here, once. Also works for a module on the meta device,
-        which has no values.
+        If the input of a part is the output of another part, it is computed here, once. The method also works for a
+        module on the meta device, which has no values.
         """
 
     def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
@@ -238,7 +244,7 @@ class Evaluator(Protocol):
         """The class names in the order of `class_scores`, or nothing if there are no scores."""
 
     def prepare(self, pictures: Sequence[Picture]) -> Inputs:
-        """Convert images to a batch on the host with the model's own processor. Called by several threads at once."""
+        """Convert images to a batch on the host with the model's processor. Several threads call it at once."""
 
     def forward(self, inputs: Inputs) -> Any:
         """Return the model's output for a batch, copied to the host."""
@@ -246,7 +252,7 @@ class Evaluator(Protocol):
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
         """Return one row for each image, with every requested column that the model provides.
 
-        A prediction that is not finite is NaN, in any column. Its image is left out, or it ends the case.
+        A row may hold NaN or infinity, in any column. Its image is then left out, or ends the case.
         """
 
 
@@ -330,13 +336,13 @@ class Tracker(Protocol):
         """Import the store's client and prepare the store, before anything is measured. Raises TrackingError."""
 
     def log(self, folder: Path) -> str:
-        """Send all of one run's folder. Sending it again changes nothing. Return where or how to view it, or ''.
+        """Send a run's folder, and return the address or the command to view it, or ''. Sending again changes nothing.
 
         Raises TrackingError if the store does not answer.
         """
 
     def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
-        """Add files to a run that was sent, below `report/`. Replace earlier files, or skip them if not `again`.
+        """Add files below `report/` to a run that was sent. With `again`, replace files that the run has already.
 
         Raises TrackingError if the store does not answer or has no such run.
         """

@@ -1,4 +1,4 @@
-"""Values of the results: raw samples, predictions, metrics, the validity of a case, and its row."""
+"""The values of the results: raw samples, predictions, metrics, validity, and the row of a case."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visionbench.core.plan import Case
 EVALUATION_STEPS = ("decode", "preprocess", "forward", "postprocess")
 """The steps of the quality case, from an image file to the model's answer."""
 PIPELINE_STEPS = ("read", "decode", "preprocess", "copy", "forward", "postprocess")
-"""The steps of the timed pipeline. Reading the file and copying to the device are steps of their own."""
+"""The steps of the timed pipeline. Reading the file and copying to the device are separate steps."""
 WORK_UNITS = ("images", "texts", "prompts", "tokens")
 """The units that throughput counts. A run is compared by the first unit that it has."""
 CAPTIONS_CUT = "captions_cut"
@@ -25,7 +25,7 @@ VALID, WARNED, INVALID = "valid", "warned", "invalid"
 """Verdicts of `Validity`."""
 
 OK = "ok"
-"""The status of a case that has numbers. The other statuses follow."""
+"""The status of a case that has numbers. The statuses of cases without numbers follow."""
 FAILED = "failed"
 OUT_OF_MEMORY = "out_of_memory"
 SKIPPED_AFTER_OOM = "skipped_after_oom"
@@ -42,11 +42,11 @@ class Samples:
     missing: Mapping[str, str] = field(default_factory=dict)
     """Series that are not available, each with the reason."""
     flags: Mapping[str, str] = field(default_factory=dict)
-    """Doubts that the measurement raised: a flag such as `not_converged`, and its detail."""
+    """Reasons to question the numbers: a flag such as `not_converged`, and its detail."""
     faults: Mapping[str, str] = field(default_factory=dict)
     """Events that make the numbers invalid: a fault such as `thermal_throttling`, and its detail."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Conditions of the window that raise no doubt: a label such as `software_power_cap`, and its detail."""
+    """Conditions that do not affect the validity: a label such as `software_power_cap`, and its detail."""
 
     def merged(self, other: Samples) -> Samples:
         """Return both together. If both have a name, the value of `other` is kept."""
@@ -69,7 +69,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's predictions for a data set and the matching truths, kept so that metrics can be computed again."""
+    """A model's predictions for a data set, with the annotations that metrics compare them with."""
 
     ids: Sequence[str]
     """The images' ids, in the data set's order."""
@@ -93,12 +93,12 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Contributions:
-    """A quality figure as a function of sums over images. Its interval is computed from this."""
+    """A quality figure as a function of sums over images. The interval of the figure is computed from it."""
 
     parts: Any
-    """What each image adds to the sums: an array [images, sums], or a sparse array of scipy."""
+    """The amounts that each image adds to the sums: an array [images, sums], or a sparse array of scipy."""
     value: Callable[[np.ndarray], np.ndarray]
-    """Convert sums [..., sums] to the figure [...], which is not finite if it is undefined."""
+    """Convert sums [..., sums] to the figure [...], which is NaN or infinite if it is undefined."""
     hits: bool = False
     """Whether the sums are hits and tries, and the figure is their ratio."""
     at_most_one: bool = True

@@ -26,7 +26,7 @@ class CaptionedFolder:
 
     A table has one column for the image, one for the caption, and one row for each caption. A line of JSON has one
     caption or a list of captions. A line of a `.token` file is `image.jpg#0<tab>caption`. `encoding`, `delimiter`,
-    `quotes`, `picture_column` and `caption_column` replace what is otherwise detected from the file.
+    `quotes`, `picture_column` and `caption_column` replace the values that are otherwise detected from the file.
     """
 
     root: str

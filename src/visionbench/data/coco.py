@@ -40,14 +40,14 @@ class Coco:
         regions, captions = files.read_regions(), caption_files.read_captions()
         names = {image.id: image.name for image in caption_files.list_images()}
         for image in files.list_images():
-            own_captions, own_regions = captions.pop(image.id, Annotations()), regions.pop(image.id, None)
-            if own_regions:
+            image_captions, image_regions = captions.pop(image.id, Annotations()), regions.pop(image.id, None)
+            if image_regions:
                 example = files.make_example(image)
-                problems = [*example.problems, *own_captions.problems]
+                problems = [*example.problems, *image_captions.problems]
                 if image.id in names and names[image.id] != image.name:
                     problems.append(f"its id {image.id} is {names[image.id]} in {caption_files.file.name}")
-                example = make_captioned(example.id, example.image, own_captions.values, problems)
-                examples.append(add_masks(example, image, own_regions))
+                example = make_captioned(example.id, example.image, image_captions.values, problems)
+                examples.append(add_masks(example, image, image_regions))
         unlisted = make_unlisted([*regions, *captions], files.images)
         return merge_repeated([*examples, *unlisted])[: self.samples]
 

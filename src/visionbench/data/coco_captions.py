@@ -37,9 +37,9 @@ class CocoCaptions:
         files, examples = self._files, []
         captions = files.read_captions()
         for image in files.list_images():
-            own, example = captions.pop(image.id, Annotations()), files.make_example(image)
-            problems = (*example.problems, *own.problems)
-            examples.append(make_captioned(example.id, example.image, own.values, problems))
+            annotations, example = captions.pop(image.id, Annotations()), files.make_example(image)
+            problems = (*example.problems, *annotations.problems)
+            examples.append(make_captioned(example.id, example.image, annotations.values, problems))
         return merge_repeated([*examples, *make_unlisted(captions, files.images)])[: self.samples]
 
     def classes(self) -> Sequence[str]:

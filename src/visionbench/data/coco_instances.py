@@ -39,8 +39,8 @@ class CocoInstances:
         files, examples = self._files, []
         regions = files.read_regions()
         for image in files.list_images():
-            if own := regions.pop(image.id, None):
-                examples.append(add_masks(files.make_example(image), image, own))
+            if image_regions := regions.pop(image.id, None):
+                examples.append(add_masks(files.make_example(image), image, image_regions))
         return merge_repeated([*examples, *make_unlisted(regions, files.images)])[: self.samples]
 
     def classes(self) -> Sequence[str]:

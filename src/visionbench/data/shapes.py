@@ -2,8 +2,8 @@
 
 A composition is two different objects (size, colour, shape) and their relation: the first is left of, or above, the
 second. There are 12,640 compositions, with a fixed division into train, validation and test, so that no composition of
-the test split is used to train a model, for any seed. The seed varies what the captions do not describe: position,
-exact size, shade and noise.
+the test split is used to train a model, for any seed. The seed varies the properties that the captions do not describe:
+position, exact size, shade and noise.
 """
 
 from __future__ import annotations

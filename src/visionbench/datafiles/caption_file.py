@@ -126,29 +126,29 @@ def _parse_json_row(number: int, row: Any, options: Options) -> CaptionRow:
     if not isinstance(row, dict):
         return CaptionRow(number, None, problem='not of the form {"file_name": …, "caption": …}')
     keys = {}
-    for what, known in (("image", options.image_keys), ("caption", options.caption_keys)):
+    for role, known in (("image", options.image_keys), ("caption", options.caption_keys)):
         present = [key for key in known if key in row]
         if not present:
-            return CaptionRow(number, None, problem=f"it has no key for the {what}: {', '.join(known)}")
+            return CaptionRow(number, None, problem=f"it has no key for the {role}: {', '.join(known)}")
         if len(present) > 1:
-            return CaptionRow(number, None, problem=_describe_choice(what, present))
-        keys[what] = present[0]
+            return CaptionRow(number, None, problem=_describe_choice(role, present))
+        keys[role] = present[0]
     image, captions = row[keys["image"]], row[keys["caption"]]
     if not isinstance(image, str) or not image.strip():
         problem = f"its {keys['image']} is {_describe_value(image)}, not the name of an image"
         return CaptionRow(number, None, problem=problem)
     texts = captions if isinstance(captions, list) else [captions]
-    if others := [text for text in texts if not isinstance(text, str)]:
-        problem = f"its {keys['caption']} is {_describe_value(others[0])}, not a text"
+    if other_values := [text for text in texts if not isinstance(text, str)]:
+        problem = f"its {keys['caption']} is {_describe_value(other_values[0])}, not a text"
         return CaptionRow(number, image.strip(), problem=problem)
     if any(map(has_surrogate, [image, *texts])):
         return CaptionRow(number, None, problem="half of a character (a lone surrogate, \\ud800 to \\udfff)")
     return CaptionRow(number, image.strip(), tuple(texts))
 
 
-def _describe_choice(what: str, names: Sequence[str]) -> str:
-    option = "picture_column" if what == "image" else "caption_column"
-    return f"{' and '.join(names)} may both be the {what}; choose with data.options.{option}={names[0]}"
+def _describe_choice(role: str, names: Sequence[str]) -> str:
+    option = "picture_column" if role == "image" else "caption_column"
+    return f"{' and '.join(names)} may both be the {role}; choose with data.options.{option}={names[0]}"
 
 
 def _describe_value(value: Any) -> str:
@@ -212,8 +212,8 @@ def _detect_layout(path: Path, lines: Sequence[str], first: int, delimiter: str 
     return Layout(delimiter or row[1], 2, 0, 1, first, False)
 
 
-def _find_column(path: Path, first: int, cells: Sequence[str], keys: Sequence[str], what: str) -> int:
+def _find_column(path: Path, first: int, cells: Sequence[str], keys: Sequence[str], role: str) -> int:
     matches = [cell for cell in cells if cell in keys]
     if len(matches) > 1:
-        raise ConfigError(f"{path}, line {first + 1}: {_describe_choice(what, matches)}")
+        raise ConfigError(f"{path}, line {first + 1}: {_describe_choice(role, matches)}")
     return cells.index(matches[0])

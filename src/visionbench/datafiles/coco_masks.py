@@ -76,11 +76,11 @@ def _find_polygon_problem(polygon: Any, size: tuple[int, int]) -> str | None:
     return None
 
 
-def _find_runs_problem(counts: Any, own_size: Any, size: tuple[int, int]) -> str | None:
+def _find_runs_problem(counts: Any, mask_size: Any, size: tuple[int, int]) -> str | None:
     height, width = size
-    sides = _parse_size(own_size)
+    sides = _parse_size(mask_size)
     if sides is None:
-        return f"a mask whose size is {show(own_size)}, not a height and a width"
+        return f"a mask whose size is {show(mask_size)}, not a height and a width"
     if sides != size:
         return f"a mask of {sides[1]} × {sides[0]} pixels for an image of {width} × {height}"
     runs = decompress_runs(counts) if isinstance(counts, str) else counts

@@ -93,11 +93,11 @@ def parse_annotations(path: Path, rows: Sequence[Any], key: str, crowds: bool) -
         values, problems, count = [], dict[str, None](), 0
         for index in indices:
             crowd = _parse_crowd(rows[index].get("iscrowd", 0)) if crowds else False
-            own_problems = _find_problems(index, rows[index], times[ids[index]], key, crowd)
-            if own_problems or not crowd:
+            entry_problems = _find_problems(index, rows[index], times[ids[index]], key, crowd)
+            if entry_problems or not crowd:
                 count += 1
-                problems |= dict.fromkeys(own_problems)
-                values += [] if own_problems else [rows[index][key]]
+                problems |= dict.fromkeys(entry_problems)
+                values += [] if entry_problems else [rows[index][key]]
         if count and image is not None:
             annotations[image] = Annotations(tuple(values), tuple(problems), count)
     return annotations
@@ -105,10 +105,12 @@ def parse_annotations(path: Path, rows: Sequence[Any], key: str, crowds: bool) -
 
 def check_objects(path: Path, name: str, rows: Sequence[Any]) -> None:
     """Raise ConfigError if an entry of the list `name` is not an object."""
-    if others := [f"{name}[{k}] is {describe_type(row)}" for k, row in enumerate(rows) if not isinstance(row, dict)]:
+    if other_entries := [
+        f"{name}[{k}] is {describe_type(row)}" for k, row in enumerate(rows) if not isinstance(row, dict)
+    ]:
         raise ConfigError(
-            f"{path}: not the expected annotations: {len(others)} of {len(rows)} entries of '{name}' are no "
-            f"objects: {list_first(others)}"
+            f"{path}: not the expected annotations: {len(other_entries)} of {len(rows)} entries of '{name}' are no "
+            f"objects: {list_first(other_entries)}"
         )
 
 

@@ -40,8 +40,8 @@ def fetch(url: str, path: Path, md5: str | None = None, report: Report = lambda 
         raise ConfigError(f"{url}: the server answered {error.code} {error.reason}") from None
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
-        kept = f", {part.stat().st_size / 1e6:.1f} MB are kept" if part.exists() and part.stat().st_size else ""
-        raise Unreachable(f"{url}: cannot be read ({reason}){kept}") from None
+        kept_bytes = f", {part.stat().st_size / 1e6:.1f} MB are kept" if part.exists() and part.stat().st_size else ""
+        raise Unreachable(f"{url}: cannot be read ({reason}){kept_bytes}") from None
     if expected := md5 or etag:
         with part.open("rb") as file:
             digest = hashlib.file_digest(file, "md5").hexdigest()

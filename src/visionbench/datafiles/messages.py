@@ -12,9 +12,9 @@ UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories of control characters, lone surrogates, and separators of lines and paragraphs."""
 
 
-def list_first(items: Collection[str], most: int = SHOWN, what: str = "") -> str:
-    """Return the first items on one line, and the number of the others: `a, b, c, and 2 more`, or `2 more <what>`."""
-    more = [f"and {len(items) - most} more {what}".rstrip()] if len(items) > most else []
+def list_first(items: Collection[str], most: int = SHOWN, noun: str = "") -> str:
+    """Return the first items on one line, and the number of the others: `a, b, c, and 2 more`, or `2 more <noun>`."""
+    more = [f"and {len(items) - most} more {noun}".rstrip()] if len(items) > most else []
     return ", ".join([*islice(items, most), *more])
 
 

@@ -69,8 +69,8 @@ def split_lines(text: str) -> list[str]:
 def _describe_undecodable(path: Path, data: bytes, encoding: str, error: UnicodeDecodeError) -> str:
     line = data[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n") + 1
     likely = [name for name in LIKELY_ENCODINGS if name != encoding and _can_decode(data, name)]
-    others = [name for name in likely[:-1] or likely if name != encoding]
-    suggestion = f"; it may be {' or '.join(others)}: give data.options.encoding={others[0]}" if others else ""
+    suggested = [name for name in likely[:-1] or likely if name != encoding]
+    suggestion = f"; it may be {' or '.join(suggested)}: give data.options.encoding={suggested[0]}" if suggested else ""
     return (
         f"{path}, line {line}: not {encoding.upper()} (byte 0x{data[error.start]:02x}){suggestion}"
         f"{', or' if suggestion else ';'} save the file as UTF-8"

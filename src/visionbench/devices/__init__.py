@@ -1,1 +1,1 @@
-"""Devices: one file each, how to synchronise, time, and read memory and identity."""
+"""The devices. Each module synchronises, times and identifies one kind of device, and reads its memory."""

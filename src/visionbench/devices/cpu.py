@@ -1,4 +1,4 @@
-"""The CPU: calls return when their work is done, and the kernel counts the memory of the process."""
+"""The CPU. Calls return when their work is done, and the kernel counts the memory of the process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ KIB = 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt(3)."""
 MAPPED_FROM = 128 * KIB
-"""glibc's initial threshold. Larger blocks have separate pages, which return to the kernel when they are freed."""
+"""glibc's initial threshold. Larger blocks have separate pages, which the kernel gets back when they are freed."""
 LARGEST_THRESHOLD = 32 * KIB * KIB
-"""The largest threshold of glibc, which raises the threshold whenever such a block is freed."""
+"""The maximum of glibc's threshold. By default, glibc raises the threshold whenever such a block is freed."""
 RAPL = Path("/sys/class/powercap")
-"""The folder in which Linux shows the energy counters of Intel's and AMD's processors."""
+"""Linux's folder of the energy counters of Intel's and AMD's processors."""
 
 
 @register("devices", "cpu")
@@ -48,17 +48,17 @@ class Cpu:
         """Return None: the CPU can always be used."""
 
     def why_unsupported(self, precision: Precision) -> str | None:
-        """Refuse TF32, which is a mode of NVIDIA GPUs."""
+        """Return why TF32 is refused: it is a mode of NVIDIA GPUs."""
         return "TF32 is a mode of NVIDIA GPUs; on a CPU use fp32 or bf16" if precision.tf32 else None
 
     def precision_warning(self, precision: Precision) -> str | None:
-        """Warn of float16, which most CPUs have no instructions for."""
+        """Return a warning for float16, because most CPUs have no instructions for it."""
         if precision.dtype != "float16":
             return None
         return "fp16 on a CPU is emulated in places, and many times slower than fp32"
 
     def setup(self, precision: Precision, threads: int | None) -> None:
-        """Set torch's threads, and IEEE products in oneDNN even if the environment sets others."""
+        """Set torch's threads, and IEEE products in oneDNN even if the environment sets another mode."""
         import torch
 
         torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
@@ -70,7 +70,7 @@ class Cpu:
         """Do nothing: a CPU has no pending work."""
 
     def mark(self, name: str) -> AbstractContextManager[None]:
-        """Return a context that does nothing: a CPU's profilers show the functions."""
+        """Return a context that does nothing: profilers of a CPU show functions, not sections."""
         return nullcontext()
 
     def time_call(self, call: Callable[[], object]) -> CallTiming:
@@ -80,7 +80,7 @@ class Cpu:
         return CallTiming(perf_counter() - start)
 
     def back_to_back(self, calls: Iterable[Callable[[], object]], in_flight: int) -> list[float]:
-        """Run one call after another: a CPU has no calls in flight."""
+        """Run one call after the other: on a CPU, a call returns when it is done."""
         start = perf_counter()
         completed = []
         for call in calls:
@@ -94,10 +94,10 @@ class Cpu:
         return Samples(missing={f"kernels/{name}": reason for name in ("busy_s", "launched_count", "host_waits_count")})
 
     def reset_peak_memory(self) -> None:
-        """Return freed heap pages to the kernel, then reset its peak (`clear_refs`, see proc(5)).
+        """Return freed heap pages to the kernel, then reset the kernel's peak (`clear_refs`, see proc(5)).
 
-        Until `peak_memory`, blocks of 128 KiB and more have separate pages, because freed blocks that glibc keeps in
-        its heap would count in the peak. This causes page faults, so nothing must be timed in between.
+        Until `peak_memory`, blocks of 128 KiB and more have separate pages, because freed blocks that stay in glibc's
+        heap would count in the peak. Separate pages cause page faults, so nothing is timed until then.
         """
         _mallopt(M_MMAP_THRESHOLD, MAPPED_FROM)
         _trim_heap()
@@ -118,21 +118,19 @@ class Cpu:
         if "VmHWM" not in status:
             missing["memory/process_peak_bytes"] = "/proc/self/status has no VmHWM here"
             return Samples(missing=missing)
-        flags = (
-            {} if self._reset else {"peak_since_start": "/proc/self/clear_refs may not be written: peak since start"}
-        )
+        flags = {} if self._reset else {"peak_since_start": "/proc/self/clear_refs cannot be written: peak since start"}
         series = {"memory/process_peak_bytes": status["VmHWM"], "memory/kept_inputs_bytes": float(kept_bytes)}
         return Samples({name: np.array([value]) for name, value in series.items()}, missing, flags)
 
     def memory_in_use(self) -> Samples:
-        """Return the resident set of the process and its anonymous part. Mapped weights count once they are read."""
+        """Return the resident set of the process and its anonymous part. Mapped weights count after they were read."""
         _trim_heap()
         names = {"VmRSS": "memory/process_bytes", "RssAnon": "memory/process_anonymous_bytes"}
         status = _status()
         return Samples({name: np.array([status[key]]) for key, name in names.items() if key in status})
 
     def watch(self) -> Callable[[], Samples]:
-        """Return no samples: the disturbances of a CPU are read from the kernel, for every device."""
+        """Return no samples: `stages.windows` reads the disturbances of the host for every device."""
         return Samples
 
     def meter(self) -> Callable[[], Samples]:
@@ -149,11 +147,11 @@ class Cpu:
         return end
 
     def probe(self) -> Mapping[str, float]:
-        """Return nothing: the load of the CPU is sampled for every device."""
+        """Return no readings: the telemetry stage samples the load of the CPU for every device."""
         return {}
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return whether the error is a MemoryError, or torch's message that host memory cannot be allocated."""
+        """Return whether the host ran out of memory, see `machine.is_out_of_memory`."""
         return machine.is_out_of_memory(error)
 
     def fingerprint(self) -> Mapping[str, Any]:
@@ -179,26 +177,30 @@ def _status() -> dict[str, float]:
 
 
 def _mallopt(parameter: int, value: int) -> None:
-    """Set a parameter of glibc's allocator. Other C libraries do not have this function."""
+    """Set a parameter of glibc's allocator. Do nothing with another C library."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(parameter, value)
 
 
 def _trim_heap() -> None:
+    """Return free pages of glibc's heap to the kernel. Do nothing with another C library."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def _package_energies(root: Path) -> dict[str, tuple[int, int]] | str:
-    """Return each processor package's counter in µJ and the value at which it wraps around, or why there is none."""
+    """Return the counter of each processor package in µJ and the value at which it wraps around.
+
+    Return the reason if there is no counter or if it cannot be read.
+    """
     zones = sorted(path for path in root.glob("intel-rapl:*") if path.name.count(":") == 1)
     try:
-        # `psys` is in the same folder and counts the packages again
+        # the zone `psys` is in the same folder, and its counter includes the packages
         packages = [path for path in zones if (path / "name").read_text().startswith("package")]
         if not packages:
-            return "this machine shows no energy counter (RAPL)"
+            return "this machine has no energy counter (RAPL)"
         return {
             path.name: (
                 int((path / "energy_uj").read_text()),
@@ -207,4 +209,4 @@ def _package_energies(root: Path) -> dict[str, tuple[int, int]] | str:
             for path in packages
         }
     except OSError as error:
-        return f"the energy counter (RAPL) may not be read: {error.strerror}"
+        return f"the energy counter (RAPL) cannot be read: {error.strerror}"

@@ -55,12 +55,14 @@ def match_classes(model_names: Sequence[str], classes: Sequence[DataClass]) -> C
     """Match each data class to a class of the model. Raises ConfigError if a match is ambiguous or two are the same."""
     lookup = _ModelClasses.of(model_names)
     assumed: dict[str, str] = {}
-    indices = {one.name: lookup.find_target(one) for one in classes if one.target is not None}
-    rest = [one for one in classes if one.target is None]
-    indices |= lookup.match_numbers(rest, [_number_of(one) for one in classes], assumed)
-    rest = [one for one in rest if one.name not in indices]
-    candidates = {one.name: lookup.find_by_name(one.name) for one in rest}
-    indices |= _match_shared_names(rest, candidates, model_names, assumed)
+    indices = {
+        data_class.name: lookup.find_target(data_class) for data_class in classes if data_class.target is not None
+    }
+    unmatched = [data_class for data_class in classes if data_class.target is None]
+    indices |= lookup.match_numbers(unmatched, [_number_of(data_class) for data_class in classes], assumed)
+    unmatched = [data_class for data_class in unmatched if data_class.name not in indices]
+    candidates = {data_class.name: lookup.find_by_name(data_class.name) for data_class in unmatched}
+    indices |= _match_shared_names(unmatched, candidates, model_names, assumed)
     for name, matches in candidates.items():
         if name in indices:
             continue
@@ -71,16 +73,16 @@ def match_classes(model_names: Sequence[str], classes: Sequence[DataClass]) -> C
             )
         if matches:
             indices[name] = min(matches)
-    rest = [one for one in rest if one.name not in indices]
-    if rest and len(rest) == len(classes) and (numbers := _read_indices(rest, len(model_names))):
+    unmatched = [data_class for data_class in unmatched if data_class.name not in indices]
+    if unmatched and len(unmatched) == len(classes) and (numbers := _read_indices(unmatched, len(model_names))):
         indices |= numbers
         assumed["classes_by_index"] = (
             f"the data's classes 0 to {len(model_names) - 1} are taken as indices of the model's classes, because no "
             f"name confirms it; {MAPPING} would confirm it"
         )
-        rest = []
+        unmatched = []
     _check_distinct_indices(indices, model_names)
-    return ClassMatches(indices, tuple(one.name for one in rest), assumed)
+    return ClassMatches(indices, tuple(data_class.name for data_class in unmatched), assumed)
 
 
 def describe_unknown(unknown: Sequence[str], classes: int, model_names: Sequence[str]) -> str:
@@ -132,16 +134,16 @@ class _ModelClasses:
         common = set.intersection(*parts) if parts else set()
         return common or set().union(*parts)
 
-    def find_target(self, one: DataClass) -> int:
+    def find_target(self, data_class: DataClass) -> int:
         """Return the index that the config gives for a class. Raises ConfigError."""
-        start = f"{MAPPING}: '{one.name}' is mapped to {one.target!r}"
-        if isinstance(one.target, int):
-            if not 0 <= one.target < len(self.names):
+        start = f"{MAPPING}: '{data_class.name}' is mapped to {data_class.target!r}"
+        if isinstance(data_class.target, int):
+            if not 0 <= data_class.target < len(self.names):
                 raise ConfigError(f"{start}", f"the model's classes are numbered 0 to {len(self.names) - 1}")
-            return one.target
-        matches = self.find_by_name(str(one.target)) | self.numbers.get(str(one.target), set())
+            return data_class.target
+        matches = self.find_by_name(str(data_class.target)) | self.numbers.get(str(data_class.target), set())
         if not matches:
-            nearest = quote(find_nearest(str(one.target), self.names))
+            nearest = quote(find_nearest(str(data_class.target), self.names))
             raise ConfigError(
                 f"{start}, which is none of the model's {len(self.names)} classes", f"the nearest are {nearest}"
             )
@@ -158,7 +160,7 @@ class _ModelClasses:
         `numbers` are those of all data classes. The usual order is certain if these are ImageNet's 1,000 and the
         model's names confirm it; it is assumed, with a flag, if the model has none of the names that could confirm it.
         """
-        by_name = {one.name: _number_of(one) for one in classes}
+        by_name = {data_class.name: _number_of(data_class) for data_class in classes}
         if self.numbers:
             matches = {name: self.numbers.get(number, set()) for name, number in by_name.items()}
             return {name: min(indices) for name, indices in matches.items() if len(indices) == 1}
@@ -184,8 +186,8 @@ class _ModelClasses:
         return sum(index in matches for index, matches in known.items()) >= LANDMARKS_NEEDED
 
 
-def _number_of(one: DataClass) -> str:
-    return one.number or find_number(one.name)
+def _number_of(data_class: DataClass) -> str:
+    return data_class.number or find_number(data_class.name)
 
 
 def _list_classes(indices: set[int], names: Sequence[str]) -> str:
@@ -204,15 +206,15 @@ def _match_shared_names(
 ) -> dict[str, int]:
     """Pair classes that share a name in the data and equally often in the model, by rising number and index."""
     groups: defaultdict[frozenset[int], list[DataClass]] = defaultdict(list)
-    for one in classes:
-        if len(candidates[one.name]) > 1:
-            groups[frozenset(candidates[one.name])].append(one)
+    for data_class in classes:
+        if len(candidates[data_class.name]) > 1:
+            groups[frozenset(candidates[data_class.name])].append(data_class)
     matches: dict[str, int] = {}
     for indices, sharing in groups.items():
-        same_name = len({normalize(NUMBER_AT_END.sub("", one.name)) for one in sharing}) == 1
+        same_name = len({normalize(NUMBER_AT_END.sub("", data_class.name)) for data_class in sharing}) == 1
         if same_name and len(sharing) == len(indices) and all(map(_number_of, sharing)):
             pairs = zip(sorted(sharing, key=_number_of), sorted(indices), strict=True)
-            matches |= {one.name: index for one, index in pairs}
+            matches |= {data_class.name: index for data_class, index in pairs}
             assumed["shared_names"] = (
                 f"{len(sharing)} classes are called '{model_names[min(indices)]}'; they are distinguished by the order "
                 "of their numbers"
@@ -222,7 +224,11 @@ def _match_shared_names(
 
 def _read_indices(classes: Sequence[DataClass], count: int) -> dict[str, int]:
     """Return the names as indices if they are exactly 0 to `count` − 1, else an empty dictionary."""
-    numbers = {one.name: int(one.name) for one in classes if re.fullmatch(r"\d{1,9}", one.name, re.ASCII)}
+    numbers = {
+        data_class.name: int(data_class.name)
+        for data_class in classes
+        if re.fullmatch(r"\d{1,9}", data_class.name, re.ASCII)
+    }
     exact = len(numbers) == len(classes) == count and set(numbers.values()) == set(range(count))
     return numbers if exact else {}
 

@@ -1,4 +1,4 @@
-"""The denominators of quality figures: how many images, captions, instances and classes were used, and found."""
+"""The denominators of quality metrics: the numbers of images, captions, instances and classes, used and found."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ DECLARATIONS = (
     MetricDeclaration(
         "{pictures,captions,instances}_used_count",
         "count",
-        "What the quality metrics are computed over, see [data.md](data.md#used-and-found)",
+        "Items that the quality metrics are computed over, see [data.md](data.md#used-and-found)",
     ),
-    MetricDeclaration("{pictures,captions,instances}_found_count", "count", "What the data set has"),
+    MetricDeclaration("{pictures,captions,instances}_found_count", "count", "Items of the data set"),
     MetricDeclaration("classes_count", "count", "Classes of the data, if labels are read"),
     MetricDeclaration("classes_without_pictures_count", "count", "Classes without an image that was used"),
 )
@@ -87,5 +87,7 @@ def compute_metrics(samples: Samples) -> Metrics:
         for name, series in samples.series.items()
         if name.startswith("data/") and len(series)
     }
-    reasons = {name.removeprefix("data/"): why for name, why in samples.missing.items() if name.startswith("data/")}
+    reasons = {
+        name.removeprefix("data/"): reason for name, reason in samples.missing.items() if name.startswith("data/")
+    }
     return Metrics(values | dict.fromkeys(reasons), reasons)

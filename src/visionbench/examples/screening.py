@@ -75,16 +75,16 @@ def summarize_problems(problems: Mapping[str, str]) -> str:
         f"{id if len(id) <= NAME_SHOWN else f'{id[:NAME_SHOWN]}…'} ({problem})"
         for id, problem in list(problems.items())[:PROBLEMS_SHOWN]
     ]
-    return ", ".join([*named, *_count_rest(problems)])
+    return ", ".join([*named, *_count_more(problems)])
 
 
-def _count_rest(problems: Mapping[str, str] | Sequence[str]) -> list[str]:
+def _count_more(problems: Mapping[str, str] | Sequence[str]) -> list[str]:
     return [f"and {len(problems) - PROBLEMS_SHOWN} more"] if len(problems) > PROBLEMS_SHOWN else []
 
 
 def _find_problem(example: Example, decode: bool) -> str | None:
     if example.problems:
-        return "; ".join([*example.problems[:PROBLEMS_SHOWN], *_count_rest(example.problems)])
+        return "; ".join([*example.problems[:PROBLEMS_SHOWN], *_count_more(example.problems)])
     try:
         check_file(example.image)
         if example.masks is not None and (problem := _find_mask_problem(example)):

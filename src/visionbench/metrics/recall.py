@@ -23,7 +23,7 @@ from visionbench.core import (
     Samples,
 )
 from visionbench.registry import register
-from visionbench.statistics.resampling import hits_of, summed, with_intervals
+from visionbench.statistics.resampling import hits_of, sum_per_image, with_intervals
 
 if TYPE_CHECKING:
     import torch
@@ -159,7 +159,7 @@ class Recall:
         for k in self.ks:
             i2t = np.zeros(len(is_query))
             i2t[is_query] = samples.get("recall/i2t_rank") <= k
-            t2i = summed(samples.get("recall/t2i_rank") <= k, per_image)
+            t2i = sum_per_image(samples.get("recall/t2i_rank") <= k, per_image)
             contributions[f"recall_i2t_at_{k}_fraction"] = hits_of(i2t, is_query)
             contributions[f"recall_t2i_at_{k}_fraction"] = hits_of(t2i, per_image)
         return contributions
@@ -217,7 +217,7 @@ class Pairs:
         if images.ndim != 2 or captions.ndim != 2 or images.shape[1] != captions.shape[1]:
             raise ValueError(f"recall: embeddings must be [N, D] and [M, D], not {images.shape} and {captions.shape}")
         if per_image.shape != (len(images),) or per_image.dtype.kind not in "iu" or np.any(per_image < 0):
-            raise ValueError(f"recall: captions_per_image must be {len(images)} integers from 0 up, one per image")
+            raise ValueError(f"recall: captions_per_image must be {len(images)} whole numbers from 0 up, one per image")
         first_caption = np.concatenate([[0], np.cumsum(per_image, dtype=np.int64)])
         if first_caption[-1] != len(captions) or not len(captions):
             raise ValueError(

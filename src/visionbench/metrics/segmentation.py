@@ -24,7 +24,7 @@ from visionbench.core import (
     Samples,
 )
 from visionbench.registry import register
-from visionbench.statistics.resampling import hits_of, mean_of, summed, with_intervals
+from visionbench.statistics.resampling import hits_of, mean_of, sum_per_image, with_intervals
 
 PROMPTS = ("point", "box")
 CHOICES = ("", "best_of_three_")
@@ -133,7 +133,7 @@ class Segmentation:
             if not len(ious) or not len(counts):
                 continue
             for quantity, per_instance in _instance_values(ious).items():
-                sums = summed(per_instance if per_instance.ndim == 1 else per_instance.mean(axis=1), counts)
+                sums = sum_per_image(per_instance if per_instance.ndim == 1 else per_instance.mean(axis=1), counts)
                 make = hits_of if quantity.startswith("recall_at") else mean_of
                 contributions[f"segmentation_{prompt}_{choice}{quantity}_fraction"] = make(sums, counts)
         return contributions

@@ -1,1 +1,1 @@
-"""Model families, one file each: loading, preprocessing, calling, postprocessing and evaluation."""
+"""Model families, one module each: loading, preprocessing, calling, postprocessing and evaluation."""

@@ -113,10 +113,10 @@ class ClassifierEvaluator:
         return [{"class_scores": scores} for scores in output]
 
 
-def _list_names(id2label: Mapping[Any, Any], where: str) -> list[str]:
+def _list_names(id2label: Mapping[Any, Any], source: str) -> list[str]:
     """Return the class names by index. Raises ConfigError if an index is missing."""
     try:
         names = {int(index): str(name) for index, name in id2label.items()}
         return [names[index] for index in range(len(names))]
     except (KeyError, TypeError, ValueError):
-        raise ConfigError(f"{where}: its id2label does not number the classes from 0", "correct it") from None
+        raise ConfigError(f"{source}: its id2label does not number the classes from 0", "correct it") from None

@@ -1,4 +1,4 @@
-"""The record of a run, as run.json holds it: what ran, on what, under which conditions, and how it ended.
+"""The record of a run, which is the content of run.json: model, device, data, versions, conditions and status.
 
 Only this module defines the keys of run.json. Each section stores the complete object in `values`, so that keys of a
 newer version and of a user's part stay available.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from visionbench.core import Case, ConfigError, RunPlan
+from visionbench.core import ConfigError, RunPlan
 from visionbench.machine import LIBRARIES
 from visionbench.records import typed_json
 from visionbench.records.typed_json import ALL_KEYS, KEY, OTHER_KEYS
@@ -206,11 +206,6 @@ class RunRecord:
     def settings(self) -> Settings:
         """The sections of the configuration that readers use, with their types. Raises ConfigError for a wrong type."""
         return typed_json.read(Settings, self.config, "run.json.config")
-
-    @property
-    def timed_cases(self) -> tuple[Case, ...]:
-        """The planned cases that time a batch size: all cases except the quality case."""
-        return tuple(case for case in self.plan.cases if case.timed)
 
     @property
     def processes(self) -> int:

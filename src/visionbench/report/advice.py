@@ -1,4 +1,4 @@
-"""Recommendations by rule: which case to choose, and what to try after a failure."""
+"""Recommendations by rule: the case to choose, and remedies after a failure."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from visionbench.core import (
 from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 
-TRY: Mapping[str, tuple[str, ...]] = {
+REMEDIES_BY_STATUS: Mapping[str, tuple[str, ...]] = {
     OUT_OF_MEMORY: ("try smaller", "try lower", "try quantised"),
     SKIPPED_AFTER_OOM: ("try smaller", "try lower", "try quantised"),
     KILLED: ("try smaller", "try lower", "try quantised", "try log"),
     FAILED: ("try log",),
 }
-"""What may help, by status: keys of `translations.WORDS`."""
+"""The remedies by status: keys of `translations.WORDS`."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A case of a run with the numbers by which the cases of a task are compared."""
+    """A case of a run, with the numbers that the rule compares."""
 
     run: Run
     row: CaseResult
-    images_per_s: float
+    throughput: float
     p50_ms: float | None
     p95_ms: float | None
     peak_mib: float | None
@@ -42,7 +42,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Advice:
-    """The case that the rule chooses for a task, and the nearest, fastest and smallest cases; each may be absent."""
+    """The recommendation for a task: the chosen, the nearest, the fastest and the smallest case; each may be None."""
 
     task: str
     candidates: Sequence[Candidate]
@@ -58,9 +58,9 @@ class Advice:
 def headline(run: Run) -> tuple[MetricDeclaration, float] | None:
     """Return the quality metric that a run is compared by, and its value; None if no quality was measured."""
     row = run.quality
-    for one in declared.headlines(run.declarations, row)[:1]:
-        if row is not None and (value := row.metrics.values[one.name]) is not None:
-            return one, value
+    for declaration in declared.headlines(run.declarations, row)[:1]:
+        if row is not None and (value := row.metrics.values[declaration.name]) is not None:
+            return declaration, value
     return None
 
 
@@ -76,25 +76,37 @@ def advise(runs: Sequence[Run], p95_ms: float, within: float) -> Iterator[Advice
     The quality must be at least (1 − `within`) of the best one. Invalid cases are never chosen.
     """
     for task in dict.fromkeys(run.record.plan.task for run in runs):
-        yield _for_task(task, [run for run in runs if run.record.plan.task == task], p95_ms, within)
+        yield _advise_task(task, [run for run in runs if run.record.plan.task == task], p95_ms, within)
 
 
-def _for_task(task: str, runs: Sequence[Run], p95_ms: float, within: float) -> Advice:
+def _advise_task(task: str, runs: Sequence[Run], p95_ms: float, within: float) -> Advice:
     candidates = [candidate for run in runs for candidate in _candidates(run)]
-    qualities = [one.quality for one in candidates if one.quality is not None]
+    qualities = [candidate.quality for candidate in candidates if candidate.quality is not None]
     known = bool(qualities)
-    good = [one for one in candidates if one.quality is not None and one.quality >= (1 - within) * max(qualities)]
-    good = good if known else candidates
-    timed = [one for one in good if one.p95_ms is not None]
-    quick = [one for one in timed if one.p95_ms is not None and one.p95_ms <= p95_ms]
+    sufficient = [
+        candidate
+        for candidate in candidates
+        if candidate.quality is not None and candidate.quality >= (1 - within) * max(qualities)
+    ]
+    sufficient = sufficient if known else candidates
+    timed = [candidate for candidate in sufficient if candidate.p95_ms is not None]
+    within_limit = [candidate for candidate in timed if candidate.p95_ms is not None and candidate.p95_ms <= p95_ms]
     return Advice(
         task=task,
         candidates=candidates,
-        chosen=max(quick, key=lambda one: one.images_per_s, default=None),
+        chosen=max(within_limit, key=lambda candidate: candidate.throughput, default=None),
         quality_known=known,
-        nearest=min(timed, key=lambda one: one.p95_ms or 0.0, default=None),
-        fastest=min((one for one in good if one.p50_ms is not None), key=lambda one: one.p50_ms or 0.0, default=None),
-        smallest=min((one for one in good if one.peak_mib), key=lambda one: one.peak_mib or 0.0, default=None),
+        nearest=min(timed, key=lambda candidate: candidate.p95_ms or 0.0, default=None),
+        fastest=min(
+            (candidate for candidate in sufficient if candidate.p50_ms is not None),
+            key=lambda candidate: candidate.p50_ms or 0.0,
+            default=None,
+        ),
+        smallest=min(
+            (candidate for candidate in sufficient if candidate.peak_mib),
+            key=lambda candidate: candidate.peak_mib or 0.0,
+            default=None,
+        ),
     )
 
 
@@ -126,8 +138,8 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def remedies(run: Run, row: CaseResult) -> tuple[str, ...]:
-    """Return what to try after a case without numbers: keys of `translations.WORDS`."""
-    keys = TRY.get(row.status, ("try again",))
+    """Return the remedies for a case without numbers: keys of `translations.WORDS`."""
+    keys = REMEDIES_BY_STATUS.get(row.status, ("try again",))
     if row.status in (OUT_OF_MEMORY, KILLED) and run.record.plan.device != "cpu":
         keys = (*keys, "try cpu")
     if row.case.batch_size == 1 or not row.case.timed:

@@ -1,4 +1,4 @@
-"""The content of a report, computed from results. The templates of the HTML page and of the Markdown use it."""
+"""The content of a report, computed from results. The templates of the HTML page and of the Markdown file use it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from visionbench.results.archive import Run
 from visionbench.terminal import table
 
 P95_MS, QUALITY_WITHIN = 50.0, 0.01
-"""The rule of the recommendation: the limit of p95, and how far quality may be below the best one."""
-MOST_IN_A_FACT = 12
+"""The rule of the recommendation: the limit of p95, and the share of the best quality that may be lost."""
+MOST_VALUES = 12
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of texts. The first `names` columns are words, the other columns are numbers."""
+    """A table of texts. The first `names` columns are text, the other columns are numbers."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -77,7 +77,8 @@ def compose(
         remarks=list(_remarks(runs, language)),
         rule=translate("rule", language, limit=f"{p95_ms:g}", within=f"{within:.0%}"),
         choices=[
-            (task(one.task, language), list(_choice(one, language))) for one in advice.advise(runs, p95_ms, within)
+            (task(recommendation.task, language), list(_choice(recommendation, language)))
+            for recommendation in advice.advise(runs, p95_ms, within)
         ],
         summary=_summary(runs, language),
         relative=_relative(pairs, language) if pairs else None,
@@ -115,54 +116,56 @@ def _machine(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
         ("torch", "version_torch"),
         ("transformers", "version_transformers"),
     ):
-        if values := _listed(str(of_run[key]) for of_run in facts if of_run[key] not in (None, "")):
+        if values := _listed(str(each[key]) for each in facts if each[key] not in (None, "")):
             yield name, values
 
 
 def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
-    """Yield warnings that concern the complete report."""
+    """Yield the warnings about the complete report."""
     protocols = dict.fromkeys(run.record.plan.protocol for run in runs)
     yield from (translate("quick", language, protocol=name) for name in protocols if name != "standard")
-    unlearnt = _listed(run.model for run in runs if run.record.settings.model.weights == "random")
-    if unlearnt:
-        yield f"{unlearnt}: {translate('random', language)}"
+    random_models = _listed(run.model for run in runs if run.record.settings.model.weights == "random")
+    if random_models:
+        yield f"{random_models}: {translate('random', language)}"
     yield from dict.fromkeys(warning for run in runs for warning in run.record.plan.warnings)
 
 
 # ------------------------------------------------------------------------------------------------------------- choosing
-def _choice(one: Advice, language: str) -> Iterator[str]:
-    if chosen := one.chosen:
-        values = [f"{summary.text(chosen.images_per_s)} {_unit(chosen)}", f"p95 {summary.text(chosen.p95_ms)} ms"]
+def _choice(recommendation: Advice, language: str) -> Iterator[str]:
+    if chosen := recommendation.chosen:
+        values = [f"{summary.text(chosen.throughput)} {_unit(chosen)}", f"p95 {summary.text(chosen.p95_ms)} ms"]
         headline = advice.headline(chosen.run)
-        values += [f"{headline[0].heading(language)} {_stated(chosen.run, headline[0].name)}"] if headline else []
-        values += _marked(chosen, language)
+        values += [f"{headline[0].heading(language)} {_quality_text(chosen.run, headline[0].name)}"] if headline else []
+        values += _doubt_text(chosen, language)
         name, batch = chosen.run.name, chosen.row.case.batch_size
         yield translate("chosen", language, name=name, batch=batch, values=", ".join(values))
-    elif one.nearest:
-        why = _of("too slow", one.nearest, language, p95=summary.text(one.nearest.p95_ms))
-        yield translate("none", language, why=why)
+    elif recommendation.nearest:
+        reason = _case_text(
+            "too slow", recommendation.nearest, language, p95=summary.text(recommendation.nearest.p95_ms)
+        )
+        yield translate("none", language, why=reason)
     else:
         yield translate("none", language, why=translate("no p95", language))
-    if one.chosen and not one.quality_known:
+    if recommendation.chosen and not recommendation.quality_known:
         yield translate("quality unknown", language)
-    if one.fastest:
-        yield _of("fastest", one.fastest, language, p50=summary.text(one.fastest.p50_ms))
-    if one.smallest:
-        yield _of("smallest", one.smallest, language, mib=_rounded(one.smallest.peak_mib))
+    if recommendation.fastest:
+        yield _case_text("fastest", recommendation.fastest, language, p50=summary.text(recommendation.fastest.p50_ms))
+    if recommendation.smallest:
+        yield _case_text("smallest", recommendation.smallest, language, mib=_rounded(recommendation.smallest.peak_mib))
 
 
-def _of(key: str, one: Candidate, language: str, **numbers: str) -> str:
-    text = translate(key, language, name=one.run.name, batch=one.row.case.batch_size, **numbers)
-    return ", ".join([text, *_marked(one, language)])
+def _case_text(key: str, candidate: Candidate, language: str, **numbers: str) -> str:
+    text = translate(key, language, name=candidate.run.name, batch=candidate.row.case.batch_size, **numbers)
+    return ", ".join([text, *_doubt_text(candidate, language)])
 
 
-def _marked(one: Candidate, language: str) -> list[str]:
-    mark = table.MARKS[one.row.validity.verdict]
+def _doubt_text(candidate: Candidate, language: str) -> list[str]:
+    mark = table.MARKS[candidate.row.validity.verdict]
     return [translate("doubtful", language, mark=mark)] if mark else []
 
 
-def _unit(one: Candidate) -> str:
-    return summary.unit(summary.throughput_name(one.run.timed))
+def _unit(candidate: Candidate) -> str:
+    return summary.unit(summary.throughput_name(candidate.run.timed))
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
@@ -194,35 +197,42 @@ def _summary(runs: Sequence[Run], language: str) -> Grid:
                     f"{summary.text(speed)} {unit_text}" if speed is not None else "–",
                     _rounded(advice.peak(row)),
                     quality,
-                    *(summary.text(values.get(one.name)) for one in extra),
+                    *(summary.text(values.get(declaration.name)) for declaration in extra),
                 ]
             )
-    return Grid([*(translate(key, language) for key in keys), *(one.heading(language) for one in extra)], rows, names=3)
+    return Grid(
+        [*(translate(key, language) for key in keys), *(declaration.heading(language) for declaration in extra)],
+        rows,
+        names=3,
+    )
 
 
 def _extra(runs: Sequence[Run]) -> list[MetricDeclaration]:
     """Return the metrics of timed cases that tables show and that have no fixed column in the report."""
     usual = {summary.LATENCY, "latency_p95_ms", *summary.MEMORY, *(summary.throughput_name(run.timed) for run in runs)}
-    shown = dict.fromkeys(one for run in runs for one in declared.timed(run.declarations, run.timed))
-    return sorted((one for one in shown if one.name not in usual), key=lambda one: one.order)
+    shown = dict.fromkeys(declaration for run in runs for declaration in declared.timed(run.declarations, run.timed))
+    return sorted(
+        (declaration for declaration in shown if declaration.name not in usual),
+        key=lambda declaration: declaration.order,
+    )
 
 
 def _quality(runs: Sequence[Run], language: str) -> Grid | None:
-    """Return the quality metrics of every run with their intervals, and what the intervals are over."""
+    """Return the quality metrics of every run with their intervals, and the units that the intervals are over."""
     keys = ("model", "device", "precision", "figure", "quality with interval", "interval over")
     rows = []
     for run in runs:
         row, plan = run.quality, run.record.plan
         if row is None or row.status != OK:
             continue
-        for one in declared.quality(run.declarations, row):
-            head = [run.model, plan.device, plan.precision, one.heading(language)]
+        for declaration in declared.quality(run.declarations, row):
+            head = [run.model, plan.device, plan.precision, declaration.heading(language)]
             mark = table.MARKS[row.validity.verdict]
-            rows.append([*head, _stated(run, one.name) + mark, table.over(row)])
+            rows.append([*head, _quality_text(run, declaration.name) + mark, table.interval_basis(row)])
     return Grid([translate(key, language) for key in keys], rows, names=4) if rows else None
 
 
-def _stated(run: Run, metric: str) -> str:
+def _quality_text(run: Run, metric: str) -> str:
     return summary.quality_text(metric, run.quality.metrics.values) if run.quality else "–"
 
 
@@ -255,7 +265,7 @@ def _ratio(ratio: relative.Ratio | None) -> str:
 
 
 def _relative_notes(pairs: Sequence[relative.Relative], language: str) -> Iterator[str]:
-    for name in dict.fromkeys(f"{one.baseline.name}, {one.baseline.facts()['device_name']}" for one in pairs):
+    for name in dict.fromkeys(f"{pair.baseline.name}, {pair.baseline.facts()['device_name']}" for pair in pairs):
         yield translate("baseline", language, name=name)
     for across in sorted({pair.across for pair in pairs}):
         yield "[ ]: " + translate("interval across" if across else "interval within", language)
@@ -268,11 +278,13 @@ def _conditions(runs: Sequence[Run]) -> Grid:
         checkpoint = record.model.checkpoint or model.checkpoint or "–"
         revision = record.model.revision or model.revision or "–"
         attention = str(record.model.values.get("attention") or "–")
-        spent = sum(record.seconds.values())
+        seconds = sum(record.seconds.values())
         fields = [model.weights, checkpoint, revision[:12], attention]
-        when = record.started_at[:19].replace("T", " ") + " UTC"
+        started = record.started_at[:19].replace("T", " ") + " UTC"
         commit = record.git_commit or "–"
-        rows.append([run.name, *fields, when, f"{spent:.0f} s", commit[:10] + ("+" if commit.endswith("+") else "")])
+        rows.append(
+            [run.name, *fields, started, f"{seconds:.0f} s", commit[:10] + ("+" if commit.endswith("+") else "")]
+        )
     return Grid(["run", "weights", "checkpoint", "revision", "attention", "started", "took", "commit"], rows, names=8)
 
 
@@ -292,18 +304,19 @@ def _failures(runs: Sequence[Run], language: str) -> Iterator[str]:
     for run in runs:
         for row in run.results:
             if row.status != OK:
-                tries = "; ".join(translate(key, language) for key in advice.remedies(run, row))
-                yield f"{run.name}, {row.case.id}: {row.status}, {row.reason} · {translate('try', language)}: {tries}"
-        for name, why in run.record.plan.refused.items():
-            yield f"{run.name}: {name}, {why}"
+                remedies = "; ".join(translate(key, language) for key in advice.remedies(run, row))
+                failure = f"{run.name}, {row.case.id}: {row.status}, {row.reason}"
+                yield f"{failure} · {translate('try', language)}: {remedies}"
+        for name, reason in run.record.plan.refused.items():
+            yield f"{run.name}: {name}, {reason}"
 
 
 # -------------------------------------------------------------------------------------------------------------- details
 def _listed(values: Any) -> str:
-    """Return the different values in order, up to a maximum number."""
+    """Return the distinct values in order, up to MOST_VALUES."""
     different = list(dict.fromkeys(values))
-    more = [f"… ({len(different)})"] if len(different) > MOST_IN_A_FACT else []
-    return ", ".join([*different[:MOST_IN_A_FACT], *more])
+    more = [f"… ({len(different)})"] if len(different) > MOST_VALUES else []
+    return ", ".join([*different[:MOST_VALUES], *more])
 
 
 def _rounded(value: float | None) -> str:

@@ -1,6 +1,6 @@
-"""Primitives that all figures share: style, axes, curves with marks and intervals, legends, and writing to files.
+"""Functions that all figures share: style, axes, curves with marks and intervals, legends, and writing to files.
 
-Figures are drawn without pyplot, so that they need neither a display nor a global state.
+Figures are drawn without pyplot, so that they need neither a display nor global state.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SETTINGS: dict[Any, Any] = {
     "axes.unicode_minus": False,
 }
 MOST_DECADES = 2
-"""A logarithmic axis over fewer decades has ticks within a decade too."""
+"""A logarithmic axis over fewer decades also has ticks within a decade."""
 DPI = 110
 
 Points = Sequence[tuple[CaseResult, float]]

@@ -1,4 +1,4 @@
-"""Figures of one run, for its MLflow page: throughput and latency over batch size, and the confusion of classes."""
+"""Figures of one run for its MLflow page: throughput and latency over batch size, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def throughput_latency(record: RunRecord, results: Sequence[CaseResult]) -> Figu
 
 
 def confusion_matrix(record: RunRecord, classes: Sequence[str], truth: np.ndarray, predicted: np.ndarray) -> Figure:
-    """Draw how many images of each class (rows, by index) were predicted as each class, coloured by share of the row.
+    """Draw the number of images of each class (rows) that were predicted as each class, coloured by share of the row.
 
-    Up to 30 classes have names and counts. With more classes, the title names the pairs that were confused most often.
+    Up to 30 classes have names and counts. With more classes, the title lists the pairs that were confused most often.
     """
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (truth.astype(int), predicted.astype(int)), 1)
@@ -142,4 +142,4 @@ def _titles(figure: Figure, record: RunRecord, timed: Sequence[CaseResult]) -> N
 
 def _kinds(reasons: Iterable[Sequence[Reason]]) -> list[str]:
     """Return the kinds of these reasons, each once."""
-    return list(dict.fromkeys(reason.kind for of_case in reasons for reason in of_case))
+    return list(dict.fromkeys(reason.kind for case_reasons in reasons for reason in case_reasons))

@@ -25,7 +25,7 @@ SECTIONS = ("curves", "tradeoff", "distribution", "memory", "stages", "roofline"
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnFigure:
     """A figure in a report: its caption, the PNG file relative to the report, and the figure as SVG."""
 
     caption: str
@@ -34,7 +34,7 @@ class Drawn:
 
     @property
     def data_uri(self) -> str:
-        """The SVG as an address that the HTML page contains."""
+        """The SVG as a data URI, which the HTML page contains."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
 
 
@@ -52,17 +52,17 @@ def write_report(
 
 def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
     """Write report.html, report.md and figures/*.png into the folder; return their paths, the page first."""
-    drawn: dict[str, list[Drawn]] = {section: [] for section in SECTIONS}
+    drawn: dict[str, list[DrawnFigure]] = {section: [] for section in SECTIONS}
     images = folder / FIGURES
     images.mkdir(parents=True, exist_ok=True)
-    for old in images.glob("*.png"):
-        old.unlink()
+    for path in images.glob("*.png"):
+        path.unlink()
     paths = []
     for section, caption, figure in sweep_figures.figures(runs, report.language):
         path = images / f"{section}-{len(drawn[section]) + 1}.png"
         with drawing.styled():
             drawing.write_png(figure, path)
-            drawn[section].append(Drawn(caption, f"{FIGURES}/{path.name}", drawing.svg(figure)))
+            drawn[section].append(DrawnFigure(caption, f"{FIGURES}/{path.name}", drawing.svg(figure)))
         paths.append(path)
     files = [folder / PAGE, folder / TEXT]
     for file, template in zip(files, (HTML, MARKDOWN), strict=True):
@@ -71,12 +71,12 @@ def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
 
 
 def written(folder: Path) -> list[Path]:
-    """Return the files of the report in a folder, as `write` returned them; none if there is no report."""
+    """Return the files of the report in a folder, in the order of `write`; empty if there is no report."""
     page, text = folder / PAGE, folder / TEXT
     return [page, text, *sorted((folder / FIGURES).glob("*.png"))] if page.is_file() and text.is_file() else []
 
 
-def render(template: str, report: Report, drawn: Mapping[str, Sequence[Drawn]], count: int) -> str:
+def render(template: str, report: Report, drawn: Mapping[str, Sequence[DrawnFigure]], count: int) -> str:
     """Fill in a template. HTML is escaped by jinja, Markdown by the filter `cell`; Markdown has single blank lines."""
     from jinja2 import Environment, PackageLoader
 
@@ -99,7 +99,7 @@ def render(template: str, report: Report, drawn: Mapping[str, Sequence[Drawn]], 
 
 
 def cell(text: str) -> str:
-    """Return a text as a cell of a Markdown table: in one line, without bars and tags."""
+    """Return a text as a cell of a Markdown table: in one line, with bars and tags escaped."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 

@@ -1,4 +1,4 @@
-"""The loss of quality of each precision: the difference to fp32 on the same images, with its interval."""
+"""The loss of quality of each precision: the difference from fp32 on the same images, with its interval."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from visionbench.core import OK, VALID
 from visionbench.report.translations import translate
 from visionbench.results import conditions, declared, paired
 from visionbench.results.archive import Run
-from visionbench.statistics.resampling import Difference, written
+from visionbench.statistics.resampling import Difference, interval_text
 from visionbench.terminal import table
 
 FULL = "fp32"
-APART = ("precision", "dtype", "tf32")
-"""Conditions in which the two runs may differ."""
+VARYING = ("precision", "dtype", "tf32")
+"""Conditions that may differ between the two runs."""
 
 
 def costs(runs: Sequence[Run], language: str) -> Iterator[str]:
@@ -23,14 +23,14 @@ def costs(runs: Sequence[Run], language: str) -> Iterator[str]:
             continue
         base = next((other for other in reversed(runs) if _is_base(other, run)), None)
         if base is not None:
-            yield _line(base, run, language)
+            yield _cost_line(base, run, language)
 
 
 def _is_base(base: Run, run: Run) -> bool:
     if base.record.plan.precision != FULL or base.model != run.model or not _has_quality(base):
         return False
     facts = [
-        {name: value for name, value in conditions.binding(one).items() if name not in APART} for one in (base, run)
+        {name: value for name, value in conditions.binding(each).items() if name not in VARYING} for each in (base, run)
     ]
     return not conditions.differences(*facts)
 
@@ -39,28 +39,30 @@ def _has_quality(run: Run) -> bool:
     return run.quality is not None and run.quality.status == OK
 
 
-def _line(base: Run, run: Run, language: str) -> str:
-    shown = {one.name for one in declared.quality(base.declarations, base.quality)}
+def _cost_line(base: Run, run: Run, language: str) -> str:
+    shown = {declaration.name for declaration in declared.quality(base.declarations, base.quality)}
     columns = {
-        one.name: one.heading(language) for one in declared.quality(run.declarations, run.quality) if one.name in shown
+        declaration.name: declaration.heading(language)
+        for declaration in declared.quality(run.declarations, run.quality)
+        if declaration.name in shown
     }
     changes = paired.differences([base], [run], list(columns))
-    changed = {title: changes.of[name] for name, title in columns.items() if name in changes.of}
-    parts = [_cost(title, one, language) for title, one in changed.items() if one.differing]
-    if unchanged := [title for title, one in changed.items() if not one.differing]:
+    changed = {title: changes.by_metric[name] for name, title in columns.items() if name in changes.by_metric}
+    parts = [_cost_text(title, change, language) for title, change in changed.items() if change.differing]
+    if unchanged := [title for title, change in changed.items() if not change.differing]:
         parts.append(translate("no picture differs", language, titles=", ".join(unchanged)))
-    text = "; ".join(parts) or translate("not paired", language, why=changes.why_not)
-    verdicts = [one.quality.validity.verdict for one in (base, run) if one.quality]
+    text = "; ".join(parts) or translate("not paired", language, why=changes.reason)
+    verdicts = [each.quality.validity.verdict for each in (base, run) if each.quality]
     marks = "".join(sorted({table.MARKS[verdict] for verdict in verdicts if verdict != VALID}))
     return f"{translate('against', language, name=run.name, base=FULL)}: {text} {marks}".strip()
 
 
-def _cost(title: str, change: Difference, language: str) -> str:
+def _cost_text(title: str, change: Difference, language: str) -> str:
     """Return a text such as `costs 0.0010 ±0.0020 R@1: none shown`."""
     key = "costs" if change.value <= 0 else "gains"
     interval = change.interval
     if key == "costs" and interval:
         interval = -interval[1], -interval[0]
-    amount = written(abs(change.value), interval, digits=4)
+    amount = interval_text(abs(change.value), interval, digits=4)
     shown = translate("shown" if change.shown else "none shown", language)
     return f"{translate(key, language, amount=amount, title=title)}: {shown}"

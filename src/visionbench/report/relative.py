@@ -35,15 +35,15 @@ class Relative:
 
 
 def relative(runs: Sequence[Run], baseline: Mapping[str, str]) -> list[Relative]:
-    """Return the cases of all other runs with those of their baselines.
+    """Return each case of the runs that are no baseline with the same case of its baseline.
 
-    Raises ConfigError if the filter matches no run, or several runs that match a run equally.
+    Raises ConfigError if the filter matches no run, or if several baselines match a run equally.
     """
     text = ",".join(f"{name}={value}" for name, value in baseline.items())
     bases = choose(runs, baseline)
     if not bases:
-        there = "; ".join(sorted({run.name for run in runs}))
-        raise ConfigError(f"--baseline {text}: no run of the sweep matches", f"the runs are: {there}")
+        names = "; ".join(sorted({run.name for run in runs}))
+        raise ConfigError(f"--baseline {text}: no run of the sweep matches", f"the runs are: {names}")
     return [
         pair
         for run in runs
@@ -56,8 +56,8 @@ def _baseline(run: Run, bases: Sequence[Run], baseline: Mapping[str, str], text:
     """Return the baseline of a run: the candidate that is equal in all facts that the filter does not name."""
     if len(bases) == 1:
         return bases[0]
-    free = [name for name in IDENTITY if name not in baseline]
-    equal = [base for base in bases if all(base.facts()[name] == run.facts()[name] for name in free)]
+    unnamed = [name for name in IDENTITY if name not in baseline]
+    equal = [base for base in bases if all(base.facts()[name] == run.facts()[name] for name in unnamed)]
     if len(equal) > 1:
         raise ConfigError(
             f"--baseline {text}: {len(equal)} runs match {run.name}", "add a fact, as in sweep=… or protocol=…"
@@ -66,25 +66,25 @@ def _baseline(run: Run, bases: Sequence[Run], baseline: Mapping[str, str], text:
 
 
 def _pairs(run: Run, base: Run) -> Iterator[Relative]:
-    of_base = {row.case.batch_size: row for row in base.timed if row.status == OK}
+    base_rows = {row.case.batch_size: row for row in base.timed if row.status == OK}
     throughput = summary.throughput_name(run.timed)
     across = bool(run.record.repeats and base.record.repeats)
     ends = summary.latency_ends(across)
     for row in run.timed:
-        other = of_base.get(row.case.batch_size)
-        if row.status == OK and other is not None:
-            latency = _ratio(row, other, summary.LATENCY, ends)
-            yield Relative(run, base, row, _ratio(row, other, throughput, None), latency, across)
+        base_row = base_rows.get(row.case.batch_size)
+        if row.status == OK and base_row is not None:
+            latency = _ratio(row, base_row, summary.LATENCY, ends)
+            yield Relative(run, base, row, _ratio(row, base_row, throughput, None), latency, across)
 
 
 def _ratio(row: CaseResult, base: CaseResult, name: str, ends: tuple[str, str] | None) -> Ratio | None:
     """Return the ratio. Its bounds are those of the quotient of both intervals, wider than an interval of the ratio."""
-    mine, theirs = row.metrics.values.get(name), base.metrics.values.get(name)
-    if mine is None or not theirs:
+    value, base_value = row.metrics.values.get(name), base.metrics.values.get(name)
+    if value is None or not base_value:
         return None
     if ends is None:
-        return Ratio(mine / theirs)
+        return Ratio(value / base_value)
     low, high, base_low, base_high = (one.metrics.values.get(end) for one in (row, base) for end in ends)
     if low is None or high is None or not base_low or not base_high:
-        return Ratio(mine / theirs)
-    return Ratio(mine / theirs, low / base_high, high / base_low)
+        return Ratio(value / base_value)
+    return Ratio(value / base_value, low / base_high, high / base_low)

@@ -13,7 +13,7 @@ from visionbench.report.drawing import GREY
 from visionbench.report.translations import translate
 from visionbench.results import summary
 from visionbench.results.archive import Run
-from visionbench.statistics.resampling import stated
+from visionbench.statistics.resampling import value_with_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ ROOFLINE = (
 
 
 def colours(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return a colour for each model, from seaborn's colour-blind safe palette; beyond ten models, colours repeat."""
+    """Return a colour for each model from seaborn's colour-blind safe palette. It has ten colours, then they repeat."""
     import seaborn
 
     models = sorted({run.model for run in runs})
@@ -113,20 +113,23 @@ def _memory(runs: Sequence[Run], language: str) -> Iterator[tuple[str, str, Figu
 
 def _tradeoffs(runs: Sequence[Run], palette: Mapping[str, Any], language: str) -> Iterator[tuple[str, str, Figure]]:
     headlines = [(run, headline) for run in runs if (headline := advice.headline(run))]
-    metrics = {one.name: one for _, (one, _) in headlines}.values()
-    for one in sorted(metrics, key=lambda one: (one.headline, one.order)):
+    metrics = {declaration.name: declaration for _, (declaration, _) in headlines}.values()
+    for declaration in sorted(metrics, key=lambda declaration: (declaration.headline, declaration.order)):
         points = []
         for run, (metric, value) in headlines:
             speed = summary.summary(run.results).get(f"best_{summary.throughput_name(run.timed)}")
-            if metric.name == one.name and speed:
+            if metric.name == declaration.name and speed:
                 points.append((run, speed, value))
         if points:
-            figure, title = _tradeoff(one, points, palette, language), one.heading(language)
+            figure, title = _tradeoff(declaration, points, palette, language), declaration.heading(language)
             yield "tradeoff", translate("caption tradeoff", language, metric=title), figure
 
 
 def _tradeoff(
-    one: MetricDeclaration, points: Sequence[tuple[Run, float, float]], palette: Mapping[str, Any], language: str
+    declaration: MetricDeclaration,
+    points: Sequence[tuple[Run, float, float]],
+    palette: Mapping[str, Any],
+    language: str,
 ) -> Figure:
     """Draw the quality of runs over their throughput, with the intervals and the Pareto front."""
     figure, axes = drawing.new_figure(SIZE)
@@ -134,14 +137,14 @@ def _tradeoff(
     axes.plot(*zip(*front, strict=True), color=GREY, lw=1, ls="--", zorder=1)
     for index, (run, speed, value) in enumerate(points):
         axes.plot([speed], [value], "o", ms=7, color=palette[run.model], mfc=_fill(run, palette))
-        if (known := stated(one.name, drawing.values(run.quality))) and known[1]:
+        if (known := value_with_interval(declaration.name, drawing.values(run.quality))) and known[1]:
             drawing.draw_interval(axes, speed, known[1], color=palette[run.model])
-        place = (5.0, 5.0 if index % 2 else -11.0)
-        axes.annotate(run.name, (speed, value), xytext=place, textcoords="offset points", fontsize=7)
+        offset = (5.0, 5.0 if index % 2 else -11.0)
+        axes.annotate(run.name, (speed, value), xytext=offset, textcoords="offset points", fontsize=7)
     axes.margins(0.25, 0.3)
-    if one.unit == "fraction":
+    if declaration.unit == "fraction":
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
-    axes.set(xlabel=translate("throughput", language), ylabel=one.heading(language))
+    axes.set(xlabel=translate("throughput", language), ylabel=declaration.heading(language))
     drawing.grid(axes)
     return figure
 
@@ -172,16 +175,16 @@ def _roofline(runs: Sequence[Run], palette: Mapping[str, Any], language: str) ->
         return
     figure, axes = drawing.new_figure(SIZE)
     intensities = [intensity for _, (intensity, *_) in measured]
-    reach = np.geomspace(min(intensities) / 4, max(intensities) * 4, 100)
+    axis = np.geomspace(min(intensities) / 4, max(intensities) * 4, 100)
     roofs: dict[tuple[str, str], list[Any]] = {}
     for run, numbers in measured:
         key = (run.facts()["device_name"], run.record.plan.precision)
         roofs.setdefault(key, []).append(numbers)
-    for (device, precision), of_roof, style in zip(roofs, roofs.values(), STYLES * len(roofs), strict=False):
-        ceiling = max(ceiling for _, _, ceiling, _ in of_roof)
-        copy = max(copy for _, _, _, copy in of_roof)
-        roof = np.minimum(ceiling, reach * copy / 1e3)
-        axes.plot(reach, roof, color=GREY, lw=1.2, ls=style, label=f"{precision}, {device}")
+    for (device, precision), roof_numbers, style in zip(roofs, roofs.values(), STYLES * len(roofs), strict=False):
+        ceiling = max(ceiling for _, _, ceiling, _ in roof_numbers)
+        copy = max(copy for _, _, _, copy in roof_numbers)
+        roof = np.minimum(ceiling, axis * copy / 1e3)
+        axes.plot(axis, roof, color=GREY, lw=1.2, ls=style, label=f"{precision}, {device}")
     labelled: set[str] = set()
     for run, (intensity, achieved, _, _) in measured:
         label = run.model if run.model not in labelled else None
@@ -227,7 +230,7 @@ def _stack(
 
     left = np.zeros(len(bars))
     for part, colour in zip(parts, seaborn.color_palette("colorblind", len(parts)), strict=True):
-        widths = np.array([of_run.get(part, 0.0) for _, of_run in bars])
+        widths = np.array([values.get(part, 0.0) for _, values in bars])
         if widths.any():
             label = translate(part, language) if language else part
             axes.barh(range(len(bars)), widths, left=left, color=colour, label=label, height=0.7)

@@ -8,7 +8,7 @@ from visionbench.registry import nearest
 LANGUAGES = {"en": "English", "zh": "中文"}
 
 WORDS: dict[str, tuple[str, str]] = {
-    "title": ("Vision models measured", "视觉模型测评报告"),
+    "title": ("Benchmark of vision models", "视觉模型测评报告"),
     "request": ("What was measured", "测了什么"),
     "machine": ("Machine", "测试机器"),
     "choice": ("What to choose", "如何选择"),
@@ -86,7 +86,6 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "doubtful": ("{mark} see the questionable results", "{mark} 见存疑一节"),
     "baseline": ("Baseline: {name}.", "基线：{name}。"),
-    "no baseline": ("no case of the baseline at this batch size", "基线没有该批大小"),
     "ratio of throughput": ("throughput ÷ baseline", "吞吐量 ÷ 基线"),
     "ratio of latency": ("p50 ÷ baseline", "p50 ÷ 基线"),
     "interval across": ("95 % interval across processes", "跨进程 95 % 区间"),
@@ -126,7 +125,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "caption tradeoff": (
         "{metric} with its 95 % interval over the best throughput of each run. The line connects the runs that no "
-        "other run exceeds in both.",
+        "other run exceeds in both quality and throughput.",
         "{metric}（附 95 % 区间）与各次运行最高吞吐量。折线连接两方面都未被超越者。",
     ),
     "caption stages": (
@@ -138,8 +137,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "实测速率（点）与同一进程内实测上限（线）。",
     ),
     "printed": (
-        "Made by visionbench {version} from the results of sweep {sweep}. All numbers are computed from them.",
-        "由 visionbench {version} 根据批次 {sweep} 的结果生成，所有数字均由结果计算。",
+        "Made by visionbench {version} from the results of sweep {sweep}.",
+        "由 visionbench {version} 根据批次 {sweep} 的结果生成。",
     ),
 }
 
@@ -152,10 +151,10 @@ TASKS = {
 """Names of tasks in Chinese. Other tasks keep their English name."""
 
 
-def check(language: str, where: str) -> str:
-    """Return the language if it is known. Raises ConfigError with the option `where` it was set."""
+def check(language: str, option: str) -> str:
+    """Return the language if it is known. Raises ConfigError with the name of the option."""
     if language not in LANGUAGES:
-        raise ConfigError(f"{where}={language}: there is no report in this language{nearest(language, LANGUAGES)}")
+        raise ConfigError(f"{option}={language}: there is no report in this language{nearest(language, LANGUAGES)}")
     return language
 
 

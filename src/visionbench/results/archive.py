@@ -37,12 +37,12 @@ FACTS = (
     "host",
     "git_commit",
 )
-"""The names that a filter accepts, as in `model=clip_tiny`: the keys of `Run.facts`."""
+"""The names that a filter accepts, such as `model=clip_tiny`: the keys of `Run.facts`."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The results of one run: its record (run.json), its rows, and its folder if it was read from one."""
+    """The results of one run: its record (run.json), its rows, and the folder if it was read from a folder."""
 
     record: RunRecord
     results: Sequence[CaseResult]
@@ -50,7 +50,7 @@ class Run:
 
     @classmethod
     def read(cls, folder: RunFolder) -> Run:
-        """Read a run from the files of its folder. Raises ConfigError if a file is cut short or is not a run's."""
+        """Read a run from the files of its folder. Raises ConfigError if a file is truncated or not of a run."""
         return cls(folder.record(), folder.results(), folder)
 
     @cached_property
@@ -86,8 +86,8 @@ class Run:
     def facts(self) -> dict[str, str]:
         """Return the facts that runs are filtered by, by their names in `FACTS`."""
         facts = self.record.facts()
-        own = {"status": facts["run_status"], "validity": summary.verdict(self.results) or "none"}
-        known = {name: facts.get(name) for name in FACTS} | own
+        derived = {"status": facts["run_status"], "validity": summary.verdict(self.results) or "none"}
+        known = {name: facts.get(name) for name in FACTS} | derived
         return {name: UNKNOWN if value is None else str(value) for name, value in known.items()}
 
 
@@ -101,20 +101,21 @@ def folders(output_dir: Path) -> list[RunFolder]:
 
 
 def _paths(output_dir: Path) -> Iterator[Path]:
-    for path, below, files in os.walk(output_dir):
+    for path, subfolders, files in os.walk(output_dir):
         is_run = "run.json" in files
-        below[:] = [name for name in below if name != "mlartifacts" and not (is_run and name in ("repeats", "samples"))]
+        parts = ("repeats", "samples") if is_run else ()
+        subfolders[:] = [name for name in subfolders if name not in ("mlartifacts", *parts)]
         if is_run:
             yield Path(path)
 
 
 def warn(line: str) -> None:
-    """Print a warning on standard error, so that results on standard output stay free of it."""
+    """Print a warning to standard error, so that standard output contains only results."""
     print(f"visionbench: {line}", file=sys.stderr)
 
 
 def read(output_dir: Path, report: Callable[[str], None] = warn) -> list[Run]:
-    """Read every run below a folder, in the order of their start. A run that cannot be read is reported in one line."""
+    """Read every run below a folder, in the order of their start. An unreadable run is reported in one line."""
     runs = []
     for folder in folders(output_dir):
         try:
@@ -171,7 +172,7 @@ def select(runs: Sequence[Run], facts: Mapping[str, str], option: str) -> list[R
         return chosen
     facts_of_runs = [run.facts() for run in runs]
     for name, value in facts.items():
-        if value not in (known := {of_run[name] for of_run in facts_of_runs}):
+        if value not in (known := {each[name] for each in facts_of_runs}):
             raise ConfigError(f"{option}: no run has {name}={value}", f"there are: {', '.join(sorted(known))}")
     raise ConfigError(f"{option}: each of these occurs, but no run has all of them")
 

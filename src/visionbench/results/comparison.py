@@ -38,7 +38,8 @@ from visionbench.results.sides import CaseOnSide, Side
 from visionbench.statistics.resampling import Difference, Interval, deciding_alpha, independent
 from visionbench.statistics.timings import welch_ratio
 
-P10 = ", --metric latency_p10_ms, which neighbours disturb least,"
+P10_HINT = ", --metric latency_p10_ms, which other processes disturb least,"
+"""A remedy for a comparison of p50 that is inconclusive."""
 LEAST_PROCESSES = 5
 """The processes of each side that a verdict on a timing needs."""
 CAUTIOUS_ALPHA = 0.001
@@ -52,7 +53,7 @@ WORDS = {
     QUALITY: ("worse", "better"),
     "": ("worse", "better"),
 }
-"""The verdicts for a metric of each kind: a change for the worse, and for the better."""
+"""The verdicts of each kind of metric: on a change for the worse, and on a change for the better."""
 REGRESSIONS = tuple(dict.fromkeys((FAILED, *(worse for worse, _ in WORDS.values()))))
 IMPROVEMENTS = tuple(dict.fromkeys((FIXED, *(better for _, better in WORDS.values()))))
 WITHOUT_INTERVAL = "a side has no interval (results of an older version); only the threshold decides"
@@ -155,7 +156,7 @@ def compare(base: Sequence[Run], candidate: Sequence[Run], rules: Rules | None =
     rules = rules or Rules()
     declarations = declared.merged([run.declarations for run in (*candidate, *base)])
     for name in rules.metrics:
-        _check(name, [*base, *candidate], declarations)
+        _check_metric(name, [*base, *candidate], declarations)
     keys = dict.fromkeys([*map(sides.key, base), *map(sides.key, candidate)])
     pairs: list[tuple[Side | None, Side | None]] = []
     notes: list[str] = []
@@ -167,15 +168,17 @@ def compare(base: Sequence[Run], candidate: Sequence[Run], rules: Rules | None =
         raise ConfigError(f"nothing to compare: the base has {names[0]}, the candidate {names[1]}")
     labels = sides.labels(pairs)
     rows = [
-        row for pair, label in zip(pairs, labels, strict=True) for row in _of_pair(*pair, label, rules, declarations)
+        row
+        for pair, label in zip(pairs, labels, strict=True)
+        for row in _compare_pair(*pair, label, rules, declarations)
     ]
     for pair in pairs:
-        notes += _remarks(*pair, rules)
+        notes += _notes_on_pair(*pair, rules)
     return Comparison(rules, tuple(rows), tuple(dict.fromkeys(notes)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
-def _of_pair(
+def _compare_pair(
     base: Side | None, candidate: Side | None, label: str, rules: Rules, declarations: Declarations
 ) -> Iterator[MetricComparison]:
     """Compare every case of both sides, in the order of batch sizes."""
@@ -187,10 +190,10 @@ def _of_pair(
         place = (label, *sides.key(either.runs[0]), row.case.id, row.case.batch_size if row.case.timed else None)
         old = base.measured(row.case.id) if base else CaseOnSide((), ())
         new = candidate.measured(row.case.id) if candidate else CaseOnSide((), ())
-        yield from _of_case(place, old, new, "" if rules.force else "; ".join(different), rules, declarations)
+        yield from _compare_case(place, old, new, "" if rules.force else "; ".join(different), rules, declarations)
 
 
-def _of_case(
+def _compare_case(
     place: tuple[str, str, str, str, str, int | None],
     old: CaseOnSide,
     new: CaseOnSide,
@@ -198,22 +201,24 @@ def _of_case(
     rules: Rules,
     declarations: Declarations,
 ) -> Iterator[MetricComparison]:
-    bad = [_failure(side) for side in (old, new)]
-    nothing = Value(None)
+    failures = [_failure(side) for side in (old, new)]
+    no_value = Value(None)
     if not old.rows or not new.rows:
-        yield MetricComparison(*place, "", ONLY_IN_CANDIDATE if new.rows else ONLY_IN_BASE, nothing, nothing)
-    elif different and any(bad):
-        yield MetricComparison(*place, "", NOT_COMPARABLE, nothing, nothing, reason=different)
-    elif any(bad):
-        verdict = INCONCLUSIVE if all(bad) else FAILED if bad[1] else FIXED
-        reasons = (f"{side} {why}" for side, why in zip(("base", "candidate"), bad, strict=True) if why)
-        yield MetricComparison(*place, "", verdict, nothing, nothing, reason="; ".join(reasons))
+        yield MetricComparison(*place, "", ONLY_IN_CANDIDATE if new.rows else ONLY_IN_BASE, no_value, no_value)
+    elif different and any(failures):
+        yield MetricComparison(*place, "", NOT_COMPARABLE, no_value, no_value, reason=different)
+    elif any(failures):
+        verdict = INCONCLUSIVE if all(failures) else FAILED if failures[1] else FIXED
+        reasons = (
+            f"{side} {failure}" for side, failure in zip(("base", "candidate"), failures, strict=True) if failure
+        )
+        yield MetricComparison(*place, "", verdict, no_value, no_value, reason="; ".join(reasons))
     else:
-        metrics = list(_chosen(old, new, rules, declarations))
-        quality = [one.name for one in metrics if one.kind == QUALITY]
+        metrics = list(_select_metrics(old, new, rules, declarations))
+        quality = [declaration.name for declaration in metrics if declaration.kind == QUALITY]
         changes = paired.differences(old.runs, new.runs, quality) if quality and not different else paired.Paired()
         for metric in metrics:
-            yield _judged(place, metric, old, new, different, rules, changes, len(quality))
+            yield _compare_metric(place, metric, old, new, different, rules, changes, len(quality))
 
 
 def _failure(side: CaseOnSide) -> str:
@@ -223,22 +228,28 @@ def _failure(side: CaseOnSide) -> str:
     return f"{side.rows[-1].status}: {side.rows[-1].reason}"
 
 
-def _chosen(old: CaseOnSide, new: CaseOnSide, rules: Rules, declarations: Declarations) -> Iterator[MetricDeclaration]:
+def _select_metrics(
+    old: CaseOnSide, new: CaseOnSide, rules: Rules, declarations: Declarations
+) -> Iterator[MetricDeclaration]:
     """Yield the metrics of a case that are compared: those that the rules name, or those declared to be compared."""
     rows = [*old.rows, *new.rows]
     names = list(dict.fromkeys(name for row in rows for name in row.metrics.values))
     if rules.metrics:
-        yield from (one for name in rules.metrics if name in names and (one := declarations.find(name)))
+        yield from (declaration for name in rules.metrics if name in names and (declaration := declarations.find(name)))
         return
     valued = {name for row in rows for name, value in row.metrics.values.items() if value is not None}
-    known = [one for name in names if name in valued and (one := declarations.find(name))]
-    compared = [one for one in known if one.compared and valued.isdisjoint((*one.unless, *one.compared_unless))]
-    yield from sorted(compared, key=lambda one: one.order)
+    known = [declaration for name in names if name in valued and (declaration := declarations.find(name))]
+    compared = [
+        declaration
+        for declaration in known
+        if declaration.compared and valued.isdisjoint((*declaration.unless, *declaration.compared_unless))
+    ]
+    yield from sorted(compared, key=lambda declaration: declaration.order)
 
 
-def _judged(
+def _compare_metric(
     place: tuple[str, str, str, str, str, int | None],
-    one: MetricDeclaration,
+    declaration: MetricDeclaration,
     old: CaseOnSide,
     new: CaseOnSide,
     different: str,
@@ -246,10 +257,10 @@ def _judged(
     changes: paired.Paired,
     figures: int,
 ) -> MetricComparison:
-    metric, quality = one.name, one.kind == QUALITY
+    metric, quality = declaration.name, declaration.kind == QUALITY
     values = old.values(metric), new.values(metric)
     base, candidate = (
-        Value(_centre(of_side), len(of_side), side.validity) for of_side, side in zip(values, (old, new), strict=True)
+        Value(_centre(numbers), len(numbers), side.validity) for numbers, side in zip(values, (old, new), strict=True)
     )
 
     def row(verdict: str, reason: str = "", ratio: tuple[float, float, float] | None = None) -> MetricComparison:
@@ -260,21 +271,21 @@ def _judged(
         return row(ONLY_IN_CANDIDATE if new.has(metric) else ONLY_IN_BASE)
     if different:
         return row(NOT_COMPARABLE, different)
-    if not rules.force and (defined := _defined_otherwise(one, old, new)):
-        return row(NOT_COMPARABLE, defined)
-    for side, of_side, name in ((old, values[0], "base"), (new, values[1], "candidate")):
-        if not len(of_side):
-            return row(INCONCLUSIVE, f"the {name} has no value: {side.why_none(metric)}")
-    ratio = welch_ratio(*values) or _plain(*values)
+    if not rules.force and (options := _option_differences(declaration, old, new)):
+        return row(NOT_COMPARABLE, options)
+    for side, numbers, name in ((old, values[0], "base"), (new, values[1], "candidate")):
+        if not len(numbers):
+            return row(INCONCLUSIVE, f"the {name} has no value: {side.reason_without_value(metric)}")
+    ratio = welch_ratio(*values) or _ratio_without_interval(*values)
     for side, name in ((old, "base"), (new, "candidate")):
         if side.validity == INVALID:
             return row(INCONCLUSIVE, f"the {name} is invalid: {'; '.join(map(str, side.reasons))}", ratio)
     if quality:
-        changed = changes.of.get(metric) or _unpaired(metric, old, new, changes.why_not, deciding_alpha(figures))
+        changed = changes.by_metric.get(metric) or _unpaired(metric, old, new, changes.reason, deciding_alpha(figures))
         verdict, reason = quality_verdict(
-            one, base.value or 0.0, candidate.value or 0.0, changed, rules.quality_threshold
+            declaration, base.value or 0.0, candidate.value or 0.0, changed, rules.quality_threshold
         )
-        detectable = _detectable(one, base.value or 0.0, changed)
+        detectable = _detectable(declaration, base.value or 0.0, changed)
         return replace(
             row(verdict, reason, ratio),
             difference=changed.value,
@@ -286,23 +297,23 @@ def _judged(
         same = np.unique(np.concatenate(values)).size == 1
         return row(SAME) if same else row(INCONCLUSIVE, "a value that is not above zero has no ratio")
     sizes = min(map(len, values))
-    if one.kind != MEMORY and sizes < LEAST_PROCESSES:
+    if declaration.kind != MEMORY and sizes < LEAST_PROCESSES:
         return row(INCONCLUSIVE, _too_few(place[-1], len(values[0]), len(values[1])), ratio)
     cautious = welch_ratio(*values, alpha=CAUTIOUS_ALPHA) or ratio
-    return row(*_by_ratio(one, ratio, cautious, rules.threshold), ratio)
+    return row(*_ratio_verdict(declaration, ratio, cautious, rules.threshold), ratio)
 
 
-def _defined_otherwise(one: MetricDeclaration, old: CaseOnSide, new: CaseOnSide) -> str:
+def _option_differences(declaration: MetricDeclaration, old: CaseOnSide, new: CaseOnSide) -> str:
     """Return the options that change the meaning of the metric between the sides, or an empty text."""
     options = [
-        {name: value for run in side.runs for name, value in conditions.defining(run, one).items()}
+        {name: value for run in side.runs for name, value in conditions.defining(run, declaration).items()}
         for side in (old, new)
     ]
     return "; ".join(conditions.differences(*options))
 
 
-def _by_ratio(
-    one: MetricDeclaration,
+def _ratio_verdict(
+    declaration: MetricDeclaration,
     ratio: tuple[float, float, float],
     cautious: tuple[float, float, float],
     threshold: float,
@@ -313,38 +324,38 @@ def _by_ratio(
     are the ratio itself.
     """
     effect, low, high = (log(value) for value in ratio)
-    worse, improved = WORDS[one.kind]
+    worse, improved = WORDS[declaration.kind]
     limit, detectable = log1p(threshold), (high - low) / 2
     low, high = (log(value) for value in cautious[1:]) if detectable > limit else (low, high)
     if abs(effect) > limit and (low > 0 or high < 0):
-        return (worse if effect * direction(one) < 0 else improved), ""
+        return (worse if effect * direction(declaration) < 0 else improved), ""
     if detectable > limit:
         return INCONCLUSIVE, (
             f"the smallest detectable effect is {expm1(detectable):.1%}, above the threshold of {threshold:.1%}: "
-            f"more processes (measure.repeats){P10 * (one.name == summary.LATENCY)} or a quieter machine"
+            f"more processes (measure.repeats){P10_HINT * (declaration.name == summary.LATENCY)} or a quieter machine"
         )
     return SAME, ""
 
 
 def quality_verdict(
-    one: MetricDeclaration, base: float, candidate: float, changed: Difference, threshold: float
+    declaration: MetricDeclaration, base: float, candidate: float, changed: Difference, threshold: float
 ) -> tuple[str, str]:
     """Return the verdict on the difference of a quality metric, and the reason if it is inconclusive.
 
     The difference of a score or a rank is divided by the base. Without an interval, as in results of older versions,
     only the threshold decides.
     """
-    gain = _gain(one, base, candidate - base)
+    gain = _gain(declaration, base, candidate - base)
     worse, improved = WORDS[QUALITY]
     rounding = 1e-9  # so that 0.84 − 0.83 is not beyond 0.01
     beyond = worse if gain < -threshold - rounding else improved if gain > threshold + rounding else SAME
     if changed.deciding is None and not changed.method:
         return beyond, WITHOUT_INTERVAL
-    if not changed.differing and changed.of:
+    if not changed.differing and changed.count:
         return SAME, "no image differs"
     if beyond != SAME and changed.shown:
         return beyond, ""
-    detectable = _detectable(one, base, changed)
+    detectable = _detectable(declaration, base, changed)
     if beyond == SAME and detectable is not None and detectable <= threshold:
         return SAME, ""
     smallest = "unknown" if detectable is None else f"{detectable:.3f}"
@@ -354,22 +365,22 @@ def quality_verdict(
     )
 
 
-def _gain(one: MetricDeclaration, base: float, change: float) -> float:
-    """Return a change so that more is better; the change of a score or a rank is divided by the base."""
-    gain = change * direction(one)
-    if one.unit != "fraction":
+def _gain(declaration: MetricDeclaration, base: float, change: float) -> float:
+    """Return a change that is positive for an improvement. That of a score or a rank is divided by the base."""
+    gain = change * direction(declaration)
+    if declaration.unit != "fraction":
         gain = gain / abs(base) if base else (1.0 if gain > 0 else -1.0 if gain < 0 else 0.0)
     return gain
 
 
-def _detectable(one: MetricDeclaration, base: float, changed: Difference) -> float | None:
-    """Return half the width of the interval that must exclude zero."""
+def _detectable(declaration: MetricDeclaration, base: float, changed: Difference) -> float | None:
+    """Return the smallest detectable change: half the width of the interval that must exclude zero."""
     if changed.deciding is None:
         return None
-    return abs(_gain(one, base, (changed.deciding[1] - changed.deciding[0]) / 2))
+    return abs(_gain(declaration, base, (changed.deciding[1] - changed.deciding[0]) / 2))
 
 
-def _unpaired(metric: str, old: CaseOnSide, new: CaseOnSide, why: str, level: float) -> Difference:
+def _unpaired(metric: str, old: CaseOnSide, new: CaseOnSide, reason: str, level: float) -> Difference:
     """Return the difference of results that may have different images, from the interval of each side."""
     base, candidate = (_with_interval(metric, side) for side in (old, new))
     if base is None or candidate is None:
@@ -377,7 +388,7 @@ def _unpaired(metric: str, old: CaseOnSide, new: CaseOnSide, why: str, level: fl
         return Difference(values[1] - values[0], None, None, False, 0, 0, "")
     interval, deciding = independent(base, candidate), independent(base, candidate, level)
     shown = deciding[0] > 0 or deciding[1] < 0
-    return Difference(candidate[0] - base[0], interval, deciding, shown, 1, 0, f"not paired, because {why}")
+    return Difference(candidate[0] - base[0], interval, deciding, shown, 1, 0, f"not paired, because {reason}")
 
 
 def _with_interval(metric: str, side: CaseOnSide) -> tuple[float, Interval] | None:
@@ -397,7 +408,7 @@ def _too_few(batch_size: int | None, base: int, candidate: int) -> str:
     return f"{counts}; use at least {LEAST_PROCESSES} (measure.repeats={LEAST_PROCESSES})"
 
 
-def _plain(base: np.ndarray, candidate: np.ndarray) -> tuple[float, float, float] | None:
+def _ratio_without_interval(base: np.ndarray, candidate: np.ndarray) -> tuple[float, float, float] | None:
     """Return the ratio of centres without an interval, as a ratio with equal ends."""
     if not all(len(side) and (side > 0).all() for side in (base, candidate)):
         return None
@@ -414,45 +425,47 @@ def _centre(values: np.ndarray) -> float | None:
     return float(np.exp(np.log(values).mean()) if (values > 0).all() else values.mean())
 
 
-def _check(name: str, runs: Sequence[Run], declarations: Declarations) -> None:
+def _check_metric(name: str, runs: Sequence[Run], declarations: Declarations) -> None:
     """Raise ConfigError if no run has the metric, or if no direction is declared for it."""
     known = {metric for run in runs for row in run.results for metric in row.metrics.values}
     if name not in known:
         directed = [metric for metric in known if direction(declarations.find(metric))]
         raise ConfigError(f"--metric {name}: no run has it{nearest(name, directed)}")
-    one = declarations.find(name)
-    if one is None:
+    declaration = declarations.find(name)
+    if declaration is None:
         raise ConfigError(
             f"--metric {name}: its metric group declares no direction, so it has no verdict",
             "declare the metric with better='higher' or 'lower', see docs/extending.md",
         )
-    if not direction(one):
+    if not direction(declaration):
         raise ConfigError(f"--metric {name}: neither more nor less of it is better, so it has no verdict")
 
 
 # --------------------------------------------------------------------------------------------------------------- notes
-def _remarks(base: Side | None, candidate: Side | None, rules: Rules) -> Iterator[str]:
-    """Yield notes about a pair that its rows do not contain."""
+def _notes_on_pair(base: Side | None, candidate: Side | None, rules: Rules) -> Iterator[str]:
+    """Yield the notes on a pair: combined runs, doubts, different conditions, and sides that were not in turns."""
     for side, name in ((base, "base"), (candidate, "candidate")):
         if side and len(side.runs) > 1:
             yield f"{side.runs[0].name}: {len(side.runs)} runs of the {name} are combined as processes"
-        yield from _doubts(side, name) if side else ()
+        yield from _notes_on_doubts(side, name) if side else ()
     if not base or not candidate:
         return
     name = candidate.runs[0].name
     if rules.force and (different := conditions.differences(base.binding, candidate.binding)):
         yield f"{name}: compared by --force under different conditions: {'; '.join(different)}"
     yield from conditions.differences(base.remarked, candidate.remarked)
-    olds, news = base.starts, candidate.starts
-    if min(len(olds), len(news)) > 1 and (olds[-1] < news[0] or news[-1] < olds[0]):
+    base_starts, candidate_starts = base.starts, candidate.starts
+    if min(len(base_starts), len(candidate_starts)) > 1 and (
+        base_starts[-1] < candidate_starts[0] or candidate_starts[-1] < base_starts[0]
+    ):
         yield (
             f"{name}: one side was measured after the other and not in turns, so a drift of the machine looks like a "
             "difference"
         )
 
 
-def _doubts(side: Side, name: str) -> Iterator[str]:
-    """Yield the kinds of doubt on one side, each with the number of cases."""
+def _notes_on_doubts(side: Side, name: str) -> Iterator[str]:
+    """Yield a note with the kinds of doubt on one side, each with the number of cases."""
     cases = [side.measured(case) for case in side.cases]
     kinds = Counter(
         kind for case in cases if case.validity == WARNED for kind in {reason.kind for reason in case.reasons}

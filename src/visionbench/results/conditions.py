@@ -15,39 +15,39 @@ NEUTRAL = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds")
 """Keys of `measure` that change how often a run is measured, but not how it is measured."""
 SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz")
 """Properties of a device that change from moment to moment."""
-OF_DEVICE = {"device_name": "device", "driver": "driver", "cuda": "CUDA", "threads": "threads"}
+DEVICE_CONDITIONS = {"device_name": "device", "driver": "driver", "cuda": "CUDA", "threads": "threads"}
 LONGEST_DIGEST = 12
 """Digits of a digest that are shown and compared."""
 DIGEST = "names, labels, captions and images of the data"
-OF_MODEL = ("weights", "checkpoint", "revision")
+MODEL_CONDITIONS = ("weights", "checkpoint", "revision")
 
 
 def binding(run: Run) -> dict[str, str]:
     """Return the conditions that must be equal: device, processor, threads, data, protocol, weights, model options."""
     record, settings = run.record, run.record.settings
     known = {
-        **{words: record.device.values.get(name) for name, words in OF_DEVICE.items()},
+        **{words: record.device.values.get(name) for name, words in DEVICE_CONDITIONS.items()},
         "processor": record.host.cpu,
-        **{name: record.loaded_or_configured(name) for name in OF_MODEL},
-        **_below("model.options", settings.model.options),
+        **{name: record.loaded_or_configured(name) for name in MODEL_CONDITIONS},
+        **_flatten("model.options", settings.model.options),
         **_data(run),
         **{
             name: value
-            for name, value in _below("measure", settings.measure).items()
+            for name, value in _flatten("measure", settings.measure).items()
             if name.removeprefix("measure.") not in NEUTRAL
         },
     }
-    return _written(known)
+    return _as_text(known)
 
 
-def defining(run: Run, one: MetricDeclaration) -> dict[str, str]:
+def defining(run: Run, declaration: MetricDeclaration) -> dict[str, str]:
     """Return the options of a metric that must be equal for its values to be compared."""
-    options = run.record.settings.options_of(one.group)
-    return _written({f"metrics.{one.group}.{name}": options.get(name) for name in one.options})
+    options = run.record.settings.options_of(declaration.group)
+    return _as_text({f"metrics.{declaration.group}.{name}": options.get(name) for name in declaration.options})
 
 
 def remarked(run: Run) -> dict[str, str]:
-    """Return the conditions that are only reported: commit, versions, host, and settings of the model."""
+    """Return the conditions that are only reported: commit, versions, host, and options of model and metrics."""
     record, settings = run.record, run.record.settings
     known = {
         "git commit": record.git_commit,
@@ -55,13 +55,13 @@ def remarked(run: Run) -> dict[str, str]:
         **{
             name: value
             for name, value in record.device.values.items()
-            if name not in OF_DEVICE and name not in SNAPSHOTS
+            if name not in DEVICE_CONDITIONS and name not in SNAPSHOTS
         },
         **{f"model.{name}": settings.model.values.get(name) for name in ("family", "attention", "seed")},
         **{name: record.model.values.get(name) for name in ("model_class", "image_processor", "tokenizer", "dtype")},
-        **_below("metrics", settings.metrics),
+        **_flatten("metrics", settings.metrics),
     }
-    return _written(known)
+    return _as_text(known)
 
 
 def differences(base: Mapping[str, str], candidate: Mapping[str, str]) -> list[str]:
@@ -87,7 +87,7 @@ def _data(run: Run) -> dict[str, Any]:
     return known
 
 
-def _below(path: str, value: Any) -> dict[str, Any]:
+def _flatten(path: str, value: Any) -> dict[str, Any]:
     return dict(_leaves(path, value))
 
 
@@ -99,5 +99,5 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield path, "null" if value is None and path.startswith("measure.") else value
 
 
-def _written(known: Mapping[str, Any]) -> dict[str, str]:
+def _as_text(known: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in known.items() if value is not None}

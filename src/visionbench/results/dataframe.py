@@ -1,4 +1,4 @@
-"""Runs as one table for pandas: one row per case with its identity, conditions and metrics; and its three file formats.
+"""Runs as one table for pandas, with one row per case, and its three file formats: CSV, JSON and Parquet.
 
 The columns are described in docs/results.md.
 """
@@ -45,11 +45,11 @@ def cases(runs: Sequence[Run]) -> pd.DataFrame:
     """Return one row per case, with the columns of `TYPES` and one column per metric; NaN means null."""
     import pandas as pd
 
-    pairs = [(_of_run(run), row) for run in runs for row in run.results]
-    identities = [{**of_run, **_of_case(row)} for of_run, row in pairs]
+    pairs = [(run.record.facts(), row) for run in runs for row in run.results]
+    identities = [{**facts, **_case_columns(row)} for facts, row in pairs]
     metrics = dict.fromkeys(name for _, row in pairs for name in row.metrics.values)
     columns: dict[str, Any] = {name: [one.get(name) for one in identities] for name in TYPES}
-    columns = {name: pd.array(values, dtype=TYPES[name]) for name, values in _timed(columns)}
+    columns = {name: pd.array(values, dtype=TYPES[name]) for name, values in _parse_times(columns)}
     reasons = columns.pop("reasons")
     for name in metrics:
         columns[name] = np.array([row.metrics.values.get(name) for _, row in pairs], np.float64)
@@ -58,14 +58,14 @@ def cases(runs: Sequence[Run]) -> pd.DataFrame:
 
 def csv(frame: pd.DataFrame) -> str:
     """Return the table as CSV with a first column `schema`; times are ISO 8601, null is empty."""
-    numbered = _written(frame)
+    numbered = _with_iso_times(frame)
     numbered.insert(0, "schema", SCHEMA)
     return str(numbered.to_csv(index=False, lineterminator="\n"))
 
 
 def json_text(frame: pd.DataFrame) -> str:
     """Return `{"schema": 1, "cases": [{column: value}]}` with one case per line; missing values are null."""
-    columns = {str(name): _plain(values) for name, values in _written(frame).items()}
+    columns = {str(name): _json_values(values) for name, values in _with_iso_times(frame).items()}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     lines = ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
     return f'{{"schema": {SCHEMA}, "cases": [\n{lines}\n]}}\n'
@@ -76,7 +76,7 @@ def parquet(frame: pd.DataFrame, version: str) -> bytes:
     import pyarrow
     import pyarrow.parquet
 
-    with warnings.catch_warnings():  # pyarrow reads the values of times in a way that is deprecated in pandas 3.1
+    with warnings.catch_warnings():  # pyarrow accesses times in a way that pandas 3.1 deprecates
         warnings.filterwarnings("ignore", "Series.values returning an ndarray", DeprecationWarning)
         table = pyarrow.Table.from_pandas(frame, preserve_index=False)
     about = {ABOUT: json.dumps({"schema": SCHEMA, "version": version})}
@@ -85,12 +85,7 @@ def parquet(frame: pd.DataFrame, version: str) -> bytes:
     return bytes(file.getvalue())
 
 
-def _of_run(run: Run) -> dict[str, Any]:
-    """Return the columns that all cases of a run share."""
-    return run.record.facts()
-
-
-def _of_case(row: CaseResult) -> dict[str, Any]:
+def _case_columns(row: CaseResult) -> dict[str, Any]:
     """Return the columns of one case; validity, processes and distinct inputs are null without numbers."""
     measured = row.status == OK
     validity_reasons = json.dumps([str(reason) for reason in row.validity.reasons], ensure_ascii=False)
@@ -107,7 +102,7 @@ def _of_case(row: CaseResult) -> dict[str, Any]:
     }
 
 
-def _timed(columns: Mapping[str, list[Any]]) -> Iterator[tuple[str, Any]]:
+def _parse_times(columns: Mapping[str, list[Any]]) -> Iterator[tuple[str, Any]]:
     """Yield the columns with parsed times."""
     import pandas as pd
 
@@ -115,13 +110,13 @@ def _timed(columns: Mapping[str, list[Any]]) -> Iterator[tuple[str, Any]]:
         yield name, pd.to_datetime(values, utc=True, format="ISO8601") if TYPES[name] == TIME else values
 
 
-def _written(frame: pd.DataFrame) -> pd.DataFrame:
+def _with_iso_times(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the table with times as ISO 8601."""
-    times = [name for name, of in TYPES.items() if of == TIME]
-    return frame.assign(**{name: [at.isoformat(timespec="microseconds") for at in frame[name]] for name in times})
+    times = [name for name, kind in TYPES.items() if kind == TIME]
+    return frame.assign(**{name: [time.isoformat(timespec="microseconds") for time in frame[name]] for name in times})
 
 
-def _plain(column: pd.Series[Any]) -> list[Any]:
-    """Return the values as JSON has them."""
+def _json_values(column: pd.Series[Any]) -> list[Any]:
+    """Return the values for JSON: null instead of NaN."""
     values: list[Any] = column.astype(object).where(column.notna(), None).tolist()
     return values

@@ -37,28 +37,35 @@ def merged(each: Sequence[Declarations]) -> Declarations:
 
 def timed(declarations: Declarations, rows: Sequence[CaseResult]) -> list[MetricDeclaration]:
     """Return the metrics of timed cases that tables show, of those that any of the rows has, in order."""
-    known = {name: one for row in rows for name in row.metrics.values if (one := declarations.find(name))}
-    shown = [one for one in known.values() if one.table and one.kind != QUALITY]
-    return sorted(shown, key=lambda one: one.order)
+    known = {
+        name: declaration for row in rows for name in row.metrics.values if (declaration := declarations.find(name))
+    }
+    shown = [declaration for declaration in known.values() if declaration.table and declaration.kind != QUALITY]
+    return sorted(shown, key=lambda declaration: declaration.order)
 
 
 def quality(declarations: Declarations, row: CaseResult | None) -> list[MetricDeclaration]:
     """Return the quality metrics that tables show, of those that the row has a value of, in order."""
     valued = _valued(declarations, row)
-    return sorted((one for one in valued if one.table and one.kind == QUALITY), key=lambda one: one.order)
+    return sorted(
+        (declaration for declaration in valued if declaration.table and declaration.kind == QUALITY),
+        key=lambda declaration: declaration.order,
+    )
 
 
 def headlines(declarations: Declarations, row: CaseResult | None) -> list[MetricDeclaration]:
     """Return the headline metrics that the row has a value of; models are compared by the first of them."""
-    valued = (one for one in _valued(declarations, row) if one.headline)
-    return sorted(valued, key=lambda one: (one.headline, one.order))
+    valued = (declaration for declaration in _valued(declarations, row) if declaration.headline)
+    return sorted(valued, key=lambda declaration: (declaration.headline, declaration.order))
 
 
 def _valued(declarations: Declarations, row: CaseResult | None) -> list[MetricDeclaration]:
     values = row.metrics.values if row is not None and row.status == OK else {}
-    return [one for name, value in values.items() if value is not None and (one := declarations.find(name))]
+    return [
+        declaration for name, value in values.items() if value is not None and (declaration := declarations.find(name))
+    ]
 
 
-def direction(one: MetricDeclaration | None) -> int:
+def direction(declaration: MetricDeclaration | None) -> int:
     """Return 1 if more is better, -1 if less is, and 0 if neither is or nothing is declared."""
-    return 0 if one is None or not one.better else 1 if one.better == HIGHER else -1
+    return 0 if declaration is None or not declaration.better else 1 if declaration.better == HIGHER else -1

@@ -20,8 +20,8 @@ from visionbench.statistics.resampling import Difference, clusters, deciding_alp
 class Paired:
     """The differences by metric, or the reason why the sides cannot be paired."""
 
-    of: Mapping[str, Difference] = field(default_factory=dict)
-    why_not: str = ""
+    by_metric: Mapping[str, Difference] = field(default_factory=dict)
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ def differences(base: Sequence[Run], candidate: Sequence[Run], metrics: Sequence
     for runs, name in ((base, "base"), (candidate, "candidate")):
         scored_runs = [scored for run in runs if (scored := read(run)) is not None]
         if not scored_runs:
-            return Paired(why_not=f"the {name} has no results of single images")
+            return Paired(reason=f"the {name} has no results of single images")
         sides.append(scored_runs)
-    facts = [_data(base[0]), _data(candidate[0])]
+    facts = [_data_conditions(base[0]), _data_conditions(candidate[0])]
     if conditions.differences(*facts):
-        return Paired(why_not="the data differ")
+        return Paired(reason="the data differ")
     first = sides[0][0]
     if any(sorted(one.ids) != sorted(first.ids) for one in (*sides[0], *sides[1])):
-        return Paired(why_not="the sides measured different images")
-    if any(not _same(one.clusters, first.clusters) for one in (*sides[0], *sides[1])):
-        return Paired(why_not="the images are in different clusters")
+        return Paired(reason="the sides measured different images")
+    if any(not _equal_clusters(one.clusters, first.clusters) for one in (*sides[0], *sides[1])):
+        return Paired(reason="the images are in different clusters")
     level = deciding_alpha(len(metrics))
     olds, news = ([_ordered(one, first.ids) for one in side] for side in sides)
     return Paired(
@@ -94,8 +94,8 @@ def _ordered(scored: Scored, ids: Sequence[str]) -> dict[str, Contributions]:
     """Return the contributions with the images in this order."""
     if list(scored.ids) == list(ids):
         return dict(scored.contributions)
-    place = {name: index for index, name in enumerate(scored.ids)}
-    order = np.array([place[name] for name in ids])
+    positions = {name: index for index, name in enumerate(scored.ids)}
+    order = np.array([positions[name] for name in ids])
     return {name: replace(one, parts=one.parts[order]) for name, one in scored.contributions.items()}
 
 
@@ -105,11 +105,11 @@ def _averaged(runs: Sequence[Mapping[str, Contributions]], name: str) -> Contrib
     return replace(runs[0][name], parts=parts[0] if len(parts) == 1 else sum(parts[1:], parts[0]) / len(parts))
 
 
-def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
-    return one is other or (one is not None and other is not None and np.array_equal(one, other))
+def _equal_clusters(first: np.ndarray | None, second: np.ndarray | None) -> bool:
+    return first is second or (first is not None and second is not None and np.array_equal(first, second))
 
 
-def _data(run: Run) -> dict[str, str]:
+def _data_conditions(run: Run) -> dict[str, str]:
     return {
         name: value
         for name, value in conditions.binding(run).items()

@@ -59,19 +59,19 @@ def order(repeats: Sequence[int], seed: int) -> list[tuple[int, int]]:
 
 
 def planned(plan: RunPlan, repeat: int) -> RunPlan:
-    """Return the plan of a repeat: from the second one only the timed cases, because quality is the same each time."""
+    """Return the plan of a repeat. Only the first repeat measures quality, because quality is the same each time."""
     return plan if repeat == 1 else replace(plan, cases=tuple(case for case in plan.cases if case.timed))
 
 
 def gather(repeats: Sequence[Sequence[CaseResult]], declarations: Declarations) -> list[tuple[CaseResult, Samples]]:
-    """Make one row for each case from the rows of each process.
+    """Combine the rows of the processes into one row for each case.
 
     The values of the processes are its samples, in series `across/<metric>`.
     """
-    of_case: dict[str, list[CaseResult]] = {}
+    results_by_case: dict[str, list[CaseResult]] = {}
     for result in chain.from_iterable(repeats):
-        of_case.setdefault(result.case.id, []).append(result)
-    return [_gathered(results, declarations) for results in of_case.values()]
+        results_by_case.setdefault(result.case.id, []).append(result)
+    return [_combine_case(results, declarations) for results in results_by_case.values()]
 
 
 def combine(repeats: Sequence[RunRecord], seed: int, planned: int) -> RunRecord:
@@ -96,13 +96,13 @@ def across(samples: Samples, declarations: Declarations) -> Metrics:
     Each metric is gathered as declared, and has a 95 % interval and half its width if they are declared.
     """
     values: dict[str, float | None] = {}
-    for series, of_process in samples.series.items():
+    for series, process_values in samples.series.items():
         name = series.removeprefix(ACROSS)
-        one = declarations.find(name)
-        values[name] = _centre(of_process, one.gather if one else GEOMETRIC_MEAN)
-        if one is None or ACROSS_PROCESSES not in one.intervals:
+        declaration = declarations.find(name)
+        values[name] = _centre(process_values, declaration.gather if declaration else GEOMETRIC_MEAN)
+        if declaration is None or ACROSS_PROCESSES not in declaration.intervals:
             continue
-        if (interval := across_interval(of_process)) is not None:
+        if (interval := across_interval(process_values)) is not None:
             centre, low, high = interval
             values |= dict(zip(interval_ends(name, ACROSS_PROCESSES), (low, high), strict=True))
             values[interval_half_width(name)] = (high - low) / 2 / centre
@@ -110,7 +110,7 @@ def across(samples: Samples, declarations: Declarations) -> Metrics:
 
 
 def folders(folder: RunFolder) -> list[RunFolder]:
-    """Return the folders of the repeats of a run in order; none if one process measured the run."""
+    """Return the folders of the repeats of a run in order; empty if one process measured the run."""
     paths = sorted((folder.path / "repeats").glob("*/run.json"), key=lambda path: int(path.parent.name))
     return [RunFolder(path.parent) for path in paths]
 
@@ -118,40 +118,46 @@ def folders(folder: RunFolder) -> list[RunFolder]:
 def write(folder: RunFolder, seed: int, planned: int) -> None:
     """Gather the repeats of a run into the folder of the run."""
     repeats = folders(folder)
-    record = combine([one.record() for one in repeats], seed, planned)
+    record = combine([repeat.record() for repeat in repeats], seed, planned)
     folder.write_record(record)
-    for result, samples in gather([one.results() for one in repeats], declared.of_record(record)):
+    for result, samples in gather([repeat.results() for repeat in repeats], declared.of_record(record)):
         first = repeats[0].predictions() if not result.case.timed else None
         folder.append(result, samples, first)
 
 
-def _gathered(results: Sequence[CaseResult], declarations: Declarations) -> tuple[CaseResult, Samples]:
-    good = [result for result in results if result.status == OK]
-    if not good:
+def _combine_case(results: Sequence[CaseResult], declarations: Declarations) -> tuple[CaseResult, Samples]:
+    measured = [result for result in results if result.status == OK]
+    if not measured:
         return results[0], Samples()
     series, reasons = {}, {}
-    for name in dict.fromkeys(chain.from_iterable(result.metrics.values for result in good)):
-        known = [value for result in good if (value := result.metrics.values.get(name)) is not None]
-        if len(known) == len(good):
+    for name in dict.fromkeys(chain.from_iterable(result.metrics.values for result in measured)):
+        known = [value for result in measured if (value := result.metrics.values.get(name)) is not None]
+        if len(known) == len(measured):
             series[ACROSS + name] = np.array(known)
         else:
-            why = next((result.metrics.reasons[name] for result in good if name in result.metrics.reasons), "unknown")
-            reasons[name] = why if not known else f"{len(good) - len(known)} of {len(good)} processes have none: {why}"
+            reason = next(
+                (result.metrics.reasons[name] for result in measured if name in result.metrics.reasons), "unknown"
+            )
+            reasons[name] = (
+                reason
+                if not known
+                else f"{len(measured) - len(known)} of {len(measured)} processes have none: {reason}"
+            )
     lost = [f"{result.status}: {result.reason}" for result in results if result.status != OK]
     flags = {"processes_lost": f"{len(lost)} of {len(results)}: {lost[0]}"} if lost else {}
     samples = Samples(series, flags=flags)
     metrics = across(samples, declarations).merged(Metrics(dict.fromkeys(reasons), reasons))
-    labels = {**good[0].labels, "processes": str(len(good))}
+    labels = {**measured[0].labels, "processes": str(len(measured))}
     labels |= {
         f"{name}_of_process_{number}": text
         for number, result in enumerate(results, 1)
         for name, text in result.labels.items()
         if name.endswith("_retried")
     }
-    return replace(good[0], metrics=metrics, validity=_judged(good, flags), labels=labels), samples
+    return replace(measured[0], metrics=metrics, validity=_combine_validity(measured, flags), labels=labels), samples
 
 
-def _judged(results: Sequence[CaseResult], flags: Mapping[str, str]) -> Validity:
+def _combine_validity(results: Sequence[CaseResult], flags: Mapping[str, str]) -> Validity:
     """Return the worst verdict, with each kind of reason once and the number of processes that have it.
 
     With several processes, doubts about the interval within one process are left out, because the interval is across
@@ -162,8 +168,10 @@ def _judged(results: Sequence[CaseResult], flags: Mapping[str, str]) -> Validity
         for reason in result.validity.reasons:
             kinds.setdefault(reason.kind, {}).setdefault(index, reason)
     counts = [
-        Reason(kind, f"{next(iter(of_process.values())).detail} (in {len(of_process)} of {len(results)} processes)")
-        for kind, of_process in kinds.items()
+        Reason(
+            kind, f"{next(iter(process_values.values())).detail} (in {len(process_values)} of {len(results)} processes)"
+        )
+        for kind, process_values in kinds.items()
         if kind not in WITHIN_PROCESS
     ]
     doubts = counts if len(results) > 1 else results[0].validity.reasons

@@ -35,13 +35,15 @@ class CaseOnSide:
         """The reasons for the verdict: each kind once, from the first row that has it, with the number of rows."""
         first: dict[str, Reason] = {}
         counts: Counter[str] = Counter()
-        good = [row for row in self.rows if row.status == OK]
-        for row in good:
+        measured = [row for row in self.rows if row.status == OK]
+        for row in measured:
             kinds = {reason.kind: reason for reason in reversed(row.validity.reasons)}
             first = {**kinds, **first}
             counts.update(kinds.keys())
         return [
-            Reason(kind, f"{reason.detail} (in {counts[kind]} of {len(good)} runs)") if len(good) > 1 else reason
+            Reason(kind, f"{reason.detail} (in {counts[kind]} of {len(measured)} runs)")
+            if len(measured) > 1
+            else reason
             for kind, reason in first.items()
         ]
 
@@ -58,7 +60,7 @@ class CaseOnSide:
         ]
         return np.concatenate(known) if known else np.empty(0)
 
-    def why_none(self, metric: str) -> str:
+    def reason_without_value(self, metric: str) -> str:
         """Return the reason why the metric has no value."""
         return next((row.metrics.reasons[metric] for row in self.rows if metric in row.metrics.reasons), "unknown")
 
@@ -86,7 +88,7 @@ class Side:
 
     @property
     def starts(self) -> list[str]:
-        """The start of each process."""
+        """The start time of each process."""
         return sorted(start for run in self.runs for start in run.record.starts)
 
     def measured(self, case: str) -> CaseOnSide:
@@ -103,7 +105,7 @@ def key(run: Run) -> tuple[str, str, str]:
 
 
 def sides(runs: Sequence[Run]) -> list[Side]:
-    """Group runs by their known conditions; the group that started last is the last one."""
+    """Group runs by their known conditions, in the order of their start."""
     groups: list[list[Run]] = []
     known: list[dict[str, str]] = []
     for run in sorted(runs, key=lambda run: run.record.started_at):
@@ -119,11 +121,13 @@ def sides(runs: Sequence[Run]) -> list[Side]:
 
 
 def pairs(base: list[Side], candidate: list[Side], notes: list[str]) -> Iterator[tuple[Side | None, Side | None]]:
-    """Yield the newest sides of equal conditions together, then the remaining sides, the newest first."""
+    """Yield pairs of the newest sides of equal conditions, then pairs of the remaining sides, the newest first."""
     if len(base) == len(candidate) == 1:
         yield base[0], candidate[0]
         return
-    bases, candidates = (_newest(of_one, name, notes) for of_one, name in ((base, "base"), (candidate, "candidate")))
+    bases, candidates = (
+        _newest(side_list, name, notes) for side_list, name in ((base, "base"), (candidate, "candidate"))
+    )
     for old in list(bases):
         for new in candidates:
             if not conditions.differences(old.binding, new.binding):
@@ -136,18 +140,18 @@ def pairs(base: list[Side], candidate: list[Side], notes: list[str]) -> Iterator
 
 def _newest(candidates: list[Side], name: str, notes: list[str]) -> list[Side]:
     """Return the newest of sides that differ only in commit or versions; add a note about each older side."""
-    kept: list[Side] = []
+    newest: list[Side] = []
     for side in reversed(candidates):
-        newer = next((one for one in kept if not conditions.differences(one.binding, side.binding)), None)
+        newer = next((one for one in newest if not conditions.differences(one.binding, side.binding)), None)
         if newer is None:
-            kept.append(side)
+            newest.append(side)
             continue
-        what = [line.partition(":")[0] for line in conditions.differences(side.remarked, newer.remarked)]
+        names = [line.partition(":")[0] for line in conditions.differences(side.remarked, newer.remarked)]
         notes.append(
-            f"{side.runs[0].name}: the {name} has older runs that differ in {', '.join(what)}; "
+            f"{side.runs[0].name}: the {name} has older runs that differ in {', '.join(names)}; "
             f"those of {newer.runs[-1].record.started_at} are compared"
         )
-    return kept
+    return newest
 
 
 def labels(paired: Sequence[tuple[Side | None, Side | None]]) -> list[str]:
@@ -156,10 +160,10 @@ def labels(paired: Sequence[tuple[Side | None, Side | None]]) -> list[str]:
     names = [side.runs[0].name for side in first]
     texts = []
     for name, side in zip(names, first, strict=True):
-        others = [one.binding for other, one in zip(names, first, strict=True) if other == name]
-        own = side.binding
-        different = [one for one in own if any(own[one] != other.get(one) for other in others)]
-        texts.append(", ".join([name, *(f"{one} {own[one]}" for one in different)]))
+        namesakes = [one.binding for other, one in zip(names, first, strict=True) if other == name]
+        binding = side.binding
+        different = [key for key in binding if any(binding[key] != other.get(key) for other in namesakes)]
+        texts.append(", ".join([name, *(f"{key} {binding[key]}" for key in different)]))
     return texts
 
 

@@ -20,7 +20,7 @@ from visionbench.core import (
 from visionbench.declarations import Declarations
 from visionbench.records.record import FINISHED, RunRecord
 from visionbench.results import declared
-from visionbench.statistics.resampling import stated, written
+from visionbench.statistics.resampling import interval_text, value_with_interval
 
 LATENCY = "latency_p50_ms"
 SPREAD = interval_half_width(LATENCY)
@@ -43,7 +43,7 @@ def latency_ends(across: bool) -> tuple[str, str]:
 
 
 def throughput_name(results: Sequence[CaseResult]) -> str:
-    """Return the throughput to compare these results by: of images, or of the first unit that has a value."""
+    """Return the name of the throughput of these results: that of images, or of the first unit that has a value."""
     names = [f"throughput_{unit}_per_s" for unit in WORK_UNITS]
     return next((name for name in names if any(_value(row, name) is not None for row in results)), names[0])
 
@@ -96,12 +96,12 @@ def best(results: Sequence[CaseResult]) -> dict[str, float]:
     if speeds := _values(trusted, throughput):
         fastest = max(speeds, key=lambda batch_size: speeds[batch_size])
         numbers |= {f"best_{throughput}": speeds[fastest], "best_throughput_batch_size": float(fastest)}
-    for name, of, choose in (
+    for name, metric, choose in (
         ("lowest_latency_p50_ms", LATENCY, min),
         ("lowest_latency_p95_ms", "latency_p95_ms", min),
         *((f"highest_{name}", name, max) for name in MEMORY),
     ):
-        if values := _values(trusted, of):
+        if values := _values(trusted, metric):
             numbers[name] = choose(values.values())
     if timed:
         numbers["largest_batch_size"] = float(max(row.case.batch_size for row in timed))
@@ -161,17 +161,17 @@ def quality(results: Sequence[CaseResult], declarations: Declarations) -> dict[s
 
 def quality_text(metric: str, values: Mapping[str, float | None]) -> str:
     """Return a quality metric as text, with its interval if it has one."""
-    known = stated(metric, values)
-    return written(*known) if known and known[1] else text(values.get(metric))
+    estimate = value_with_interval(metric, values)
+    return interval_text(*estimate) if estimate and estimate[1] else text(values.get(metric))
 
 
 def words(metric: str) -> str:
-    """Return words from the name of a metric, such as `recall i2t@1`."""
+    """Return the name of a metric in readable form, such as `recall i2t@1`."""
     return metric.removesuffix("_fraction").replace("_at_", "@").replace("_", " ")
 
 
 def text(cell: Cell) -> str:
-    """Return a cell as text: four significant digits, thousands grouped, a dash for None."""
+    """Return a cell as text: four significant digits, a comma after thousands, a dash for None."""
     if cell is None:
         return "–"
     if not isinstance(cell, float):
@@ -182,18 +182,20 @@ def text(cell: Cell) -> str:
 def _headline(record: RunRecord, results: Sequence[CaseResult]) -> str:
     """Return one line with the failure, the best numbers, and their verdict."""
     status, lines = record.status, failures(results)
-    wrong = [line for line in lines if " not_run: " not in line] or lines
+    causes = [line for line in lines if " not_run: " not in line] or lines
     worst, numbers, name = verdict(results), summary(results), throughput_name(results)
     failed = status != FINISHED
-    parts = [f"**{status}**: {_short(wrong[0] if wrong else 'no reason known', HEADLINE_REASON)}"] if failed else []
+    parts = (
+        [f"**{status}**: {_short(causes[0] if causes else 'the reason is unknown', HEADLINE_REASON)}"] if failed else []
+    )
     if f"best_{name}" in numbers:
-        speed, at = text(numbers[f"best_{name}"]), f"batch size {numbers['best_throughput_batch_size']:.0f}"
-        parts.append(f"**{speed} {unit(name)}** at {at}")
+        speed, batch = text(numbers[f"best_{name}"]), f"batch size {numbers['best_throughput_batch_size']:.0f}"
+        parts.append(f"**{speed} {unit(name)}** at {batch}")
     if "lowest_latency_p50_ms" in numbers:
         parts.append(f"lowest p50 **{text(numbers['lowest_latency_p50_ms'])} ms**")
-    known = {name: value for row in results if not row.case.timed for name, value in row.metrics.values.items()}
+    values = {name: value for row in results if not row.case.timed for name, value in row.metrics.values.items()}
     for metric in list(quality(results, declared.of_record(record)))[:QUALITY_SHOWN]:
-        parts.append(f"{words(metric)} **{quality_text(metric, known)}**")
+        parts.append(f"{words(metric)} **{quality_text(metric, values)}**")
     parts.append(f"**{worst}** (see the doubts)" if worst in (WARNED, INVALID) else "")
     parts += [f"{len(lines)} without numbers"] if lines and not failed else []
     return " · ".join(filter(None, parts))
@@ -233,15 +235,15 @@ def _missing(results: Sequence[CaseResult], declarations: Declarations) -> list[
     names: dict[str, dict[str, None]] = {}
     for row in results:
         for name, reason in row.metrics.reasons.items():
-            one = declarations.find(name)
-            if one is None or one.part_of not in row.metrics.reasons:
+            declaration = declarations.find(name)
+            if declaration is None or declaration.part_of not in row.metrics.reasons:
                 names.setdefault(reason, {})[name] = None
     return [f"{', '.join(missing)}: {reason}" for reason, missing in names.items()]
 
 
 def _is_end(metric: str, declarations: Declarations) -> bool:
-    one = declarations.find(metric)
-    return one is not None and bool(one.part_of)
+    declaration = declarations.find(metric)
+    return declaration is not None and bool(declaration.part_of)
 
 
 def _pairs(reasons: Mapping[str, str]) -> list[str]:

@@ -28,13 +28,13 @@ from visionbench.statistics.timings import ALPHA
 
 RESAMPLES, SEED = 2000, 0
 DECIDING_ALPHA = 0.01
-"""The level of the interval that must exclude zero before a difference counts as shown."""
+"""The level of the interval that must exclude zero if a difference counts as shown."""
 CELLS = 2**22
 """Weights in memory at once: 32 MiB."""
-KEPT_CELLS = 2**25
-"""Weights of one byte that are kept for the next metric: up to 16,000 images."""
+CACHED_CELLS = 2**25
+"""Weights of one byte that are cached for the next metric: up to 16,000 images."""
 DIGITS = 9
-"""Decimals of an end, so that the order of summation on a machine has no effect."""
+"""Decimals of an interval end. Rounding removes the effect of a machine's order of summation."""
 CLUSTER = "evaluation/cluster_index"
 """The series with the cluster of each image."""
 
@@ -57,12 +57,13 @@ class Difference:
     """Whether the difference is significant at that level."""
     differing: int
     """The number of images (or clusters) whose contributions differ."""
-    of: int
+    count: int
+    """The number of images (or clusters), or of tries in McNemar's test."""
     method: str
 
 
-# ----------------------------------------------------------------------------------------------------- of one result
-def stated(metric: str, values: Mapping[str, float | None]) -> tuple[float, Interval | None] | None:
+# --------------------------------------------------------------------------------------------------------- one result
+def value_with_interval(metric: str, values: Mapping[str, float | None]) -> tuple[float, Interval | None] | None:
     """Return the value of a metric with its interval if it has one, or None without a value."""
     value, low, high = (values.get(name) for name in (metric, *interval_ends(metric)))
     if value is None:
@@ -70,8 +71,8 @@ def stated(metric: str, values: Mapping[str, float | None]) -> tuple[float, Inte
     return value, (low, high) if low is not None and high is not None else None
 
 
-def written(value: float, interval: Interval | None, digits: int = 3) -> str:
-    """Return `0.980 ±0.009`, or `0.990 [0.946, 0.998]` if the printed distances of the two ends differ."""
+def interval_text(value: float, interval: Interval | None, digits: int = 3) -> str:
+    """Return `0.980 ±0.009`, or `0.990 [0.946, 0.998]` if the printed distances of the two ends to the value differ."""
     text = f"{value:.{digits}f}"
     if interval is None:
         return text
@@ -84,19 +85,19 @@ def with_intervals(
     metrics: Metrics, names: Sequence[str], contributions: Mapping[str, Contributions], samples: Samples
 ) -> Metrics:
     """Return the metrics with both ends after each named metric; a missing end is None, with the reason."""
-    known = intervals(contributions, clusters(samples))
+    by_metric = intervals(contributions, clusters(samples))
     values: dict[str, float | None] = {}
     reasons = dict(metrics.reasons)
     for name, value in metrics.values.items():
         values[name] = value
         if name not in names:
             continue
-        interval = known.get(name) if value is not None else None
+        interval = by_metric.get(name) if value is not None else None
         for end, limit in zip(interval_ends(name), interval or (None, None), strict=True):
             values[end] = limit
             if limit is None:
-                why = NO_INTERVAL if name in contributions else NO_CONTRIBUTIONS
-                reasons[end] = reasons.get(name, why)
+                reason = NO_INTERVAL if name in contributions else NO_CONTRIBUTIONS
+                reasons[end] = reasons.get(name, reason)
     return Metrics(values, reasons)
 
 
@@ -104,13 +105,15 @@ def intervals(
     contributions: Mapping[str, Contributions], clusters: np.ndarray | None = None, alpha: float = ALPHA
 ) -> dict[str, Interval | None]:
     """Return the interval of each metric over images (or clusters); all bootstrap intervals use the same resamples."""
-    known = {name: proportion(_clustered(of.parts, clusters), alpha) for name, of in contributions.items() if of.hits}
-    others = {name: of for name, of in contributions.items() if not of.hits}
-    parts = {id(of.parts): _clustered(of.parts, clusters) for of in others.values()}
-    sums = dict(zip(parts, resampled(list(parts.values())), strict=True))
-    for name, of in others.items():
-        known[name] = _of_resamples(of, parts[id(of.parts)], sums[id(of.parts)], alpha)
-    return {name: known[name] for name in contributions}
+    ends: dict[str, Interval | None] = {
+        name: proportion(_clustered(one.parts, clusters), alpha) for name, one in contributions.items() if one.hits
+    }
+    bootstrapped = {name: one for name, one in contributions.items() if not one.hits}
+    parts = {id(one.parts): _clustered(one.parts, clusters) for one in bootstrapped.values()}
+    sums = dict(zip(parts, resample(list(parts.values())), strict=True))
+    for name, one in bootstrapped.items():
+        ends[name] = _bootstrap_interval(one, parts[id(one.parts)], sums[id(one.parts)], alpha)
+    return {name: ends[name] for name in contributions}
 
 
 def clusters(samples: Samples) -> np.ndarray | None:
@@ -120,14 +123,14 @@ def clusters(samples: Samples) -> np.ndarray | None:
 
 
 def wilson(share: float, count: float, alpha: float = ALPHA) -> Interval:
-    """Return Wilson's interval of a proportion from `count` independent tries."""
+    """Return Wilson's interval of a proportion of `count` independent tries."""
     from scipy.special import ndtri
 
     squared = float(ndtri(1 - alpha / 2)) ** 2
     centre = (share + squared / (2 * count)) / (1 + squared / count)
     spread = share * (1 - share) / count + squared / (4 * count**2)
-    reach = (squared * spread) ** 0.5 / (1 + squared / count)
-    return _rounded(max(0.0, centre - reach), min(1.0, centre + reach))
+    half_width = (squared * spread) ** 0.5 / (1 + squared / count)
+    return _rounded(max(0.0, centre - half_width), min(1.0, centre + half_width))
 
 
 def proportion(parts: np.ndarray, alpha: float = ALPHA) -> Interval | None:
@@ -151,11 +154,11 @@ def proportion(parts: np.ndarray, alpha: float = ALPHA) -> Interval | None:
     return wilson(share, max(count, 1.0), alpha)
 
 
-def resampled(parts: Sequence[Any], seed: int = SEED, resamples: int = RESAMPLES) -> list[np.ndarray]:
+def resample(parts: Sequence[Any], seed: int = SEED, resamples: int = RESAMPLES) -> list[np.ndarray]:
     """Return sums [resamples, k] of several contributions [n, k] over the same images, drawn with replacement."""
     if not parts:
         return []
-    blocks = [[weights @ one for one in parts] for weights in _drawn(parts[0].shape[0], seed, resamples)]
+    blocks = [[weights @ one for one in parts] for weights in _resample_weights(parts[0].shape[0], seed, resamples)]
     return [np.concatenate(each) for each in zip(*blocks, strict=True)]
 
 
@@ -180,23 +183,23 @@ def percentile(drawn: np.ndarray, alpha: float = ALPHA) -> Interval:
     return _rounded(low, high)
 
 
-def _of_resamples(of: Contributions, parts: Any, sums: np.ndarray, alpha: float) -> Interval | None:
-    """Return the BCa interval, or the basic one for an average over classes; None if no resample differs.
+def _bootstrap_interval(contributions: Contributions, parts: Any, sums: np.ndarray, alpha: float) -> Interval | None:
+    """Return the BCa interval, or the basic bootstrap interval of an average over classes.
 
-    If all resamples of a metric with contributions of at most 1 are equal, it gets the interval of a proportion.
+    If all resamples are equal, return Wilson's interval for contributions of at most 1, and None for others.
     """
-    value, drawn = _value(of, parts), of.value(sums)
+    value, drawn = _value(contributions, parts), contributions.value(sums)
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn) or np.ptp(drawn) <= 1e-12:
-        return wilson(min(max(value, 0.0), 1.0), parts.shape[0], alpha) if of.at_most_one else None
-    if of.over_classes:
+        return wilson(min(max(value, 0.0), 1.0), parts.shape[0], alpha) if contributions.at_most_one else None
+    if contributions.over_classes:
         low, high = percentile(drawn, alpha)
         return _rounded(max(0.0, 2 * value - high), min(1.0, 2 * value - low))
-    without = of.value(_total(parts) - parts)
-    return bca(value, drawn, without[np.isfinite(without)], alpha)
+    jackknifed = contributions.value(_total(parts) - parts)
+    return bca(value, drawn, jackknifed[np.isfinite(jackknifed)], alpha)
 
 
-# ---------------------------------------------------------------------------------------------------- of two results
+# -------------------------------------------------------------------------------------------------------- two results
 def deciding_alpha(figures: int) -> float:
     """Return the level at which each of several metrics is decided, so that false alarms are rare for all together.
 
@@ -224,11 +227,11 @@ def difference(
         return Difference(value, interval, deciding, shown, differing, tries, "exact McNemar test")
     if count < 2 or not differing:
         return Difference(value, None, None, False, differing, count, "paired bootstrap")
-    of_base, of_candidate = resampled([old, new])
-    drawn = candidate.value(of_candidate) - base.value(of_base)
+    base_sums, candidate_sums = resample([old, new])
+    drawn = candidate.value(candidate_sums) - base.value(base_sums)
     drawn = drawn[np.isfinite(drawn)]
     interval, deciding = percentile(drawn), percentile(drawn, level)
-    shown = (deciding[0] > 0 or deciding[1] < 0) and swapped(base, candidate, old, new) <= level
+    shown = (deciding[0] > 0 or deciding[1] < 0) and permutation_p(base, candidate, old, new) <= level
     return Difference(value, interval, deciding, shown, differing, count, "paired bootstrap")
 
 
@@ -244,7 +247,7 @@ def tango(lost: int, won: int, count: int, alpha: float = ALPHA) -> Interval:
     from scipy.optimize import brentq
     from scipy.special import ndtri
 
-    reach = float(ndtri(1 - alpha / 2))
+    z = float(ndtri(1 - alpha / 2))
 
     def score(change: float) -> float:
         linear = -won - lost + (2 * count - won + lost) * change
@@ -254,13 +257,13 @@ def tango(lost: int, won: int, count: int, alpha: float = ALPHA) -> Interval:
         return float(distance / max(spread, 1e-12) ** 0.5)
 
     observed, edge = (won - lost) / count, 1 - 1e-12
-    low = brentq(lambda change: score(change) - reach, -edge, observed) if observed > -1 else -1.0
-    high = brentq(lambda change: score(change) + reach, observed, edge) if observed < 1 else 1.0
+    low = brentq(lambda change: score(change) - z, -edge, observed) if observed > -1 else -1.0
+    high = brentq(lambda change: score(change) + z, observed, edge) if observed < 1 else 1.0
     return _rounded(low, high)
 
 
-def swapped(base: Contributions, candidate: Contributions, old: Any, new: Any) -> float:
-    """Return the two-sided p of the permutation test: how often random swaps of the sides give as large a difference.
+def permutation_p(base: Contributions, candidate: Contributions, old: Any, new: Any) -> float:
+    """Return the two-sided p of the permutation test: the share of random swaps with a difference at least as large.
 
     The bootstrap alone is too confident if only a few images differ, because few of its resamples leave them out.
     """
@@ -287,50 +290,50 @@ def independent(base: tuple[float, Interval], candidate: tuple[float, Interval],
 
 # ---------------------------------------------------------------------------------------------------------- clusters
 def read_clusters(path: str, ids: Sequence[str]) -> np.ndarray:
-    """Read the cluster of each image, as a whole number, from a CSV file with the columns `picture` and `cluster`.
+    """Read the cluster of each image, as an integer, from a CSV file with the columns `picture` and `cluster`.
 
     Raises ConfigError if the file cannot be read, lists an image twice, or does not list one of these images.
     """
-    where = f"data.clusters={path}"
+    source = f"data.clusters={path}"
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{where}: {getattr(error, 'strerror', None) or error}", "give a CSV file") from error
+        raise ConfigError(f"{source}: {getattr(error, 'strerror', None) or error}", "give a CSV file") from error
     if not rows or rows[0] != ["picture", "cluster"]:
-        raise ConfigError(f"{where}: the first line must be 'picture,cluster'")
-    of: dict[str, str] = {}
+        raise ConfigError(f"{source}: the first line must be 'picture,cluster'")
+    cluster_of: dict[str, str] = {}
     for line, row in enumerate(rows[1:], start=2):
         if not row:
             continue
         if len(row) != 2 or not row[1].strip():
-            raise ConfigError(f"{where}, line {line}: {','.join(row)!r} is not an image and its cluster")
-        if row[0] in of:
-            raise ConfigError(f"{where}, line {line}: image '{row[0]}' is listed twice", "list each image once")
-        of[row[0]] = row[1].strip()
-    missing = [name for name in ids if name not in of]
+            raise ConfigError(f"{source}, line {line}: {','.join(row)!r} is not an image and its cluster")
+        if row[0] in cluster_of:
+            raise ConfigError(f"{source}, line {line}: image '{row[0]}' is listed twice", "list each image once")
+        cluster_of[row[0]] = row[1].strip()
+    missing = [name for name in ids if name not in cluster_of]
     if missing:
         raise ConfigError(
-            f"{where}: {len(missing)} of {len(ids)} images have no cluster, the first is '{missing[0]}'",
+            f"{source}: {len(missing)} of {len(ids)} images have no cluster, the first is '{missing[0]}'",
             "list every image by its id",
         )
-    numbers = {name: index for index, name in enumerate(dict.fromkeys(of[one] for one in ids))}
-    return np.array([float(numbers[of[name]]) for name in ids])
+    numbers = {name: index for index, name in enumerate(dict.fromkeys(cluster_of[name] for name in ids))}
+    return np.array([float(numbers[cluster_of[name]]) for name in ids])
 
 
 # ----------------------------------------------------------------------------------------------------------- details
-def summed(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def sum_per_image(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return sums [n] of consecutive values, `counts` of them for each image."""
     return np.bincount(np.repeat(np.arange(len(counts)), counts.astype(np.int64)), values, len(counts))
 
 
 def mean_of(values: np.ndarray, counts: np.ndarray | None = None, at_most_one: bool = True) -> Contributions:
-    """Return the mean of one value per image, or of sums over the tries of each image if counts are given."""
+    """Return the contributions to the mean of one value per image, or of the sum of `counts` values per image."""
     return Contributions(_pairs(values, counts), _share, at_most_one=at_most_one)
 
 
 def hits_of(hits: np.ndarray, tries: np.ndarray | None = None) -> Contributions:
-    """Return the proportion of hits among tries; without tries, each image has one."""
+    """Return the contributions to the proportion of hits among tries; without `tries`, each image has one try."""
     return Contributions(_pairs(hits, tries), _share, hits=True)
 
 
@@ -349,26 +352,26 @@ def _clustered(parts: Any, clusters: np.ndarray | None) -> Any:
         return parts
     from scipy.sparse import csr_array
 
-    at = (clusters, np.arange(len(clusters)))
-    return csr_array((np.ones(len(clusters)), at), shape=(int(clusters.max()) + 1, len(clusters))) @ parts
+    positions = (clusters, np.arange(len(clusters)))
+    return csr_array((np.ones(len(clusters)), positions), shape=(int(clusters.max()) + 1, len(clusters))) @ parts
 
 
-def _drawn(count: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
-    """Yield blocks [b, count] of how often each resample draws each image."""
-    if count * resamples > KEPT_CELLS:
-        yield from _blocks(count, seed, resamples)
+def _resample_weights(count: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    """Yield blocks [b, count] of the number of times that each resample contains each image."""
+    if count * resamples > CACHED_CELLS:
+        yield from _draw_blocks(count, seed, resamples)
         return
-    for block in _kept(count, seed, resamples):
+    for block in _cached_blocks(count, seed, resamples):
         yield block.astype(np.float64)
 
 
 @lru_cache(maxsize=1)
-def _kept(count: int, seed: int, resamples: int) -> tuple[np.ndarray, ...]:
-    """Return the blocks in bytes, for further metrics over as many images."""
-    return tuple(block.astype(np.uint8) for block in _blocks(count, seed, resamples))
+def _cached_blocks(count: int, seed: int, resamples: int) -> tuple[np.ndarray, ...]:
+    """Return the blocks with one byte per weight. They are cached for further metrics over equally many images."""
+    return tuple(block.astype(np.uint8) for block in _draw_blocks(count, seed, resamples))
 
 
-def _blocks(count: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+def _draw_blocks(count: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     step = max(1, CELLS // count)
     for start in range(0, resamples, step):
@@ -381,8 +384,8 @@ def _total(parts: Any) -> np.ndarray:
     return np.asarray(parts.sum(axis=0)).ravel()
 
 
-def _value(of: Contributions, parts: Any) -> float:
-    return float(of.value(_total(parts)))
+def _value(contributions: Contributions, parts: Any) -> float:
+    return float(contributions.value(_total(parts)))
 
 
 def _single(parts: np.ndarray) -> bool:

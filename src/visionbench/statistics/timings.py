@@ -1,4 +1,4 @@
-"""Statistics over raw samples: quantiles with order-statistic intervals, and tests whether a series is steady.
+"""Statistics over raw samples: quantiles with order-statistic intervals, and measures of whether a series is steady.
 
 The interval of a quantile p from n samples is [X(l), X(u)] with l = max{r : F(r−1) ≤ α/2} and
 u = min{r : 1−F(r−1) ≤ α/2}, F the Binomial(n, p) distribution. It holds for independent samples of one process: it is
@@ -71,7 +71,7 @@ def welch_ratio(base: np.ndarray, candidate: np.ndarray, alpha: float = ALPHA) -
 
 
 def outliers(samples: np.ndarray) -> tuple[int, int]:
-    """Count the samples beyond Tukey's fences, mild (1.5 interquartile ranges) and far (3); for labels only."""
+    """Count the samples beyond Tukey's fences: mild (1.5 interquartile ranges) and far (3). No sample is removed."""
     if len(samples) < 4:
         return 0, 0
     low, high = np.quantile(samples, [0.25, 0.75])

@@ -39,9 +39,9 @@ LEGEND = (
 
 
 def closing_line(comparison: Comparison) -> str:
-    """Return one line: `regression: 1 slower, 5 same (latency_p50_ms of clip_tiny · cpu · fp32 at batch 1: 1.12×)`."""
+    """Return a line such as `regression: 1 slower, 5 same (latency_p50_ms of clip_tiny · cpu · fp32: 1.12×)`."""
     counted = ", ".join(f"{count} {verdict}" for verdict, count in comparison.counts.items())
-    worst = [_in_words(row) for row in comparison.regressions[:3]]
+    worst = [_regression_text(row) for row in comparison.regressions[:3]]
     more = [f"{len(comparison.regressions) - 3} more"] if len(comparison.regressions) > 3 else []
     return f"{comparison.verdict}: {counted}" + (f" ({'; '.join([*worst, *more])})" if worst else "")
 
@@ -55,7 +55,7 @@ def text(comparison: Comparison) -> RenderableType:
             left = heading in ("metric", "verdict")
             grid.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
         for row in rows:
-            batch, metric, *cells, verdict = _cells(row)
+            batch, metric, *cells, verdict = _row_cells(row)
             words = Text(verdict, style=STYLES.get(verdict, ""))
             grid.add_row(batch, metric.removesuffix("_fraction"), *cells, words)
         parts += [Text(run, style="bold"), grid, Text()]
@@ -81,7 +81,7 @@ def markdown(comparison: Comparison) -> str:
     return "\n\n".join(filter(None, [*parts, limits, listed])) + "\n"
 
 
-def machine(comparison: Comparison) -> str:
+def json_text(comparison: Comparison) -> str:
     """Return the comparison as JSON, with the version of the schema."""
     content = {
         "schema": SCHEMA_VERSION,
@@ -114,10 +114,10 @@ def methods(rows: Sequence[MetricComparison]) -> Iterator[str]:
             by_method.setdefault(row.method, []).append(row.metric.removesuffix("_fraction") + least)
     for method, names in by_method.items():
         listed = ", ".join(dict.fromkeys(names))
-        yield f"{method}: {listed}; the smallest detectable change is in brackets"
+        yield f"{method}: {listed}; the smallest detectable change is in parentheses"
 
 
-def _cells(row: MetricComparison) -> list[str]:
+def _row_cells(row: MetricComparison) -> list[str]:
     interval = f"{row.interval[0]:.3f}–{row.interval[1]:.3f}" if row.interval else "–"
     ratio = f"{row.ratio:.3f}" if row.ratio is not None else "–"
     if row.difference is not None and row.method:
@@ -133,15 +133,15 @@ def _value(value: Value) -> str:
 
 def _markdown(rows: Sequence[MetricComparison]) -> str:
     lines = [["run", *HEADINGS], ["---", "---:", "---", "---:", "---:", "---:", "---:", "---"]]
-    lines += [[row.run, *_cells(row)] for row in rows]
+    lines += [[row.run, *_row_cells(row)] for row in rows]
     return "\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines)
 
 
-def _escaped(words: str) -> str:
-    return words.replace("|", "\\|").replace("\n", " ")
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _in_words(row: MetricComparison) -> str:
+def _regression_text(row: MetricComparison) -> str:
     place = f"{row.run} at batch {row.batch_size}" if row.batch_size is not None else row.run
     if not row.metric:
         return f"{place} {row.verdict}"

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-UNBROKEN = 10_000
-"""A width in columns that no line reaches."""
+UNLIMITED_WIDTH = 10_000
+"""A width in columns that is larger than any line."""
 
 
 def screen(**options: Any) -> Console:
@@ -18,5 +18,5 @@ def screen(**options: Any) -> Console:
     """
     console = Console(**options)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = UNBROKEN
+        console.width = UNLIMITED_WIDTH
     return console

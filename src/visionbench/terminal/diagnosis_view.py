@@ -1,4 +1,4 @@
-"""What the terminal shows of a diagnosis of this machine."""
+"""The output of a diagnosis of this machine on the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from visionbench.parts import ACCELERATORS
 
 
 def show(diagnosis: Diagnosis, console: Console) -> None:
-    """Print all facts as a table, and the problems."""
+    """Print all facts as a table, then the problems."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name, value in diagnosis.facts.items():
         table.add_row(f"[bold]{name}[/bold]", str(value))
@@ -22,7 +22,7 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
 
 
 def show_summary(diagnosis: Diagnosis, console: Console) -> None:
-    """Print the main facts in three lines, and the problems."""
+    """Print the main facts in three lines, then the problems."""
     facts = diagnosis.facts
     versions = ", ".join(f"{name} {facts[name]}" for name in ("python", "torch", "transformers"))
     lines = (

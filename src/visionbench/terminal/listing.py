@@ -1,4 +1,4 @@
-"""Sweeps and runs with their main numbers, to full precision."""
+"""The facts and main numbers of sweeps and runs, with all digits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from visionbench.results.archive import UNKNOWN, Run
 
 SCHEMA = 1
 """The version of the listing as JSON. It increases if a key is renamed, removed, or changes its meaning."""
-LISTED = ("model", "device", "precision")
+SWEEP_FACTS = ("model", "device", "precision")
 
 
 def of_sweep(name: str, runs: Sequence[Run]) -> dict[str, Any]:
@@ -22,8 +22,8 @@ def of_sweep(name: str, runs: Sequence[Run]) -> dict[str, Any]:
         "sweep": name,
         "started_at": min(run.record.started_at for run in runs),
         "runs": len(runs),
-        **{f"{fact}s": list(dict.fromkeys(of_run[fact] for of_run in facts)) for fact in LISTED},
-        "statuses": dict(Counter(of_run["status"] for of_run in facts)),
+        **{f"{fact}s": list(dict.fromkeys(each[fact] for each in facts)) for fact in SWEEP_FACTS},
+        "statuses": dict(Counter(each["status"] for each in facts)),
         "validity": summary.verdict(rows),
         "failures": len(summary.failures(rows)),
     }
@@ -58,7 +58,7 @@ def of_run(run: Run) -> dict[str, Any]:
 
 
 def _quality(run: Run) -> Mapping[str, float]:
-    """Return the metrics of the quality case with a value, without the speed of the evaluation itself."""
+    """Return the metrics of the quality case with a value, without the speed of the evaluation."""
     values = summary.quality(run.results, run.declarations)
-    groups = {name: one.group for name in values if (one := run.declarations.find(name))}
+    groups = {name: declaration.group for name in values if (declaration := run.declarations.find(name))}
     return {name: value for name, value in values.items() if groups.get(name) != "evaluation"}

@@ -1,4 +1,4 @@
-"""The progress of a sweep, with the remaining time: a bar on a terminal, and plain lines elsewhere.
+"""The progress of a sweep: a bar with the remaining time on a terminal, and plain lines otherwise.
 
 The bar is drawn only at events. A bar that a timer redraws would use the CPU during a measurement.
 """
@@ -93,7 +93,7 @@ class SweepProgress:
 
 
 def steps(plan: RunPlan, measure: MeasureConfig) -> list[tuple[str, str, float]]:
-    """Return stage, case and expected seconds of everything in a plan, in order."""
+    """Return the stage, the case and the expected seconds of each step of a plan, in order."""
     seconds = {
         **FIXED_SECONDS,
         "warmup": measure.warmup.min_seconds,
@@ -112,7 +112,7 @@ def _first_stage(plan: RunPlan, case_id: str) -> str:
 
 @dataclass
 class FetchBars:
-    """Lines and, on a terminal, a bar for each file or list that is fetched."""
+    """The progress of a download: lines and, on a terminal, a bar for each file or list."""
 
     console: Console
     progress: Progress

@@ -17,7 +17,7 @@ from visionbench.records.record import DataSettings
 from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 from visionbench.results.summary import launch_bound, remarks
-from visionbench.statistics.resampling import stated, written
+from visionbench.statistics.resampling import interval_text, value_with_interval
 
 MARKS = {VALID: "", WARNED: "?", INVALID: "!"}
 LEGEND = "? questionable   ! invalid"
@@ -25,25 +25,25 @@ LEGEND = "? questionable   ! invalid"
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, the metrics that it shows (the first that has a value), and how their values are written."""
+    """A column: its heading, its metrics, of which the first with a value is shown, and the format of the values."""
 
     title: str
     names: tuple[str, ...]
-    form: str = ""
-    """A format of Python, such as `.1f`; four significant digits if it is empty."""
-    own: bool = False
+    format_spec: str = ""
+    """A format specification of Python, such as `.1f`; four significant digits if it is empty."""
+    of_run: bool = False
     """Whether only the runs that have the metric have the column."""
 
 
 SPREAD = Column("±", (summary.SPREAD,), ".1%")
 FORMS = {"fraction": ".3f", "score": ".3f", "MiB": ",.0f"}
-"""How values are written, by their unit."""
-OWN_FROM = 50
+"""Format specifications by unit."""
+RUN_COLUMNS_FROM = 50
 """Metrics with this order or a higher one have a column only in the runs that have them."""
 UNPLACED = 100
 """The order of metrics that declare no position, such as those of other packages."""
 MOST_QUALITY = 4
-"""Columns of quality metrics with a position, one less beside a spread, so that the line fits."""
+"""The most columns of quality metrics with a position; one less beside a spread, so that the line fits."""
 PIPELINE_HEADINGS = ("read", "decode", "prep", "copy", "model", "post")
 WIDTH_OF_BATCH = 5
 
@@ -55,12 +55,18 @@ def show(runs: Sequence[Run], console: Console) -> None:
 
 def render(runs: Sequence[Run]) -> RenderableType:
     """Return the rows of each run, then the doubts, the reasons for missing numbers, and the conditions."""
-    columns = {column: _width(column, runs) for column in _timed(runs) if not column.own}
+    columns = {column: _width(column, runs) for column in _timed_columns(runs) if not column.of_run}
     notes: dict[str, str] = {}
     parts: list[RenderableType] = []
     for run in runs:
         name = Text(run.name, style="bold")
-        parts += [name, _table(run, {**columns, **_own(run)}, notes), *_intervals(run), *_steps(run), Text()]
+        parts += [
+            name,
+            _table(run, {**columns, **_columns_of_run(run)}, notes),
+            *_intervals(run),
+            *_pipeline_steps(run),
+            Text(),
+        ]
     return Group(*parts, *(Text(line, style="dim") for line in [*_legend(notes), *_footnotes(runs)]))
 
 
@@ -74,14 +80,14 @@ def _table(run: Run, columns: Mapping[Column, int], notes: dict[str, str]) -> Gr
     for column, width in columns.items():
         table.add_column(column.title, justify="right", width=width, no_wrap=True)
     table.add_column("", no_wrap=True)
-    for row in [row for row in _rows(run) if row.status == OK]:
+    for row in [row for row in _shown_rows(run) if row.status == OK]:
         batch = str(row.case.batch_size) if row.case.timed else "–"
-        table.add_row(batch, *(_cell(column, row, run.quality) for column in columns), _remark(row, notes))
-    if (of_run := run.quality) and of_run.status == OK:
-        _remark(of_run, notes)
+        table.add_row(batch, *(_cell(column, row, run.quality) for column in columns), _mark(row, notes))
+    if (quality := run.quality) and quality.status == OK:
+        _mark(quality, notes)
     failed = [row for row in run.results if row.status != OK]
     names = [str(row.case.batch_size) if row.case.timed else row.case.id for row in failed]
-    lines = [f"{name:>{WIDTH_OF_BATCH}}  {_remark(row, notes)}" for name, row in zip(names, failed, strict=True)]
+    lines = [f"{name:>{WIDTH_OF_BATCH}}  {_mark(row, notes)}" for name, row in zip(names, failed, strict=True)]
     return Group(*([table] if table.row_count else []), *map(Text, lines))
 
 
@@ -90,20 +96,20 @@ def _intervals(run: Run) -> Iterator[RenderableType]:
     row = run.quality
     if row is None or row.status != OK:
         return
-    values = [(column, stated(column.names[0], row.metrics.values)) for column in _quality(run)]
+    values = [(column, value_with_interval(column.names[0], row.metrics.values)) for column in _quality_columns(run)]
     mark = MARKS[row.validity.verdict]
-    shown = [Text(f"{column.title} {written(*one)}{mark}") for column, one in values if one and one[1]]
+    shown = [Text(f"{column.title} {interval_text(*value)}{mark}") for column, value in values if value and value[1]]
     if shown:
-        yield Text(f"quality with its 95 % interval over {over(row)}", style="dim")
+        yield Text(f"quality with its 95 % interval over {interval_basis(row)}", style="dim")
         yield Columns(shown, padding=(0, 3, 0, 0))
 
 
-def over(row: CaseResult) -> str:
-    """Return what the intervals of a quality case are over: images, or clusters of images."""
+def interval_basis(row: CaseResult) -> str:
+    """Return the units that the intervals of a quality case are over: images, or clusters of images."""
     return row.labels.get("interval_over", "images").replace("pictures", "images")
 
 
-def _steps(run: Run) -> Iterator[RenderableType]:
+def _pipeline_steps(run: Run) -> Iterator[RenderableType]:
     """Yield the time of each pipeline step of a batch, and the throughput with overlapped steps."""
     rows = [row for row in run.results if row.metrics.values.get("pipeline_serial_ms") is not None]
     if not rows:
@@ -117,88 +123,93 @@ def _steps(run: Run) -> Iterator[RenderableType]:
         values = row.metrics.values
         names = [*(f"pipeline_{step}_ms" for step in PIPELINE_STEPS), "pipeline_serial_ms"]
         names += ["pipeline_serial_images_per_s", "pipeline_overlapped_images_per_s"]
-        cells = [_short(values.get(name)) for name in names]
-        busy = {who: values.get(f"pipeline_{who}_busy_fraction") or 0.0 for who in ("loaders", "model", "finisher")}
-        limit = max(busy, key=lambda who: busy[who])
+        cells = [_three_digits(values.get(name)) for name in names]
+        busy = {
+            worker: values.get(f"pipeline_{worker}_busy_fraction") or 0.0 for worker in ("loaders", "model", "finisher")
+        }
+        limit = max(busy, key=lambda worker: busy[worker])
         table.add_row(str(row.case.batch_size), *cells, f"{limit} {busy[limit]:.0%}")
     yield Text("from files to outputs, ms per batch; img/s in series and overlapped", style="dim")
     yield table
 
 
-def _short(value: float | None) -> str:
+def _three_digits(value: float | None) -> str:
     """Return three significant digits."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _rows(run: Run) -> Sequence[CaseResult]:
+def _shown_rows(run: Run) -> Sequence[CaseResult]:
     return [row for row in run.results if row.case.timed] or run.results
 
 
-def _timed(runs: Sequence[Run]) -> list[Column]:
-    """The columns of timed cases: metrics with equal titles share one, and p50 has its spread beside it."""
-    rows = [(run, row) for run in runs for row in _rows(run) if row.status == OK]
+def _timed_columns(runs: Sequence[Run]) -> list[Column]:
+    """Return the columns of timed cases. Metrics with equal titles share a column, and the spread is beside p50."""
+    rows = [(run, row) for run in runs for row in _shown_rows(run) if row.status == OK]
     names = {name for _, row in rows for name in row.metrics.values}
-    shown = dict.fromkeys(one for run, row in rows for one in declared.timed(run.declarations, [row]))
+    shown = dict.fromkeys(declaration for run, row in rows for declaration in declared.timed(run.declarations, [row]))
     titles: dict[str, list[MetricDeclaration]] = {}
-    for one in sorted(shown, key=lambda one: one.order):
-        titles.setdefault(one.heading(), []).append(one)
+    for declaration in sorted(shown, key=lambda declaration: declaration.order):
+        titles.setdefault(declaration.heading(), []).append(declaration)
     columns = []
     for title, metrics in titles.items():
-        if all(names.intersection(one.unless) for one in metrics):
+        if all(names.intersection(declaration.unless) for declaration in metrics):
             continue
         first = metrics[0]
-        names_shown = tuple(one.name for one in metrics)
-        columns.append(Column(title, names_shown, FORMS.get(first.unit, ""), first.order >= OWN_FROM))
+        shown_names = tuple(declaration.name for declaration in metrics)
+        columns.append(Column(title, shown_names, FORMS.get(first.unit, ""), first.order >= RUN_COLUMNS_FROM))
         if summary.LATENCY in columns[-1].names and summary.SPREAD in names:
             columns.append(SPREAD)
     return columns
 
 
-def _own(run: Run) -> dict[Column, int]:
-    """The columns that only this run has, and their widths: timed metrics, then quality."""
-    timed = [column for column in _timed([run]) if column.own]
-    return {column: _width(column, [run]) for column in (*timed, *_quality(run))}
+def _columns_of_run(run: Run) -> dict[Column, int]:
+    """Return the columns that only this run has, with their widths: timed metrics, then quality."""
+    timed = [column for column in _timed_columns([run]) if column.of_run]
+    return {column: _width(column, [run]) for column in (*timed, *_quality_columns(run))}
 
 
-def _quality(run: Run) -> list[Column]:
-    """The quality columns of a run: the first ones in order, and one of each metric group without a position."""
+def _quality_columns(run: Run) -> list[Column]:
+    """Return the quality columns of a run: the first metrics in order, and one of each group without a position."""
     metrics = declared.quality(run.declarations, run.quality)
-    most = MOST_QUALITY - any(summary.SPREAD in row.metrics.values for row in run.results)
-    kept = [one for one in metrics if one.order < UNPLACED][:most]
-    others = {one.group: one for one in reversed(metrics) if one.order >= UNPLACED}
+    limit_of_columns = MOST_QUALITY - any(summary.SPREAD in row.metrics.values for row in run.results)
+    placed = [declaration for declaration in metrics if declaration.order < UNPLACED][:limit_of_columns]
+    first_of_group = {
+        declaration.group: declaration for declaration in reversed(metrics) if declaration.order >= UNPLACED
+    }
     return [
-        Column(one.heading(), (one.name,), FORMS.get(one.unit, ".3f"))
-        for one in metrics
-        if one in kept or one in others.values()
+        Column(declaration.heading(), (declaration.name,), FORMS.get(declaration.unit, ".3f"))
+        for declaration in metrics
+        if declaration in placed or declaration in first_of_group.values()
     ]
 
 
 def _width(column: Column, runs: Sequence[Run]) -> int:
-    cells = (_cell(column, row, run.quality) for run in runs for row in _rows(run))
+    cells = (_cell(column, row, run.quality) for run in runs for row in _shown_rows(run))
     return max(6, len(column.title), *map(len, cells))
 
 
-def _cell(column: Column, row: CaseResult, of_run: CaseResult | None) -> str:
-    for source in filter(None, (row, of_run)):
+def _cell(column: Column, row: CaseResult, quality: CaseResult | None) -> str:
+    for source in filter(None, (row, quality)):
         for name in column.names:
             if (value := source.metrics.values.get(name)) is not None:
-                mark = MARKS[source.validity.verdict] if source is of_run and source is not row else ""
-                return format(value, column.form or (".4g" if abs(value) < 1000 else ",.0f")) + mark
+                mark = MARKS[source.validity.verdict] if source is quality and source is not row else ""
+                return format(value, column.format_spec or (".4g" if abs(value) < 1000 else ",.0f")) + mark
     return "–"
 
 
-def _remark(row: CaseResult, notes: dict[str, str]) -> str:
+def _mark(row: CaseResult, notes: dict[str, str]) -> str:
+    """Return the mark of a case, or its status without numbers. Add its reasons to the notes."""
     if row.status != OK:
         reason = shorten(row.reason or "", 300, placeholder=" …")
-        noted = notes.get(row.status, "")
-        notes[row.status] = noted if reason in noted else "; ".join(filter(None, [noted, reason]))
+        earlier = notes.get(row.status, "")
+        notes[row.status] = earlier if reason in earlier else "; ".join(filter(None, [earlier, reason]))
         return row.status
-    of_row: dict[str, str] = {}
+    doubts: dict[str, str] = {}
     for doubt in row.validity.reasons:
-        of_row[doubt.kind] = "; ".join(filter(None, [of_row.get(doubt.kind), doubt.detail]))
-    notes.update(of_row)
+        doubts[doubt.kind] = "; ".join(filter(None, [doubts.get(doubt.kind), doubt.detail]))
+    notes.update(doubts)
     return MARKS[row.validity.verdict]
 
 
@@ -209,7 +220,7 @@ def _legend(notes: Mapping[str, str]) -> Iterator[str]:
 
 
 def _footnotes(runs: Sequence[Run]) -> Iterator[str]:
-    """Yield each remark once, with its models if it is about a model."""
+    """Yield each remark once, after the models or runs that it is about."""
     about: dict[str, dict[str, None]] = {}
     for run in runs:
         for model, remark in footnotes(run):
@@ -219,7 +230,7 @@ def _footnotes(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def footnotes(run: Run) -> Iterator[tuple[str, str]]:
-    """Yield the conditions and warnings of one run, each after the model or run that it is about, or nothing."""
+    """Yield the conditions and warnings of a run, each with its model or run, or with an empty text."""
     record, plan, device, host = run.record, run.record.plan, run.record.device, run.record.host
     threads = f", {device.threads} threads" if device.threads is not None else ""
     versions = f"torch {host.version('torch')}, transformers {host.version('transformers')}"
@@ -253,7 +264,7 @@ def footnotes(run: Run) -> Iterator[tuple[str, str]]:
 def _coverage(row: CaseResult, data: DataSettings) -> str:
     """Return the number of images of the quality case, its speed from file to output, and the share of each step."""
     values = row.metrics.values
-    text = f"quality over {_pictures(values, data.options)} of {data.name}"
+    text = f"quality over {_image_count(values, data.options)} of {data.name}"
     shares = {step: values.get(f"evaluation_{step}_share_fraction") for step in EVALUATION_STEPS}
     if speed := values.get("evaluation_images_per_s"):
         steps = ", ".join(f"{step} {share:.0%}" for step, share in shares.items() if share is not None)
@@ -261,8 +272,8 @@ def _coverage(row: CaseResult, data: DataSettings) -> str:
     return text
 
 
-def _pictures(values: Mapping[str, float | None], options: Mapping[str, Any]) -> str:
-    """Return `a sample of 24 of 120 images`, or as much of it as is known."""
+def _image_count(values: Mapping[str, float | None], options: Mapping[str, Any]) -> str:
+    """Return the number of images, such as `a sample of 24 of 120 images`, as far as it is known."""
     used = values.get("pictures_used_count") or values.get("evaluation_images_count")
     total = values.get("pictures_found_count")
     if not used:

@@ -1,1 +1,1 @@
-"""Trackers: where results go after the local file has them."""
+"""Trackers: stores that results are sent to after they are written to local files."""

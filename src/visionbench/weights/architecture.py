@@ -69,7 +69,7 @@ def build_config(model: ModelConfig) -> Any:
     return _build_config(model.architecture, None, "model.architecture")
 
 
-def _build_config(values: Mapping[str, Any], default: Any, where: str) -> Any:
+def _build_config(values: Mapping[str, Any], default: Any, path: str) -> Any:
     """Return a config with the values of the YAML, nested configs first. Other values are those of `default`."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
@@ -79,18 +79,18 @@ def _build_config(values: Mapping[str, Any], default: Any, where: str) -> Any:
     kind = str(options.pop("model_type", default_kind))
     if kind != default_kind:
         if kind not in CONFIG_MAPPING:
-            raise ConfigError(f"{where}.model_type={kind}: not in transformers{nearest(kind, CONFIG_MAPPING.keys())}")
+            raise ConfigError(f"{path}.model_type={kind}: not in transformers{nearest(kind, CONFIG_MAPPING.keys())}")
         default = CONFIG_MAPPING[kind]()
     for key, value in options.items():
         if not hasattr(default, key) or callable(getattr(default, key)):
             known = [name for name in vars(default) if not name.startswith("_")]
-            raise ConfigError(f"there is no key '{where}.{key}'{nearest(key, known)}")
+            raise ConfigError(f"there is no key '{path}.{key}'{nearest(key, known)}")
         if isinstance(value, Mapping) and hasattr(getattr(default, key), "to_dict"):
-            options[key] = _build_config(value, getattr(default, key), f"{where}.{key}")
+            options[key] = _build_config(value, getattr(default, key), f"{path}.{key}")
     try:
         return type(default)(**options)
     except (StrictDataclassError, TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {str(error).splitlines()[-1].strip().partition('. Errors:')[0]}") from None
+        raise ConfigError(f"{path}: {str(error).splitlines()[-1].strip().partition('. Errors:')[0]}") from None
 
 
 def _build_empty(model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype) -> Any:
@@ -115,7 +115,7 @@ def _build_empty(model: ModelConfig, auto_class: str, device: torch.device, dtyp
     module.tie_weights()
     plan = module._get_dtype_plan(dtype)
     for name, tensor in module.state_dict(keep_vars=True).items():
-        kept = next((kept for pattern, kept in plan.items() if re.search(pattern, name)), tensor.dtype)
-        if tensor.is_floating_point() and kept != tensor.dtype:
-            tensor.data = tensor.data.to(kept)
+        planned = next((kind for pattern, kind in plan.items() if re.search(pattern, name)), tensor.dtype)
+        if tensor.is_floating_point() and planned != tensor.dtype:
+            tensor.data = tensor.data.to(planned)
     return module

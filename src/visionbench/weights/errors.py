@@ -18,10 +18,10 @@ def first_sentence(error: BaseException) -> str:
 
 
 @contextmanager
-def one_line_errors(model: ModelConfig, what: str) -> Iterator[None]:
+def one_line_errors(model: ModelConfig, setting: str) -> Iterator[None]:
     """Convert errors of transformers while it reads a checkpoint to ConfigError, except for a lack of memory.
 
-    `what` begins the message: the key of the config that names the files.
+    `setting` is the start of the message: the key and the value of the config that name the files.
     """
     import torch
 
@@ -32,10 +32,10 @@ def one_line_errors(model: ModelConfig, what: str) -> Iterator[None]:
     except Exception as error:
         if re.search(OUT_OF_MEMORY, str(error), re.IGNORECASE):
             raise
-        raise explain_error(model, what, error) from error
+        raise explain_error(model, setting, error) from error
 
 
-def explain_error(model: ModelConfig, what: str, error: Exception) -> ConfigError:
+def explain_error(model: ModelConfig, setting: str, error: Exception) -> ConfigError:
     """Return an error of transformers as a ConfigError, with the key that would change it."""
     remedies = {
         "attn_implementation|flash": "use model.attention=eager",
@@ -47,4 +47,4 @@ def explain_error(model: ModelConfig, what: str, error: Exception) -> ConfigErro
     }
     remedy = next((text for pattern, text in remedies.items() if re.search(pattern, str(error), re.IGNORECASE)), "")
     kind = "" if isinstance(error, (ImportError, ValueError, OSError)) else f"{type(error).__name__}: "
-    return ConfigError(f"{what}: {kind}{first_sentence(error)}", remedy)
+    return ConfigError(f"{setting}: {kind}{first_sentence(error)}", remedy)

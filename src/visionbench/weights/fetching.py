@@ -66,33 +66,35 @@ def fetch_checkpoint(model: ModelConfig) -> Path:
         RevisionNotFoundError,
     )
 
-    what = f"model.checkpoint={model.checkpoint or ''}"
+    setting = f"model.checkpoint={model.checkpoint or ''}"
     fallback = "or measure only speed and memory with model.weights=random"
     try:
-        return _fetch_files(model, what)
+        return _fetch_files(model, setting)
     except HFValidationError:
-        raise ConfigError(f"{what}: {NO_NAME}") from None
+        raise ConfigError(f"{setting}: {NO_NAME}") from None
     except GatedRepoError:
-        raise ConfigError(f"{what}: it is gated", f"request access on its page and set HF_TOKEN, {fallback}") from None
+        raise ConfigError(
+            f"{setting}: it is gated", f"request access on its page and set HF_TOKEN, {fallback}"
+        ) from None
     except RepositoryNotFoundError:
-        raise ConfigError(f"{what}: the Hub has no such repository", "if it is private, set HF_TOKEN") from None
+        raise ConfigError(f"{setting}: the Hub has no such repository", "if it is private, set HF_TOKEN") from None
     except RevisionNotFoundError:
         raise ConfigError(f"model.revision={model.revision}: {model.checkpoint} has no such revision") from None
     except OfflineModeIsEnabled:
         raise Unreachable(
-            f"{what}: not on this machine, and HF_HUB_OFFLINE forbids fetching it", f"unset it, {fallback}"
+            f"{setting}: not on this machine, and HF_HUB_OFFLINE forbids fetching it", f"unset it, {fallback}"
         ) from None
     except (HTTPError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # an error of the disk, not of the Hub
         kind = ConfigError if isinstance(error, HfHubHTTPError) else Unreachable
         raise kind(
-            f"{what}: not on this machine, and {constants.ENDPOINT} cannot be read ({first_sentence(error)})",
+            f"{setting}: not on this machine, and {constants.ENDPOINT} cannot be read ({first_sentence(error)})",
             f"run 'visionbench models fetch {model.name}' on a machine with a network, {fallback}",
         ) from None
 
 
-def _fetch_files(model: ModelConfig, what: str) -> Path:
+def _fetch_files(model: ModelConfig, setting: str) -> Path:
     """Fetch the files of the checkpoint, and return their folder."""
     from huggingface_hub import HfApi
 
@@ -100,7 +102,7 @@ def _fetch_files(model: ModelConfig, what: str) -> Path:
     info = HfApi().model_info(repo, revision=revision, timeout=HUB_TIMEOUT_S)
     names = {item.rfilename for item in info.siblings or []}
     if kind := find_missing_kind(names):
-        raise ConfigError(f"{what}: the repository has no {kind}")
+        raise ConfigError(f"{setting}: the repository has no {kind}")
     suffixes = (*SIDE_SUFFIXES, ".py") if model.trust_remote_code else SIDE_SUFFIXES
     for name in sorted(names):
         if "/" not in name and name.endswith(suffixes) and not name.endswith(".index.json"):
@@ -130,11 +132,11 @@ def _fetch_file(repo: str, revision: str | None, name: str) -> Path:
         lock.parent.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(lock):
             if not blob.exists():
-                _download_blob(url, remote.size, blob, what=f"model.checkpoint={repo}: {name}")
+                _download_blob(url, remote.size, blob, setting=f"model.checkpoint={repo}: {name}")
     return Path(hf_hub_download(repo, name, revision=revision, etag_timeout=HUB_TIMEOUT_S))
 
 
-def _download_blob(url: str, size: int, blob: Path, what: str) -> None:
+def _download_blob(url: str, size: int, blob: Path, setting: str) -> None:
     """Download a file to the path that its SHA-256 names, and resume an earlier attempt."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
     from huggingface_hub.file_download import http_get
@@ -146,8 +148,8 @@ def _download_blob(url: str, size: int, blob: Path, what: str) -> None:
         free = shutil.disk_usage(blob.parent).free
         if size - start > free:
             raise ConfigError(
-                f"{what}: {(size - start) / 1e6:,.0f} MB must be downloaded, but only {free / 1e6:,.0f} MB of disk are "
-                "free",
+                f"{setting}: {(size - start) / 1e6:,.0f} MB must be downloaded, but only {free / 1e6:,.0f} MB of disk "
+                "are free",
                 "free disk space, or move HF_HOME",
             )
         try:
@@ -164,7 +166,7 @@ def _download_blob(url: str, size: int, blob: Path, what: str) -> None:
                 raise
             position = file.tell()
             raise ConfigError(
-                f"{what}: the connection was lost at {position / 1e6:.0f} of {size / 1e6:.0f} MB "
+                f"{setting}: the connection was lost at {position / 1e6:.0f} of {size / 1e6:.0f} MB "
                 f"({first_sentence(error)})",
                 "run the same command again to resume the download",
             ) from None
@@ -172,5 +174,5 @@ def _download_blob(url: str, size: int, blob: Path, what: str) -> None:
         intact = hashlib.file_digest(file, "sha256").hexdigest() == blob.name
     if not intact:
         part.unlink()
-        raise ConfigError(f"{what}: damaged during the download", "run the same command again")
+        raise ConfigError(f"{setting}: damaged during the download", "run the same command again")
     part.rename(blob)

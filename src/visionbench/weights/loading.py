@@ -1,4 +1,4 @@
-"""Load a checkpoint from its folder. A checkpoint that does not fill the whole model is an error."""
+"""Load a checkpoint from its folder. A checkpoint that does not fill the complete model is an error."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def load_checkpoint(model: ModelConfig, auto_class: str, source: Path, dtype: to
 
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"  # otherwise a thread sends requests about pickled checkpoints
     transformers.utils.logging.disable_progress_bar()  # it is not visible, and leaves a semaphore behind
-    what = f"model.checkpoint={model.checkpoint}"
-    _check_files(source, what)
-    with one_line_errors(model, what):
+    setting = f"model.checkpoint={model.checkpoint}"
+    _check_files(source, setting)
+    with one_line_errors(model, setting):
         module, report = getattr(transformers, auto_class).from_pretrained(
             source,
             dtype=dtype,
@@ -52,16 +52,16 @@ def load_checkpoint(model: ModelConfig, auto_class: str, source: Path, dtype: to
     if mismatched := sorted(report["mismatched_keys"]):
         name, stored, expected = mismatched[0]
         raise ConfigError(
-            f"{what}: {name} has the shape {list(stored)}, but config.json describes {list(expected)}"
+            f"{setting}: {name} has the shape {list(stored)}, but config.json describes {list(expected)}"
             f"{_count_rest(mismatched)}",
             "use config.json and weights of the same model",
         )
     if missing := sorted(report["missing_keys"]):
         raise ConfigError(
-            f"{what}: it lacks {missing[0]}{_count_rest(missing)} of {type(module).__name__}",
+            f"{setting}: it lacks {missing[0]}{_count_rest(missing)} of {type(module).__name__}",
             f"model.family={model.family} does not fit it",
         )
-    _check_unused(module, report["unexpected_keys"], what)
+    _check_unused(module, report["unexpected_keys"], setting)
     return module
 
 
@@ -69,29 +69,29 @@ def _count_rest(items: Sequence[Any]) -> str:
     return f" and {len(items) - 1} more" if items[1:] else ""
 
 
-def _check_files(source: Path, what: str) -> None:
+def _check_files(source: Path, setting: str) -> None:
     """Raise ConfigError for a Git LFS pointer, or a JSON file that cannot be read."""
     for path in sorted(entry for entry in source.iterdir() if entry.is_file()):
         if is_lfs_pointer(path):
             raise ConfigError(
-                f"{what}: {path} is a Git LFS pointer, not the file itself", "run 'git lfs pull' in its repository"
+                f"{setting}: {path} is a Git LFS pointer, not the file itself", "run 'git lfs pull' in its repository"
             )
         if path.suffix == ".json" and path.name in JSON_FILES:
-            _check_json(path, what)
+            _check_json(path, setting)
 
 
-def _check_json(path: Path, what: str) -> None:
+def _check_json(path: Path, setting: str) -> None:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ConfigError(f"{what}: {path} is not JSON ({error})", "fetch it again") from None
+        raise ConfigError(f"{setting}: {path} is not JSON ({error})", "fetch it again") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{what}: {path} does not contain a JSON object", "fetch it again")
+        raise ConfigError(f"{setting}: {path} does not contain a JSON object", "fetch it again")
     if path.name == "config.json" and not isinstance(content.get("model_type"), str):
-        raise ConfigError(f"{what}: {path} has no model_type, so its architecture is unknown", "add it")
+        raise ConfigError(f"{setting}: {path} has no model_type, so its architecture is unknown", "add it")
 
 
-def _check_unused(module: Any, unused: Collection[str], what: str) -> None:
+def _check_unused(module: Any, unused: Collection[str], setting: str) -> None:
     """Raise ConfigError if the checkpoint has more parts of a kind than the model, such as more layers.
 
     `config.json` then describes a smaller model. Weights of other kinds of parts change nothing, because every part of
@@ -101,6 +101,6 @@ def _check_unused(module: Any, unused: Collection[str], what: str) -> None:
     surplus = sorted(name for name in unused if not HARMLESS_UNUSED.search(name) and re.sub(r"\d+", "N", name) in parts)
     if surplus:
         raise ConfigError(
-            f"{what}: it contains {surplus[0]}{_count_rest(surplus)}, which the model of config.json does not have",
+            f"{setting}: it contains {surplus[0]}{_count_rest(surplus)}, which the model of config.json does not have",
             "use config.json and weights of the same model",
         )

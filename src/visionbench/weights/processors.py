@@ -37,10 +37,10 @@ def load_image_processor(model: ModelConfig, source: Path | None) -> Any:
         return _load_image_processor(model, Path(folder), f"model.image_processor of {model.name}")
 
 
-def _load_image_processor(model: ModelConfig, folder: Path, what: str) -> Any:
+def _load_image_processor(model: ModelConfig, folder: Path, setting: str) -> Any:
     from transformers import AutoImageProcessor
 
-    with one_line_errors(model, what):
+    with one_line_errors(model, setting):
         return AutoImageProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=model.trust_remote_code
         )
@@ -50,21 +50,22 @@ def load_tokenizer(model: ModelConfig, built: BuiltModel) -> Any:
     """Return the checkpoint's tokenizer. Raises ConfigError if it is missing or does not fit the model."""
     from transformers import AutoTokenizer
 
-    source, what = built.source, f"model.checkpoint={model.checkpoint}"
+    source, setting = built.source, f"model.checkpoint={model.checkpoint}"
     assert source is not None
     if not any((source / name).is_file() for name in TOKENIZER_FILES):
         raise ConfigError(
-            f"{what}: {TOKENIZER_FILES[0]} (or {', '.join(TOKENIZER_FILES[1:])}) is missing in {source}", "add the file"
+            f"{setting}: {TOKENIZER_FILES[0]} (or {', '.join(TOKENIZER_FILES[1:])}) is missing in {source}",
+            "add the file",
         )
-    with one_line_errors(model, what):
+    with one_line_errors(model, setting):
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
         ids = tokenizer.get_vocab().values()
     if not set(ids) - set(tokenizer.all_special_ids):
-        raise ConfigError(f"{what}: its tokenizer has no words", f"complete the tokenizer's files in {source}")
+        raise ConfigError(f"{setting}: its tokenizer has no words", f"complete the tokenizer's files in {source}")
     size = getattr(_text_config(built), "vocab_size", None)
     if size is not None and max(ids) >= size:
         raise ConfigError(
-            f"{what}: its tokenizer has tokens up to {max(ids)}, but the model only has tokens below {size}",
+            f"{setting}: its tokenizer has tokens up to {max(ids)}, but the model only has tokens below {size}",
             "use the tokenizer's files of this checkpoint",
         )
     return tokenizer

@@ -1,4 +1,4 @@
-"""An NVIDIA GPU: work is queued, so events give its times, and every reading of the host's clock waits for the device.
+"""An NVIDIA GPU. Work is queued, so events give its times, and the host's clock is read after a synchronisation.
 
 Measured on an H100 (docs/results/). Most tests use `tests/stand_in_gpu.py`; tests marked `gpu` need a real GPU.
 """
@@ -25,8 +25,8 @@ from visionbench.devices.cuda import nvml
 from visionbench.registry import register
 
 THROTTLED_SHARE = 0.01
-"""A counter that grows by less than this share of the window is noise, which GPUs show under normal load."""
-NO_ROOM = (
+"""A counter that grows by less than this share of the window is ignored, because GPUs show this under normal load."""
+MEMORY_ERRORS = (
     "CUDA error: out of memory",
     "CUDA driver error: out of memory",
     "_STATUS_ALLOC_FAILED",
@@ -34,7 +34,7 @@ NO_ROOM = (
 )
 """Messages of memory shortage outside torch's allocator: handles, kernels, pinned memory, cuDNN's workspace."""
 HOST_WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize")
-"""Calls of the CUDA runtime in which the host waits for the device. Reading a value back ends in one of them."""
+"""Calls of the CUDA runtime in which the host waits for the device. Copying a value to the host calls one of them."""
 COUNT_GPUS = """
 import ctypes
 cuda, count, version = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_int()
@@ -63,7 +63,7 @@ class Cuda:
         return f"cuda:{self.index}"
 
     def why_absent(self) -> str | None:
-        """Return why this GPU cannot be used, or None if it can. Queries the driver, and does not import torch."""
+        """Return why this GPU cannot be used, or None if it can. Queries the driver without importing torch."""
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         if visible is not None and visible.split(",")[0].strip() in ("", "-1"):
             return "CUDA_VISIBLE_DEVICES hides every GPU"
@@ -84,8 +84,8 @@ class Cuda:
 
     def why_unusable(self) -> str | None:
         """Return why the NVIDIA GPU of this machine cannot be used, or None if it can be used or is not installed."""
-        why = self.why_absent() if machine.has_nvidia_gpu() else None
-        return f"the NVIDIA GPU of this machine cannot be used ({why})" if why else None
+        reason = self.why_absent() if machine.has_nvidia_gpu() else None
+        return f"the NVIDIA GPU of this machine cannot be used ({reason})" if reason else None
 
     def why_unsupported(self, precision: Precision) -> None:
         """Return None: every precision of the schema can be computed."""
@@ -96,7 +96,7 @@ class Cuda:
     def setup(self, precision: Precision, threads: int | None) -> None:
         """Select the GPU, and IEEE fp32 unless the precision is TF32 (cuDNN would use TF32 by default).
 
-        If CUDA has not started yet, the other GPUs are hidden from this process, and this GPU becomes `cuda:0`.
+        If CUDA is not initialised yet, the other GPUs are hidden from this process, and this GPU becomes `cuda:0`.
         """
         import torch
 
@@ -110,7 +110,7 @@ class Cuda:
         torch.backends.cudnn.benchmark = False
         torch.zeros(1, device=self.id)  # the CUDA context is complete after a first allocation
         self.synchronize()
-        self._context_bytes = _positive(nvml.process_memory(self._nvml()), torch.cuda.memory_reserved(self.index))
+        self._context_bytes = _subtract(nvml.process_memory(self._nvml()), torch.cuda.memory_reserved(self.index))
 
     def synchronize(self) -> None:
         """Wait for everything queued on the device."""
@@ -160,7 +160,7 @@ class Cuda:
         return [begin.elapsed_time(end) / 1e3 for end in ends]
 
     def profile(self, call: Callable[[], object]) -> Samples:
-        """Run one call under torch's profiler: the time in which kernels ran, their number, and the waits of the host.
+        """Run one call under torch's profiler, and return the kernels' busy time and number, and the host's waits.
 
         Kernels that overlap count once. The profiler slows the host, so no other figure is read from this call.
         """
@@ -193,7 +193,7 @@ class Cuda:
         torch.cuda.reset_peak_memory_stats(self.index)
 
     def peak_memory(self, kept_bytes: int) -> Samples:
-        """Return torch's peaks, the memory that NVML counts for this process, and the part of CUDA's context."""
+        """Return torch's peaks, the memory that NVML reports for this process, and the memory of CUDA's context."""
         import torch
 
         series = {
@@ -204,27 +204,28 @@ class Cuda:
         return Samples(series).merged(self._nvml_memory("memory/process_peak_bytes")).merged(context)
 
     def memory_in_use(self) -> Samples:
-        """Return the memory that torch has allocated, and the memory that NVML counts for this process."""
+        """Return the memory that torch has allocated, and the memory that NVML reports for this process."""
         import torch
 
         allocated = np.array([float(torch.cuda.memory_allocated(self.index))])
         return Samples({"memory/allocated_bytes": allocated}).merged(self._nvml_memory("memory/process_bytes"))
 
     def watch(self) -> Callable[[], Samples]:
-        """Watch for throttling and other processes on the GPU, with NVML's reasons and counters around the window."""
+        """Begin a window. NVML's clock reasons, counters and processes are read before and after it."""
         handle = self._nvml()
-        before, reasons, others = nvml.lowered_clocks(handle), nvml.clock_reasons(handle), nvml.other_processes(handle)
+        before, reasons = nvml.lowered_clocks(handle), nvml.clock_reasons(handle)
+        processes = nvml.other_processes(handle)
         start = perf_counter()
 
         def end() -> Samples:
             seconds = perf_counter() - start
-            after, at_ends = nvml.lowered_clocks(handle), reasons | nvml.clock_reasons(handle)
-            details = dict.fromkeys(at_ends, "seen at an end of the window")
+            after = nvml.lowered_clocks(handle)
+            details = dict.fromkeys(reasons | nvml.clock_reasons(handle), "at the start or the end of the window")
             for name, began in before.items():
                 lowered = (after.get(name, began) - began) / 1e9
                 if lowered > THROTTLED_SHARE * seconds:
                     details[name] = f"{min(lowered, seconds):.3g} s of a window of {seconds:.3g} s"
-            if foreign := sorted(others | nvml.other_processes(handle)):
+            if foreign := sorted(processes | nvml.other_processes(handle)):
                 details["foreign_process"] = f"also on this GPU: process {', '.join(map(str, foreign))}"
             labels = {name: details.pop(name) for name in nvml.RECORDED if name in details}
             return Samples(labels=labels, faults=details)
@@ -232,7 +233,7 @@ class Cuda:
         return end
 
     def meter(self) -> Callable[[], Samples]:
-        """Meter energy as the difference of NVML's counter, synchronised at both ends."""
+        """Begin an energy window. The energy is the difference of NVML's counter, read after synchronisations."""
         handle = self._nvml()
         self.synchronize()
         before = nvml.energy_j(handle)
@@ -248,19 +249,19 @@ class Cuda:
 
     def probe(self) -> Mapping[str, float]:
         """Return NVML's momentary readings and GPM counters, without those that the driver does not report."""
-        if not hasattr(self, "_probed"):  # once, because the search for the GPU costs more than a reading
+        if not hasattr(self, "_probed"):  # once, because the search for the GPU takes longer than a reading
             self._probed = self._nvml()
             self._counters = nvml.GpmCounters.of(self._probed)
         counters = self._counters.read() if self._counters else {}
         return {f"telemetry/{name}": value for name, value in {**nvml.readings(self._probed), **counters}.items()}
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return whether the error is torch's own, one of a driver or library, or a shortage of host memory."""
+        """Return whether torch's allocator, the driver, a CUDA library or the host ran out of memory."""
         import torch
 
         if isinstance(error, torch.OutOfMemoryError) or machine.is_out_of_memory(error):
             return True
-        return any(message in str(error) for message in NO_ROOM)
+        return any(message in str(error) for message in MEMORY_ERRORS)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Return the GPU, its driver, clocks, limits and modes, and torch's switches that change kernels or memory."""
@@ -294,12 +295,12 @@ class Cuda:
 
 
 def only_visible(index: int, visible: str | None) -> str:
-    """Return the value of CUDA_VISIBLE_DEVICES that leaves only the GPU with this index under the present value."""
+    """Return the value of CUDA_VISIBLE_DEVICES for one GPU. `index` counts the GPUs of the current value, `visible`."""
     return str(index) if visible is None else visible.split(",")[index].strip()
 
 
 def _driver() -> tuple[int, int] | str:
-    """Return the number of GPUs and the CUDA version that the driver supports (13000 is 13.0), or why they are unknown.
+    """Return the number of GPUs and the driver's CUDA version (13000 is 13.0), or the reason why they are unknown.
 
     NVML is queried first. A container may have a GPU without NVML (the `utility` capability), so CUDA is queried next.
     """
@@ -355,7 +356,7 @@ def _allow_tf32(allowed: bool) -> None:
 
 
 def _attention_backends() -> str:
-    """Return the enabled implementations of torch's scaled-dot-product attention."""
+    """Return the names of the enabled implementations of torch's scaled-dot-product attention."""
     import torch
 
     enabled = {
@@ -368,7 +369,7 @@ def _attention_backends() -> str:
 
 
 def _reduced_precision_sums() -> str:
-    """Return the half precisions in which sums of products may also be in half precision. Torch allows both."""
+    """Return the half precisions whose products torch may also sum in half precision. By default, it may for both."""
     import torch
 
     allowed = {
@@ -393,7 +394,7 @@ def _series(name: str, value: float | None) -> Samples:
     return Samples({name: np.array([value])})
 
 
-def _positive(total: float | None, part: float) -> float | None:
+def _subtract(total: float | None, part: float) -> float | None:
     """Return a total without a part, at least 0, or None if the total is unknown."""
     return None if total is None else max(total - part, 0.0)
 

@@ -1,7 +1,6 @@
 """Readings of NVIDIA's driver through NVML: identity, memory, lowered clocks, energy and momentary values of a GPU.
 
-Functions take NVML's handle of a GPU, or None if NVML does not have it. Values that the driver does not report are left
-out.
+The functions take NVML's handle of a GPU, or None if NVML does not list the GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ FAULTS: Mapping[str, str] = {
     "hardware_thermal_slowdown": "HwThermalSlowdown",
     "power_brake": "HwPowerBrakeSlowdown",
 }
-"""Reasons for lowered clocks that invalidate a measurement: the name of the fault, and the end of NVML's name."""
+"""Reasons for lowered clocks that invalidate a measurement: the fault, and the end of the name of NVML's constant."""
 LABELS: Mapping[str, str] = {"software_power_cap": "SwPowerCap"}
 """Reasons that are recorded and do not lower the validity: a busy GPU runs at its power limit."""
 COUNTERS: Mapping[str, tuple[str, str | None]] = {
@@ -30,7 +29,7 @@ COUNTERS: Mapping[str, tuple[str, str | None]] = {
     "software_power_cap": ("NVML_FI_DEV_PERF_POLICY_POWER", "NVML_PERF_POLICY_POWER"),
     "reliability_cap": ("NVML_FI_DEV_PERF_POLICY_RELIABILITY", "NVML_PERF_POLICY_RELIABILITY"),
 }
-"""Counters of the time in ns that a reason lowered the clocks: NVML's field, and the older policy for the same."""
+"""Counters of the time in ns for which a reason lowered the clocks: NVML's field, and the policy of older drivers."""
 RECORDED = frozenset({*LABELS, "reliability_cap"})
 """Counters whose growth is a label: a busy GPU runs at its power limit, or at the highest clock of its voltage."""
 GPM: Mapping[str, str] = {
@@ -38,9 +37,9 @@ GPM: Mapping[str, str] = {
     "gpu_gpm_tensor_fraction": "NVML_GPM_METRIC_ANY_TENSOR_UTIL",
     "gpu_gpm_dram_fraction": "NVML_GPM_METRIC_DRAM_BW_UTIL",
 }
-"""Counters in percent of their maximum."""
+"""GPM counters by the name of their series. NVML gives them in percent of their maximum."""
 GPM_MIN_INTERVAL_S = 0.1
-"""NVML updates the GPM counters at this interval. Two samples within it have no information."""
+"""The interval at which NVML updates the GPM counters. Two samples within it do not give a value."""
 
 
 # ------------------------------------------------------------------------------------------------------------- identity
@@ -121,7 +120,7 @@ def clock_reasons(handle: Any) -> set[str]:
 
 
 def lowered_clocks(handle: Any) -> dict[str, int]:
-    """Return how long each reason in COUNTERS has lowered the clocks so far, in ns. The driver updates with a delay."""
+    """Return the time in ns for which each reason in COUNTERS has lowered the clocks. The driver updates it late."""
     import pynvml
 
     ids = {name: getattr(pynvml, field) for name, (field, _) in COUNTERS.items() if hasattr(pynvml, field)}

@@ -121,13 +121,15 @@ class Captioning:
             if not len(texts):
                 raise ValueError(f"captioning: {name} has no reference")
         captions = [tokens(caption, self.tokenizer) for caption in predictions.columns["caption"]]
-        references = [[tokens(one, self.tokenizer) for one in texts] for texts in predictions.columns["references"]]
+        references = [
+            [tokens(reference, self.tokenizer) for reference in texts] for texts in predictions.columns["references"]
+        ]
         counted = list(zip(captions, references, strict=True))
         series: dict[str, Sequence[float]] = {
             "cider": ciders(captions, references),
             "rouge_l": [rouge_l(caption, texts) for caption, texts in counted],
             "exact_match": [float(caption in texts) for caption, texts in counted],
-            "token_f1": [max(token_f1(caption, one) for one in texts) for caption, texts in counted],
+            "token_f1": [max(token_f1(caption, reference) for reference in texts) for caption, texts in counted],
             "caption_tokens": [float(len(caption)) for caption in captions],
             "reference_tokens": [float(closest(len(caption), map(len, texts))) for caption, texts in counted],
         }
@@ -256,18 +258,20 @@ def rouge_l(caption: Tokens, references: Sequence[Tokens]) -> float:
     """Return F(β) of the longest common subsequence, from the best precision and recall over the references."""
     common = [subsequence(caption, reference) for reference in references]
     precision = max(common) / len(caption) if caption else 0.0
-    recall = max(length / len(one) if one else 0.0 for length, one in zip(common, references, strict=True))
+    recall = max(
+        length / len(reference) if reference else 0.0 for length, reference in zip(common, references, strict=True)
+    )
     if not precision or not recall:
         return 0.0
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
 
 
-def subsequence(one: Tokens, other: Tokens) -> int:
+def subsequence(first: Tokens, second: Tokens) -> int:
     """Return the length of the longest common subsequence."""
-    row = [0] * (len(other) + 1)
-    for word in one:
+    row = [0] * (len(second) + 1)
+    for word in first:
         diagonal = 0
-        for index, candidate in enumerate(other, start=1):
+        for index, candidate in enumerate(second, start=1):
             above = row[index]
             row[index] = diagonal + 1 if word == candidate else max(above, row[index - 1])
             diagonal = above
@@ -286,7 +290,7 @@ def ciders(captions: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -
     """Return CIDEr-D of each caption, multiplied by ten as usual."""
     frequencies: Counter[Tokens] = Counter()
     for texts in references:
-        frequencies.update({gram for one in texts for n in range(1, LONGEST + 1) for gram in grams(one, n)})
+        frequencies.update({gram for reference in texts for n in range(1, LONGEST + 1) for gram in grams(reference, n)})
     log_images = math.log(len(references))
 
     def weights(words: Tokens) -> list[dict[Tokens, float]]:

@@ -51,11 +51,11 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
-"""Defaults for variables that the user has not set. With MLflow's own, a missing server would cost four minutes."""
+"""Values of variables that the user has not set. With MLflow's values, a missing server would take four minutes."""
 
 RESULTS_ARE_SAFE = "results are safe in the run folder; send them later with visionbench sync"
 LOCK_SECONDS = 60
-METRICS_A_CALL, PAIRS_A_CALL = 800, 100
+METRICS_PER_CALL, PAIRS_PER_CALL = 800, 100
 """MLflow accepts 1,000 entities in one call, with at most 100 params and 100 tags."""
 COLOUR_TAG = "mlflow.runColor"
 METRICS_TAG = "visionbench.metrics"
@@ -67,7 +67,7 @@ MOST_FETCHED = 1000
 FETCHED = {"config.yaml", "run.json", "results.jsonl", "samples"}
 """The artifacts that a run is read from."""
 STATUSES = {FINISHED: "FINISHED", UNSUCCESSFUL: "FAILED"}
-"""MLflow's statuses. An interrupted run, and one that never ended, is KILLED."""
+"""MLflow's statuses. A run that was interrupted or did not end is KILLED."""
 DESCRIPTION = (
     "**visionbench**: a run is one model on one device in one precision, and **step = batch size**; `best_…` and "
     "`lowest_…` are over its batch sizes.\n\nCompare runs under equal conditions only: `protocol`, `device_name`, "
@@ -89,7 +89,7 @@ class MlflowTracker:
             _ = self._experiment_id
 
     def log(self, folder: Path) -> str:
-        """Send all of one run's folder, unless the store has it already.
+        """Send the folder of a run, unless the store already has the run.
 
         Return the address of the experiment on a server, or the command that shows a local store. Raises TrackingError,
         and ConfigError if the folder is not a run's.
@@ -121,9 +121,9 @@ class MlflowTracker:
             if not active:
                 return
             run_id = active[0]
-            kept = set() if again else {Path(one.path).name for one in self._client.list_artifacts(run_id, REPORT)}
+            existing = set() if again else {Path(one.path).name for one in self._client.list_artifacts(run_id, REPORT)}
             for file in files:
-                if file.name not in kept:
+                if file.name not in existing:
                     self._client.log_artifact(run_id, str(file), REPORT)
 
     def fetch(self, query: str, into: Path) -> int:
@@ -158,7 +158,7 @@ class MlflowTracker:
         return sqlite_uri(file) if file else str(self.config.uri)
 
     def page(self) -> str:
-        """Return where the experiment's charts are: an address on a server, or a path below the UI of a local store.
+        """Return the place of the experiment's charts: an address on a server, or a path below the UI of a local store.
 
         Opens the store. Raises TrackingError.
         """
@@ -242,12 +242,12 @@ class MlflowTracker:
 
     def _show_metrics(self, record: RunRecord) -> None:
         """Add charts and columns to the view for metrics of a run that are not part of visionbench."""
-        own = view.added(declared.of_record(record), declared.bundled())
-        tags = self._client.get_experiment(self._experiment_id).tags if own.listed else {}
+        run_metrics = view.added(declared.of_record(record), declared.bundled())
+        tags = self._client.get_experiment(self._experiment_id).tags if run_metrics.listed else {}
         shown = _shown_metrics(tags)
-        if view.added(own, shown).listed:
-            together = declared.merged([shown, own])
-            tags = {METRICS_TAG: json.dumps(together.to_json()), **_view_tags(tags, together)}
+        if view.added(run_metrics, shown).listed:
+            combined = declared.merged([shown, run_metrics])
+            tags = {METRICS_TAG: json.dumps(combined.to_json()), **_view_tags(tags, combined)}
             for key, value in tags.items():
                 self._client.set_experiment_tag(self._experiment_id, key, value)
 
@@ -292,7 +292,7 @@ class MlflowTracker:
         return str(created.info.run_id)
 
     def _next_colour(self) -> str:
-        """Return another colour than that of the latest run, so that the curves of a sweep can be distinguished."""
+        """Return the colour after that of the latest run, so that the curves of a sweep can be distinguished."""
         latest = self._client.search_runs([self._experiment_id], max_results=1, order_by=["attributes.start_time DESC"])
         return view.colour_after(latest[0].data.tags.get(COLOUR_TAG) if latest else None)
 
@@ -305,7 +305,7 @@ class MlflowTracker:
         return list(self._client.search_runs([experiment_id], same, run_view_type=ViewType.ALL))
 
     def _fill(self, run_id: str, run: Run, files: RunFolder) -> None:
-        """Send all content and end the run. Sending it again changes nothing."""
+        """Send all content and end the run. A second call sends the same content again."""
         from mlflow.entities import Metric, Param, RunTag
 
         record, results = run.record, run.results
@@ -313,10 +313,10 @@ class MlflowTracker:
         metric_list = [Metric(name, value, began, step) for name, value, step in content.metrics(results)]
         param_list = [Param(name, content.text(value)) for name, value in content.params(record).items()]
         tag_list = [RunTag(name, content.text(value)) for name, value in content.tags(record, results).items()]
-        for index in range(1 + max(len(metric_list) // METRICS_A_CALL, len(param_list + tag_list) // PAIRS_A_CALL)):
-            some = metric_list[index * METRICS_A_CALL : (index + 1) * METRICS_A_CALL]
-            pairs = slice(index * PAIRS_A_CALL, (index + 1) * PAIRS_A_CALL)
-            self._client.log_batch(run_id, some, param_list[pairs], tag_list[pairs])
+        for index in range(1 + max(len(metric_list) // METRICS_PER_CALL, len(param_list + tag_list) // PAIRS_PER_CALL)):
+            batch = metric_list[index * METRICS_PER_CALL : (index + 1) * METRICS_PER_CALL]
+            pairs = slice(index * PAIRS_PER_CALL, (index + 1) * PAIRS_PER_CALL)
+            self._client.log_batch(run_id, batch, param_list[pairs], tag_list[pairs])
         if record.data.values:
             self._client.log_inputs(run_id, [content.dataset(record.data)])
         with TemporaryDirectory(prefix="visionbench-") as staging:
@@ -334,9 +334,9 @@ def _shown_metrics(tags: Mapping[str, str]) -> Declarations:
         return Declarations()
 
 
-def _view_tags(tags: Mapping[str, str], own: Declarations) -> dict[str, str]:
+def _view_tags(tags: Mapping[str, str], run_metrics: Declarations) -> dict[str, str]:
     """Return the tags that set an experiment's view, or nothing if it has this view already."""
-    state = view.state(declared.merged([declared.bundled(), own]))
+    state = view.state(declared.merged([declared.bundled(), run_metrics]))
     seed = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:12]
     if tags.get("visionbench.view") == seed:
         return {}

@@ -1,4 +1,4 @@
-"""What a run sends to MLflow: metrics, params, tags, its data set and its files."""
+"""The content that a run sends to MLflow: metrics, params, tags, its data set and its files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from visionbench.report import drawing, figures
 from visionbench.results import summary
 
 LONGEST_VALUE = 5000
-"""The number of characters of a param or tag. A longer value is cut."""
+"""The number of characters of a param or tag. A longer value is truncated."""
 LARGEST_PREDICTIONS = 32 * 2**20
 """In bytes. A larger file of predictions stays in the run's folder and is not sent."""
 TRUE_INDEX, PREDICTED_INDEX = "classification/true_index", "classification/predicted_index"
 """The series that the confusion matrix is drawn from."""
-TAGGED = (
+TAG_FACTS = (
     *("sweep", "git_commit", "protocol", "model", "task", "device", "precision", "family", "weights", "data"),
     *("device_name", "driver", "cuda"),
 )
@@ -43,7 +43,7 @@ def metrics(results: Sequence[CaseResult]) -> Iterator[tuple[str, float, int]]:
 
 
 def params(record: RunRecord) -> dict[str, Any]:
-    """Return what was run, as it was loaded or else as it was configured, without values that are unknown."""
+    """Return the params: the properties of the loaded model, or the configured ones if it did not load."""
     facts, plan, settings = record.facts(), record.plan, record.settings
     configured = {name: settings.model.values.get(name) for name in ("weights", "checkpoint", "revision", "attention")}
     first = {
@@ -55,7 +55,7 @@ def params(record: RunRecord) -> dict[str, Any]:
         "tf32": settings.precision.tf32,
         "family": facts["family"],
     }
-    rest = {
+    further = {
         **settings.model.options,
         **(record.model.values or configured),
         "seed": settings.model.values.get("seed"),
@@ -63,29 +63,29 @@ def params(record: RunRecord) -> dict[str, Any]:
         "data": facts["data"],
         **{f"data_{name}": value for name, value in settings.data.options.items()},
     }
-    known = {**first, **{name: value for name, value in rest.items() if name not in first}}
-    return {name: value for name, value in known.items() if value not in (None, "", [])}
+    merged = {**first, **{name: value for name, value in further.items() if name not in first}}
+    return {name: value for name, value in merged.items() if value not in (None, "", [])}
 
 
 def tags(record: RunRecord, results: Sequence[CaseResult]) -> dict[str, Any]:
-    """Return what runs are searched and filtered by, the versions of everything, and the note."""
+    """Return the tags: the facts that runs are filtered by, the versions of libraries, and the note."""
     facts = record.facts()
-    own = {
-        **{name: facts[name] for name in TAGGED},
+    visionbench_tags = {
+        **{name: facts[name] for name in TAG_FACTS},
         "status": record.status,
         "validity": summary.verdict(results),
         "failures": "\n".join(summary.failures(results)),
         **record.host.values,
     }
-    every = {
-        **{f"visionbench.{name}": value for name, value in own.items()},
+    all_tags = {
+        **{f"visionbench.{name}": value for name, value in visionbench_tags.items()},
         "mlflow.source.name": "visionbench",
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": record.git_commit,
         "mlflow.loggedArtifacts": json.dumps([{"path": "summary.json", "type": "table"}]),
         "mlflow.note.content": summary.note(record, results),
     }
-    return {name: value for name, value in every.items() if value not in (None, "")}
+    return {name: value for name, value in all_tags.items() if value not in (None, "")}
 
 
 def stage_artifacts(run: RunFolder, record: RunRecord, results: Sequence[CaseResult], staging: Path) -> None:

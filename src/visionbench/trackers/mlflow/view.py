@@ -22,7 +22,7 @@ CURVES, BEST = "Over batch size (step = batch size)", "Best of each run"
 QUALITY_SECTION = "Quality, and its price in speed: each row one task"
 REST = "Model metrics"
 """The UI's name for the section of all other metrics, which is closed."""
-A_ROW = 3
+CHARTS_PER_ROW = 3
 """The number of charts in a row."""
 
 COLOURS = (
@@ -38,7 +38,7 @@ COLOURS = (
     "#9a9a00",
 )
 """The colours of successive runs: those of Okabe and Ito's palette that are visible on white, and four more. Without
-them, the UI chooses a colour by the id of the run, and neighbours may have the same."""
+them, the UI chooses a colour by the id of the run, and successive runs may have the same colour."""
 
 FIRST_COLUMNS = {"params.`task`": 170, "tags.`visionbench.validity`": 145}
 LAST_COLUMNS = {
@@ -58,7 +58,7 @@ SUMMARY = (BEST_SPEED, LOWEST_LATENCY, "highest_memory_process_peak_mib", "best_
 
 
 def colour_after(latest: str | None) -> str:
-    """Return the colour of the run after a run of this colour, or after a run without one."""
+    """Return the colour of the run after a run of this colour, or the first colour after a run without one."""
     return COLOURS[(COLOURS.index(latest) + 1) % len(COLOURS)] if latest in COLOURS else COLOURS[0]
 
 
@@ -86,7 +86,7 @@ def state(declarations: Declarations) -> dict[str, Any]:
     columns = {
         **FIRST_COLUMNS,
         **{f"metrics.`{name}`": _width(name) for name in SUMMARY},
-        **{f"metrics.`{one.name}`": _width(one.name) for one in headlines(declarations)},
+        **{f"metrics.`{declaration.name}`": _width(declaration.name) for declaration in headlines(declarations)},
         **LAST_COLUMNS,
     }
     return {
@@ -104,7 +104,7 @@ def state(declarations: Declarations) -> dict[str, Any]:
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
         "compareRunSections": [
-            {"uuid": name, "name": name, "display": name != REST, "isReordered": True, "columns": A_ROW}
+            {"uuid": name, "name": name, "display": name != REST, "isReordered": True, "columns": CHARTS_PER_ROW}
             for name in (CURVES, BEST, QUALITY_SECTION, REST)
         ],
         "compareRunCharts": charts(declarations),
@@ -114,20 +114,20 @@ def state(declarations: Declarations) -> dict[str, Any]:
 def charts(declarations: Declarations) -> list[dict[str, Any]]:
     """Return the charts: curves over batch size, then one value of each run, then for each group its quality.
 
-    The quality of a group begins with its first headline against speed. The UI heads each chart with the names of its
-    metrics.
+    The quality of a group begins with its first headline against speed. The UI writes the names of its metrics above
+    each chart.
     """
-    curves = [_line(one.name) for one in timed(declarations)]
+    curves = [_line(declaration.name) for declaration in timed(declarations)]
     best = [_bar(name, BEST) for name in (BEST_SPEED, LOWEST_LATENCY, "memory_weights_mib")]
     groups: dict[str, list[MetricDeclaration]] = {}
-    for one in headlines(declarations):
-        groups.setdefault(one.group, []).append(one)
+    for declaration in headlines(declarations):
+        groups.setdefault(declaration.group, []).append(declaration)
     quality = [
         chart
         for group in groups.values()
         for chart in (
-            *(_scatter(BEST_SPEED, one.name) for one in group if one.headline == 1),
-            *(_bar(one.name, QUALITY_SECTION) for one in group),
+            *(_scatter(BEST_SPEED, declaration.name) for declaration in group if declaration.headline == 1),
+            *(_bar(declaration.name, QUALITY_SECTION) for declaration in group),
         )
     ]
     return [*curves, *best, *quality]
@@ -135,18 +135,25 @@ def charts(declarations: Declarations) -> list[dict[str, Any]]:
 
 def timed(declarations: Declarations) -> list[MetricDeclaration]:
     """Return the metrics that have a curve over batch size, in order."""
-    shown = (one for one in declarations.members() if one.table and one.kind != QUALITY)
-    return sorted(shown, key=lambda one: one.order)
+    shown = (declaration for declaration in declarations.members() if declaration.table and declaration.kind != QUALITY)
+    return sorted(shown, key=lambda declaration: declaration.order)
 
 
 def headlines(declarations: Declarations) -> list[MetricDeclaration]:
     """Return the headline metrics, in order."""
-    return sorted((one for one in declarations.members() if one.headline), key=lambda one: one.order)
+    return sorted(
+        (declaration for declaration in declarations.members() if declaration.headline),
+        key=lambda declaration: declaration.order,
+    )
 
 
 def added(declarations: Declarations, shown: Declarations) -> Declarations:
     """Return the declarations of metrics that the view has a chart for and that are not among the shown ones."""
-    charted = [one for one in (*timed(declarations), *headlines(declarations)) if shown.find(one.name) is None]
+    charted = [
+        declaration
+        for declaration in (*timed(declarations), *headlines(declarations))
+        if shown.find(declaration.name) is None
+    ]
     return Declarations(tuple(dict.fromkeys(charted)))
 
 
