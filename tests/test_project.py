@@ -162,7 +162,7 @@ def test_system_packages_are_installed_only_if_ci_is_true(tmp_path, ci):
     subprocess.run([shutil.which("bash"), ROOT / ".ci" / "run"], env=env, capture_output=True, check=True)
     calls = (tmp_path / "calls").read_text().splitlines()
     installing = ["apt-get -qq update", "apt-get -qq install --yes chromium chromium-driver"] if ci == "true" else []
-    assert calls == [*installing, "make check", "make test"]
+    assert calls == [*installing, "make check", "make test COVERAGE=1"]
 
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md"])

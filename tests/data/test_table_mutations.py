@@ -185,6 +185,6 @@ def check_damaged(folder, form, data, pairs):
         return
     if problems:
         assert set(pairs_read) <= set(pairs)
-        assert all("line " in problem for own in problems.values() for problem in own)
+        assert all("line " in problem for messages in problems.values() for problem in messages)
     else:
         assert pairs_read == sorted(pairs)

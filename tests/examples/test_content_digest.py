@@ -44,8 +44,8 @@ def test_the_digest_does_not_depend_on_the_order_of_examples(make, digest):
     "change", [{"id": "9"}, {"label": "y"}, {"label": None}, {"captions": ("two",)}, {"exif": "stored"}]
 )
 def test_another_name_label_caption_or_mask_frame_changes_the_digest(make, digest, change):
-    first, *others = make()
-    assert digest([first, *others]) != digest([replace(first, **change), *others])
+    first, *unchanged = make()
+    assert digest([first, *unchanged]) != digest([replace(first, **change), *unchanged])
 
 
 def test_other_contents_under_the_same_path_change_the_digest(make, digest):

@@ -382,19 +382,19 @@ def test_results_without_a_digest_of_the_images_are_comparable():
 
 
 def test_the_folder_of_the_data_must_be_equal_only_if_there_is_no_digest():
-    here, there = {"root": "/here"}, {"root": "/there"}
+    first, second = {"root": "/here"}, {"root": "/there"}
     sides = [
         [Run(replace(one.record, data=DataIdentity(values=values)), one.results) for one in processes(STEADY)]
-        for values in (here, there)
+        for values in (first, second)
     ]
     assert only_row(compare(*sides)).reason == "data.root: /here in the base, /there in the candidate"
-    sides = [processes(STEADY, data=data) for data in (here, there)]
+    sides = [processes(STEADY, data=data) for data in (first, second)]
     assert only_row(compare(*sides)).verdict == "same"
 
 
 # ----------------------------------------------------------------------------------------------------- image by image
 def scored(path, right, ids=None, **more):
-    """Return a run whose classifier is right on the images with a true value, with all files of the quality case."""
+    """Return a run with all files of the quality case. `right` states whether each prediction is right."""
     ids = ids or [f"{index}.png" for index in range(len(right))]
     metric, classes = Classification(ks=[1]), ("cat", "dog", "owl")
     label = [classes[index % 3] for index in range(len(right))]

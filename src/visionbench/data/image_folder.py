@@ -44,10 +44,10 @@ class ImageFolder:
         """Return the images. Raises ConfigError if the folder does not exist, or has no image."""
         listing = self._list()
         if not listing.images:
-            others = describe_others(listing.others)
+            other_files = describe_others(listing.others)
             raise ConfigError(
                 f"data.root={self.root}: it contains no image ({', '.join(COMMON_SUFFIXES)} or another suffix that "
-                f"Pillow can decode){f', but {others}' if others else ''}",
+                f"Pillow can decode){f', but {other_files}' if other_files else ''}",
                 "give a folder of images",
             )
         root = find_folder(self.root, "image_folder")
@@ -77,8 +77,8 @@ class ImageFolder:
         which may be the classes themselves."""
         listing = self._list()
         flags = {}
-        if others := describe_others(listing.without_texts()):
-            flags["other_endings"] = f"{others} were not read as images"
+        if other_files := describe_others(listing.without_texts()):
+            flags["other_endings"] = f"{other_files} were not read as images"
         if nested := _find_nested_classes(listing):
             flags["folders_in_classes"] = (
                 f"{len(nested)} of {len(listing.folders)} folders of classes contain several folders with images, "

@@ -68,8 +68,8 @@ class ImageNet:
         folder = self._find_folders()[1]
         if not _has_class_folders(folder):
             return {}
-        others = describe_others(list_folder(folder, self.follow_links).without_texts())
-        return {"other_endings": f"{others} were not read as images"} if others else {}
+        other_files = describe_others(list_folder(folder, self.follow_links).without_texts())
+        return {"other_endings": f"{other_files} were not read as images"} if other_files else {}
 
     def identity(self) -> Mapping[str, str]:
         """Return folder, number of classes and number of images."""

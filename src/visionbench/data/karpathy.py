@@ -51,8 +51,8 @@ class Karpathy:
         rows = read_lists(self._file, ("images",))["images"]
         check_objects(self._file, "images", rows)
         # an unknown split may be a damaged name of this split, and is a problem of its example
-        others = [split for split in SPLITS if split != self.split]
-        chosen = [(index, row) for index, row in enumerate(rows) if row.get("split") not in others]
+        other_splits = [split for split in SPLITS if split != self.split]
+        chosen = [(index, row) for index, row in enumerate(rows) if row.get("split") not in other_splits]
         if not any(row.get("split") == self.split for _, row in chosen):
             splits = list_first(sorted({show_value(row, "split") for row in rows}))
             raise ConfigError(f"{self._file}: no image of data.options.split={self.split}", f"its splits are: {splits}")

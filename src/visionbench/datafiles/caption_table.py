@@ -204,8 +204,8 @@ def _all_are_wider(rows: Sequence[_Cells], layout: Layout) -> bool:
     if all(row.cells[layout.caption].strip().isdecimal() for row in rows):
         return True
     surplus = slice(layout.caption + 1, layout.caption + 1 + max(widths) - layout.width)
-    of_sentences = all(cell.startswith(" ") for row in rows for cell in row.cells[surplus])
-    return not of_sentences or all(row.cells[layout.caption].startswith(" ") for row in rows)
+    belong_to_sentences = all(cell.startswith(" ") for row in rows for cell in row.cells[surplus])
+    return not belong_to_sentences or all(row.cells[layout.caption].startswith(" ") for row in rows)
 
 
 def _parse_row(row: _Cells, layout: Layout, join_captions: bool) -> CaptionRow:

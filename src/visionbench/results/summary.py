@@ -75,9 +75,9 @@ def launch_bound(results: Sequence[CaseResult]) -> str:
 def remarks(results: Sequence[CaseResult]) -> list[str]:
     """Return events of the measurement that raise no doubt, such as repeated windows or a GPU at its power limit."""
     return [
-        f"{row.case.id}: {label.replace('_', ' ')}, {why}"
+        f"{row.case.id}: {label.replace('_', ' ')}, {detail}"
         for row in results
-        for label, why in row.labels.items()
+        for label, detail in row.labels.items()
         if label not in CONDITIONS_OF_A_CASE
     ]
 

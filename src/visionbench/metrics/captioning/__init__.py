@@ -157,7 +157,7 @@ class Captioning:
             reasons["cider_score"] = "with one image, CIDEr-D cannot weigh words by how rare they are"
         metrics = Metrics(
             {f"captioning_{name}": value for name, value in values.items()},
-            {f"captioning_{name}": why for name, why in reasons.items()},
+            {f"captioning_{name}": reason for name, reason in reasons.items()},
         )
         names = [f"captioning_{name}" for name in (*MEANS, "bleu_4_fraction")]
         return with_intervals(metrics, names, self.contributions(samples), samples)
