@@ -19,6 +19,7 @@ from pathlib import Path
 from sqlite3 import dbapi2
 from typing import Any
 
+import numpy.testing  # noqa: F401 (numpy 2.1 starts lscpu when this is imported)
 import pytest
 import torch
 
