@@ -221,6 +221,12 @@ def test_the_summary_has_the_numbers_of_the_rows(saved):
     assert len(grid.rows) == 6
 
 
+def test_a_second_unit_of_throughput_has_no_column_beside_the_fixed_one():
+    case = row(throughput_images_per_s=10.0, throughput_texts_per_s=50.0, latency_p50_ms=5.0, latency_p95_ms=6.0)
+    headings = document.compose([run(case)]).summary.headings
+    assert headings[-3:] == ["throughput", "peak memory, MiB", "quality"]
+
+
 def test_the_colour_of_a_model_does_not_depend_on_the_order_of_the_runs(saved):
     palette = sweep_figures.colours([run(timed(1, 1), name=name) for name in ("b", "a", "c")])
     assert list(palette) == ["a", "b", "c"]

@@ -521,8 +521,8 @@ def test_the_report_has_the_loss_of_quality_of_each_precision(tmp_path):
     ]
     bf16, fp16 = precisions.costs(runs, "en")
     assert bf16.startswith("clip_tiny · cpu · bf16 against fp32: costs 0.0010 [-0.0")
-    assert "top-1: none shown" in bf16
-    assert "top-1: a difference is shown" in fp16 and "costs 0.0300" in fp16
+    assert "top-1: not significant" in bf16
+    assert "top-1: significant" in fp16 and "costs 0.0300" in fp16
     report = document.compose(runs)
     assert report.quality_notes == [bf16, fp16]
     assert ["clip_tiny", "cpu", "fp32", "top-1", "0.900 [0.880, 0.917]", "images"] in report.quality.rows

@@ -208,11 +208,12 @@ def _summary(runs: Sequence[Run], language: str) -> Grid:
 
 
 def _extra(runs: Sequence[Run]) -> list[MetricDeclaration]:
-    """Return the metrics of timed cases that tables show and that have no fixed column in the report."""
-    usual = {summary.LATENCY, "latency_p95_ms", *summary.MEMORY, *(summary.throughput_name(run.timed) for run in runs)}
+    """Return the metrics of timed cases that tables show, of the metric groups without a fixed column in the report."""
+    usual = {summary.LATENCY, *summary.MEMORY, *(summary.throughput_name(run.timed) for run in runs)}
     shown = dict.fromkeys(declaration for run in runs for declaration in declared.timed(run.declarations, run.timed))
+    usual_groups = {declaration.group for declaration in shown if declaration.name in usual}
     return sorted(
-        (declaration for declaration in shown if declaration.name not in usual),
+        (declaration for declaration in shown if declaration.group not in usual_groups),
         key=lambda declaration: declaration.order,
     )
 

@@ -58,11 +58,11 @@ def _cost_line(base: Run, run: Run, language: str) -> str:
 
 
 def _cost_text(title: str, change: Difference, language: str) -> str:
-    """Return a text such as `costs 0.0010 ±0.0020 R@1: none shown`."""
+    """Return a text such as `costs 0.0010 ±0.0020 R@1: not significant`."""
     key = "costs" if change.value <= 0 else "gains"
     interval = change.interval
     if key == "costs" and interval:
         interval = -interval[1], -interval[0]
     amount = interval_text(abs(change.value), interval, digits=4)
-    shown = translate("shown" if change.shown else "none shown", language)
+    shown = translate("significant" if change.shown else "not significant", language)
     return f"{translate(key, language, amount=amount, title=title)}: {shown}"
