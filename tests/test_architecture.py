@@ -1,4 +1,7 @@
-"""The layers of the package: each file imports only from the layers that it may use, checked in the source."""
+"""The layers of the package: each file imports only from the layers that it may use, checked in the source.
+
+`python tests/test_architecture.py` draws the layers with the imports of each room.
+"""
 
 import ast
 import json
@@ -46,7 +49,7 @@ other room."""
 SIBLINGS_APART = PARTS | {"trackers"}
 HEAVY = {"torch", "transformers", "mlflow"}
 ONLY_IN = {
-    "mlflow": ("trackers/", "report/", "commands/ui.py"),
+    "mlflow": ("trackers/",),
     "hydra": ("composition/",),
     "omegaconf": ("config.py", "composition/"),
 }
@@ -160,3 +163,27 @@ print(json.dumps(sorted(sys.modules)))
     loaded = json.loads(done.stdout)
     assert "visionbench.models.dual_encoder" in loaded
     assert not HEAVY & set(loaded)
+
+
+# ------------------------------------------------------------------------------------------------------------- drawing
+def draw():
+    """Return the layers from top to bottom, one room per line, with the rooms that it imports."""
+    imports = {}
+    for path in FILES:
+        imports.setdefault(layer(path), set()).update(parts[0] for parts in ours(path))
+    lines = []
+    for rooms in [{"cli"}, {"commands"}, *reversed(LAYERS)]:
+        lines += [
+            f"{room:12} → {', '.join(sorted(imports.get(room, set()) - {room})) or '–'}" for room in sorted(rooms)
+        ]
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def test_the_drawing_has_a_line_for_each_room():
+    rooms = {line.split()[0] for line in draw().splitlines() if line}
+    assert rooms == {*MAY_IMPORT, "cli", "commands"}
+
+
+if __name__ == "__main__":
+    print(draw())
