@@ -14,6 +14,11 @@ def _throughput(unit: str, **fields: Any) -> MetricDeclaration:
     return MetricDeclaration(f"throughput_{unit}_per_s", "1/s", meaning, HIGHER, SPEED, **fields)
 
 
+def _before(unit: str) -> tuple[str, ...]:
+    """Return the metrics of the units before this one. A run is compared by the first unit that it has."""
+    return tuple(f"throughput_{earlier}_per_s" for earlier in WORK_UNITS[: WORK_UNITS.index(unit)])
+
+
 @register("metrics", "throughput")
 @dataclass
 class Throughput:
@@ -29,10 +34,10 @@ class Throughput:
             table=True,
             order=21,
             compared=True,
-            unless=("throughput_images_per_s",),
+            unless=_before("texts"),
             intervals=(ACROSS_PROCESSES,),
         ),
-        _throughput("prompts", compared=True, unless=("throughput_images_per_s", "throughput_texts_per_s")),
+        _throughput("prompts", compared=True, unless=_before("prompts")),
         _throughput(
             "tokens",
             title="tok/s",
@@ -40,7 +45,7 @@ class Throughput:
             table=True,
             order=50,
             compared=True,
-            compared_unless=("throughput_images_per_s", "throughput_texts_per_s", "throughput_prompts_per_s"),
+            compared_unless=_before("tokens"),
         ),
         MetricDeclaration("throughput_calls_count", "count", "Calls of the window"),
     )
