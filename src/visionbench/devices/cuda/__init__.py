@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -249,11 +250,15 @@ class Cuda:
 
     def probe(self) -> Mapping[str, float]:
         """Return NVML's momentary readings and GPM counters, without those that the driver does not report."""
-        if not hasattr(self, "_probed"):  # once, because the search for the GPU takes longer than a reading
-            self._probed = self._nvml()
-            self._counters = nvml.GpmCounters.of(self._probed)
-        counters = self._counters.read() if self._counters else {}
-        return {f"telemetry/{name}": value for name, value in {**nvml.readings(self._probed), **counters}.items()}
+        handle, counters = self._probe_source
+        values = {**nvml.readings(handle), **(counters.read() if counters else {})}
+        return {f"telemetry/{name}": value for name, value in values.items()}
+
+    @cached_property
+    def _probe_source(self) -> tuple[Any, nvml.GpmCounters | None]:
+        """The GPU's handle and its counters, cached because the search for the GPU takes longer than a reading."""
+        handle = self._nvml()
+        return handle, nvml.GpmCounters.of(handle)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Return whether torch's allocator, the driver, a CUDA library or the host ran out of memory."""
