@@ -25,7 +25,7 @@ LEGEND = "? questionable   ! invalid"
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, its metrics, of which the first with a value is shown, and the format of the values."""
+    """A column: its heading, its metrics, and the format of values. The first metric with a value is shown."""
 
     title: str
     names: tuple[str, ...]

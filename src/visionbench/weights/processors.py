@@ -21,7 +21,7 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
-"""Files with a tokenizer's vocabulary, of which one is needed. Without one, transformers makes an empty tokenizer."""
+"""Files with a tokenizer's vocabulary. At least one is needed: without it, transformers makes an empty tokenizer."""
 
 
 def load_image_processor(model: ModelConfig, source: Path | None) -> Any:
