@@ -196,7 +196,7 @@ def _values(runs: Sequence[Run], name: str, option: str) -> list[str]:
 
 
 def _resolve_name(name: str, values: Sequence[Mapping[str, str]], option: str) -> str:
-    """Return the fact or the configuration key that a name of a filter stands for."""
+    """Return the fact or the configuration key that a name of a filter means."""
     keys = dict.fromkeys(key for known in values for key in known)
     matches = variation.matching_keys(name, keys)
     if len(matches) == 1:
