@@ -155,7 +155,9 @@ def _read_revision(revision: str, output_dir: Path) -> tuple[list[Run], list[str
         raise ConfigError(
             f"{GIT}{revision}: git cannot be run ({error.strerror})", "install it, or name the sweep"
         ) from error
-    if result.returncode:
+    if "not a git repository" in result.stderr:
+        raise ConfigError(f"{GIT}{revision}: this folder is not in a git repository", "name the sweep or its folder")
+    if result.returncode or not revision:
         raise ConfigError(
             f"{GIT}{revision}: no such commit in the repository of this folder", "give a commit, a branch or a tag"
         )

@@ -178,7 +178,7 @@ class Comparison:
         verdicts: dict[tuple[str, str], set[str]] = {}
         for row in self.rows:
             if row.verdict == NOT_FINISHED:
-                question = f"the unfinished case {row.case}"
+                question = f"unfinished case {row.case}"
             elif row.metric:
                 question = row.kind or row.metric
             else:
@@ -186,7 +186,7 @@ class Comparison:
             verdicts.setdefault((row.run, question), set()).add(row.verdict)
         decided_runs = {row.run for row in self.decided}
         return [
-            (run, question or "all cases")
+            (run, question or "cases")
             for (run, question), of_question in verdicts.items()
             if of_question.intersection(UNDECIDED)
             and of_question.isdisjoint(DECIDED)

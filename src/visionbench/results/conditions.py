@@ -38,6 +38,10 @@ SETTINGS = ("model.", "metrics.")
 """The beginnings of the names of reported conditions that the user sets."""
 
 
+CONTENT = ("batch.", "data.root", "metrics")
+"""The beginnings of keys that select cases, metrics or a folder, and do not change the conditions of a case."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """A condition that has different values on the two sides."""
@@ -105,8 +109,14 @@ def remarked(run: Run) -> dict[str, str]:
 
 
 def settings(run: Run) -> dict[str, str]:
-    """Return the reported conditions that the user sets: family, attention and seed of the model, metric options."""
-    return {name: value for name, value in remarked(run).items() if name.startswith(SETTINGS)}
+    """Return the conditions that the user sets: those of the reported ones, and the keys that vary in the sweep."""
+    reported = {name: value for name, value in remarked(run).items() if name.startswith(SETTINGS)}
+    varied = {
+        name: value
+        for name, value in run.record.plan.varied.items()
+        if "." in name and not name.startswith(CONTENT) and name.removeprefix("measure.") not in NEUTRAL
+    }
+    return {**reported, **varied}
 
 
 def differences(base: Mapping[str, str], candidate: Mapping[str, str]) -> list[Difference]:

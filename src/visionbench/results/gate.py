@@ -60,7 +60,7 @@ def _questions(comparison: Comparison) -> str:
     texts = []
     for question, runs in by_question.items():
         more = [f"{len(runs) - 1} more"] if len(runs) > 1 else []
-        texts.append(f"{question} of {' and '.join([runs[0], *more])}")
+        texts.append(f"the {question} of {' and '.join([runs[0], *more])}")
     more = [f"{len(texts) - MOST_QUESTIONS} more"] if len(texts) > MOST_QUESTIONS else []
     return f"no decision about {', '.join([*texts[:MOST_QUESTIONS], *more])}"
 

@@ -13,11 +13,15 @@ from visionbench.core import INTERRUPTED, KILLED, NOT_RUN, OK, VALID, CaseResult
 from visionbench.records.record import RUNNING
 from visionbench.results import conditions, summary
 from visionbench.results.archive import Run
+from visionbench.results.naming import Names
+from visionbench.variation import SEPARATOR, base_parts
 
 ACROSS = "across/"
 """The prefix of series with one value per process."""
 
 
+UNRELATED = {"sweep", "started at", "uid"}
+"""Labels of names that do not state a condition."""
 STOPPED_BY = re.compile(r"killed by SIG(HUP|INT|KILL|TERM|XCPU)\b")
 """The signals that end a process from outside. Other signals, such as SIGSEGV, are errors of the process."""
 
@@ -158,7 +162,7 @@ def sides(runs: Sequence[Run]) -> list[Side]:
     groups: list[list[Run]] = []
     known: list[dict[str, str]] = []
     for run in sorted(runs, key=lambda run: run.record.started_at):
-        facts = {**conditions.remarked(run), **conditions.binding(run)}
+        facts = {**conditions.remarked(run), **conditions.settings(run), **conditions.binding(run)}
         same = (index for index, shared in enumerate(known) if not conditions.differences(shared, facts))
         if (index := next(same, None)) is None:
             groups.append([run])
@@ -263,17 +267,23 @@ def _newest(side_list: list[Side], name: str, notes: list[str]) -> list[Side]:
 
 
 def labels(paired: Sequence[Pair]) -> list[str]:
-    """Return the name of each pair, with the conditions that differ if several pairs have the same name."""
-    sides_shown = [pair.candidate or pair.base for pair in paired]
-    first = [side for side in sides_shown if side]
-    names = [side.runs[0].name for side in first]
+    """Return a name for each pair that contains what differs between the pairs, such as `… · fp32 · threads 5`."""
+    sides_shown = [side for pair in paired if (side := pair.candidate or pair.base)]
+    runs = [side.runs[0] for side in sides_shown]
+    names = Names.of(runs)
+    if not UNRELATED.intersection(names.columns):
+        return [names.name(run) for run in runs]
     texts = []
-    for name, side in zip(names, first, strict=True):
-        namesakes = [one for other, one in zip(names, first, strict=True) if other == name]
+    for run, side in zip(runs, sides_shown, strict=True):
+        # The configurations are equal, so the recorded conditions distinguish the runs.
+        namesakes = [other for other in sides_shown if key(other.runs[0]) == key(run)]
         different = [
-            key for key, value in side.identity.items() if any(value != one.identity.get(key) for one in namesakes)
+            name
+            for name, value in side.identity.items()
+            if any(value != other.identity.get(name) for other in namesakes)
         ]
-        texts.append(" · ".join([name, *(f"{key.removeprefix('model.')} {side.identity[key]}" for key in different)]))
+        parts = [f"{name.removeprefix('model.')} {side.identity[name]}" for name in different]
+        texts.append(SEPARATOR.join([*base_parts(run.record.plan).values(), *parts]))
     return texts
 
 

@@ -112,7 +112,8 @@ def _list(rows: Sequence[MetricComparison]) -> Group:
         lines.append(Text.assemble(f"  {place}, {metric}: " if row.metric else f"  {place}: ", (verdict, _style(row))))
         if row.metric:
             between = f" ({interval})" if interval != "–" else ""
-            lines.append(Text(f"    {base} → {candidate}, ratio {ratio}{between}"))
+            change = "difference" if row.difference is not None and row.method else "ratio"
+            lines.append(Text(f"    {base} → {candidate}, {change} {ratio}{between}"))
     return Group(*lines)
 
 
@@ -188,14 +189,20 @@ def reasons(rows: Sequence[MetricComparison], verbose: bool = False) -> Iterator
 
 def methods(rows: Sequence[MetricComparison]) -> Iterator[str]:
     """Yield each method of comparing quality once, with its metrics and their smallest detectable changes."""
-    by_method: dict[str, list[str]] = {}
+    by_method: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         if row.method:
-            least = f" ({row.detectable:.3f})" if row.detectable is not None else ""
-            by_method.setdefault(row.method, []).append(row.metric.removesuffix("_fraction") + least)
-    for method, names in by_method.items():
-        listed = ", ".join(dict.fromkeys(names))
-        yield f"{method}: {listed}; the smallest detectable change is in parentheses"
+            least = by_method.setdefault(row.method, {}).setdefault(row.metric.removesuffix("_fraction"), [])
+            least += [row.detectable] if row.detectable is not None else []
+    for method, changes in by_method.items():
+        listed = ", ".join(name + _range(least) for name, least in changes.items())
+        shown = "; the smallest detectable change is in parentheses" if any(changes.values()) else ""
+        yield f"{method}: {listed}{shown}"
+
+
+def _range(values: Sequence[float]) -> str:
+    """Return the smallest and the largest value in parentheses, or an empty text if there are none."""
+    return f" ({'–'.join(dict.fromkeys((f'{min(values):.3f}', f'{max(values):.3f}')))})" if values else ""
 
 
 def _row_cells(row: MetricComparison) -> list[str]:
