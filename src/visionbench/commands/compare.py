@@ -89,7 +89,7 @@ def fraction(text: str, option: str, minimum: float) -> float:
 
 def _print(comparison: Comparison, outcome: Outcome, output: Output, console: Console) -> None:
     if output.format == "text":
-        console.print(comparison_view.text(comparison, outcome, console.width, output.verbose), highlight=False)
+        comparison_view.show(comparison, outcome, console, output.verbose)
     else:
         console.file.write(
             comparison_view.markdown(comparison, outcome, output.verbose)

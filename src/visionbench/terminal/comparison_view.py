@@ -9,7 +9,7 @@ from dataclasses import asdict
 from itertools import groupby
 
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -54,8 +54,14 @@ def closing_line(comparison: Comparison) -> str:
     return f"{comparison.verdict}: {counted}" + (f" ({'; '.join([*worst, *more])})" if worst else "")
 
 
-def text(comparison: Comparison, outcome: Outcome, width: int, verbose: bool = False) -> RenderableType:
-    """Return a table for each pair of runs, then the reasons and notes, the summary, and the exit code.
+def show(comparison: Comparison, outcome: Outcome, console: Console, verbose: bool = False) -> None:
+    """Print the comparison. The last line, which is not broken, has the exit code and its meaning."""
+    console.print(text(comparison, console.width, verbose), highlight=False)
+    console.print(Text(str(outcome), style="bold"), soft_wrap=True)
+
+
+def text(comparison: Comparison, width: int, verbose: bool = False) -> RenderableType:
+    """Return a table for each pair of runs, then the reasons and notes, and the summary.
 
     In a narrow terminal the tables have no interval, or become lists, so that no number is cut.
     """
@@ -65,8 +71,8 @@ def text(comparison: Comparison, outcome: Outcome, width: int, verbose: bool = F
     for run, rows_of_run in groupby(rows, lambda row: row.run):
         parts += [Text(run, style="bold"), draw(list(rows_of_run)), Text()]
     dim = [LEGEND, *filter(None, [remark]), *methods(rows), *reasons(rows, verbose), *_notes(comparison, verbose)]
-    lines = [Text(closing_line(comparison), style="bold"), Text(str(outcome), style="bold")]
-    return Group(*parts, *(Text(line, style="dim") for line in dim), Text(), *lines)
+    summary_line = Text(closing_line(comparison), style="bold")
+    return Group(*parts, *(Text(line, style="dim") for line in dim), Text(), summary_line)
 
 
 def _paired_runs(comparison: Comparison) -> set[str]:
