@@ -399,7 +399,8 @@ def merge_file(cls: type[Any], path: Path, group: str) -> DictConfig:
     except (ConfigKeyError, ConfigAttributeError) as error:
         known = [f"{group}.{item.name}" for item in fields(cls)] if group else schema_keys()
         key = ".".join(filter(None, [group, str(error.full_key)]))
-        raise ConfigError(f"{path}: {unknown_key(key, known, content.get(str(error.key)))}") from error
+        value = OmegaConf.select(OmegaConf.create(content), str(error.full_key))
+        raise ConfigError(f"{path}: {unknown_key(key, known, value)}") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {explain(error, group)}") from error
     assert isinstance(merged, DictConfig)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from visionbench import ranges
-from visionbench.config import ExperimentConfig
+from visionbench.config import ExperimentConfig, refuse_unusable_folder
 from visionbench.core import TRUTHS, Case, ConfigError, Metric, Precision, QualityMetric, RunPlan
 from visionbench.parts import Parts, accelerators, build_parts, find_device
 from visionbench.registry import find, names, nearest
@@ -73,6 +73,9 @@ def _case(name: str, batch_size: int, metrics: Mapping[str, Metric]) -> Case:
 
 def _check(config: ExperimentConfig) -> None:
     _check_batch_sizes(config.batch.sizes)
+    refuse_unusable_folder("output_dir", config.output_dir)
+    for key, name in (("model.name", config.model.name), ("precision.name", config.precision.name)):
+        _check_name(key, name)
     ranges.check(config)
     _check_choice("precision.dtype", config.precision.dtype, DTYPES)
     _check_choice("model.weights", config.model.weights, WEIGHTS)
@@ -89,6 +92,12 @@ def _check(config: ExperimentConfig) -> None:
             f"model {config.model.name} has no checkpoint", "give model.checkpoint=… or model.weights=random"
         )
     _check_device(config)
+
+
+def _check_name(key: str, name: str) -> None:
+    """Refuse a name that cannot be a part of a folder's name."""
+    if not name.strip() or "/" in name or not name.isprintable():
+        raise ConfigError(f"{key}={name!r}: not a name for a folder", "give a name without slashes")
 
 
 def _check_batch_sizes(sizes: Sequence[int]) -> None:
