@@ -542,7 +542,7 @@ def explain(error: Exception, prefix: str = "", known: Iterable[str] = ()) -> Co
 
 
 def _explain_text(text: str, key: str) -> ConfigError:
-    """Return an error for a message of OmegaConf that has no exception type of its own."""
+    """Return an error for a message of OmegaConf that has no special exception type."""
     if match := re.search(r"(\w+) is not a subclass of (\w+)\. value: (.*)", text):
         _, cls, value = match.groups()
         key = key or _section_of(cls) or cls
@@ -604,8 +604,8 @@ def unknown_key(key: str, known: Iterable[str], value: Any = None) -> str:
     known = [name for name in known if not key.startswith(f"{name}.")]
     if key in known:
         return f"'{key}' is not in the config yet; add it with a plus in front, as in +{key}=…"
-    if meant := suggestions.key(key, value):
-        return f"there is no key '{key}'; did you mean {meant}?"
+    if suggestion := suggestions.key(key, value):
+        return f"there is no key '{key}'; did you mean {suggestion}?"
     siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
     ending = nearest(key, known)
     return f"there is no key '{key}'{ending if 'did you mean' in ending else nearest(key, siblings)}"

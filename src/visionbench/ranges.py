@@ -29,21 +29,21 @@ class Range:
     def check(self, key: str, value: float) -> None:
         """Raise ConfigError if the value is not in the range."""
         if math.isnan(value):
-            raise ConfigError(f"{key}=nan: not a number", self.remedy or f"give a number {self}")
+            raise ConfigError(f"{key}=nan: not a number", f"give a number {self}")
         too_low = value <= self.low if self.open_low else value < self.low
         too_high = value >= self.high if self.open_high else value > self.high
         if too_low or too_high:
-            raise ConfigError(f"{key}={value}: must be {self._bound(too_low)}", self.remedy)
+            raise ConfigError(f"{key}={value}: {self._bound(too_low)}", self.remedy)
 
     def __str__(self) -> str:
         return f"from {_text(self.low)} to {_text(self.high)}"
 
     def _bound(self, too_low: bool) -> str:
         if self.open_low and self.open_high:
-            return f"between {_text(self.low)} and {_text(self.high)}"
+            return f"must be between {_text(self.low)} and {_text(self.high)}"
         if too_low:
-            return f"{'more than' if self.open_low else 'at least'} {_text(self.low)}"
-        return f"{'less than' if self.open_high else 'at most'} {_text(self.high)}"
+            return f"must be {'more than' if self.open_low else 'at least'} {_text(self.low)}"
+        return f"must be {'less than' if self.open_high else 'at most'} {_text(self.high)}"
 
 
 def _text(number: float) -> str:

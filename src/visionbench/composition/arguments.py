@@ -83,8 +83,8 @@ def _remedy(flag: str, parser: Parser) -> str:
     """Return what to write instead of an unknown flag: an override, or the nearest flag."""
     name, _, value = flag.lstrip("-").partition("=")
     key = name.replace("-", "_")
-    if meant := suggestions.key(key, value):
-        return f"did you mean {meant}?"
+    if suggestion := suggestions.key(key, value):
+        return f"did you mean {suggestion}?"
     if key in (*schema_keys(), *GROUPS_OUTSIDE_SCHEMA):
         return f"did you mean {key}={value or '…'}?"
     flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]

@@ -95,7 +95,7 @@ def _word_without_value(text: str, name: str, groups: dict[str, list[str]]) -> t
     if holders := [group for group, options in groups.items() if name in options]:
         return f"'{text}': not of the form key=value", f"did you mean {holders[0]}={name}?"
     if name in COMMANDS:
-        return f"'{text}': not of the form key=value", f"{name} is a command of its own: visionbench {name}"
+        return f"'{text}': not of the form key=value", f"{name} is another command: visionbench {name}"
     if name in ("help", "version"):
         return f"'{text}': not of the form key=value", f"did you mean --{name}?"
     return f"'{text}': not of the form key=value", "write key=value; see visionbench run --help"

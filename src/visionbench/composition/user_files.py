@@ -58,13 +58,13 @@ def selected_files(overrides: Sequence[str], config_dir: Path | None) -> Iterato
     for override in overrides:
         group, _, value = override.lstrip("+").partition("=")
         pending += [(group, option.strip(" '\"")) for option in value.strip("[]").split(",")]
-    seen: set[Path] = set()
+    visited: set[Path] = set()
     while pending:
         group, option = pending.pop(0)
         path = config_dir / group / f"{option.removesuffix('.yaml')}.yaml"
-        if path in seen or "\0" in str(path) or not path.is_file():
+        if path in visited or "\0" in str(path) or not path.is_file():
             continue
-        seen.add(path)
+        visited.add(path)
         try:
             content = load_file(path)
         except ConfigError:

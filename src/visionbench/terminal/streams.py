@@ -1,4 +1,4 @@
-"""Standard output and standard error that cannot end a command: a run is measured although nobody reads its output."""
+"""Standard output and standard error that cannot end a command: a failed write does not stop a measurement."""
 
 from __future__ import annotations
 
