@@ -39,11 +39,12 @@ class ModelConfig:
     revision: str | None = None
     weights: str = "pretrained"
     """`pretrained`, `random`, or `auto`: pretrained if the checkpoint is present or can be fetched, else random."""
-    attention: str | None = "sdpa"
-    """The attention implementation of transformers; null for a model without attention."""
+    attention: str | None = "auto"
+    """The attention implementation of transformers. `auto` is the best one of the model: `sdpa`, else `eager`."""
     trust_remote_code: bool = False
     seed: int = 0
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=lambda: {"image_size": None})
+    """The options of the family. `image_size` is set here, so that the command line changes it without a plus."""
     architecture: dict[str, Any] = field(default_factory=dict)
     image_processor: dict[str, Any] = field(default_factory=dict)
 

@@ -122,7 +122,7 @@ def prepare(requests: Sequence[ComposedRun], resolver: Resolver, queue: TrackerQ
     The fork server imports torch while the tracker's store is opened. `queue` is the queue of an earlier batch of runs
     of this sweep.
     """
-    from visionbench import weights
+    from visionbench import model_check, weights
 
     plans = [plan_request(request, resolver.config_dir) for request in requests]
     console = screen()
@@ -133,8 +133,14 @@ def prepare(requests: Sequence[ComposedRun], resolver: Resolver, queue: TrackerQ
     worker.start_fork_server(
         ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
     )
-    progress = SweepProgress(_steps(runs), console)
-    return PreparedSweep(runs, console, progress, queue or TrackerQueue.open(runs[0].config))
+    queue = queue or TrackerQueue.open(runs[0].config)
+    warnings = model_check.check_models([run.config for run in runs])
+    _warn(console, [warning for found in warnings for warning in found])
+    runs = tuple(
+        replace(run, plan=replace(run.plan, warnings=(*run.plan.warnings, *more)))
+        for run, more in zip(runs, warnings, strict=True)
+    )
+    return PreparedSweep(runs, console, SweepProgress(_steps(runs), console), queue)
 
 
 def plan_request(request: ComposedRun, config_dir: Path | None) -> RunPlan:
@@ -159,7 +165,7 @@ def _resolve_and_plan(
 
     A run is planned again only if a value was open, or if the data lack annotations that their class declares.
     """
-    from visionbench import data_check, weights
+    from visionbench import data_check, model_check, weights
 
     resolutions = [resolver.resolve(request.config.values) for request in requests]
     configs = [
@@ -170,6 +176,7 @@ def _resolve_and_plan(
     _warn(console, [note for lines in notes for note in lines])
     for config in configs:
         weights.ensure_checkpoint(config.values.model)
+    model_check.check_families([config.values for config in configs])
     unavailable = data_check.unavailable_annotations([config.values for config in configs])
     final = []
     for index, config in enumerate(configs):

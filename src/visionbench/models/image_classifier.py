@@ -23,11 +23,20 @@ if TYPE_CHECKING:
 @register("models", "image_classifier")
 @dataclass
 class ImageClassifier:
-    """An image classifier without options: from images to logits of classes."""
+    """From images to logits of classes. Option: `image_size`, the side of its square images in pixels; null is the
+    model's own."""
+
+    image_size: int | None = None
 
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
     task: ClassVar[str] = "image classification"
     predicts: ClassVar[frozenset[str]] = frozenset({"class_scores"})
+    class_pattern: ClassVar[str] = "ForImageClassification"
+    """All classes of transformers that the family reads. `model_types` lists those that are tested."""
+    model_types: ClassVar[Mapping[str, str]] = {"vit": "ViTForImageClassification"}
+
+    def __post_init__(self) -> None:
+        weights.check_image_size(self.image_size)
 
     def uses(self) -> frozenset[str]:
         """Return an empty set: only images are used."""
@@ -39,8 +48,8 @@ class ImageClassifier:
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load an AutoModelForImageClassification with its image processor."""
-        built = weights.build_model(model, self.auto_class, device, dtype)
-        processor = weights.load_image_processor(model, built.source)
+        built = weights.build_model(model, self.auto_class, device, dtype, self.image_size)
+        processor = weights.load_image_processor(model, built.source, self.image_size)
         identity = {**built.identity, **weights.describe_processor(processor)}
         return LoadedClassifier(built.module, dtype, processor, identity)
 
