@@ -15,7 +15,7 @@ from pathlib import Path
 
 from visionbench import weights, worker
 from visionbench.config import ExperimentConfig, to_yaml
-from visionbench.core import ConfigError
+from visionbench.core import ConfigError, LoadedModel, first_line
 from visionbench.parts import find_adapter, find_device
 
 FLASH = "flash_attention_2"
@@ -61,14 +61,35 @@ def build_shapes(configs: Sequence[ExperimentConfig]) -> Iterator[CheckedModel]:
         if weights.known_models(config.model.family):
             try:
                 loaded = adapter.load(config.model, torch.device("meta"), getattr(torch, config.precision.dtype))
-                size = config.model.options.get("image_size")
-                if border := weights.describe_border(getattr(loaded, "module").config, size):  # noqa: B009
-                    warnings.append(border)
+                if (size := config.model.options.get("image_size")) is not None:
+                    _check_size(loaded, size)
+                    border = weights.describe_border(loaded.module.config, size)
+                    warnings += [border] if border else []
             except ConfigError:
                 raise
             except Exception:  # the measuring process reports it with its traceback
                 pass
         yield CheckedModel(tuple(warnings))
+
+
+def _check_size(loaded: LoadedModel, size: int) -> None:
+    """Raise ConfigError if a model that only reads images cannot process images of this size."""
+    import torch
+    from PIL import Image
+
+    inputs = loaded.preprocess([Image.new("RGB", (size, size))], [""])
+    if set(inputs) != {"pixel_values"}:
+        return
+    try:
+        with torch.inference_mode():
+            loaded.probe_outputs({"pixel_values": inputs["pixel_values"].to("meta", loaded.dtype)})
+    except (RuntimeError, ValueError) as error:
+        if "meta" not in str(error):
+            raise ConfigError(
+                f"model.options.image_size={size}: {type(loaded.module).__name__} cannot process images of this size "
+                f"({first_line(error)})",
+                "give another size",
+            ) from None
 
 
 def _key(config: ExperimentConfig) -> str:

@@ -49,7 +49,20 @@ class DualEncoder:
     names_classes: ClassVar[bool] = True
     """Whether classes are scored by texts with their names, so that the names must be words."""
     predicts: ClassVar[frozenset[str]] = frozenset({"image_embedding", "caption_embeddings", "class_scores"})
-    model_types: ClassVar[Mapping[str, str]] = {"clip": "CLIPModel", "siglip": "SiglipModel"}
+    model_types: ClassVar[Mapping[str, str]] = {
+        "aimv2": "Aimv2Model",
+        "align": "AlignModel",
+        "altclip": "AltCLIPModel",
+        "blip": "BlipModel",
+        "chinese_clip": "ChineseCLIPModel",
+        "clip": "CLIPModel",
+        "clipseg": "CLIPSegModel",
+        "groupvit": "GroupViTModel",
+        "metaclip_2": "MetaClip2Model",
+        "siglip": "SiglipModel",
+        "tipsv2": "Tipsv2Model",
+        "vision-text-dual-encoder": "VisionTextDualEncoderModel",
+    }
 
     def __post_init__(self) -> None:
         weights.check_image_size(self.image_size)

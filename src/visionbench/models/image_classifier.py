@@ -19,6 +19,46 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+MODEL_TYPES = {
+    "beit": "BeitForImageClassification",
+    "bit": "BitForImageClassification",
+    "clip": "CLIPForImageClassification",
+    "convnext": "ConvNextForImageClassification",
+    "convnextv2": "ConvNextV2ForImageClassification",
+    "cvt": "CvtForImageClassification",
+    "data2vec-vision": "Data2VecVisionForImageClassification",
+    "deit": "DeiTForImageClassification",
+    "dinov2": "Dinov2ForImageClassification",
+    "dinov2_with_registers": "Dinov2WithRegistersForImageClassification",
+    "donut-swin": "DonutSwinForImageClassification",
+    "efficientnet": "EfficientNetForImageClassification",
+    "focalnet": "FocalNetForImageClassification",
+    "hgnet_v2": "HGNetV2ForImageClassification",
+    "hiera": "HieraForImageClassification",
+    "ijepa": "IJepaForImageClassification",
+    "levit": "LevitForImageClassification",
+    "metaclip_2": "MetaClip2ForImageClassification",
+    "mobilenet_v1": "MobileNetV1ForImageClassification",
+    "mobilenet_v2": "MobileNetV2ForImageClassification",
+    "mobilevit": "MobileViTForImageClassification",
+    "mobilevitv2": "MobileViTV2ForImageClassification",
+    "poolformer": "PoolFormerForImageClassification",
+    "pvt": "PvtForImageClassification",
+    "pvt_v2": "PvtV2ForImageClassification",
+    "regnet": "RegNetForImageClassification",
+    "resnet": "ResNetForImageClassification",
+    "segformer": "SegformerForImageClassification",
+    "siglip": "SiglipForImageClassification",
+    "swiftformer": "SwiftFormerForImageClassification",
+    "swin": "SwinForImageClassification",
+    "swinv2": "Swinv2ForImageClassification",
+    "textnet": "TextNetForImageClassification",
+    "timm_wrapper": "TimmWrapperForImageClassification",
+    "vit": "ViTForImageClassification",
+    "vit_msn": "ViTMSNForImageClassification",
+}
+"""The model types that are documented, each with its class of transformers. All take `pixel_values` and give logits."""
+
 
 @register("models", "image_classifier")
 @dataclass
@@ -32,8 +72,8 @@ class ImageClassifier:
     task: ClassVar[str] = "image classification"
     predicts: ClassVar[frozenset[str]] = frozenset({"class_scores"})
     class_pattern: ClassVar[str] = "ForImageClassification"
-    """All classes of transformers that the family reads. `model_types` lists those that are tested."""
-    model_types: ClassVar[Mapping[str, str]] = {"vit": "ViTForImageClassification"}
+    """The family also reads all other classes of transformers with this in their name."""
+    model_types: ClassVar[Mapping[str, str]] = MODEL_TYPES
 
     def __post_init__(self) -> None:
         weights.check_image_size(self.image_size)

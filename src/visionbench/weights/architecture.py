@@ -88,7 +88,9 @@ def build_config(model: ModelConfig) -> Any:
     """Return the transformers config of the YAML's `architecture:`. Raises ConfigError for an unknown key."""
     if "model_type" not in model.architecture:
         raise ConfigError(f"model {model.name}: random weights need an 'architecture:' with its model_type", "add it")
-    return _build_config(model.architecture, None, "model.architecture")
+    config = _build_config(model.architecture, None, "model.architecture")
+    config.architectures = config.architectures or []  # with None, transformers cannot choose between two classes
+    return config
 
 
 def _build_config(values: Mapping[str, Any], default: Any, path: str) -> Any:

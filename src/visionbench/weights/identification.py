@@ -29,8 +29,8 @@ TASKS = {
     "Keypoint|PoseEstimation": "keypoints and poses",
     "ImageToImage|SuperResolution|Matting": "images as output",
     "MaskedImageModeling|PreTraining": "pretraining",
-    "CausalLM|MaskedLM|SequenceClassification|TokenClassification|MultipleChoice|NextSentence": "text",
-    "ConditionalGeneration|ImageTextToText": "image-text models other than BLIP and BLIP-2",
+    "MaskedLM|SequenceClassification|TokenClassification|MultipleChoice|NextSentence": "text without images",
+    "ConditionalGeneration|ImageTextToText|CausalLM": "text from models other than BLIP and BLIP-2",
 }
 """A part of the name of a class of transformers to its task. The first match counts."""
 ONE_ENCODER = r"(Vision|Text)Model(WithProjection)?$"
@@ -49,17 +49,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content
 
 
+def check_adapter(setting: str, folder: Path) -> None:
+    """Raise ConfigError if a folder holds an adapter, whose weights are useless without its base model."""
+    if (folder / ADAPTER).is_file():
+        raise ConfigError(
+            f"{setting}: {folder} contains {ADAPTER}, so its weights are an adapter (LoRA) without its base model",
+            "merge both with merge_and_unload() of peft, and save the result with save_pretrained()",
+        )
+
+
 def check_family(model: ModelConfig, folder: Path) -> None:
     """Raise ConfigError if the family of the model does not read the kind of model in a checkpoint's folder.
 
     A class that is not known here, such as a user's own, is accepted if its model type is one of the family.
     """
     setting = f"model.checkpoint={model.checkpoint}"
-    if (folder / ADAPTER).is_file():
-        raise ConfigError(
-            f"{setting}: {folder} contains {ADAPTER}, so its weights are an adapter (LoRA) without its base model",
-            "merge both with merge_and_unload() of peft, and save the result with save_pretrained()",
-        )
+    check_adapter(setting, folder)
     content = read_config(folder)
     if not known_models(model.family) or ("auto_map" in content and model.trust_remote_code):
         return
@@ -77,7 +82,7 @@ def check_family(model: ModelConfig, folder: Path) -> None:
         )
     if "auto_map" in content:
         raise ConfigError(f"{described}, a model with custom code", "model.trust_remote_code=true would run it")
-    raise ConfigError(f"{described}; {_explain(model_class, model_type)}")
+    raise ConfigError(f"{described}; {_explain(model.family, model_class, model_type)}")
 
 
 def known_models(family: str) -> Mapping[str, str]:
@@ -98,16 +103,19 @@ def _reads(family: str, model_class: str | None, model_type: str) -> bool:
     return model_type in known and not re.search(other, model_class)
 
 
-def _explain(model_class: str | None, model_type: str) -> str:
+def _explain(family: str, model_class: str | None, model_type: str) -> str:
     """Return why no family reads a model."""
     name = model_class or ""
     if re.search(ONE_ENCODER, name):
         return "it is only one encoder of a dual encoder, and visionbench needs both"
     if task := next((task for part, task in TASKS.items() if re.search(part, name)), None):
         return f"visionbench has no family for {task}"
-    if re.search(NO_HEAD, name):
+    if re.search(NO_HEAD, name) and (
+        model_type in known_models(family) or hasattr(find("models", family), "class_pattern")
+    ):
         return "it has no head for a task, so its answers would be random; train a head and save the complete model"
-    return f"visionbench has no family for the model type {model_type}"
+    known = ", ".join(sorted(known_models(family)))
+    return f"visionbench has no family for the model type {model_type}; model.family={family} reads {known}"
 
 
 def _first_class(content: Mapping[str, Any]) -> str | None:
