@@ -14,6 +14,8 @@ STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pi
 """The stages in the order of the protocol. Each case runs the stages that its metrics need."""
 DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS = ("pretrained", "random", "auto")
+RANDOM_WEIGHTS = "random weights have no quality to measure"
+"""The reason against quality metrics."""
 ON_ERROR = ("fail", "skip")
 EXIF = ("stored", "turned")
 
@@ -184,7 +186,7 @@ def _refusals(
         if columns := metric.reads - TRUTHS - parts.adapter.predicts:
             unsuited[name] = f"a model for {parts.adapter.task} does not give {' and '.join(sorted(columns))}"
         elif config.model.weights == "random":
-            refused[name] = "random weights have no quality to measure"
+            refused[name] = RANDOM_WEIGHTS
         elif annotations := metric.needs - parts.data.provides:
             refused[name] = f"data={config.data.name} has no {' and '.join(sorted(annotations))}"
         elif missing := sorted(metric.needs & unavailable.keys()):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from visionbench import registry, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, ReportConfig
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line
+from visionbench.plan import RANDOM_WEIGHTS
 from visionbench.plan import plan as make_plan
 from visionbench.registry import find
 from visionbench.report import translations
@@ -196,6 +197,7 @@ def _resolve_and_plan(
                 plan = make_plan(config.values, requests[index].overrides, unavailable[index])
             except ConfigError as error:
                 raise ConfigError("; ".join([str(error), *resolutions[index].notes])) from None
+        _warn(console, _dropped_metrics(plans[index], plan))
         warnings = (*notes[index], *plan.warnings)
         final.append(replace(plan, warnings=warnings, experiment=requests[index].experiment))
     shown = {note for lines in notes for note in lines}
@@ -212,6 +214,15 @@ def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None) -> tupl
     known = [*(earlier.previous if earlier else ()), *runs]
     plans = variation.named([run.plan for run in known], [asdict(run.config) for run in known])
     return tuple(replace(run, plan=plan) for run, plan in zip(runs, plans[-len(runs) :], strict=True))
+
+
+def _dropped_metrics(first: RunPlan, final: RunPlan) -> list[str]:
+    """Return a warning for each metric group that the data or the checkpoint prevents, except for random weights."""
+    return [
+        f"{final.model}: no {name}, because {reason}"
+        for name, reason in final.refused.items()
+        if name not in first.refused and reason != RANDOM_WEIGHTS
+    ]
 
 
 def _warn(console: Console, notes: Sequence[str]) -> None:

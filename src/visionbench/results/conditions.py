@@ -19,7 +19,7 @@ DEVICE_CONDITIONS = {"device_name": "device", "driver": "driver", "cuda": "CUDA"
 LONGEST_DIGEST = 12
 """Digits of a digest that are shown and compared."""
 DIGEST = "names, labels, captions and images of the data"
-MODEL_CONDITIONS = ("weights", "checkpoint", "revision")
+MODEL_CONDITIONS = ("weights", "checkpoint", "revision", "image_size")
 
 
 def binding(run: Run) -> dict[str, str]:
@@ -57,7 +57,8 @@ def remarked(run: Run) -> dict[str, str]:
             for name, value in record.device.values.items()
             if name not in DEVICE_CONDITIONS and name not in SNAPSHOTS
         },
-        **{f"model.{name}": settings.model.values.get(name) for name in ("family", "attention", "seed")},
+        **{f"model.{name}": settings.model.values.get(name) for name in ("family", "seed")},
+        "model.attention": record.loaded_or_configured("attention"),
         **{name: record.model.values.get(name) for name in ("model_class", "image_processor", "tokenizer", "dtype")},
         **_flatten("metrics", settings.metrics),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from pathlib import Path
@@ -48,7 +49,7 @@ def obtain_checkpoint(model: ModelConfig) -> Path:
         )
     siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
     suggestion = nearest(path.name, siblings)
-    raise ConfigError(f"model.checkpoint={model.checkpoint}: there is no folder {path.absolute()}{suggestion}")
+    raise ConfigError(f"model.checkpoint={model.checkpoint}: there is no folder {os.path.abspath(path)}{suggestion}")
 
 
 def fetch_checkpoint(model: ModelConfig) -> Path:
