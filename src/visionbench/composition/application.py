@@ -97,8 +97,8 @@ class Task:
         ]
         notes = [note for choice in choices if (note := replaced_option(*choice, self.config_dir))]
         experiment = ",".join(option for group, option in choices if group == EXPERIMENT)
-        overrides = tuple(settings.overrides.task)
         composed = ComposedConfig.of(cfg)
+        overrides = tuple(settings.overrides.task)
         files = UserFiles(self.config_dir, dict(choices), settings.job.config_name)
         composed = composed.with_changes(resolve_paths(composed.values, overrides, files))
         return ComposedRun(composed, overrides, tuple(notes), experiment)
