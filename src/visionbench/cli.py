@@ -232,7 +232,17 @@ def report(
     help="Change of fractions; relative for scores.",
 )
 @click.option("--force", is_flag=True, help="Compare although conditions differ.")
-@click.option("--strict", is_flag=True, help="Exit with 1 if anything is undecided, too.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if any metric is undecided.")
+@click.option(
+    "--undecided",
+    type=click.Choice(["fail", "ok"]),
+    default="fail",
+    show_default=True,
+    help="With `ok`, exit with 0 instead of 3 if the comparison is undecided.",
+)
+@click.option(
+    "--verbose", is_flag=True, help="Show full reasons, digests, and the names of runs that are not compared."
+)
 @click.option(
     "--format", "output_format", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True
 )
@@ -249,15 +259,20 @@ def compare(
     quality_threshold: str,
     force: bool,
     strict: bool,
+    undecided: str,
+    verbose: bool,
     output_format: str,
     output: Path | None,
     output_dir: Path,
     uri: str | None,
     experiment: str,
 ) -> int:
-    """Report what became slower or worse; exit with 1 if anything did.
+    """Report what became slower or worse.
 
     BASE and CANDIDATE are each a sweep's id, latest, a folder, a results.jsonl, git:REVISION or mlflow:FILTER.
+
+    Exit codes: 0 no regression; 1 a regression; 2 bad input; 3 undecided, because no metric of the speed, the memory or
+    the quality of a pair of runs could be decided.
     """
     from visionbench.commands import compare as command
     from visionbench.results.comparison import Rules
@@ -265,7 +280,9 @@ def compare(
     limit = command.fraction(threshold, "--threshold", 0.001)
     drop = command.fraction(quality_threshold, "--quality-threshold", 0.0)
     sources = command.Sources(output_dir, uri, experiment, where)
-    return command.show(base, candidate, sources, Rules(limit, drop, force, metrics), output_format, output, strict)
+    rules = Rules(limit, drop, force, metrics)
+    shown = command.Output(output_format, output, verbose)
+    return command.show(base, candidate, sources, rules, shown, strict, accept_undecided=undecided == "ok")
 
 
 @cli.command()
