@@ -26,6 +26,7 @@ from visionbench.composition import overrides
 from visionbench.composition.arguments import Arguments, command_line
 from visionbench.composition.errors import is_raised_by_composition, translate
 from visionbench.composition.new_folders import NewFolders
+from visionbench.composition.paths import UserFiles, resolve_paths
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
 from visionbench.composition.user_files import refuse_faulty_files, refuse_replaced_schema
@@ -112,7 +113,10 @@ class Task:
             refuse_faulty_files(self.arguments.overrides, config_dir)  # its message names the file
             raise
         experiment = ",".join(option for group, option in choices if group == EXPERIMENT)
-        return ComposedRun(config, tuple(settings.overrides.task), tuple(notes), experiment)
+        overrides_of_run = tuple(settings.overrides.task)
+        files = UserFiles(config_dir, dict(choices), settings.job.config_name)
+        config = config.with_changes(resolve_paths(config.values, overrides_of_run, files))
+        return ComposedRun(config, overrides_of_run, tuple(notes), experiment)
 
 
 def main(arguments: Arguments, application: Application) -> None:

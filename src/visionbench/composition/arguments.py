@@ -52,6 +52,8 @@ class Arguments:
     overrides: tuple[str, ...] = ()
     config_dir: Path | None = None
     """The folder of the user's own configuration, `--config-dir`."""
+    verbose: bool = False
+    """Whether each run has its own table, with all doubts and remarks, `--verbose`."""
 
 
 def parse(arguments: Sequence[str]) -> Arguments:
@@ -70,13 +72,15 @@ def parse(arguments: Sequence[str]) -> Arguments:
         raise ConfigError(f"--experimental-rerun {file}: there is no such file", "give a config.pickle of Hydra")
     flags: list[str] = []
     for name, value in vars(parsed).items():
+        if name == "verbose":
+            continue
         flag = f"--{name.replace('_', '-')}"
         if value is True:
             flags.append(flag)
         elif value and name != "overrides":
             flags.append(f"{flag}={value}")
     config_dir = Path(parsed.config_dir) if parsed.config_dir is not None else None
-    return Arguments(tuple(flags), tuple(parsed.overrides), config_dir)
+    return Arguments(tuple(flags), tuple(parsed.overrides), config_dir, parsed.verbose)
 
 
 def _remedy(flag: str, parser: Parser) -> str:
@@ -94,6 +98,7 @@ def _remedy(flag: str, parser: Parser) -> str:
 
 def _parser() -> Parser:
     parser = Parser(add_help=False)
+    parser.add_argument("--verbose", "-v", action="store_true")
     for names in SWITCHES:
         parser.add_argument(*names, action="store_true")
     for names in OPTIONS:
