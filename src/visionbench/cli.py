@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -16,7 +17,21 @@ from visionbench.core import ConfigError
 from visionbench.terminal import streams
 
 UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
+UNUSABLE = (errno.EILSEQ, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 REMEDY = "free space, or give a folder that can be written to: output_dir=… for a run, --output-dir for other commands"
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers that contains neither NaN nor an infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number. Fails if it is not finite or not in the range."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
 COMMANDS_OF_HYDRA = ("-sc", "--shell-completion")
 OUTPUT_DIR = click.option(
     "--output-dir",
@@ -43,17 +58,15 @@ LATENCY_BOUND = click.option(
     "--within-ms",
     "--p95-ms",
     "within_ms",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Largest accepted p95 latency of a call; without it, the knee of the fastest run is recommended.",
 )
-MEMORY_BOUND = click.option(
-    "--max-mib", type=click.FloatRange(min=0, min_open=True), help="Largest accepted peak memory."
-)
+MEMORY_BOUND = click.option("--max-mib", type=FiniteRange(min=0, min_open=True), help="Largest accepted peak memory.")
 QUALITY_BOUND = click.option(
     "--quality-loss",
     "--within",
     "quality_loss",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.01,
     show_default=True,
     help="Accepted loss, as a fraction of the best quality of the task.",
@@ -73,18 +86,22 @@ def main() -> None:
     _route_completion()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = cli(standalone_mode=False) or 0
+        code = cli(prog_name="visionbench", standalone_mode=False) or 0
         if reason := streams.lost_output():
             code = code or _fail(f"standard output: {reason}; {REMEDY}")
         sys.exit(code)
+    except click.exceptions.NoArgsIsHelpError as error:  # `visionbench` or `visionbench data` alone
+        click.echo(error.format_message())
+        sys.exit(0)
     except click.ClickException as error:
         sys.exit(_fail(_describe(error)))
     except ConfigError as error:
         sys.exit(_fail(str(error)))
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in (*UNWRITABLE, *UNUSABLE):
             raise
-        sys.exit(_fail(f"{error.filename or 'writing results'}: {error.strerror}; {REMEDY}"))
+        remedy = REMEDY if error.errno in UNWRITABLE else "give another path"
+        sys.exit(_fail(f"{error.filename or 'writing results'}: {error.strerror}; {remedy}"))
     except (KeyboardInterrupt, click.Abort) as error:
         terminated = isinstance(error.__cause__ or error, Terminated)  # click replaces it by Abort
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
@@ -397,7 +414,9 @@ def export(sweep: str | None, output_format: str, output: Path | None, where: st
 
 
 def _fail(message: str) -> int:
-    print(f"visionbench: {message}", file=sys.stderr)
+    """Print a message in one line, with control characters in their escaped form, and return the exit code."""
+    line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in message)
+    print(f"visionbench: {line}", file=sys.stderr)
     return 2
 
 

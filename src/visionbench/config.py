@@ -428,7 +428,9 @@ def merge_file(cls: type[Any], path: Path, group: str) -> DictConfig:
     except (ConfigKeyError, ConfigAttributeError) as error:
         known = [f"{group}.{item.name}" for item in fields(cls)] if group else schema_keys()
         key = ".".join(filter(None, [group, str(error.full_key)]))
-        value = OmegaConf.select(OmegaConf.create(content), str(error.full_key))
+        value: Any = content
+        for name in str(error.full_key).split("."):
+            value = value.get(name) if isinstance(value, dict) else None
         raise ConfigError(f"{path}: {unknown_key(key, known, value)}") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {explain(error, group)}") from error

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,8 @@ from visionbench.config import ComposedConfig, ComposedRun, project_folder, repl
 from visionbench.core import ConfigError, VisionbenchError
 from visionbench.variation import EXPERIMENT
 
+INFORMATION = ("--cfg", "--help", "--hydra-help", "--info")
+"""The flags with which Hydra shows something instead of running."""
 HYDRA_FILES = {".hydra", "multirun.yaml"}
 """The files and folders that Hydra itself writes into the folder of a run or of a sweep."""
 
@@ -129,7 +132,7 @@ def main(arguments: Arguments, application: Application) -> None:
     command = hydra.main(version_base="1.3", config_path=str(project_folder("conf")), config_name="config")(task)
     NewFolders.folder, NewFolders.missing = None, ()
     try:
-        with user_folder_first(arguments.config_dir), command_line(arguments):
+        with user_folder_first(arguments.config_dir), command_line(arguments), buffered_information(arguments):
             command()
         if task.error is not None:
             raise task.error
@@ -142,6 +145,23 @@ def main(arguments: Arguments, application: Application) -> None:
         if isinstance(error, VisionbenchError | JobFailed) or task.prepares or not is_raised_by_composition(error):
             raise
         raise translate(error, arguments.overrides, arguments.config_dir) from error
+
+
+@contextmanager
+def buffered_information(arguments: Arguments) -> Iterator[None]:
+    """Print what Hydra shows, such as a configuration, only if no error ends it."""
+    if not any(flag.startswith(INFORMATION) for flag in arguments.flags):
+        yield
+        return
+    output = StringIO()
+    try:
+        with redirect_stdout(output):
+            yield
+    except SystemExit as end:
+        if end.code in (0, None):
+            print(output.getvalue(), end="")
+        raise
+    print(output.getvalue(), end="")
 
 
 def remove_unused(folder: Path | None, new_folders: Sequence[Path] = ()) -> None:

@@ -20,6 +20,8 @@ from visionbench.results import declared, summary
 
 UNKNOWN = "unknown"
 """The value of a fact that is not known."""
+MOST_PROBLEMS = 3
+"""The most unreadable runs that are described; further ones are counted."""
 LATEST = "latest"
 """The name of the sweep that started last."""
 FACTS = (
@@ -117,13 +119,17 @@ def warn(line: str) -> None:
 
 
 def read(output_dir: Path, report: Callable[[str], None] = warn) -> list[Run]:
-    """Read every run below a folder, in the order of their start. An unreadable run is reported in one line."""
-    runs = []
+    """Read every run below a folder, in the order of their start. Unreadable runs are reported in a few lines."""
+    runs, problems = [], []
     for folder in folders(output_dir):
         try:
             runs.append(Run.read(folder))
         except ConfigError as error:
-            report(f"left out {error}")
+            problems.append(str(error))
+    for problem in problems[:MOST_PROBLEMS]:
+        report(f"left out {problem}")
+    if further := problems[MOST_PROBLEMS:]:
+        report(f"left out {len(further)} more runs of {output_dir} that cannot be read")
     return sorted(runs, key=lambda run: run.record.started_at)
 
 

@@ -1,0 +1,217 @@
+"""Bad input is one line: generated command lines, and faulty files in the user's folder.
+
+`pytest -s` prints how many lines were tried, and how many were answered with more than two lines.
+"""
+
+import bad_command_lines
+import pytest
+from command_line import here, plan_runs
+
+from visionbench.composition.overrides import MOST_RUNS, check
+from visionbench.core import ConfigError
+
+GLOBAL = "# @package _global_\n"
+
+
+@pytest.mark.parametrize(
+    ("run_lines", "count"), [(bad_command_lines.run_lines, 300), (bad_command_lines.run_other_lines, 300)]
+)
+def test_a_bad_command_line_exits_with_two_and_prints_at_most_two_lines(run_lines, count):
+    ended = run_lines(count, seed=19)
+    print(f"\n{bad_command_lines.summary(ended)}")
+    assert not [str(one) for one in ended if one.faults]
+    refused = [one for one in ended if not one.accepted]
+    assert len(refused) > 0.8 * count
+    assert all(one.err.startswith("visionbench: ") or "package '" in one.err for one in refused)
+
+
+@pytest.fixture
+def refusal(tmp_path, monkeypatch):
+    """A function from words after `visionbench run` to the message that refuses them, without any file left."""
+    monkeypatch.chdir(tmp_path)
+
+    def refusal(*words):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(ConfigError) as caught:
+            plan_runs(words)
+        assert sorted(tmp_path.rglob("*")) == before
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return refusal
+
+
+# ----------------------------------------------------------------------------------------------------------- overrides
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["batch=1"], "batch=1: no such option; did you mean batch.sizes=[1]?"),
+        (["batch=[1,2]"], "batch=[1,2]: no such option; did you mean batch.sizes=[1,2]?"),
+        (["-m", "batch=small,8"], "batch=8: no such option; did you mean batch.sizes=[8]?"),
+        (["precision=16"], "precision=16: no such option; did you mean precision=fp16?"),
+        (["precision=float16"], "precision=float16: no such option; did you mean precision=fp16?"),
+        (["precision=null"], "precision=null: no such option; there are: bf16, fp16, fp32, tf32"),
+        (["tracking=false"], "tracking=false: no such option; did you mean tracking=none?"),
+        (["-m", "modle=clip_tiny,vit_b16"], "there is no key 'modle'; did you mean 'model'?"),
+        (["batch_size=8"], "there is no key 'batch_size'; did you mean batch.sizes=[8]?"),
+        (["batch.sizes=8"], "batch.sizes=8: not a list; write a list, as in batch.sizes=[8]"),
+        (["batch.sizes=1,8"], "batch.sizes=1,8: several values for one run; write a list, as in batch.sizes=[1,8]"),
+        (
+            ["model=[clip_tiny,vit_b16]"],
+            "model=[clip_tiny,vit_b16]: one run has one option of model; sweep over several",
+        ),
+        (["+model=sam_tiny"], "+model=sam_tiny: model has an option already; write model=sam_tiny, which replaces it"),
+        (["metrics=[latency,1]"], "metrics=1: no such option; there are: all, "),
+        (["clip_tiny"], "'clip_tiny': not of the form key=value; did you mean model=clip_tiny?"),
+        (["model"], "'model': no option is given; write model=…; there are: "),
+        (["doctor"], "'doctor': not of the form key=value; doctor is another command: visionbench doctor"),
+        (["=x"], "'=x': no key before the equals sign; write key=value"),
+        (["model.name=[1"], "'model.name=[1': '[' is not closed; close it, or quote the value"),
+        (["model.name=1]"], "'model.name=1]': ']' closes nothing; close it, or quote the value"),
+        (["model.name='x"], "'model.name='x': the quote ' is not closed; close it, or quote the value"),
+        (["model.seed=1,"], "'model.seed=1,': a value is missing beside a comma; write model.seed=a,b"),
+        (["data.root=~/x"], "'data.root=~/x': ~ is not expanded; write the folder in full, as in data.root=$HOME/x"),
+        (["é=1"], "'é=1': 'é' is not a key; write key=value"),
+        ([""], "an empty argument; remove it, or write key=value"),
+        (["output_dir="], "output_dir is empty; give a folder, as in output_dir=outputs"),
+        (["output_dir=' '"], "output_dir is empty; give a folder, as in output_dir=outputs"),
+        (["output_dir='~/x'"], "output_dir=~/x: ~ is not expanded; write the folder in full, as in output_dir=$HOME/x"),
+        (["output_dir=${oc.env:NOT_SET}"], "output_dir: the environment variable NOT_SET is not set; set it, or"),
+        (["output_dir=${output_dir}"], "output_dir: a reference leads back to itself; replace it by a value"),
+        (["model.revision=${nowhere}"], "model.revision: the reference ${nowhere} names no key"),
+        (["~model.seed"], "~model.seed: this key cannot be removed; set a value, as in model.seed=…"),
+        (
+            ["measure.latency=5"],
+            "measure.latency=5: a section has keys, not one value; write measure.latency.KEY=VALUE",
+        ),
+        (["hydra.mode=X"], "hydra.mode=X: no such value; there are: RUN, MULTIRUN"),
+        (["model.name=''"], "model.name='': not a name for a folder"),
+        (["model.name=a/b"], "model.name='a/b': not a name for a folder"),
+        (["model=../x"], "model=../x: no such option; there are: "),
+        (["hydra/launcher=zzzz"], "hydra/launcher=zzzz: this launcher is not installed; remove hydra/launcher"),
+        (["-m", "model.seed=range(3,1)"], "model.seed=range(3,1): the sweep has no value"),
+        (["-m", "model.seed=range(0,3,0)"], "model.seed=range(0,3,0): the sweep has no value"),
+        (["-m", "model=glob(zz*)"], "model=glob(zz*): the sweep has no value"),
+        (["-m", "model.seed=interval(0,1)"], "model.seed=interval(0,1): an interval is not a list of values"),
+        (["-m", "model.seed=range(0,200)", "device.threads=range(1,100)"], "the sweep has 19,800 runs; at most 10,000"),
+    ],
+)
+def test_a_bad_override_is_refused_with_what_is_right(refusal, words, message):
+    assert refusal(*words).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["model=clip_tiny", "+metrics=flops", "~experiment", "hydra.run.dir=a b"],
+        ["metrics={recall:{ks:[1]}}", "metrics=[latency,memory]", "model.options={part: image}"],
+        [f"model.seed=range(0,{MOST_RUNS})", "output_dir='results & more'"],
+        ["model=choice(clip_tiny,vit_b16)", "data.root=$HOME/x", "model=glob(clip*)"],
+    ],
+)
+def test_a_valid_override_passes_the_check(texts):
+    check(texts)
+
+
+def test_folders_that_a_refused_command_created_are_removed_and_others_stay(refusal, tmp_path):
+    (tmp_path / "mine").mkdir()
+    refusal("model.weights=x", "output_dir=mine/a/b")
+
+
+def test_a_refused_sweep_of_another_launcher_leaves_no_folder(tmp_path):
+    done = here(tmp_path, "run", "-m", "modle=1,2", "hydra/launcher=basic")
+    assert (done.returncode, done.stderr.count("\n"), list(tmp_path.iterdir())) == (2, 1, [])
+
+
+@pytest.mark.parametrize(
+    "words", [["--info", "mdl=1"], ["zz=1", "--info"], ["--cfg", "job", "zz=1"], ["zz=1", "--help"]]
+)
+def test_information_about_a_bad_configuration_prints_nothing_on_standard_output(tmp_path, words):
+    done = here(tmp_path, "run", *words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+@pytest.fixture
+def file_refusal(refusal, tmp_path):
+    """A function from the name and the text of a file in the user's folder to the message, without the folder."""
+
+    def file_refusal(name, text, *words):
+        path = tmp_path / "my_conf" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        group, option = path.parent.name, path.stem
+        message = refusal("--config-dir", "my_conf", *(words or [f"{'+' * (group == 'metrics')}{group}={option}"]))
+        return message.removeprefix("my_conf/")
+
+    return file_refusal
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("model/mine.yaml", "name: [\n", "model/mine.yaml, line 2: not valid YAML (expected the node content"),
+        (
+            "model/mine.yaml",
+            "name: x\n\tseed: 1\n",
+            "model/mine.yaml, line 2: not valid YAML (a tab; indent with spaces)",
+        ),
+        ("model/mine.yaml", "name: a\nname: b\n", "model/mine.yaml, line 2: not valid YAML (found duplicate key name)"),
+        ("model/mine.yaml", b"\x80\x81\x00", "model/mine.yaml: not text in UTF-8; save the file in UTF-8"),
+        ("model/mine.yaml", "- a\n", "model/mine.yaml: not a mapping; write one key per line, as in 'name: value'"),
+        ("model/mine.yaml", "5\n", "model/mine.yaml: not a mapping; write one key per line, as in 'name: value'"),
+        ("model/mine.yaml", "null: 1\n", "model/mine.yaml: config: Incompatible key type 'NoneType'"),
+        ("model/mine.yaml", "a: &x [*x]\n", "model/mine.yaml: an anchor contains itself; remove the anchor"),
+        ("model/mine.yaml", "", "'model.name' has no value; give it one, as in model.name=…"),
+        ("model/mine.yaml", "nme: x\n", "model/mine.yaml: there is no key 'model.nme'; did you mean 'model.name'?"),
+        ("model/mine.yaml", "seed: abc\n", "model/mine.yaml: model.seed=abc: not a whole number"),
+        ("model/mine.yaml", "options: 5\n", "model/mine.yaml: model.options: a section has keys, not one value"),
+        ("model/mine.yaml", "name: ${model.name}\n", "model.name: a reference leads back to itself"),
+        ("model/mine.yaml", "defaults: 5\n", "model/mine.yaml: defaults=5: not a list"),
+        (
+            "model/mine.yaml",
+            "defaults: [{a: 1, b: 2}]\n",
+            "model/mine.yaml: defaults: {'a': 1, 'b': 2} is not one option",
+        ),
+        (
+            "model/mine.yaml",
+            "defaults: [clip_tny]\n",
+            "model/mine.yaml: defaults: model=clip_tny: no such option; did you",
+        ),
+        ("model/mine.yaml", "defaults: [mine]\n", "the configuration refers to itself"),
+        (
+            "batch/mine.yaml",
+            "sizes: 8\n",
+            "batch/mine.yaml: batch.sizes=8: not a list; write a list, as in batch.sizes=[8]",
+        ),
+        ("metrics/mine.yaml", "5\n", "metrics/mine.yaml: not a mapping"),
+        ("experiment/mine.yaml", "model: {seed: 1}\n", "experiment/mine.yaml: there is no section 'experiment'"),
+        (
+            "experiment/mine.yaml",
+            f"{GLOBAL}modle: {{}}\n",
+            "experiment/mine.yaml: there is no key 'modle'; did you mean",
+        ),
+        (
+            "experiment/mine.yaml",
+            f"{GLOBAL}model: clip_tiny\n",
+            "experiment/mine.yaml: model=clip_tiny: a section has keys",
+        ),
+        (
+            "experiment/mine.yaml",
+            f"{GLOBAL}defaults:\n- override /batch: 8\n",
+            "experiment/mine.yaml: defaults: override /batch: 8: no such option; did you mean batch.sizes=[8]?",
+        ),
+        ("experiment/mine.yaml", f"{GLOBAL}output_dir: ' '\n", "output_dir is empty; give a folder"),
+    ],
+)
+def test_a_faulty_file_of_the_user_is_refused_with_its_name(file_refusal, name, text, message):
+    assert file_refusal(name, text).startswith(message)
+
+
+def test_a_file_that_is_not_selected_is_not_blamed(file_refusal):
+    assert file_refusal("model/mine.yaml", "name: [\n", "model=clip_tny").startswith("model=clip_tny: no such option")
+
+
+def test_a_main_file_without_the_schema_is_refused(file_refusal):
+    message = file_refusal("config.yaml", "output_dir: x\n", "batch=single")
+    assert message.startswith("config.yaml: replaces the bundled config.yaml, but its defaults lack visionbench_schema")
