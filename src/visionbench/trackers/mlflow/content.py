@@ -33,16 +33,19 @@ TAG_FACTS = (
 
 
 def run_name(plan: RunPlan) -> str:
-    """Return the name of a run. In a name that the UI would cut, what differs within the sweep comes first."""
-    base = variation.base_parts(plan)
-    varied = varied_params(plan)
+    """Return the name of a run. In a name that the UI would cut, what differs within the sweep comes first.
+
+    Of the parts that differ, the model comes last, because names of models are long and often begin with equal letters.
+    """
     if len(plan.name) <= LONGEST_NAME:
         return plan.name
+    base, varied = variation.base_parts(plan), varied_params(plan)
     labels = variation.labels(varied)
     differing = variation.differing_parts({labels[key]: value for key, value in varied.items()})
-    varying = [text for part, text in base.items() if part in plan.varied]
+    short = [base[part] for part in ("device", "precision") if part in plan.varied]
+    model = [base["model"]] if "model" in plan.varied else []
     equal = [text for part, text in base.items() if part not in plan.varied]
-    return variation.SEPARATOR.join([*varying, *differing, *equal])
+    return variation.SEPARATOR.join([*short, *differing, *model, *equal])
 
 
 def varied_params(plan: RunPlan) -> dict[str, str]:
