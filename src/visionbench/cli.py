@@ -73,7 +73,10 @@ def _terminate(*_: object) -> NoReturn:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="visionbench")
 def cli() -> None:
-    """Benchmark vision models: speed, memory and quality, with the validity of each number."""
+    """Benchmark vision models: speed, memory and quality, with the validity of each number.
+
+    `visionbench docs` lists the documents.
+    """
 
 
 @cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -173,12 +176,25 @@ def selftest() -> int:
 
 
 @cli.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
-def summarize(folder: Path) -> int:
-    """Compute a run's metrics again from its raw samples."""
+@click.argument("run", metavar="RUN")
+@OUTPUT_DIR
+def summarize(run: str, output_dir: Path) -> int:
+    """Compute metrics again from the raw samples, and compare them with the results.
+
+    RUN is the folder of a run, or a sweep: an id, a folder or `latest`.
+    """
     from visionbench.commands import summarize as command
 
-    return command.show(folder)
+    return command.show(run, output_dir)
+
+
+@cli.command()
+@click.argument("name", required=False, metavar="[NAME]")
+def docs(name: str | None) -> int:
+    """List the documents, or show one, as in `visionbench docs running`."""
+    from visionbench.commands import docs as command
+
+    return command.show(name)
 
 
 @cli.command()

@@ -71,7 +71,7 @@ STATUSES = {FINISHED: "FINISHED", UNSUCCESSFUL: "FAILED"}
 DESCRIPTION = (
     "**visionbench**: a run is one model on one device in one precision, and **step = batch size**; `best_…` and "
     "`lowest_…` are over its batch sizes.\n\nCompare runs under equal conditions only: `protocol`, `device_name`, "
-    "`visionbench.validity`. What each metric means is in visionbench's docs/measuring.md."
+    "`visionbench.validity`. `visionbench docs measuring` explains each metric."
 )
 
 
