@@ -25,7 +25,11 @@ def unpacked(tmp_path_factory):
 
 def test_it_holds_every_config_the_documents_and_the_bundled_models(unpacked):
     bundled = [f"{kind}_tiny" for kind in ("clip", "sam", "blip2", "classifier")]
-    for folder, packed in (("conf", "conf"), ("docs", "docs"), *((f"data/{name}", f"bundled/{name}") for name in bundled)):
+    for folder, packed in (
+        ("conf", "conf"),
+        ("docs", "docs"),
+        *((f"data/{name}", f"bundled/{name}") for name in bundled),
+    ):
         files = {path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*") if path.is_file()}
         inside = unpacked / "site" / "visionbench" / packed
         assert {path.relative_to(inside) for path in inside.rglob("*") if path.is_file()} == files

@@ -191,7 +191,10 @@ def summarize(run: str, output_dir: Path) -> int:
 @cli.command()
 @click.argument("name", required=False, metavar="[NAME]")
 def docs(name: str | None) -> int:
-    """List the documents, or show one, as in `visionbench docs running`."""
+    """List the documents, or show one of them.
+
+    NAME is a document of the list, as in `visionbench docs running`.
+    """
     from visionbench.commands import docs as command
 
     return command.show(name)
