@@ -32,6 +32,27 @@ WHERE = click.option(
 )
 
 
+LATENCY_BOUND = click.option(
+    "--within-ms",
+    "--p95-ms",
+    "within_ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Largest accepted p95 latency of a call; without it, the knee of the fastest run is recommended.",
+)
+MEMORY_BOUND = click.option(
+    "--max-mib", type=click.FloatRange(min=0, min_open=True), help="Largest accepted peak memory."
+)
+QUALITY_BOUND = click.option(
+    "--quality-loss",
+    "--within",
+    "quality_loss",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Accepted loss, as a fraction of the best quality of the task.",
+)
+
+
 class Terminated(KeyboardInterrupt):
     """Raised for SIGTERM, which `kill`, containers and batch systems send. The command then ends as after Ctrl-C."""
 
@@ -205,14 +226,9 @@ def docs(name: str | None) -> int:
 @click.option("--baseline", default="", help="Add ratios to these runs, as in model=clip_vit_b32,precision=fp32.")
 @WHERE
 @click.option("--language", default="en", show_default=True, help="en or zh.")
-@click.option(
-    "--p95-ms",
-    type=click.FloatRange(min=0, min_open=True),
-    default=50.0,
-    show_default=True,
-    help="Accepted p95 latency of a recommended setting.",
-)
-@click.option("--within", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Accepted quality loss.")
+@LATENCY_BOUND
+@MEMORY_BOUND
+@QUALITY_BOUND
 @click.option(
     "--to",
     type=click.Path(file_okay=False, path_type=Path),
@@ -224,8 +240,9 @@ def report(
     baseline: str,
     where: str,
     language: str,
-    p95_ms: float,
-    within: float,
+    within_ms: float | None,
+    max_mib: float | None,
+    quality_loss: float,
     to: Path | None,
     output_dir: Path,
 ) -> int:
@@ -234,8 +251,40 @@ def report(
     SWEEP is a sweep's id or a folder; by default the latest sweep.
     """
     from visionbench.commands import report as command
+    from visionbench.results.advice.candidates import Bounds
 
-    return command.make(sweeps, output_dir, to, baseline, where, language, p95_ms, within)
+    bounds = Bounds(within_ms, max_mib, quality_loss)
+    return command.make(sweeps, output_dir, to, baseline, where, language, bounds)
+
+
+@cli.command()
+@click.argument("sweeps", nargs=-1, metavar="[SWEEP]…")
+@LATENCY_BOUND
+@MEMORY_BOUND
+@QUALITY_BOUND
+@WHERE
+@click.option("--language", default="en", show_default=True, help="en or zh.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with full precision.")
+@OUTPUT_DIR
+def advise(
+    sweeps: tuple[str, ...],
+    within_ms: float | None,
+    max_mib: float | None,
+    quality_loss: float,
+    where: str,
+    language: str,
+    as_json: bool,
+    output_dir: Path,
+) -> int:
+    """Recommend a model, precision and batch size, with the rule and the reasons; exit with 3 if nothing can be.
+
+    SWEEP is a sweep's id or a folder; by default the latest sweep.
+    """
+    from visionbench.commands import advise as command
+    from visionbench.results.advice.candidates import Bounds
+
+    bounds = Bounds(within_ms, max_mib, quality_loss)
+    return command.show(sweeps, output_dir, where, bounds, language, as_json)
 
 
 @cli.command()
@@ -321,12 +370,15 @@ def sync(output_dir: Path, uri: str | None, experiment: str) -> int:
 @click.option("--runs", is_flag=True, help="List runs of all sweeps.")
 @click.option("--limit", type=click.IntRange(min=1), help="Entries, newest first; by default 20, or all of SWEEP.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with full precision.")
+@click.option("--verbose", "-v", is_flag=True, help="Print the table of each run with all doubts and remarks.")
 @OUTPUT_DIR
-def results(sweep: str | None, where: str, runs: bool, limit: int | None, as_json: bool, output_dir: Path) -> int:
+def results(
+    sweep: str | None, where: str, runs: bool, limit: int | None, as_json: bool, verbose: bool, output_dir: Path
+) -> int:
     """List the sweeps on disk, or the runs of SWEEP: an id, a folder or `latest`."""
     from visionbench.commands import results as command
 
-    return command.show(sweep, output_dir, where, runs, limit, as_json)
+    return command.show(sweep, output_dir, where, runs, limit, as_json, verbose)
 
 
 @cli.command()
