@@ -364,6 +364,13 @@ def test_the_next_command_is_that_of_the_sweep_with_other_overrides(tmp_path):
     assert step.purposes == (commands.PROTOCOL, commands.LARGER)
 
 
+def test_a_call_that_is_too_slow_for_the_protocol_gets_a_fixed_number_of_calls_for_p95():
+    slow = advised(run(timed(1, 0.5, 2000, calls=6), timed(2, 0.1, 20000)), latency_ms=3000)
+    assert "measure=standard measure.latency.calls=72" in commands.next_steps(slow)[-1].command
+    quick = advised(run(timed(1, 20, 50, calls=20), timed(2, 20, 100)), latency_ms=60)
+    assert "measure.latency.calls" not in commands.next_steps(quick)[-1].command
+
+
 def test_a_run_without_the_files_of_hydra_has_a_command_from_its_configuration(tmp_path):
     folder = save(tmp_path / "run", timed(1, 10), timed(2, 9))
     assert typed_command.read(folder.path) is None
