@@ -28,6 +28,7 @@ LAYERS = (
     {"stages"},
     {"plan"},
     {"measuring", "worker"},
+    {"model_check"},
     {"runner"},
     {"results"},
     {"terminal"},

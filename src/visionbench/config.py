@@ -6,6 +6,7 @@ This module checks names and types; `plan.py` checks the values. Only this modul
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -39,11 +40,12 @@ class ModelConfig:
     revision: str | None = None
     weights: str = "pretrained"
     """`pretrained`, `random`, or `auto`: pretrained if the checkpoint is present or can be fetched, else random."""
-    attention: str | None = "sdpa"
-    """The attention implementation of transformers; null for a model without attention."""
+    attention: str | None = "auto"
+    """The attention implementation of transformers. `auto` is the best one of the model: `sdpa`, else `eager`."""
     trust_remote_code: bool = False
     seed: int = 0
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=lambda: {"image_size": None})
+    """The options of the family. `image_size` is set here, so that the command line changes it without a plus."""
     architecture: dict[str, Any] = field(default_factory=dict)
     image_processor: dict[str, Any] = field(default_factory=dict)
 
@@ -346,7 +348,34 @@ def replaced_option(group: str, option: str, config_dir: Path | None) -> str | N
 
 def models(config_dir: Path | None = None) -> dict[str, ModelConfig]:
     """Return every model by the name of its YAML file. A file of the user's folder replaces a bundled file."""
-    return {name: _read_option(ModelConfig, "model", path) for name, path in list_options("model", config_dir).items()}
+    configs = {}
+    for name, path in list_options("model", config_dir).items():
+        model = _read_option(ModelConfig, "model", path)
+        model.checkpoint = path_from_file("model.checkpoint", model.checkpoint, path)
+        configs[name] = model
+    return configs
+
+
+def path_from_file(key: str, value: str | None, file: Path) -> str | None:
+    """Return a path of a YAML file in the form in which the current folder is its start.
+
+    A relative path in a user's file starts at the folder of the file. Paths of bundled files are returned unchanged, as
+    is the name of a Hub repository. Raises ConfigError if the path only exists from the current folder.
+    """
+    path = Path(value or "").expanduser()
+    if not value or path.is_absolute() or file.is_relative_to(project_folder("conf")):
+        return value
+    target = Path(os.path.abspath(file.parent / path))
+    is_path = value.startswith(".") or key != "model.checkpoint" or target.is_dir()
+    if not is_path or ":" in value:
+        return value
+    if not target.exists() and path.exists():
+        raise ConfigError(
+            f"{file}: {key}={value}: there is no {target}, and a relative path starts at the folder of the file",
+            f"use {os.path.relpath(path.absolute(), file.parent.absolute())}",
+        )
+    inside = target.is_relative_to(Path.cwd())
+    return f"./{target.relative_to(Path.cwd())}" if inside else str(target)
 
 
 def read_fallback(name: str, config_dir: Path | None = None) -> DataConfig:

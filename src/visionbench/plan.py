@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from visionbench import weights
 from visionbench.config import ExperimentConfig
 from visionbench.core import TRUTHS, Case, ConfigError, Metric, Precision, QualityMetric, RunPlan
 from visionbench.parts import Parts, accelerators, build_parts, find_device
@@ -13,7 +14,8 @@ STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pi
 """The stages in the order of the protocol. Each case runs the stages that its metrics need."""
 DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS = ("pretrained", "random", "auto")
-ATTENTION = ("sdpa", "eager", "flash_attention_2")
+RANDOM_WEIGHTS = "random weights have no quality to measure"
+"""The reason against quality metrics."""
 ON_ERROR = ("fail", "skip")
 EXIF = ("stored", "turned")
 
@@ -75,7 +77,7 @@ def _check(config: ExperimentConfig) -> None:
     _check_choice("precision.dtype", config.precision.dtype, DTYPES)
     _check_choice("model.weights", config.model.weights, WEIGHTS)
     if config.model.attention is not None:
-        _check_choice("model.attention", config.model.attention, ATTENTION)
+        _check_choice("model.attention", config.model.attention, weights.ATTENTION)
     _check_choice("data.on_error", config.data.on_error, ON_ERROR)
     if config.data.exif is not None:
         _check_choice("data.exif", config.data.exif, EXIF)
@@ -184,7 +186,7 @@ def _refusals(
         if columns := metric.reads - TRUTHS - parts.adapter.predicts:
             unsuited[name] = f"a model for {parts.adapter.task} does not give {' and '.join(sorted(columns))}"
         elif config.model.weights == "random":
-            refused[name] = "random weights have no quality to measure"
+            refused[name] = RANDOM_WEIGHTS
         elif annotations := metric.needs - parts.data.provides:
             refused[name] = f"data={config.data.name} has no {' and '.join(sorted(annotations))}"
         elif missing := sorted(metric.needs & unavailable.keys()):

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from visionbench.composition.arguments import Arguments, command_line
 from visionbench.composition.errors import one_line_errors
+from visionbench.composition.paths import UserFiles, resolve_paths
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
 from visionbench.config import ComposedConfig, ComposedRun, project_folder, replaced_option
@@ -96,7 +97,11 @@ class Task:
         ]
         notes = [note for choice in choices if (note := replaced_option(*choice, self.config_dir))]
         experiment = ",".join(option for group, option in choices if group == EXPERIMENT)
-        return ComposedRun(ComposedConfig.of(cfg), tuple(settings.overrides.task), tuple(notes), experiment)
+        composed = ComposedConfig.of(cfg)
+        overrides = tuple(settings.overrides.task)
+        files = UserFiles(self.config_dir, dict(choices), settings.job.config_name)
+        composed = composed.with_changes(resolve_paths(composed.values, overrides, files))
+        return ComposedRun(composed, overrides, tuple(notes), experiment)
 
 
 def main(arguments: Arguments, application: Application) -> None:
