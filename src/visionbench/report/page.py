@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.report import document, drawing, sweep_figures
+from visionbench.report import document, drawing, svg, sweep_figures
 from visionbench.report.document import P95_MS, QUALITY_WITHIN, Report
+from visionbench.report.sweep_figures import SweepFigure
 from visionbench.report.translations import translate
 
 if TYPE_CHECKING:
@@ -26,16 +26,12 @@ SECTIONS = ("curves", "tradeoff", "distribution", "memory", "stages", "roofline"
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure in a report: its caption, the PNG file relative to the report, and the figure as SVG."""
+    """A figure in a report: its title, its note, the PNG file relative to the report, and its SVG for the page."""
 
-    caption: str
+    title: str
+    note: str
     file: str
-    svg: bytes
-
-    @property
-    def data_uri(self) -> str:
-        """The SVG as a data URI, which the HTML page contains."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+    svg: str
 
 
 def write_report(
@@ -58,15 +54,18 @@ def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
     for path in images.glob("*.png"):
         path.unlink()
     paths = []
-    for section, caption, figure in sweep_figures.figures(runs, report.language):
-        path = images / f"{section}-{len(drawn[section]) + 1}.png"
+    for each in sweep_figures.figures(runs, report.language):
+        key = f"{each.section}-{len(drawn[each.section]) + 1}"
+        path = images / f"{key}.png"
         with drawing.styled():
-            drawing.write_png(figure, path)
-            drawn[section].append(DrawnFigure(caption, f"{FIGURES}/{path.name}", drawing.svg(figure)))
+            drawing.write_png(each.figure, path)
+            inline = svg.inline(drawing.svg(each.figure), key, each.title)
+        note = _note(each, report.language)
+        drawn[each.section].append(DrawnFigure(each.title, note, f"{FIGURES}/{path.name}", inline))
         paths.append(path)
     files = [folder / PAGE, folder / TEXT]
     for file, template in zip(files, (HTML, MARKDOWN), strict=True):
-        file.write_text(render(template, report, drawn, len(runs)), encoding="utf-8")
+        file.write_text(render(template, report, drawn), encoding="utf-8")
     return [*files, *paths]
 
 
@@ -76,7 +75,7 @@ def written(folder: Path) -> list[Path]:
     return [page, text, *sorted((folder / FIGURES).glob("*.png"))] if page.is_file() and text.is_file() else []
 
 
-def render(template: str, report: Report, drawn: Mapping[str, Sequence[DrawnFigure]], count: int) -> str:
+def render(template: str, report: Report, drawn: Mapping[str, Sequence[DrawnFigure]]) -> str:
     """Fill in a template. HTML is escaped by jinja, Markdown by the filter `cell`; Markdown has single blank lines."""
     from jinja2 import Environment, PackageLoader
 
@@ -92,8 +91,10 @@ def render(template: str, report: Report, drawn: Mapping[str, Sequence[DrawnFigu
         report=report,
         figures=drawn,
         sections=SECTIONS,
+        contents=list(_contents(report, drawn)),
+        theme=drawing.THEME,
+        words={key: translate(f"table {key}", report.language) for key in ("search", "all", "rows")},
         translate=lambda key, **fields: translate(key, report.language, **fields),
-        left_out=_left_out(report, count),
     )
     return text if template == HTML else re.sub(r"\n{3,}", "\n\n", text)
 
@@ -103,6 +104,18 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def _left_out(report: Report, count: int) -> str:
-    shown = sweep_figures.MOST_CURVES
-    return translate("left out", report.language, shown=shown, all=count) if count > shown else ""
+def _contents(report: Report, drawn: Mapping[str, Sequence[DrawnFigure]]) -> Iterator[str]:
+    """Yield the keys of the headings of the page, in order."""
+    yield from ("choice", "summary")
+    yield from ("relative",) if report.relative else ()
+    yield from ("figures of quality",) if report.quality else ()
+    yield from (section for section in SECTIONS if drawn[section])
+    yield from ("doubts", "failures", "request", "machine", "conditions")
+
+
+def _note(figure: SweepFigure, language: str) -> str:
+    """Return the sentences below a figure: its own, and the rule by which its runs were selected."""
+    key = "left out figures" if figure.section == "distribution" else "left out"
+    fields = {"shown": figure.drawn, "all": figure.available}
+    left_out = translate(key, language, **fields) if figure.drawn < figure.available else ""
+    return " ".join(filter(None, [figure.note, left_out]))

@@ -41,6 +41,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "quality": ("quality", "质量"),
     "verdict": ("verdict", "有效性"),
     "throughput": ("throughput", "吞吐量"),
+    "latency": ("latency", "延迟"),
     "p50": ("p50, ms per batch", "p50，毫秒/批"),
     "p95": ("p95, ms per batch", "p95，毫秒/批"),
     "peak": ("peak memory, MiB", "峰值内存，MiB"),
@@ -53,6 +54,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "libraries": ("process: Python and its libraries", "进程：Python 与库"),
     "intensity": ("FLOP per byte moved", "每字节浮点运算数"),
     "rate": ("TFLOP/s", "TFLOP/s"),
+    "is valid": ("valid", "有效"),
+    "is warned": ("questionable", "存疑"),
+    "is invalid": ("invalid", "无效"),
+    "tip of case": (
+        "{name}, batch size {{batch}}: {{value}} {unit} ({{verdict}})",
+        "{name}，批大小 {{batch}}：{{value}} {unit}（{{verdict}}）",
+    ),
     "ms a batch": ("ms per batch, in series", "毫秒/批（串行）"),
     "legend": ("? questionable · ! invalid", "? 存疑 · ! 不可信"),
     "random": (
@@ -102,38 +110,46 @@ WORDS: dict[str, tuple[str, str]] = {
     "try": ("try", "可尝试"),
     "nothing": ("Nothing.", "无。"),
     "left out": (
-        "The figures show {shown} of {all} runs; the table has all of them.",
-        "图中只画 {all} 次运行中的 {shown} 次；表中齐全。",
+        "The figure shows {shown} of {all} runs: those that no other run exceeds in quality and throughput, the "
+        "fastest run of each model, and the fastest of the others. The table has all runs.",
+        "图中画出 {all} 次运行中的 {shown} 次：质量与吞吐量均未被超越者、各模型中最快者，以及其余中最快者。表中齐全。",
     ),
-    "caption throughput": (
-        "Throughput over batch size, both axes logarithmic. Hollow: warned; cross: invalid.",
-        "吞吐量随批大小的变化（双对数轴）。空心：存疑；叉号：无效。",
+    "left out figures": (
+        "{shown} of {all} runs have a figure here: those that no other run exceeds in quality and throughput, the "
+        "fastest run of each model, and the fastest of the others. The table has all runs.",
+        "此处画出 {all} 次运行中的 {shown} 次：质量与吞吐量均未被超越者、各模型中最快者，以及其余中最快者。表中齐全。",
     ),
-    "caption latency": (
-        "Median latency of a batch, with its 95 % interval ({kind}).",
-        "每批延迟中位数及 95 % 区间（{kind}）。",
+    "unnamed": (
+        "{count} points have no label because it would cover others; hold the mouse over a point for its name.",
+        "{count} 个点因会遮挡而未标注；将鼠标移到点上可见名称。",
+    ),
+    "marks": ("Filled: valid. Hollow: questionable. Cross: invalid.", "实心：有效。空心：存疑。叉号：无效。"),
+    "intervals": ("Intervals: 95 % of the median, {kind}.", "区间：中位数的 95 % 区间（{kind}）。"),
+    "caption curves": (
+        "Throughput and median latency of a batch over batch size; both axes are logarithmic.",
+        "吞吐量与每批延迟中位数随批大小的变化（双对数轴）。",
     ),
     "across processes": ("across processes", "跨进程"),
     "within a process": ("within one process", "单进程内"),
     "caption distribution": (
-        "{name}: the share of calls up to each latency, one curve per batch size, from raw samples.",
-        "{name}：各批大小下，延迟不超过横轴值的调用占比，由原始样本绘制。",
+        "The share of calls up to each latency, one curve per batch size, from raw samples.",
+        "各批大小下，延迟不超过横轴值的调用占比，由原始样本绘制。",
     ),
     "caption memory": (
         "Peak memory at the largest batch size of each run. On a CPU the process also has Python and its libraries.",
         "每次运行最大批大小时的峰值内存。CPU 上进程还含 Python 与库。",
     ),
     "caption tradeoff": (
-        "{metric} with its 95 % interval over the best throughput of each run. The line connects the runs that no "
-        "other run exceeds in both quality and throughput.",
-        "{metric}（附 95 % 区间）与各次运行最高吞吐量。折线连接两方面都未被超越者。",
+        "Quality with its 95 % interval over the largest throughput of each run. The line connects the runs that no "
+        "other run exceeds in both quality and throughput; invalid runs are not on it.",
+        "质量（附 95 % 区间）与各次运行最高吞吐量。折线连接两方面都未被超越者，不含无效的运行。",
     ),
     "caption stages": (
         "The time of each step of a batch, with all steps synchronised, at the largest batch size.",
         "每批时间的去向（各边界均同步），取最大批大小。",
     ),
     "caption roofline": (
-        "Achieved rate (dots) under ceilings measured in the same process (lines).",
+        "Achieved rate (marks) under ceilings measured in the same process (lines).",
         "实测速率（点）与同一进程内实测上限（线）。",
     ),
     "printed": (
