@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"core"},
     {"registry", "statistics"},
-    {"config", "datafiles", "declarations", "machine", "validity"},
+    {"config", "datafiles", "declarations", "machine", "validity", "variation"},
     {"composition", "parts", "records", "weights"},
     {"examples"},
     {"data_check", "diagnosis"},

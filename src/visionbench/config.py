@@ -288,6 +288,8 @@ class ComposedRun:
     """The overrides of this run, as typed."""
     notes: tuple[str, ...] = ()
     """One line for each of the user's files that replaces a bundled one."""
+    experiment: str = ""
+    """The options of the group `experiment` that were chosen, separated by commas."""
 
 
 def from_hydra(cfg: DictConfig) -> ExperimentConfig:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench import registry, worker
+from visionbench import registry, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, ReportConfig
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line
 from visionbench.plan import plan as make_plan
@@ -94,6 +94,8 @@ class PreparedSweep:
     console: Console
     progress: SweepProgress
     queue: TrackerQueue
+    previous: tuple[PreparedRun, ...] = ()
+    """The runs of all batches of the sweep so far, these runs included."""
 
     @property
     def repeated(self) -> bool:
@@ -116,11 +118,11 @@ class Outcome:
 
 
 # ------------------------------------------------------------------------------------------------------------- prepare
-def prepare(requests: Sequence[ComposedRun], resolver: Resolver, queue: TrackerQueue | None = None) -> PreparedSweep:
+def prepare(requests: Sequence[ComposedRun], resolver: Resolver, earlier: PreparedSweep | None = None) -> PreparedSweep:
     """Prepare all runs. Raises ConfigError if any run is wrong, before the first run is measured.
 
-    The fork server imports torch while the tracker's store is opened. `queue` is the queue of an earlier batch of runs
-    of this sweep.
+    The fork server imports torch while the tracker's store is opened. `earlier` is the previous batch of runs of this
+    sweep, whose tracker is used again.
     """
     from visionbench import weights
 
@@ -128,13 +130,14 @@ def prepare(requests: Sequence[ComposedRun], resolver: Resolver, queue: TrackerQ
     console = screen()
     if any(request.config.values.check for request in requests):
         _show_diagnosis(console)
-    runs = _resolve_and_plan(requests, plans, resolver, console)
+    runs = _named(_resolve_and_plan(requests, plans, resolver, console), earlier)
     modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
     worker.start_fork_server(
         ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
     )
     progress = SweepProgress(_steps(runs), console)
-    return PreparedSweep(runs, console, progress, queue or TrackerQueue.open(runs[0].config))
+    queue = earlier.queue if earlier else TrackerQueue.open(runs[0].config)
+    return PreparedSweep(runs, console, progress, queue, (*(earlier.previous if earlier else ()), *runs))
 
 
 def plan_request(request: ComposedRun, config_dir: Path | None) -> RunPlan:
@@ -179,7 +182,8 @@ def _resolve_and_plan(
                 plan = make_plan(config.values, requests[index].overrides, unavailable[index])
             except ConfigError as error:
                 raise ConfigError("; ".join([str(error), *resolutions[index].notes])) from None
-        final.append(replace(plan, warnings=(*notes[index], *plan.warnings)))
+        warnings = (*notes[index], *plan.warnings)
+        final.append(replace(plan, warnings=warnings, experiment=requests[index].experiment))
     shown = {note for lines in notes for note in lines}
     _warn(console, [warning for plan in final for warning in plan.warnings if warning not in shown])
     left_out = data_check.unusable_examples([(c.values, plan) for c, plan in zip(configs, final, strict=True)])
@@ -187,6 +191,13 @@ def _resolve_and_plan(
         PreparedRun(config.values, config.to_yaml(), plan, ids)
         for config, plan, ids in zip(configs, final, left_out, strict=True)
     )
+
+
+def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None) -> tuple[PreparedRun, ...]:
+    """Return the runs with names that show what differs between the runs of the sweep so far."""
+    known = [*(earlier.previous if earlier else ()), *runs]
+    plans = variation.named([run.plan for run in known], [asdict(run.config) for run in known])
+    return tuple(replace(run, plan=plan) for run, plan in zip(runs, plans[-len(runs) :], strict=True))
 
 
 def _warn(console: Console, notes: Sequence[str]) -> None:

@@ -197,13 +197,22 @@ def test_a_filter_is_parsed_into_names_and_values():
     [
         ("model", "--where model: 'model' is not of the form name=value"),
         ("model=", "--where model=: 'model=' is not of the form name=value"),
-        ("modle=x", "--where modle=x: runs have no 'modle'; did you mean 'model'?"),
+        ("=x", "--where =x: '=x' is not of the form name=value"),
     ],
 )
 def test_the_error_for_a_malformed_filter_has_the_remedy(text, error):
     with pytest.raises(ConfigError) as error_info:
         archive.parse_filter(text, "--where")
     assert str(error_info.value).startswith(error)
+
+
+def test_the_error_for_an_unknown_name_in_a_filter_has_the_nearest_name(two_sweeps):
+    with pytest.raises(ConfigError, match=r"^--where modle=x: runs have no 'modle'; did you mean 'model'\?$"):
+        archive.select(archive.of_folder(two_sweeps), {"modle": "x"}, "--where modle=x")
+
+
+def test_a_comma_in_brackets_is_part_of_the_value():
+    assert archive.parse_filter("batch.sizes=[1,2],model=a", "--where") == {"batch.sizes": "1,2", "model": "a"}
 
 
 def test_every_fact_of_a_run_is_a_filter_name(two_sweeps):

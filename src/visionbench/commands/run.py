@@ -42,7 +42,7 @@ class Sweep:
         earlier = self.prepared
         if earlier is not None:
             earlier.progress.close()
-        self.prepared = session.prepare(runs, self.resolver, earlier.queue if earlier else None)
+        self.prepared = session.prepare(runs, self.resolver, earlier)
         self.outcome.planned += len(runs)
 
     def measure(self, index: int, folder: Path, sweep: str) -> None:

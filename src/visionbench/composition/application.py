@@ -29,6 +29,7 @@ from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
 from visionbench.config import ComposedConfig, ComposedRun, project_folder, replaced_option
 from visionbench.core import ConfigError
+from visionbench.variation import EXPERIMENT
 
 HYDRA_FILES = {".hydra", "multirun.yaml"}
 """The files and folders that Hydra itself writes into the folder of a run or of a sweep."""
@@ -94,7 +95,8 @@ class Task:
             for option in (options if OmegaConf.is_list(options) else [options])
         ]
         notes = [note for choice in choices if (note := replaced_option(*choice, self.config_dir))]
-        return ComposedRun(ComposedConfig.of(cfg), tuple(settings.overrides.task), tuple(notes))
+        experiment = ",".join(option for group, option in choices if group == EXPERIMENT)
+        return ComposedRun(ComposedConfig.of(cfg), tuple(settings.overrides.task), tuple(notes), experiment)
 
 
 def main(arguments: Arguments, application: Application) -> None:

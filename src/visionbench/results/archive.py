@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from visionbench import variation
 from visionbench.core import CaseResult, ConfigError
 from visionbench.declarations import Declarations
 from visionbench.records.folder import RunFolder
@@ -37,7 +39,7 @@ FACTS = (
     "host",
     "git_commit",
 )
-"""The names that a filter accepts, such as `model=clip_tiny`: the keys of `Run.facts`."""
+"""The keys of `Run.facts`. A filter such as `model=clip_tiny` accepts them, and keys of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -149,32 +151,59 @@ def of_sweep(output_dir: Path, sweep: str) -> list[Run]:
 
 # ----------------------------------------------------------------------------------------------------------- filtering
 def parse_filter(text: str, option: str) -> dict[str, str]:
-    """Parse a filter such as `model=clip_tiny,precision=fp32`. Raises ConfigError that names the option."""
+    """Parse a filter such as `model=clip_tiny,precision=fp32`. Raises ConfigError that names the option.
+
+    A value in brackets may contain commas, as in `batch.sizes=[1,2]`.
+    """
     pairs = {}
-    for part in filter(None, text.split(",")):
+    for part in filter(None, re.split(r",(?![^\[]*\])", text)):
         name, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not value:
+        if not equals or not value or not name:
             raise ConfigError(f"{option} {text}: '{part}' is not of the form name=value, as in model=clip_tiny")
-        if name not in FACTS:
-            raise ConfigError(f"{option} {text}: runs have no '{name}'{nearest(name, FACTS)}")
-        pairs[name] = value
+        pairs[name] = value.removeprefix("[").removesuffix("]")
     return pairs
 
 
-def choose(runs: Sequence[Run], facts: Mapping[str, str]) -> list[Run]:
-    """Return the runs that have all of these facts."""
-    return [run for run in runs if facts.items() <= run.facts().items()]
+def choose(runs: Sequence[Run], facts: Mapping[str, str], option: str = "filter") -> list[Run]:
+    """Return the runs that have all of these facts or values of their configuration.
+
+    Raises ConfigError that names the option if a name is neither a fact nor a key, or is the end of several keys.
+    """
+    values = [run.facts() | variation.flatten(run.record.config) for run in runs]
+    names = {name: _resolve_name(name, values, option) for name in facts} if runs else {}
+    return [
+        run
+        for run, known in zip(runs, values, strict=True)
+        if all(known.get(names[name]) == value for name, value in facts.items())
+    ]
 
 
 def select(runs: Sequence[Run], facts: Mapping[str, str], option: str) -> list[Run]:
     """Return the runs that have all of these facts. Raises ConfigError with the existing values if there is none."""
-    if chosen := choose(runs, facts):
+    if chosen := choose(runs, facts, option):
         return chosen
-    facts_of_runs = [run.facts() for run in runs]
     for name, value in facts.items():
-        if value not in (known := {each[name] for each in facts_of_runs}):
-            raise ConfigError(f"{option}: no run has {name}={value}", f"there are: {', '.join(sorted(known))}")
+        if not choose(runs, {name: value}, option):
+            raise ConfigError(
+                f"{option}: no run has {name}={value}", f"there are: {', '.join(_values(runs, name, option))}"
+            )
     raise ConfigError(f"{option}: each of these occurs, but no run has all of them")
+
+
+def _values(runs: Sequence[Run], name: str, option: str) -> list[str]:
+    values = [run.facts() | variation.flatten(run.record.config) for run in runs]
+    return sorted({known.get(_resolve_name(name, values, option), UNKNOWN) for known in values})
+
+
+def _resolve_name(name: str, values: Sequence[Mapping[str, str]], option: str) -> str:
+    """Return the fact or the configuration key that a name of a filter stands for."""
+    keys = dict.fromkeys(key for known in values for key in known)
+    matches = variation.matching_keys(name, keys)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ConfigError(f"{option}: '{name}' may be {' or '.join(matches)}", "give the complete key")
+    raise ConfigError(f"{option}: runs have no '{name}'{nearest(name, keys)}")
 
 
 def sweeps(runs: Sequence[Run]) -> Iterator[tuple[str, list[Run]]]:

@@ -1,0 +1,174 @@
+"""What differs between the configurations of several runs, and the names of runs that show it.
+
+differences(configs)      the keys that differ, with the value of each run as text
+labels(keys)              a short label for each key: `device.threads` is `threads`
+named(plans, configs)     the plans of a sweep with names such as `clip_tiny · cpu · fp32 · threads 5`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from visionbench.core import RunPlan
+
+EXPERIMENT = "experiment"
+"""The key of the chosen experiment, which sets other keys. The other sections hold the values that it sets."""
+NAMED = ("model.name", "device.name", "device.index", "precision.name")
+"""Keys that the first three parts of a run's name show."""
+WITHOUT_EFFECT = ("output_dir", "tracking", "report", "check", "hydra", "data.prepare", "data.fallback")
+"""Keys and sections that do not change what is measured."""
+SELECTORS = {
+    "model": "model.name",
+    "device": "device.name",
+    "precision": "precision.name",
+    "data": "data.name",
+    "measure": "measure.name",
+    "metrics": "metrics",
+}
+"""The key that selects the values of a section. Values that differ only because another was selected are not named."""
+SEPARATOR = " · "
+MOST_CHARACTERS = 24
+"""The longest value in a name. A longer value is shortened in the middle."""
+ABSENT = "–"
+"""The text of a value in a run whose configuration does not have the key."""
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return for each configuration the keys in dotted form that differ between them, with their values as text.
+
+    Model, device and precision are left out. A key of a section with a name, such as that of a model, is listed only
+    if it differs between configurations with the same name and the same experiment. A configuration without the key
+    has the value `–`. The order of the keys is that of the first configuration.
+    """
+    flat = [flatten(config) for config in configs]
+    keys = dict.fromkeys(key for values in flat for key in values)
+    return [{key: values.get(key, ABSENT) for key in keys if _differs(key, flat)} for values in flat]
+
+
+def labels(keys: Iterable[str]) -> dict[str, str]:
+    """Return a label for each dotted key: its last part in words, with as many parts before it as make it unique.
+
+    `data.name` is `data` and `batch.sizes` is `batch`, because the section alone is clear.
+    """
+    parts = {key: _significant_parts(key) for key in keys}
+    counts = dict.fromkeys(parts, 1)
+    while clashes := _equal({key: parts[key][-counts[key] :] for key in parts}):
+        growing = [key for key in clashes if counts[key] < len(parts[key])]
+        if not growing:
+            break
+        counts |= {key: counts[key] + 1 for key in growing}
+    return {key: " ".join(part.replace("_", " ") for part in parts[key][-counts[key] :]) for key in parts}
+
+
+def named(plans: Sequence[RunPlan], configs: Sequence[Mapping[str, Any]]) -> list[RunPlan]:
+    """Return the plans of a sweep with what differs between them in `varied` and in their names."""
+    values = differences([with_experiment(config, plan) for config, plan in zip(configs, plans, strict=True)])
+    varying = varying_parts(plans)
+    return [_named(plan, varied, varying) for plan, varied in zip(plans, values, strict=True)]
+
+
+def _named(plan: RunPlan, values: Mapping[str, str], varying: Sequence[str]) -> RunPlan:
+    known = labels(values)
+    parts = differing_parts({known[key]: value for key, value in values.items()})
+    base = base_parts(plan)
+    varied = {part: base[part] for part in varying} | dict(values)
+    return replace(plan, name=SEPARATOR.join([*base.values(), *parts]), varied=varied)
+
+
+def with_experiment(config: Mapping[str, Any], plan: RunPlan) -> Mapping[str, Any]:
+    """Return the configuration of a run with its experiment, for `differences`."""
+    return {EXPERIMENT: plan.experiment, **config}
+
+
+def base_parts(plan: RunPlan) -> dict[str, str]:
+    """Return the parts that every name of a run has: model, device and precision."""
+    return {"model": plan.model, "device": plan.device, "precision": plan.precision}
+
+
+def varying_parts(plans: Sequence[RunPlan]) -> tuple[str, ...]:
+    """Return those of `model`, `device` and `precision` that differ between the plans."""
+    bases = [base_parts(plan) for plan in plans]
+    return tuple(part for part in (bases[0] if bases else ()) if len({base[part] for base in bases}) > 1)
+
+
+def differing_parts(values: Mapping[str, str]) -> list[str]:
+    """Return a text such as `threads 5` for each value by its label. Values that a run does not have are left out."""
+    return [f"{label} {shortened(value)}" for label, value in values.items() if value != ABSENT]
+
+
+def shortened(text: str, width: int = MOST_CHARACTERS) -> str:
+    """Return a text of at most `width` characters. A longer text loses its middle, because both ends matter."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def text(value: Any) -> str:
+    """Return a value of a configuration as text: `1,2,4` for a list, `null` for None, `true` for True."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(text, value))
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={text(item)}" for key, item in value.items())
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return short if not isinstance(value, float) or float(short) == value else str(value)
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return every key in dotted form that can change a measurement, with its value as text."""
+    return dict(_leaves(config))
+
+
+def matching_keys(name: str, keys: Iterable[str]) -> list[str]:
+    """Return the keys that a name stands for: a complete key, or the end of keys as in `image_size`.
+
+    Spaces and underscores are equal, so that a label from a table is a name, too.
+    """
+    keys = list(keys)
+    if name in keys:
+        return [name]
+    end = name.replace(" ", "_").split(".")
+    return [key for key in keys if _significant_parts(key)[-len(end) :] == end]
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each key that can change a measurement, and its value as text. The chosen metrics are one value."""
+    for part, value in config.items():
+        key = f"{prefix}{part}"
+        if key in WITHOUT_EFFECT:
+            continue
+        if key == "metrics" and isinstance(value, Mapping):
+            yield key, ",".join(map(str, value))
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield key, text(value)
+
+
+def _differs(key: str, configs: Sequence[Mapping[str, str]]) -> bool:
+    """Return whether a key differs between configurations in which the same values were selected."""
+    if key in NAMED:
+        return False
+    selectors = {SELECTORS.get(key.partition(".")[0]), EXPERIMENT} - {key}
+    values: dict[tuple[str | None, ...], set[str | None]] = {}
+    for config in configs:
+        selected = tuple(config.get(selector) for selector in sorted(filter(None, selectors)))
+        values.setdefault(selected, set()).add(config.get(key))
+    return any(len(different) > 1 for different in values.values())
+
+
+def _significant_parts(key: str) -> list[str]:
+    parts = [part for part in key.split(".") if part != "options"]
+    return parts[:-1] if len(parts) > 1 and parts[-1] in ("name", "sizes") else parts
+
+
+def _equal(names: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the keys whose name another key has, too."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for key, parts in names.items():
+        groups.setdefault(tuple(parts), []).append(key)
+    return [key for group in groups.values() if len(group) > 1 for key in group]
