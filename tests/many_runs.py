@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from saved_runs import QUALITY, row, save
@@ -26,7 +27,7 @@ TASKS = {
     "depth estimation": ("depth", None, "dpt"),
     "visual question answering": ("answerer", None, "vqa"),
 }
-"""The family, the quality metric and the beginning of model names, by task. The last three are tasks of own families."""
+"""The family, the quality metric and the beginning of model names, by task. The last three have own families."""
 SIZES = (1, 4, 16)
 REASON = "run_delay: threads waited for a core 8.4 % of the latency window"
 
@@ -42,7 +43,7 @@ class Sweep:
         family, metric, _ = TASKS[task]
         verdict, failed = more.get("verdict", "valid"), more.get("failed")
         reasons = () if verdict == "valid" else (REASON,)
-        varied, number = more.get("varied", {}), len(self.runs)
+        number = len(self.runs)
         rows = []
         for size in SIZES:
             case = Case(f"batch-{size}", size, ("latency",), ("latency",))
@@ -74,9 +75,14 @@ class Sweep:
             ends = {f"{base}_{end}{unit}": quality + by for end, by in (("low", -0.03), ("high", 0.025))}
             rows.append(row(QUALITY, verdict=verdict, reasons=reasons, **{metric: quality, **ends}))
         name = " · ".join([model, kind, precision])
-        settings = {"name": model, "family": family}
-        plan = {"name": name, "task": task, "varied": dict(varied)}
-        plan["warnings"] = list(more.get("warnings", ()))
+        config: dict[str, Any] = {"model": {"name": model, "family": family}}
+        for key, value in more.get("varied", {}).items():
+            section = config
+            *path, last = key.split(".")
+            for part in path:
+                section = section.setdefault(part, {})
+            section[last] = value
+        plan = {"name": name, "task": task, "warnings": list(more.get("warnings", ()))}
         calls = {
             one.case.id: self.random.gamma(20, p50 / 20 / 1e3, 200)
             for one in rows
@@ -90,7 +96,7 @@ class Sweep:
             kind=kind,
             precision=precision,
             plan=plan,
-            config={"model": settings, **more.get("config", {})},
+            config=config,
         )
         self.runs.append(Run.read(folder))
 
@@ -127,9 +133,8 @@ def threads(folder: Path) -> list[Run]:
     sweep = Sweep(folder)
     for count in (1, 2, 3, 4, 5):
         verdict = "warned" if count > 2 else "valid"
-        config = {"device": {"threads": count}}
-        varied = {"device.threads": str(count)}
-        sweep.add("clip_tiny", speed=80 * count**0.6, quality=0.43, varied=varied, verdict=verdict, config=config)
+        varied = {"device.threads": count}
+        sweep.add("clip_tiny", speed=80 * count**0.6, quality=0.43, varied=varied, verdict=verdict)
     return sweep.runs
 
 
@@ -145,7 +150,7 @@ def image_size(folder: Path) -> list[Run]:
     """A sweep of one model over image sizes."""
     sweep = Sweep(folder)
     for size in (224, 336, 448):
-        varied = {"model.options.image_size": str(size)}
+        varied = {"model.options.image_size": size}
         sweep.add("vit_b16", "image classification", 9e6 / size**2, 0.7 + size / 2e3, varied=varied)
     return sweep.runs
 

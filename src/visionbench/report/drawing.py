@@ -105,14 +105,14 @@ Points = Sequence[tuple[CaseResult, float]]
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Use the style of the report's figures; restore matplotlib's own settings afterwards.
+def styled(language: str = "en") -> Iterator[None]:
+    """Use the style of the report's figures for texts in a language; restore matplotlib's own settings afterwards.
 
     A missing font causes no error, because the text of an SVG is drawn by the program that shows it.
     """
     import matplotlib
 
-    chinese = chinese_font()
+    chinese = chinese_font() if language == "zh" else _known_chinese_font()
     fonts = [LATIN_FONT, *([chinese] if chinese else [])]
     with matplotlib.rc_context({**SETTINGS, "font.sans-serif": fonts}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)

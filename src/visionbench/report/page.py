@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from visionbench.report import document, drawing, svg, sweep_figures
 from visionbench.report.document import P95_MS, QUALITY_WITHIN, Report
 from visionbench.report.sweep_figures import SweepFigure
 from visionbench.report.translations import translate
+from visionbench.results import archive
 
 if TYPE_CHECKING:
     from visionbench.results.archive import Run
@@ -42,8 +43,26 @@ def write_report(
     p95_ms: float = P95_MS,
     within: float = QUALITY_WITHIN,
 ) -> list[Path]:
-    """Compose the report of these runs and write it into the folder; return the paths, the page first."""
+    """Compose the report of these runs and write it into the folder; return the paths, the page first.
+
+    A missing font for the language is reported in one line on standard error.
+    """
+    if warning := font_warning(language):
+        archive.warn(warning)
     return write(document.compose(runs, language, baseline, p95_ms, within), runs, folder)
+
+
+def font_warning(language: str) -> str:
+    """Return a warning, with the remedy, if the PNG figures cannot show the characters of a language; else nothing.
+
+    The figures of the HTML page use the fonts of the reader's machine.
+    """
+    if language != "zh" or drawing.chinese_font():
+        return ""
+    return (
+        "no font with Chinese characters is installed, so the PNG figures of the report show boxes; "
+        f"install one: {drawing.CHINESE_PACKAGE}"
+    )
 
 
 def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
@@ -53,19 +72,21 @@ def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
     images.mkdir(parents=True, exist_ok=True)
     for path in images.glob("*.png"):
         path.unlink()
-    paths = []
+    paths: list[Path] = []
+    selective: set[str] = set()
     for each in sweep_figures.figures(runs, report.language):
         key = f"{each.section}-{len(drawn[each.section]) + 1}"
         path = images / f"{key}.png"
-        with drawing.styled():
+        with drawing.styled(report.language):
             drawing.write_png(each.figure, path)
             inline = svg.inline(drawing.svg(each.figure), key, each.title)
         note = _note(each, report.language)
+        selective |= {each.section} if each.drawn < each.available else set()
         drawn[each.section].append(DrawnFigure(each.title, note, f"{FIGURES}/{path.name}", inline))
         paths.append(path)
     files = [folder / PAGE, folder / TEXT]
     for file, template in zip(files, (HTML, MARKDOWN), strict=True):
-        file.write_text(render(template, report, drawn), encoding="utf-8")
+        file.write_text(render(template, report, drawn, selective), encoding="utf-8")
     return [*files, *paths]
 
 
@@ -75,8 +96,13 @@ def written(folder: Path) -> list[Path]:
     return [page, text, *sorted((folder / FIGURES).glob("*.png"))] if page.is_file() and text.is_file() else []
 
 
-def render(template: str, report: Report, drawn: Mapping[str, Sequence[DrawnFigure]]) -> str:
-    """Fill in a template. HTML is escaped by jinja, Markdown by the filter `cell`; Markdown has single blank lines."""
+def render(
+    template: str, report: Report, drawn: Mapping[str, Sequence[DrawnFigure]], selective: Collection[str] = ()
+) -> str:
+    """Fill in a template. HTML is escaped by jinja, Markdown by the filter `cell`; Markdown has single blank lines.
+
+    `selective` has the sections whose figures do not show all runs.
+    """
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(
@@ -91,6 +117,7 @@ def render(template: str, report: Report, drawn: Mapping[str, Sequence[DrawnFigu
         report=report,
         figures=drawn,
         sections=SECTIONS,
+        selective=selective,
         contents=list(_contents(report, drawn)),
         theme=drawing.THEME,
         words={key: translate(f"table {key}", report.language) for key in ("search", "all", "rows")},
@@ -114,8 +141,7 @@ def _contents(report: Report, drawn: Mapping[str, Sequence[DrawnFigure]]) -> Ite
 
 
 def _note(figure: SweepFigure, language: str) -> str:
-    """Return the sentences below a figure: its own, and the rule by which its runs were selected."""
-    key = "left out figures" if figure.section == "distribution" else "left out"
+    """Return the sentences below a figure: the number of runs if some are left out, and its own note."""
     fields = {"shown": figure.drawn, "all": figure.available}
-    left_out = translate(key, language, **fields) if figure.drawn < figure.available else ""
-    return " ".join(filter(None, [figure.note, left_out]))
+    left_out = translate("left out", language, **fields) if figure.drawn < figure.available else ""
+    return " ".join(filter(None, [left_out, figure.note]))

@@ -94,7 +94,7 @@ def front(series: Sequence[Series]) -> list[Series]:
 
     Invalid runs and runs without a quality are left out.
     """
-    points = {}
+    points: dict[tuple[float, float], Series] = {}
     for one in series:
         if one.headline and one.throughput and one.verdict != INVALID:
             declaration, value = one.headline
@@ -104,17 +104,17 @@ def front(series: Sequence[Series]) -> list[Series]:
 
 
 def by_importance(series: Sequence[Series]) -> Iterator[Series]:
-    """Yield each run once: the front, then the fastest run of each model, then the other runs by throughput.
+    """Yield each run once: the fastest run of each model, then the rest of the front, then the others by throughput.
 
-    Invalid runs come after all other runs.
+    Runs with an invalid verdict come after all other runs.
     """
     fastest = sorted(series, key=lambda one: (one.verdict == INVALID, -(one.throughput or 0.0)))
-    best = {one.run.model: one for one in reversed(fastest)}
-    of_models = [one for one in fastest if best[one.run.model] is one]
-    shown: set[int] = set()
-    for one in (*front(series), *of_models, *fastest):
-        if id(one) not in shown:
-            shown.add(id(one))
+    best = {one.run.model: id(one) for one in reversed(fastest)}
+    of_models = [one for one in fastest if best[one.run.model] == id(one)]
+    yielded: set[int] = set()
+    for one in (*of_models, *front(series), *fastest):
+        if id(one) not in yielded:
+            yielded.add(id(one))
             yield one
 
 

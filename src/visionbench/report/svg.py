@@ -24,8 +24,7 @@ LEFT_OUT = (
 """Parts without an effect inside HTML, and the style, which would hold for the complete page."""
 OPENING = re.compile(r"<svg\b[^>]*>")
 VIEW_BOX = re.compile(r'viewBox="([^"]*)"')
-FONT = re.compile(r"font: ([^;\"]*?)((?:\d|\.)+px)[^;\"]*")
-"""The short form of CSS for a font. Its weight and its size are kept."""
+FONT_FAMILY = re.compile(r"font-family: [^;\"]*;? ?")
 
 
 def inline(svg: bytes, key: str, label: str) -> str:
@@ -53,8 +52,7 @@ def inline(svg: bytes, key: str, label: str) -> str:
 
 def _themed(tag: str) -> str:
     """Return a tag with the variables of colours, without font names, and with two decimals."""
-    tag = COLOUR.sub(lambda match: VARIABLES.get(match.group().lower(), match.group()), tag)
-    tag = FONT.sub(lambda match: f"font-size: {match.group(2)}{_weight(match.group(1))}", tag)
+    tag = COLOUR.sub(lambda match: VARIABLES.get(match.group().lower(), match.group()), FONT_FAMILY.sub("", tag))
     return LONG_NUMBER.sub(r"\1", tag)
 
 
@@ -63,7 +61,3 @@ def _identifier(name: str, key: str, referenced: set[str]) -> str:
     if name.startswith(TIP):
         return f' data-tip="{name.removeprefix(TIP)}"'
     return f' id="{key}-{name}"' if name in referenced else ""
-
-
-def _weight(prefix: str) -> str:
-    return "; font-weight: bold" if "bold" in prefix or "700" in prefix else ""

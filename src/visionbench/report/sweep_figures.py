@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from visionbench.core import INVALID, OK, PIPELINE_STEPS, VALID, WARNED, CaseResult, MetricDeclaration
-from visionbench.report import drawing, labels, selection
+from visionbench.report import drawing, labels, selection, translations
 from visionbench.report.drawing import GRID, LEGEND_SIZE, PAPER, SERIES, SOFT
 from visionbench.report.labels import Target, shorten
 from visionbench.report.selection import LINES, Series
-from visionbench.report.translations import task, translate
+from visionbench.report.translations import translate
 from visionbench.results import summary
 from visionbench.results.archive import Run
+from visionbench.results.naming import Names
 from visionbench.statistics.resampling import value_with_interval
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 SIZE = (5.2, 3.3)
 """Inches: small enough to be readable on the width of a phone."""
 SMALL = (4.2, 2.5)
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----")
+HATCHES = ("", "//", "\\\\", "xx", "--", "||")
 """The patterns of the parts of a bar, so that colour is not the only difference."""
 BAR_INCHES, BAR_MARGIN = 0.42, 0.75
 MOST_CURVES, MOST_BARS, MOST_DISTRIBUTIONS = 8, 12, 12
@@ -69,57 +71,55 @@ class SweepFigure:
 
 def figures(runs: Sequence[Run], language: str) -> Iterator[SweepFigure]:
     """Yield every figure for which the results have numbers, section by section."""
-    groups = {name: series(members) for name, members in selection.by_task(runs).items()}
-    with drawing.styled():
-        for draw in (_throughputs, _latencies, _tradeoffs, _distributions, _memory, _stages, _roofline):
-            share = MOST_DISTRIBUTIONS // max(len(groups), 1)
+    groups = {translations.task(name, language): series(members) for name, members in selection.by_task(runs).items()}
+    most_distributions = max(MOST_DISTRIBUTIONS // max(len(groups), 1), 1)
+    with drawing.styled(language):
+        for draw in (_curves, _distributions, _memory, _tradeoffs, _stages, _roofline):
             for name, members in groups.items():
-                most = max(share, 1) if draw is _distributions else MOST_CURVES
-                yield from draw(members, task(name, language), language, most)
+                most = most_distributions if draw is _distributions else MOST_CURVES
+                yield from draw(members, name, f"{name}: " if len(groups) > 1 else "", most, language)
 
 
 def series(runs: Sequence[Run]) -> list[Series]:
-    """Return the runs of one task, each with its name and its style."""
-    chosen = selection.styles(runs)
-    return [Series(run, run_name(run, runs), style) for run, style in zip(runs, chosen, strict=True)]
-
-
-def run_name(run: Run, runs: Sequence[Run]) -> str:
-    """Return the name of a run among these runs."""
-    return run.name
+    """Return the runs of one task, each with its name and its style. The name has only what differs in the task."""
+    names, chosen = Names.of(runs), selection.styles(runs)
+    return [Series(run, names.short(run), style) for run, style in zip(runs, chosen, strict=True)]
 
 
 # ---------------------------------------------------------------------------------------------------- over batch size
-def _throughputs(members: Sequence[Series], title: str, language: str, most: int) -> Iterator[SweepFigure]:
-    name = summary.throughput_name([row for one in members for row in one.run.timed])
-    unit = summary.unit(name)
-    label = f"{translate('throughput', language)} ({unit})"
-    known = [one for one in members if drawing.points(one.run.timed, name)]
-    if known:
-        shown = selection.choose(known, most)
-        figure = _curves(shown, name, label, unit, language)
-        yield SweepFigure("curves", f"{title}: {translate('throughput', language)}", figure, len(shown), len(known))
+def _curves(members: Sequence[Series], task: str, prefix: str, most: int, language: str) -> Iterator[SweepFigure]:
+    """Yield the figures of throughput and of latency over batch size."""
+    throughput = summary.throughput_name([row for one in members for row in one.run.timed])
+    for metric, title, label in (
+        (
+            throughput,
+            translate("throughput", language),
+            f"{translate('throughput', language)} ({summary.unit(throughput)})",
+        ),
+        (summary.LATENCY, translate("latency", language), translate("latency, p50 (ms)", language)),
+    ):
+        known = [one for one in members if _points(one, metric)]
+        if known:
+            shown = selection.choose(known, most)
+            note = _interval_note(shown, language) if metric == summary.LATENCY else ""
+            figure = _curve_figure(shown, metric, label, language)
+            yield SweepFigure("curves", f"{prefix}{title}", figure, len(shown), len(known), note)
 
 
-def _latencies(members: Sequence[Series], title: str, language: str, most: int) -> Iterator[SweepFigure]:
-    known = [one for one in members if drawing.points(one.run.timed, summary.LATENCY)]
-    if known:
-        shown = selection.choose(known, most)
-        figure = _curves(shown, summary.LATENCY, translate("latency, p50 (ms)", language), "ms", language, True)
-        scopes = {"across processes" if one.run.record.repeats else "within a process" for one in shown}
-        note = translate("intervals", language, kind=", ".join(translate(scope, language) for scope in sorted(scopes)))
-        yield SweepFigure("curves", f"{title}: {translate('latency', language)}", figure, len(shown), len(known), note)
+def _interval_note(shown: Sequence[Series], language: str) -> str:
+    """Return the sentence about the intervals of the median latency of these runs."""
+    scopes = {"across processes" if one.run.record.repeats else "within a process" for one in shown}
+    return translate("intervals", language, kind=", ".join(translate(scope, language) for scope in sorted(scopes)))
 
 
-def _curves(
-    shown: Sequence[Series], metric: str, label: str, unit: str, language: str, intervals: bool = False
-) -> Figure:
+def _curve_figure(shown: Sequence[Series], metric: str, label: str, language: str) -> Figure:
     """Draw a metric of runs over batch size. The runs have labels at the ends of their curves, or else a legend."""
     figure, axes = drawing.new_figure(SIZE)
+    unit = "ms" if metric == summary.LATENCY else summary.unit(metric)
     for one in shown:
         line = {"color": one.style.colour, "ls": one.style.line, "lw": 1.4}
         marks = {verdict: {**mark, "markersize": 5.5} for verdict, mark in _marks(one).items()}
-        ends = summary.latency_ends(one.run.record.repeats is not None) if intervals else None
+        ends = summary.latency_ends(one.run.record.repeats is not None) if metric == summary.LATENCY else None
         tip = translate("tip of case", language, name=one.name.replace("{", "{{").replace("}", "}}"), unit=unit)
         drawing.curve(axes, drawing.points(one.run.timed, metric), line, marks, ends, tip=tip)
     drawing.batch_axis(axes, [row for one in shown for row in one.run.timed])
@@ -146,7 +146,7 @@ def _label_ends(axes: Axes, shown: Sequence[Series], metric: str) -> bool:
     before = axes.get_xlim()
     low, high = np.log2(before)
     axes.set_xlim(before[0], 2 ** (low + (high - low) / (1 - share)))
-    placed = labels.place(axes, targets, ends, labels.SPREAD)
+    placed = labels.place(axes, targets, ends, around=labels.SPREAD)
     if all(placed):
         return True
     for annotation in filter(None, placed):
@@ -156,23 +156,23 @@ def _label_ends(axes: Axes, shown: Sequence[Series], metric: str) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------ quality against speed
-def _tradeoffs(members: Sequence[Series], title: str, language: str, most: int) -> Iterator[SweepFigure]:
+def _tradeoffs(members: Sequence[Series], task: str, prefix: str, most: int, language: str) -> Iterator[SweepFigure]:
     """Yield a figure for each headline metric of the task. It shows all runs, and names the most important ones."""
     headlines = {one.headline[0].name: one.headline[0] for one in members if one.headline}
     for name, declaration in sorted(headlines.items(), key=lambda item: (item[1].headline, item[1].order)):
         shown = [one for one in members if one.throughput and one.headline and one.headline[0].name == name]
         if not shown:
             continue
-        figure, unnamed = _tradeoff(shown, declaration, most, False, language)
-        if unnamed and len(shown) > 1:
-            figure, unnamed = _tradeoff(shown, declaration, most, True, language)
+        figure, unnamed = _tradeoff(shown, declaration, False, language)
+        if unnamed and len(shown) > 1 and _identities(shown):
+            figure, unnamed = _tradeoff(shown, declaration, True, language)
         note = translate("unnamed", language, count=unnamed) if unnamed else ""
         heading = declaration.heading(language)
-        yield SweepFigure("tradeoff", f"{title}: {heading}", figure, len(shown), len(shown), note)
+        yield SweepFigure("tradeoff", f"{prefix}{heading}", figure, len(shown), len(shown), note)
 
 
 def _tradeoff(
-    shown: Sequence[Series], declaration: MetricDeclaration, most: int, with_legend: bool, language: str
+    shown: Sequence[Series], declaration: MetricDeclaration, with_legend: bool, language: str
 ) -> tuple[Figure, int]:
     """Draw the quality of runs over their throughput, with the intervals and the Pareto front.
 
@@ -182,29 +182,46 @@ def _tradeoff(
     heading = declaration.heading(language)
     unit = summary.unit(summary.throughput_name([row for one in shown for row in one.run.timed]))
     bounds: list[float] = []
+    lines: list[tuple[tuple[float, float], tuple[float, float]]] = []
     for one in shown:
         speed, quality = _speed_and_quality(one)
         estimate = value_with_interval(declaration.name, drawing.values(one.run.quality))
         interval = estimate[1] if estimate else None
         if interval:
             drawing.draw_interval(axes, speed, interval, color=one.style.colour, alpha=0.6)
+            lines.append(((speed, interval[0]), (speed, interval[1])))
         (mark,) = axes.plot([speed], [quality], ls="none", ms=7, **_marks(one)[one.verdict])
         drawing.add_tip(mark, f"{one.name}: {heading} {quality:.4g}, {speed:,.4g} {unit} ({one.verdict})")
         bounds += [quality, *(interval or ())]
     front = [_speed_and_quality(one) for one in selection.front(shown)]
     if len(front) > 1:
         axes.plot(*zip(*front, strict=True), color=SOFT, lw=1, ls="--", zorder=1)
+        lines += pairwise(front)
     _speed_axis(axes, [_speed_and_quality(one)[0] for one in shown])
     _quality_axis(axes, bounds, declaration.unit == "fraction")
     axes.set(xlabel=f"{translate('throughput', language)} ({unit})", ylabel=heading)
     drawing.grid(axes)
     entries = _identities(shown) if with_legend else []
     drawing.legend_below(figure, [*entries, *_verdict_entries({one.verdict for one in shown}, language)])
-    important = list(selection.by_importance(shown))[:most]
-    targets = [Target(*_speed_and_quality(one), shorten(one.name, LONGEST_NAME), one.style.colour) for one in important]
-    placed = labels.place(axes, targets, [_speed_and_quality(one) for one in shown])
-    named = sum(annotation is not None for annotation in placed)
-    return figure, 0 if len(entries) == len(shown) else len(shown) - named
+    names = _names_within_model(shown) if entries else {id(one): one.name for one in shown}
+    targets = [
+        Target(*_speed_and_quality(one), shorten(names[id(one)], LONGEST_NAME), one.style.colour)
+        for one in selection.by_importance(shown)
+        if id(one) in names
+    ]
+    placed = labels.place(axes, targets, [_speed_and_quality(one) for one in shown], lines)
+    return figure, len(names) - sum(annotation is not None for annotation in placed)
+
+
+def _names_within_model(shown: Sequence[Series]) -> dict[int, str]:
+    """Return the names beside a legend of models: what differs between the runs of a model, if it has several runs."""
+    groups: dict[str, list[Series]] = {}
+    for one in shown:
+        groups.setdefault(one.run.model, []).append(one)
+    if len(groups) == 1:
+        return {}
+    several = [group for group in groups.values() if len(group) > 1]
+    return {id(one): Names.of([other.run for other in group]).short(one.run) for group in several for one in group}
 
 
 def _identities(shown: Sequence[Series]) -> list[tuple[Artist, str]]:
@@ -246,7 +263,9 @@ def _quality_axis(axes: Axes, bounds: Sequence[float], is_fraction: bool) -> Non
 
 
 # ------------------------------------------------------------------------------------------------------- distributions
-def _distributions(members: Sequence[Series], title: str, language: str, most: int) -> Iterator[SweepFigure]:
+def _distributions(
+    members: Sequence[Series], task: str, prefix: str, most: int, language: str
+) -> Iterator[SweepFigure]:
     known = [one for one in members if any(len(_host_ms(one.run, row)) for row in one.run.timed)]
     shown = selection.choose(known, most)
     for one in shown:
@@ -254,7 +273,7 @@ def _distributions(members: Sequence[Series], title: str, language: str, most: i
         figure, axes = drawing.new_figure(SMALL)
         entries = []
         for index, (size, values) in enumerate(calls.items()):
-            look = {"color": SERIES[index % len(SERIES)], "ls": LINES[index % len(LINES)], "lw": 1.6}
+            look: dict[str, Any] = {"color": SERIES[index % len(SERIES)], "ls": LINES[index % len(LINES)], "lw": 1.6}
             shares = np.linspace(0, 1, min(len(values), MOST_POINTS))
             axes.plot(np.quantile(values, shares, method="inverted_cdf"), shares, drawstyle="steps-post", **look)
             entries.append((drawing.symbol(**look), str(size)))
@@ -267,21 +286,22 @@ def _distributions(members: Sequence[Series], title: str, language: str, most: i
         drawing.plain_log_ticks(axes.xaxis, [value for values in calls.values() for value in values])
         drawing.grid(axes)
         drawing.legend_below(figure, entries, translate("batch size", language))
-        yield SweepFigure("distribution", f"{title}: {one.name}", figure, len(shown), len(known))
+        counts = (len(shown), len(known)) if one is shown[0] else (1, 1)  # the note is only below the first figure
+        yield SweepFigure("distribution", f"{prefix}{one.name}", figure, *counts)
 
 
 # ---------------------------------------------------------------------------------------------------------------- bars
-def _memory(members: Sequence[Series], title: str, language: str, most: int) -> Iterator[SweepFigure]:
+def _memory(members: Sequence[Series], task: str, prefix: str, most: int, language: str) -> Iterator[SweepFigure]:
     splits = {id(one): _split(_largest(one.run, "memory_weights_mib")) for one in members}
     known = [one for one in members if splits[id(one)]]
     shown = selection.choose(known, MOST_BARS)
     if shown:
         parts = {part: translate(part, language) for part in ("weights", "activations", "libraries")}
         figure = _bars([(one.name, splits[id(one)]) for one in shown], parts, "MiB")
-        yield SweepFigure("memory", title, figure, len(shown), len(known))
+        yield SweepFigure("memory", task, figure, len(shown), len(known))
 
 
-def _stages(members: Sequence[Series], title: str, language: str, most: int) -> Iterator[SweepFigure]:
+def _stages(members: Sequence[Series], task: str, prefix: str, most: int, language: str) -> Iterator[SweepFigure]:
     steps = {}
     for one in members:
         values = drawing.values(_largest(one.run, "pipeline_serial_ms"))
@@ -292,7 +312,7 @@ def _stages(members: Sequence[Series], title: str, language: str, most: int) -> 
     if shown:
         names = {step: step for step in PIPELINE_STEPS}
         figure = _bars([(one.name, steps[id(one)]) for one in shown], names, translate("ms a batch", language))
-        yield SweepFigure("stages", title, figure, len(shown), len(available))
+        yield SweepFigure("stages", task, figure, len(shown), len(available))
 
 
 def _bars(bars: Sequence[tuple[str, Mapping[str, float]]], parts: Mapping[str, str], label: str) -> Figure:
@@ -332,7 +352,7 @@ def _bars(bars: Sequence[tuple[str, Mapping[str, float]]], parts: Mapping[str, s
 
 
 # ------------------------------------------------------------------------------------------------------------- roofline
-def _roofline(members: Sequence[Series], title: str, language: str, most: int) -> Iterator[SweepFigure]:
+def _roofline(members: Sequence[Series], task: str, prefix: str, most: int, language: str) -> Iterator[SweepFigure]:
     known = [one for one in members if any(_roofline_numbers(row) for row in one.run.timed)]
     shown = selection.choose(known, most)
     if not shown:
@@ -361,7 +381,7 @@ def _roofline(members: Sequence[Series], title: str, language: str, most: int) -
     drawing.grid(axes)
     verdicts = {row.validity.verdict for _, row, _ in measured}
     drawing.legend_below(figure, [*_identities(shown), *_verdict_entries(verdicts, language), *entries])
-    yield SweepFigure("roofline", title, figure, len(shown), len(known))
+    yield SweepFigure("roofline", task, figure, len(shown), len(known))
 
 
 def _roofline_numbers(row: CaseResult) -> list[float]:

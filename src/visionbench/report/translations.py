@@ -92,6 +92,23 @@ WORDS: dict[str, tuple[str, str]] = {
         "lowest memory: {name} at batch size {batch}, {mib} MiB",
         "内存最少：{name}，批大小 {batch}，{mib} MiB",
     ),
+    "all invalid": (
+        "All {all} cases are invalid; run visionbench doctor, then measure again",
+        "全部 {all} 个结果无效；请先运行 visionbench doctor，再重新测量",
+    ),
+    "some doubtful": (
+        "{count} of {all} cases are questionable or invalid ({invalid} invalid); run visionbench doctor",
+        "{all} 个结果中有 {count} 个存疑或无效（{invalid} 个无效）；请运行 visionbench doctor",
+    ),
+    "all doubts": ("The reasons of each case ({count})", "各结果的原因（{count}）"),
+    "cause": ("cause", "原因"),
+    "cases": ("cases", "结果数"),
+    "runs": ("runs", "运行数"),
+    "for example": ("for example", "示例"),
+    "contents": ("Contents", "目录"),
+    "table search": ("search", "搜索"),
+    "table all": ("all", "全部"),
+    "table rows": ("{{shown}} of {{all}} rows", "{{all}} 行中的 {{shown}} 行"),
     "doubtful": ("{mark} questionable", "{mark} 存疑"),
     "baseline": ("Baseline: {name}.", "基线：{name}。"),
     "ratio of throughput": ("throughput ÷ baseline", "吞吐量 ÷ 基线"),
@@ -109,21 +126,17 @@ WORDS: dict[str, tuple[str, str]] = {
     "try again": ("run the same command again", "重新运行同一命令"),
     "try": ("try", "可尝试"),
     "nothing": ("Nothing.", "无。"),
-    "left out": (
-        "The figure shows {shown} of {all} runs: those that no other run exceeds in quality and throughput, the "
-        "fastest run of each model, and the fastest of the others. The table has all runs.",
-        "图中画出 {all} 次运行中的 {shown} 次：质量与吞吐量均未被超越者、各模型中最快者，以及其余中最快者。表中齐全。",
+    "left out": ("{shown} of {all} runs are drawn.", "画出 {all} 次运行中的 {shown} 次。"),
+    "selection": (
+        "A figure of many runs shows the fastest run of each model, then the runs that no other run exceeds in both "
+        "quality and throughput, then the fastest of the others. The table has all runs.",
+        "运行较多时，图中依次画出各模型中最快者、质量与吞吐量均未被超越者、其余中最快者；表中齐全。",
     ),
-    "left out figures": (
-        "{shown} of {all} runs have a figure here: those that no other run exceeds in quality and throughput, the "
-        "fastest run of each model, and the fastest of the others. The table has all runs.",
-        "此处画出 {all} 次运行中的 {shown} 次：质量与吞吐量均未被超越者、各模型中最快者，以及其余中最快者。表中齐全。",
-    ),
+    "all costs": ("Each precision against fp32 ({count})", "各精度与 fp32 相比（{count}）"),
     "unnamed": (
-        "{count} points have no label because it would cover others; hold the mouse over a point for its name.",
-        "{count} 个点因会遮挡而未标注；将鼠标移到点上可见名称。",
+        "{count} points have no label, because it would cover others; on the HTML page, a tooltip shows the name.",
+        "{count} 个点因会遮挡而未标注；HTML 页面中将鼠标移到点上可见名称。",
     ),
-    "marks": ("Filled: valid. Hollow: questionable. Cross: invalid.", "实心：有效。空心：存疑。叉号：无效。"),
     "intervals": ("Intervals: 95 % of the median, {kind}.", "区间：中位数的 95 % 区间（{kind}）。"),
     "caption curves": (
         "Throughput and median latency of a batch over batch size; both axes are logarithmic.",
