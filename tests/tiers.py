@@ -55,6 +55,7 @@ SLOW = {
     "commands/test_commands.py": "runs the commands",
     "commands/test_models.py": "counts the parameters of all models",
     "commands/test_compare.py::test_a_git_revision_selects_its_runs": "starts a process",
+    "commands/test_compare.py::test_a_revision_outside_a_repository_is_refused": "starts a process",
     "commands/test_compare.py::test_an_mlflow_query_selects_its_runs": "uses MLflow",
     "commands/test_compare.py::test_bad_input_exits_with_two_in_one_line": "starts a process",
     "composition/test_application.py": "composes many configurations",

@@ -32,6 +32,27 @@ WHERE = click.option(
 )
 
 
+LATENCY_BOUND = click.option(
+    "--within-ms",
+    "--p95-ms",
+    "within_ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Largest accepted p95 latency of a call; without it, the knee of the fastest run is recommended.",
+)
+MEMORY_BOUND = click.option(
+    "--max-mib", type=click.FloatRange(min=0, min_open=True), help="Largest accepted peak memory."
+)
+QUALITY_BOUND = click.option(
+    "--quality-loss",
+    "--within",
+    "quality_loss",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Accepted loss, as a fraction of the best quality of the task.",
+)
+
+
 class Terminated(KeyboardInterrupt):
     """Raised for SIGTERM, which `kill`, containers and batch systems send. The command then ends as after Ctrl-C."""
 
@@ -186,14 +207,9 @@ def summarize(folder: Path) -> int:
 @click.option("--baseline", default="", help="Add ratios to these runs, as in model=clip_vit_b32,precision=fp32.")
 @WHERE
 @click.option("--language", default="en", show_default=True, help="en or zh.")
-@click.option(
-    "--p95-ms",
-    type=click.FloatRange(min=0, min_open=True),
-    default=50.0,
-    show_default=True,
-    help="Accepted p95 latency of a recommended setting.",
-)
-@click.option("--within", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Accepted quality loss.")
+@LATENCY_BOUND
+@MEMORY_BOUND
+@QUALITY_BOUND
 @click.option(
     "--to",
     type=click.Path(file_okay=False, path_type=Path),
@@ -205,8 +221,9 @@ def report(
     baseline: str,
     where: str,
     language: str,
-    p95_ms: float,
-    within: float,
+    within_ms: float | None,
+    max_mib: float | None,
+    quality_loss: float,
     to: Path | None,
     output_dir: Path,
 ) -> int:
@@ -215,8 +232,40 @@ def report(
     SWEEP is a sweep's id or a folder; by default the latest sweep.
     """
     from visionbench.commands import report as command
+    from visionbench.results.advice.candidates import Bounds
 
-    return command.make(sweeps, output_dir, to, baseline, where, language, p95_ms, within)
+    bounds = Bounds(within_ms, max_mib, quality_loss)
+    return command.make(sweeps, output_dir, to, baseline, where, language, bounds)
+
+
+@cli.command()
+@click.argument("sweeps", nargs=-1, metavar="[SWEEP]…")
+@LATENCY_BOUND
+@MEMORY_BOUND
+@QUALITY_BOUND
+@WHERE
+@click.option("--language", default="en", show_default=True, help="en or zh.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with full precision.")
+@OUTPUT_DIR
+def advise(
+    sweeps: tuple[str, ...],
+    within_ms: float | None,
+    max_mib: float | None,
+    quality_loss: float,
+    where: str,
+    language: str,
+    as_json: bool,
+    output_dir: Path,
+) -> int:
+    """Recommend a model, precision and batch size, with the rule and the reasons; exit with 3 if nothing can be.
+
+    SWEEP is a sweep's id or a folder; by default the latest sweep.
+    """
+    from visionbench.commands import advise as command
+    from visionbench.results.advice.candidates import Bounds
+
+    bounds = Bounds(within_ms, max_mib, quality_loss)
+    return command.show(sweeps, output_dir, where, bounds, language, as_json)
 
 
 @cli.command()
@@ -232,7 +281,17 @@ def report(
     help="Change of fractions; relative for scores.",
 )
 @click.option("--force", is_flag=True, help="Compare although conditions differ.")
-@click.option("--strict", is_flag=True, help="Exit with 1 if anything is undecided, too.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if any metric is undecided.")
+@click.option(
+    "--undecided",
+    type=click.Choice(["fail", "ok"]),
+    default="fail",
+    show_default=True,
+    help="With `ok`, exit with 0 instead of 3 if the comparison is undecided.",
+)
+@click.option(
+    "--verbose", is_flag=True, help="Show full reasons, digests, and the names of runs that are not compared."
+)
 @click.option(
     "--format", "output_format", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True
 )
@@ -249,15 +308,20 @@ def compare(
     quality_threshold: str,
     force: bool,
     strict: bool,
+    undecided: str,
+    verbose: bool,
     output_format: str,
     output: Path | None,
     output_dir: Path,
     uri: str | None,
     experiment: str,
 ) -> int:
-    """Report what became slower or worse; exit with 1 if anything did.
+    """Report what became slower or worse.
 
     BASE and CANDIDATE are each a sweep's id, latest, a folder, a results.jsonl, git:REVISION or mlflow:FILTER.
+
+    Exit codes: 0 no regression; 1 a regression; 2 bad input; 3 undecided, because no metric of the speed, the memory or
+    the quality of a pair of runs could be decided.
     """
     from visionbench.commands import compare as command
     from visionbench.results.comparison import Rules
@@ -265,7 +329,9 @@ def compare(
     limit = command.fraction(threshold, "--threshold", 0.001)
     drop = command.fraction(quality_threshold, "--quality-threshold", 0.0)
     sources = command.Sources(output_dir, uri, experiment, where)
-    return command.show(base, candidate, sources, Rules(limit, drop, force, metrics), output_format, output, strict)
+    rules = Rules(limit, drop, force, metrics)
+    shown = command.Output(output_format, output, verbose)
+    return command.show(base, candidate, sources, rules, shown, strict, accept_undecided=undecided == "ok")
 
 
 @cli.command()

@@ -124,7 +124,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def matching_keys(name: str, keys: Iterable[str]) -> list[str]:
-    """Return the keys that a name stands for: a complete key, or the end of keys as in `image_size`.
+    """Return the keys that a name means: a complete key, or the end of keys as in `image_size`.
 
     Spaces and underscores are equal, so that a label from a table is a name, too.
     """

@@ -11,7 +11,7 @@ from saved_runs import QUALITY, row, save, speed
 
 from visionbench.cli import cli
 from visionbench.config import TrackingConfig
-from visionbench.core import ConfigError
+from visionbench.core import INTERRUPTED, ConfigError
 from visionbench.trackers.mlflow import MlflowTracker
 
 STEADY = [10.0, 10.1, 9.9, 10.05, 9.95]
@@ -57,16 +57,38 @@ def test_a_regression_is_exit_code_1(outputs):
 
 def test_strict_fails_if_a_metric_is_undecided(outputs, tmp_path):
     save(tmp_path / "alone", speed(10.0))
-    assert call("base", tmp_path / "alone")[0] == 0
+    assert call("base", tmp_path / "alone")[0] == 3
     assert call("base", tmp_path / "alone", "--strict")[0] == 1
     assert call("base", "same", "--strict")[0] == 0
     measured(tmp_path / "elsewhere", SLOWER, device={"threads": 1})
     code, printed = call("base", tmp_path / "elsewhere")
-    assert code == 0
+    assert code == 3
     assert "not comparable" in printed
     assert (
         call("base", tmp_path / "elsewhere", "--strict")[0] == call("base", tmp_path / "elsewhere", "--force")[0] == 1
     )
+
+
+def test_an_undecided_comparison_is_exit_code_3_unless_it_is_accepted(outputs, tmp_path):
+    save(tmp_path / "alone", speed(10.0))
+    code, printed = call("base", tmp_path / "alone")
+    assert code == 3
+    assert printed.splitlines()[-1].startswith("exit code 3: undecided; no decision about the speed of clip_tiny")
+    code, printed = call("base", tmp_path / "alone", "--undecided", "ok")
+    assert code == 0
+    assert printed.splitlines()[-1].startswith("exit code 0: undecided, which --undecided ok accepts")
+    assert call("base", "slower", "--undecided", "ok")[0] == 1
+    with pytest.raises(ConfigError, match="--strict with --undecided ok: they contradict each other; use one of them"):
+        call("base", "same", "--strict", "--undecided", "ok")
+
+
+def test_a_run_that_was_stopped_is_not_finished(outputs):
+    stopped = row(status=INTERRUPTED, reason="interrupted from the keyboard")
+    save(outputs / "stopped" / "0_clip_tiny_fp32", stopped, sweep="stopped", status="interrupted")
+    code, printed = call("base", "stopped")
+    assert code == 3
+    assert "not finished (1 row): candidate interrupted: interrupted from the keyboard" in printed
+    assert "failed" not in printed
 
 
 def test_markdown_begins_with_the_verdict_and_is_written_to_a_file(outputs, tmp_path):
@@ -100,6 +122,51 @@ def test_a_side_is_a_sweep_latest_a_folder_or_a_results_file(outputs):
         assert call("base", candidate)[0] == 1
     assert call("slower", "latest")[0] == 0  # the sweep `same` began last
     assert call("base", "latest", "--strict")[0] == 0
+
+
+def test_a_side_that_does_not_exist_is_named_in_one_line(outputs, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for words, message in (
+        (["2031", "latest"], "BASE '2031': no such sweep in outputs; the latest is 'same'"),
+        (["base", "outputs/sam"], "CANDIDATE 'outputs/sam': no such sweep in outputs"),
+        (["", "latest"], "BASE '': the name of the sweep is empty; give its id, its folder or latest"),
+        (["empty", "latest"], "BASE empty: no run in this folder"),
+        (["base", "same", "--output-dir", "empty"], "BASE 'base': no such sweep in empty, which has no runs"),
+        (["base", "same", "--output-dir", "gone"], "BASE 'base': no such sweep in gone, which does not exist"),
+        (["base", ""], "CANDIDATE '': the name of the sweep is empty"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            call(*words)
+        assert str(error.value).startswith(message)
+        assert "\n" not in str(error.value)
+
+
+def test_the_id_of_a_sweep_counts_before_an_unrelated_folder_of_the_same_name(outputs, tmp_path):
+    (tmp_path / "base").mkdir()
+    assert call("base", "same")[0] == 0
+
+
+def test_the_same_run_on_both_sides_is_refused(outputs):
+    for candidate in ("base", outputs / "base", outputs / "base" / "0_clip_tiny_fp32" / "results.jsonl"):
+        with pytest.raises(ConfigError, match="BASE base and CANDIDATE .* are the same run, so nothing"):
+            call("base", candidate)
+    with pytest.raises(ConfigError, match="are the same run"):
+        call("latest", "same")
+
+
+def test_runs_on_both_sides_are_left_out_of_the_base(outputs):
+    code, printed = call("outputs", "slower")
+    assert "1 run of BASE outputs left out, because CANDIDATE slower has them too" in " ".join(printed.split())
+    assert code == 1
+
+
+def test_sides_without_a_common_model_are_refused_in_a_short_line(outputs, tmp_path):
+    for index in range(30):
+        save(tmp_path / "many" / str(index), speed(1.0), name=f"model_{index:02}")
+    with pytest.raises(ConfigError) as error:
+        call("base", tmp_path / "many")
+    assert "nothing to compare: the base has clip_tiny · cpu · fp32, the candidate model_00" in str(error.value)
+    assert "27 more" in str(error.value)
 
 
 def test_where_restricts_both_sides(outputs, tmp_path):
@@ -176,5 +243,10 @@ def test_bad_input_is_refused(outputs, words, message):
 def test_bad_input_exits_with_two_in_one_line(outputs):
     done = terminal.call(outputs.parent, "compare", "base", "sane")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("visionbench: 'sane': no such sweep in outputs")
+    assert done.stderr.startswith("visionbench: CANDIDATE 'sane': no such sweep in outputs; did you mean 'same'?")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_revision_outside_a_repository_is_refused(outputs):
+    with pytest.raises(ConfigError, match="git:HEAD: this folder is not in a git repository; name the sweep"):
+        call("git:HEAD", "latest")

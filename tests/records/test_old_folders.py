@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from visionbench.commands import compare, export, results, summarize, sync
-from visionbench.core import INTERRUPTED, KILLED, NOT_RUN, OK
+from visionbench.core import INTERRUPTED, KILLED, NOT_RUN, OK, ConfigError
 from visionbench.records.folder import RunFolder
 from visionbench.report.page import write_report as write
 from visionbench.results import archive
@@ -75,17 +75,27 @@ def test_export_has_a_row_for_each_case(tmp_path):
     assert set(frame["device_name"].dropna()) == {"Intel(R) Xeon(R) Processor"}
 
 
-def test_compare_finds_a_run_equal_to_itself(capsys):
+def test_compare_finds_a_run_equal_to_its_copy(tmp_path, capsys):
+    sources = compare.Sources(OLD, None, "visionbench", None)
+    copied = shutil.copytree(OLD / SWEEP / "plain", tmp_path / "copy")
+    content = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps(content | {"uid": "another"}))
+    sides = (str(OLD / SWEEP / "plain"), str(copied))
+    assert compare.show(*sides, sources, Rules(), compare.Output("json"), accept_undecided=True) == 0
+    assert "regression" not in json.loads(capsys.readouterr().out)["counts"]
+
+
+def test_a_run_is_not_compared_with_itself():
     sources = compare.Sources(OLD, None, "visionbench", None)
     sides = (str(OLD / SWEEP / "plain"), str(OLD / SWEEP / "plain"))
-    assert compare.show(*sides, sources, Rules(), "json", None, False) == 0
-    assert json.loads(capsys.readouterr().out)
+    with pytest.raises(ConfigError, match="are the same run, so nothing can be compared"):
+        compare.show(*sides, sources, Rules(), compare.Output("json"))
 
 
 def test_compare_reads_a_run_that_has_no_numbers(capsys):
     sources = compare.Sources(OLD, None, "visionbench", None)
     sides = (str(OLD / SWEEP / "plain"), str(OLD / SWEEP / "interrupted"))
-    assert compare.show(*sides, sources, Rules(), "text", None, False) in (0, 1)
+    assert compare.show(*sides, sources, Rules(), compare.Output("text")) == 3
     assert "3 not comparable" in capsys.readouterr().out
 
 

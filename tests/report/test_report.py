@@ -13,6 +13,8 @@ from visionbench.records.folder import RunFolder
 from visionbench.registry import find
 from visionbench.report import advice, document, drawing, page, relative, sweep_figures
 from visionbench.report.translations import LANGUAGES, TASKS, WORDS, check
+from visionbench.results.advice import choice
+from visionbench.results.advice.candidates import Bounds
 from visionbench.results.archive import Run
 
 
@@ -29,7 +31,7 @@ def scored(value):
 
 
 def only_advice(runs, p95_ms=50.0, within=0.01):
-    (one,) = advice.advise(runs, p95_ms, within)
+    (one,) = choice.advise(runs, Bounds(p95_ms, None, within))
     return one
 
 
@@ -60,7 +62,7 @@ def test_if_no_case_is_within_the_limit_the_nearest_is_named():
     one = only_advice([run(timed(1, 90, 95), timed(2, 120, 130))])
     assert one.chosen is None
     assert model_and_batch(one.nearest) == ("clip_tiny", 1)
-    report = document.compose([run(timed(1, 90, 95))])
+    report = document.compose([run(timed(1, 90, 95))], bounds=Bounds(latency_ms=50))
     task, lines = report.choices[0]
     assert task == "image-text retrieval"
     assert "no case meets the rule: the lowest p95 is 95 ms" in lines[0]

@@ -12,7 +12,7 @@ from visionbench.core import FAILED, OUT_OF_MEMORY, Case, CaseResult, ConfigErro
 from visionbench.metrics.classification import Classification
 from visionbench.records.record import DataIdentity
 from visionbench.report import document, precisions
-from visionbench.results import declared
+from visionbench.results import declared, gate
 from visionbench.results.archive import Run
 from visionbench.results.comparison import Rules, compare
 from visionbench.terminal import comparison_view
@@ -255,13 +255,14 @@ def test_a_failed_process_does_not_count():
         ({"device": {"device_name": "another"}}, "device: a processor in the base, another in the candidate"),
         ({"device": {"threads": 1}}, "threads: 2 in the base, 1 in the candidate"),
         ({"host": {"cpu": "other"}}, "processor: a processor in the base, other in the candidate"),
-        ({"data": {"annotations_sha256": "bar"}}, "data.annotations_sha256: f00 in the base, bar in the candidate"),
+        ({"data": {"annotations_sha256": "bar"}}, "the annotations of the data differ"),
+        ({"data": {"contents_sha256": "bar" * 9}}, "the images differ, or their names, labels or captions"),
+        ({"left_out": {"7.png": "broken"}}, "images left out: none in the base, 1 in the candidate"),
         (
-            {"data": {"contents_sha256": "bar" * 9}},
-            "names, labels, captions and images of the data: digest f00f00f00f00 in the base, digest barbarbarbar "
-            "in the candidate",
+            {"left_out": {"7.png": "broken", "8.png": "broken"}, "model": {"weights": "random"}},
+            "weights: pretrained in the base, random in the candidate; "
+            "images left out: none in the base, 2 in the candidate",
         ),
-        ({"left_out": {"7.png": "broken"}}, "images left out: none in the base, 7.png in the candidate"),
         ({"model": {"weights": "random"}}, "weights: pretrained in the base, random in the candidate"),
         ({"model": {"checkpoint": "x/y"}}, "checkpoint: bundled:clip_tiny in the base, x/y in the candidate"),
         (
@@ -353,8 +354,8 @@ def test_runs_of_the_same_model_are_paired_by_their_conditions():
 
     comparison = compare(side(1.0), side(1.2)[::-1])
     assert [(one.run, one.verdict) for one in comparison.rows] == [
-        ("clip_tiny · cpu · fp32, threads 2", "slower"),
-        ("clip_tiny · cpu · fp32, threads 1", "slower"),
+        ("clip_tiny · cpu · fp32 · threads 1", "slower"),
+        ("clip_tiny · cpu · fp32 · threads 2", "slower"),
     ]
 
 
@@ -506,10 +507,11 @@ def test_an_end_of_an_interval_is_not_compared(tmp_path):
 def test_the_outputs_contain_the_difference_the_interval_and_the_method(tmp_path):
     base = scored(tmp_path / "base", hits(1000, 100))
     comparison = compare([base], [scored(tmp_path / "worse", hits(1000, 120))])
-    text = comparison_view.markdown(comparison)
+    outcome = gate.judge(comparison)
+    text = comparison_view.markdown(comparison, outcome)
     assert "| classification_top_1_fraction | 0.9 | 0.88 | -0.020 | -0.0" in text
     assert "exact McNemar test: classification_top_1 (0.0" in text
-    assert json.loads(comparison_view.json_text(comparison))["rows"][0]["difference"] == pytest.approx(-0.02)
+    assert json.loads(comparison_view.json_text(comparison, outcome))["rows"][0]["difference"] == pytest.approx(-0.02)
 
 
 def test_the_report_has_the_loss_of_quality_of_each_precision(tmp_path):

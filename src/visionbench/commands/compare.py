@@ -13,9 +13,10 @@ from rich.console import Console
 
 from visionbench.config import TrackingConfig
 from visionbench.core import ConfigError, TrackingError
-from visionbench.results import archive
+from visionbench.results import archive, gate
 from visionbench.results.archive import Run
 from visionbench.results.comparison import Comparison, Rules, compare
+from visionbench.results.gate import Outcome
 from visionbench.terminal import comparison_view
 from visionbench.terminal.console import screen
 
@@ -34,27 +35,45 @@ class Sources:
     where: str | None
 
 
-def show(
-    base: str, candidate: str, sources: Sources, rules: Rules, output_format: str, output: Path | None, strict: bool
-) -> int:
-    """Print the comparison, and write it to a file. Return exit code 1 for a regression.
+@dataclass(frozen=True)
+class Output:
+    """The format of the comparison, the file that receives it too, and whether it contains all details."""
 
-    With `strict`, return exit code 1 for undecided metrics too.
+    format: str
+    file: Path | None = None
+    verbose: bool = False
+
+
+def show(
+    base: str,
+    candidate: str,
+    sources: Sources,
+    rules: Rules,
+    output: Output,
+    strict: bool = False,
+    accept_undecided: bool = False,
+) -> int:
+    """Print the comparison, and write it to a file. Return the exit code: see `results.gate`.
 
     Raises ConfigError for sources that cannot be read and for invalid options.
     """
+    if strict and accept_undecided:
+        raise ConfigError("--strict with --undecided ok: they contradict each other", "use one of them")
     with ExitStack() as fetched:
-        sides = [_read_side(name, text, sources, fetched) for name, text in (("BASE", base), ("CANDIDATE", candidate))]
-        comparison = compare(sides[0][0], sides[1][0], rules)
-    comparison = replace(comparison, notes=(*sides[0][1], *sides[1][1], *comparison.notes))
-    _print(comparison, output_format, screen())
-    if output is not None:
+        read = [_read_side(name, text, sources, fetched) for name, text in (("BASE", base), ("CANDIDATE", candidate))]
+        (bases, base_notes), (candidates, candidate_notes) = read
+        bases, shared = _without_shared(bases, candidates, base, candidate)
+        comparison = compare(bases, candidates, rules)
+    comparison = replace(comparison, notes=(*base_notes, *candidate_notes, *shared, *comparison.notes))
+    outcome = gate.judge(comparison, strict, accept_undecided)
+    _print(comparison, outcome, output, screen())
+    if output.file is not None:
         try:
-            with output.open("w", encoding="utf-8") as file:
-                _print(comparison, output_format, Console(file=file, width=WIDTH))
+            with output.file.open("w", encoding="utf-8") as file:
+                _print(comparison, outcome, output, Console(file=file, width=WIDTH))
         except OSError as error:
-            raise ConfigError(f"--output {output}: {error.strerror}") from error
-    return int(bool(comparison.regressions) or (strict and bool(comparison.undecided)))
+            raise ConfigError(f"--output {output.file}: {error.strerror}") from error
+    return outcome.exit_code
 
 
 def fraction(text: str, option: str, minimum: float) -> float:
@@ -68,18 +87,38 @@ def fraction(text: str, option: str, minimum: float) -> float:
     return value
 
 
-def _print(comparison: Comparison, output_format: str, console: Console) -> None:
-    if output_format == "text":
-        console.print(comparison_view.text(comparison))
+def _print(comparison: Comparison, outcome: Outcome, output: Output, console: Console) -> None:
+    if output.format == "text":
+        comparison_view.show(comparison, outcome, console, output.verbose)
     else:
         console.file.write(
-            comparison_view.markdown(comparison)
-            if output_format == "markdown"
-            else comparison_view.json_text(comparison)
+            comparison_view.markdown(comparison, outcome, output.verbose)
+            if output.format == "markdown"
+            else comparison_view.json_text(comparison, outcome)
         )
 
 
 # ------------------------------------------------------------------------------------------------------------- sources
+def _without_shared(bases: list[Run], candidates: list[Run], base: str, candidate: str) -> tuple[list[Run], list[str]]:
+    """Return the runs of the base that are not also in the candidate, and a note if some are.
+
+    Raises ConfigError if no run is left, because a run is always equal to itself.
+    """
+    ids = {run.record.uid for run in candidates}
+    remaining = [run for run in bases if run.record.uid not in ids]
+    count = len(bases) - len(remaining)
+    if not remaining:
+        raise ConfigError(
+            f"BASE {base} and CANDIDATE {candidate} are the same run{'s' * (count > 1)}, so nothing can be compared",
+            "visionbench results lists the sweeps",
+        )
+    if not count:
+        return bases, []
+    return remaining, [
+        f"{count} run{'s' * (count > 1)} of BASE {base} left out, because CANDIDATE {candidate} has them too"
+    ]
+
+
 def _read_side(name: str, text: str, sources: Sources, fetched: ExitStack) -> tuple[list[Run], list[str]]:
     """Return the runs of a side, filtered by --where, and notes about them."""
     notes: list[str] = []
@@ -90,9 +129,9 @@ def _read_side(name: str, text: str, sources: Sources, fetched: ExitStack) -> tu
     elif Path(text).is_file():
         if Path(text).name != "results.jsonl":
             raise ConfigError(f"{name} {text}: not a results.jsonl", "give a run's folder or its results.jsonl")
-        runs = archive.of_sweep(sources.output_dir, str(Path(text).parent))
+        runs = archive.of_sweep(sources.output_dir, str(Path(text).parent), name)
     else:
-        runs = archive.of_sweep(sources.output_dir, text)
+        runs = archive.of_sweep(sources.output_dir, text, name)
     if not sources.where:
         return runs, notes
     facts = archive.parse_filter(sources.where, "--where")
@@ -116,7 +155,9 @@ def _read_revision(revision: str, output_dir: Path) -> tuple[list[Run], list[str
         raise ConfigError(
             f"{GIT}{revision}: git cannot be run ({error.strerror})", "install it, or name the sweep"
         ) from error
-    if result.returncode:
+    if "not a git repository" in result.stderr:
+        raise ConfigError(f"{GIT}{revision}: this folder is not in a git repository", "name the sweep or its folder")
+    if result.returncode or not revision:
         raise ConfigError(
             f"{GIT}{revision}: no such commit in the repository of this folder", "give a commit, a branch or a tag"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from visionbench.report.page import write_report
 from visionbench.report.translations import check
 from visionbench.results import archive
+from visionbench.results.advice.candidates import Bounds
 from visionbench.results.archive import Run
 from visionbench.terminal.console import screen
 
@@ -20,15 +21,14 @@ def make(
     baseline: str,
     where: str,
     language: str,
-    p95_ms: float,
-    within: float,
+    bounds: Bounds,
 ) -> int:
     """Write the report of the sweeps, by default of the latest sweep, and print the paths of its files."""
     check(language, "--language")
     facts, base = archive.parse_filter(where, "--where"), archive.parse_filter(baseline, "--baseline")
     runs = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep)]
     chosen = archive.select(runs, facts, f"--where {where}")
-    paths = write_report(chosen, language, to or _folder(chosen), base, p95_ms, within)
+    paths = write_report(chosen, language, to or _folder(chosen), base, bounds)
     console = screen()
     for path in paths[:2]:
         shown = os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path

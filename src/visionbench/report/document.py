@@ -9,15 +9,16 @@ from typing import Any
 import visionbench
 from visionbench.core import INVALID, OK, VALID, CaseResult, ConfigError, MetricDeclaration, Reason
 from visionbench.report import advice, precisions, relative
-from visionbench.report.advice import Advice, Candidate
 from visionbench.report.translations import check, task, translate
 from visionbench.results import declared, summary
+from visionbench.results.advice import choice
+from visionbench.results.advice.candidates import Bounds
 from visionbench.results.archive import Run
 from visionbench.results.naming import Names
 from visionbench.terminal import table
 
-P95_MS, QUALITY_WITHIN = 50.0, 0.01
-"""The rule of the recommendation: the limit of p95, and the share of the best quality that may be lost."""
+NO_BOUNDS = Bounds()
+"""The bounds of the recommendation if none are given: only that of quality."""
 MOST_VALUES = 12
 
 
@@ -51,6 +52,8 @@ class Report:
     rule: str
     choices: Sequence[tuple[str, Sequence[str]]]
     """For each task, the recommendation and its reasons."""
+    next_commands: Sequence[str]
+    """The commands that would make the recommendations firmer, with their purposes."""
     summary: Grid
     relative: Grid | None
     relative_notes: Sequence[str]
@@ -71,8 +74,7 @@ def compose(
     runs: Sequence[Run],
     language: str = "en",
     baseline: Mapping[str, str] | None = None,
-    p95_ms: float = P95_MS,
-    within: float = QUALITY_WITHIN,
+    bounds: Bounds = NO_BOUNDS,
 ) -> Report:
     """Return the report of these runs. Raises ConfigError for an unknown language or baseline."""
     check(language, "report.language")
@@ -80,6 +82,7 @@ def compose(
         raise ConfigError("no run to report on", "measure something first: visionbench run")
     names = Names.of(runs)
     pairs = relative.relative(runs, baseline) if baseline else []
+    advised = list(choice.advise(runs, bounds))
     sweeps = ", ".join(dict.fromkeys(run.sweep for run in runs))
     return Report(
         language=language,
@@ -89,11 +92,12 @@ def compose(
         machine=list(_machine(runs)),
         verdict=_verdict_of_all(runs, language),
         remarks=list(_remarks(runs, language)),
-        rule=translate("rule", language, limit=f"{p95_ms:g}", within=f"{within:.0%}"),
+        rule=advice.method(advised, bounds, language),
         choices=[
-            (task(recommendation.task, language), list(_choice(recommendation, language)))
-            for recommendation in advice.advise(runs, p95_ms, within)
+            (task(one.task, language), [line for part in advice.sections(one, language) for line in part.lines])
+            for one in advised
         ],
+        next_commands=advice.command_lines(advised, language),
         summary=_summary(runs, names, language),
         relative=_relative(pairs, names, language) if pairs else None,
         relative_notes=list(_relative_notes(pairs, language)),
@@ -153,44 +157,6 @@ def _verdict_of_all(runs: Sequence[Run], language: str) -> str:
         return ""
     key = "all invalid" if set(verdicts) == {INVALID} else "some doubtful"
     return translate(key, language, count=len(doubtful), all=len(verdicts), invalid=doubtful.count(INVALID))
-
-
-# ------------------------------------------------------------------------------------------------------------- choosing
-def _choice(recommendation: Advice, language: str) -> Iterator[str]:
-    if chosen := recommendation.chosen:
-        values = [f"{summary.text(chosen.throughput)} {_unit(chosen)}", f"p95 {summary.text(chosen.p95_ms)} ms"]
-        headline = advice.headline(chosen.run)
-        values += [f"{headline[0].heading(language)} {_quality_text(chosen.run, headline[0].name)}"] if headline else []
-        values += _doubt_text(chosen, language)
-        name, batch = chosen.run.name, chosen.row.case.batch_size
-        yield translate("chosen", language, name=name, batch=batch, values=", ".join(values))
-    elif recommendation.nearest:
-        reason = _case_text(
-            "too slow", recommendation.nearest, language, p95=summary.text(recommendation.nearest.p95_ms)
-        )
-        yield translate("none", language, why=reason)
-    else:
-        yield translate("none", language, why=translate("no p95", language))
-    if recommendation.chosen and not recommendation.quality_known:
-        yield translate("quality unknown", language)
-    if recommendation.fastest:
-        yield _case_text("fastest", recommendation.fastest, language, p50=summary.text(recommendation.fastest.p50_ms))
-    if recommendation.smallest:
-        yield _case_text("smallest", recommendation.smallest, language, mib=_rounded(recommendation.smallest.peak_mib))
-
-
-def _case_text(key: str, candidate: Candidate, language: str, **numbers: str) -> str:
-    text = translate(key, language, name=candidate.run.name, batch=candidate.row.case.batch_size, **numbers)
-    return ", ".join([text, *_doubt_text(candidate, language)])
-
-
-def _doubt_text(candidate: Candidate, language: str) -> list[str]:
-    mark = table.MARKS[candidate.row.validity.verdict]
-    return [translate("doubtful", language, mark=mark)] if mark else []
-
-
-def _unit(candidate: Candidate) -> str:
-    return summary.unit(summary.throughput_name(candidate.run.timed))
 
 
 # --------------------------------------------------------------------------------------------------------------- tables

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench.report import document, drawing, svg, sweep_figures
-from visionbench.report.document import P95_MS, QUALITY_WITHIN, Report
+from visionbench.report.document import NO_BOUNDS, Report
 from visionbench.report.sweep_figures import SweepFigure
 from visionbench.report.translations import translate
 from visionbench.results import archive
+from visionbench.results.advice.candidates import Bounds
 
 if TYPE_CHECKING:
     from visionbench.results.archive import Run
@@ -40,8 +41,7 @@ def write_report(
     language: str,
     folder: Path,
     baseline: Mapping[str, str] | None = None,
-    p95_ms: float = P95_MS,
-    within: float = QUALITY_WITHIN,
+    bounds: Bounds = NO_BOUNDS,
 ) -> list[Path]:
     """Compose the report of these runs and write it into the folder; return the paths, the page first.
 
@@ -49,7 +49,7 @@ def write_report(
     """
     if warning := font_warning(language):
         archive.warn(warning)
-    return write(document.compose(runs, language, baseline, p95_ms, within), runs, folder)
+    return write(document.compose(runs, language, baseline, bounds), runs, folder)
 
 
 def font_warning(language: str) -> str:

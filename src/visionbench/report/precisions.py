@@ -1,60 +1,81 @@
-"""The loss of quality of each precision: the difference from fp32 on the same images, with its interval."""
+"""What each precision gains and costs against fp32, in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
-from visionbench.core import OK, VALID
+from visionbench.core import VALID, WARNED
 from visionbench.report.translations import translate
-from visionbench.results import conditions, declared, paired
+from visionbench.results.advice import precisions
+from visionbench.results.advice.candidates import Estimate
+from visionbench.results.advice.precisions import FULL, Pair
 from visionbench.results.archive import Run
+from visionbench.results.naming import Names
 from visionbench.statistics.resampling import Difference, interval_text
 from visionbench.terminal import table
 
-FULL = "fp32"
-VARYING = ("precision", "dtype", "tf32")
-"""Conditions that may differ between the two runs."""
+__all__ = ["FULL", "costs", "lines"]
+
+MOST_RATIOS = 4
+"""The most batch sizes whose ratio is listed."""
+
+
+def lines(runs: Sequence[Run], names: Names, language: str) -> Iterator[str]:
+    """Yield for each precision the ratio of throughput and the difference in quality, each with its interval."""
+    for pair in precisions.pairs(runs):
+        ratios = pair.speed()
+        if not ratios and not pair.quality_measured:
+            continue
+        mark = f" {table.MARKS[WARNED]}" if ratios and pair.doubtful else ""
+        name = translate("against", language, name=names.short(pair.run), base=FULL)
+        yield f"{name}: {_speed_text(ratios, language)}{mark}; {_quality_text(pair, language, brief=True)}"
 
 
 def costs(runs: Sequence[Run], language: str) -> Iterator[str]:
-    """Yield a line for each run in another precision than fp32 that has an fp32 run under equal conditions."""
-    for run in runs:
-        if run.record.plan.precision == FULL or not _has_quality(run):
-            continue
-        base = next((other for other in reversed(runs) if _is_base(other, run)), None)
-        if base is not None:
-            yield _cost_line(base, run, language)
+    """Yield the loss of quality of each run in another precision, if both runs have a quality."""
+    for pair in precisions.pairs(runs):
+        if pair.quality_measured:
+            name = translate("against", language, name=pair.run.name, base=FULL)
+            yield f"{name}: {_quality_text(pair, language)}"
 
 
-def _is_base(base: Run, run: Run) -> bool:
-    if base.record.plan.precision != FULL or base.model != run.model or not _has_quality(base):
-        return False
-    facts = [
-        {name: value for name, value in conditions.binding(each).items() if name not in VARYING} for each in (base, run)
-    ]
-    return not conditions.differences(*facts)
+def _speed_text(ratios: Mapping[int, Estimate], language: str) -> str:
+    if not ratios:
+        return translate("no ratio", language)
+    if len(ratios) <= MOST_RATIOS:
+        listed = [translate("ratio at", language, ratio=_ratio(one), batch=size) for size, one in ratios.items()]
+        return translate("speed ratio", language, ratios=", ".join(listed))
+    low, high = (choose(ratios.values(), key=lambda one: one.value) for choose in (min, max))
+    sizes = list(ratios)
+    text = translate("ratio range", language, low=_ratio(low), high=_ratio(high), first=sizes[0], last=sizes[-1])
+    return translate("speed ratio", language, ratios=text)
 
 
-def _has_quality(run: Run) -> bool:
-    return run.quality is not None and run.quality.status == OK
+def _ratio(ratio: Estimate) -> str:
+    """Return a text such as `1.31× [1.22, 1.40]`."""
+    if ratio.low is None or ratio.high is None:
+        return f"{ratio.value:.2f}×"
+    high = "∞" if math.isinf(ratio.high) else f"{ratio.high:.2f}"
+    return f"{ratio.value:.2f}× [{ratio.low:.2f}, {high}]"
 
 
-def _cost_line(base: Run, run: Run, language: str) -> str:
-    shown = {declaration.name for declaration in declared.quality(base.declarations, base.quality)}
-    columns = {
-        declaration.name: declaration.heading(language)
-        for declaration in declared.quality(run.declarations, run.quality)
-        if declaration.name in shown
-    }
-    changes = paired.differences([base], [run], list(columns))
-    changed = {title: changes.by_metric[name] for name, title in columns.items() if name in changes.by_metric}
+def _quality_text(pair: Pair, language: str, brief: bool = False) -> str:
+    """Return the difference of each metric. With `brief`, the main metric and those that differ significantly."""
+    if not pair.quality_measured:
+        random = pair.run.record.settings.model.weights == "random"
+        return translate("quality not known random" if random else "quality not known", language)
+    by_metric, reason = pair.quality()
+    changed = {declaration.heading(language): change for declaration, change in by_metric.items()}
+    if brief:
+        changed = {title: change for index, (title, change) in enumerate(changed.items()) if index == 0 or change.shown}
     parts = [_cost_text(title, change, language) for title, change in changed.items() if change.differing]
     if unchanged := [title for title, change in changed.items() if not change.differing]:
         parts.append(translate("no picture differs", language, titles=", ".join(unchanged)))
-    text = "; ".join(parts) or translate("not paired", language, why=changes.reason)
-    verdicts = [each.quality.validity.verdict for each in (base, run) if each.quality]
+    text = "; ".join(parts) or translate("not paired", language, why=reason)
+    verdicts = [each.quality.validity.verdict for each in (pair.base, pair.run) if each.quality]
     marks = "".join(sorted({table.MARKS[verdict] for verdict in verdicts if verdict != VALID}))
-    return f"{translate('against', language, name=run.name, base=FULL)}: {text} {marks}".strip()
+    return f"{text} {marks}".strip()
 
 
 def _cost_text(title: str, change: Difference, language: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from visionbench.core import ConfigError
 from visionbench.registry import nearest
+from visionbench.report import advice_words
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 
 WORDS: dict[str, tuple[str, str]] = {
+    **advice_words.WORDS,
     "title": ("Benchmark of vision models", "视觉模型测评报告"),
     "request": ("What was measured", "测了什么"),
     "machine": ("Machine", "测试机器"),
@@ -71,27 +73,6 @@ WORDS: dict[str, tuple[str, str]] = {
         "measured with the protocol “{protocol}”, not with the standard one; use measure=standard for decisions",
         "使用“{protocol}”测量方案，并非标准方案；做决定请用 measure=standard",
     ),
-    "rule": (
-        "Rule: the case with the largest throughput that is not invalid, has a p95 of at most {limit} ms and a quality "
-        "within {within} of the best of its task.",
-        "规则：在未判无效的结果中，p95 不超过 {limit} 毫秒、质量与同任务最佳值相差不超过 {within} 者，取吞吐量最大。",
-    ),
-    "chosen": ("choose {name} at batch size {batch}: {values}", "选 {name}，批大小 {batch}：{values}"),
-    "none": ("no case meets the rule: {why}", "没有结果满足规则：{why}"),
-    "no p95": ("no case has a p95 (too few calls)", "都没有 p95（调用次数太少）"),
-    "too slow": (
-        "the lowest p95 is {p95} ms ({name} at batch size {batch})",
-        "最低 p95 为 {p95} 毫秒（{name}，批大小 {batch}）",
-    ),
-    "quality unknown": ("quality was not measured, so only speed decides", "未测质量，仅按速度选择"),
-    "fastest": (
-        "lowest latency: {name} at batch size {batch}, p50 {p50} ms",
-        "延迟最低：{name}，批大小 {batch}，p50 {p50} 毫秒",
-    ),
-    "smallest": (
-        "lowest memory: {name} at batch size {batch}, {mib} MiB",
-        "内存最少：{name}，批大小 {batch}，{mib} MiB",
-    ),
     "all invalid": (
         "All {all} cases are invalid; run visionbench doctor, then measure again",
         "全部 {all} 个结果无效；请先运行 visionbench doctor，再重新测量",
@@ -109,7 +90,6 @@ WORDS: dict[str, tuple[str, str]] = {
     "table search": ("search", "搜索"),
     "table all": ("all", "全部"),
     "table rows": ("{{shown}} of {{all}} rows", "{{all}} 行中的 {{shown}} 行"),
-    "doubtful": ("{mark} questionable", "{mark} 存疑"),
     "baseline": ("Baseline: {name}.", "基线：{name}。"),
     "ratio of throughput": ("throughput ÷ baseline", "吞吐量 ÷ 基线"),
     "ratio of latency": ("p50 ÷ baseline", "p50 ÷ 基线"),

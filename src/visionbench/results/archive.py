@@ -134,19 +134,36 @@ def of_folder(output_dir: Path) -> list[Run]:
     raise ConfigError(f"--output-dir {output_dir}: no run in it", "measure something first: visionbench run")
 
 
-def of_sweep(output_dir: Path, sweep: str) -> list[Run]:
-    """Return the runs of a sweep, named by its id, by a folder, or by `latest`. Raises ConfigError if there is none."""
-    if sweep != LATEST and Path(sweep).is_dir():
-        if runs := read(Path(sweep)):
-            return runs
-        raise ConfigError(f"{sweep}: no run in this folder")
+def of_sweep(output_dir: Path, sweep: str, argument: str = "") -> list[Run]:
+    """Return the runs of a sweep, named by its id, by a folder, or by `latest`.
+
+    Raises ConfigError if there is none. Its message begins with the name of the argument, if one is given.
+    """
+    prefix = f"{argument} " if argument else ""
+    if not sweep:
+        raise ConfigError(f"{prefix}'': the name of the sweep is empty", "give its id, its folder or latest")
+    is_folder = sweep != LATEST and Path(sweep).is_dir()
+    if is_folder and (runs := read(Path(sweep))):
+        return runs
     if (output_dir / sweep).is_dir() and (runs := read(output_dir / sweep)):
         return runs  # the usual layout, in which no other folder has to be read
-    all_runs = of_folder(output_dir)
+    all_runs = of_folder(output_dir) if sweep == LATEST else read(output_dir)
     name = all_runs[-1].sweep if sweep == LATEST else sweep
     if runs := [run for run in all_runs if run.sweep == name]:
         return runs
-    raise ConfigError(f"'{sweep}': no such sweep in {output_dir}{nearest(sweep, {run.sweep for run in all_runs})}")
+    if is_folder:
+        raise ConfigError(f"{prefix}{sweep}: no run in this folder", "give a folder that visionbench run has written")
+    problem = f"{prefix}'{sweep}': no such sweep in {output_dir}"
+    if not all_runs:
+        state = "which has no runs" if output_dir.is_dir() else "which does not exist"
+        raise ConfigError(f"{problem}, {state}", "measure something first (visionbench run), or set --output-dir")
+    raise ConfigError(problem + _suggest(sweep, all_runs))
+
+
+def _suggest(sweep: str, runs: Sequence[Run]) -> str:
+    """Return the end of an error message: the sweep with the most similar id, or the latest sweep."""
+    similar = nearest(sweep, {run.sweep for run in runs})
+    return similar if "did you mean" in similar else f"; the latest is '{runs[-1].sweep}'"
 
 
 # ----------------------------------------------------------------------------------------------------------- filtering
@@ -196,7 +213,7 @@ def _values(runs: Sequence[Run], name: str, option: str) -> list[str]:
 
 
 def _resolve_name(name: str, values: Sequence[Mapping[str, str]], option: str) -> str:
-    """Return the fact or the configuration key that a name of a filter stands for."""
+    """Return the fact or the configuration key that a name of a filter means."""
     keys = dict.fromkeys(key for known in values for key in known)
     matches = variation.matching_keys(name, keys)
     if len(matches) == 1:

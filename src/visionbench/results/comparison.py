@@ -6,6 +6,9 @@ the threshold and no difference is shown, the verdict is `inconclusive` and not 
 
 Quality is compared image by image if both sides measured the same images (see `paired`), otherwise by the intervals of
 both sides. A difference counts if it is beyond the threshold and its interval at 99 % or above excludes zero.
+
+A comparison passes only if it decided something about each question: the speed, the memory and the quality of each pair
+of runs (see `Comparison.open_questions`).
 """
 
 from __future__ import annotations
@@ -34,17 +37,22 @@ from visionbench.registry import nearest
 from visionbench.results import conditions, declared, paired, sides, summary
 from visionbench.results.archive import Run
 from visionbench.results.declared import direction
-from visionbench.results.sides import CaseOnSide, Side
+from visionbench.results.sides import CaseOnSide, Pair, Side
 from visionbench.statistics.resampling import Difference, Interval, deciding_alpha, independent
 from visionbench.statistics.timings import welch_ratio
 
 P10_HINT = ", --metric latency_p10_ms, which other processes disturb least,"
 """A remedy for a comparison of p50 that is inconclusive."""
+MORE_PROCESSES = "more processes (measure.repeats)"
+UNDETECTED = "the smallest detectable effect is above the threshold"
+UNDETECTED_QUALITY = "no difference is shown, and the smallest detectable change is above the threshold"
 LEAST_PROCESSES = 5
 """The processes of each side that a verdict on a timing needs."""
+MOST_NAMES = 3
+"""The most runs that an error message names."""
 CAUTIOUS_ALPHA = 0.001
 """The level of the interval that must exclude 1 if the smallest detectable effect is above the threshold."""
-SAME, INCONCLUSIVE, NOT_COMPARABLE = "same", "inconclusive", "not comparable"
+SAME, INCONCLUSIVE, NOT_COMPARABLE, NOT_FINISHED = "same", "inconclusive", "not comparable", "not finished"
 FAILED, FIXED = "failed", "fixed"
 ONLY_IN_BASE, ONLY_IN_CANDIDATE = "only in the base", "only in the candidate"
 WORDS = {
@@ -57,9 +65,12 @@ WORDS = {
 REGRESSIONS = tuple(dict.fromkeys((FAILED, *(worse for worse, _ in WORDS.values()))))
 IMPROVEMENTS = tuple(dict.fromkeys((FIXED, *(better for _, better in WORDS.values()))))
 WITHOUT_INTERVAL = "a side has no interval (results of an older version); only the threshold decides"
-UNDECIDED = (INCONCLUSIVE, NOT_COMPARABLE)
+UNDECIDED = (INCONCLUSIVE, NOT_COMPARABLE, NOT_FINISHED)
+DECIDED = (*REGRESSIONS, *IMPROVEMENTS, SAME)
 ORDER = (*REGRESSIONS, *UNDECIDED, ONLY_IN_BASE, ONLY_IN_CANDIDATE, *IMPROVEMENTS, SAME)
 """All verdicts, the worst first."""
+REGRESSION, NO_REGRESSION, UNDECIDED_RESULT = "regression", "no regression", "undecided"
+"""The results of a comparison."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,17 @@ class MetricComparison:
     """For quality: the smallest change that could be shown; for a score or a rank, as a share of the base."""
     method: str = ""
     """The method with which quality was compared."""
+    kind: str = ""
+    """The kind of the metric: `speed`, `memory` or `quality`; empty for other metrics and for a case that failed."""
+    different: tuple[conditions.Difference, ...] = ()
+    """The conditions that make the sides not comparable, with their full values."""
+    cause: str = ""
+    """The reason without the numbers of this row, if the reason has some. Rows are summed up by it."""
+
+    @property
+    def unpaired(self) -> bool:
+        """Whether only one side has this case."""
+        return not self.metric and self.verdict in (ONLY_IN_BASE, ONLY_IN_CANDIDATE)
 
 
 @dataclass(frozen=True)
@@ -141,10 +163,42 @@ class Comparison:
         return [row for row in self.rows if row.verdict in UNDECIDED]
 
     @property
+    def decided(self) -> list[MetricComparison]:
+        """The rows with a decision."""
+        return [row for row in self.rows if row.verdict in DECIDED]
+
+    @property
+    def open_questions(self) -> list[tuple[str, str]]:
+        """The questions without an answer: the name of the pair of runs, and the kind of metric or the case.
+
+        The speed, the memory and the quality of a pair are questions. A question is open if a metric was compared and
+        no metric of its kind was decided. A case that is not finished on a side is a question too. A case that has no
+        results on both sides is one only if nothing else of the pair was decided.
+        """
+        verdicts: dict[tuple[str, str], set[str]] = {}
+        for row in self.rows:
+            if row.verdict == NOT_FINISHED:
+                question = f"unfinished case {row.case}"
+            elif row.metric:
+                question = row.kind or row.metric
+            else:
+                question = ""
+            verdicts.setdefault((row.run, question), set()).add(row.verdict)
+        decided_runs = {row.run for row in self.decided}
+        return [
+            (run, question or "cases")
+            for (run, question), of_question in verdicts.items()
+            if of_question.intersection(UNDECIDED)
+            and of_question.isdisjoint(DECIDED)
+            and (question or run not in decided_runs)
+        ]
+
+    @property
     def verdict(self) -> str:
-        """`regression`; `undecided` if no row could be decided; else `no regression`."""
-        decided = any(row.verdict in (SAME, *IMPROVEMENTS) for row in self.rows)
-        return "regression" if self.regressions else "no regression" if decided else "undecided"
+        """`regression`; `undecided` if a question is open or no row was decided; else `no regression`."""
+        if self.regressions:
+            return REGRESSION
+        return UNDECIDED_RESULT if self.open_questions or not self.decided else NO_REGRESSION
 
 
 def compare(base: Sequence[Run], candidate: Sequence[Run], rules: Rules | None = None) -> Comparison:
@@ -158,57 +212,74 @@ def compare(base: Sequence[Run], candidate: Sequence[Run], rules: Rules | None =
     for name in rules.metrics:
         _check_metric(name, [*base, *candidate], declarations)
     keys = dict.fromkeys([*map(sides.key, base), *map(sides.key, candidate)])
-    pairs: list[tuple[Side | None, Side | None]] = []
+    pairs: list[Pair] = []
     notes: list[str] = []
     for key in keys:
         old, new = (sides.sides([run for run in runs if sides.key(run) == key]) for runs in (base, candidate))
-        pairs += sides.pairs(old, new, notes)
-    if not any(old and new for old, new in pairs):
-        names = [" and ".join(sorted({run.name for run in runs})) for runs in (base, candidate)]
-        raise ConfigError(f"nothing to compare: the base has {names[0]}, the candidate {names[1]}")
+        pairs += sides.pairs(old, new, notes, rules.force)
+    if not any((pair.base and pair.candidate) or pair.reason for pair in pairs):
+        names = [_list_names(runs) for runs in (base, candidate)]
+        raise ConfigError(
+            f"nothing to compare: the base has {names[0]}, the candidate {names[1]}",
+            "both sides need runs of the same model, kind of device and precision",
+        )
     labels = sides.labels(pairs)
     rows = [
         row
         for pair, label in zip(pairs, labels, strict=True)
-        for row in _compare_pair(*pair, label, rules, declarations)
+        for row in _compare_pair(pair, label, rules, declarations)
     ]
-    for pair in pairs:
-        notes += _notes_on_pair(*pair, rules)
-    return Comparison(rules, tuple(rows), tuple(dict.fromkeys(notes)))
+    return Comparison(rules, tuple(rows), (*dict.fromkeys(notes), *_notes(pairs, labels, rules)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
-def _compare_pair(
-    base: Side | None, candidate: Side | None, label: str, rules: Rules, declarations: Declarations
-) -> Iterator[MetricComparison]:
+def _list_names(runs: Sequence[Run]) -> str:
+    """Return the names of the first runs, and the number of the others."""
+    names = sorted({run.name for run in runs})
+    more = [f"{len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+    return ", ".join([*names[:MOST_NAMES], *more])
+
+
+def _compare_pair(pair: Pair, label: str, rules: Rules, declarations: Declarations) -> Iterator[MetricComparison]:
     """Compare every case of both sides, in the order of batch sizes."""
+    base, candidate = pair.base, pair.candidate
     either = candidate or base
     assert either is not None
+    if pair.reason:
+        key = sides.key(either.runs[0])
+        yield MetricComparison(
+            label, *key, "all", None, "", NOT_COMPARABLE, Value(None), Value(None), reason=pair.reason
+        )
+        return
     cases = {**(base.cases if base else {}), **(candidate.cases if candidate else {})}
     different = conditions.differences(base.binding, candidate.binding) if base and candidate else []
     for row in sorted(cases.values(), key=lambda row: (not row.case.timed, row.case.batch_size)):
         place = (label, *sides.key(either.runs[0]), row.case.id, row.case.batch_size if row.case.timed else None)
         old = base.measured(row.case.id) if base else CaseOnSide((), ())
         new = candidate.measured(row.case.id) if candidate else CaseOnSide((), ())
-        yield from _compare_case(place, old, new, "" if rules.force else "; ".join(different), rules, declarations)
+        yield from _compare_case(place, old, new, () if rules.force else tuple(different), rules, declarations)
 
 
 def _compare_case(
     place: tuple[str, str, str, str, str, int | None],
     old: CaseOnSide,
     new: CaseOnSide,
-    different: str,
+    different: tuple[conditions.Difference, ...],
     rules: Rules,
     declarations: Declarations,
 ) -> Iterator[MetricComparison]:
-    failures = [_failure(side) for side in (old, new)]
+    failures = [side.failure for side in (old, new)]
     no_value = Value(None)
     if not old.rows or not new.rows:
         yield MetricComparison(*place, "", ONLY_IN_CANDIDATE if new.rows else ONLY_IN_BASE, no_value, no_value)
     elif different and any(failures):
-        yield MetricComparison(*place, "", NOT_COMPARABLE, no_value, no_value, reason=different)
+        reason = conditions.sentences(different)
+        yield MetricComparison(*place, "", NOT_COMPARABLE, no_value, no_value, reason=reason, different=different)
     elif any(failures):
-        verdict = INCONCLUSIVE if all(failures) else FAILED if failures[1] else FIXED
+        if old.unfinished or new.unfinished:
+            verdict = NOT_FINISHED
+        else:
+            verdict = INCONCLUSIVE if all(failures) else FAILED if failures[1] else FIXED
         reasons = (
             f"{side} {failure}" for side, failure in zip(("base", "candidate"), failures, strict=True) if failure
         )
@@ -219,13 +290,6 @@ def _compare_case(
         changes = paired.differences(old.runs, new.runs, quality) if quality and not different else paired.Paired()
         for metric in metrics:
             yield _compare_metric(place, metric, old, new, different, rules, changes, len(quality))
-
-
-def _failure(side: CaseOnSide) -> str:
-    """Return the reason why a case has no numbers, or an empty text if one of its rows has numbers."""
-    if not side.rows or any(row.status == OK for row in side.rows):
-        return ""
-    return f"{side.rows[-1].status}: {side.rows[-1].reason}"
 
 
 def _select_metrics(
@@ -252,7 +316,7 @@ def _compare_metric(
     declaration: MetricDeclaration,
     old: CaseOnSide,
     new: CaseOnSide,
-    different: str,
+    different: tuple[conditions.Difference, ...],
     rules: Rules,
     changes: paired.Paired,
     figures: int,
@@ -263,31 +327,44 @@ def _compare_metric(
         Value(_centre(numbers), len(numbers), side.validity) for numbers, side in zip(values, (old, new), strict=True)
     )
 
-    def row(verdict: str, reason: str = "", ratio: tuple[float, float, float] | None = None) -> MetricComparison:
+    def row(
+        verdict: str, reason: str = "", ratio: tuple[float, float, float] | None = None, cause: str = ""
+    ) -> MetricComparison:
         interval = (ratio[1], ratio[2]) if ratio and min(map(len, values)) > 1 and not quality else None
-        return MetricComparison(*place, metric, verdict, base, candidate, ratio[0] if ratio else None, interval, reason)
+        return MetricComparison(
+            *(*place, metric, verdict, base, candidate, ratio[0] if ratio else None, interval, reason),
+            kind=declaration.kind,
+            cause=cause,
+        )
 
     if not old.has(metric) or not new.has(metric):
         return row(ONLY_IN_CANDIDATE if new.has(metric) else ONLY_IN_BASE)
+    if not rules.force:
+        different = different or _option_differences(declaration, old, new)
     if different:
-        return row(NOT_COMPARABLE, different)
-    if not rules.force and (options := _option_differences(declaration, old, new)):
-        return row(NOT_COMPARABLE, options)
+        return replace(row(NOT_COMPARABLE, conditions.sentences(different)), different=different)
     for side, numbers, name in ((old, values[0], "base"), (new, values[1], "candidate")):
         if not len(numbers):
             return row(INCONCLUSIVE, f"the {name} has no value: {side.reason_without_value(metric)}")
     ratio = welch_ratio(*values) or _ratio_without_interval(*values)
     for side, name in ((old, "base"), (new, "candidate")):
         if side.validity == INVALID:
-            return row(INCONCLUSIVE, f"the {name} is invalid: {'; '.join(map(str, side.reasons))}", ratio)
+            kinds = ", ".join(reason.kind for reason in side.reasons)
+            reason = f"the {name} is invalid: {'; '.join(map(str, side.reasons))}"
+            return row(
+                INCONCLUSIVE, reason, ratio, f"the {name} is invalid ({kinds}); visionbench doctor checks this machine"
+            )
     if quality:
         changed = changes.by_metric.get(metric) or _unpaired(metric, old, new, changes.reason, deciding_alpha(figures))
         verdict, reason = quality_verdict(
             declaration, base.value or 0.0, candidate.value or 0.0, changed, rules.quality_threshold
         )
+        cause = (
+            f"{UNDETECTED_QUALITY} of {rules.quality_threshold:g}; use more images" if verdict == INCONCLUSIVE else ""
+        )
         detectable = _detectable(declaration, base.value or 0.0, changed)
         return replace(
-            row(verdict, reason, ratio),
+            row(verdict, reason, ratio, cause),
             difference=changed.value,
             difference_interval=changed.interval,
             detectable=detectable,
@@ -300,16 +377,21 @@ def _compare_metric(
     if declaration.kind != MEMORY and sizes < LEAST_PROCESSES:
         return row(INCONCLUSIVE, _too_few(place[-1], len(values[0]), len(values[1])), ratio)
     cautious = welch_ratio(*values, alpha=CAUTIOUS_ALPHA) or ratio
-    return row(*_ratio_verdict(declaration, ratio, cautious, rules.threshold), ratio)
+    verdict, reason = _ratio_verdict(declaration, ratio, cautious, rules.threshold)
+    remedy = f"{MORE_PROCESSES}{P10_HINT * (metric == summary.LATENCY)} or a quieter machine"
+    cause = f"{UNDETECTED} of {rules.threshold:.1%}: {remedy}" if verdict == INCONCLUSIVE else ""
+    return row(verdict, reason, ratio, cause)
 
 
-def _option_differences(declaration: MetricDeclaration, old: CaseOnSide, new: CaseOnSide) -> str:
-    """Return the options that change the meaning of the metric between the sides, or an empty text."""
+def _option_differences(
+    declaration: MetricDeclaration, old: CaseOnSide, new: CaseOnSide
+) -> tuple[conditions.Difference, ...]:
+    """Return the options that change the meaning of the metric between the sides."""
     options = [
         {name: value for run in side.runs for name, value in conditions.defining(run, declaration).items()}
         for side in (old, new)
     ]
-    return "; ".join(conditions.differences(*options))
+    return tuple(conditions.differences(*options))
 
 
 def _ratio_verdict(
@@ -332,7 +414,7 @@ def _ratio_verdict(
     if detectable > limit:
         return INCONCLUSIVE, (
             f"the smallest detectable effect is {expm1(detectable):.1%}, above the threshold of {threshold:.1%}: "
-            f"more processes (measure.repeats){P10_HINT * (declaration.name == summary.LATENCY)} or a quieter machine"
+            f"{MORE_PROCESSES}{P10_HINT * (declaration.name == summary.LATENCY)} or a quieter machine"
         )
     return SAME, ""
 
@@ -442,34 +524,49 @@ def _check_metric(name: str, runs: Sequence[Run], declarations: Declarations) ->
 
 
 # --------------------------------------------------------------------------------------------------------------- notes
-def _notes_on_pair(base: Side | None, candidate: Side | None, rules: Rules) -> Iterator[str]:
-    """Yield the notes on a pair: combined runs, doubts, different conditions, and sides that were not in turns."""
+def _notes(pairs: Sequence[Pair], labels: Sequence[str], rules: Rules) -> Iterator[str]:
+    """Yield the notes on all pairs with a candidate. A note on several pairs appears once, with their number."""
+    compared = [(pair, label) for pair, label in zip(pairs, labels, strict=True) if pair.candidate]
+    by_text: dict[str, list[str]] = {}
+    for pair, label in compared:
+        for note in _notes_on_pair(pair, rules):
+            by_text.setdefault(note, []).append(label)
+    for note, names in by_text.items():
+        yield f"{names[0] if len(names) == 1 else f'{len(names)} pairs of runs'}: {note}"
+    different: dict[str, None] = {}
+    for pair, _ in compared:
+        if pair.base and pair.candidate:
+            different |= dict.fromkeys(map(str, conditions.differences(pair.base.remarked, pair.candidate.remarked)))
+    yield from different
+    yield from _notes_on_doubts([pair.base for pair, _ in compared if pair.base], "base")
+    yield from _notes_on_doubts([pair.candidate for pair, _ in compared if pair.candidate], "candidate")
+
+
+def _notes_on_pair(pair: Pair, rules: Rules) -> Iterator[str]:
+    """Yield the notes on a pair: combined runs, different conditions, and sides that were not measured in turns."""
+    base, candidate = pair.base, pair.candidate
     for side, name in ((base, "base"), (candidate, "candidate")):
         if side and len(side.runs) > 1:
-            yield f"{side.runs[0].name}: {len(side.runs)} runs of the {name} are combined as processes"
-        yield from _notes_on_doubts(side, name) if side else ()
+            yield f"{len(side.runs)} runs of the {name} are combined as processes"
     if not base or not candidate:
         return
-    name = candidate.runs[0].name
     if rules.force and (different := conditions.differences(base.binding, candidate.binding)):
-        yield f"{name}: compared by --force under different conditions: {'; '.join(different)}"
-    yield from conditions.differences(base.remarked, candidate.remarked)
+        yield f"compared by --force under different conditions: {conditions.sentences(different)}"
     base_starts, candidate_starts = base.starts, candidate.starts
     if min(len(base_starts), len(candidate_starts)) > 1 and (
         base_starts[-1] < candidate_starts[0] or candidate_starts[-1] < base_starts[0]
     ):
         yield (
-            f"{name}: one side was measured after the other and not in turns, so a drift of the machine looks like a "
-            "difference"
+            "one side was measured after the other and not in turns, so a drift of the machine looks like a difference"
         )
 
 
-def _notes_on_doubts(side: Side, name: str) -> Iterator[str]:
+def _notes_on_doubts(side_list: Sequence[Side], name: str) -> Iterator[str]:
     """Yield a note with the kinds of doubt on one side, each with the number of cases."""
-    cases = [side.measured(case) for case in side.cases]
+    cases = [side.measured(case) for side in side_list for case in side.cases]
     kinds = Counter(
         kind for case in cases if case.validity == WARNED for kind in {reason.kind for reason in case.reasons}
     )
     if kinds:
-        listed = ", ".join(f"{kind} in {count} of {len(cases)} cases" for kind, count in kinds.items())
-        yield f"{side.runs[0].name}: questionable in the {name}: {listed}"
+        listed = ", ".join(f"{kind} in {count} of {len(cases)} cases" for kind, count in kinds.most_common())
+        yield f"questionable in the {name}: {listed}"

@@ -5,7 +5,9 @@ A condition that only one side has (an older schema, a run that failed before it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from visionbench.core import MetricDeclaration
@@ -17,9 +19,51 @@ SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz")
 """Properties of a device that change from moment to moment."""
 DEVICE_CONDITIONS = {"device_name": "device", "driver": "driver", "cuda": "CUDA", "threads": "threads"}
 LONGEST_DIGEST = 12
-"""Digits of a digest that are shown and compared."""
+"""Digits of a digest that are compared."""
+SHORT_COMMIT = 10
+"""Digits of a commit that are shown."""
 DIGEST = "names, labels, captions and images of the data"
+COMMIT = "git commit"
+LEFT_OUT = "images left out"
 MODEL_CONDITIONS = ("weights", "checkpoint", "revision")
+SENTENCES = {
+    DIGEST: "the images differ, or their names, labels or captions",
+    "data.annotations_sha256": "the annotations of the data differ",
+    "revision": "the revisions of the checkpoint differ",
+}
+"""The text of a difference whose values are digests, which a reader cannot compare."""
+HEXADECIMAL = re.compile(r"(digest |sha256:)?[0-9a-f]{12,}\+?")
+"""A digest of a file, or the id of a commit."""
+SETTINGS = ("model.", "metrics.")
+"""The beginnings of the names of reported conditions that the user sets."""
+
+
+CONTENT = ("batch.", "data.root", "metrics")
+"""The beginnings of keys that select cases, metrics or a folder, and do not change the conditions of a case."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A condition that has different values on the two sides."""
+
+    condition: str
+    base: str
+    candidate: str
+
+    def __str__(self) -> str:
+        """Return a sentence such as `threads: 2 in the base, 4 in the candidate`. It contains no digest."""
+        values = [self.base, self.candidate]
+        if self.condition == COMMIT:
+            values = [value[:SHORT_COMMIT] + "+" * value.endswith("+") for value in values]
+        elif self.condition == LEFT_OUT:
+            values = [str(len(value.split(", "))) if value != "none" else value for value in values]
+            if values[0] == values[1]:
+                return f"{LEFT_OUT}: {values[0]} in both, but not the same images"
+        elif self.condition in SENTENCES:
+            return SENTENCES[self.condition]
+        elif any(HEXADECIMAL.fullmatch(value) for value in values):
+            return f"{self.condition.removesuffix('_sha256')}: the values differ"
+        return f"{self.condition}: {values[0]} in the base, {values[1]} in the candidate"
 
 
 def binding(run: Run) -> dict[str, str]:
@@ -50,7 +94,7 @@ def remarked(run: Run) -> dict[str, str]:
     """Return the conditions that are only reported: commit, versions, host, and options of model and metrics."""
     record, settings = run.record, run.record.settings
     known = {
-        "git commit": record.git_commit,
+        COMMIT: record.git_commit,
         **{name: value for name, value in record.host.values.items() if name != "cpu"},
         **{
             name: value
@@ -64,13 +108,29 @@ def remarked(run: Run) -> dict[str, str]:
     return _as_text(known)
 
 
-def differences(base: Mapping[str, str], candidate: Mapping[str, str]) -> list[str]:
-    """Return a line such as `threads: 2 in the base, 4 in the candidate` for each condition that differs."""
+def settings(run: Run) -> dict[str, str]:
+    """Return the conditions that the user sets: those of the reported ones, and the keys that vary in the sweep."""
+    reported = {name: value for name, value in remarked(run).items() if name.startswith(SETTINGS)}
+    varied = {
+        name: value
+        for name, value in run.record.plan.varied.items()
+        if "." in name and not name.startswith(CONTENT) and name.removeprefix("measure.") not in NEUTRAL
+    }
+    return {**reported, **varied}
+
+
+def differences(base: Mapping[str, str], candidate: Mapping[str, str]) -> list[Difference]:
+    """Return each condition that both sides have with different values."""
     return [
-        f"{name}: {base[name]} in the base, {candidate[name]} in the candidate"
+        Difference(name, base[name], candidate[name])
         for name in base
         if name in candidate and base[name] != candidate[name]
     ]
+
+
+def sentences(different: Sequence[Difference]) -> str:
+    """Return the differences as one text without digests, or an empty text if there are none."""
+    return "; ".join(map(str, different))
 
 
 def _data(run: Run) -> dict[str, Any]:
@@ -83,7 +143,7 @@ def _data(run: Run) -> dict[str, Any]:
     known: dict[str, Any] = {f"data.{name}": value for name, value in identity.items()}
     known[DIGEST] = contents and f"digest {contents[:LONGEST_DIGEST]}"
     if record.left_out is not None:
-        known["images left out"] = ", ".join(sorted(record.left_out)) or "none"
+        known[LEFT_OUT] = ", ".join(sorted(record.left_out)) or "none"
     return known
 
 

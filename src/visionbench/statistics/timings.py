@@ -35,6 +35,19 @@ def quantile_interval(samples: np.ndarray, p: float, alpha: float = ALPHA) -> tu
     return float(ordered[ranks[0] - 1]), float(ordered[ranks[1] - 1])
 
 
+def mean_interval(samples: np.ndarray, alpha: float = ALPHA) -> tuple[float, float] | None:
+    """Return Student's interval of the mean, mean ± t(n−1, 1−α/2) · s/√n, in the unit of the samples.
+
+    It holds for independent samples. Return None below three samples.
+    """
+    from scipy.stats import t
+
+    if len(samples) < 3:
+        return None
+    reach = float(t.ppf(1 - alpha / 2, len(samples) - 1)) * float(samples.std(ddof=1)) / len(samples) ** 0.5
+    return float(samples.mean()) - reach, float(samples.mean()) + reach
+
+
 def across_interval(medians: np.ndarray, alpha: float = ALPHA) -> tuple[float, float, float] | None:
     """Return centre and interval of a positive quantity over processes, from one median of each, in their unit.
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from visionbench.results import summary
 from visionbench.results.comparison import (
     IMPROVEMENTS,
+    ONLY_IN_BASE,
+    ONLY_IN_CANDIDATE,
     REGRESSIONS,
     SAME,
     UNDECIDED,
@@ -21,6 +25,7 @@ from visionbench.results.comparison import (
     MetricComparison,
     Value,
 )
+from visionbench.results.gate import Outcome
 from visionbench.terminal import table
 from visionbench.terminal.table import MARKS
 
@@ -31,7 +36,10 @@ STYLES = {
     **dict.fromkeys(IMPROVEMENTS, "green"),
     **dict.fromkeys(UNDECIDED, "yellow"),
 }
+MOST_NAMES = 3
+"""The most runs of one side only that are named."""
 HEADINGS = ("batch", "metric", "base", "candidate", "ratio", "95 % interval", "verdict")
+INTERVAL, VERDICT = HEADINGS.index("95 % interval"), HEADINGS.index("verdict")
 LEGEND = (
     "values: geometric means over processes; ratio: candidate ÷ base, for quality the difference with its sign; "
     f"{table.LEGEND}"
@@ -46,43 +54,120 @@ def closing_line(comparison: Comparison) -> str:
     return f"{comparison.verdict}: {counted}" + (f" ({'; '.join([*worst, *more])})" if worst else "")
 
 
-def text(comparison: Comparison) -> RenderableType:
-    """Return a table for each pair of runs, then the reasons and notes, then the summary."""
+def show(comparison: Comparison, outcome: Outcome, console: Console, verbose: bool = False) -> None:
+    """Print the comparison. The last line, which is not broken, has the exit code and its meaning."""
+    console.print(text(comparison, console.width, verbose), highlight=False)
+    console.print(Text(str(outcome), style="bold"), soft_wrap=True)
+
+
+def text(comparison: Comparison, width: int, verbose: bool = False) -> RenderableType:
+    """Return a table for each pair of runs, then the reasons and notes, and the summary.
+
+    In a narrow terminal the tables have no interval, or become lists, so that no number is cut.
+    """
+    rows = [row for row in comparison.rows if not row.unpaired or row.run in _paired_runs(comparison)]
+    draw, remark = _layout(rows, width)
     parts: list[RenderableType] = []
-    for run, rows in groupby(comparison.rows, lambda row: row.run):
-        grid = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-        for heading in HEADINGS:
-            left = heading in ("metric", "verdict")
-            grid.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
-        for row in rows:
-            batch, metric, *cells, verdict = _row_cells(row)
-            words = Text(verdict, style=STYLES.get(verdict, ""))
-            grid.add_row(batch, metric.removesuffix("_fraction"), *cells, words)
-        parts += [Text(run, style="bold"), grid, Text()]
-    dim = [LEGEND, *methods(comparison.rows), *reasons(comparison.rows), *comparison.notes]
-    return Group(
-        *parts, *(Text(line, style="dim") for line in dim), Text(), Text(closing_line(comparison), style="bold")
-    )
+    for run, rows_of_run in groupby(rows, lambda row: row.run):
+        parts += [Text(run, style="bold"), draw(list(rows_of_run)), Text()]
+    dim = [LEGEND, *filter(None, [remark]), *methods(rows), *reasons(rows, verbose), *_notes(comparison, verbose)]
+    summary_line = Text(closing_line(comparison), style="bold")
+    return Group(*parts, *(Text(line, style="dim") for line in dim), Text(), summary_line)
 
 
-def markdown(comparison: Comparison) -> str:
-    """Return the summary, a table of the changed metrics, the unchanged metrics in a folded block, and the notes."""
-    changed = [row for row in comparison.rows if row.verdict != SAME]
+def _paired_runs(comparison: Comparison) -> set[str]:
+    """Return the names of the runs that both sides have."""
+    return {row.run for row in comparison.rows if not row.unpaired}
+
+
+def _layout(
+    rows: Sequence[MetricComparison], width: int
+) -> tuple[Callable[[list[MetricComparison]], RenderableType], str]:
+    """Return the function that draws the rows of a run within a width, and a remark if columns are left out."""
+    cells = [list(HEADINGS), *map(_terminal_cells, rows)]
+    widths = [max(cell_len(line[column]) for line in cells) for column in range(len(HEADINGS))]
+    without = sum(widths) - widths[INTERVAL] + len(HEADINGS) - 2
+    if without + widths[INTERVAL] + 1 <= width:
+        return (lambda part: _grid(part, widths, range(len(HEADINGS)))), ""
+    if without <= width:
+        shown = [column for column in range(len(HEADINGS)) if column != INTERVAL]
+        remark = "the intervals do not fit this width; --format json has them"
+        return (lambda part: _grid(part, widths, shown)), remark
+    return _list, ""
+
+
+def _grid(rows: Sequence[MetricComparison], widths: Sequence[int], shown: Iterable[int]) -> Table:
+    """Return a table of these columns. The widths are equal for all runs."""
+    grid = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    columns = list(shown)
+    for column in columns:
+        left = HEADINGS[column] in ("metric", "verdict")
+        grid.add_column(HEADINGS[column], justify="left" if left else "right", no_wrap=True, width=widths[column])
+    for row in rows:
+        cells = _terminal_cells(row)
+        grid.add_row(*(Text(cells[column], style=_style(row) if column == VERDICT else "") for column in columns))
+    return grid
+
+
+def _list(rows: Sequence[MetricComparison]) -> Group:
+    """Return two lines for each row: the metric with its verdict, and the numbers."""
+    lines = []
+    for row in rows:
+        batch, metric, base, candidate, ratio, interval, verdict = _terminal_cells(row)
+        place = "quality" if row.batch_size is None else f"batch {batch}"
+        lines.append(Text.assemble(f"  {place}, {metric}: " if row.metric else f"  {place}: ", (verdict, _style(row))))
+        if row.metric:
+            between = f" ({interval})" if interval != "–" else ""
+            change = "difference" if row.difference is not None and row.method else "ratio"
+            lines.append(Text(f"    {base} → {candidate}, {change} {ratio}{between}"))
+    return Group(*lines)
+
+
+def _style(row: MetricComparison) -> str:
+    return STYLES.get(row.verdict, "")
+
+
+def _notes(comparison: Comparison, verbose: bool) -> Iterator[str]:
+    """Yield the notes, and a line for the runs that only one side has."""
+    paired = _paired_runs(comparison)
+    for verdict in (ONLY_IN_BASE, ONLY_IN_CANDIDATE):
+        counts = Counter(row.run for row in comparison.rows if row.verdict == verdict and row.run not in paired)
+        if not counts:
+            continue
+        names = list(counts) if verbose or len(counts) <= MOST_NAMES else []
+        total = sum(counts.values())
+        line = f"{verdict}: {total} case{'s' * (total > 1)} of {len(counts)} run{'s' * (len(counts) > 1)}"
+        yield ", ".join([f"{line} ({'; '.join(names)})" if names else f"{line} (--verbose lists them)", "not compared"])
+    for row in comparison.rows if verbose else ():
+        for one in row.different:
+            yield f"{row.run}, {one.condition}: {one.base} in the base, {one.candidate} in the candidate"
+    yield from comparison.notes
+
+
+def markdown(comparison: Comparison, outcome: Outcome, verbose: bool = False) -> str:
+    """Return the summary, a table of the changed metrics, the unchanged metrics in a folded block, and the notes.
+
+    The last line has the exit code and its meaning.
+    """
+    paired = _paired_runs(comparison)
+    changed = [row for row in comparison.rows if row.verdict != SAME and row.run in paired]
     same = [row for row in comparison.rows if row.verdict == SAME]
     folded = f"<details><summary>{len(same)} the same</summary>\n\n{_markdown(same)}\n\n</details>" if same else ""
-    listed = "\n".join(
-        f"- {_escaped(line)}" for line in [*methods(comparison.rows), *reasons(comparison.rows), *comparison.notes]
-    )
+    notes = [*methods(comparison.rows), *reasons(comparison.rows, verbose), *_notes(comparison, verbose)]
+    listed = "\n".join(f"- {_escaped(line)}" for line in notes)
     limits = (
         f"Threshold {comparison.rules.threshold:.1%}, for quality {comparison.rules.quality_threshold:.1%}. "
         f"{LEGEND[0].upper()}{LEGEND[1:]}."
     )
     parts = [f"**visionbench: {_escaped(closing_line(comparison))}**", _markdown(changed) if changed else "", folded]
-    return "\n\n".join(filter(None, [*parts, limits, listed])) + "\n"
+    return "\n\n".join(filter(None, [*parts, limits, listed, f"**{_escaped(str(outcome))}**"])) + "\n"
 
 
-def json_text(comparison: Comparison) -> str:
-    """Return the comparison as JSON, with the version of the schema."""
+def json_text(comparison: Comparison, outcome: Outcome) -> str:
+    """Return the comparison as JSON, with the version of the schema.
+
+    The last keys are the exit code and its meaning.
+    """
     content = {
         "schema": SCHEMA_VERSION,
         "verdict": comparison.verdict,
@@ -91,30 +176,39 @@ def json_text(comparison: Comparison) -> str:
         "counts": dict(comparison.counts),
         "rows": [asdict(row) for row in comparison.rows],
         "notes": list(comparison.notes),
+        "open_questions": [{"run": run, "question": question} for run, question in comparison.open_questions],
+        "exit_code": outcome.exit_code,
+        "outcome": str(outcome),
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def reasons(rows: Sequence[MetricComparison]) -> Iterator[str]:
-    """Yield each reason once, with its verdict and the number of rows."""
-    counts: dict[tuple[str, str], int] = {}
+def reasons(rows: Sequence[MetricComparison], verbose: bool = False) -> Iterator[str]:
+    """Yield each reason once, with its verdict and the number of rows; without the numbers of a row unless verbose."""
+    counts: Counter[tuple[str, str]] = Counter()
     for row in rows:
         if row.reason:
-            counts[row.verdict, row.reason] = counts.get((row.verdict, row.reason), 0) + 1
-    for (verdict, reason), count in counts.items():
+            counts[row.verdict, row.reason if verbose else row.cause or row.reason] += 1
+    for (verdict, reason), count in counts.most_common():
         yield f"{verdict} ({count} row{'s' * (count > 1)}): {reason}"
 
 
 def methods(rows: Sequence[MetricComparison]) -> Iterator[str]:
     """Yield each method of comparing quality once, with its metrics and their smallest detectable changes."""
-    by_method: dict[str, list[str]] = {}
+    by_method: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         if row.method:
-            least = f" ({row.detectable:.3f})" if row.detectable is not None else ""
-            by_method.setdefault(row.method, []).append(row.metric.removesuffix("_fraction") + least)
-    for method, names in by_method.items():
-        listed = ", ".join(dict.fromkeys(names))
-        yield f"{method}: {listed}; the smallest detectable change is in parentheses"
+            least = by_method.setdefault(row.method, {}).setdefault(row.metric.removesuffix("_fraction"), [])
+            least += [row.detectable] if row.detectable is not None else []
+    for method, changes in by_method.items():
+        listed = ", ".join(name + _range(least) for name, least in changes.items())
+        shown = "; the smallest detectable change is in parentheses" if any(changes.values()) else ""
+        yield f"{method}: {listed}{shown}"
+
+
+def _range(values: Sequence[float]) -> str:
+    """Return the smallest and the largest value in parentheses, or an empty text if there are none."""
+    return f" ({'–'.join(dict.fromkeys((f'{min(values):.3f}', f'{max(values):.3f}')))})" if values else ""
 
 
 def _row_cells(row: MetricComparison) -> list[str]:
@@ -125,6 +219,11 @@ def _row_cells(row: MetricComparison) -> list[str]:
         interval = " to ".join(f"{end:+.3f}" for end in row.difference_interval) if row.difference_interval else "–"
     batch = "–" if row.batch_size is None else str(row.batch_size)
     return [batch, row.metric or "–", _value(row.base), _value(row.candidate), ratio, interval, row.verdict]
+
+
+def _terminal_cells(row: MetricComparison) -> list[str]:
+    batch, metric, *rest = _row_cells(row)
+    return [batch, metric.removesuffix("_fraction"), *rest]
 
 
 def _value(value: Value) -> str:
