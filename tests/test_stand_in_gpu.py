@@ -65,7 +65,7 @@ def test_every_stage_of_a_case_has_a_range_for_nvidias_profilers(measured):
 
 def test_the_table_names_the_device_and_that_the_host_limits_it(measured):
     printed = " ".join(measured[0].stdout.split())
-    assert "on stand-in GPU, 1 threads" in printed
+    assert "on stand-in GPU, 1 thread" in printed
     assert "peak MiB: peak allocated on the device" in printed
     assert "launch-bound at batch size 1 (" in printed
     assert "batch-1: software power cap, at the start or the end of the window" in printed

@@ -351,12 +351,15 @@ def sync(output_dir: Path, uri: str | None, experiment: str) -> int:
 @click.option("--runs", is_flag=True, help="List runs of all sweeps.")
 @click.option("--limit", type=click.IntRange(min=1), help="Entries, newest first; by default 20, or all of SWEEP.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with full precision.")
+@click.option("--verbose", "-v", is_flag=True, help="Print the table of each run with all doubts and remarks.")
 @OUTPUT_DIR
-def results(sweep: str | None, where: str, runs: bool, limit: int | None, as_json: bool, output_dir: Path) -> int:
+def results(
+    sweep: str | None, where: str, runs: bool, limit: int | None, as_json: bool, verbose: bool, output_dir: Path
+) -> int:
     """List the sweeps on disk, or the runs of SWEEP: an id, a folder or `latest`."""
     from visionbench.commands import results as command
 
-    return command.show(sweep, output_dir, where, runs, limit, as_json)
+    return command.show(sweep, output_dir, where, runs, limit, as_json, verbose)
 
 
 @cli.command()

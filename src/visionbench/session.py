@@ -297,14 +297,17 @@ def _add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> Non
 
 
 # -------------------------------------------------------------------------------------------------------------- finish
-def finish(prepared: PreparedSweep, outcome: Outcome) -> None:
-    """Show the results, send the unsent runs, and write the report. Also called after an error or an interrupt."""
+def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> None:
+    """Show the results, send the unsent runs, and write the report. Also called after an error or an interrupt.
+
+    With `verbose`, several runs have a table each, with all doubts.
+    """
     from visionbench.terminal import table
 
     console, queue = prepared.console, prepared.queue
     prepared.progress.close()
     if outcome.runs:
-        table.show(outcome.runs, console)
+        table.show(outcome.runs, console, verbose)
         console.print()
     queue.send()
     report = _write_report(prepared.runs[0].config.report, queue, outcome)

@@ -121,5 +121,10 @@ def test_sync_sends_every_run(tmp_path, capsys):
 def test_the_terminal_shows_every_run(capsys):
     from visionbench.terminal import table
 
-    table.show(archive.read(OLD), Console(width=200))
-    assert "own · cpu · fp32" in capsys.readouterr().out
+    runs = archive.read(OLD)
+    table.show(runs, Console(width=200))
+    printed = capsys.readouterr().out
+    assert all(run.model in printed for run in runs)
+    table.show(runs, Console(width=200), verbose=True)
+    printed = capsys.readouterr().out
+    assert all(f"{run.model} · {run.record.plan.device} · {run.record.plan.precision}" in printed for run in runs)

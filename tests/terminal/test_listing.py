@@ -3,6 +3,7 @@
 from saved_runs import QUALITY, row, run
 
 from visionbench.core import INVALID, OUT_OF_MEMORY, WARNED, Case
+from visionbench.results.naming import Names
 from visionbench.terminal import listing
 
 BATCH_8 = Case("batch-8", 8, ("latency",), ("latency",))
@@ -18,8 +19,12 @@ FAILED = run(
 )
 
 
+def of_run(one):
+    return listing.of_run(one, Names.of([one]))
+
+
 def test_a_run_has_its_best_numbers_with_all_digits_and_their_batch_size():
-    facts = listing.of_run(FULL)
+    facts = of_run(FULL)
     assert facts["batch_sizes"] == [1, 8]
     assert facts["best_throughput_per_s"] == 200.123456789
     assert (facts["best_throughput_metric"], facts["best_throughput_batch_size"]) == ("throughput_images_per_s", 8)
@@ -30,14 +35,14 @@ def test_a_run_has_its_best_numbers_with_all_digits_and_their_batch_size():
 
 
 def test_a_run_without_numbers_has_the_same_keys():
-    facts = listing.of_run(FAILED)
-    assert list(facts) == list(listing.of_run(FULL))
+    facts = of_run(FAILED)
+    assert list(facts) == list(of_run(FULL))
     assert (facts["validity"], facts["failures"], facts["quality"]) == (None, 1, {})
     assert facts["best_throughput_per_s"] is facts["best_throughput_batch_size"] is facts["peak_memory_mib"] is None
 
 
 def test_the_best_numbers_exclude_invalid_cases_and_the_verdict_includes_them():
-    facts = listing.of_run(run(row(latency_p50_ms=2.0), row(case=BATCH_8, latency_p50_ms=1.0, verdict=INVALID)))
+    facts = of_run(run(row(latency_p50_ms=2.0), row(case=BATCH_8, latency_p50_ms=1.0, verdict=INVALID)))
     assert (facts["lowest_latency_p50_ms"], facts["validity"]) == (2.0, INVALID)
 
 

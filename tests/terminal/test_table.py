@@ -49,10 +49,10 @@ def quality(status=OK, reason=None, **values):
     return CaseResult(Case("quality", 32, ("evaluation",), ("recall",)), status, reason, Metrics(values))
 
 
-def print_table(*runs):
-    """Return the lines of the table without trailing spaces."""
+def print_table(*runs, verbose=True):
+    """Return the lines of the tables without trailing spaces."""
     file = StringIO()
-    table.show(runs, Console(width=200, file=file))
+    table.show(runs, Console(width=200, file=file), verbose)
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
 

@@ -4,139 +4,108 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console, RenderableType
 
-from visionbench.core import INVALID, WARNED
-from visionbench.results import archive, summary
-from visionbench.terminal import listing
+from visionbench.records.record import FINISHED
+from visionbench.results import archive
+from visionbench.results.archive import Run
+from visionbench.results.doubts import Doubts
+from visionbench.results.naming import Names
+from visionbench.terminal import listing, sweep_table, table
 from visionbench.terminal.console import screen
-from visionbench.terminal.table import MARKS
+from visionbench.terminal.fitting import Column, fitted
+from visionbench.terminal.marks import LEGEND
 
 DEFAULT_LIMIT = 20
 """The number of sweeps or runs that are listed without `--limit`. All runs of one sweep are listed."""
-NUMBERS = ("runs", "p50 ms", "peak MiB")
-WIDTH_OF_SWEEP = len("2026-01-02_03-04-05")
 
 Entry = Mapping[str, Any]
 
 
-def show(sweep: str | None, output_dir: Path, where: str, runs: bool, limit: int | None, as_json: bool) -> int:
+def show(
+    sweep: str | None, output_dir: Path, where: str, runs: bool, limit: int | None, as_json: bool, verbose: bool = False
+) -> int:
     """Print the newest sweeps or runs, newest first, or the runs of one sweep in the order of their start.
 
-    Raises ConfigError if there is no run, or no run with the facts of `where`.
+    With `verbose`, print the table of each run with all doubts and remarks. Raises ConfigError if there is no run, or
+    no run with the facts of `where`.
     """
     facts = archive.parse_filter(where, "--where")
     read = archive.of_sweep(output_dir, sweep) if sweep else archive.of_folder(output_dir)
     chosen = archive.select(read, facts, f"--where {where}")
-    lists_runs = runs or sweep is not None
+    lists_runs = runs or sweep is not None or verbose
     items: Sequence[Any] = chosen if lists_runs else list(archive.sweeps(chosen))
     count = limit or (len(items) if sweep else DEFAULT_LIMIT)
     newest = items[-count:] if sweep else items[: -count - 1 : -1]
-    entries = [listing.of_run(item) if lists_runs else listing.of_sweep(*item) for item in newest]
-    kind = "runs" if lists_runs else "sweeps"
+    names = _names(chosen)
     if as_json:
-        content = {"schema": listing.SCHEMA, "total": len(items), kind: entries}
+        entries = [listing.of_run(i, names[i.sweep]) if lists_runs else listing.of_sweep(*i) for i in newest]
+        content = {"schema": listing.SCHEMA, "total": len(items), "runs" if lists_runs else "sweeps": entries}
         sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         return 0
     console = screen(highlight=False)
-    width = console.width
-    console.print(_run_table(entries, width, with_sweep=sweep is None) if lists_runs else _sweep_table(entries, width))
-    if any(entry["validity"] in (WARNED, INVALID) for entry in entries) and lists_runs:
-        console.print("? questionable   ! invalid", style="dim")
-    if len(entries) < len(items):
-        console.print(f"{len(entries)} of {len(items)} {kind}; more with --limit", style="dim")
+    if verbose:
+        table.show(newest, console, verbose=True)
+    elif lists_runs:
+        _show_runs(newest, names, sweep is None, console)
+    else:
+        console.print(_sweep_table([listing.of_sweep(*item) for item in newest], console.width))
+    if len(newest) < len(items):
+        kind = "runs" if lists_runs else "sweeps"
+        console.print(f"{len(newest)} of {len(items)} {kind}; more with --limit", style="dim")
     return 0
 
 
-def _sweep_table(entries: Sequence[Entry], width: int) -> Table:
-    """Return a table with a row for each sweep. The start of the sweep is below its id."""
-    return _table(
-        {
-            "sweep": [f"{entry['sweep']}\n{_format_time(entry['started_at'])}" for entry in entries],
-            "runs": [str(entry["runs"]) for entry in entries],
-            "models": [", ".join(entry["models"]) for entry in entries],
-            "on": [f"{', '.join(entry['devices'])}\n{', '.join(entry['precisions'])}" for entry in entries],
-            "status": ["\n".join([*_statuses(entry), *_failures(entry)]) for entry in entries],
-            "validity": [entry["validity"] or "–" for entry in entries],
-        },
+def _names(runs: Sequence[Run]) -> dict[str, Names]:
+    """Return the names of the runs by sweep: a run is named by what differs within its sweep."""
+    return {sweep: Names.of(members) for sweep, members in archive.sweeps(runs)}
+
+
+def _show_runs(runs: Sequence[Run], names: Mapping[str, Names], of_all_sweeps: bool, console: Console) -> None:
+    """Print a row for each run with its best numbers, and one sentence about all doubts."""
+    if of_all_sweeps:
+        first = [
+            Column("run", [names[run.sweep].name(run) for run in runs], number=False),
+            Column("sweep", [run.sweep for run in runs], number=False, complete=True),
+        ]
+    else:
+        own = names[runs[0].sweep] if len({run.sweep for run in runs}) == 1 else Names.of(runs)
+        first = sweep_table.name_columns(runs, own)
+        console.print(sweep_table.equal_parts(runs, own), style="bold", markup=False)
+    console.print(fitted([*first, *sweep_table.run_columns(runs)], console.width))
+    if sentence := Doubts.of([row for run in runs for row in run.results]).sentence():
+        console.print(f"{LEGEND}\n{sentence}", style="dim", markup=False)
+
+
+def _sweep_table(entries: Sequence[Entry], width: int) -> RenderableType:
+    """Return a table with a row for each sweep."""
+    starts = [_format_time(entry["started_at"]) for entry in entries]
+    return fitted(
+        [
+            Column("sweep", [entry["sweep"] for entry in entries], number=False, complete=True),
+            Column("started", starts, number=False, complete=True, rank=1),
+            Column("runs", [str(entry["runs"]) for entry in entries]),
+            Column("models", [", ".join(entry["models"]) for entry in entries], number=False),
+            Column("on", [", ".join([*entry["devices"], *entry["precisions"]]) for entry in entries], number=False),
+            Column("status", [_status(entry) for entry in entries], number=False, complete=True),
+            Column("validity", [entry["validity"] or "–" for entry in entries], number=False, complete=True),
+        ],
         width,
-        gap=2,
     )
 
 
-def _run_table(entries: Sequence[Entry], width: int, *, with_sweep: bool) -> Table:
-    """Return a table with a row for each run. With `with_sweep`, the sweep is below the run's name."""
-    return _table(
-        {
-            "run": ["\n".join([entry["run"], *([entry["sweep"]] if with_sweep else [])]) for entry in entries],
-            "batch": [" ".join(map(str, entry["batch_sizes"])) or "–" for entry in entries],
-            "best throughput": [_throughput(entry) for entry in entries],
-            "p50 ms": [summary.text(entry["lowest_latency_p50_ms"]) for entry in entries],
-            "peak MiB": [_mib(entry["peak_memory_mib"]) for entry in entries],
-            "quality": [_quality(entry) for entry in entries],
-            "status": ["\n".join([entry["status"], *_failures(entry)]) for entry in entries],
-            "": [MARKS.get(entry["validity"], "") for entry in entries],
-        },
-        width,
-        gap=1,
-    )
-
-
-def _table(columns: Mapping[str, Sequence[str]], width: int, gap: int) -> Table:
-    """Return a table whose cells wrap between words, and within a word only if it is longer than a sweep's id.
-
-    Spare width goes first to the columns that need the least additional width.
-    """
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, gap, 0, 0))
-    widths = {name: min(_longest(str.split, name, cells), WIDTH_OF_SWEEP) for name, cells in columns.items()}
-    shortfalls = {name: _longest(str.splitlines, name, cells) - widths[name] for name, cells in columns.items()}
-    spare = max(0, width - sum(widths.values()) - gap * (len(columns) - 1))
-    for name in sorted(shortfalls, key=shortfalls.__getitem__):
-        extra = min(spare, shortfalls[name])
-        widths[name] += extra
-        spare -= extra
-    for name in columns:
-        side: Literal["left", "right"] = "right" if name in NUMBERS else "left"
-        table.add_column(name, justify=side, overflow="fold", width=widths[name])
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*map(Text, row))
-    return table
-
-
-def _longest(split: Callable[[str], list[str]], heading: str, cells: Sequence[str]) -> int:
-    """Return the length of the longest part of a column. `split` splits a cell into words or lines."""
-    return max(len(part) for cell in (heading, *cells) for part in split(cell) or [""])
-
-
-def _statuses(entry: Entry) -> list[str]:
-    return [f"{count} {status}" for status, count in entry["statuses"].items()]
-
-
-def _failures(entry: Entry) -> list[str]:
+def _status(entry: Entry) -> str:
+    """Return `finished` if all runs finished, else the number of runs by status; or the number of failed cases."""
+    unfinished = [f"{count} {status}" for status, count in entry["statuses"].items() if status != FINISHED]
+    if unfinished:
+        return ", ".join(unfinished)
     count = entry["failures"]
-    return [f"{count} case{'s' * (count > 1)} lost"] if count else []
-
-
-def _mib(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
-
-
-def _quality(entry: Entry) -> str:
-    """Return the first quality metric with its value."""
-    return next((f"{summary.words(name)} = {summary.text(value)}" for name, value in entry["quality"].items()), "–")
-
-
-def _throughput(entry: Entry) -> str:
-    if entry["best_throughput_metric"] is None:
-        return "–"
-    unit, size = summary.unit(entry["best_throughput_metric"]), entry["best_throughput_batch_size"]
-    return f"{summary.text(entry['best_throughput_per_s'])} {unit} at {size}"
+    return f"{count} case{'s' * (count > 1)} failed" if count else FINISHED
 
 
 def _format_time(started_at: str) -> str:

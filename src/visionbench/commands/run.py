@@ -16,7 +16,7 @@ from visionbench.session import Outcome, PreparedSweep
 def run(arguments: Sequence[str]) -> int:
     """Run with Hydra's own arguments and return the exit code. Raises ConfigError for bad input."""
     parsed = parse(arguments)
-    sweep = Sweep(Resolver(parsed.config_dir))
+    sweep = Sweep(Resolver(parsed.config_dir), parsed.verbose)
     try:
         main(parsed, sweep)
     except JobFailed as failure:
@@ -34,6 +34,8 @@ class Sweep:
     """
 
     resolver: Resolver
+    verbose: bool = False
+    """Whether each run has its own table at the end."""
     outcome: Outcome = field(default_factory=Outcome)
     prepared: PreparedSweep | None = None
 
@@ -58,11 +60,11 @@ class Sweep:
     def finish(self) -> None:
         """Show the results, also after an error or an interrupt."""
         if self.prepared is not None:
-            session.finish(self.prepared, self.outcome)
+            session.finish(self.prepared, self.outcome, self.verbose)
 
     def run_alone(self, run: ComposedRun, folder: Path, sweep: str) -> int:
         """Prepare, measure and finish one run of a sweep that another launcher distributes; return its exit code."""
-        single = Sweep(self.resolver)
+        single = Sweep(self.resolver, self.verbose)
         try:
             single.prepare([run])
             single.measure(0, folder, sweep)

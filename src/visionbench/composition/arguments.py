@@ -42,6 +42,8 @@ class Arguments:
     overrides: tuple[str, ...]
     config_dir: Path | None = None
     """The folder of the user's own configuration, `--config-dir`."""
+    verbose: bool = False
+    """Whether each run has its own table, with all doubts and remarks, `--verbose`."""
 
 
 def parse(arguments: Sequence[str]) -> Arguments:
@@ -54,17 +56,20 @@ def parse(arguments: Sequence[str]) -> Arguments:
         raise ConfigError(f"--config-dir {parsed.config_dir}: there is no such folder", "give an existing one")
     flags: list[str] = []
     for name, value in vars(parsed).items():
+        if name == "verbose":
+            continue
         flag = f"--{name.replace('_', '-')}"
         if value is True:
             flags.append(flag)
         elif value and name != "overrides":
             flags.append(f"{flag}={value}")
     config_dir = Path(parsed.config_dir) if parsed.config_dir is not None else None
-    return Arguments(tuple(flags), tuple(parsed.overrides), config_dir)
+    return Arguments(tuple(flags), tuple(parsed.overrides), config_dir, parsed.verbose)
 
 
 def _parser() -> Parser:
     parser = Parser(add_help=False)
+    parser.add_argument("--verbose", "-v", action="store_true")
     for names in SWITCHES:
         parser.add_argument(*names, action="store_true")
     for names in OPTIONS:

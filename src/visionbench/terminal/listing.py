@@ -8,6 +8,7 @@ from typing import Any
 
 from visionbench.results import summary
 from visionbench.results.archive import UNKNOWN, Run
+from visionbench.results.naming import Names
 
 SCHEMA = 1
 """The version of the listing as JSON. It increases if a key is renamed, removed, or changes its meaning."""
@@ -29,8 +30,8 @@ def of_sweep(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def of_run(run: Run) -> dict[str, Any]:
-    """Return the facts of a run, its best numbers with their batch size, its quality, and its verdict.
+def of_run(run: Run, names: Names) -> dict[str, Any]:
+    """Return the name and the facts of a run, its best numbers with their batch size, its quality, and its verdict.
 
     Invalid cases count only if all cases are invalid. A missing number is None.
     """
@@ -39,7 +40,8 @@ def of_run(run: Run) -> dict[str, Any]:
     memory = next((name for name in summary.MEMORY if f"highest_{name}" in best), None)
     size = best.get("best_throughput_batch_size")
     return {
-        "run": run.name,
+        "run": names.name(run),
+        "varied": dict(names.values(run)),
         "uid": run.record.uid,
         "folder": str(run.folder.path) if run.folder else None,
         "started_at": run.record.started_at,
