@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 import many_runs
 import pytest
 
-from visionbench.report import document
+from visionbench.report import document, translations
 from visionbench.report.page import write_report
+from visionbench.results.doubts import CAUSES
 
 
 class Tables(HTMLParser):
@@ -40,7 +41,7 @@ class Tables(HTMLParser):
 def pages(tmp_path_factory):
     """The text of the page of each fabricated sweep."""
     folder = tmp_path_factory.mktemp("pages")
-    return {path.parent.name: path.read_text() for path in many_runs.write_all(folder)}
+    return {path.parent.name: path.read_text(encoding="utf-8") for path in many_runs.write_all(folder)}
 
 
 def test_every_heading_of_a_table_has_a_scope_and_every_row_has_as_many_cells(pages):
@@ -98,8 +99,9 @@ def test_the_quality_is_sorted_by_its_value_and_not_by_the_number_in_its_title(t
 def test_causes_of_doubt_have_counts_and_the_reasons_of_each_case_are_listed(tmp_path):
     report = document.compose(many_runs.threads(tmp_path))
     (cause,) = report.causes.rows
-    assert cause[:3] == ["run_delay", "12", "3"]
-    assert cause[3].startswith("clip_tiny · cpu · fp32 · threads 3, batch-1: threads waited")
+    assert cause[:2] == ["other programs used the cores", "12"]
+    assert "visionbench doctor" in cause[2]
+    assert cause[3].startswith("clip_tiny · cpu · fp32 · threads 3, batch-1: run_delay: threads waited")
     assert len(report.doubts) == 12
     assert all(f"threads {count}" in "".join(report.doubts) for count in (3, 4, 5))
 
@@ -109,10 +111,17 @@ def test_the_page_begins_with_a_sentence_if_cases_are_invalid_or_questionable(pa
         match = re.search(r'<p class="verdict"[^>]*>([^<]+)</p>', pages[name])
         return match and match.group(1)
 
-    assert "16 of 16" in sentence("invalid") or "ll 16 cases" in sentence("invalid")
-    assert "12 of 20 cases" in sentence("threads")
+    assert sentence("invalid").startswith("All 16 cases are invalid: other programs used the cores; ")
+    assert sentence("threads").startswith("12 of 20 cases are questionable: other programs used the cores; ")
     assert "visionbench doctor" in sentence("threads")
     assert sentence("alone") is None
+
+
+def test_the_sentence_and_the_causes_have_chinese_texts(tmp_path):
+    report = document.compose(many_runs.invalid(tmp_path), "zh")
+    assert report.verdict.startswith("16 个结果中 16 个无效、0 个存疑：其他程序占用了处理器核心（16）；")
+    assert report.causes.rows[0][0] == "其他程序占用了处理器核心"
+    assert set(translations.CAUSES) == {cause.name for cause in CAUSES}
 
 
 def test_a_failed_run_is_in_the_table_and_has_a_remedy(pages):

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import visionbench
-from visionbench.core import INVALID, OK, VALID, CaseResult, ConfigError, MetricDeclaration, Reason
-from visionbench.report import advice, precisions, relative
+from visionbench.core import OK, CaseResult, ConfigError, MetricDeclaration
+from visionbench.report import advice, precisions, relative, translations
 from visionbench.report.translations import check, task, translate
 from visionbench.results import declared, summary
 from visionbench.results.advice import choice
 from visionbench.results.advice.candidates import Bounds
 from visionbench.results.archive import Run
+from visionbench.results.doubts import Cause, Doubts
 from visionbench.results.naming import Names
 from visionbench.terminal import table
 
@@ -90,7 +91,7 @@ def compose(
         subtitle=f"{sweeps} · {', '.join(dict.fromkeys(run.model for run in runs))}",
         request=list(_request(runs)),
         machine=list(_machine(runs)),
-        verdict=_verdict_of_all(runs, language),
+        verdict=translations.doubts(Doubts.of([row for run in runs for row in run.results]), language),
         remarks=list(_remarks(runs, language)),
         rule=advice.method(advised, bounds, language),
         choices=[
@@ -147,16 +148,6 @@ def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
     if random_models:
         yield f"{random_models}: {translate('random', language)}"
     yield from dict.fromkeys(warning for run in runs for warning in run.record.plan.warnings)
-
-
-def _verdict_of_all(runs: Sequence[Run], language: str) -> str:
-    """Return one sentence about the invalid and the questionable cases; empty if all cases are valid."""
-    verdicts = [row.validity.verdict for run in runs for row in run.results if row.status == OK]
-    doubtful = [verdict for verdict in verdicts if verdict != VALID]
-    if not doubtful:
-        return ""
-    key = "all invalid" if set(verdicts) == {INVALID} else "some doubtful"
-    return translate(key, language, count=len(doubtful), all=len(verdicts), invalid=doubtful.count(INVALID))
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
@@ -305,20 +296,22 @@ def _conditions(runs: Sequence[Run], names: Names) -> Grid:
 
 # ------------------------------------------------------------------------------------------------- doubts and failures
 def _causes(runs: Sequence[Run], names: Names, language: str) -> Grid | None:
-    """Return the causes of doubt, the most frequent first: the number of cases, of runs, and the reason of one case."""
-    cases: dict[str, list[tuple[Run, CaseResult, Reason]]] = {}
+    """Return the causes of doubt, the main one first: the number of cases, the next step and one example."""
+    rows = []
+    for cause, count in Doubts.of([row for run in runs for row in run.results]).causes:
+        text, remedy = translations.cause(cause, language)
+        rows.append([text, str(count), remedy, next(_examples(runs, names, cause), "–")])
+    titles = [translate(key, language) for key in ("cause", "cases", "what to do", "for example")]
+    return Grid(titles, rows, texts=(2, 3)) if rows else None
+
+
+def _examples(runs: Sequence[Run], names: Names, cause: Cause) -> Iterator[str]:
+    """Yield the reasons that have this cause, each with its run and its case."""
     for run in runs:
         for row in run.results:
-            if row.status == OK:
-                for reason in {reason.kind: reason for reason in row.validity.reasons}.values():
-                    cases.setdefault(reason.kind, []).append((run, row, reason))
-    rows = []
-    for kind, doubted in sorted(cases.items(), key=lambda item: -len(item[1])):
-        run, row, reason = doubted[0]
-        example = f"{names.name(run)}, {row.case.id}: {reason.detail}"
-        rows.append([kind, str(len(doubted)), str(len({run.record.uid for run, _, _ in doubted})), example])
-    titles = [translate(key, language) for key in ("cause", "cases", "runs", "for example")]
-    return Grid(titles, rows, texts=(3,)) if rows else None
+            for reason in row.validity.reasons if row.status == OK else ():
+                if reason.kind in cause.kinds:
+                    yield f"{names.name(run)}, {row.case.id}: {reason}"
 
 
 def _doubts(runs: Sequence[Run], names: Names) -> Iterator[str]:

@@ -75,12 +75,12 @@ def place(
     figure.draw_without_rendering()  # the layout decides where the axes are
     side = MARK * figure.dpi / 72
     pixels: Any = axes.transData.transform(marks) if len(marks) else []
-    taken: list[Bbox] = [Bbox.from_extents(x - side, y - side, x + side, y + side) for x, y in pixels]
+    occupied: list[Bbox] = [Bbox.from_extents(x - side, y - side, x + side, y + side) for x, y in pixels]
     for ends in lines:
         start, end = axes.transData.transform(ends)
         steps = max(int(np.hypot(*(end - start)) / side), 1)
         for x, y in start + (end - start) * np.linspace(0, 1, steps + 1)[:, None]:
-            taken.append(Bbox.from_extents(x - 1, y - 1, x + 1, y + 1))
+            occupied.append(Bbox.from_extents(x - 1, y - 1, x + 1, y + 1))
     placed: list[Annotation | None] = []
     for target in targets:
         annotation = axes.annotate(
@@ -97,8 +97,8 @@ def place(
             box = annotation.get_window_extent(renderer).padded(PADDING)
             inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
             inside = inside and axes.bbox.containsy(box.y0) and axes.bbox.containsy(box.y1)
-            if inside and not any(box.overlaps(other) for other in taken):
-                taken.append(box)
+            if inside and not any(box.overlaps(other) for other in occupied):
+                occupied.append(box)
                 placed.append(annotation)
                 break
         else:

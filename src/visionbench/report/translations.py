@@ -5,6 +5,7 @@ from __future__ import annotations
 from visionbench.core import ConfigError
 from visionbench.registry import nearest
 from visionbench.report import advice_words
+from visionbench.results.doubts import MOST_CAUSES, Cause, Doubts
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 
@@ -73,18 +74,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "measured with the protocol “{protocol}”, not with the standard one; use measure=standard for decisions",
         "使用“{protocol}”测量方案，并非标准方案；做决定请用 measure=standard",
     ),
-    "all invalid": (
-        "All {all} cases are invalid; run visionbench doctor, then measure again",
-        "全部 {all} 个结果无效；请先运行 visionbench doctor，再重新测量",
-    ),
-    "some doubtful": (
-        "{count} of {all} cases are questionable or invalid ({invalid} invalid); run visionbench doctor",
-        "{all} 个结果中有 {count} 个存疑或无效（{invalid} 个无效）；请运行 visionbench doctor",
-    ),
     "all doubts": ("The reasons of each case ({count})", "各结果的原因（{count}）"),
     "cause": ("cause", "原因"),
     "cases": ("cases", "结果数"),
-    "runs": ("runs", "运行数"),
+    "what to do": ("what to do", "处理办法"),
     "for example": ("for example", "示例"),
     "contents": ("Contents", "目录"),
     "table search": ("search", "搜索"),
@@ -158,6 +151,42 @@ TASKS = {
     "image classification": "图像分类",
 }
 """Names of tasks in Chinese. Other tasks keep their English name."""
+
+
+CAUSES = {
+    "busy cores": ("其他程序占用了处理器核心", "结束这些程序，用 visionbench doctor 检查后重新测量"),
+    "steal": ("虚拟机管理器把核心分给了其他虚拟机", "换个时间或换台机器测量"),
+    "unsteady": (
+        "调用耗时不平稳",
+        "用 visionbench doctor 检查，并用 measure=standard 或 measure.repeats=5 测量",
+    ),
+    "few calls": ("调用次数太少，区间不够窄", "用 measure=standard 测量"),
+    "clocks": ("GPU 降低了时钟频率", "改善散热，或固定较低的时钟频率"),
+    "busy gpu": ("另一个进程在使用 GPU", "结束该进程，或选择其他 device.index"),
+    "recompiled": ("torch 在计时窗口内编译", "用更长的预热测量"),
+    "answers": ("模型的回答为空或对所有图片相同", "检查分词器、处理器与权重"),
+    "processes": ("部分重复测量没有结果", "查看其目录 repeats/N"),
+    "part of the data": ("质量只覆盖部分数据", "查看报告中的数量"),
+}
+"""The texts and the remedies of causes of doubt in Chinese, by `Cause.name`. Other causes are in English."""
+
+
+def cause(one: Cause, language: str) -> tuple[str, str]:
+    """Return the text and the remedy of a cause of doubt in a language."""
+    english = (one.text, one.remedy)
+    return CAUSES.get(one.name, english) if language == "zh" else english
+
+
+def doubts(counted: Doubts, language: str) -> str:
+    """Return one sentence with the counts, the causes and the next step in a language; empty if there is no doubt."""
+    sentence = counted.sentence()
+    if language != "zh" or not sentence:
+        return sentence[:1].upper() + sentence[1:]
+    shown = [(cause(one, language), count) for one, count in counted.causes[:MOST_CAUSES]]
+    causes = "，".join(f"{text}（{count}）" for (text, _), count in shown)
+    remedy = shown[0][0][1] if shown else "见报告"
+    counts = f"{counted.cases} 个结果中 {counted.invalid} 个无效、{counted.questionable} 个存疑"
+    return f"{counts}：{causes}；{remedy}"
 
 
 def check(language: str, option: str) -> str:
