@@ -1,4 +1,4 @@
-"""The report page in Chromium: on a phone, in the dark, printed, without JavaScript, and its sorted and filtered tables.
+"""The report page in Chromium: on a phone, dark, printed, without JavaScript, and with sorted and filtered tables.
 
 VISIONBENCH_SCREENSHOTS names a folder for a screenshot of each page.
 """

@@ -266,6 +266,8 @@ def _quality_axis(axes: Axes, bounds: Sequence[float], is_fraction: bool) -> Non
 def _distributions(
     members: Sequence[Series], task: str, prefix: str, most: int, language: str
 ) -> Iterator[SweepFigure]:
+    import seaborn
+
     known = [one for one in members if any(len(_host_ms(one.run, row)) for row in one.run.timed)]
     shown = selection.choose(known, most)
     for one in shown:
@@ -274,8 +276,9 @@ def _distributions(
         entries = []
         for index, (size, values) in enumerate(calls.items()):
             look: dict[str, Any] = {"color": SERIES[index % len(SERIES)], "ls": LINES[index % len(LINES)], "lw": 1.6}
-            shares = np.linspace(0, 1, min(len(values), MOST_POINTS))
-            axes.plot(np.quantile(values, shares, method="inverted_cdf"), shares, drawstyle="steps-post", **look)
+            shares = (np.arange(min(len(values), MOST_POINTS)) + 0.5) / min(len(values), MOST_POINTS)
+            reduced = np.quantile(values, shares, method="inverted_cdf")
+            seaborn.ecdfplot(x=reduced, ax=axes, **look)
             entries.append((drawing.symbol(**look), str(size)))
         axes.set(
             xscale="log",
