@@ -19,7 +19,7 @@ PACKAGE = Path(visionbench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"core"},
-    {"registry", "statistics"},
+    {"ranges", "registry", "statistics", "suggestions"},
     {"config", "datafiles", "declarations", "machine", "validity", "variation"},
     {"composition", "parts", "records", "weights"},
     {"examples"},
@@ -28,6 +28,7 @@ LAYERS = (
     {"stages"},
     {"plan"},
     {"measuring", "worker"},
+    {"model_check"},
     {"runner"},
     {"results"},
     {"terminal"},

@@ -83,7 +83,14 @@ def test_a_leading_plus_does_not_allow_an_unknown_key(compose, override):
         ({"model": {"trust_remote_code": "perhaps"}}, "model.trust_remote_code=perhaps: not true or false"),
         ({"measure": {"warmup": {"max_ratio": {"cpu": "wide"}}}}, "measure.warmup.max_ratio.cpu=wide: not a number"),
         ({"batch": {"sizes": [1, "two"]}}, "batch.sizes[1]=two: not a whole number"),
-        ({"batch": {"sizes": 4}}, "batch.sizes: not a list, as in batch.sizes=[1,2,4]"),
+        ({"batch": {"sizes": 4}}, "batch.sizes=4: not a list; write a list, as in batch.sizes=[4]"),
+        ({"batch": {"sizes": "x"}}, "batch.sizes=x: not a list; write a list, as in batch.sizes=[1,2,4]"),
+        (
+            {"measure": {"latency": 5}},
+            "measure.latency=5: a section has keys, not one value; write measure.latency.KEY=VALUE",
+        ),
+        ({"model": {"options": 5}}, "model.options: a section has keys, not one value; write model.options.KEY=VALUE"),
+        ({"model": {"seed": None}}, "model.seed=null: not a whole number"),
     ],
 )
 def test_a_wrong_type_is_refused_with_its_key(altered, changes, message):

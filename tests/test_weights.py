@@ -394,9 +394,11 @@ def test_a_nested_config_of_another_type_has_its_own_keys():
     assert weights.build_config(model).text_config.d_model == 32
 
 
-def test_an_unsupported_attention_is_an_error_of_one_line():
-    with pytest.raises(ConfigError, match=r"^model\.architecture of resnet: .*; use model\.attention=eager$"):
+def test_the_error_for_an_unsupported_attention_names_the_supported_ones():
+    with pytest.raises(ConfigError) as raised:
         build(with_changes(MODELS["resnet"], attention="sdpa"))
+    supported = "model.attention=sdpa: ResNetForImageClassification supports only eager; use model.attention=auto"
+    assert str(raised.value) == supported
 
 
 def test_random_weights_need_an_image_processor():
@@ -421,7 +423,9 @@ def test_a_bundled_checkpoint_is_found_by_its_name():
 def test_the_error_for_a_missing_folder_names_the_nearest_folder():
     with pytest.raises(ConfigError, match=r"^model\.checkpoint=bundled:clip_tinny: there is no folder .*'clip_tiny'"):
         weights.ensure_checkpoint(ModelConfig("clip_tiny", "dual_encoder", "bundled:clip_tinny"))
-    with pytest.raises(ConfigError, match=r"^model\.checkpoint=\./nowhere/at/all: there is no folder nowhere/at/all$"):
+    with pytest.raises(
+        ConfigError, match=r"^model\.checkpoint=\./nowhere/at/all: there is no folder /.*/nowhere/at/all$"
+    ):
         weights.ensure_checkpoint(ModelConfig("m", "dual_encoder", "./nowhere/at/all"))
 
 
@@ -496,7 +500,7 @@ def test_a_checkpoint_that_fills_only_a_part_of_the_model_is_an_error(checkpoint
 
 def test_a_family_that_does_not_fit_the_checkpoint_is_an_error_of_one_line(checkpoint):
     _, model = checkpoint
-    with pytest.raises(ConfigError, match="model.family=promptable_segmenter does not fit it$") as raised:
+    with pytest.raises(ConfigError, match="use model.family=dual_encoder$") as raised:
         build(with_changes(model, family="promptable_segmenter"))
     assert "\n" not in str(raised.value)
 
@@ -506,7 +510,7 @@ def test_code_in_a_checkpoint_does_not_run_by_default(checkpoint, capsys):
     config = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "mine.py").write_text("print('the code ran')")
-    with pytest.raises(ConfigError, match=r"custom code .*; model\.trust_remote_code=true would run it$"):
+    with pytest.raises(ConfigError, match=r"custom code; model\.trust_remote_code=true would run it$"):
         build(model)
     assert "the code ran" not in capsys.readouterr().out
 

@@ -48,7 +48,7 @@ class VisionbenchLauncher(Launcher):
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
         jobs = [self.compose(overrides, number) for number, overrides in enumerate(job_overrides, initial_job_idx)]
-        self.task.application.prepare([self.task.compose(job, job.hydra) for job in jobs])
+        self.task.prepare([self.task.compose(job, job.hydra) for job in jobs])
         results = [self.run(job, partial(measure, self.task, index, folder.name)) for index, job in enumerate(jobs)]
         self.task.application.complete()
         return results

@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 import sys
-from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +13,7 @@ import click
 
 from visionbench import __version__
 from visionbench.core import ConfigError
+from visionbench.terminal import streams
 
 UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 REMEDY = "free space, or give a folder that can be written to: output_dir=… for a run, --output-dir for other commands"
@@ -25,6 +25,13 @@ OUTPUT_DIR = click.option(
     show_default=True,
     help="The folder of results.",
 )
+CONFIG_DIR = click.option(
+    "--config-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with your own configuration files, such as models.",
+)
+READ_CONFIG_DIR = ("run", "models")
+"""The commands that read `--config-dir`. It can be given before or after the name of the command."""
 URI = click.option("--uri", help="A tracking store other than that of the output folder.")
 EXPERIMENT = click.option("--experiment", default="visionbench", show_default=True, help="The experiment in MLflow.")
 WHERE = click.option(
@@ -62,13 +69,16 @@ def main() -> None:
 
     The exit code is 0, 1 if something that was measured failed, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM.
     """
-    _replace_unprintable()
+    streams.protect()
     _route_completion()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        sys.exit(cli(standalone_mode=False) or 0)
+        code = cli(standalone_mode=False) or 0
+        if reason := streams.lost_output():
+            code = code or _fail(f"standard output: {reason}; {REMEDY}")
+        sys.exit(code)
     except click.ClickException as error:
-        sys.exit(_fail(f"{error.format_message()} (see visionbench --help)"))
+        sys.exit(_fail(_describe(error)))
     except ConfigError as error:
         sys.exit(_fail(str(error)))
     except OSError as error:
@@ -80,30 +90,43 @@ def main() -> None:
         sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
 
 
-def _replace_unprintable() -> None:
-    """Print `?` for a character that the terminal's encoding lacks, instead of ending with a UnicodeEncodeError."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
 def _terminate(*_: object) -> NoReturn:
     raise Terminated("ended by SIGTERM")
 
 
+def _describe(error: click.ClickException) -> str:
+    """Return the message of click in one line, with the command whose help describes the arguments."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path.split()[1:] if context else []
+    return f"{message}; see {' '.join(['visionbench', *path])} --help"
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="visionbench")
-def cli() -> None:
-    """Benchmark vision models: speed, memory and quality, with the validity of each number."""
+@CONFIG_DIR
+@click.pass_context
+def cli(context: click.Context, config_dir: Path | None) -> None:
+    """Benchmark vision models: speed, memory and quality, with the validity of each number.
+
+    `visionbench docs` lists the documents.
+    """
+    context.obj = config_dir
+    if config_dir is not None and context.invoked_subcommand not in READ_CONFIG_DIR:
+        raise ConfigError(
+            f"--config-dir {config_dir}: {context.invoked_subcommand} does not read it",
+            f"remove it; it belongs to {' and '.join(READ_CONFIG_DIR)}",
+        )
 
 
 @cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
-def run(overrides: tuple[str, ...]) -> int:
+@click.pass_obj
+def run(config_dir: Path | None, overrides: tuple[str, ...]) -> int:
     """Measure models; `visionbench run --help` lists the groups."""
     from visionbench.commands import run as command
 
-    return command.run(overrides)
+    return command.run(overrides if config_dir is None else ("--config-dir", str(config_dir), *overrides))
 
 
 @cli.command()
@@ -122,26 +145,25 @@ def ui(output_dir: Path, uri: str | None, experiment: str, port: int, no_browser
 
 
 @cli.group(invoke_without_command=True)
-@click.option(
-    "--config-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder with your own models."
-)
+@CONFIG_DIR
 @click.pass_context
 def models(context: click.Context, config_dir: Path | None) -> int:
     """List the models, and whether each is on this machine."""
     from visionbench.commands import models as command
 
-    context.obj = config_dir
-    return 0 if context.invoked_subcommand else command.show(config_dir)
+    context.obj = config_dir or context.obj
+    return 0 if context.invoked_subcommand else command.show(context.obj)
 
 
 @models.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@CONFIG_DIR
 @click.pass_obj
-def fetch(config_dir: Path | None, names: tuple[str, ...]) -> int:
+def fetch(outer_config_dir: Path | None, config_dir: Path | None, names: tuple[str, ...]) -> int:
     """Download checkpoints at their pinned revisions; they then load without a network."""
     from visionbench.commands import models as command
 
-    return command.fetch(names, config_dir)
+    return command.fetch(names, config_dir or outer_config_dir)
 
 
 @cli.group()
@@ -194,12 +216,28 @@ def selftest() -> int:
 
 
 @cli.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
-def summarize(folder: Path) -> int:
-    """Compute a run's metrics again from its raw samples."""
+@click.argument("run", metavar="RUN")
+@OUTPUT_DIR
+def summarize(run: str, output_dir: Path) -> int:
+    """Compute metrics again from the raw samples, and compare them with the results.
+
+    RUN is the folder of a run, or a sweep: an id, a folder or `latest`.
+    """
     from visionbench.commands import summarize as command
 
-    return command.show(folder)
+    return command.show(run, output_dir)
+
+
+@cli.command()
+@click.argument("name", required=False, metavar="[NAME]")
+def docs(name: str | None) -> int:
+    """List the documents, or show one of them.
+
+    NAME is a document of the list, as in `visionbench docs running`.
+    """
+    from visionbench.commands import docs as command
+
+    return command.show(name)
 
 
 @cli.command()

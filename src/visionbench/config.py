@@ -6,6 +6,8 @@ This module checks names and types; `plan.py` checks the values. Only this modul
 from __future__ import annotations
 
 import copy
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -22,8 +24,11 @@ from omegaconf.errors import (
 )
 from yaml import YAMLError
 
-from visionbench.core import ConfigError
+from visionbench import suggestions
+from visionbench.core import ConfigError, first_line
+from visionbench.ranges import CALLS, SECONDS, SEED, limits
 from visionbench.registry import find, nearest
+from visionbench.suggestions import shown
 
 T = TypeVar("T")
 
@@ -39,11 +44,12 @@ class ModelConfig:
     revision: str | None = None
     weights: str = "pretrained"
     """`pretrained`, `random`, or `auto`: pretrained if the checkpoint is present or can be fetched, else random."""
-    attention: str | None = "sdpa"
-    """The attention implementation of transformers; null for a model without attention."""
+    attention: str | None = "auto"
+    """The attention implementation of transformers. `auto` is the best one of the model: `sdpa`, else `eager`."""
     trust_remote_code: bool = False
-    seed: int = 0
-    options: dict[str, Any] = field(default_factory=dict)
+    seed: int = field(default=0, metadata=SEED)
+    options: dict[str, Any] = field(default_factory=lambda: {"image_size": None})
+    """The options of the family. `image_size` is set here, so that the command line changes it without a plus."""
     architecture: dict[str, Any] = field(default_factory=dict)
     image_processor: dict[str, Any] = field(default_factory=dict)
 
@@ -53,8 +59,8 @@ class DeviceConfig:
     """The device. With `threads: null`, torch's default number of threads is used and recorded."""
 
     name: str = "auto"
-    index: int = 0
-    threads: int | None = None
+    index: int = field(default=0, metadata=limits(0, 1023, remedy="devices are counted from 0"))
+    threads: int | None = field(default=None, metadata=limits(1, 4096))
 
 
 @dataclass
@@ -70,7 +76,7 @@ class PrecisionConfig:
 class BatchConfig:
     """The batch sizes that a run measures."""
 
-    sizes: list[int] = MISSING
+    sizes: list[int] = field(default=MISSING, metadata=limits(1, 1_000_000))
 
 
 @dataclass
@@ -80,7 +86,7 @@ class DataConfig:
     name: str = MISSING
     root: str | None = None
     """The folder of the data, for data sets that are read from a folder."""
-    prepare: int | None = None
+    prepare: int | None = field(default=None, metadata=limits(1, 1_000_000))
     """The number of images to fetch if `root` does not exist. Only COCO can be fetched."""
     fallback: str | None = None
     """The option of `data` to use if `root` does not exist and cannot be fetched. It must need no folder."""
@@ -99,8 +105,8 @@ class DataConfig:
 class InputsConfig:
     """The number of distinct preprocessed samples that timed calls rotate over, and their limit of device memory."""
 
-    distinct_samples: int = 64
-    max_mib: int = 1024
+    distinct_samples: int = field(default=64, metadata=limits(1, 1_000_000))
+    max_mib: int = field(default=1024, metadata=limits(1, 1_048_576))
 
 
 @dataclass
@@ -110,14 +116,14 @@ class WarmupConfig:
     `max_ratio` has one value for each kind of device.
     """
 
-    min_calls: int = 10
-    min_seconds: float = 3.0
-    max_seconds: float = 60.0
-    windows: int = 3
-    window_calls: int = 10
-    window_seconds: float = 0.5
-    max_ratio: dict[str, float] = field(default_factory=lambda: {"cpu": 1.05, "cuda": 1.02})
-    calls: int | None = None
+    min_calls: int = field(default=10, metadata=CALLS)
+    min_seconds: float = field(default=3.0, metadata=SECONDS)
+    max_seconds: float = field(default=60.0, metadata=SECONDS)
+    windows: int = field(default=3, metadata=limits(1, 1000))
+    window_calls: int = field(default=10, metadata=CALLS)
+    window_seconds: float = field(default=0.5, metadata=SECONDS)
+    max_ratio: dict[str, float] = field(default_factory=lambda: {"cpu": 1.05, "cuda": 1.02}, metadata=limits(1, 100))
+    calls: int | None = field(default=None, metadata=CALLS)
     """If set, exactly this number of calls is made, and steadiness is not judged."""
 
 
@@ -128,15 +134,19 @@ class LatencyConfig:
     `median_within` has one value for each kind of device.
     """
 
-    least_calls: int = 6
+    least_calls: int = field(default=6, metadata=CALLS)
     """Minimum number of calls, even past `max_seconds`: with six calls or more, the median has an interval."""
-    min_calls: int = 100
-    min_seconds: float = 10.0
-    max_seconds: float = 120.0
-    median_within: dict[str, float] = field(default_factory=lambda: {"cpu": 0.02, "cuda": 0.01})
-    percentile: float = 0.99
+    min_calls: int = field(default=100, metadata=CALLS)
+    min_seconds: float = field(default=10.0, metadata=SECONDS)
+    max_seconds: float = field(default=120.0, metadata=SECONDS)
+    median_within: dict[str, float] = field(
+        default_factory=lambda: {"cpu": 0.02, "cuda": 0.01}, metadata=limits(0, 1, open_low=True)
+    )
+    percentile: float = field(
+        default=0.99, metadata=limits(0, 1, open_low=True, open_high=True, remedy="give one, as in 0.99")
+    )
     """The highest percentile for which there must be enough samples."""
-    calls: int | None = None
+    calls: int | None = field(default=None, metadata=CALLS)
     """If set, exactly this number of calls is made, and convergence is not judged."""
 
 
@@ -144,34 +154,34 @@ class LatencyConfig:
 class ThroughputConfig:
     """Consecutive calls without a pause. At most `in_flight` calls are unfinished at any time."""
 
-    in_flight: int = 3
-    min_calls: int = 10
-    min_seconds: float = 10.0
-    calls: int | None = None
+    in_flight: int = field(default=3, metadata=limits(1, 10_000))
+    min_calls: int = field(default=10, metadata=CALLS)
+    min_seconds: float = field(default=10.0, metadata=SECONDS)
+    calls: int | None = field(default=None, metadata=CALLS)
 
 
 @dataclass
 class MemoryConfig:
     """The calls between resetting the peaks of memory and reading them."""
 
-    calls: int = 3
+    calls: int = field(default=3, metadata=CALLS)
 
 
 @dataclass
 class TelemetryConfig:
     """A window of consecutive calls during which energy and utilisation are read, after an idle window."""
 
-    min_seconds: float = 10.0
-    interval_ms: int = 100
-    idle_seconds: float = 3.0
+    min_seconds: float = field(default=10.0, metadata=SECONDS)
+    interval_ms: int = field(default=100, metadata=limits(1, 60_000))
+    idle_seconds: float = field(default=3.0, metadata=SECONDS)
 
 
 @dataclass
 class CeilingConfig:
     """Large matrix products and copies. Their rates are the ceilings of the roofline."""
 
-    calls: int = 5
-    min_call_ms: float = 20.0
+    calls: int = field(default=5, metadata=limits(1, 1_000_000))
+    min_call_ms: float = field(default=20.0, metadata=limits(0, 60_000, open_low=True))
     """The matrices grow until one product takes this time."""
 
 
@@ -182,16 +192,16 @@ class PipelineConfig:
     Each pass takes at least `min_batches` batches and `min_seconds` seconds.
     """
 
-    min_batches: int = 8
-    min_seconds: float = 10.0
+    min_batches: int = field(default=8, metadata=limits(1, 1_000_000))
+    min_seconds: float = field(default=10.0, metadata=SECONDS)
 
 
 @dataclass
 class EvaluationConfig:
     """One pass of the data set through the model, for quality."""
 
-    batch_size: int = 32
-    workers: int | None = None
+    batch_size: int = field(default=32, metadata=limits(1, 1_000_000))
+    workers: int | None = field(default=None, metadata=limits(1, 4096))
     """Threads that decode and preprocess ahead of the model; by default one for each usable core, at most eight."""
 
 
@@ -201,13 +211,13 @@ class MeasureConfig:
     `standard`."""
 
     name: str = MISSING
-    repeats: int = 1
+    repeats: int = field(default=1, metadata=limits(1, 10_000))
     """The number of fresh processes that measure each case; the repeats of all runs take turns."""
-    order_seed: int = 0
+    order_seed: int = field(default=0, metadata=SEED)
     """The seed that shuffles the order of the runs within each repeat."""
-    retries: int = 3
+    retries: int = field(default=3, metadata=limits(0, 1000))
     """The number of times that an invalid window is measured again before it is reported as invalid."""
-    retry_pause_seconds: float = 2.0
+    retry_pause_seconds: float = field(default=2.0, metadata=SECONDS)
     inputs: InputsConfig = field(default_factory=InputsConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     latency: LatencyConfig = field(default_factory=LatencyConfig)
@@ -346,7 +356,34 @@ def replaced_option(group: str, option: str, config_dir: Path | None) -> str | N
 
 def models(config_dir: Path | None = None) -> dict[str, ModelConfig]:
     """Return every model by the name of its YAML file. A file of the user's folder replaces a bundled file."""
-    return {name: _read_option(ModelConfig, "model", path) for name, path in list_options("model", config_dir).items()}
+    configs = {}
+    for name, path in list_options("model", config_dir).items():
+        model = _read_option(ModelConfig, "model", path)
+        model.checkpoint = path_from_file("model.checkpoint", model.checkpoint, path)
+        configs[name] = model
+    return configs
+
+
+def path_from_file(key: str, value: str | None, file: Path) -> str | None:
+    """Return a path of a YAML file in the form in which the current folder is its start.
+
+    A relative path in a user's file starts at the folder of the file. Paths of bundled files are returned unchanged, as
+    is the name of a Hub repository. Raises ConfigError if the path only exists from the current folder.
+    """
+    path = Path(value or "").expanduser()
+    if not value or path.is_absolute() or file.is_relative_to(project_folder("conf")):
+        return value
+    target = Path(os.path.abspath(file.parent / path))
+    is_path = value.startswith(".") or key != "model.checkpoint" or target.is_dir()
+    if not is_path or ":" in value:
+        return value
+    if not target.exists() and path.exists():
+        raise ConfigError(
+            f"{file}: {key}={value}: there is no {target}, and a relative path starts at the folder of the file",
+            f"use {os.path.relpath(path.absolute(), file.parent.absolute())}",
+        )
+    inside = target.is_relative_to(Path.cwd())
+    return f"./{target.relative_to(Path.cwd())}" if inside else str(target)
 
 
 def read_fallback(name: str, config_dir: Path | None = None) -> DataConfig:
@@ -359,21 +396,76 @@ def read_fallback(name: str, config_dir: Path | None = None) -> DataConfig:
 
 def _read_option(cls: type[T], group: str, path: Path) -> T:
     """Read the YAML file of one option. Raises ConfigError that names the file."""
+    merged = merge_file(cls, path, group)
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-        if isinstance(content, dict):
-            content.pop("defaults", None)  # Hydra's list of defaults is not part of the schema
-        option = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), content))
-    except (ConfigKeyError, ConfigAttributeError) as error:
-        known = [f"{group}.{item.name}" for item in fields(cls)]  # type: ignore[arg-type]
-        value = content.get(str(error.key)) if isinstance(content, dict) else None
-        raise ConfigError(f"{path}: {unknown_key(f'{group}.{error.full_key}', known, value)}") from error
+        option = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {explain(error, group)}") from error
-    except YAMLError as error:
-        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     assert isinstance(option, cls)
     return option
+
+
+def check_file(path: Path, group: str) -> None:
+    """Raise ConfigError that names the file if a YAML file has an unknown key or a value of a wrong type.
+
+    `group` is the group of the option, or empty if the keys of the file begin at the root of the configuration.
+    References to other keys are not resolved.
+    """
+    cls = get_type_hints(ExperimentConfig).get(group) if group else ExperimentConfig
+    if isinstance(cls, type) and is_dataclass(cls):
+        merge_file(cls, path, group)
+    else:
+        load_file(path)
+
+
+def merge_file(cls: type[Any], path: Path, group: str) -> DictConfig:
+    """Return a YAML file merged into the schema of its section. Raises ConfigError that names the file."""
+    content = load_file(path)
+    for key in ("defaults", "hydra") if not group else ("defaults",):  # sections of Hydra, not of the schema
+        content.pop(key, None)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(cls), content)
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        known = [f"{group}.{item.name}" for item in fields(cls)] if group else schema_keys()
+        key = ".".join(filter(None, [group, str(error.full_key)]))
+        value = OmegaConf.select(OmegaConf.create(content), str(error.full_key))
+        raise ConfigError(f"{path}: {unknown_key(key, known, value)}") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {explain(error, group)}") from error
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def load_file(path: Path) -> dict[str, Any]:
+    """Return the content of a YAML file of the configuration. Raises ConfigError that names the file."""
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except YAMLError as error:
+        raise ConfigError(yaml_problem(error, path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not text in UTF-8", "save the file in UTF-8") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {explain(error)}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: an anchor contains itself", "remove the anchor") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        content = None  # OmegaConf read a single value
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: not a mapping", "write one key per line, as in 'name: value'")
+    return {str(key): value for key, value in content.items()}
+
+
+def yaml_problem(error: YAMLError, path: Path | None = None) -> str:
+    """Return the problem of a YAML error in one line: the file, the line and the reason."""
+    mark = getattr(error, "problem_mark", None)
+    file = path or (Path(mark.name) if mark else None)
+    reason = " ".join(str(getattr(error, "problem", None) or error).split())
+    if "'\\t'" in reason:
+        reason = "a tab; indent with spaces"
+    place = ", ".join(filter(None, [str(file or ""), f"line {mark.line + 1}" if mark else ""]))
+    return f"{place or 'a configuration file'}: not valid YAML ({reason})"
 
 
 def to_yaml(section: Any) -> str:
@@ -422,12 +514,12 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def project_folder(folder: str) -> Path:
-    """Return the folder `conf` or `data` of the repository, or of the installed package if there is no repository."""
+    """Return the folder `conf`, `data` or `docs` of the repository, or of the package if there is no repository."""
     package = Path(__file__).resolve().parent
     repository = package.parent.parent
     if (repository / "pyproject.toml").is_file() and (repository / folder).is_dir():
         return repository / folder
-    return package / {"conf": "conf", "data": "bundled"}[folder]
+    return package / {"conf": "conf", "data": "bundled", "docs": "docs"}[folder]
 
 
 def schema_keys() -> list[str]:
@@ -444,6 +536,20 @@ def schema_keys() -> list[str]:
     return list(list_keys(ExperimentConfig, ""))
 
 
+def refuse_unusable_folder(key: str, folder: Any) -> None:
+    """Raise ConfigError if a text cannot be a folder of results: empty, with `~`, or with a control character."""
+    if not isinstance(folder, str):
+        return  # the schema refuses other types
+    if not folder.strip():
+        raise ConfigError(f"{key} is empty", f"give a folder, as in {key}=outputs")
+    if folder.startswith("~"):
+        raise ConfigError(
+            f"{key}={folder}: ~ is not expanded", f"write the folder in full, as in {key}=$HOME{folder[1:]}"
+        )
+    if not folder.isprintable():
+        raise ConfigError(f"{key}={folder!r}: a folder's name cannot have this character", "remove it")
+
+
 def explain(error: Exception, prefix: str = "", known: Iterable[str] = ()) -> ConfigError:
     """Return an error with the message of OmegaConf's exception in one line: the key, the value and a remedy.
 
@@ -456,10 +562,53 @@ def explain(error: Exception, prefix: str = "", known: Iterable[str] = ()) -> Co
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
         return ConfigError(unknown_key(full, [f"{prefix}.{name}" for name in known] if prefix else schema_keys()))
     if isinstance(error, ValidationError) and (expected := _expected_type(error)) is not None:
+        value = shown(error.value)
         if get_origin(expected) is list:
-            return ConfigError(f"{full}: not a list, as in {full}=[1,2,4]")
-        return ConfigError(f"{full}={error.value}: not {TYPES.get(expected, expected.__name__)}")
-    return ConfigError(f"{full or 'config'}: {str(error).splitlines()[0]}")
+            example = f"[{value}]" if value.isdecimal() else "[1,2,4]"
+            return ConfigError(f"{full}={value}: not a list", f"write a list, as in {full}={example}")
+        return ConfigError(f"{full}={value}: not {TYPES.get(expected, expected.__name__)}")
+    return _explain_text(" ".join(first_line(error).split()), full)
+
+
+def _explain_text(text: str, key: str) -> ConfigError:
+    """Return an error for a message of OmegaConf that has no special exception type."""
+    if match := re.search(r"(\w+) is not a subclass of (\w+)\. value: (.*)", text):
+        _, cls, value = match.groups()
+        key = key or _section_of(cls) or cls
+        return ConfigError(f"{key}={value}: a section has keys, not one value", f"write {key}.KEY=VALUE")
+    if re.search(r"Cannot assign \w+ to Dict|Cannot merge \w+ with ", text):
+        place = key or "a section of the configuration"
+        return ConfigError(f"{place}: a section has keys, not one value", f"write {key or 'section'}.KEY=VALUE")
+    if "does not support deletion" in text:
+        return ConfigError(f"~{key}: this key cannot be removed", f"set a value, as in {key}=…")
+    if match := re.search(r"Unsupported interpolation type (\S+)", text):
+        return ConfigError(f"{key or 'config'}: there is no resolver ${{{match[1]}:…}}", "remove the reference")
+    if match := re.search(r"Invalid value '(.*)', expected one of \[(.*)\]", text):
+        return ConfigError(f"{key}={match[1]}: no such value; there are: {match[2]}")
+    if "is not Optional" in text:
+        return ConfigError(f"{key}=null: must have a value", "remove it to use the default")
+    if match := re.search(r"Environment variable '(.*?)' not found", text):
+        name = match[1]
+        remedy = f"set it, or write a default, as in ${{oc.env:{name},default}}"
+        return ConfigError(f"{key or 'config'}: the environment variable {name} is not set", remedy)
+    if match := re.search(r"Interpolation key '(.*?)' not found", text):
+        return ConfigError(f"{key or 'config'}: the reference ${{{match[1]}}} names no key", "name a key that exists")
+    if "Recursive interpolation" in text:
+        return ConfigError(f"{key or 'config'}: a reference leads back to itself", "replace it by a value")
+    return ConfigError(f"{key or 'config'}: {text}")
+
+
+def _section_of(cls: str) -> str | None:
+    """Return the key of the section that a class of the schema describes."""
+    by_class = {str(kind.__name__): key for key, kind in _sections(ExperimentConfig)}
+    return by_class.get(cls)
+
+
+def _sections(cls: type, prefix: str = "") -> Iterable[tuple[str, type]]:
+    for name, kind in get_type_hints(cls).items():
+        if isinstance(kind, type) and is_dataclass(kind):
+            yield prefix + name, kind
+            yield from _sections(kind, f"{prefix}{name}.")
 
 
 TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -480,11 +629,12 @@ def _expected_type(error: ValidationError) -> type | None:
 def unknown_key(key: str, known: Iterable[str], value: Any = None) -> str:
     """Return the error message for a key that is not in the schema, with its new name or the nearest key."""
     if new := RENAMED.get(key):
-        text = str(value).lower() if isinstance(value, bool) else value
-        return f"{key} was renamed to {new}; use {new}={'…' if text is None else text}"
+        return f"{key} was renamed to {new}; use {new}={'…' if value is None else shown(value)}"
     known = [name for name in known if not key.startswith(f"{name}.")]
     if key in known:
         return f"'{key}' is not in the config yet; add it with a plus in front, as in +{key}=…"
+    if suggestion := suggestions.key(key, value):
+        return f"there is no key '{key}'; did you mean {suggestion}?"
     siblings = [name for name in known if name.rpartition(".")[0] == key.rpartition(".")[0]]
     ending = nearest(key, known)
     return f"there is no key '{key}'{ending if 'did you mean' in ending else nearest(key, siblings)}"

@@ -123,7 +123,7 @@ def measure(
         for case in plan.cases:
             yield _without_numbers(case, core.OUT_OF_MEMORY, f"while loading: {loaded.reason}")
         return
-    yield _conditions(parts, loaded.model, data.sampled, loaded.left_out)
+    yield _conditions(parts, loaded, data.sampled)
     stages = create_stages(profiled)
     too_large: Case | None = None
     for case in plan.cases:
@@ -389,8 +389,13 @@ def _work(loaded: LoadedRun, case: Case) -> Samples:
     return Samples({f"work/{unit}_count": np.array([float(count)]) for unit, count in units.items()})
 
 
-def _conditions(
-    parts: Parts, model: LoadedModel, examples: Sequence[Example], left_out: Mapping[str, str]
-) -> Conditions:
-    identity = {**parts.data.identity(), "contents_sha256": content_digest.digest_examples(examples)}
-    return Conditions(dict(model.identity), dict(parts.device.fingerprint()), identity, dict(left_out))
+def _conditions(parts: Parts, loaded: LoadedRun, examples: Sequence[Example]) -> Conditions:
+    model = {**loaded.model.identity, **_image_size(loaded)}
+    data = {**parts.data.identity(), "contents_sha256": content_digest.digest_examples(examples)}
+    return Conditions(model, dict(parts.device.fingerprint()), data, dict(loaded.left_out))
+
+
+def _image_size(loaded: LoadedRun) -> dict[str, str]:
+    """Return the height and width of the images that the model receives, if they are among its inputs."""
+    pixels = loaded.inputs.singles[0].get("pixel_values") if loaded.inputs.singles else None
+    return {} if pixels is None or pixels.ndim != 4 else {"image_size": f"{pixels.shape[-2]}x{pixels.shape[-1]}"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from visionbench.config import DataConfig, DeviceConfig, ExperimentConfig, build_part
+from visionbench.config import DataConfig, DeviceConfig, ExperimentConfig, ModelConfig, build_part, option_fields
 from visionbench.core import Adapter, ConfigError, DataSet, Device, Metric
 from visionbench.registry import find
 
@@ -26,7 +26,7 @@ class Parts:
 def build_parts(config: ExperimentConfig) -> Parts:
     """Build the parts by their names. Raises ConfigError with the nearest match if a name or an option is unknown."""
     return Parts(
-        adapter=build_part("models", config.model.family, config.model.options, "model.options"),
+        adapter=find_adapter(config.model),
         device=find_device(config.device),
         data=find_data(config.data),
         metrics={
@@ -34,6 +34,15 @@ def build_parts(config: ExperimentConfig) -> Parts:
             for name, options in config.metrics.items()
         },
     )
+
+
+def find_adapter(model: ModelConfig) -> Adapter:
+    """Return the model's family with its options. A family of a user need not have the option `image_size`."""
+    options = dict(model.options)
+    if options.get("image_size", 0) is None and "image_size" not in option_fields(find("models", model.family)):
+        del options["image_size"]
+    adapter: Adapter = build_part("models", model.family, options, "model.options")
+    return adapter
 
 
 def find_data(config: DataConfig) -> DataSet:

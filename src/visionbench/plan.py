@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from visionbench.config import ExperimentConfig
+from visionbench import ranges, weights
+from visionbench.config import ExperimentConfig, refuse_unusable_folder
 from visionbench.core import TRUTHS, Case, ConfigError, Metric, Precision, QualityMetric, RunPlan
 from visionbench.parts import Parts, accelerators, build_parts, find_device
 from visionbench.registry import find, names, nearest
@@ -13,7 +14,8 @@ STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pi
 """The stages in the order of the protocol. Each case runs the stages that its metrics need."""
 DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS = ("pretrained", "random", "auto")
-ATTENTION = ("sdpa", "eager", "flash_attention_2")
+RANDOM_WEIGHTS = "random weights have no quality to measure"
+"""The reason against quality metrics."""
 ON_ERROR = ("fail", "skip")
 EXIF = ("stored", "turned")
 
@@ -72,10 +74,14 @@ def _case(name: str, batch_size: int, metrics: Mapping[str, Metric]) -> Case:
 
 def _check(config: ExperimentConfig) -> None:
     _check_batch_sizes(config.batch.sizes)
+    refuse_unusable_folder("output_dir", config.output_dir)
+    for key, name in (("model.name", config.model.name), ("precision.name", config.precision.name)):
+        _check_name(key, name)
+    ranges.check(config)
     _check_choice("precision.dtype", config.precision.dtype, DTYPES)
     _check_choice("model.weights", config.model.weights, WEIGHTS)
     if config.model.attention is not None:
-        _check_choice("model.attention", config.model.attention, ATTENTION)
+        _check_choice("model.attention", config.model.attention, weights.ATTENTION)
     _check_choice("data.on_error", config.data.on_error, ON_ERROR)
     if config.data.exif is not None:
         _check_choice("data.exif", config.data.exif, EXIF)
@@ -86,37 +92,13 @@ def _check(config: ExperimentConfig) -> None:
         raise ConfigError(
             f"model {config.model.name} has no checkpoint", "give model.checkpoint=… or model.weights=random"
         )
-    _check_positive(
-        {
-            "data.prepare": config.data.prepare,
-            "device.threads": config.device.threads,
-            "measure.inputs.distinct_samples": config.measure.inputs.distinct_samples,
-            "measure.inputs.max_mib": config.measure.inputs.max_mib,
-            "measure.warmup.calls": config.measure.warmup.calls,
-            "measure.warmup.min_calls": config.measure.warmup.min_calls,
-            "measure.warmup.windows": config.measure.warmup.windows,
-            "measure.warmup.window_calls": config.measure.warmup.window_calls,
-            "measure.latency.calls": config.measure.latency.calls,
-            "measure.latency.least_calls": config.measure.latency.least_calls,
-            "measure.latency.min_calls": config.measure.latency.min_calls,
-            "measure.throughput.calls": config.measure.throughput.calls,
-            "measure.throughput.min_calls": config.measure.throughput.min_calls,
-            "measure.throughput.in_flight": config.measure.throughput.in_flight,
-            "measure.memory.calls": config.measure.memory.calls,
-            "measure.repeats": config.measure.repeats,
-            "measure.telemetry.interval_ms": config.measure.telemetry.interval_ms,
-            "measure.ceiling.calls": config.measure.ceiling.calls,
-            "measure.pipeline.min_batches": config.measure.pipeline.min_batches,
-            "measure.evaluation.batch_size": config.measure.evaluation.batch_size,
-            "measure.evaluation.workers": config.measure.evaluation.workers,
-        }
-    )
-    if config.device.index < 0:
-        raise ConfigError(f"device.index={config.device.index}: must be at least 0", "devices are counted from 0")
-    percentile = config.measure.latency.percentile
-    if not 0 < percentile < 1:
-        raise ConfigError(f"measure.latency.percentile={percentile}: must be between 0 and 1", "give one, as in 0.99")
     _check_device(config)
+
+
+def _check_name(key: str, name: str) -> None:
+    """Refuse a name that cannot be a part of a folder's name."""
+    if not name.strip() or "/" in name or not name.isprintable():
+        raise ConfigError(f"{key}={name!r}: not a name for a folder", "give a name without slashes")
 
 
 def _check_batch_sizes(sizes: Sequence[int]) -> None:
@@ -160,12 +142,6 @@ def _check_registered(key: str, name: str, kind: str, *special: str) -> None:
         raise ConfigError(f"{key}={name}: no such value{nearest(name, [*special, *known])}") from None
 
 
-def _check_positive(values: Mapping[str, int | None]) -> None:
-    for key, value in values.items():
-        if value is not None and value < 1:
-            raise ConfigError(f"{key}={value}: must be at least 1")
-
-
 def _needs_evaluation(metric: Metric) -> bool:
     return "evaluation" in metric.stages
 
@@ -184,7 +160,7 @@ def _refusals(
         if columns := metric.reads - TRUTHS - parts.adapter.predicts:
             unsuited[name] = f"a model for {parts.adapter.task} does not give {' and '.join(sorted(columns))}"
         elif config.model.weights == "random":
-            refused[name] = "random weights have no quality to measure"
+            refused[name] = RANDOM_WEIGHTS
         elif annotations := metric.needs - parts.data.provides:
             refused[name] = f"data={config.data.name} has no {' and '.join(sorted(annotations))}"
         elif missing := sorted(metric.needs & unavailable.keys()):

@@ -65,9 +65,10 @@ def modules(*kinds: str) -> list[str]:
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """Return the end of an error message: `; did you mean 'recall'?`, or the list of names if none is similar."""
     known = sorted(set(known))
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
+    by_lower_case = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(wrong.lower(), by_lower_case, n=1, cutoff=0.6)
     if close:
-        return f"; did you mean '{close[0]}'?"
+        return f"; did you mean '{by_lower_case[close[0]]}'?"
     return f"; there are: {', '.join(known)}" if known else ""
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from visionbench import registry, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, ReportConfig
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line
+from visionbench.plan import RANDOM_WEIGHTS
 from visionbench.plan import plan as make_plan
 from visionbench.registry import find
 from visionbench.report import translations
@@ -135,9 +136,22 @@ def prepare(requests: Sequence[ComposedRun], resolver: Resolver, earlier: Prepar
     worker.start_fork_server(
         ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
     )
-    progress = SweepProgress(_steps(runs), console)
     queue = earlier.queue if earlier else TrackerQueue.open(runs[0].config)
+    runs = _add_model_warnings(runs, console)
+    progress = SweepProgress(_steps(runs), console)
     return PreparedSweep(runs, console, progress, queue, (*(earlier.previous if earlier else ()), *runs))
+
+
+def _add_model_warnings(runs: Sequence[PreparedRun], console: Console) -> tuple[PreparedRun, ...]:
+    """Check the models of all runs, and return the runs with the warnings about them. Raises ConfigError."""
+    from visionbench import model_check
+
+    warnings = model_check.check_models([run.config for run in runs])
+    _warn(console, [warning for lines in warnings for warning in lines])
+    return tuple(
+        replace(run, plan=replace(run.plan, warnings=(*run.plan.warnings, *lines)))
+        for run, lines in zip(runs, warnings, strict=True)
+    )
 
 
 def plan_request(request: ComposedRun, config_dir: Path | None) -> RunPlan:
@@ -162,7 +176,7 @@ def _resolve_and_plan(
 
     A run is planned again only if a value was open, or if the data lack annotations that their class declares.
     """
-    from visionbench import data_check, weights
+    from visionbench import data_check, model_check, weights
 
     resolutions = [resolver.resolve(request.config.values) for request in requests]
     configs = [
@@ -173,6 +187,7 @@ def _resolve_and_plan(
     _warn(console, [note for lines in notes for note in lines])
     for config in configs:
         weights.ensure_checkpoint(config.values.model)
+    model_check.check_families([config.values for config in configs])
     unavailable = data_check.unavailable_annotations([config.values for config in configs])
     final = []
     for index, config in enumerate(configs):
@@ -182,6 +197,7 @@ def _resolve_and_plan(
                 plan = make_plan(config.values, requests[index].overrides, unavailable[index])
             except ConfigError as error:
                 raise ConfigError("; ".join([str(error), *resolutions[index].notes])) from None
+        _warn(console, _dropped_metrics(plans[index], plan))
         warnings = (*notes[index], *plan.warnings)
         final.append(replace(plan, warnings=warnings, experiment=requests[index].experiment))
     shown = {note for lines in notes for note in lines}
@@ -198,6 +214,15 @@ def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None) -> tupl
     known = [*(earlier.previous if earlier else ()), *runs]
     plans = variation.named([run.plan for run in known], [asdict(run.config) for run in known])
     return tuple(replace(run, plan=plan) for run, plan in zip(runs, plans[-len(runs) :], strict=True))
+
+
+def _dropped_metrics(first: RunPlan, final: RunPlan) -> list[str]:
+    """Return a warning for each metric group that the data or the checkpoint prevents, except for random weights."""
+    return [
+        f"{final.model}: no {name}, because {reason}"
+        for name, reason in final.refused.items()
+        if name not in first.refused and reason != RANDOM_WEIGHTS
+    ]
 
 
 def _warn(console: Console, notes: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ def my_conf(tmp_path, monkeypatch):
     for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
         (checkpoint / name).write_text("{}")
     (tmp_path / "my_conf" / "model").mkdir(parents=True)
-    yaml = "name: clip_tiny\nfamily: dual_encoder\nweights: pretrained\ncheckpoint: ./my_checkpoint\n"
+    yaml = "name: clip_tiny\nfamily: dual_encoder\nweights: pretrained\ncheckpoint: ../../my_checkpoint\n"
     (tmp_path / "my_conf" / "model" / "clip_tiny.yaml").write_text(yaml)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")

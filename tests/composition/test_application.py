@@ -218,7 +218,10 @@ def test_a_wrong_key_in_a_users_file_is_refused_with_the_file(own, name, text, w
         (["precision.dtype=[1]"], "precision.dtype=[1]: not text"),
         (["--config-name", "nothing"], "--config-name nothing: there is no such file"),
         (["hydra/launcher=bsic"], "hydra/launcher=bsic: no such option; did you mean 'basic'?"),
-        (["model=clip_tiny,vit_b16"], "Ambiguous value for argument 'model=clip_tiny,vit_b16'"),
+        (
+            ["model=clip_tiny,vit_b16"],
+            "model=clip_tiny,vit_b16: several values for one run; sweep over them, as in -m model=clip_tiny,vit_b16",
+        ),
         (["output_dir=${nowhere}"], "output_dir: "),
         (["model.name=???"], "'model.name' has no value; give it one, as in model.name=…"),
     ],

@@ -34,9 +34,15 @@ def test_each_documented_flag_reaches_hydra(words, flags):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--nonsense"], "unrecognized arguments: --nonsense; see visionbench run --help"),
+        (["--nonsense"], "--nonsense: there is no such flag; see visionbench run --help"),
+        (["--multirum"], "--multirum: there is no such flag; did you mean '--multirun'?"),
+        (["--model", "clip_tiny"], "--model: there is no such flag; did you mean model=…?"),
+        (["--batch-size=8"], "--batch-size=8: there is no such flag; did you mean batch.sizes=[8]?"),
+        (["--config-dir"], "--config-dir/-cd: a value is missing; see visionbench run --help"),
+        (["--config-dir="], "--config-dir : there is no such folder"),
+        (["--experimental-rerun", "nowhere"], "--experimental-rerun nowhere: there is no such file"),
         (["--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder"),
-        (["-m", "--cfg", "job"], "argument --cfg/-c: not allowed with argument --multirun/-m; see visionbench run"),
+        (["-m", "--cfg", "job"], "--cfg/-c and --multirun/-m cannot be used together; remove one of them"),
         (["--cfg", "none"], "argument --cfg/-c: invalid choice: 'none'"),
     ],
 )

@@ -11,8 +11,9 @@ from saved_runs import QUALITY, row, run
 from visionbench.core import FAILED, KILLED, OUT_OF_MEMORY, Case, ConfigError, Samples
 from visionbench.records.folder import RunFolder
 from visionbench.registry import find
-from visionbench.report import advice, document, drawing, page, relative, sweep_figures
+from visionbench.report import advice, document, drawing, page, sweep_figures
 from visionbench.report.translations import LANGUAGES, TASKS, WORDS, check
+from visionbench.results import relative
 from visionbench.results.advice import choice
 from visionbench.results.advice.candidates import Bounds
 from visionbench.results.archive import Run
@@ -101,6 +102,15 @@ def test_the_baseline_of_a_run_differs_only_in_the_named_facts():
     pairs = relative.relative(runs, {"precision": "fp32"})
     assert [(pair.run.model, pair.baseline.model) for pair in pairs] == [("one", "one"), ("two", "two")]
     assert {pair.baseline.record.plan.precision for pair in pairs} == {"fp32"}
+
+
+def test_in_a_sweep_over_another_key_the_baseline_has_the_same_value_of_it():
+    def with_threads(count, precision):
+        return run(timed(1, 10), precision=precision, config={"device": {"threads": count}})
+
+    runs = [with_threads(count, precision) for precision in ("fp32", "bf16") for count in (1, 2)]
+    pairs = relative.relative(runs, {"precision": "fp32"})
+    assert [(pair.run, pair.baseline) for pair in pairs] == [(runs[2], runs[0]), (runs[3], runs[1])]
 
 
 def test_the_bounds_of_a_ratio_are_those_of_the_quotient_of_both_intervals():

@@ -17,6 +17,9 @@ from visionbench.trackers.mlflow import MlflowTracker
 REFUSED_BY_BROWSERS = {5060, 5061, 6000, 6566, *range(6665, 6670), 6697, 10080}
 """Ports above 1023 that Chromium will not open."""
 
+CLOSE_ASSISTANT = "MLflow's Assistant panel opens at first; close it with its × to give the charts more room"
+"""MLflow opens the panel at the first visit of a browser. No setting of the server or of the experiment prevents it."""
+
 
 def serve(output_dir: Path, uri: str | None, experiment: str, port: int, browser: bool = True) -> int:
     """Print the address of the experiment's charts, and replace this process by the server of a local store.
@@ -44,6 +47,7 @@ def serve(output_dir: Path, uri: str | None, experiment: str, port: int, browser
     address = f"http://127.0.0.1:{port}/{page}"
     console.print(address, soft_wrap=True, highlight=False)
     console.print("Ctrl-C ends it", style="dim")
+    console.print(CLOSE_ASSISTANT, style="dim", soft_wrap=True)
     if browser and _has_browser():
         opener = [sys.executable, "-m", "visionbench.commands.open_page", address]
         null = subprocess.DEVNULL  # hides the messages of browsers

@@ -12,23 +12,26 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from visionbench.composition import overrides
 from visionbench.composition.arguments import Arguments, command_line
-from visionbench.composition.errors import one_line_errors
+from visionbench.composition.errors import is_raised_by_composition, translate
+from visionbench.composition.new_folders import NewFolders
+from visionbench.composition.paths import UserFiles, resolve_paths
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
+from visionbench.composition.user_files import refuse_faulty_files, refuse_replaced_schema
 from visionbench.config import ComposedConfig, ComposedRun, project_folder, replaced_option
-from visionbench.core import ConfigError
+from visionbench.core import ConfigError, VisionbenchError
 from visionbench.variation import EXPERIMENT
 
 HYDRA_FILES = {".hydra", "multirun.yaml"}
@@ -64,7 +67,9 @@ class Task:
     """The task function of `hydra.main`. Hydra may pickle it and call it in another process."""
 
     application: Application
-    config_dir: Path | None = None
+    arguments: Arguments = field(default_factory=Arguments)
+    prepares: bool = False
+    """Whether the configurations are composed and an application prepares them."""
     folder: Path | None = None
     """The folder that Hydra created for the run or the sweep."""
     error: Exception | None = None
@@ -76,16 +81,22 @@ class Task:
         folder = Path(settings.runtime.output_dir)
         if settings.mode == RunMode.MULTIRUN:
             run = self.compose(cfg, settings)
+            self.prepares = True
             if exit_code := self.application.run_alone(run, folder, Path(settings.sweep.dir).name):
                 raise JobFailed(exit_code)
             return
         self.folder = folder
         try:
-            self.application.prepare([self.compose(cfg, settings)])
+            self.prepare([self.compose(cfg, settings)])
             self.application.measure(0, folder, folder.name)
             self.application.complete()
         except (ConfigError, OSError) as error:
             self.error = error
+
+    def prepare(self, runs: Sequence[ComposedRun]) -> None:
+        """Prepare the composed runs."""
+        self.prepares = True
+        self.application.prepare(runs)
 
     def compose(self, cfg: DictConfig, settings: HydraConf) -> ComposedRun:
         """Return the run of a composed configuration. `settings` is its `hydra` section."""
@@ -94,49 +105,57 @@ class Task:
             for group, options in settings.runtime.choices.items()
             for option in (options if OmegaConf.is_list(options) else [options])
         ]
-        notes = [note for choice in choices if (note := replaced_option(*choice, self.config_dir))]
+        config_dir = self.arguments.config_dir
+        notes = [note for choice in choices if (note := replaced_option(*choice, config_dir))]
+        try:
+            config = ComposedConfig.of(cfg)
+        except ConfigError:
+            refuse_faulty_files(self.arguments.overrides, config_dir)  # its message names the file
+            raise
         experiment = ",".join(option for group, option in choices if group == EXPERIMENT)
-        return ComposedRun(ComposedConfig.of(cfg), tuple(settings.overrides.task), tuple(notes), experiment)
+        overrides_of_run = tuple(settings.overrides.task)
+        files = UserFiles(config_dir, dict(choices), settings.job.config_name)
+        config = config.with_changes(resolve_paths(config.values, overrides_of_run, files))
+        return ComposedRun(config, overrides_of_run, tuple(notes), experiment)
 
 
 def main(arguments: Arguments, application: Application) -> None:
     """Run Hydra's command line with an application. Raises ConfigError for bad input and JobFailed for a failed job."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing a traceback and ending the process
     register_schema()
-    task = Task(application, arguments.config_dir)
+    refuse_replaced_schema(arguments.config_dir)
+    overrides.check(arguments.overrides, arguments.config_dir)
+    task = Task(application, arguments)
     command = hydra.main(version_base="1.3", config_path=str(project_folder("conf")), config_name="config")(task)
+    NewFolders.folder, NewFolders.missing = None, ()
     try:
-        with (
-            one_line_errors(arguments.overrides, arguments.config_dir),
-            user_folder_first(arguments.config_dir),
-            command_line(arguments),
-        ):
-            refuse_mixed_metrics(arguments.overrides)
+        with user_folder_first(arguments.config_dir), command_line(arguments):
             command()
         if task.error is not None:
             raise task.error
-    except ConfigError:
-        remove_unused(task.folder)
+    except SystemExit as end:
+        if end.code not in (0, None):  # Hydra has printed the problem
+            raise SystemExit(2) from end
         raise
+    except Exception as error:
+        remove_unused(task.folder or NewFolders.folder, NewFolders.missing)
+        if isinstance(error, VisionbenchError | JobFailed) or task.prepares or not is_raised_by_composition(error):
+            raise
+        raise translate(error, arguments.overrides, arguments.config_dir) from error
 
 
-def refuse_mixed_metrics(overrides: Sequence[str]) -> None:
-    """Raise ConfigError if `metrics` is both replaced and extended, because Hydra would ignore one of the two."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    lists = [override for override in parsed if override.key_or_group == "metrics" and not override.is_delete()]
-    if len({override.is_add() for override in lists}) == 2:
-        typed = " ".join(str(override.input_line) for override in lists)
-        raise ConfigError(
-            f"{typed}: both a list and additions are given",
-            "give either the full list, as in metrics=[…,…], or only additions",
-        )
+def remove_unused(folder: Path | None, new_folders: Sequence[Path] = ()) -> None:
+    """Remove the folder of a refused run or sweep if only Hydra wrote into it, and those of its parents that are new.
 
-
-def remove_unused(folder: Path | None) -> None:
-    """Remove the folder of a refused run or sweep if only Hydra wrote into it, and its parent if it is then empty."""
-    if folder is None or not folder.is_dir() or not {path.name for path in folder.iterdir()} <= HYDRA_FILES:
+    `new_folders` are the folders that did not exist before the command, innermost first.
+    """
+    if folder is None or not folder.is_dir():
         return
-    shutil.rmtree(folder)
-    if folder.resolve().parent != Path.cwd():
-        with suppress(OSError):  # the parent holds other results
-            folder.parent.rmdir()
+    paths = list(folder.iterdir())
+    if not {path.name for path in paths} <= HYDRA_FILES:
+        return
+    for path in paths:
+        (shutil.rmtree if path.is_dir() else os.unlink)(path)
+    with suppress(OSError):  # a folder holds other files
+        for path in new_folders or [folder]:
+            path.rmdir()

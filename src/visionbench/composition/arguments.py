@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from visionbench import suggestions
+from visionbench.config import schema_keys
 from visionbench.core import ConfigError
+from visionbench.registry import nearest
 
 # Hydra's flags, see https://hydra.cc/docs/advanced/hydra-command-line-flags/
 SWITCHES = (("--help", "-h"), ("--hydra-help",), ("--version",), ("--resolve",))
@@ -22,6 +26,8 @@ OPTIONS = (
     ("--experimental-rerun",),
 )
 COMMANDS = (("--run", "-r"), ("--multirun", "-m"), ("--shell-completion", "-sc"))
+GROUPS_OUTSIDE_SCHEMA = ("experiment",)
+HELP = "see visionbench run --help"
 CONFIGS = ("job", "hydra", "all")
 INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
@@ -30,16 +36,20 @@ class Parser(argparse.ArgumentParser):
     """A parser that raises ConfigError instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise ConfigError with the message."""
-        raise ConfigError(message, "see visionbench run --help")
+        """Raise ConfigError with the message of argparse, or with a clearer one."""
+        if match := re.fullmatch(r"argument (\S+): not allowed with argument (\S+)", message):
+            raise ConfigError(f"{match[1]} and {match[2]} cannot be used together", "remove one of them")
+        if match := re.fullmatch(r"argument (\S+): expected .*argument", message):
+            raise ConfigError(f"{match[1]}: a value is missing", HELP)
+        raise ConfigError(message, HELP)
 
 
 @dataclass(frozen=True)
 class Arguments:
     """The arguments of one command, sorted into flags and overrides."""
 
-    flags: tuple[str, ...]
-    overrides: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
     config_dir: Path | None = None
     """The folder of the user's own configuration, `--config-dir`."""
     verbose: bool = False
@@ -51,9 +61,15 @@ def parse(arguments: Sequence[str]) -> Arguments:
 
     Raises ConfigError for an unknown flag and for a `--config-dir` that does not exist.
     """
-    parsed = _parser().parse_intermixed_args(list(arguments))
-    if parsed.config_dir is not None and not Path(parsed.config_dir).is_dir():
+    parser = _parser()
+    parsed, unknown = parser.parse_known_intermixed_args(list(arguments))
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: there is no such flag", _remedy(unknown[0], parser))
+    if parsed.config_dir is not None and not (parsed.config_dir and Path(parsed.config_dir).is_dir()):
         raise ConfigError(f"--config-dir {parsed.config_dir}: there is no such folder", "give an existing one")
+    if parsed.experimental_rerun is not None and not Path(parsed.experimental_rerun).is_file():
+        file = parsed.experimental_rerun
+        raise ConfigError(f"--experimental-rerun {file}: there is no such file", "give a config.pickle of Hydra")
     flags: list[str] = []
     for name, value in vars(parsed).items():
         if name == "verbose":
@@ -65,6 +81,19 @@ def parse(arguments: Sequence[str]) -> Arguments:
             flags.append(f"{flag}={value}")
     config_dir = Path(parsed.config_dir) if parsed.config_dir is not None else None
     return Arguments(tuple(flags), tuple(parsed.overrides), config_dir, parsed.verbose)
+
+
+def _remedy(flag: str, parser: Parser) -> str:
+    """Return what to write instead of an unknown flag: an override, or the nearest flag."""
+    name, _, value = flag.lstrip("-").partition("=")
+    key = name.replace("-", "_")
+    if suggestion := suggestions.key(key, value):
+        return f"did you mean {suggestion}?"
+    if key in (*schema_keys(), *GROUPS_OUTSIDE_SCHEMA):
+        return f"did you mean {key}={value or '…'}?"
+    flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+    ending = nearest(f"--{name.replace('_', '-')}", flags)
+    return ending.removeprefix("; ") if "did you mean" in ending else HELP
 
 
 def _parser() -> Parser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +14,8 @@ from visionbench.examples.class_matching import describe_unknown, match_classes
 from visionbench.examples.class_names import MAPPING
 from visionbench.parts import Parts
 
+UNNAMED = re.compile(r"LABEL_\d+")
+"""The names that transformers gives to classes without names."""
 NO_CLASS = "no class: it is not in the folder of a class"
 
 
@@ -81,11 +84,17 @@ def find_label_mismatch(config: ExperimentConfig, run: Parts) -> str | None:
         matches = match_classes(model_names, described)
     except ConfigError as error:
         return str(error)
-    if not matches.unknown:
+    if not matches.unknown or (config.data.on_error == "skip" and matches.indices):
         return None
+    remedy = "choose data with the model's classes, data=image_folder data.root=…"
+    if all(UNNAMED.fullmatch(name) for name in model_names):
+        return (
+            f"its labels are not the model's: the checkpoint has no names for its classes, only '{model_names[0]}' and "
+            f"so on; write the names into id2label of its config.json, and {remedy}"
+        )
     return (
         f"its labels are not the model's: the model does not have {len(matches.unknown)} of its {len(described)} "
-        f"classes, such as '{matches.unknown[0]}'; choose data with the model's classes, data=image_folder data.root=…"
+        f"classes, such as '{matches.unknown[0]}'; {remedy}"
     )
 
 

@@ -23,19 +23,25 @@ class Captioner:
     """Options: the `prompt` before the caption, and `new_tokens`, the exact number of tokens that a timed call writes.
 
     For quality, a caption ends at the model's end token, or after `caption_tokens`, and the best of `beams` is used
-    (1 is greedy).
+    (1 is greedy). `image_size` is the side of the square images in pixels, null for the model's own.
     """
 
     prompt: str = ""
     new_tokens: int = 20
     caption_tokens: int = 30
     beams: int = 1
+    image_size: int | None = None
 
     auto_class: ClassVar[str] = "AutoModelForImageTextToText"
     task: ClassVar[str] = "image captioning"
     predicts: ClassVar[frozenset[str]] = frozenset({"caption"})
+    model_types: ClassVar[Mapping[str, str]] = {
+        "blip": "BlipForConditionalGeneration",
+        "blip-2": "Blip2ForConditionalGeneration",
+    }
 
     def __post_init__(self) -> None:
+        weights.check_image_size(self.image_size)
         for option in ("new_tokens", "caption_tokens", "beams"):
             if (value := getattr(self, option)) < 1:
                 raise ConfigError(f"model.options.{option}={value}: must be at least 1")
@@ -50,8 +56,8 @@ class Captioner:
             raise ConfigError(
                 f"model.options.prompt='{self.prompt}': random weights have no tokenizer", "leave the prompt empty"
             )
-        built = weights.build_model(model, self.auto_class, device, dtype)
-        processor = weights.load_image_processor(model, built.source)
+        built = weights.build_model(model, self.auto_class, device, dtype, self.image_size)
+        processor = weights.load_image_processor(model, built.source, self.image_size)
         tokenizer = None if built.source is None else weights.load_tokenizer(model, built)
         words = tokenizer(self.prompt, add_special_tokens=False).input_ids if tokenizer and self.prompt else []
         identity = {

@@ -35,20 +35,37 @@ LOGIT_SCALE = 100.0
 @register("models", "dual_encoder")
 @dataclass
 class DualEncoder:
-    """Options: the `part` that a timed call runs; `text_tokens`, the number of tokens to which texts are padded; and
-    `templates`, which convert a class name to texts, whose mean embedding represents the class."""
+    """Options: the `part` that a timed call runs; `text_tokens`, the number of tokens to which texts are padded;
+    `templates`, which convert a class name to texts, whose mean embedding represents the class; and `image_size`, the
+    side of the square images in pixels, null for the model's own."""
 
     part: str = "both"
     text_tokens: int = 77
     templates: list[str] = field(default_factory=lambda: list(TEMPLATES))
+    image_size: int | None = None
 
     auto_class: ClassVar[str] = "AutoModel"
     task: ClassVar[str] = "image-text retrieval"
     names_classes: ClassVar[bool] = True
     """Whether classes are scored by texts with their names, so that the names must be words."""
     predicts: ClassVar[frozenset[str]] = frozenset({"image_embedding", "caption_embeddings", "class_scores"})
+    model_types: ClassVar[Mapping[str, str]] = {
+        "aimv2": "Aimv2Model",
+        "align": "AlignModel",
+        "altclip": "AltCLIPModel",
+        "blip": "BlipModel",
+        "chinese_clip": "ChineseCLIPModel",
+        "clip": "CLIPModel",
+        "clipseg": "CLIPSegModel",
+        "groupvit": "GroupViTModel",
+        "metaclip_2": "MetaClip2Model",
+        "siglip": "SiglipModel",
+        "tipsv2": "Tipsv2Model",
+        "vision-text-dual-encoder": "VisionTextDualEncoderModel",
+    }
 
     def __post_init__(self) -> None:
+        weights.check_image_size(self.image_size)
         if self.part not in PARTS:
             raise ConfigError(f"model.options.part={self.part}: no such part{nearest(self.part, PARTS)}")
         if self.text_tokens < 1:
@@ -68,10 +85,10 @@ class DualEncoder:
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load an AutoModel with its image processor and its tokenizer, or a HashedTokenizer with random weights."""
-        built = weights.build_model(model, self.auto_class, device, dtype)
+        built = weights.build_model(model, self.auto_class, device, dtype, self.image_size)
         if self.part != "image":
             weights.check_length(built, self.text_tokens, f"model.options.text_tokens={self.text_tokens}")
-        processor = weights.load_image_processor(model, built.source)
+        processor = weights.load_image_processor(model, built.source, self.image_size)
         if built.source is None:
             tokenizer: Any = HashedTokenizer(built.module.config.text_config)
         else:

@@ -19,15 +19,64 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+MODEL_TYPES = {
+    "beit": "BeitForImageClassification",
+    "bit": "BitForImageClassification",
+    "clip": "CLIPForImageClassification",
+    "convnext": "ConvNextForImageClassification",
+    "convnextv2": "ConvNextV2ForImageClassification",
+    "cvt": "CvtForImageClassification",
+    "data2vec-vision": "Data2VecVisionForImageClassification",
+    "deit": "DeiTForImageClassification",
+    "dinov2": "Dinov2ForImageClassification",
+    "dinov2_with_registers": "Dinov2WithRegistersForImageClassification",
+    "donut-swin": "DonutSwinForImageClassification",
+    "efficientnet": "EfficientNetForImageClassification",
+    "focalnet": "FocalNetForImageClassification",
+    "hgnet_v2": "HGNetV2ForImageClassification",
+    "hiera": "HieraForImageClassification",
+    "ijepa": "IJepaForImageClassification",
+    "levit": "LevitForImageClassification",
+    "metaclip_2": "MetaClip2ForImageClassification",
+    "mobilenet_v1": "MobileNetV1ForImageClassification",
+    "mobilenet_v2": "MobileNetV2ForImageClassification",
+    "mobilevit": "MobileViTForImageClassification",
+    "mobilevitv2": "MobileViTV2ForImageClassification",
+    "poolformer": "PoolFormerForImageClassification",
+    "pvt": "PvtForImageClassification",
+    "pvt_v2": "PvtV2ForImageClassification",
+    "regnet": "RegNetForImageClassification",
+    "resnet": "ResNetForImageClassification",
+    "segformer": "SegformerForImageClassification",
+    "siglip": "SiglipForImageClassification",
+    "swiftformer": "SwiftFormerForImageClassification",
+    "swin": "SwinForImageClassification",
+    "swinv2": "Swinv2ForImageClassification",
+    "textnet": "TextNetForImageClassification",
+    "timm_wrapper": "TimmWrapperForImageClassification",
+    "vit": "ViTForImageClassification",
+    "vit_msn": "ViTMSNForImageClassification",
+}
+"""The model types that are documented, each with its class of transformers. All take `pixel_values` and give logits."""
+
 
 @register("models", "image_classifier")
 @dataclass
 class ImageClassifier:
-    """An image classifier without options: from images to logits of classes."""
+    """From images to logits of classes. Option: `image_size`, the side of its square images in pixels; null is the
+    model's own."""
+
+    image_size: int | None = None
 
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
     task: ClassVar[str] = "image classification"
     predicts: ClassVar[frozenset[str]] = frozenset({"class_scores"})
+    class_pattern: ClassVar[str] = "ForImageClassification"
+    """The family also reads all other classes of transformers with this in their name."""
+    model_types: ClassVar[Mapping[str, str]] = MODEL_TYPES
+
+    def __post_init__(self) -> None:
+        weights.check_image_size(self.image_size)
 
     def uses(self) -> frozenset[str]:
         """Return an empty set: only images are used."""
@@ -39,8 +88,8 @@ class ImageClassifier:
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load an AutoModelForImageClassification with its image processor."""
-        built = weights.build_model(model, self.auto_class, device, dtype)
-        processor = weights.load_image_processor(model, built.source)
+        built = weights.build_model(model, self.auto_class, device, dtype, self.image_size)
+        processor = weights.load_image_processor(model, built.source, self.image_size)
         identity = {**built.identity, **weights.describe_processor(processor)}
         return LoadedClassifier(built.module, dtype, processor, identity)
 

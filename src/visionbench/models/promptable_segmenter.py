@@ -31,14 +31,17 @@ DECODER_PROMPTS = 64
 @register("models", "promptable_segmenter")
 @dataclass
 class PromptableSegmenter:
-    """Options: the `part` that a timed call runs, the kind of `prompt`, and `prompts_per_image`."""
+    """Options: the `part` that a timed call runs, the kind of `prompt`, `prompts_per_image`, and `image_size`, the side
+    of the square images in pixels, null for the model's own."""
 
     part: str = "both"
     prompt: str = "point"
     prompts_per_image: int = 1
+    image_size: int | None = None
 
     auto_class: ClassVar[str] = "AutoModelForMaskGeneration"
     task: ClassVar[str] = "promptable segmentation"
+    model_types: ClassVar[Mapping[str, str]] = {"sam": "SamModel"}
     predicts: ClassVar[frozenset[str]] = frozenset(
         {
             *("truth_masks", "mask_size", "empty_masks"),
@@ -47,6 +50,7 @@ class PromptableSegmenter:
     )
 
     def __post_init__(self) -> None:
+        weights.check_image_size(self.image_size)
         if self.part not in PARTS:
             raise ConfigError(f"model.options.part={self.part}: no such part{nearest(self.part, PARTS)}")
         if self.prompt not in PROMPTS:
@@ -62,8 +66,8 @@ class PromptableSegmenter:
         """Load a SamModel with the processor that scales images and prompts to its frame."""
         from transformers import SamProcessor
 
-        built = weights.build_model(model, self.auto_class, device, dtype)
-        processor = SamProcessor(weights.load_image_processor(model, built.source))
+        built = weights.build_model(model, self.auto_class, device, dtype, self.image_size)
+        processor = SamProcessor(weights.load_image_processor(model, built.source, self.image_size))
         identity = {
             **built.identity,
             **weights.describe_processor(processor.image_processor),

@@ -8,9 +8,9 @@ from typing import Any
 
 import visionbench
 from visionbench.core import OK, CaseResult, ConfigError, MetricDeclaration
-from visionbench.report import advice, precisions, relative, translations
+from visionbench.report import advice, precisions, translations
 from visionbench.report.translations import check, task, translate
-from visionbench.results import declared, summary
+from visionbench.results import declared, relative, summary
 from visionbench.results.advice import choice
 from visionbench.results.advice.candidates import Bounds
 from visionbench.results.archive import Run

@@ -25,7 +25,7 @@ SHORT_COMMIT = 10
 DIGEST = "names, labels, captions and images of the data"
 COMMIT = "git commit"
 LEFT_OUT = "images left out"
-MODEL_CONDITIONS = ("weights", "checkpoint", "revision")
+MODEL_CONDITIONS = ("weights", "checkpoint", "revision", "image_size")
 SENTENCES = {
     DIGEST: "the images differ, or their names, labels or captions",
     "data.annotations_sha256": "the annotations of the data differ",
@@ -101,7 +101,8 @@ def remarked(run: Run) -> dict[str, str]:
             for name, value in record.device.values.items()
             if name not in DEVICE_CONDITIONS and name not in SNAPSHOTS
         },
-        **{f"model.{name}": settings.model.values.get(name) for name in ("family", "attention", "seed")},
+        **{f"model.{name}": settings.model.values.get(name) for name in ("family", "seed")},
+        "model.attention": record.loaded_or_configured("attention"),
         **{name: record.model.values.get(name) for name in ("model_class", "image_processor", "tokenizer", "dtype")},
         **_flatten("metrics", settings.metrics),
     }

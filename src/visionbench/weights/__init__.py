@@ -4,25 +4,39 @@ A checkpoint is a repository on the Hugging Face Hub at a pinned revision, a loc
 a checkpoint runs only with `model.trust_remote_code`. Pickled weights are read with torch's restricted unpickler.
 """
 
-from visionbench.weights.architecture import build_config, count_parameters, transformers_modules
+from visionbench.weights.architecture import (
+    build_config,
+    count_checkpoint_parameters,
+    count_parameters,
+    transformers_modules,
+)
+from visionbench.weights.attention import ATTENTION
 from visionbench.weights.building import BuiltModel, build_model
 from visionbench.weights.checkpoint_classes import read_class_names
 from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, obtain_checkpoint
+from visionbench.weights.identification import check_family, known_models
+from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
 from visionbench.weights.processors import check_length, describe_processor, load_image_processor, load_tokenizer
 from visionbench.weights.tensors import count_bytes, place_inputs
 
 __all__ = [
+    "ATTENTION",
     "BuiltModel",
     "build_config",
     "build_model",
+    "check_family",
+    "check_image_size",
     "check_length",
     "count_bytes",
+    "count_checkpoint_parameters",
     "count_parameters",
+    "describe_border",
     "describe_processor",
     "ensure_checkpoint",
     "fetch_checkpoint",
     "find_checkpoint",
+    "known_models",
     "load_image_processor",
     "load_tokenizer",
     "local_folder",

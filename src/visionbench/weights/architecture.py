@@ -6,12 +6,16 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionbench.config import ModelConfig
 from visionbench.core import ConfigError
 from visionbench.registry import nearest
-from visionbench.weights.errors import explain_error
+from visionbench.weights.attention import explain_unsupported, requested_attention
+from visionbench.weights.errors import explain_error, one_line_errors
+from visionbench.weights.identification import check_family
+from visionbench.weights.image_size import set_config_size
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +24,9 @@ BLOCK, OFFSETS = 4_194_304, 65_536
 """Random weights are copied from a block of this many normal numbers, which begins at one of this many offsets."""
 
 
-def build_random(model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype) -> Any:
+def build_random(
+    model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype, image_size: int | None = None
+) -> Any:
     """Return the model with random weights: standard deviation 1/√fan-in, so that signals keep their magnitude, scales
     of 1 and biases of 0.
 
@@ -29,7 +35,7 @@ def build_random(model: ModelConfig, auto_class: str, device: torch.device, dtyp
     """
     import torch
 
-    module = _build_empty(model, auto_class, device, dtype)
+    module = _build_empty(model, auto_class, device, dtype, image_size)
     if device.type == "meta":  # only shapes, without values
         return module
     numbers = torch.Generator(device).manual_seed(model.seed)
@@ -55,6 +61,22 @@ def count_parameters(model: ModelConfig, auto_class: str) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def count_checkpoint_parameters(model: ModelConfig, auto_class: str, folder: Path) -> int:
+    """Return the number of parameters of a checkpoint on this machine, from its config.json. Raises ConfigError."""
+    import torch
+    import transformers
+    from transformers.initialization import no_init_weights
+
+    check_family(model, folder)
+    trusted = {"trust_remote_code": model.trust_remote_code}
+    with one_line_errors(model, f"model.checkpoint={model.checkpoint}"):
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **trusted)
+        with torch.device("meta"), no_init_weights():
+            module = getattr(transformers, auto_class).from_config(config, **trusted)
+        module.tie_weights()
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 def transformers_modules(model: ModelConfig) -> list[str]:
     """Return the modules of transformers with this architecture, for a fork server to import in advance."""
     kind = str(model.architecture.get("model_type", "")).replace("-", "_")
@@ -66,7 +88,9 @@ def build_config(model: ModelConfig) -> Any:
     """Return the transformers config of the YAML's `architecture:`. Raises ConfigError for an unknown key."""
     if "model_type" not in model.architecture:
         raise ConfigError(f"model {model.name}: random weights need an 'architecture:' with its model_type", "add it")
-    return _build_config(model.architecture, None, "model.architecture")
+    config = _build_config(model.architecture, None, "model.architecture")
+    config.architectures = config.architectures or []  # with None, transformers cannot choose between two classes
+    return config
 
 
 def _build_config(values: Mapping[str, Any], default: Any, path: str) -> Any:
@@ -93,7 +117,9 @@ def _build_config(values: Mapping[str, Any], default: Any, path: str) -> Any:
         raise ConfigError(f"{path}: {str(error).splitlines()[-1].strip().partition('. Errors:')[0]}") from None
 
 
-def _build_empty(model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype) -> Any:
+def _build_empty(
+    model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype, image_size: int | None = None
+) -> Any:
     """Return the architecture on the device in the dtype, with allocated parameters that have no values yet.
 
     As in a loaded checkpoint, tied weights are shared, and transformers' `_keep_in_fp32_modules` are in fp32.
@@ -103,14 +129,17 @@ def _build_empty(model: ModelConfig, auto_class: str, device: torch.device, dtyp
     from transformers.initialization import no_init_weights
 
     config = build_config(model)
+    if image_size is not None:
+        set_config_size(config, image_size)
+    attention = requested_attention(model)
     forked = [device] if device.type == "cuda" else []
     with torch.device(device), torch.random.fork_rng(forked), no_init_weights():
         torch.manual_seed(model.seed)  # some constructors draw the values of their buffers
         try:
-            module = getattr(transformers, auto_class).from_config(
-                config, dtype=dtype, attn_implementation=model.attention
-            )
+            module = getattr(transformers, auto_class).from_config(config, dtype=dtype, attn_implementation=attention)
         except (ImportError, ValueError) as error:
+            if attention is not None and (unsupported := explain_unsupported(model, auto_class, config)):
+                raise unsupported from error
             raise explain_error(model, f"model.architecture of {model.name}", error) from error
     module.tie_weights()
     plan = module._get_dtype_plan(dtype)

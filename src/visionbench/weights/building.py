@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from visionbench.config import ModelConfig
 from visionbench.core import ConfigError
 from visionbench.weights.architecture import build_random
+from visionbench.weights.attention import used_attention
+from visionbench.weights.image_size import resize_model
 from visionbench.weights.loading import load_checkpoint
 from visionbench.weights.location import find_checkpoint, local_folder
 from visionbench.weights.tensors import count_bytes
@@ -28,10 +30,13 @@ class BuiltModel:
     identity: Mapping[str, Any]
 
 
-def build_model(model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype) -> BuiltModel:
+def build_model(
+    model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype, image_size: int | None = None
+) -> BuiltModel:
     """Load the checkpoint, or build the architecture with random weights, on the device in the dtype.
 
-    `auto_class` is the class of transformers that reads the family's checkpoints. Raises ConfigError.
+    `auto_class` is the class of transformers that reads the family's checkpoints. `image_size` replaces the image size
+    of the model. On the meta device, only the shapes of a checkpoint are read. Raises ConfigError.
     """
     source = None if model.weights == "random" else find_checkpoint(model)
     if source is None:
@@ -40,9 +45,12 @@ def build_model(model: ModelConfig, auto_class: str, device: torch.device, dtype
                 f"model.checkpoint={model.checkpoint}: not on this machine",
                 f"run 'visionbench models fetch {model.name}'",
             )
-        module = build_random(model, auto_class, device, dtype)
+        module = build_random(model, auto_class, device, dtype, image_size)
     else:
-        module = load_checkpoint(model, auto_class, source, dtype).to(device)
+        module = load_checkpoint(model, auto_class, source, dtype, shapes_only=device.type == "meta")
+        if image_size is not None:
+            module = resize_model(module, image_size)
+        module = module.to(device)
     module.eval().requires_grad_(False)
     return BuiltModel(
         module,
@@ -55,6 +63,6 @@ def build_model(model: ModelConfig, auto_class: str, device: torch.device, dtype
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "weights_bytes": count_bytes(module),
             "dtype": str(dtype).removeprefix("torch."),
-            "attention": model.attention,
+            "attention": used_attention(module),
         },
     )

@@ -38,7 +38,7 @@ def one_line_errors(model: ModelConfig, setting: str) -> Iterator[None]:
 def explain_error(model: ModelConfig, setting: str, error: Exception) -> ConfigError:
     """Return an error of transformers as a ConfigError, with the key that would change it."""
     remedies = {
-        "attn_implementation|flash": "use model.attention=eager",
+        "attn_implementation|flash": "use model.attention=auto",
         "configuration class": f"model.family={model.family} does not fit it",
         "deserializ|corrupt|unexpected EOF|PytorchStreamReader": (
             "a file of weights is incomplete or damaged; fetch it again"

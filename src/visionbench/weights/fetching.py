@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from visionbench.core import ConfigError
 from visionbench.datafiles.download import Unreachable
 from visionbench.registry import nearest
 from visionbench.weights.errors import first_sentence
+from visionbench.weights.identification import check_adapter
 from visionbench.weights.location import (
     NO_NAME,
     choose_weights,
@@ -41,12 +43,13 @@ def obtain_checkpoint(model: ModelConfig) -> Path:
     if path is None:
         return fetch_checkpoint(model)
     if path.is_dir():
+        check_adapter(f"model.checkpoint={model.checkpoint}", path)
         raise ConfigError(
             f"model.checkpoint={model.checkpoint}: {find_missing_file(path)} is missing in {path}", "add the file"
         )
     siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
     suggestion = nearest(path.name, siblings)
-    raise ConfigError(f"model.checkpoint={model.checkpoint}: there is no folder {path}{suggestion}")
+    raise ConfigError(f"model.checkpoint={model.checkpoint}: there is no folder {os.path.abspath(path)}{suggestion}")
 
 
 def fetch_checkpoint(model: ModelConfig) -> Path:

@@ -12,6 +12,7 @@ from visionbench.config import ModelConfig
 from visionbench.core import ConfigError
 from visionbench.weights.building import BuiltModel
 from visionbench.weights.errors import one_line_errors
+from visionbench.weights.image_size import resize_processor
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -24,8 +25,16 @@ TOKENIZER_FILES = (
 """Files with a tokenizer's vocabulary. At least one is needed: without it, transformers makes an empty tokenizer."""
 
 
-def load_image_processor(model: ModelConfig, source: Path | None) -> Any:
-    """Return the checkpoint's image processor, or with random weights the one that `image_processor:` describes."""
+def load_image_processor(model: ModelConfig, source: Path | None, image_size: int | None = None) -> Any:
+    """Return the checkpoint's image processor, or with random weights the one that `image_processor:` describes.
+
+    `image_size` replaces the size of the images that it gives.
+    """
+    processor = _find_image_processor(model, source)
+    return processor if image_size is None else resize_processor(processor, image_size, model)
+
+
+def _find_image_processor(model: ModelConfig, source: Path | None) -> Any:
     if source is not None:
         return _load_image_processor(model, source, f"model.checkpoint={model.checkpoint}")
     if "image_processor_type" not in model.image_processor:

@@ -60,6 +60,10 @@ METRICS_PER_CALL, PAIRS_PER_CALL = 800, 100
 COLOUR_TAG = "mlflow.runColor"
 METRICS_TAG = "visionbench.metrics"
 """The declarations of metrics that an experiment's view shows beside the bundled ones, as JSON."""
+VARIED_TAG = "visionbench.varied"
+"""The params that differ within a sweep and that an experiment's view shows, the latest first, as JSON."""
+SEED_TAG = "visionbench.view"
+"""The digest of the view that visionbench wrote last."""
 REPORT = "report"
 """The folder of attached files among a run's artifacts."""
 MOST_FETCHED = 1000
@@ -69,9 +73,9 @@ FETCHED = {"config.yaml", "run.json", "results.jsonl", "samples"}
 STATUSES = {FINISHED: "FINISHED", UNSUCCESSFUL: "FAILED"}
 """MLflow's statuses. A run that was interrupted or did not end is KILLED."""
 DESCRIPTION = (
-    "**visionbench**: a run is one model on one device in one precision, and **step = batch size**; `best_…` and "
-    "`lowest_…` are over its batch sizes.\n\nCompare runs under equal conditions only: `protocol`, `device_name`, "
-    "`visionbench.validity`. What each metric means is in visionbench's docs/measuring.md."
+    "A run is one model on one device in one precision. **Step = batch size.**\n\n`best_…` and `lowest_…` are over "
+    "the batch sizes of a run. Compare runs under equal conditions only: `protocol`, `device_name`, "
+    "`visionbench.validity`. `visionbench docs measuring` explains each metric."
 )
 
 
@@ -100,7 +104,7 @@ class MlflowTracker:
         with self._one_line_errors(RESULTS_ARE_SAFE), self._lock():
             if (run_id := self._run_to_fill(run.record)) is not None:
                 self._fill(run_id, run, files)
-                self._show_metrics(run.record)
+                self._extend_view(run.record)
         return self.page() if self._on_a_server else self._command()
 
     def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
@@ -235,20 +239,29 @@ class MlflowTracker:
                 )
             tags = {"mlflow.note.content": DESCRIPTION, "mlflow.experimentKind": "custom_model_development"}
             tags = {key: value for key, value in tags.items() if key not in experiment.tags}
-            tags |= _view_tags(experiment.tags, _shown_metrics(experiment.tags))
+            tags |= _view_tags(experiment.tags, _shown_metrics(experiment.tags), _shown_params(experiment.tags))
             for key, value in tags.items():
                 client.set_experiment_tag(experiment.experiment_id, key, value)
         return str(experiment.experiment_id)
 
-    def _show_metrics(self, record: RunRecord) -> None:
-        """Add charts and columns to the view for metrics of a run that are not part of visionbench."""
+    def _extend_view(self, record: RunRecord) -> None:
+        """Add charts of a run's metrics that are not part of visionbench, and columns of what differs in its sweep."""
         run_metrics = view.added(declared.of_record(record), declared.bundled())
-        tags = self._client.get_experiment(self._experiment_id).tags if run_metrics.listed else {}
-        shown = _shown_metrics(tags)
-        if view.added(run_metrics, shown).listed:
-            combined = declared.merged([shown, run_metrics])
-            tags = {METRICS_TAG: json.dumps(combined.to_json()), **_view_tags(tags, combined)}
-            for key, value in tags.items():
+        run_params = list(content.varied_params(record.plan))
+        if not run_metrics.listed and not run_params:
+            return
+        tags = self._client.get_experiment(self._experiment_id).tags
+        shown_metrics, shown_params = _shown_metrics(tags), _shown_params(tags)
+        changes = {}
+        if view.added(run_metrics, shown_metrics).listed:
+            shown_metrics = declared.merged([shown_metrics, run_metrics])
+            changes[METRICS_TAG] = json.dumps(shown_metrics.to_json())
+        latest_first = list(dict.fromkeys([*run_params, *shown_params]))
+        if latest_first != shown_params:
+            shown_params = latest_first
+            changes[VARIED_TAG] = json.dumps(shown_params)
+        if changes:
+            for key, value in {**changes, **_view_tags(tags, shown_metrics, shown_params)}.items():
                 self._client.set_experiment_tag(self._experiment_id, key, value)
 
     def _lock(self) -> FileLock:
@@ -287,7 +300,7 @@ class MlflowTracker:
             self._experiment_id,
             start_time=_ms(record.started_at),
             tags={"visionbench.uid": record.uid, COLOUR_TAG: self._next_colour()},
-            run_name=record.plan.name,
+            run_name=content.run_name(record.plan),
         )
         return str(created.info.run_id)
 
@@ -310,7 +323,7 @@ class MlflowTracker:
 
         record, results = run.record, run.results
         began = _ms(record.started_at)
-        metric_list = [Metric(name, value, began, step) for name, value, step in content.metrics(results)]
+        metric_list = [Metric(name, value, began, step) for name, value, step in content.metrics(record, results)]
         param_list = [Param(name, content.text(value)) for name, value in content.params(record).items()]
         tag_list = [RunTag(name, content.text(value)) for name, value in content.tags(record, results).items()]
         for index in range(1 + max(len(metric_list) // METRICS_PER_CALL, len(param_list + tag_list) // PAIRS_PER_CALL)):
@@ -334,13 +347,34 @@ def _shown_metrics(tags: Mapping[str, str]) -> Declarations:
         return Declarations()
 
 
-def _view_tags(tags: Mapping[str, str], run_metrics: Declarations) -> dict[str, str]:
-    """Return the tags that set an experiment's view, or nothing if it has this view already."""
-    state = view.state(declared.merged([declared.bundled(), run_metrics]))
-    seed = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:12]
-    if tags.get("visionbench.view") == seed:
+def _shown_params(tags: Mapping[str, str]) -> list[str]:
+    """Return the params that differ within a sweep and that an experiment's view shows."""
+    try:
+        shown = json.loads(tags.get(VARIED_TAG, "[]"))
+    except ValueError:
+        return []
+    return [name for name in shown if isinstance(name, str)] if isinstance(shown, list) else []
+
+
+def _view_tags(tags: Mapping[str, str], run_metrics: Declarations, run_params: Sequence[str]) -> dict[str, str]:
+    """Return the tags that set an experiment's view, or nothing if it has this view or a person changed its view."""
+    state = view.state(declared.merged([declared.bundled(), run_metrics]), run_params)
+    seed = _digest(state)
+    if tags.get(SEED_TAG) == seed or _is_changed(tags):
         return {}
-    return {view.TAG: view.tag_value(state, _now_ms()), "visionbench.view": seed}
+    return {view.TAG: view.tag_value(state, _now_ms()), SEED_TAG: seed}
+
+
+def _is_changed(tags: Mapping[str, str]) -> bool:
+    """Return whether an experiment's view is another one than visionbench wrote last."""
+    if view.TAG not in tags or SEED_TAG not in tags:
+        return view.TAG in tags
+    state = view.written(tags[view.TAG])
+    return state is None or _digest(state) != tags[SEED_TAG]
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:12]
 
 
 def _ms(moment: str) -> int:

@@ -10,12 +10,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from visionbench.core import OK, CaseResult
+from visionbench import variation
+from visionbench.core import OK, CaseResult, RunPlan
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import DataIdentity, RunRecord
 from visionbench.report import drawing, figures
-from visionbench.results import summary
+from visionbench.results import declared, summary
 
+LONGEST_NAME = 22
+"""The number of characters of a run's name that the UI shows beside its charts and in their legends."""
 LONGEST_VALUE = 5000
 """The number of characters of a param or tag. A longer value is truncated."""
 LARGEST_PREDICTIONS = 32 * 2**20
@@ -29,21 +32,44 @@ TAG_FACTS = (
 """The facts of a run that are tags."""
 
 
-def metrics(results: Sequence[CaseResult]) -> Iterator[tuple[str, float, int]]:
+def run_name(plan: RunPlan) -> str:
+    """Return the name of a run. In a name that the UI would cut, what differs within the sweep comes first."""
+    base = variation.base_parts(plan)
+    varied = varied_params(plan)
+    if len(plan.name) <= LONGEST_NAME:
+        return plan.name
+    labels = variation.labels(varied)
+    differing = variation.differing_parts({labels[key]: value for key, value in varied.items()})
+    varying = [text for part, text in base.items() if part in plan.varied]
+    equal = [text for part, text in base.items() if part not in plan.varied]
+    return variation.SEPARATOR.join([*varying, *differing, *equal])
+
+
+def varied_params(plan: RunPlan) -> dict[str, str]:
+    """Return the configuration keys that differ within the sweep, with their values in this run."""
+    base = variation.base_parts(plan)
+    return {key: value for key, value in plan.varied.items() if key not in base}
+
+
+def metrics(record: RunRecord, results: Sequence[CaseResult]) -> Iterator[tuple[str, float, int]]:
     """Yield name, value and step: the summary and the quality case at step 0, then timed cases at their batch size.
 
-    MLflow's page of a run lists them in this order.
+    The headlines of the quality case precede its other metrics. MLflow's page of a run lists metrics in this order.
     """
     yield from ((name, value, 0) for name, value in summary.summary(results).items())
+    declarations = declared.of_record(record)
     for row in sorted(results, key=lambda row: row.case.timed):
+        if row.status != OK:
+            continue
         step = row.case.batch_size if row.case.timed else 0
-        for name, value in row.metrics.values.items() if row.status == OK else ():
-            if value is not None:
+        headlines = [declaration.name for declaration in declared.headlines(declarations, row)]
+        for name in dict.fromkeys([*headlines, *row.metrics.values]):
+            if (value := row.metrics.values[name]) is not None:
                 yield name, value, step
 
 
 def params(record: RunRecord) -> dict[str, Any]:
-    """Return the params: the properties of the loaded model, or the configured ones if it did not load."""
+    """Return the params: what differs within the sweep, and the properties of the loaded or the configured model."""
     facts, plan, settings = record.facts(), record.plan, record.settings
     configured = {name: settings.model.values.get(name) for name in ("weights", "checkpoint", "revision", "attention")}
     first = {
@@ -62,6 +88,7 @@ def params(record: RunRecord) -> dict[str, Any]:
         "metrics": sorted({name for case in plan.cases for name in case.metrics}),
         "data": facts["data"],
         **{f"data_{name}": value for name, value in settings.data.options.items()},
+        **{key: value for key, value in varied_params(plan).items() if value != variation.ABSENT},
     }
     merged = {**first, **{name: value for name, value in further.items() if name not in first}}
     return {name: value for name, value in merged.items() if value not in (None, "", [])}

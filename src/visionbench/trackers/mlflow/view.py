@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visionbench.core import QUALITY, MetricDeclaration
@@ -18,12 +19,11 @@ from visionbench.declarations import Declarations
 KEY = "visionbench"
 TAG = f"mlflow.sharedViewState.{KEY}"
 
-CURVES, BEST = "Over batch size (step = batch size)", "Best of each run"
-QUALITY_SECTION = "Quality, and its price in speed: each row one task"
+CURVES, BEST, QUALITY_SECTION = "Step = batch size", "Best of each run", "Quality and speed"
 REST = "Model metrics"
 """The UI's name for the section of all other metrics, which is closed."""
-CHARTS_PER_ROW = 3
-"""The number of charts in a row."""
+CHARTS_PER_ROW = 2
+"""The number of charts in a row. With three, the UI cuts the titles if its assistant is open on a small screen."""
 
 COLOURS = (
     "#0072b2",
@@ -40,21 +40,26 @@ COLOURS = (
 """The colours of successive runs: those of Okabe and Ito's palette that are visible on white, and four more. Without
 them, the UI chooses a colour by the id of the run, and successive runs may have the same colour."""
 
-FIRST_COLUMNS = {"params.`task`": 170, "tags.`visionbench.validity`": 145}
+RUN_COLUMNS = {"params.`model`": 110, "params.`device`": 70, "params.`precision`": 80}
+CONDITION_COLUMNS = {"params.`data`": 80, "tags.`visionbench.validity`": 145, "params.`task`": 170}
 LAST_COLUMNS = {
     "attributes.`Dataset`": 250,
     "params.`protocol`": 90,
     "params.`device_name`": 200,
-    "params.`model`": 130,
-    "params.`device`": 80,
-    "params.`precision`": 90,
     "tags.`visionbench.weights`": 150,
     "tags.`visionbench.sweep`": 150,
 }
-"""Columns of the table before and after those of metrics, and their widths in pixels."""
+"""Columns of the table and their widths in pixels. The columns of what differs between runs follow the first, those
+of metrics the second."""
+MOST_VARIED = 6
+"""The largest number of columns of what differs between runs."""
 BEST_SPEED, LOWEST_LATENCY = "best_throughput_images_per_s", "lowest_latency_p50_ms"
 SUMMARY = (BEST_SPEED, LOWEST_LATENCY, "highest_memory_process_peak_mib", "best_throughput_batch_size")
 """Metrics of a run's summary that have a column."""
+FIRST_CURVES = ("throughput_images_per_s", "latency_p50_ms")
+"""The curves that are visible without scrolling."""
+BARS = {BEST_SPEED: "best img/s", LOWEST_LATENCY: "lowest p50 ms", "memory_weights_mib": "weights MiB"}
+"""Metrics with one value per run that have a chart, and the titles of the charts."""
 
 
 def colour_after(latest: str | None) -> str:
@@ -81,10 +86,22 @@ def tag_value(view: Mapping[str, Any], written_at_ms: int) -> str:
     )
 
 
-def state(declarations: Declarations) -> dict[str, Any]:
-    """Return the view of the declared metrics: search, table and charts."""
+def written(value: str) -> dict[str, Any] | None:
+    """Return the view in a value of the tag, or None if `tag_value` did not write the value."""
+    try:
+        kind, _, packed = json.loads(value)["state"].partition(";")
+        view = json.loads(zlib.decompress(base64.b64decode(packed)))
+    except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
+        return None
+    return view if kind == "deflate" and isinstance(view, dict) else None
+
+
+def state(declarations: Declarations, varied: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the view: search, table and charts of the declared metrics, and columns of the params that differ."""
     columns = {
-        **FIRST_COLUMNS,
+        **RUN_COLUMNS,
+        **{f"params.`{name}`": _width(name) for name in varied[:MOST_VARIED]},
+        **CONDITION_COLUMNS,
         **{f"metrics.`{name}`": _width(name) for name in SUMMARY},
         **{f"metrics.`{declaration.name}`": _width(declaration.name) for declaration in headlines(declarations)},
         **LAST_COLUMNS,
@@ -114,11 +131,12 @@ def state(declarations: Declarations) -> dict[str, Any]:
 def charts(declarations: Declarations) -> list[dict[str, Any]]:
     """Return the charts: curves over batch size, then one value of each run, then for each group its quality.
 
-    The quality of a group begins with its first headline against speed. The UI writes the names of its metrics above
-    each chart.
+    The quality of a group begins with its first headline against speed.
     """
-    curves = [_line(declaration.name) for declaration in timed(declarations)]
-    best = [_bar(name, BEST) for name in (BEST_SPEED, LOWEST_LATENCY, "memory_weights_mib")]
+    curves_of = sorted(timed(declarations), key=lambda declaration: declaration.name not in FIRST_CURVES)
+    titles = _titles(curves_of)
+    curves = [_line(declaration.name, titles[declaration.name]) for declaration in curves_of]
+    best = [_bar(name, title, BEST) for name, title in BARS.items()]
     groups: dict[str, list[MetricDeclaration]] = {}
     for declaration in headlines(declarations):
         groups.setdefault(declaration.group, []).append(declaration)
@@ -126,8 +144,8 @@ def charts(declarations: Declarations) -> list[dict[str, Any]]:
         chart
         for group in groups.values()
         for chart in (
-            *(_scatter(BEST_SPEED, declaration.name) for declaration in group if declaration.headline == 1),
-            *(_bar(declaration.name, QUALITY_SECTION) for declaration in group),
+            *(_scatter(declaration) for declaration in group if declaration.headline == 1),
+            *(_bar(declaration.name, declaration.heading(), QUALITY_SECTION) for declaration in group),
         )
     ]
     return [*curves, *best, *quality]
@@ -162,11 +180,33 @@ def _width(metric: str) -> int:
     return 15 + 7 * len(metric)
 
 
-def _line(metric: str) -> dict[str, Any]:
-    """Return a curve with two logarithmic axes and a mark at each batch size."""
+def _titles(declarations: Sequence[MetricDeclaration]) -> dict[str, str]:
+    """Return a short title for each metric. Equal titles begin with the words of the names that differ."""
+    counts = Counter(declaration.heading() for declaration in declarations)
+    titles = {}
+    for declaration in declarations:
+        title = declaration.heading()
+        others = {
+            word
+            for other in declarations
+            if other.heading() == title and other.name != declaration.name
+            for word in other.name.split("_")
+        }
+        words = [word for word in declaration.name.split("_") if word not in others] if counts[title] > 1 else []
+        titles[declaration.name] = " ".join([*words, title])
+    return titles
+
+
+def _line(metric: str, title: str) -> dict[str, Any]:
+    """Return a curve with two logarithmic axes and a mark at each batch size.
+
+    The UI shows a title instead of a metric's name only for a metric of a node. Otherwise such a chart is the same.
+    """
     return _card("LINE", metric, CURVES) | {
         "metricKey": metric,
         "selectedMetricKeys": [metric],
+        "displayName": title,
+        "nodeLevelSystemMetricConfiguration": {"metric": metric, "type": "node"},
         "xAxisKey": "step",
         "xAxisScaleType": "log",
         "scaleType": "log",
@@ -177,14 +217,18 @@ def _line(metric: str) -> dict[str, Any]:
     }
 
 
-def _bar(metric: str, section: str) -> dict[str, Any]:
-    return _card("BAR", metric, section) | {"metricKey": metric}
+def _bar(metric: str, title: str, section: str) -> dict[str, Any]:
+    """Return a chart with a bar for each run. The UI reads `dataAccessKey` and shows `metricKey` as the title."""
+    return _card("BAR", metric, section) | {"metricKey": title, "dataAccessKey": metric}
 
 
-def _scatter(speed: str, quality: str) -> dict[str, Any]:
+def _scatter(quality: MetricDeclaration) -> dict[str, Any]:
     """Return a chart with speed on the horizontal axis and quality on the vertical axis."""
-    axes = {name: {"key": key, "type": "METRIC"} for name, key in (("xaxis", speed), ("yaxis", quality))}
-    return _card("SCATTER", f"{speed}-{quality}", QUALITY_SECTION) | axes
+    axes = {
+        axis: {"key": title, "dataAccessKey": metric, "type": "METRIC"}
+        for axis, title, metric in (("xaxis", "img/s", BEST_SPEED), ("yaxis", quality.heading(), quality.name))
+    }
+    return _card("SCATTER", f"{BEST_SPEED}-{quality.name}", QUALITY_SECTION) | axes
 
 
 def _card(kind: str, key: str, section: str) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""The files of a user's configuration folder that a command selects, and their faults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from visionbench.composition.schema import SCHEMA
+from visionbench.config import check_file, list_options, load_file
+from visionbench.core import ConfigError
+from visionbench.suggestions import option as option_ending
+from visionbench.suggestions import shown
+
+PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
+GLOBAL = "_global_"
+MAIN_FILE = "config.yaml"
+OF_SCHEMA = ("batch", "data", "device", "measure", "metrics", "model", "precision", "tracking")
+"""Groups whose options are sections of the schema."""
+
+
+def refuse_faulty_files(overrides: Sequence[str], config_dir: Path | None) -> None:
+    """Raise ConfigError for the first selected file of the user that is not YAML or does not fit the schema."""
+    for path, group, _ in selected_files(overrides, config_dir):
+        _check_defaults(path, group, load_file(path).get("defaults"))
+        _check_content(path, group)
+
+
+def refuse_replaced_schema(config_dir: Path | None) -> None:
+    """Raise ConfigError if the user's folder replaces the main file by one without the schema."""
+    if config_dir is None or not (path := config_dir / MAIN_FILE).is_file():
+        return
+    defaults = load_file(path).get("defaults")
+    if SCHEMA not in (defaults if isinstance(defaults, list) else []):
+        raise ConfigError(
+            f"{path}: replaces the bundled {MAIN_FILE}, but its defaults lack {SCHEMA}",
+            "rename the file; a file in experiment/ can set keys of all sections",
+        )
+
+
+def file_with_default(group: str, option: str, overrides: Sequence[str], config_dir: Path | None) -> Path | None:
+    """Return the selected file of the user whose `defaults` name an option, or None."""
+    for path, own_group, content in selected_files(overrides, config_dir):
+        if (group, option) in _entries(own_group, content.get("defaults")):
+            return path
+    return None
+
+
+def selected_files(overrides: Sequence[str], config_dir: Path | None) -> Iterator[tuple[Path, str, Mapping[str, Any]]]:
+    """Yield the user's files that the command line selects, directly or by `defaults`: path, group and content.
+
+    The content of a file that cannot be read is empty.
+    """
+    if config_dir is None:
+        return
+    pending = [("", MAIN_FILE.removesuffix(".yaml"))]
+    for override in overrides:
+        group, _, value = override.lstrip("+").partition("=")
+        pending += [(group, option.strip(" '\"")) for option in value.strip("[]").split(",")]
+    visited: set[Path] = set()
+    while pending:
+        group, option = pending.pop(0)
+        path = config_dir / group / f"{option.removesuffix('.yaml')}.yaml"
+        if path in visited or "\0" in str(path) or not path.is_file():
+            continue
+        visited.add(path)
+        try:
+            content = load_file(path)
+        except ConfigError:
+            content = {}
+        yield path, group, content
+        pending += _entries(group, content.get("defaults"))
+
+
+def _entries(group: str, defaults: Any) -> list[tuple[str, str]]:
+    """Return the group and the option of each entry of a list of defaults."""
+    entries = []
+    for entry in defaults if isinstance(defaults, list) else []:
+        if isinstance(entry, str):
+            entries.append((group, entry))
+        elif isinstance(entry, dict):
+            for key, value in entry.items():
+                name = str(key).removeprefix("override ").strip().partition("@")[0]
+                full = name[1:] if name.startswith("/") else "/".join(filter(None, [group, name]))
+                entries += [(full, str(option)) for option in (value if isinstance(value, list) else [value])]
+    return entries
+
+
+def _check_defaults(path: Path, group: str, defaults: Any) -> None:
+    if defaults is not None and not isinstance(defaults, list):
+        raise ConfigError(f"{path}: defaults={shown(defaults)}: not a list", "write one '- group: option' per line")
+    for entry in defaults or []:
+        if isinstance(entry, str):
+            continue
+        if not isinstance(entry, dict) or len(entry) != 1:
+            raise ConfigError(f"{path}: defaults: {entry} is not one option", "write one '- group: option' per line")
+        ((key, value),) = entry.items()
+        for option in value if isinstance(value, list) else [value]:
+            if option is None or isinstance(option, str):
+                continue
+            name = str(key).removeprefix("override ").strip().strip("/")
+            ending = option_ending(name, option, list_options(name))
+            raise ConfigError(f"{path}: defaults: {key}: {shown(option)}: no such option{ending}")
+
+
+def _check_content(path: Path, group: str) -> None:
+    header = PACKAGE.search(path.read_text("utf-8"))
+    package = header[1] if header else None
+    if package == GLOBAL or not group:
+        check_file(path, "")
+    elif package is not None or group.startswith("hydra"):
+        return
+    elif group in OF_SCHEMA:
+        check_file(path, group)
+    else:
+        raise ConfigError(
+            f"{path}: there is no section '{group}' in the configuration", f"begin the file with '# @package {GLOBAL}'"
+        )

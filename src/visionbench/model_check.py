@@ -1,0 +1,108 @@
+"""Check the models of all runs of a sweep before the first run is measured.
+
+A process builds each model with shapes only, by the same code that loads it for a measurement. So a checkpoint of
+another kind of model, missing weights, an attention implementation that the model does not support, and an image size
+that it cannot have are errors within seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from visionbench import weights, worker
+from visionbench.config import ExperimentConfig, to_yaml
+from visionbench.core import ConfigError, LoadedModel, first_line
+from visionbench.parts import find_adapter, find_device
+
+FLASH = "flash_attention_2"
+
+
+@dataclass(frozen=True)
+class CheckedModel:
+    """A model that can be built, with the warnings about it."""
+
+    warnings: tuple[str, ...] = ()
+
+
+def check_families(configs: Sequence[ExperimentConfig]) -> None:
+    """Raise ConfigError if a family does not read the kind of model in its checkpoint. Only config files are read."""
+    for config in configs:
+        model = config.model
+        if model.weights != "random" and (folder := weights.find_checkpoint(model)) is not None:
+            weights.check_family(model, folder)
+        if model.attention == FLASH:
+            _check_flash(config)
+
+
+def check_models(configs: Sequence[ExperimentConfig]) -> list[tuple[str, ...]]:
+    """Return the warnings about the model of each run. Raises ConfigError if a model cannot be built.
+
+    Other errors are left to the measuring process, whose log has the traceback.
+    """
+    distinct = {_key(config): config for config in configs}
+    checked = [CheckedModel()] * len(distinct)
+    with suppress(worker.WorkerDied, worker.WorkerFailed):
+        checked = list(worker.stream(build_shapes, list(distinct.values()), log=Path(os.devnull)))
+    warnings = dict(zip(distinct, [model.warnings for model in checked], strict=True))
+    return [warnings[_key(config)] for config in configs]
+
+
+def build_shapes(configs: Sequence[ExperimentConfig]) -> Iterator[CheckedModel]:
+    """Build the model of each run with shapes only. Raises ConfigError if that is not possible."""
+    import torch
+
+    for config in configs:
+        adapter = find_adapter(config.model)
+        warnings: list[str] = []
+        if weights.known_models(config.model.family):
+            try:
+                loaded = adapter.load(config.model, torch.device("meta"), getattr(torch, config.precision.dtype))
+                if (size := config.model.options.get("image_size")) is not None:
+                    _check_size(loaded, size)
+                    border = weights.describe_border(loaded.module.config, size)
+                    warnings += [border] if border else []
+            except ConfigError:
+                raise
+            except Exception:  # the measuring process reports it with its traceback
+                pass
+        yield CheckedModel(tuple(warnings))
+
+
+def _check_size(loaded: LoadedModel, size: int) -> None:
+    """Raise ConfigError if a model that only reads images cannot process images of this size."""
+    import torch
+    from PIL import Image
+
+    inputs = loaded.preprocess([Image.new("RGB", (size, size))], [""])
+    if set(inputs) != {"pixel_values"}:
+        return
+    try:
+        with torch.inference_mode():
+            loaded.probe_outputs({"pixel_values": inputs["pixel_values"].to("meta", loaded.dtype)})
+    except (RuntimeError, ValueError) as error:
+        if "meta" not in str(error):
+            raise ConfigError(
+                f"model.options.image_size={size}: {type(loaded.module).__name__} cannot process images of this size "
+                f"({first_line(error)})",
+                "give another size",
+            ) from None
+
+
+def _key(config: ExperimentConfig) -> str:
+    return f"{to_yaml(config.model)}{config.precision.dtype}"
+
+
+def _check_flash(config: ExperimentConfig) -> None:
+    """Raise ConfigError if FlashAttention 2 cannot be used on the device or in the precision."""
+    device = find_device(config.device)
+    if device.kind == "cpu" or config.precision.dtype == "float32":
+        reason = (
+            "needs a GPU" if device.kind == "cpu" else f"needs half precision, not precision={config.precision.name}"
+        )
+        raise ConfigError(
+            f"model.attention={FLASH}: it {reason}", "use model.attention=auto, or precision=bf16 on a GPU"
+        )

@@ -1,0 +1,123 @@
+"""Compare the model that a checkpoint's config.json describes with the family that is to read it.
+
+This happens before anything is loaded, because some models can be loaded by the wrong family without an error: a
+BlipForQuestionAnswering has all weights of a captioner.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from visionbench.config import ModelConfig
+from visionbench.core import ConfigError
+from visionbench.registry import find, names
+
+ADAPTER = "adapter_config.json"
+TASKS = {
+    "ObjectDetection": "object detection",
+    "DepthEstimation": "depth estimation",
+    "Segmentation": "segmentation without prompts",
+    "DocumentQuestionAnswering": "questions about documents",
+    "QuestionAnswering": "visual question answering",
+    "ImageTextRetrieval": "scoring pairs of an image and a text",
+    "VideoClassification": "video classification",
+    "Audio|Speech|CTC": "audio",
+    "Keypoint|PoseEstimation": "keypoints and poses",
+    "ImageToImage|SuperResolution|Matting": "images as output",
+    "MaskedImageModeling|PreTraining": "pretraining",
+    "MaskedLM|SequenceClassification|TokenClassification|MultipleChoice|NextSentence": "text without images",
+    "ConditionalGeneration|ImageTextToText|CausalLM": "text from models other than BLIP and BLIP-2",
+}
+"""A part of the name of a class of transformers to its task. The first match counts."""
+ONE_ENCODER = r"(Vision|Text)Model(WithProjection)?$"
+NO_HEAD = r"(Model|Backbone)$"
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint's config.json. Raises ConfigError if it is not a JSON object."""
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON ({str(error).rstrip('.')})", "fetch it again") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: it does not contain a JSON object", "fetch it again")
+    return content
+
+
+def check_adapter(setting: str, folder: Path) -> None:
+    """Raise ConfigError if a folder holds an adapter, whose weights are useless without its base model."""
+    if (folder / ADAPTER).is_file():
+        raise ConfigError(
+            f"{setting}: {folder} contains {ADAPTER}, so its weights are an adapter (LoRA) without its base model",
+            "merge both with merge_and_unload() of peft, and save the result with save_pretrained()",
+        )
+
+
+def check_family(model: ModelConfig, folder: Path) -> None:
+    """Raise ConfigError if the family of the model does not read the kind of model in a checkpoint's folder.
+
+    A class that is not known here, such as a user's own, is accepted if its model type is one of the family.
+    """
+    setting = f"model.checkpoint={model.checkpoint}"
+    check_adapter(setting, folder)
+    content = read_config(folder)
+    if not known_models(model.family) or ("auto_map" in content and model.trust_remote_code):
+        return
+    model_class, model_type = _first_class(content), content.get("model_type")
+    if not isinstance(model_type, str):
+        raise ConfigError(
+            f"{setting}: {folder}/config.json has no model_type, so its architecture is unknown", "add it"
+        )
+    if _reads(model.family, model_class, model_type):
+        return
+    described = f"{setting}: config.json describes a {model_class or f'model of the type {model_type}'}"
+    if right := [family for family in names("models") if _reads(family, model_class, model_type)]:
+        raise ConfigError(
+            f"{described}, which model.family={model.family} does not read", f"use model.family={' or '.join(right)}"
+        )
+    if "auto_map" in content:
+        raise ConfigError(f"{described}, a model with custom code", "model.trust_remote_code=true would run it")
+    raise ConfigError(f"{described}; {_explain(model.family, model_class, model_type)}")
+
+
+def known_models(family: str) -> Mapping[str, str]:
+    """Return the model types that a family reads, each with its class of transformers. Empty for a user's family."""
+    return dict(getattr(find("models", family), "model_types", {}))
+
+
+def _reads(family: str, model_class: str | None, model_type: str) -> bool:
+    """Return whether a family reads a model of this type, and of this class if it is known."""
+    known = known_models(family)
+    pattern = getattr(find("models", family), "class_pattern", None)
+    if model_class is None:
+        return model_type in known
+    if model_class in known.values() or (pattern and re.search(pattern, model_class)):
+        return True
+    has_head = not any(name.endswith("Model") for name in known.values())
+    other = "|".join((*TASKS, "ForImageClassification", ONE_ENCODER, *([NO_HEAD] if has_head else [])))
+    return model_type in known and not re.search(other, model_class)
+
+
+def _explain(family: str, model_class: str | None, model_type: str) -> str:
+    """Return why no family reads a model."""
+    name = model_class or ""
+    if re.search(ONE_ENCODER, name):
+        return "it is only one encoder of a dual encoder, and visionbench needs both"
+    if task := next((task for part, task in TASKS.items() if re.search(part, name)), None):
+        return f"visionbench has no family for {task}"
+    if re.search(NO_HEAD, name) and (
+        model_type in known_models(family) or hasattr(find("models", family), "class_pattern")
+    ):
+        return "it has no head for a task, so its answers would be random; train a head and save the complete model"
+    known = ", ".join(sorted(known_models(family)))
+    return f"visionbench has no family for the model type {model_type}; model.family={family} reads {known}"
+
+
+def _first_class(content: Mapping[str, Any]) -> str | None:
+    classes = content.get("architectures")
+    return str(classes[0]) if isinstance(classes, list) and classes else None

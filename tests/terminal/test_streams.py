@@ -1,0 +1,66 @@
+"""Output streams that cannot end a command."""
+
+import errno
+import io
+import os
+
+import pytest
+
+from visionbench.terminal import streams
+from visionbench.terminal.streams import LenientStream
+
+
+class Broken(io.RawIOBase):
+    """A stream whose writes fail."""
+
+    def __init__(self, code):
+        self.code = code
+        self.null = os.open(os.devnull, os.O_WRONLY)
+
+    def fileno(self):
+        return self.null
+
+    def write(self, data):
+        raise OSError(self.code, os.strerror(self.code))
+
+
+@pytest.fixture
+def as_stdout(monkeypatch):
+    """A function that makes a failing stream the standard output."""
+
+    def replace(code):
+        lenient = io.BufferedWriter(LenientStream(Broken(code)))
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(lenient, "utf-8", line_buffering=True))
+
+    return replace
+
+
+@pytest.mark.parametrize(("code", "reason"), [(errno.ENOSPC, os.strerror(errno.ENOSPC)), (errno.EPIPE, None)])
+def test_output_that_cannot_be_written_is_dropped_and_only_a_closed_pipe_is_no_loss(as_stdout, code, reason):
+    as_stdout(code)
+    print("first")
+    print("second")
+    assert streams.lost_output() == reason
+
+
+def test_other_streams_lose_no_output():
+    assert streams.lost_output() is None
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_every_character_can_be_printed_and_none_becomes_the_mark_of_a_doubt(encoding, monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding))
+    streams.protect()
+    print("clip_tiny · cpu – 1 × 2 … ± 5 → µs ≤")
+    print("\ud800", end="", flush=True)
+    text = raw.getvalue().decode(encoding)
+    assert text.startswith("clip_tiny") and text.endswith("?") and text.count("?") == 1
+
+
+def test_ascii_text_replaces_the_signs_of_the_tables(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, "ascii"))
+    streams.protect()
+    print("a · b – c × d … ± →", flush=True)
+    assert raw.getvalue() == b"a - b - c x d ... +- ->\n"
