@@ -301,7 +301,7 @@ def _causes(runs: Sequence[Run], names: Names, language: str) -> Grid | None:
     for cause, count in Doubts.of([row for run in runs for row in run.results]).causes:
         text, remedy = translations.cause(cause, language)
         rows.append([text, str(count), remedy, next(_examples(runs, names, cause), "–")])
-    titles = [translate(key, language) for key in ("cause", "cases", "what to do", "for example")]
+    titles = [translate(key, language) for key in ("cause", "number of cases", "what to do", "for example")]
     return Grid(titles, rows, texts=(2, 3)) if rows else None
 
 

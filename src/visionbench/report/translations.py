@@ -76,7 +76,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "all doubts": ("The reasons of each case ({count})", "各结果的原因（{count}）"),
     "cause": ("cause", "原因"),
-    "cases": ("cases", "结果数"),
+    "number of cases": ("cases", "结果数"),
     "what to do": ("what to do", "处理办法"),
     "for example": ("for example", "示例"),
     "contents": ("Contents", "目录"),
