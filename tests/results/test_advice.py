@@ -194,8 +194,6 @@ def test_if_all_cases_are_invalid_the_advice_states_so_with_the_cause_and_the_ne
     first = lines(advice)[0]
     expected = "all 2 cases are invalid, because other programs used the cores (2 cases)"
     assert first == f"nothing can be recommended: {expected}"
-        first == "nothing can be recommended: all 2 cases are invalid, because other programs used the cores (2 cases)"
-    )
     assert "p95" not in first
     out = lines(advice)[-1]
     assert out.startswith("2 of 2: invalid, other programs used the cores; for example threads waited for a core 40.0%")

@@ -79,10 +79,7 @@ def compose(
         machine=list(_machine(runs)),
         remarks=list(_remarks(runs, language)),
         rule=advice.method(advised, bounds, language),
-        choices=[
-            (task(one.task, language), [line for part in advice.sections(one, language) for line in part.lines])
-            for one in advised
-        ],
+        choices=[(task(one.task, language), advice.report_lines(one, language)) for one in advised],
         next_commands=advice.command_lines(advised, language),
         summary=_summary(runs, language),
         relative=_relative(pairs, language) if pairs else None,
