@@ -75,7 +75,7 @@ STATUSES = {FINISHED: "FINISHED", UNSUCCESSFUL: "FAILED"}
 DESCRIPTION = (
     "A run is one model on one device in one precision. **Step = batch size.**\n\n`best_…` and `lowest_…` are over "
     "the batch sizes of a run. Compare runs under equal conditions only: `protocol`, `device_name`, "
-    "`visionbench.validity`. What each metric means is in visionbench's docs/measuring.md."
+    "`visionbench.validity`. `visionbench docs measuring` explains each metric."
 )
 
 
