@@ -70,6 +70,14 @@ def test_if_no_case_is_within_the_limit_the_nearest_is_named():
     assert not any("only speed decides" in line for line in lines)
 
 
+def test_the_bounds_and_the_next_commands_are_in_the_report():
+    report = document.compose([run(timed(1, 5, 6), timed(2, 8, 9), timed(4, 9, 9.5, verdict="invalid"))])
+    ((_, lines),) = report.choices
+    assert any(line.startswith("What a latency bound allows: p95 of 6 ms or more") for line in lines)
+    assert any(line.startswith("Cases that were left out: 1 of 3: invalid") for line in lines)
+    assert any("visionbench run" in line and "measure=standard" in line for line in report.next_commands)
+
+
 def test_unmeasured_quality_is_stated_and_tasks_have_chinese_names():
     (choice,) = document.compose([run(timed(1, 5, 6))], "zh").choices
     assert choice[0] == "图文检索"

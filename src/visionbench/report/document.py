@@ -94,10 +94,7 @@ def compose(
         verdict=translations.doubts(Doubts.of([row for run in runs for row in run.results]), language),
         remarks=list(_remarks(runs, language)),
         rule=advice.method(advised, bounds, language),
-        choices=[
-            (task(one.task, language), [line for part in advice.sections(one, language) for line in part.lines])
-            for one in advised
-        ],
+        choices=[(task(one.task, language), advice.report_lines(one, language)) for one in advised],
         next_commands=advice.command_lines(advised, language),
         summary=_summary(runs, names, language),
         relative=_relative(pairs, names, language) if pairs else None,
