@@ -48,6 +48,8 @@ SLOW = {
     "records/test_old_folders.py::test_sync_sends_every_run": "uses MLflow",
     "records/test_old_folders.py::test_the_report_has_every_run": "draws many figures",
     "report/test_report.py": "draws many figures",
+    "report/test_sweep_figures.py": "draws many figures",
+    "report/test_page.py": "draws many figures",
     "test_architecture.py::test_composing_and_planning_a_run_loads_neither_torch_nor_mlflow": "starts a process",
     "test_clip_tiny.py": "loads the bundled model",
     "commands/test_commands.py": "runs the commands",

@@ -55,6 +55,7 @@ def test_the_default_run_prints_its_table_and_how_to_view_it(finished):
     )
     assert "measure=quick with measure.retries=0 measure.warmup.calls=2" in " ".join(done.stdout.split())
     assert any(line.startswith("view     visionbench ui") for line in lines)
+    assert "advice   visionbench advise" in lines
     assert "Warning" not in done.stdout + done.stderr
     assert done.stderr == ""
 

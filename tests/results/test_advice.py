@@ -192,7 +192,8 @@ def test_if_all_cases_are_invalid_the_advice_states_so_with_the_cause_and_the_ne
     advice = advised(run(invalid(1, 10, p95=5.0), invalid(2, 20, p95=6.0)), latency_ms=50)
     assert chosen(advice) is None
     first = lines(advice)[0]
-    assert first == "nothing can be recommended: all 2 cases are invalid: other programs used the cores (2 cases)"
+    expected = "all 2 cases are invalid, because other programs used the cores (2 cases)"
+    assert first == f"nothing can be recommended: {expected}"
     assert "p95" not in first
     out = lines(advice)[-1]
     assert out.startswith("2 of 2: invalid, other programs used the cores; for example threads waited for a core 40.0%")

@@ -85,6 +85,18 @@ def test_a_model_with_code_is_read_only_if_its_code_is_trusted(check):
     check("dual_encoder", "Mine", "mine", auto_map=auto_map, trusted=True)
 
 
+def test_a_model_of_timm_needs_no_model_type_and_no_file_of_a_processor(tmp_path):
+    model = ModelConfig("mine", "image_classifier", str(tmp_path))
+    (tmp_path / "model.safetensors").touch()
+    for content in ({"architecture": "resnet18"}, {"model_type": "timm_wrapper"}):
+        content |= {"pretrained_cfg": {}}
+        (tmp_path / "config.json").write_text(json.dumps(content))
+        assert weights.find_checkpoint(model) == tmp_path
+        weights.check_family(model, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    assert weights.find_checkpoint(model) is None
+
+
 def test_an_adapter_is_refused_with_the_way_to_merge_it(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"an adapter \(LoRA\) without its base model; merge both with merge_and"):

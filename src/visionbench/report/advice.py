@@ -38,6 +38,7 @@ __all__ = [
     "parts",
     "peak",
     "remedies",
+    "report_lines",
     "sections",
     "steps",
 ]
@@ -81,6 +82,17 @@ def sections(advice: Advice, language: str) -> list[Section]:
     }
     listed = {key: list(lines) for key, lines in parts.items()}
     return [Section(key, lines) for key, lines in listed.items() if lines]
+
+
+def report_lines(advice: Advice, language: str) -> list[str]:
+    """Return the advice for a task as the lines of a list. The bounds, and the cases left out, are one line each."""
+    lines: list[str] = []
+    for section in sections(advice, language):
+        if section.key in ("advice bounds", "advice left out"):
+            lines.append(f"{translate(section.key, language)}: {'; '.join(section.lines)}")
+        else:
+            lines += section.lines
+    return lines
 
 
 def next_commands(advised: Sequence[Advice], language: str) -> list[tuple[str, str]]:

@@ -36,7 +36,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "intervals across": ("Intervals of speed are across processes.", "速度区间为跨进程区间。"),
     # the state of the cases
     "all invalid": (
-        "nothing can be recommended: all {count} cases are invalid: {kinds}",
+        "nothing can be recommended: all {count} cases are invalid, because {kinds}",
         "无法推荐：全部 {count} 个结果均无效（{kinds}）",
     ),
     "none measured": (

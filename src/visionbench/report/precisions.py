@@ -66,9 +66,9 @@ def _quality_text(pair: Pair, language: str, brief: bool = False) -> str:
         random = pair.run.record.settings.model.weights == "random"
         return translate("quality not known random" if random else "quality not known", language)
     by_metric, reason = pair.quality()
-    changed = {declaration.heading(language): change for declaration, change in by_metric.items()}
     if brief:
-        changed = {title: change for index, (title, change) in enumerate(changed.items()) if index == 0 or change.shown}
+        by_metric = {one: change for one, change in by_metric.items() if one.headline == 1 or change.shown}
+    changed = {declaration.heading(language): change for declaration, change in by_metric.items()}
     parts = [_cost_text(title, change, language) for title, change in changed.items() if change.differing]
     if unchanged := [title for title, change in changed.items() if not change.differing]:
         parts.append(translate("no picture differs", language, titles=", ".join(unchanged)))
