@@ -26,7 +26,8 @@ from visionbench.results.comparison import (
     Value,
 )
 from visionbench.results.gate import Outcome
-from visionbench.terminal.marks import LEGEND, MARKS
+from visionbench.terminal import marks
+from visionbench.terminal.marks import MARKS
 
 SCHEMA_VERSION = 1
 """The version of the JSON. It increases if a reader of the previous version would fail."""
