@@ -90,8 +90,11 @@ def processes(values, **more) -> list[Run]:
     return [run(speed(float(value)), **more) for value in values]
 
 
-def save(path, *rows, across=None, **more) -> RunFolder:
-    """Write a run's folder. With `across`, which has a value of each process by metric, the run has repeats."""
+def save(path, *rows, across=None, calls=None, **more) -> RunFolder:
+    """Write a run's folder. With `across`, which has a value of each process by metric, the run has repeats.
+
+    `calls` has the latencies of all calls, in seconds, by the id of their case.
+    """
     folder = RunFolder.create(path, "model: {name: hand}\n")
     content = run_json(cases=[one.case for one in rows], **more)
     if across:
@@ -101,6 +104,8 @@ def save(path, *rows, across=None, **more) -> RunFolder:
     folder.write_record(RunRecord.from_json(content))
     for one in rows:
         series = {f"across/{name}": np.array(values, np.float64) for name, values in (across or {}).items()}
+        if one.case.id in (calls or {}):
+            series["latency/host_s"] = calls[one.case.id]
         folder.append(one, Samples(series if one.status == OK and one.case.timed else {}))
     folder.log.touch()
     return folder

@@ -140,7 +140,7 @@ def test_every_other_command_exists_and_has_these_options(in_workplace, command)
     words = shlex.split(command)[1:]
     words = ["." if before == "--from" else word for before, word in pairwise(["", *words])]
     shown, context = cli, None
-    if words[0] == "--config-dir":  # the only option before a command
+    if words[:1] == ["--config-dir"]:  # the only option before a command
         context = cli.make_context("visionbench", words)
         words = words[2:]
     while isinstance(shown, click.Group) and words and words != ["--help"]:

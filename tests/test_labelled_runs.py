@@ -202,7 +202,7 @@ def test_moved_images_are_the_same_data_and_changed_images_are_not(copy, labelle
     assert digests[0] == digests[1] != digests[2]
     done = here(tmp_path, "compare", str(here_.path), str(changed.path))
     output = " ".join(done.stdout.split())
-    assert "names, labels, captions and images of the data: digest" in output
+    assert "the images differ, or their names, labels or captions" in output
     assert "undecided: 2 not comparable" in output and done.returncode != 1
 
 
@@ -217,7 +217,38 @@ def test_shapes_measure_only_the_speed_of_a_model_with_other_classes(tmp_path):
     done = here(tmp_path, "run", *model, *words, *NO_SWEEP)
     assert done.returncode == 0, done.stderr
     why = "data=shapes: its labels are not the model's: the model does not have 15 of its 15 classes, such as 'ring"
-    assert why in " ".join(done.stdout.split())
+    first = done.stdout.splitlines()[0]
+    assert first.startswith(f"! classifier_tiny: no classification, because {why}")
+    assert first.endswith("choose data with the model's classes, data=image_folder data.root=…")
+    alone = here(tmp_path, "run", *model, *words, "metrics=[classification]", *NO_SWEEP)
+    assert alone.returncode == 2 and "nothing is left to measure" in alone.stderr and why in alone.stderr
+
+
+def test_the_warning_for_classes_without_names_says_where_to_write_them(tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(project("data") / "classifier_tiny", checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["id2label"] = {str(index): f"LABEL_{index}" for index in range(len(LABELS))}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    words = ["model=classifier_tiny", f"model.checkpoint={checkpoint}", "metrics=[classification]"]
+    done = here(tmp_path, "run", *words, "data.options.samples=20", *NO_SWEEP)
+    assert done.returncode == 2
+    assert "has no names for its classes, only 'LABEL_0' and so on; write the names into id2label" in done.stderr
+
+
+def test_with_skip_the_classes_that_the_model_has_are_measured_on_shapes(tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(project("data") / "classifier_tiny", checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    own = {str(index): f"object {index}" for index in range(5)}
+    config["id2label"] = {**config["id2label"], **own}
+    config["label2id"] = {name: int(index) for index, name in config["id2label"].items()}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    words = ["model=classifier_tiny", f"model.checkpoint={checkpoint}", "metrics=[classification]"]
+    done = here(tmp_path, "run", *words, "data.options.samples=60", "data.on_error=skip", *NO_SWEEP)
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "outputs").rglob("results.jsonl")
+    assert 0 < quality(RunFolder.open(path.parent)).metrics.values["pictures_used_count"] < 60
 
 
 def test_a_damaged_config_is_an_error_that_names_it(tmp_path):

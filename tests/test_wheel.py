@@ -1,6 +1,7 @@
-"""The built wheel without the repository: it contains the config and the bundled models."""
+"""The built wheel without the repository: it contains the config, the documents and the bundled models."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -22,9 +23,13 @@ def unpacked(tmp_path_factory):
     return folder
 
 
-def test_it_holds_every_config_and_the_bundled_models(unpacked):
+def test_it_holds_every_config_the_documents_and_the_bundled_models(unpacked):
     bundled = [f"{kind}_tiny" for kind in ("clip", "sam", "blip2", "classifier")]
-    for folder, packed in (("conf", "conf"), *((f"data/{name}", f"bundled/{name}") for name in bundled)):
+    for folder, packed in (
+        ("conf", "conf"),
+        ("docs", "docs"),
+        *((f"data/{name}", f"bundled/{name}") for name in bundled),
+    ):
         files = {path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*") if path.is_file()}
         inside = unpacked / "site" / "visionbench" / packed
         assert {path.relative_to(inside) for path in inside.rglob("*") if path.is_file()} == files
@@ -45,3 +50,20 @@ def test_it_runs_in_an_empty_folder(unpacked, tmp_path):
     env = {**os.environ, "PYTHONPATH": python_path(unpacked / "site")}
     where = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
     assert where.stdout.startswith(str(unpacked))
+
+
+def test_every_document_that_its_help_names_can_be_opened_in_an_empty_folder(unpacked, tmp_path):
+    env = {**os.environ, "PYTHONPATH": python_path(unpacked / "site"), "COLUMNS": "200"}
+
+    def call(*words):
+        command = [sys.executable, "-m", "visionbench", *words]
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout
+
+    assert "visionbench docs" in call("--help")
+    names = re.findall(r"visionbench docs (\w+)", " ".join(call("run", "--help").split()))
+    assert names
+    listed = call("docs")
+    assert f"Folder: {unpacked / 'site' / 'visionbench' / 'docs'}" in listed
+    for name in names:
+        assert f"\n{name} " in listed
+        assert call("docs", name).startswith("# ")

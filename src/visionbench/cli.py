@@ -124,7 +124,10 @@ def _describe(error: click.ClickException) -> str:
 @CONFIG_DIR
 @click.pass_context
 def cli(context: click.Context, config_dir: Path | None) -> None:
-    """Benchmark vision models: speed, memory and quality, with the validity of each number."""
+    """Benchmark vision models: speed, memory and quality, with the validity of each number.
+
+    `visionbench docs` lists the documents.
+    """
     context.obj = config_dir
     if config_dir is not None and context.invoked_subcommand not in READ_CONFIG_DIR:
         raise ConfigError(
@@ -230,12 +233,28 @@ def selftest() -> int:
 
 
 @cli.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
-def summarize(folder: Path) -> int:
-    """Compute a run's metrics again from its raw samples."""
+@click.argument("run", metavar="RUN")
+@OUTPUT_DIR
+def summarize(run: str, output_dir: Path) -> int:
+    """Compute metrics again from the raw samples, and compare them with the results.
+
+    RUN is the folder of a run, or a sweep: an id, a folder or `latest`.
+    """
     from visionbench.commands import summarize as command
 
-    return command.show(folder)
+    return command.show(run, output_dir)
+
+
+@cli.command()
+@click.argument("name", required=False, metavar="[NAME]")
+def docs(name: str | None) -> int:
+    """List the documents, or show one of them.
+
+    NAME is a document of the list, as in `visionbench docs running`.
+    """
+    from visionbench.commands import docs as command
+
+    return command.show(name)
 
 
 @cli.command()

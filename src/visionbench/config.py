@@ -516,12 +516,12 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def project_folder(folder: str) -> Path:
-    """Return the folder `conf` or `data` of the repository, or of the installed package if there is no repository."""
+    """Return the folder `conf`, `data` or `docs` of the repository, or of the package if there is no repository."""
     package = Path(__file__).resolve().parent
     repository = package.parent.parent
     if (repository / "pyproject.toml").is_file() and (repository / folder).is_dir():
         return repository / folder
-    return package / {"conf": "conf", "data": "bundled"}[folder]
+    return package / {"conf": "conf", "data": "bundled", "docs": "docs"}[folder]
 
 
 def schema_keys() -> list[str]:

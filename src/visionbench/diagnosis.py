@@ -70,7 +70,7 @@ def _problems(disk: float, memory: float, busy: float, host: Any) -> Iterator[tu
         yield "the NVIDIA GPU of this machine cannot be used", reason
     missing = [name for name in machine.LIBRARIES if not host[name] and name != TRACKER]
     if missing:
-        yield f"not installed: {', '.join(missing)}", "install visionbench again as its README describes"
+        yield f"not installed: {', '.join(missing)}", "install visionbench again with its dependencies"
 
 
 def _not_installed(name: str) -> str:

@@ -11,6 +11,7 @@ Only `Outcome` and the tracker's queue change after `prepare`, so an interrupted
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -342,10 +343,20 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
         lines = {"results": _relative(_shared_folder(outcome))}
         if report is not None:
             lines["report"] = _relative(report)
+        if sum(len(run.timed) for run in outcome.runs) > 1:
+            lines["advice"] = _advice_command(prepared.runs[0].config, outcome)
         if queue.tracker is not None and queue.view_hint:
             lines["view"] = queue.view_hint
         for name, value in lines.items():
             console.print(f"{name:<9}{value}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _advice_command(config: ExperimentConfig, outcome: Outcome) -> str:
+    """Return the command that recommends one of the measured cases."""
+    words = ["visionbench", "advise"]
+    if config.output_dir != ExperimentConfig().output_dir:
+        words.append(_relative(_shared_folder(outcome)))
+    return shlex.join(words)
 
 
 def _write_report(config: ReportConfig, queue: TrackerQueue, outcome: Outcome) -> Path | None:

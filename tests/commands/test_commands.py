@@ -55,6 +55,7 @@ def test_the_default_run_prints_its_table_and_how_to_view_it(finished):
     )
     assert "measure=quick with measure.retries=0 measure.warmup.calls=2" in " ".join(done.stdout.split())
     assert any(line.startswith("view     visionbench ui") for line in lines)
+    assert "advice   visionbench advise" in lines
     assert "Warning" not in done.stdout + done.stderr
     assert done.stderr == ""
 
@@ -279,7 +280,7 @@ def blocks(markdown, language):
         (["batch.sizes=[4,0]"], "batch.sizes=[4,0]: 0 is not a batch size; the smallest is 1"),
         (["batch.sizes=[2,2]"], "batch.sizes=[2,2]: 2 is listed twice; list each size once"),
         (["batch.sizes=[1.5]"], "batch.sizes[0]=1.5: not a whole number"),
-        (["batch.sizes=4"], "batch.sizes: not a list, as in batch.sizes=[1,2,4]"),
+        (["batch.sizes=4"], "batch.sizes=4: not a list; write a list, as in batch.sizes=[4]"),
         (["device.threads=many"], "device.threads=many: not a whole number"),
         (["metrics=[recal]"], "metrics=recal: no such option; did you mean 'recall'?"),
         (["+metrics.recal.ks=[1]"], "there is no 'recal' among the metrics; did you mean 'recall'?"),
@@ -300,7 +301,7 @@ def blocks(markdown, language):
         (["-m", "model.weights=random,randm"], "model.weights=randm: no such value; did you mean 'random'?"),
         (["--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder"),
         (["no equals sign"], "'no equals sign': not of the form key=value"),
-        (["--nonsense"], "unrecognized arguments: --nonsense; see visionbench run --help"),
+        (["--nonsense"], "--nonsense: there is no such flag; see visionbench run --help"),
     ],
 )
 def test_bad_input_is_refused_in_one_line_and_leaves_no_file(folder, words, line):
@@ -367,10 +368,10 @@ def test_models_lists_all_models_and_their_checkpoints(folder):
     )
 
 
-def test_an_ascii_terminal_shows_a_question_mark_for_other_characters():
-    script = "from visionbench.cli import _replace_unprintable; _replace_unprintable(); print('clip_tiny · cpu')"
+def test_an_ascii_terminal_shows_text_for_signs_and_a_question_mark_for_other_characters():
+    script = "from visionbench.terminal import streams; streams.protect(); print('clip_tiny · cpu ± é')"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     printed = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True
     )
-    assert printed.stdout == "clip_tiny ? cpu\n"
+    assert printed.stdout == "clip_tiny - cpu +- ?\n"

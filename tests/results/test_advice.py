@@ -192,10 +192,11 @@ def test_if_all_cases_are_invalid_the_advice_states_so_with_the_cause_and_the_ne
     advice = advised(run(invalid(1, 10, p95=5.0), invalid(2, 20, p95=6.0)), latency_ms=50)
     assert chosen(advice) is None
     first = lines(advice)[0]
-    assert first == "nothing can be recommended: all 2 cases are invalid (run_delay (2 cases))"
+    expected = "all 2 cases are invalid, because other programs used the cores (2 cases)"
+    assert first == f"nothing can be recommended: {expected}"
     assert "p95" not in first
     out = lines(advice)[-1]
-    assert out.startswith("2 of 2: invalid, run_delay; for example threads waited for a core 40.0%")
+    assert out.startswith("2 of 2: invalid, other programs used the cores; for example threads waited for a core 40.0%")
     steps = [step.command for step in commands.next_steps(advice)]
     assert steps[0] == "visionbench doctor"
     assert steps[1].endswith("measure=standard")
@@ -204,6 +205,7 @@ def test_if_all_cases_are_invalid_the_advice_states_so_with_the_cause_and_the_ne
 def test_an_invalid_case_is_never_named_in_the_advice():
     advice = advised(run(timed(1, 10), invalid(8, 999)), run(invalid(1, 999), precision="bf16"))
     assert chosen(advice) == ("clip_tiny", "fp32", 1)
+    assert "not compared, because no case is usable: bf16" in lines(advice)
     content = encoding.content([advice], "")["tasks"][0]
     named = str({key: value for key, value in content.items() if key != "left_out"})
     assert "999" not in named
@@ -228,7 +230,7 @@ def test_each_reason_is_counted_and_names_its_cases():
 
 def test_a_sweep_without_numbers_has_one_sentence_and_no_choice():
     failed = advised(run(row(case(1), FAILED, "ValueError: no")))
-    assert lines(failed)[0] == "nothing can be recommended: none of the 1 cases has numbers (failed (1 case))"
+    assert lines(failed)[0] == "nothing can be recommended: none of the 1 cases has numbers: failed (1 case)"
     untimed = advised(run(scored(0.9)))
     assert lines(untimed)[0] == "nothing can be recommended: no batch size was timed"
     assert [step.purposes for step in commands.next_steps(failed)]
@@ -238,8 +240,10 @@ def test_questionable_cases_are_marked_with_the_reason_and_summed_up():
     doubt = {"verdict": WARNED, "reasons": ("halves_differ: by 4 %",)}
     advice = advised(run(timed(1, 10, **doubt), timed(2, 20, **doubt)))
     shown = lines(advice)
-    assert shown[0].endswith("? questionable (halves_differ)")
-    assert shown[1].startswith("all 2 cases that are not invalid are questionable (halves_differ (2 cases))")
+    assert shown[0].endswith("? questionable (the call times were not steady)")
+    assert shown[1].startswith(
+        "this choice is preliminary, because all 2 cases that are not invalid are questionable: the call"
+    )
 
 
 def test_if_no_case_meets_the_latency_bound_the_nearest_is_named():
@@ -362,6 +366,13 @@ def test_the_next_command_is_that_of_the_sweep_with_other_overrides(tmp_path):
         "measure=standard 'batch.sizes=[2,4,8,16]'"
     )
     assert step.purposes == (commands.PROTOCOL, commands.LARGER)
+
+
+def test_a_call_that_is_too_slow_for_the_protocol_gets_a_fixed_number_of_calls_for_p95():
+    slow = advised(run(timed(1, 0.5, 2000, calls=6), timed(2, 0.1, 20000)), latency_ms=3000)
+    assert "measure=standard measure.latency.calls=72" in commands.next_steps(slow)[-1].command
+    quick = advised(run(timed(1, 20, 50, calls=20), timed(2, 20, 100)), latency_ms=60)
+    assert "measure.latency.calls" not in commands.next_steps(quick)[-1].command
 
 
 def test_a_run_without_the_files_of_hydra_has_a_command_from_its_configuration(tmp_path):

@@ -49,7 +49,7 @@ def test_a_case_without_numbers_is_no_case_of_the_sentence():
 
 def test_an_unknown_reason_is_its_own_cause():
     assert sentence(doubted("cosmic_rays: two")) == (
-        "the only case is questionable: cosmic rays; see cosmic_rays in docs/faults.md"
+        "the only case is questionable: cosmic rays; see cosmic_rays in visionbench docs faults"
     )
 
 

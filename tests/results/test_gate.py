@@ -265,3 +265,11 @@ def test_notes_on_many_pairs_appear_once():
     notes = compare(*sides).notes
     assert "30 pairs of runs: 5 runs of the base are combined as processes" in notes
     assert len(notes) < 6
+
+
+def test_the_name_of_a_pair_has_only_what_distinguishes_it_from_pairs_of_the_same_model():
+    """Runs of other models may differ in anything, such as in keys that an older version did not store."""
+    base = [*processes([1.0]), *processes([1.0], name="sam_tiny", config={"device": {"threads": 7}})]
+    candidate = [*processes([1.0]), *processes([1.0], name="sam_tiny", config={"device": {"threads": 9}})]
+    names = [each.run for each in compare(base, candidate).rows]
+    assert names == ["clip_tiny · cpu · fp32", "sam_tiny · cpu · fp32"]

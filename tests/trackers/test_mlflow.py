@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import subprocess
@@ -29,6 +30,7 @@ from visionbench.core import (
     Metrics,
     Predictions,
     Reason,
+    RunPlan,
     Samples,
     TrackingError,
     Validity,
@@ -76,8 +78,10 @@ def scored(recall: float) -> CaseResult:
 RESULTS = (measured(1, 100.0), measured(4, 250.0, "warned"), scored(0.5))
 
 
-def write(path: Path, *results: CaseResult, status: str = "finished", **more: Any) -> Path:
-    """Write the folder of a run as the runner does, and return its path."""
+def write(
+    path: Path, *results: CaseResult, status: str = "finished", plan_more: dict[str, Any] | None = None, **more: Any
+) -> Path:
+    """Write the folder of a run as the runner does, and return its path. `plan_more` adds keys to its plan."""
     folder = RunFolder.create(path / uuid4().hex, CONFIG)
     plan = {
         "name": "clip_tiny · cpu · bf16",
@@ -89,6 +93,7 @@ def write(path: Path, *results: CaseResult, status: str = "finished", **more: An
         "protocol": "quick",
         "refused": {"masks": "the data has no masks"},
         "warnings": [],
+        **(plan_more or {}),
     }
     conditions = {
         "uid": uuid4().hex,
@@ -161,6 +166,53 @@ def test_runs_are_flat_and_named_by_their_plan(tracker: MlflowTracker, tmp_path:
     assert [run.info.run_name for run in runs(tracker)] == ["clip_tiny · cpu · bf16"] * 2
     assert not [name for run in runs(tracker) for name in run.data.tags if name == "mlflow.parentRunId"]
     assert {run.data.tags["visionbench.sweep"] for run in runs(tracker)} == {"2026-01-02_03-04-05"}
+
+
+def plan(name: str, model: str = "clip_tiny", **varied: str) -> RunPlan:
+    keys = {key.replace("__", "."): value for key, value in varied.items()}
+    return RunPlan(name, model, "retrieval", "cpu", "fp32", (timed(1),), varied=keys)
+
+
+@pytest.mark.parametrize(
+    ("run_plan", "name"),
+    [
+        (plan("clip_tiny · cpu · fp32"), "clip_tiny · cpu · fp32"),
+        (plan("clip_tiny · cpu · fp32", precision="fp32"), "clip_tiny · cpu · fp32"),
+        (plan("clip_vit_b32 · cpu · fp32", "clip_vit_b32", precision="fp32"), "fp32 · clip_vit_b32 · cpu"),
+        (plan("clip_tiny · cpu · fp32 · threads 5", device__threads="5"), "threads 5 · clip_tiny · cpu · fp32"),
+        (
+            plan("clip_tiny · cpu · fp32 · attention sdpa", model="clip_tiny", model__attention="sdpa"),
+            "attention sdpa · clip_tiny · cpu · fp32",
+        ),
+        (plan("classifier_tiny · cpu · fp32", "classifier_tiny"), "classifier_tiny · cpu · fp32"),
+    ],
+)
+def test_a_name_that_the_ui_would_cut_begins_with_what_differs(run_plan: RunPlan, name: str) -> None:
+    assert content.run_name(run_plan) == name
+
+
+def test_what_differs_is_a_param_that_runs_can_be_filtered_by(tracker: MlflowTracker, tmp_path: Path) -> None:
+    for threads in ("1", "5"):
+        tracker.log(write(tmp_path, *RESULTS, plan_more={"varied": {"device.threads": threads, "precision": "bf16"}}))
+    query = "params.`device.threads` = '5'"
+    [run] = tracker._client.search_runs([tracker._experiment_id], query)
+    assert run.data.params["device.threads"] == "5"
+    assert run.data.params["threads"] == "2"  # as the device reported them
+
+
+def test_a_key_that_a_run_does_not_have_is_no_param(tracker: MlflowTracker, tmp_path: Path) -> None:
+    tracker.log(write(tmp_path, *RESULTS, plan_more={"varied": {"model.options.part": "–"}}))
+    assert "model.options.part" not in only_run(tracker).data.params
+
+
+def test_headlines_precede_the_other_metrics(tracker: MlflowTracker, tmp_path: Path) -> None:
+    names = ("recall_i2t_at_1_low_fraction", "recall_i2t_at_1_fraction", "recall_t2i_at_1_fraction")
+    quality = CaseResult(QUALITY, OK, None, Metrics(dict.fromkeys(names, 0.5)))
+    tracker.log(write(tmp_path, quality, *RESULTS[:2]))
+    metrics = list(only_run(tracker).data.metrics)
+    assert metrics[0] == "best_throughput_images_per_s"
+    summary_end = metrics.index("largest_batch_size") + 1
+    assert metrics[summary_end : summary_end + 3] == [*reversed(names)]
 
 
 def test_neighbouring_runs_differ_in_colour(tracker: MlflowTracker, tmp_path: Path) -> None:
@@ -445,11 +497,78 @@ def test_the_experiment_has_its_view(tracker: MlflowTracker) -> None:
     assert tracker.page().startswith(f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=visionbench")
 
 
+def seeded_view(tracker: MlflowTracker) -> dict[str, Any]:
+    packed = json.loads(tracker._client.get_experiment(tracker._experiment_id).tags[view.TAG])["state"]
+    state: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed.removeprefix("deflate;"))))
+    return state
+
+
+def test_the_first_columns_identify_a_run_and_show_what_differs(tracker: MlflowTracker, tmp_path: Path) -> None:
+    def first_columns() -> list[str]:
+        columns = seeded_view(tracker)["selectedColumns"]
+        end = columns.index("tags.`visionbench.validity`") + 1
+        return [column.partition(".")[2].strip("`") for column in columns[:end]]
+
+    start, end = ["model", "device", "precision"], ["data", "visionbench.validity"]
+    tracker.log(write(tmp_path, *RESULTS))
+    assert first_columns() == [*start, *end]
+    tracker.log(write(tmp_path, *RESULTS, plan_more={"varied": {"device.threads": "1"}}))
+    tracker.log(write(tmp_path, *RESULTS, plan_more={"varied": {"model": "clip_tiny", "model.attention": "sdpa"}}))
+    assert first_columns() == [*start, "model.attention", "device.threads", *end]
+    tracker.log(write(tmp_path, *RESULTS, plan_more={"varied": {"device.threads": "5"}}))
+    assert first_columns() == [*start, "device.threads", "model.attention", *end]
+    MlflowTracker(tracker.config, tracker.output_dir).open()
+    assert first_columns() == [*start, "device.threads", "model.attention", *end]
+
+
+def test_the_number_of_columns_of_what_differs_is_limited(tracker: MlflowTracker, tmp_path: Path) -> None:
+    for number in range(view.MOST_VARIED + 2):
+        tracker.log(write(tmp_path, RESULTS[0], plan_more={"varied": {f"measure.key{number}": "1"}}))
+    shown = [column for column in seeded_view(tracker)["selectedColumns"] if "measure.key" in column]
+    latest_first = range(view.MOST_VARIED + 1, 1, -1)
+    assert shown == [f"params.`measure.key{number}`" for number in latest_first]
+
+
+def test_a_view_that_a_person_changed_gets_no_column(tracker: MlflowTracker, tmp_path: Path) -> None:
+    changed = view.tag_value({**view.state(declared.bundled()), "orderByAsc": True}, 0)
+    for value in (changed, "my own"):
+        tracker._client.set_experiment_tag(tracker._experiment_id, view.TAG, value)
+        tracker.log(write(tmp_path, *RESULTS, plan_more={"varied": {f"device.{len(value)}": "1"}}))
+        assert tracker._client.get_experiment(tracker._experiment_id).tags[view.TAG] == value
+
+
+def test_a_damaged_list_of_what_differs_is_replaced(tracker: MlflowTracker, tmp_path: Path) -> None:
+    for value in ("not JSON", '{"a": 1}', "[1]"):
+        tracker._client.set_experiment_tag(tracker._experiment_id, "visionbench.varied", value)
+        tracker.log(write(tmp_path, *RESULTS, plan_more={"varied": {"device.threads": "1"}}))
+        tags = tracker._client.get_experiment(tracker._experiment_id).tags
+        assert tags["visionbench.varied"] == '["device.threads"]'
+    assert "params.`device.threads`" in seeded_view(tracker)["selectedColumns"]
+
+
+def test_the_view_of_an_earlier_version_is_replaced(tracker: MlflowTracker) -> None:
+    earlier = {"orderByKey": "metrics.`old`", "selectedColumns": ["params.`ä`"]}
+    digest = hashlib.sha256(json.dumps(earlier).encode()).hexdigest()[:12]
+    for key, value in ((view.TAG, view.tag_value(earlier, 0)), ("visionbench.view", digest)):
+        tracker._client.set_experiment_tag(tracker._experiment_id, key, value)
+    MlflowTracker(tracker.config, tracker.output_dir).open()
+    assert seeded_view(tracker) == view.state(declared.bundled())
+
+
+def test_charts_have_short_and_different_titles() -> None:
+    charts = view.charts(declared.bundled())
+    titles = [
+        chart.get("displayName") or chart.get("metricKey") or f"{chart['xaxis']['key']} vs. {chart['yaxis']['key']}"
+        for chart in charts
+    ]
+    assert len(set(titles)) == len(titles)
+    assert {"p50 ms", "img/s", "process MiB", "allocated MiB", "best img/s", "img/s vs. R@1"} <= set(titles)
+    assert max(map(len, titles)) <= 16
+
+
 def test_a_run_with_a_users_metric_adds_a_chart_to_the_view(tracker: MlflowTracker, tmp_path: Path) -> None:
     def charts() -> list[str]:
-        packed = json.loads(tracker._client.get_experiment(tracker._experiment_id).tags[view.TAG])["state"]
-        state = json.loads(zlib.decompress(base64.b64decode(packed.removeprefix("deflate;"))))
-        return [chart["uuid"] for chart in state["compareRunCharts"]]
+        return [chart["uuid"] for chart in seeded_view(tracker)["compareRunCharts"]]
 
     declarations = {
         "slow_calls": [{"name": "slow_calls_fraction", "unit": "fraction", "better": "lower", "table": True}]

@@ -15,6 +15,7 @@ from visionbench.results.advice.candidates import Bounds
 from visionbench.terminal import advice_view
 from visionbench.terminal.console import screen
 
+LEGEND = "? questionable"
 NO_RECOMMENDATION = 3
 """The exit code if no case of any task can be recommended."""
 
@@ -27,13 +28,19 @@ def show(sweeps: Sequence[str], output_dir: Path, where: str, bounds: Bounds, la
     check(language, "--language")
     facts = archive.parse_filter(where, "--where")
     read = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep)]
-    runs = archive.select(read, facts, f"--where {where}")
+    distinct = list({run.record.uid: run for run in read}.values())
+    runs = archive.select(distinct, facts, f"--where {where}")
     advised = list(choice.advise(runs, bounds))
     method = words.method(advised, bounds, language)
     if as_json:
         content = encoding.content(advised, method)
         sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     else:
-        shown = advice_view.render(words.parts(advised, language), words.steps(advised, language), [method])
+        notes = (
+            [LEGEND, method]
+            if any(any(case.questionable for case in advice.cases.candidates) for advice in advised)
+            else [method]
+        )
+        shown = advice_view.render(words.parts(advised, language), words.steps(advised, language), notes)
         screen(highlight=False).print(shown)
     return 0 if any(advice.chosen for advice in advised) else NO_RECOMMENDATION

@@ -25,24 +25,41 @@ def show(config_dir: Path | None) -> int:
     table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("here", no_wrap=True)
     table.add_column("checkpoint", overflow="fold")
+    problems = []
     for name, model in models(config_dir).items():
+        try:
+            parameters = _count_parameters(model)
+        except ConfigError as error:
+            parameters = "–"
+            problems.append(f"{name}: {error}")
         table.add_row(
             name,
             find("models", model.family).task,
-            _parameters(model),
+            parameters,
             "yes" if model.checkpoint and weights.find_checkpoint(model) else "no",
             model.checkpoint or "–",
         )
     console = screen()
     console.print(table)
     _show_replaced(console, models(config_dir), config_dir)
+    for problem in problems:
+        console.print(f"! {problem}", style="yellow", soft_wrap=True, highlight=False, markup=False)
     return 0
 
 
-def _parameters(model: ModelConfig) -> str:
-    """Return the number of parameters, counted on the meta device, or a dash if it cannot be counted."""
+def _count_parameters(model: ModelConfig) -> str:
+    """Return the number of parameters, or a dash if it is not known.
+
+    It is counted on the meta device, from `architecture:` or, without one, from a checkpoint on this machine. Raises
+    ConfigError if the family does not read the checkpoint.
+    """
     auto_class = getattr(find("models", model.family), "auto_class", None)
-    return f"{weights.count_parameters(model, auto_class):,}" if model.architecture and auto_class else "–"
+    if auto_class is None:
+        return "–"
+    if model.architecture:
+        return f"{weights.count_parameters(model, auto_class):,}"
+    folder = weights.find_checkpoint(model) if model.checkpoint else None
+    return "–" if folder is None else f"{weights.count_checkpoint_parameters(model, auto_class, folder):,}"
 
 
 def fetch(names: Sequence[str], config_dir: Path | None) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isclose
 from pathlib import Path
 
 from visionbench import validity
 from visionbench.config import build_part
-from visionbench.core import OK, CaseResult, QualityMetric
+from visionbench.core import OK, CaseResult, QualityMetric, first_line
 from visionbench.measuring import compute
 from visionbench.records.folder import RunFolder
-from visionbench.results import declared
+from visionbench.results import archive, declared
 from visionbench.results.archive import Run
 from visionbench.results.repeats import folders, gather
 from visionbench.terminal import table
@@ -21,26 +23,61 @@ ROUNDING = 1e-9
 """Relative difference up to which two values count as equal: other versions of scipy change the eleventh digit."""
 
 
-def show(path: Path) -> int:
-    """Print the table of recomputed metrics; return exit code 1 if one differs from the reported value."""
-    folder = RunFolder.open(path)
+def show(name: str | Path, output_dir: Path = Path("outputs")) -> int:
+    """Print the table of recomputed metrics of a run, or of each run of a sweep.
+
+    Return exit code 1 if a value differs from the reported value, or if samples cannot be read. Raises ConfigError if
+    there is no such run or sweep.
+    """
     console = screen()
-    reported = folder.results()
-    recomputed = [recompute(folder, row) for row in reported]
-    if repeats := folders(folder):
-        rows_by_repeat = [[recompute(repeat, row) for row in repeat.results()] for repeat in repeats]
-        recomputed = [row for row, _ in gather(rows_by_repeat, declared.of_record(folder.record()))]
-    table.show([Run(folder.record(), recomputed)], console)
+    recomputed, lines = [], []
+    for folder in _folders(str(name), output_dir):
+        reported = folder.results()
+        try:
+            rows = recompute_run(folder, reported)
+        except (OSError, ValueError) as error:
+            lines.append(f"{folder.path}: the samples cannot be read ({first_line(error)})")
+            continue
+        recomputed.append(Run(folder.record(), rows, folder))
+        lines += [
+            f"{folder.path}: {line}" for old, new in zip(reported, rows, strict=True) for line in differences(old, new)
+        ]
+    if recomputed:
+        table.show(recomputed, console)
     console.print()
-    lines = [line for old, new in zip(reported, recomputed, strict=True) for line in differences(old, new)]
     for line in lines:
-        console.print(line, highlight=False)
-    count = sum(len(row.metrics.values) for row in recomputed)
-    if not count:
+        console.print(line, highlight=False, soft_wrap=True)
+    count = sum(len(row.metrics.values) for run in recomputed for row in run.results)
+    if not count and not lines:
         console.print("no case has samples, so no metric can be computed again")
     elif not lines:
-        console.print(f"{count} values computed again from {path / 'samples'}: all as reported", soft_wrap=True)
+        place = _place([run.folder.path for run in recomputed if run.folder is not None])
+        console.print(f"{count} values computed again from {place}: all as reported", soft_wrap=True)
     return 1 if lines else 0
+
+
+def _folders(name: str, output_dir: Path) -> list[RunFolder]:
+    """Return the run of a folder or of a results.jsonl, or the runs of a sweep."""
+    path = Path(name)
+    for folder in (path, path.parent):
+        if folder / "results.jsonl" in (path / "results.jsonl", path) and (folder / "results.jsonl").is_file():
+            return [RunFolder.open(folder)]
+    return [run.folder for run in archive.of_sweep(output_dir, name, "RUN") if run.folder is not None]
+
+
+def _place(paths: Sequence[Path]) -> str:
+    """Return the folder of the samples: that of the only run, or the number of runs and the folder that they share."""
+    if len(paths) == 1:
+        return str(paths[0] / "samples")
+    return f"the samples of {len(paths)} runs in {os.path.commonpath(paths)}"
+
+
+def recompute_run(folder: RunFolder, reported: Sequence[CaseResult]) -> list[CaseResult]:
+    """Return the rows of a run computed from its samples. With repeats, they are computed from those of the repeats."""
+    if repeats := folders(folder):
+        rows_by_repeat = [[recompute(repeat, row) for row in repeat.results()] for repeat in repeats]
+        return [row for row, _ in gather(rows_by_repeat, declared.of_record(folder.record()))]
+    return [recompute(folder, row) for row in reported]
 
 
 def recompute(folder: RunFolder, row: CaseResult) -> CaseResult:

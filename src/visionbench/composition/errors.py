@@ -30,7 +30,7 @@ from visionbench.suggestions import option as option_ending
 
 OF_VISIONBENCH = ("visionbench", "hydra_plugins")
 HELP = "see visionbench run --help"
-LAUNCHERS = "remove hydra/launcher to measure one run after the other, or see docs/deploying.md"
+LAUNCHERS = "remove hydra/launcher to measure one run after the other, or see visionbench docs deploying"
 FOLDERS = {"hydra.run.dir", "hydra.sweep.dir"}
 """Keys whose default value contains a reference to `output_dir`."""
 
@@ -109,7 +109,7 @@ def _sweep_without_flag(overrides: Sequence[str]) -> ConfigError:
 def _unusable_file(error: OSError) -> ConfigError:
     return ConfigError(
         f"{error.filename or 'the folder of results'}: {error.strerror}",
-        "give a folder that can be written to, as in output_dir=results",
+        "free space, or give a folder that can be written to, as in output_dir=results",
     )
 
 

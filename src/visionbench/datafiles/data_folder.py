@@ -18,7 +18,7 @@ def find_folder(root: str, name: str) -> Path:
     path = Path(root).expanduser()
     if not path.is_dir():
         raise ConfigError(
-            f"data.root={root}: there is no such folder", f"data={name} is read from one, see docs/data.md"
+            f"data.root={root}: there is no such folder", f"data={name} is read from one, see visionbench docs data"
         )
     return path
 
@@ -27,7 +27,9 @@ def find_file(root: Path, candidates: Sequence[str], expected: str) -> Path:
     """Return the first of these paths below `root` that exists. Raises ConfigError with the `expected` layout."""
     path = next((root / name for name in candidates if (root / name).exists()), None)
     if path is None:
-        raise ConfigError(f"data.root={root}: {candidates[0]} is not in it", f"expected {expected}, see docs/data.md")
+        raise ConfigError(
+            f"data.root={root}: {candidates[0]} is not in it", f"expected {expected}, see visionbench docs data"
+        )
     return path
 
 

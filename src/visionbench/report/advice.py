@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from visionbench.core import FAILED, KILLED, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, WARNED, CaseResult
 from visionbench.report import precisions
 from visionbench.report.translations import task, translate
-from visionbench.results import summary
+from visionbench.results import doubts, summary
 from visionbench.results.advice import candidates, choice, commands
 from visionbench.results.advice.candidates import (
     INVALID_CASE,
@@ -25,8 +25,8 @@ from visionbench.results.advice.choice import KNEE, Advice, Knee, frontier
 from visionbench.results.archive import Run
 from visionbench.results.naming import Names
 from visionbench.statistics.timings import least_samples
-from visionbench.terminal import table
 from visionbench.terminal.advice_view import Block, Part, Steps
+from visionbench.terminal.marks import MARKS
 
 __all__ = [
     "Section",
@@ -161,6 +161,7 @@ class _Words:
             values = ", ".join(self._values(chosen))
             yield self.text("chosen", name=self.names.name(chosen.run), batch=chosen.batch_size, values=values)
             yield from self._state()
+            yield from self._uncompared()
             yield from self._limits(chosen)
         if advice.fastest and len(advice.ladder) < 2 and advice.fastest is not chosen:
             yield self._extreme(
@@ -188,15 +189,27 @@ class _Words:
     def _reason(self, case: LeftOut) -> str:
         """Return the reason for leaving out a case in a few words: its status or the kind of its doubt, or a bound."""
         if case.reason in (INVALID_CASE, NOT_MEASURED):
-            return case.detail.partition(": ")[0] or case.reason
+            return self._cause(case.detail.partition(": ")[0]) or case.reason
         return self.text(f"reason {case.reason}")
+
+    def _cause(self, kind: str) -> str:
+        """Return the cause of a doubt in words if one is known, in English; else the kind of the doubt, or a status."""
+        texts = {known: cause.text for cause in doubts.CAUSES for known in cause.kinds}
+        return texts.get(kind, kind) if self.language == "en" else kind
 
     def _state(self) -> Iterator[str]:
         cases = self.advice.cases.candidates
         doubtful = [case for case in cases if case.questionable]
         if len(doubtful) == len(cases) > 1:
-            kinds = self._kinds(kind for case in doubtful for kind in _doubt_kinds(case))
+            kinds = self._kinds(cause for case in doubtful for cause in self._causes(case))
             yield self.text("all questionable", count=len(cases), kinds=kinds)
+
+    def _uncompared(self) -> Iterator[str]:
+        """Yield the runs of which no case can be used."""
+        usable = {case.run.record.uid for case in self.advice.cases.candidates}
+        names = [self.names.short(run) for run in self.advice.runs if run.timed and run.record.uid not in usable]
+        if names:
+            yield self.text("uncompared", names=self._listed(names))
 
     def _limits(self, chosen: Candidate) -> Iterator[str]:
         """Yield what limits the choice: p50 in place of p95, overlapping intervals, unknown quality."""
@@ -247,7 +260,7 @@ class _Words:
         groups: dict[tuple[str, str], list[str]] = {}
         for one in self.advice.best_of_batch:
             ties = self._listed(self.names.short(case.run) for case in one.ties)
-            mark = f" {table.MARKS[WARNED]}" if one.best.questionable else ""
+            mark = f" {MARKS[WARNED]}" if one.best.questionable else ""
             groups.setdefault((self.names.short(one.best.run), ties), []).append(f"{one.batch_size}{mark}")
         for (name, ties), sizes in groups.items():
             tied = [self.text("tied with", names=ties)] if ties else []
@@ -305,7 +318,7 @@ class _Words:
                 f"out {reason}",
                 count=len(cases),
                 all=timed,
-                kind=kind,
+                kind=self._cause(kind),
                 detail=detail,
                 limit="" if limit is None else f"{limit:g}",
                 loss=_share(bounds.quality_loss),
@@ -342,10 +355,13 @@ class _Words:
     def _doubts(self, case: Candidate) -> list[str]:
         if not case.questionable:
             return []
-        return [self.text("doubtful because", mark=table.MARKS[WARNED], kinds=", ".join(_doubt_kinds(case)))]
+        return [self.text("doubtful because", mark=MARKS[WARNED], kinds=", ".join(self._causes(case)))]
+
+    def _causes(self, case: Candidate) -> list[str]:
+        return list(dict.fromkeys(map(self._cause, _doubt_kinds(case))))
 
     def _mark(self, case: Candidate) -> str:
-        return f" {table.MARKS[WARNED]}" if case.questionable else ""
+        return f" {MARKS[WARNED]}" if case.questionable else ""
 
     def _kinds(self, kinds: Iterable[str]) -> str:
         counted = Counter(kind.replace("_", " ") if kind in STATUSES else kind for kind in kinds)

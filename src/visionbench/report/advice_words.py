@@ -36,15 +36,15 @@ WORDS: dict[str, tuple[str, str]] = {
     "intervals across": ("Intervals of speed are across processes.", "速度区间为跨进程区间。"),
     # the state of the cases
     "all invalid": (
-        "nothing can be recommended: all {count} cases are invalid ({kinds})",
+        "nothing can be recommended: all {count} cases are invalid, because {kinds}",
         "无法推荐：全部 {count} 个结果均无效（{kinds}）",
     ),
     "none measured": (
-        "nothing can be recommended: none of the {count} cases has numbers ({kinds})",
+        "nothing can be recommended: none of the {count} cases has numbers: {kinds}",
         "无法推荐：{count} 个结果均无数值（{kinds}）",
     ),
     "none usable": (
-        "nothing can be recommended: none of the {count} cases is usable ({kinds})",
+        "nothing can be recommended: none of the {count} cases is usable: {kinds}",
         "无法推荐：{count} 个结果均不可用（{kinds}）",
     ),
     "none timed": (
@@ -52,7 +52,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "无法推荐：没有对任何批大小计时",
     ),
     "all questionable": (
-        "all {count} cases that are not invalid are questionable ({kinds}), so this choice is preliminary",
+        "this choice is preliminary, because all {count} cases that are not invalid are questionable: {kinds}",
         "{count} 个未判无效的结果全部存疑（{kinds}），此选择仅供参考",
     ),
     "cases": ("{kind} ({count} cases)", "{kind}（{count} 个）"),
@@ -71,6 +71,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "reason too large": ("above the bound of memory", "超过内存上限"),
     "reason no quality": ("the quality is not known", "质量未知"),
     "reason too inaccurate": ("below the bound of quality", "质量低于下限"),
+    "uncompared": (
+        "not compared, because no case is usable: {names}",
+        "没有可用的结果，未参与比较：{names}",
+    ),
     "by p50": (
         "this choice is by p50, because there are too few calls for p95 ({calls} calls, and p95 needs {needed})",
         "此选择依据 p50，因为调用太少而无 p95（{calls} 次，p95 需 {needed} 次）",

@@ -8,13 +8,17 @@ from typing import Any
 
 import visionbench
 from visionbench.core import OK, CaseResult, ConfigError, MetricDeclaration
-from visionbench.report import advice, precisions, relative
+from visionbench.report import advice, precisions, translations
 from visionbench.report.translations import check, task, translate
-from visionbench.results import declared, summary
+from visionbench.results import declared, relative, summary
 from visionbench.results.advice import choice
 from visionbench.results.advice.candidates import Bounds
+from visionbench.results.advice.choice import Advice
 from visionbench.results.archive import Run
-from visionbench.terminal import table
+from visionbench.results.doubts import Cause, Doubts
+from visionbench.results.naming import Names
+from visionbench.terminal.marks import MARKS
+from visionbench.terminal.run_table import interval_basis
 
 NO_BOUNDS = Bounds()
 """The bounds of the recommendation if none are given: only that of quality."""
@@ -23,11 +27,17 @@ MOST_VALUES = 12
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of texts. The first `names` columns are text, the other columns are numbers."""
+    """A table of texts. The first `names` columns and the columns of `texts` are text, the others are numbers."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     names: int = 1
+    texts: Sequence[int] = ()
+    """The indices of further columns of text."""
+    filters: Sequence[int] = ()
+    """The indices of columns whose values the page offers as filters."""
+    values: Sequence[Mapping[int, float]] = ()
+    """For each row, the numbers of the columns whose text does not begin with the number, by index."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +49,12 @@ class Report:
     subtitle: str
     request: Sequence[tuple[str, str]]
     machine: Sequence[tuple[str, str]]
+    verdict: str
+    """One sentence about all cases if some are questionable or invalid, with the next step."""
     remarks: Sequence[str]
     rule: str
-    choices: Sequence[tuple[str, Sequence[str]]]
-    """For each task, the recommendation and its reasons."""
+    choices: Sequence[tuple[str, Sequence[tuple[str, Sequence[str]]]]]
+    """For each task, the recommendation and then its reasons, as headings with their lines."""
     next_commands: Sequence[str]
     """The commands that would make the recommendations firmer, with their purposes."""
     summary: Grid
@@ -52,7 +64,10 @@ class Report:
     """Every quality metric with its interval."""
     quality_notes: Sequence[str]
     """The loss of quality of each precision against fp32."""
+    causes: Grid | None
+    """The causes of doubt with the number of cases of each."""
     doubts: Sequence[str]
+    """The reasons of each case."""
     failures: Sequence[str]
     conditions: Grid
     colophon: str
@@ -68,6 +83,7 @@ def compose(
     check(language, "report.language")
     if not runs:
         raise ConfigError("no run to report on", "measure something first: visionbench run")
+    names = Names.of(runs)
     pairs = relative.relative(runs, baseline) if baseline else []
     advised = list(choice.advise(runs, bounds))
     sweeps = ", ".join(dict.fromkeys(run.sweep for run in runs))
@@ -77,23 +93,26 @@ def compose(
         subtitle=f"{sweeps} · {', '.join(dict.fromkeys(run.model for run in runs))}",
         request=list(_request(runs)),
         machine=list(_machine(runs)),
+        verdict=translations.doubts(Doubts.of([row for run in runs for row in run.results]), language),
         remarks=list(_remarks(runs, language)),
         rule=advice.method(advised, bounds, language),
-        choices=[
-            (task(one.task, language), [line for part in advice.sections(one, language) for line in part.lines])
-            for one in advised
-        ],
+        choices=[(task(one.task, language), _choice(one, language)) for one in advised],
         next_commands=advice.command_lines(advised, language),
-        summary=_summary(runs, language),
-        relative=_relative(pairs, language) if pairs else None,
+        summary=_summary(runs, names, language),
+        relative=_relative(pairs, names, language) if pairs else None,
         relative_notes=list(_relative_notes(pairs, language)),
-        quality=_quality(runs, language),
+        quality=_quality(runs, names, language),
         quality_notes=list(precisions.costs(runs, language)),
-        doubts=list(_doubts(runs)),
-        failures=list(_failures(runs, language)),
-        conditions=_conditions(runs),
+        causes=_causes(runs, names, language),
+        doubts=list(_doubts(runs, names)),
+        failures=list(_failures(runs, names, language)),
+        conditions=_conditions(runs, names),
         colophon=translate("printed", language, version=visionbench.__version__, sweep=sweeps),
     )
+
+
+def _choice(advised: Advice, language: str) -> list[tuple[str, Sequence[str]]]:
+    return [(translate(section.key, language), section.lines) for section in advice.sections(advised, language)]
 
 
 def _request(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
@@ -135,29 +154,33 @@ def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
-def _summary(runs: Sequence[Run], language: str) -> Grid:
+def _summary(runs: Sequence[Run], names: Names, language: str) -> Grid:
     """Return the table of all cases. The verdict comes before the numbers, so that a narrow screen shows it."""
-    keys = ("model", "device", "precision", "batch", "verdict", "p50", "p95", "throughput", "peak", "quality")
-    rows, extra = [], _extra(runs)
+    keys = ("batch", "verdict", "p50", "p95", "throughput", "peak", "quality")
+    heads = _head_titles(names, language)
+    verdict_column, quality_column = len(heads) + keys.index("verdict"), len(heads) + keys.index("quality")
+    rows: list[list[str]] = []
+    numbers: list[Mapping[int, float]] = []
+    extra = _extra(runs)
     for run in runs:
-        plan, headline = run.record.plan, advice.headline(run)
+        headline = advice.headline(run)
         unit = summary.throughput_name(run.timed)
         quality = f"{headline[0].heading(language)} {summary.text(headline[1])}" if headline else "–"
         for row in run.timed or run.results:
-            head = [run.model, plan.device, plan.precision]
             batch = str(row.case.batch_size) if row.case.timed else "–"
             values = row.metrics.values
             if row.status != OK:
-                rows.append([*head, batch, row.status, *["–"] * (5 + len(extra))])
+                rows.append([*_head(run, names), batch, row.status, *["–"] * (5 + len(extra))])
+                numbers.append({})
                 continue
             spread = values.get(summary.SPREAD)
             p50 = summary.text(values.get(summary.LATENCY)) + (f" ±{spread:.1%}" if spread is not None else "")
             speed, unit_text = values.get(unit), summary.unit(unit)
             rows.append(
                 [
-                    *head,
+                    *_head(run, names),
                     batch,
-                    _verdict(row),
+                    _verdict(row, language),
                     p50,
                     summary.text(values.get("latency_p95_ms")),
                     f"{summary.text(speed)} {unit_text}" if speed is not None else "–",
@@ -166,11 +189,30 @@ def _summary(runs: Sequence[Run], language: str) -> Grid:
                     *(summary.text(values.get(declaration.name)) for declaration in extra),
                 ]
             )
+            numbers.append({quality_column: headline[1]} if headline else {})
     return Grid(
-        [*(translate(key, language) for key in keys), *(declaration.heading(language) for declaration in extra)],
+        [
+            *heads,
+            *(translate(key, language) for key in keys),
+            *(declaration.heading(language) for declaration in extra),
+        ],
         rows,
-        names=3,
+        names=len(heads),
+        texts=(verdict_column,),
+        filters=(*range(len(heads) + 1), verdict_column),
+        values=numbers,
     )
+
+
+def _head_titles(names: Names, language: str) -> list[str]:
+    """Return the headings of the columns that name a run: model, device, precision, and what else differs."""
+    return [*(translate(key, language) for key in ("model", "device", "precision")), *names.columns]
+
+
+def _head(run: Run, names: Names) -> list[str]:
+    """Return the cells that name a run, for `_head_titles`."""
+    plan, values = run.record.plan, names.values(run)
+    return [run.model, plan.device, plan.precision, *(values[column] for column in names.columns)]
 
 
 def _extra(runs: Sequence[Run]) -> list[MetricDeclaration]:
@@ -184,44 +226,45 @@ def _extra(runs: Sequence[Run]) -> list[MetricDeclaration]:
     )
 
 
-def _quality(runs: Sequence[Run], language: str) -> Grid | None:
+def _quality(runs: Sequence[Run], names: Names, language: str) -> Grid | None:
     """Return the quality metrics of every run with their intervals, and the units that the intervals are over."""
-    keys = ("model", "device", "precision", "figure", "quality with interval", "interval over")
+    heads = [*_head_titles(names, language), translate("figure", language)]
     rows = []
     for run in runs:
-        row, plan = run.quality, run.record.plan
+        row = run.quality
         if row is None or row.status != OK:
             continue
         for declaration in declared.quality(run.declarations, row):
-            head = [run.model, plan.device, plan.precision, declaration.heading(language)]
-            mark = table.MARKS[row.validity.verdict]
-            rows.append([*head, _quality_text(run, declaration.name) + mark, table.interval_basis(row)])
-    return Grid([translate(key, language) for key in keys], rows, names=4) if rows else None
+            mark = MARKS[row.validity.verdict]
+            value = _quality_text(run, declaration.name) + mark
+            rows.append([*_head(run, names), declaration.heading(language), value, interval_basis(row)])
+    titles = [*heads, *(translate(key, language) for key in ("quality with interval", "interval over"))]
+    over, filters = (len(heads) + 1,), range(len(heads))
+    return Grid(titles, rows, names=len(heads), texts=over, filters=filters) if rows else None
 
 
 def _quality_text(run: Run, metric: str) -> str:
     return summary.quality_text(metric, run.quality.metrics.values) if run.quality else "–"
 
 
-def _relative(pairs: Sequence[relative.Relative], language: str) -> Grid:
-    keys = ("model", "device", "precision", "batch", "verdict", "ratio of throughput", "ratio of latency")
-    rows = [
-        [
-            pair.run.model,
-            pair.run.facts()["device_name"],
-            pair.run.record.plan.precision,
-            str(pair.row.case.batch_size),
-            _verdict(pair.row),
-            _ratio(pair.throughput),
-            _ratio(pair.latency),
-        ]
-        for pair in pairs
-    ]
-    return Grid([translate(key, language) for key in keys], rows, names=3)
+def _relative(pairs: Sequence[relative.Relative], names: Names, language: str) -> Grid:
+    keys = ("batch", "verdict", "ratio of throughput", "ratio of latency")
+    heads = _head_titles(names, language)
+    rows = []
+    for pair in pairs:
+        head = _head(pair.run, names)
+        head[1] = pair.run.facts()["device_name"]
+        batch, verdict = str(pair.row.case.batch_size), _verdict(pair.row, language)
+        rows.append([*head, batch, verdict, _ratio(pair.throughput), _ratio(pair.latency)])
+    verdict_column = len(heads) + 1
+    filters = (*range(len(heads) + 1), verdict_column)
+    titles = [*heads, *(translate(key, language) for key in keys)]
+    return Grid(titles, rows, names=len(heads), texts=(verdict_column,), filters=filters)
 
 
-def _verdict(row: CaseResult) -> str:
-    return f"{table.MARKS[row.validity.verdict]} {row.validity.verdict}".strip()
+def _verdict(row: CaseResult, language: str) -> str:
+    verdict = row.validity.verdict
+    return f"{MARKS[verdict]} {translate(f'is {verdict}', language)}".strip()
 
 
 def _ratio(ratio: relative.Ratio | None) -> str:
@@ -238,7 +281,7 @@ def _relative_notes(pairs: Sequence[relative.Relative], language: str) -> Iterat
         yield "[ ]: " + translate("interval across" if across else "interval within", language)
 
 
-def _conditions(runs: Sequence[Run]) -> Grid:
+def _conditions(runs: Sequence[Run], names: Names) -> Grid:
     rows = []
     for run in runs:
         record, model = run.record, run.record.settings.model
@@ -250,32 +293,52 @@ def _conditions(runs: Sequence[Run]) -> Grid:
         started = record.started_at[:19].replace("T", " ") + " UTC"
         commit = record.git_commit or "–"
         rows.append(
-            [run.name, *fields, started, f"{seconds:.0f} s", commit[:10] + ("+" if commit.endswith("+") else "")]
+            [names.name(run), *fields, started, f"{seconds:.0f} s", commit[:10] + ("+" if commit.endswith("+") else "")]
         )
     return Grid(["run", "weights", "checkpoint", "revision", "attention", "started", "took", "commit"], rows, names=8)
 
 
 # ------------------------------------------------------------------------------------------------- doubts and failures
-def _doubts(runs: Sequence[Run]) -> Iterator[str]:
+def _causes(runs: Sequence[Run], names: Names, language: str) -> Grid | None:
+    """Return the causes of doubt, the main one first: the number of cases, the next step and one example."""
+    rows = []
+    for cause, count in Doubts.of([row for run in runs for row in run.results]).causes:
+        text, remedy = translations.cause(cause, language)
+        rows.append([text, str(count), remedy, next(_examples(runs, names, cause), "–")])
+    titles = [translate(key, language) for key in ("cause", "number of cases", "what to do", "for example")]
+    return Grid(titles, rows, texts=(2, 3)) if rows else None
+
+
+def _examples(runs: Sequence[Run], names: Names, cause: Cause) -> Iterator[str]:
+    """Yield the reasons that have this cause, each with its run and its case."""
     for run in runs:
         for row in run.results:
+            for reason in row.validity.reasons if row.status == OK else ():
+                if reason.kind in cause.kinds:
+                    yield f"{names.name(run)}, {row.case.id}: {reason}"
+
+
+def _doubts(runs: Sequence[Run], names: Names) -> Iterator[str]:
+    for run in runs:
+        name = names.name(run)
+        for row in run.results:
             if row.status == OK and row.validity.reasons:
-                mark = table.MARKS[row.validity.verdict]
-                yield f"{mark} {run.name}, {row.case.id}: {'; '.join(map(str, row.validity.reasons))}"
+                mark = MARKS[row.validity.verdict]
+                yield f"{mark} {name}, {row.case.id}: {'; '.join(map(str, row.validity.reasons))}"
         if bound := summary.launch_bound(run.results):
-            yield f"{run.name}: {bound}"
-        yield from (f"{run.name}, {remark}" for remark in summary.remarks(run.results))
+            yield f"{name}: {bound}"
+        yield from (f"{name}, {remark}" for remark in summary.remarks(run.results))
 
 
-def _failures(runs: Sequence[Run], language: str) -> Iterator[str]:
+def _failures(runs: Sequence[Run], names: Names, language: str) -> Iterator[str]:
     for run in runs:
         for row in run.results:
             if row.status != OK:
                 remedies = "; ".join(translate(key, language) for key in advice.remedies(run, row))
-                failure = f"{run.name}, {row.case.id}: {row.status}, {row.reason}"
+                failure = f"{names.name(run)}, {row.case.id}: {row.status}, {row.reason}"
                 yield f"{failure} · {translate('try', language)}: {remedies}"
         for name, reason in run.record.plan.refused.items():
-            yield f"{run.name}: {name}, {reason}"
+            yield f"{names.name(run)}: {name}, {reason}"
 
 
 # -------------------------------------------------------------------------------------------------------------- details

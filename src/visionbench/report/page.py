@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench.report import document, drawing, sweep_figures
+from visionbench.report import document, drawing, svg, sweep_figures
 from visionbench.report.document import NO_BOUNDS, Report
+from visionbench.report.sweep_figures import SweepFigure
 from visionbench.report.translations import translate
+from visionbench.results import archive
 from visionbench.results.advice.candidates import Bounds
 
 if TYPE_CHECKING:
@@ -27,16 +28,12 @@ SECTIONS = ("curves", "tradeoff", "distribution", "memory", "stages", "roofline"
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure in a report: its caption, the PNG file relative to the report, and the figure as SVG."""
+    """A figure in a report: its title, its note, the PNG file relative to the report, and its SVG for the page."""
 
-    caption: str
+    title: str
+    note: str
     file: str
-    svg: bytes
-
-    @property
-    def data_uri(self) -> str:
-        """The SVG as a data URI, which the HTML page contains."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+    svg: str
 
 
 def write_report(
@@ -46,8 +43,26 @@ def write_report(
     baseline: Mapping[str, str] | None = None,
     bounds: Bounds = NO_BOUNDS,
 ) -> list[Path]:
-    """Compose the report of these runs and write it into the folder; return the paths, the page first."""
+    """Compose the report of these runs and write it into the folder; return the paths, the page first.
+
+    A missing font for the language is reported in one line on standard error.
+    """
+    if warning := font_warning(language):
+        archive.warn(warning)
     return write(document.compose(runs, language, baseline, bounds), runs, folder)
+
+
+def font_warning(language: str) -> str:
+    """Return a warning, with the remedy, if the PNG figures cannot show the characters of a language; else nothing.
+
+    The figures of the HTML page use the fonts of the reader's machine.
+    """
+    if language != "zh" or drawing.chinese_font():
+        return ""
+    return (
+        "no font with Chinese characters is installed, so the PNG figures of the report show boxes; "
+        f"install one: {drawing.CHINESE_PACKAGE}"
+    )
 
 
 def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
@@ -57,16 +72,21 @@ def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
     images.mkdir(parents=True, exist_ok=True)
     for path in images.glob("*.png"):
         path.unlink()
-    paths = []
-    for section, caption, figure in sweep_figures.figures(runs, report.language):
-        path = images / f"{section}-{len(drawn[section]) + 1}.png"
-        with drawing.styled():
-            drawing.write_png(figure, path)
-            drawn[section].append(DrawnFigure(caption, f"{FIGURES}/{path.name}", drawing.svg(figure)))
+    paths: list[Path] = []
+    selective: set[str] = set()
+    for each in sweep_figures.figures(runs, report.language):
+        key = f"{each.section}-{len(drawn[each.section]) + 1}"
+        path = images / f"{key}.png"
+        with drawing.styled(report.language):
+            drawing.write_png(each.figure, path)
+            inline = svg.inline(drawing.svg(each.figure), key, each.title)
+        note = _note(each, report.language)
+        selective |= {each.section} if each.drawn < each.available else set()
+        drawn[each.section].append(DrawnFigure(each.title, note, f"{FIGURES}/{path.name}", inline))
         paths.append(path)
     files = [folder / PAGE, folder / TEXT]
     for file, template in zip(files, (HTML, MARKDOWN), strict=True):
-        file.write_text(render(template, report, drawn, len(runs)), encoding="utf-8")
+        file.write_text(render(template, report, drawn, selective), encoding="utf-8")
     return [*files, *paths]
 
 
@@ -76,8 +96,13 @@ def written(folder: Path) -> list[Path]:
     return [page, text, *sorted((folder / FIGURES).glob("*.png"))] if page.is_file() and text.is_file() else []
 
 
-def render(template: str, report: Report, drawn: Mapping[str, Sequence[DrawnFigure]], count: int) -> str:
-    """Fill in a template. HTML is escaped by jinja, Markdown by the filter `cell`; Markdown has single blank lines."""
+def render(
+    template: str, report: Report, drawn: Mapping[str, Sequence[DrawnFigure]], selective: Collection[str] = ()
+) -> str:
+    """Fill in a template. HTML is escaped by jinja, Markdown by the filter `cell`; Markdown has single blank lines.
+
+    `selective` has the sections whose figures do not show all runs.
+    """
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(
@@ -92,8 +117,11 @@ def render(template: str, report: Report, drawn: Mapping[str, Sequence[DrawnFigu
         report=report,
         figures=drawn,
         sections=SECTIONS,
+        selective=selective,
+        contents=list(_contents(report, drawn)),
+        theme=drawing.THEME,
+        words={key: translate(f"table {key}", report.language) for key in ("search", "all", "rows")},
         translate=lambda key, **fields: translate(key, report.language, **fields),
-        left_out=_left_out(report, count),
     )
     return text if template == HTML else re.sub(r"\n{3,}", "\n\n", text)
 
@@ -103,6 +131,17 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def _left_out(report: Report, count: int) -> str:
-    shown = sweep_figures.MOST_CURVES
-    return translate("left out", report.language, shown=shown, all=count) if count > shown else ""
+def _contents(report: Report, drawn: Mapping[str, Sequence[DrawnFigure]]) -> Iterator[str]:
+    """Yield the keys of the headings of the page, in order."""
+    yield from ("choice", "summary")
+    yield from ("relative",) if report.relative else ()
+    yield from ("figures of quality",) if report.quality else ()
+    yield from (section for section in SECTIONS if drawn[section])
+    yield from ("doubts", "failures", "request", "machine", "conditions")
+
+
+def _note(figure: SweepFigure, language: str) -> str:
+    """Return the sentences below a figure: the number of runs if some are left out, and its own note."""
+    fields = {"shown": figure.drawn, "all": figure.available}
+    left_out = translate("left out", language, **fields) if figure.drawn < figure.available else ""
+    return " ".join(filter(None, [left_out, figure.note]))

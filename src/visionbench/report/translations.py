@@ -5,6 +5,7 @@ from __future__ import annotations
 from visionbench.core import ConfigError
 from visionbench.registry import nearest
 from visionbench.report import advice_words
+from visionbench.results.doubts import MOST_CAUSES, Cause, Doubts
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 
@@ -43,6 +44,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "quality": ("quality", "质量"),
     "verdict": ("verdict", "有效性"),
     "throughput": ("throughput", "吞吐量"),
+    "latency": ("latency", "延迟"),
     "p50": ("p50, ms per batch", "p50，毫秒/批"),
     "p95": ("p95, ms per batch", "p95，毫秒/批"),
     "peak": ("peak memory, MiB", "峰值内存，MiB"),
@@ -55,6 +57,13 @@ WORDS: dict[str, tuple[str, str]] = {
     "libraries": ("process: Python and its libraries", "进程：Python 与库"),
     "intensity": ("FLOP per byte moved", "每字节浮点运算数"),
     "rate": ("TFLOP/s", "TFLOP/s"),
+    "is valid": ("valid", "有效"),
+    "is warned": ("questionable", "存疑"),
+    "is invalid": ("invalid", "无效"),
+    "tip of case": (
+        "{name}, batch size {{batch}}: {{value}} {unit} ({{verdict}})",
+        "{name}，批大小 {{batch}}：{{value}} {unit}（{{verdict}}）",
+    ),
     "ms a batch": ("ms per batch, in series", "毫秒/批（串行）"),
     "legend": ("? questionable · ! invalid", "? 存疑 · ! 不可信"),
     "random": (
@@ -65,6 +74,15 @@ WORDS: dict[str, tuple[str, str]] = {
         "measured with the protocol “{protocol}”, not with the standard one; use measure=standard for decisions",
         "使用“{protocol}”测量方案，并非标准方案；做决定请用 measure=standard",
     ),
+    "all doubts": ("The reasons of each case ({count})", "各结果的原因（{count}）"),
+    "cause": ("cause", "原因"),
+    "number of cases": ("cases", "结果数"),
+    "what to do": ("what to do", "处理办法"),
+    "for example": ("for example", "示例"),
+    "contents": ("Contents", "目录"),
+    "table search": ("search", "搜索"),
+    "table all": ("all", "全部"),
+    "table rows": ("{{shown}} of {{all}} rows", "{{all}} 行中的 {{shown}} 行"),
     "baseline": ("Baseline: {name}.", "基线：{name}。"),
     "ratio of throughput": ("throughput ÷ baseline", "吞吐量 ÷ 基线"),
     "ratio of latency": ("p50 ÷ baseline", "p50 ÷ 基线"),
@@ -81,39 +99,43 @@ WORDS: dict[str, tuple[str, str]] = {
     "try again": ("run the same command again", "重新运行同一命令"),
     "try": ("try", "可尝试"),
     "nothing": ("Nothing.", "无。"),
-    "left out": (
-        "The figures show {shown} of {all} runs; the table has all of them.",
-        "图中只画 {all} 次运行中的 {shown} 次；表中齐全。",
+    "left out": ("{shown} of {all} runs are drawn.", "画出 {all} 次运行中的 {shown} 次。"),
+    "selection": (
+        "A figure of many runs shows the fastest run of each model, then the runs that no other run exceeds in both "
+        "quality and throughput, then the fastest of the others. The table has all runs.",
+        "运行较多时，图中依次画出各模型中最快者、质量与吞吐量均未被超越者、其余中最快者；表中齐全。",
     ),
-    "caption throughput": (
-        "Throughput over batch size, both axes logarithmic. Hollow: warned; cross: invalid.",
-        "吞吐量随批大小的变化（双对数轴）。空心：存疑；叉号：无效。",
+    "all costs": ("Each precision against fp32 ({count})", "各精度与 fp32 相比（{count}）"),
+    "unnamed": (
+        "{count} points have no label, because it would cover others; on the HTML page, a tooltip shows the name.",
+        "{count} 个点因会遮挡而未标注；HTML 页面中将鼠标移到点上可见名称。",
     ),
-    "caption latency": (
-        "Median latency of a batch, with its 95 % interval ({kind}).",
-        "每批延迟中位数及 95 % 区间（{kind}）。",
+    "intervals": ("Intervals: 95 % of the median, {kind}.", "区间：中位数的 95 % 区间（{kind}）。"),
+    "caption curves": (
+        "Throughput and median latency of a batch over batch size; both axes are logarithmic.",
+        "吞吐量与每批延迟中位数随批大小的变化（双对数轴）。",
     ),
     "across processes": ("across processes", "跨进程"),
     "within a process": ("within one process", "单进程内"),
     "caption distribution": (
-        "{name}: the share of calls up to each latency, one curve per batch size, from raw samples.",
-        "{name}：各批大小下，延迟不超过横轴值的调用占比，由原始样本绘制。",
+        "The share of calls up to each latency, one curve per batch size, from raw samples.",
+        "各批大小下，延迟不超过横轴值的调用占比，由原始样本绘制。",
     ),
     "caption memory": (
         "Peak memory at the largest batch size of each run. On a CPU the process also has Python and its libraries.",
         "每次运行最大批大小时的峰值内存。CPU 上进程还含 Python 与库。",
     ),
     "caption tradeoff": (
-        "{metric} with its 95 % interval over the best throughput of each run. The line connects the runs that no "
-        "other run exceeds in both quality and throughput.",
-        "{metric}（附 95 % 区间）与各次运行最高吞吐量。折线连接两方面都未被超越者。",
+        "Quality with its 95 % interval over the largest throughput of each run. The line connects the runs that no "
+        "other run exceeds in both quality and throughput; invalid runs are not on it.",
+        "质量（附 95 % 区间）与各次运行最高吞吐量。折线连接两方面都未被超越者，不含无效的运行。",
     ),
     "caption stages": (
         "The time of each step of a batch, with all steps synchronised, at the largest batch size.",
         "每批时间的去向（各边界均同步），取最大批大小。",
     ),
     "caption roofline": (
-        "Achieved rate (dots) under ceilings measured in the same process (lines).",
+        "Achieved rate (marks) under ceilings measured in the same process (lines).",
         "实测速率（点）与同一进程内实测上限（线）。",
     ),
     "printed": (
@@ -129,6 +151,42 @@ TASKS = {
     "image classification": "图像分类",
 }
 """Names of tasks in Chinese. Other tasks keep their English name."""
+
+
+CAUSES = {
+    "busy cores": ("其他程序占用了处理器核心", "结束这些程序，用 visionbench doctor 检查后重新测量"),
+    "steal": ("虚拟机管理器把核心分给了其他虚拟机", "换个时间或换台机器测量"),
+    "unsteady": (
+        "调用耗时不平稳",
+        "用 visionbench doctor 检查，并用 measure=standard 或 measure.repeats=5 测量",
+    ),
+    "few calls": ("调用次数太少，区间不够窄", "用 measure=standard 测量"),
+    "clocks": ("GPU 降低了时钟频率", "改善散热，或固定较低的时钟频率"),
+    "busy gpu": ("另一个进程在使用 GPU", "结束该进程，或选择其他 device.index"),
+    "recompiled": ("torch 在计时窗口内编译", "用更长的预热测量"),
+    "answers": ("模型的回答为空或对所有图片相同", "检查分词器、处理器与权重"),
+    "processes": ("部分重复测量没有结果", "查看其目录 repeats/N"),
+    "part of the data": ("质量只覆盖部分数据", "查看报告中的数量"),
+}
+"""The texts and the remedies of causes of doubt in Chinese, by `Cause.name`. Other causes are in English."""
+
+
+def cause(one: Cause, language: str) -> tuple[str, str]:
+    """Return the text and the remedy of a cause of doubt in a language."""
+    english = (one.text, one.remedy)
+    return CAUSES.get(one.name, english) if language == "zh" else english
+
+
+def doubts(counted: Doubts, language: str) -> str:
+    """Return one sentence with the counts, the causes and the next step in a language; empty if there is no doubt."""
+    sentence = counted.sentence()
+    if language != "zh" or not sentence:
+        return sentence[:1].upper() + sentence[1:]
+    shown = [(cause(one, language), count) for one, count in counted.causes[:MOST_CAUSES]]
+    causes = "，".join(f"{text}（{count}）" for (text, _), count in shown)
+    remedy = shown[0][0][1] if shown else "见报告"
+    counts = f"{counted.cases} 个结果中 {counted.invalid} 个无效、{counted.questionable} 个存疑"
+    return f"{counts}：{causes}；{remedy}"
 
 
 def check(language: str, option: str) -> str:

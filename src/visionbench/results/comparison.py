@@ -517,7 +517,7 @@ def _check_metric(name: str, runs: Sequence[Run], declarations: Declarations) ->
     if declaration is None:
         raise ConfigError(
             f"--metric {name}: its metric group declares no direction, so it has no verdict",
-            "declare the metric with better='higher' or 'lower', see docs/extending.md",
+            "declare the metric with better='higher' or 'lower', see visionbench docs extending",
         )
     if not direction(declaration):
         raise ConfigError(f"--metric {name}: neither more nor less of it is better, so it has no verdict")

@@ -151,7 +151,7 @@ def _share(count: int, total: int) -> str:
 
 def _cause_of(kind: str) -> Cause:
     known = next((cause for cause in CAUSES if kind in cause.kinds), None)
-    return known or Cause(kind, kind.replace("_", " "), f"see {kind} in docs/faults.md", frozenset({kind}))
+    return known or Cause(kind, kind.replace("_", " "), f"see {kind} in visionbench docs faults", frozenset({kind}))
 
 
 def _rank(cause: Cause) -> int:

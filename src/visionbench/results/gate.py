@@ -61,8 +61,8 @@ def _questions(comparison: Comparison) -> str:
     for question, runs in by_question.items():
         more = [f"{len(runs) - 1} more"] if len(runs) > 1 else []
         texts.append(f"the {question} of {' and '.join([runs[0], *more])}")
-    more = [f"{len(texts) - MOST_QUESTIONS} more"] if len(texts) > MOST_QUESTIONS else []
-    return f"no decision about {', '.join([*texts[:MOST_QUESTIONS], *more])}"
+    others = f" and {len(texts) - MOST_QUESTIONS} more" if len(texts) > MOST_QUESTIONS else ""
+    return f"no decision about {', '.join(texts[:MOST_QUESTIONS])}{others}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -267,24 +267,34 @@ def _newest(side_list: list[Side], name: str, notes: list[str]) -> list[Side]:
 
 
 def labels(paired: Sequence[Pair]) -> list[str]:
-    """Return a name for each pair that contains what differs between the pairs, such as `… · fp32 · threads 5`."""
+    """Return a name for each pair.
+
+    Pairs with the same model, device and precision have what differs in their names, such as `… · fp32 · threads 5`.
+    """
     sides_shown = [side for pair in paired if (side := pair.candidate or pair.base)]
-    runs = [side.runs[0] for side in sides_shown]
-    names = Names.of(runs)
+    names: dict[int, str] = {}
+    for side in sides_shown:
+        namesakes = [other for other in sides_shown if key(other.runs[0]) == key(side.runs[0])]
+        names[id(side)] = _label(side, namesakes)
+    return [names[id(side)] for side in sides_shown]
+
+
+def _label(side: Side, namesakes: Sequence[Side]) -> str:
+    """Return the name of a side, with what differs between the sides of the same model, device and precision."""
+    run = side.runs[0]
+    base = SEPARATOR.join(base_parts(run.record.plan).values())
+    if len(namesakes) == 1:
+        return base
+    names = Names.of([other.runs[0] for other in namesakes])
     if not UNRELATED.intersection(names.columns):
-        return [names.name(run) for run in runs]
-    texts = []
-    for run, side in zip(runs, sides_shown, strict=True):
-        # The configurations are equal, so the recorded conditions distinguish the runs.
-        namesakes = [other for other in sides_shown if key(other.runs[0]) == key(run)]
-        different = [
-            name
-            for name, value in side.identity.items()
-            if any(value != other.identity.get(name) for other in namesakes)
-        ]
-        parts = [f"{name.removeprefix('model.')} {side.identity[name]}" for name in different]
-        texts.append(SEPARATOR.join([*base_parts(run.record.plan).values(), *parts]))
-    return texts
+        return names.name(run)
+    # The configurations are equal, so the recorded conditions distinguish the sides.
+    different = {
+        name: value
+        for name, value in side.identity.items()
+        if any(value != other.identity.get(name) for other in namesakes)
+    }
+    return SEPARATOR.join([base, *(f"{name.removeprefix('model.')} {value}" for name, value in different.items())])
 
 
 def _processes(run: Run, row: CaseResult) -> Mapping[str, np.ndarray]:

@@ -104,7 +104,7 @@ def _fetch_files(model: ModelConfig, setting: str) -> Path:
     repo, revision = model.checkpoint or "", model.revision
     info = HfApi().model_info(repo, revision=revision, timeout=HUB_TIMEOUT_S)
     names = {item.rfilename for item in info.siblings or []}
-    if kind := find_missing_kind(names):
+    if kind := find_missing_kind(names, timm=getattr(info, "library_name", None) == "timm"):
         raise ConfigError(f"{setting}: the repository has no {kind}")
     suffixes = (*SIDE_SUFFIXES, ".py") if model.trust_remote_code else SIDE_SUFFIXES
     for name in sorted(names):

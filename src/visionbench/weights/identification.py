@@ -15,6 +15,7 @@ from typing import Any
 from visionbench.config import ModelConfig
 from visionbench.core import ConfigError
 from visionbench.registry import find, names
+from visionbench.weights.location import TIMM, is_timm
 
 ADAPTER = "adapter_config.json"
 TASKS = {
@@ -68,7 +69,7 @@ def check_family(model: ModelConfig, folder: Path) -> None:
     content = read_config(folder)
     if not known_models(model.family) or ("auto_map" in content and model.trust_remote_code):
         return
-    model_class, model_type = _first_class(content), content.get("model_type")
+    model_class, model_type = _first_class(content), TIMM if is_timm(content) else content.get("model_type")
     if not isinstance(model_type, str):
         raise ConfigError(
             f"{setting}: {folder}/config.json has no model_type, so its architecture is unknown", "add it"

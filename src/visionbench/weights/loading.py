@@ -17,7 +17,7 @@ from visionbench.datafiles.text_file import is_lfs_pointer
 from visionbench.weights.attention import explain_unsupported, requested_attention
 from visionbench.weights.errors import one_line_errors
 from visionbench.weights.identification import check_family
-from visionbench.weights.location import choose_weights, list_shards
+from visionbench.weights.location import choose_weights, is_timm, list_shards
 
 if TYPE_CHECKING:
     import torch
@@ -152,7 +152,7 @@ def _check_json(path: Path, setting: str) -> None:
         raise ConfigError(f"{setting}: {path} is not JSON ({error})", "fetch it again") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{setting}: {path} does not contain a JSON object", "fetch it again")
-    if path.name == "config.json" and not isinstance(content.get("model_type"), str):
+    if path.name == "config.json" and not (isinstance(content.get("model_type"), str) or is_timm(content)):
         raise ConfigError(f"{setting}: {path} has no model_type, so its architecture is unknown", "add it")
 
 

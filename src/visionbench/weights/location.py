@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from visionbench.config import ModelConfig, project_folder
 from visionbench.core import ConfigError
@@ -17,9 +19,12 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 """The files in which transformers looks for weights, in its order. An index names the files with the weights."""
+PROCESSOR = "preprocessor_config.json"
+TIMM = "timm_wrapper"
+"""The model type of transformers for models of timm."""
 NEEDED_FILES = {
     "config.json": ("config.json",),
-    "preprocessor_config.json": ("preprocessor_config.json", "processor_config.json"),
+    PROCESSOR: ("preprocessor_config.json", "processor_config.json"),
     "model.safetensors or pytorch_model.bin": WEIGHT_FILES,
 }
 """The files that every checkpoint needs, each with its possible names."""
@@ -41,9 +46,16 @@ def find_checkpoint(model: ModelConfig) -> Path | None:
     return path if path is not None and find_missing_file(path) is None else None
 
 
-def find_missing_kind(names: Collection[str]) -> str | None:
-    """Return the first needed file that is not among the names, or None."""
-    return next((kind for kind, known in NEEDED_FILES.items() if not any(name in names for name in known)), None)
+def find_missing_kind(names: Collection[str], timm: bool = False) -> str | None:
+    """Return the first needed file that is not among the names, or None. A model of timm needs no file of a processor,
+    because its config.json describes the processor."""
+    needed = {kind: known for kind, known in NEEDED_FILES.items() if not (timm and kind == PROCESSOR)}
+    return next((kind for kind, known in needed.items() if not any(name in names for name in known)), None)
+
+
+def is_timm(config: Mapping[str, Any]) -> bool:
+    """Return whether a config.json is that of a model of timm with its processor. It may have no model_type."""
+    return "pretrained_cfg" in config and config.get("model_type", TIMM) == TIMM
 
 
 def choose_weights(names: Collection[str]) -> str:
@@ -76,7 +88,16 @@ def _find_in_cache(model: ModelConfig) -> Path | None:
 def find_missing_file(folder: Path) -> str | None:
     """Return the first missing file of the checkpoint in a folder, including shards, or None if it is complete."""
     names = {entry.name for entry in folder.iterdir() if entry.is_file()} if folder.is_dir() else set()
-    if kind := find_missing_kind(names):
+    if (kind := find_missing_kind(names)) and not (kind == PROCESSOR and _is_folder_of_timm(folder)):
+        return kind
+    if kind and (kind := find_missing_kind(names, timm=True)):
         return kind
     shards = list_shards(folder / choose_weights(names))
     return next((shard for shard in shards if not (folder / shard).is_file()), None)
+
+
+def _is_folder_of_timm(folder: Path) -> bool:
+    with suppress(ValueError):
+        content = json.loads((folder / "config.json").read_bytes())
+        return isinstance(content, dict) and is_timm(content)
+    return False

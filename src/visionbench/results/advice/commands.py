@@ -12,6 +12,7 @@ from visionbench.records.typed_command import TypedCommand
 from visionbench.results.advice.candidates import INVALID_CASE, NO_THROUGHPUT, P50
 from visionbench.results.advice.choice import Advice, Knee
 from visionbench.results.archive import Run
+from visionbench.statistics.timings import least_samples
 
 STANDARD = "standard"
 REPEATS = 5
@@ -19,6 +20,8 @@ REPEATS = 5
 MOST_SIZES = 4
 """The most batch sizes of a command that looks for the knee beyond the largest one."""
 LARGEST_SIZE = 4096
+LATENCY_LIMIT_MS = 120_000.0
+"""The longest latency window of the standard protocol: `latency.max_seconds` in conf/measure/standard.yaml."""
 WITHOUT_EFFECT = ("tracking.uri",)
 """Overrides that are left out, because they may contain a password and do not change what is measured."""
 
@@ -77,8 +80,8 @@ def _purposes(advice: Advice) -> tuple[list[str], dict[str, str], tuple[str, ...
     if not standard:
         purposes.append(PROTOCOL)
         replaced["measure"] = STANDARD
-    elif by_p50:
-        replaced["measure"] = "thorough"
+    if by_p50 and (standard or _is_slow(advice)):
+        replaced["measure.latency.calls"] = str(least_samples(0.95))
     if knees and knees[0].at_end and (sizes := _larger_sizes(knees[0])):
         purposes.append(MORE_SIZES if knees[0].sizes == 1 else LARGER)
         replaced["batch.sizes"] = f"[{','.join(map(str, sizes))}]"
@@ -92,6 +95,12 @@ def _purposes(advice: Advice) -> tuple[list[str], dict[str, str], tuple[str, ...
     if not advice.measured and not purposes[1:]:
         purposes.append(RETRY)
     return purposes, replaced, removed
+
+
+def _is_slow(advice: Advice) -> bool:
+    """Whether the time limit of the standard protocol leaves too few calls for p95."""
+    p50s = [case.p50.value for case in (advice.chosen, advice.faster_by_p50) if case is not None and case.p50]
+    return max(p50s, default=0.0) * least_samples(0.95) > LATENCY_LIMIT_MS
 
 
 def _can_be_fetched(run: Run) -> bool:

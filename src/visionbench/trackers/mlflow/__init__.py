@@ -75,7 +75,7 @@ STATUSES = {FINISHED: "FINISHED", UNSUCCESSFUL: "FAILED"}
 DESCRIPTION = (
     "A run is one model on one device in one precision. **Step = batch size.**\n\n`best_…` and `lowest_…` are over "
     "the batch sizes of a run. Compare runs under equal conditions only: `protocol`, `device_name`, "
-    "`visionbench.validity`. What each metric means is in visionbench's docs/measuring.md."
+    "`visionbench.validity`. `visionbench docs measuring` explains each metric."
 )
 
 
@@ -104,7 +104,7 @@ class MlflowTracker:
         with self._one_line_errors(RESULTS_ARE_SAFE), self._lock():
             if (run_id := self._run_to_fill(run.record)) is not None:
                 self._fill(run_id, run, files)
-                self._extend_view(run.record)
+                self._extend_view(run)
         return self.page() if self._on_a_server else self._command()
 
     def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
@@ -244,10 +244,10 @@ class MlflowTracker:
                 client.set_experiment_tag(experiment.experiment_id, key, value)
         return str(experiment.experiment_id)
 
-    def _extend_view(self, record: RunRecord) -> None:
+    def _extend_view(self, run: Run) -> None:
         """Add charts of a run's metrics that are not part of visionbench, and columns of what differs in its sweep."""
-        run_metrics = view.added(declared.of_record(record), declared.bundled())
-        run_params = list(content.varied_params(record.plan))
+        run_metrics = view.added(run.declarations, declared.bundled())
+        run_params = list(content.varied_params(run.record.plan))
         if not run_metrics.listed and not run_params:
             return
         tags = self._client.get_experiment(self._experiment_id).tags
@@ -323,7 +323,7 @@ class MlflowTracker:
 
         record, results = run.record, run.results
         began = _ms(record.started_at)
-        metric_list = [Metric(name, value, began, step) for name, value, step in content.metrics(record, results)]
+        metric_list = [Metric(name, value, began, step) for name, value, step in content.metrics(run)]
         param_list = [Param(name, content.text(value)) for name, value in content.params(record).items()]
         tag_list = [RunTag(name, content.text(value)) for name, value in content.tags(record, results).items()]
         for index in range(1 + max(len(metric_list) // METRICS_PER_CALL, len(param_list + tag_list) // PAIRS_PER_CALL)):

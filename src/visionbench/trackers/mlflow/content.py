@@ -16,6 +16,7 @@ from visionbench.records.folder import RunFolder
 from visionbench.records.record import DataIdentity, RunRecord
 from visionbench.report import drawing, figures
 from visionbench.results import declared, summary
+from visionbench.results.archive import Run
 
 LONGEST_NAME = 22
 """The number of characters of a run's name that the UI shows beside its charts and in their legends."""
@@ -33,16 +34,19 @@ TAG_FACTS = (
 
 
 def run_name(plan: RunPlan) -> str:
-    """Return the name of a run. In a name that the UI would cut, what differs within the sweep comes first."""
-    base = variation.base_parts(plan)
-    varied = varied_params(plan)
+    """Return the name of a run. In a name that the UI would cut, what differs within the sweep comes first.
+
+    Of the parts that differ, the model comes last, because names of models are long and often begin with equal letters.
+    """
     if len(plan.name) <= LONGEST_NAME:
         return plan.name
+    base, varied = variation.base_parts(plan), varied_params(plan)
     labels = variation.labels(varied)
     differing = variation.differing_parts({labels[key]: value for key, value in varied.items()})
-    varying = [text for part, text in base.items() if part in plan.varied]
+    short = [base[part] for part in ("device", "precision") if part in plan.varied]
+    model = [base["model"]] if "model" in plan.varied else []
     equal = [text for part, text in base.items() if part not in plan.varied]
-    return variation.SEPARATOR.join([*varying, *differing, *equal])
+    return variation.SEPARATOR.join([*short, *differing, *model, *equal])
 
 
 def varied_params(plan: RunPlan) -> dict[str, str]:
@@ -51,18 +55,17 @@ def varied_params(plan: RunPlan) -> dict[str, str]:
     return {key: value for key, value in plan.varied.items() if key not in base}
 
 
-def metrics(record: RunRecord, results: Sequence[CaseResult]) -> Iterator[tuple[str, float, int]]:
+def metrics(run: Run) -> Iterator[tuple[str, float, int]]:
     """Yield name, value and step: the summary and the quality case at step 0, then timed cases at their batch size.
 
     The headlines of the quality case precede its other metrics. MLflow's page of a run lists metrics in this order.
     """
-    yield from ((name, value, 0) for name, value in summary.summary(results).items())
-    declarations = declared.of_record(record)
-    for row in sorted(results, key=lambda row: row.case.timed):
+    yield from ((name, value, 0) for name, value in summary.summary(run.results).items())
+    for row in sorted(run.results, key=lambda row: row.case.timed):
         if row.status != OK:
             continue
         step = row.case.batch_size if row.case.timed else 0
-        headlines = [declaration.name for declaration in declared.headlines(declarations, row)]
+        headlines = [] if row.case.timed else [one.name for one in declared.headlines(run.declarations, row)]
         for name in dict.fromkeys([*headlines, *row.metrics.values]):
             if (value := row.metrics.values[name]) is not None:
                 yield name, value, step

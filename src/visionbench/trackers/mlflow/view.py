@@ -40,7 +40,7 @@ COLOURS = (
 """The colours of successive runs: those of Okabe and Ito's palette that are visible on white, and four more. Without
 them, the UI chooses a colour by the id of the run, and successive runs may have the same colour."""
 
-RUN_COLUMNS = {"params.`model`": 110, "params.`device`": 70, "params.`precision`": 80}
+RUN_COLUMNS = {"params.`model`": 100, "params.`device`": 65, "params.`precision`": 80}
 CONDITION_COLUMNS = {"params.`data`": 80, "tags.`visionbench.validity`": 145, "params.`task`": 170}
 LAST_COLUMNS = {
     "attributes.`Dataset`": 250,
@@ -58,6 +58,8 @@ SUMMARY = (BEST_SPEED, LOWEST_LATENCY, "highest_memory_process_peak_mib", "best_
 """Metrics of a run's summary that have a column."""
 FIRST_CURVES = ("throughput_images_per_s", "latency_p50_ms")
 """The curves that are visible without scrolling."""
+LONGEST_AXIS = 6
+"""The number of characters of the quality in the title of a chart of quality against speed."""
 BARS = {BEST_SPEED: "best img/s", LOWEST_LATENCY: "lowest p50 ms", "memory_weights_mib": "weights MiB"}
 """Metrics with one value per run that have a chart, and the titles of the charts."""
 
@@ -116,7 +118,7 @@ def state(declarations: Declarations, varied: Sequence[str] = ()) -> dict[str, A
         "modelVersionFilter": "All Runs",
         "selectedColumns": list(columns),
         "columnOrder": ["attributes.`Run Name`", "attributes.`Created`", *columns],
-        "columnWidths": {"attributes.`Run Name`": 250, **columns},
+        "columnWidths": {"attributes.`Run Name`": 235, **columns},
         "runsHiddenMode": "FIRST_20_RUNS",
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
@@ -131,7 +133,7 @@ def state(declarations: Declarations, varied: Sequence[str] = ()) -> dict[str, A
 def charts(declarations: Declarations) -> list[dict[str, Any]]:
     """Return the charts: curves over batch size, then one value of each run, then for each group its quality.
 
-    The quality of a group begins with its first headline against speed.
+    The quality of a group begins with its main metric against speed, beside the bars of this metric.
     """
     curves_of = sorted(timed(declarations), key=lambda declaration: declaration.name not in FIRST_CURVES)
     titles = _titles(curves_of)
@@ -145,7 +147,10 @@ def charts(declarations: Declarations) -> list[dict[str, Any]]:
         for group in groups.values()
         for chart in (
             *(_scatter(declaration) for declaration in group if declaration.headline == 1),
-            *(_bar(declaration.name, declaration.heading(), QUALITY_SECTION) for declaration in group),
+            *(
+                _bar(declaration.name, declaration.heading(), QUALITY_SECTION)
+                for declaration in sorted(group, key=lambda declaration: declaration.headline)
+            ),
         )
     ]
     return [*curves, *best, *quality]
@@ -181,7 +186,7 @@ def _width(metric: str) -> int:
 
 
 def _titles(declarations: Sequence[MetricDeclaration]) -> dict[str, str]:
-    """Return a short title for each metric. Equal titles begin with the words of the names that differ."""
+    """Return a short title for each metric. Equal titles become the words of the names that differ, with the unit."""
     counts = Counter(declaration.heading() for declaration in declarations)
     titles = {}
     for declaration in declarations:
@@ -193,7 +198,7 @@ def _titles(declarations: Sequence[MetricDeclaration]) -> dict[str, str]:
             for word in other.name.split("_")
         }
         words = [word for word in declaration.name.split("_") if word not in others] if counts[title] > 1 else []
-        titles[declaration.name] = " ".join([*words, title])
+        titles[declaration.name] = " ".join([*words, declaration.unit]) if words else title
     return titles
 
 
@@ -223,10 +228,16 @@ def _bar(metric: str, title: str, section: str) -> dict[str, Any]:
 
 
 def _scatter(quality: MetricDeclaration) -> dict[str, Any]:
-    """Return a chart with speed on the horizontal axis and quality on the vertical axis."""
+    """Return a chart with speed on the horizontal axis and quality on the vertical axis.
+
+    The UI writes "vs." between the titles of the axes above the chart. A long title loses its first words.
+    """
+    words = quality.heading().split(" ")
+    while len(words) > 1 and len(" ".join(words)) > LONGEST_AXIS:
+        words.pop(0)
     axes = {
         axis: {"key": title, "dataAccessKey": metric, "type": "METRIC"}
-        for axis, title, metric in (("xaxis", "img/s", BEST_SPEED), ("yaxis", quality.heading(), quality.name))
+        for axis, title, metric in (("xaxis", "img/s", BEST_SPEED), ("yaxis", " ".join(words), quality.name))
     }
     return _card("SCATTER", f"{BEST_SPEED}-{quality.name}", QUALITY_SECTION) | axes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from visionbench import variation
 from visionbench.core import OK, CaseResult, ConfigError
 from visionbench.results import summary
 from visionbench.results.archive import Run, choose
@@ -58,11 +59,20 @@ def _baseline(run: Run, bases: Sequence[Run], baseline: Mapping[str, str], text:
         return bases[0]
     unnamed = [name for name in IDENTITY if name not in baseline]
     equal = [base for base in bases if all(base.facts()[name] == run.facts()[name] for name in unnamed)]
+    if len(equal) > 1:  # runs of a sweep over another key, such as device.threads
+        same = [base for base in equal if not _differing_keys(base, run, baseline)]
+        equal = same or equal
     if len(equal) > 1:
         raise ConfigError(
             f"--baseline {text}: {len(equal)} runs match {run.name}", "add a fact, as in sweep=… or protocol=…"
         )
     return equal[0] if equal else None
+
+
+def _differing_keys(base: Run, run: Run, baseline: Mapping[str, str]) -> list[str]:
+    """Return the keys of the configuration that differ and that the filter does not name."""
+    differing, _ = variation.differences([base.record.config, run.record.config])
+    return [key for key in differing if not any(key in variation.matching_keys(name, differing) for name in baseline)]
 
 
 def _pairs(run: Run, base: Run) -> Iterator[Relative]:
