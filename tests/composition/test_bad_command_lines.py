@@ -7,7 +7,8 @@ import bad_command_lines
 import pytest
 from command_line import here, plan_runs
 
-from visionbench.composition.overrides import MOST_RUNS, check
+from visionbench.cli import cli
+from visionbench.composition.overrides import COMMANDS, MOST_RUNS, check
 from visionbench.core import ConfigError
 
 GLOBAL = "# @package _global_\n"
@@ -39,6 +40,10 @@ def refusal(tmp_path, monkeypatch):
         return str(caught.value)
 
     return refusal
+
+
+def test_the_names_of_all_other_commands_are_known():
+    assert {*COMMANDS, "run"} == set(cli.commands)
 
 
 # ----------------------------------------------------------------------------------------------------------- overrides
