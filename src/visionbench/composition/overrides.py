@@ -18,7 +18,21 @@ from visionbench.suggestions import option, shown
 LISTS = ("metrics", "experiment")
 """Groups of which several options can be chosen at once."""
 FOLDERS = ("output_dir", "hydra.run.dir", "hydra.sweep.dir")
-COMMANDS = "advise compare data docs doctor export models report results selftest summarize sync ui".split()
+COMMANDS = [
+    "advise",
+    "compare",
+    "data",
+    "docs",
+    "doctor",
+    "export",
+    "models",
+    "report",
+    "results",
+    "selftest",
+    "summarize",
+    "sync",
+    "ui",
+]
 """The other commands of visionbench, for a command that is written after `run`."""
 MOST_RUNS = 10_000
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
