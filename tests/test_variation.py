@@ -64,6 +64,10 @@ def test_a_key_that_differs_for_one_model_is_listed_for_all_runs():
     assert [values["device.threads"] for values in differences(runs)] == ["1", "4", "1"]
 
 
+def test_an_experiment_that_one_run_does_not_have_is_no_difference():
+    assert differences([config(), config(experiment="quick")]) == [{}, {}]
+
+
 def test_one_configuration_has_no_differences():
     assert differences([config()]) == [{}]
     assert differences([]) == []

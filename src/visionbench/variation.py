@@ -40,9 +40,11 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
     Model, device and precision are left out. A key of a section with a name, such as that of a model, is listed only
     if it differs between configurations with the same name and the same experiment. A configuration without the key
-    has the value `–`. The order of the keys is that of the first configuration.
+    has the value `–`. The experiment is left out unless all configurations have one, because earlier versions did not
+    store it. The order of the keys is that of the first configuration.
     """
-    flat = [flatten(config) for config in configs]
+    known = all(EXPERIMENT in config for config in configs)
+    flat = [flatten(config if known else _without(config, EXPERIMENT)) for config in configs]
     keys = dict.fromkeys(key for values in flat for key in values)
     return [{key: values.get(key, ABSENT) for key in keys if _differs(key, flat)} for values in flat]
 
@@ -78,8 +80,8 @@ def _named(plan: RunPlan, values: Mapping[str, str], varying: Sequence[str]) -> 
 
 
 def with_experiment(config: Mapping[str, Any], plan: RunPlan) -> Mapping[str, Any]:
-    """Return the configuration of a run with its experiment, for `differences`."""
-    return {EXPERIMENT: plan.experiment, **config}
+    """Return the configuration of a run with its experiment, if it is known, for `differences`."""
+    return {EXPERIMENT: plan.experiment, **config} if plan.experiment else config
 
 
 def base_parts(plan: RunPlan) -> dict[str, str]:
@@ -116,6 +118,10 @@ def text(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     short = f"{value:g}" if isinstance(value, float) else str(value)
     return short if not isinstance(value, float) or float(short) == value else str(value)
+
+
+def _without(config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != key}
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, str]:

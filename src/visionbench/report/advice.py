@@ -25,8 +25,8 @@ from visionbench.results.advice.choice import KNEE, Advice, Knee, frontier
 from visionbench.results.archive import Run
 from visionbench.results.naming import Names
 from visionbench.statistics.timings import least_samples
-from visionbench.terminal import table
 from visionbench.terminal.advice_view import Block, Part, Steps
+from visionbench.terminal.marks import MARKS
 
 __all__ = [
     "Section",
@@ -38,7 +38,6 @@ __all__ = [
     "parts",
     "peak",
     "remedies",
-    "report_lines",
     "sections",
     "steps",
 ]
@@ -82,17 +81,6 @@ def sections(advice: Advice, language: str) -> list[Section]:
     }
     listed = {key: list(lines) for key, lines in parts.items()}
     return [Section(key, lines) for key, lines in listed.items() if lines]
-
-
-def report_lines(advice: Advice, language: str) -> list[str]:
-    """Return the advice for a task as the lines of a list. The bounds, and the cases left out, are one line each."""
-    lines: list[str] = []
-    for section in sections(advice, language):
-        if section.key in ("advice bounds", "advice left out"):
-            lines.append(f"{translate(section.key, language)}: {'; '.join(section.lines)}")
-        else:
-            lines += section.lines
-    return lines
 
 
 def next_commands(advised: Sequence[Advice], language: str) -> list[tuple[str, str]]:
@@ -272,7 +260,7 @@ class _Words:
         groups: dict[tuple[str, str], list[str]] = {}
         for one in self.advice.best_of_batch:
             ties = self._listed(self.names.short(case.run) for case in one.ties)
-            mark = f" {table.MARKS[WARNED]}" if one.best.questionable else ""
+            mark = f" {MARKS[WARNED]}" if one.best.questionable else ""
             groups.setdefault((self.names.short(one.best.run), ties), []).append(f"{one.batch_size}{mark}")
         for (name, ties), sizes in groups.items():
             tied = [self.text("tied with", names=ties)] if ties else []
@@ -367,13 +355,13 @@ class _Words:
     def _doubts(self, case: Candidate) -> list[str]:
         if not case.questionable:
             return []
-        return [self.text("doubtful because", mark=table.MARKS[WARNED], kinds=", ".join(self._causes(case)))]
+        return [self.text("doubtful because", mark=MARKS[WARNED], kinds=", ".join(self._causes(case)))]
 
     def _causes(self, case: Candidate) -> list[str]:
         return list(dict.fromkeys(map(self._cause, _doubt_kinds(case))))
 
     def _mark(self, case: Candidate) -> str:
-        return f" {table.MARKS[WARNED]}" if case.questionable else ""
+        return f" {MARKS[WARNED]}" if case.questionable else ""
 
     def _kinds(self, kinds: Iterable[str]) -> str:
         counted = Counter(kind.replace("_", " ") if kind in STATUSES else kind for kind in kinds)

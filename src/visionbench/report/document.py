@@ -13,10 +13,12 @@ from visionbench.report.translations import check, task, translate
 from visionbench.results import declared, relative, summary
 from visionbench.results.advice import choice
 from visionbench.results.advice.candidates import Bounds
+from visionbench.results.advice.choice import Advice
 from visionbench.results.archive import Run
 from visionbench.results.doubts import Cause, Doubts
 from visionbench.results.naming import Names
-from visionbench.terminal import table
+from visionbench.terminal.marks import MARKS
+from visionbench.terminal.run_table import interval_basis
 
 NO_BOUNDS = Bounds()
 """The bounds of the recommendation if none are given: only that of quality."""
@@ -51,8 +53,8 @@ class Report:
     """One sentence about all cases if some are questionable or invalid, with the next step."""
     remarks: Sequence[str]
     rule: str
-    choices: Sequence[tuple[str, Sequence[str]]]
-    """For each task, the recommendation and its reasons."""
+    choices: Sequence[tuple[str, Sequence[tuple[str, Sequence[str]]]]]
+    """For each task, the recommendation and then its reasons, as headings with their lines."""
     next_commands: Sequence[str]
     """The commands that would make the recommendations firmer, with their purposes."""
     summary: Grid
@@ -94,7 +96,7 @@ def compose(
         verdict=translations.doubts(Doubts.of([row for run in runs for row in run.results]), language),
         remarks=list(_remarks(runs, language)),
         rule=advice.method(advised, bounds, language),
-        choices=[(task(one.task, language), advice.report_lines(one, language)) for one in advised],
+        choices=[(task(one.task, language), _choice(one, language)) for one in advised],
         next_commands=advice.command_lines(advised, language),
         summary=_summary(runs, names, language),
         relative=_relative(pairs, names, language) if pairs else None,
@@ -107,6 +109,10 @@ def compose(
         conditions=_conditions(runs, names),
         colophon=translate("printed", language, version=visionbench.__version__, sweep=sweeps),
     )
+
+
+def _choice(advised: Advice, language: str) -> list[tuple[str, Sequence[str]]]:
+    return [(translate(section.key, language), section.lines) for section in advice.sections(advised, language)]
 
 
 def _request(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
@@ -174,7 +180,7 @@ def _summary(runs: Sequence[Run], names: Names, language: str) -> Grid:
                 [
                     *_head(run, names),
                     batch,
-                    _verdict(row),
+                    _verdict(row, language),
                     p50,
                     summary.text(values.get("latency_p95_ms")),
                     f"{summary.text(speed)} {unit_text}" if speed is not None else "–",
@@ -229,9 +235,9 @@ def _quality(runs: Sequence[Run], names: Names, language: str) -> Grid | None:
         if row is None or row.status != OK:
             continue
         for declaration in declared.quality(run.declarations, row):
-            mark = table.MARKS[row.validity.verdict]
+            mark = MARKS[row.validity.verdict]
             value = _quality_text(run, declaration.name) + mark
-            rows.append([*_head(run, names), declaration.heading(language), value, table.interval_basis(row)])
+            rows.append([*_head(run, names), declaration.heading(language), value, interval_basis(row)])
     titles = [*heads, *(translate(key, language) for key in ("quality with interval", "interval over"))]
     over, filters = (len(heads) + 1,), range(len(heads))
     return Grid(titles, rows, names=len(heads), texts=over, filters=filters) if rows else None
@@ -248,7 +254,7 @@ def _relative(pairs: Sequence[relative.Relative], names: Names, language: str) -
     for pair in pairs:
         head = _head(pair.run, names)
         head[1] = pair.run.facts()["device_name"]
-        batch, verdict = str(pair.row.case.batch_size), _verdict(pair.row)
+        batch, verdict = str(pair.row.case.batch_size), _verdict(pair.row, language)
         rows.append([*head, batch, verdict, _ratio(pair.throughput), _ratio(pair.latency)])
     verdict_column = len(heads) + 1
     filters = (*range(len(heads) + 1), verdict_column)
@@ -256,8 +262,9 @@ def _relative(pairs: Sequence[relative.Relative], names: Names, language: str) -
     return Grid(titles, rows, names=len(heads), texts=(verdict_column,), filters=filters)
 
 
-def _verdict(row: CaseResult) -> str:
-    return f"{table.MARKS[row.validity.verdict]} {row.validity.verdict}".strip()
+def _verdict(row: CaseResult, language: str) -> str:
+    verdict = row.validity.verdict
+    return f"{MARKS[verdict]} {translate(f'is {verdict}', language)}".strip()
 
 
 def _ratio(ratio: relative.Ratio | None) -> str:
@@ -316,7 +323,7 @@ def _doubts(runs: Sequence[Run], names: Names) -> Iterator[str]:
         name = names.name(run)
         for row in run.results:
             if row.status == OK and row.validity.reasons:
-                mark = table.MARKS[row.validity.verdict]
+                mark = MARKS[row.validity.verdict]
                 yield f"{mark} {name}, {row.case.id}: {'; '.join(map(str, row.validity.reasons))}"
         if bound := summary.launch_bound(run.results):
             yield f"{name}: {bound}"

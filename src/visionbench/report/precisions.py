@@ -13,7 +13,7 @@ from visionbench.results.advice.precisions import FULL, Pair
 from visionbench.results.archive import Run
 from visionbench.results.naming import Names
 from visionbench.statistics.resampling import Difference, interval_text
-from visionbench.terminal import table
+from visionbench.terminal.marks import MARKS
 
 __all__ = ["FULL", "costs", "lines"]
 
@@ -27,7 +27,7 @@ def lines(runs: Sequence[Run], names: Names, language: str) -> Iterator[str]:
         ratios = pair.speed()
         if not ratios and not pair.quality_measured:
             continue
-        mark = f" {table.MARKS[WARNED]}" if ratios and pair.doubtful else ""
+        mark = f" {MARKS[WARNED]}" if ratios and pair.doubtful else ""
         name = translate("against", language, name=names.short(pair.run), base=FULL)
         yield f"{name}: {_speed_text(ratios, language)}{mark}; {_quality_text(pair, language, brief=True)}"
 
@@ -74,7 +74,7 @@ def _quality_text(pair: Pair, language: str, brief: bool = False) -> str:
         parts.append(translate("no picture differs", language, titles=", ".join(unchanged)))
     text = "; ".join(parts) or translate("not paired", language, why=reason)
     verdicts = [each.quality.validity.verdict for each in (pair.base, pair.run) if each.quality]
-    marks = "".join(sorted({table.MARKS[verdict] for verdict in verdicts if verdict != VALID}))
+    marks = "".join(sorted({MARKS[verdict] for verdict in verdicts if verdict != VALID}))
     return f"{text} {marks}".strip()
 
 

@@ -26,8 +26,8 @@ from visionbench.results.comparison import (
     Value,
 )
 from visionbench.results.gate import Outcome
-from visionbench.terminal import table
-from visionbench.terminal.table import MARKS
+from visionbench.terminal import marks
+from visionbench.terminal.marks import MARKS
 
 SCHEMA_VERSION = 1
 """The version of the JSON. It increases if a reader of the previous version would fail."""
@@ -42,7 +42,7 @@ HEADINGS = ("batch", "metric", "base", "candidate", "ratio", "95 % interval", "v
 INTERVAL, VERDICT = HEADINGS.index("95 % interval"), HEADINGS.index("verdict")
 LEGEND = (
     "values: geometric means over processes; ratio: candidate ÷ base, for quality the difference with its sign; "
-    f"{table.LEGEND}"
+    f"{marks.LEGEND}"
 )
 
 

@@ -10,7 +10,8 @@ from rich.text import Text
 from visionbench import variation
 from visionbench.core import OK, CaseResult, MetricDeclaration
 from visionbench.records.record import FINISHED, UNSUCCESSFUL
-from visionbench.results import declared, summary
+from visionbench.results import summary
+from visionbench.results.advice.candidates import headline
 from visionbench.results.archive import Run
 from visionbench.results.naming import Names
 from visionbench.terminal import run_table
@@ -109,15 +110,6 @@ def _quality_columns(runs: Sequence[Run]) -> list[Column]:
     headlines = [headline(run) for run in runs]
     cells = [_quality_text(run, *values) if values else "–" for run, values in zip(runs, headlines, strict=True)]
     return [Column("quality", cells, rank=run_table.RANK_OF_QUALITY)] if any(headlines) else []
-
-
-def headline(run: Run) -> tuple[MetricDeclaration, float] | None:
-    """Return the quality metric that models of the run's task are compared by, and its value; None without one."""
-    row = run.quality
-    for declaration in declared.headlines(run.declarations, row)[:1]:
-        if row is not None and (value := row.metrics.values[declaration.name]) is not None:
-            return declaration, value
-    return None
 
 
 def _quality_text(run: Run, declaration: MetricDeclaration, value: float) -> str:

@@ -12,10 +12,7 @@ from visionbench.results.archive import Run
 from visionbench.results.doubts import Doubts
 from visionbench.results.naming import Names
 from visionbench.terminal import footnotes, run_table, sweep_table
-from visionbench.terminal.marks import LEGEND, MARKS
-from visionbench.terminal.run_table import interval_basis
-
-__all__ = ["LEGEND", "MARKS", "interval_basis", "render", "show"]
+from visionbench.terminal.marks import LEGEND
 
 MOST_FAILURES = 5
 """The number of different reasons of failures below the table of a sweep."""
