@@ -168,26 +168,27 @@ def test_runs_are_flat_and_named_by_their_plan(tracker: MlflowTracker, tmp_path:
     assert {run.data.tags["visionbench.sweep"] for run in runs(tracker)} == {"2026-01-02_03-04-05"}
 
 
-def plan(name: str, model: str = "clip_tiny", **varied: str) -> RunPlan:
+def plan(name: str, **varied: str) -> RunPlan:
+    """Return the plan of a run with this name. `model__attention` stands for the key `model.attention`."""
     keys = {key.replace("__", "."): value for key, value in varied.items()}
-    return RunPlan(name, model, "retrieval", "cpu", "fp32", (timed(1),), varied=keys)
+    return RunPlan(name, name.partition(" ")[0], "retrieval", "cpu", "fp32", (timed(1),), varied=keys)
 
 
 @pytest.mark.parametrize(
     ("run_plan", "name"),
     [
         (plan("clip_tiny · cpu · fp32"), "clip_tiny · cpu · fp32"),
-        (plan("clip_tiny · cpu · fp32", precision="fp32"), "clip_tiny · cpu · fp32"),
-        (plan("clip_vit_b32 · cpu · fp32", "clip_vit_b32", precision="fp32"), "fp32 · clip_vit_b32 · cpu"),
+        (plan("clip_tiny · cpu · fp32", model="clip_tiny", precision="fp32"), "fp32 · clip_tiny · cpu"),
+        (plan("clip_vit_b32 · cpu · fp32", precision="fp32"), "fp32 · clip_vit_b32 · cpu"),
         (plan("clip_tiny · cpu · fp32 · threads 5", device__threads="5"), "threads 5 · clip_tiny · cpu · fp32"),
         (
             plan("clip_tiny · cpu · fp32 · attention sdpa", model="clip_tiny", model__attention="sdpa"),
             "attention sdpa · clip_tiny · cpu · fp32",
         ),
-        (plan("classifier_tiny · cpu · fp32", "classifier_tiny"), "classifier_tiny · cpu · fp32"),
+        (plan("classifier_tiny · cpu · fp32", model="classifier_tiny"), "classifier_tiny · cpu · fp32"),
     ],
 )
-def test_a_name_that_the_ui_would_cut_begins_with_what_differs(run_plan: RunPlan, name: str) -> None:
+def test_the_name_of_a_run_begins_with_what_differs_in_its_sweep(run_plan: RunPlan, name: str) -> None:
     assert content.run_name(run_plan) == name
 
 

@@ -18,8 +18,6 @@ from visionbench.report import drawing, figures
 from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 
-LONGEST_NAME = 22
-"""The number of characters of a run's name that the UI shows beside its charts and in their legends."""
 LONGEST_VALUE = 5000
 """The number of characters of a param or tag. A longer value is truncated."""
 LARGEST_PREDICTIONS = 32 * 2**20
@@ -34,11 +32,12 @@ TAG_FACTS = (
 
 
 def run_name(plan: RunPlan) -> str:
-    """Return the name of a run. In a name that the UI would cut, what differs within the sweep comes first.
+    """Return the name of a run, beginning with what differs within the sweep.
 
-    Of the parts that differ, the model comes last, because names of models are long and often begin with equal letters.
+    Beside the charts and in their legends, the UI shows only about 22 characters of a name. Of the parts that differ,
+    the model comes last, because names of models are long and often begin with equal letters.
     """
-    if len(plan.name) <= LONGEST_NAME:
+    if not plan.varied:
         return plan.name
     base, varied = variation.base_parts(plan), varied_params(plan)
     labels = variation.labels(varied)
