@@ -20,6 +20,8 @@ def written(page: str) -> str:
         raise SystemExit(f"docs/extending.md has no heading '{HEADING.strip()}'; add it")
     rows = ["| family | task | model types |", "|---|---|---|"]
     for family in names("models"):
+        if not find("models", family).__module__.startswith("visionbench."):
+            continue  # a family of a user
         types = ", ".join(f"`{kind}`" for kind in sorted(weights.known_models(family)))
         rows.append(f"| `{family}` | {find('models', family).task} | {types} |")
     return before + heading + TABLE.sub("\n".join(rows) + "\n", after, count=1)

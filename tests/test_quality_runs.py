@@ -67,9 +67,13 @@ def test_each_model_has_only_the_quality_metrics_of_its_task(swept):
 
 def test_the_table_shows_the_quality_metrics_and_the_pass_over_the_data(swept):
     stdout = swept[1].stdout
+    for headline in ("R@1 ", "mIoU ", "CIDEr ", "top-1 "):
+        assert headline in stdout
+    assert stdout.count("quality over 120 images of shapes") == 1
+    verbose = here(swept[0], "results", "latest", "--verbose").stdout
     for heading in ("i→t R@1", "point mIoU", "box mIoU", "CIDEr", "BLEU-4", "top-1"):
-        assert heading in stdout
-    assert stdout.count("quality over 120 images of shapes") == 4
+        assert heading in verbose
+    assert verbose.count("quality over 120 images of shapes") == 4
 
 
 def test_predictions_are_stored_and_every_figure_can_be_computed_again(swept):
