@@ -170,6 +170,16 @@ def test_other_precisions_and_fp16_on_a_gpu_are_no_warning(config, gpu):
         (["precision.dtype=float8"], "precision.dtype=float8: no such value; did you mean 'float32'?"),
         (["model.weights=randon"], "model.weights=randon: no such value; did you mean 'random'?"),
         (["model.attention=spda"], "model.attention=spda: no such value; did you mean 'sdpa'?"),
+        (
+            ["tracking.uri=mlruns"],
+            "tracking.uri=mlruns: not an address; a SQLite file is sqlite:///mlruns, a server http://…",
+        ),
+        (
+            ["tracking.experiment=' '"],
+            "tracking.experiment is empty; give a name, as in tracking.experiment=visionbench",
+        ),
+        (["model.name=a/b"], "model.name='a/b': not a name for a folder; give a name without slashes"),
+        (["output_dir="], "output_dir is empty; give a folder, as in output_dir=outputs"),
         (["tracking.name=mlfow"], "tracking.name=mlfow: no such value; did you mean 'mlflow'?"),
         (["model.family=dual_encode"], "there is no 'dual_encode' among the models; did you mean 'dual_encoder'?"),
         (

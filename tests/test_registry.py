@@ -54,6 +54,15 @@ def test_a_registered_class_is_found_again():
     assert "sharpness" in names("metrics")
 
 
+def test_the_case_of_letters_does_not_matter_for_the_nearest_name():
+    assert nearest("FP16", ["bf16", "fp16"]) == "; did you mean 'fp16'?"
+
+
+def test_of_very_many_names_only_similar_ones_are_listed():
+    ending = nearest("zz", [f"name_{number}" for number in range(100)])
+    assert ending.startswith("; there are 100, such as: name_") and ending.count(",") == 10
+
+
 def test_a_wrong_name_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match=r"^there is no 'recal' among the metrics; did you mean 'recall'\?$"):
         find("metrics", "recal")

@@ -9,6 +9,7 @@ from visionbench.core import Example, RunPlan
 from visionbench.examples import screening
 from visionbench.examples.labelling import find_label_mismatch, resolve_labelling
 from visionbench.parts import build_parts
+from visionbench.statistics.resampling import read_clusters
 
 NO_LABELS = "it has no labels, because data.root has no folder of a class"
 
@@ -49,6 +50,8 @@ def unusable_examples(runs: Sequence[tuple[ExperimentConfig, RunPlan]]) -> list[
         labelling = resolve_labelling(config, build_parts(config), plan.cases)
         reasons = {**labelling.find_problems(examples), **problems}
         _raise_on_problems(config.data, reasons, examples)
+        if config.data.clusters is not None:
+            read_clusters(config.data.clusters, [example.id for example in examples if example.id not in reasons])
         unusable.append({example.id: reasons[example.id] for example in examples if example.id in reasons})
     return unusable
 

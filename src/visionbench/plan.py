@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from visionbench import ranges, weights
-from visionbench.config import ExperimentConfig, refuse_unusable_folder
+from visionbench.config import ExperimentConfig, TrackingConfig, refuse_unusable_folder
 from visionbench.core import TRUTHS, Case, ConfigError, Metric, Precision, QualityMetric, RunPlan
 from visionbench.parts import Parts, accelerators, build_parts, find_device
 from visionbench.registry import find, names, nearest
@@ -86,6 +87,7 @@ def _check(config: ExperimentConfig) -> None:
     if config.data.exif is not None:
         _check_choice("data.exif", config.data.exif, EXIF)
     _check_registered("tracking.name", config.tracking.name, "trackers")
+    _check_tracking(config.tracking)
     if config.device.name != "auto":
         _check_registered("device.name", config.device.name, "devices", "auto")
     if config.model.weights == "pretrained" and not config.model.checkpoint:
@@ -93,6 +95,15 @@ def _check(config: ExperimentConfig) -> None:
             f"model {config.model.name} has no checkpoint", "give model.checkpoint=… or model.weights=random"
         )
     _check_device(config)
+
+
+def _check_tracking(tracking: TrackingConfig) -> None:
+    """Refuse an experiment without a name, and a path instead of an address."""
+    if not tracking.experiment.strip():
+        raise ConfigError("tracking.experiment is empty", "give a name, as in tracking.experiment=visionbench")
+    if tracking.uri is not None and not re.match(r"[a-z][a-z0-9+.-]*:|databricks", tracking.uri):
+        remedy = f"a SQLite file is sqlite:///{tracking.uri}, a server http://…"
+        raise ConfigError(f"tracking.uri={tracking.uri}: not an address", remedy)
 
 
 def _check_name(key: str, name: str) -> None:

@@ -18,6 +18,11 @@ from visionbench.core import ConfigError
 
 T = TypeVar("T")
 
+MOST_NAMES = 40
+"""The most names that an error message lists."""
+MOST_SIMILAR = 10
+"""The number of names that it lists instead of more."""
+
 _registered: dict[tuple[str, str], type] = {}
 
 
@@ -69,6 +74,9 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(wrong.lower(), by_lower_case, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{by_lower_case[close[0]]}'?"
+    if len(known) > MOST_NAMES:
+        similar = difflib.get_close_matches(wrong, known, n=MOST_SIMILAR, cutoff=0.0)
+        return f"; there are {len(known)}, such as: {', '.join(sorted(similar))}"
     return f"; there are: {', '.join(known)}" if known else ""
 
 

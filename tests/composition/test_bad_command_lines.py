@@ -128,6 +128,14 @@ def test_a_refused_sweep_of_another_launcher_leaves_no_folder(tmp_path):
     assert (done.returncode, done.stderr.count("\n"), list(tmp_path.iterdir())) == (2, 1, [])
 
 
+def test_a_missing_file_of_clusters_is_refused_before_the_run(tmp_path):
+    words = ["batch=single", "metrics=[latency]", "tracking=none", "data.options.samples=8", "data.clusters=nowhere"]
+    done = here(tmp_path, "run", *words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("visionbench: data.clusters=nowhere: No such file or directory")
+    assert not (tmp_path / "outputs").exists()
+
+
 @pytest.mark.parametrize(
     "words", [["--info", "mdl=1"], ["zz=1", "--info"], ["--cfg", "job", "zz=1"], ["zz=1", "--help"]]
 )
