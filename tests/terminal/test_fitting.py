@@ -46,7 +46,7 @@ def test_a_wide_table_has_all_columns_and_complete_texts():
 def test_columns_of_the_highest_rank_are_left_out_first_and_named_below():
     lines = lines_at(80)
     assert "±" not in lines[0] and "p95 ms" not in lines[0]
-    assert lines[-1] == "not shown at this width: ±, p95 ms"
+    assert lines[-1] == "not shown at this width: ±, p95 ms, R@1"
 
 
 def test_texts_are_shortened_in_the_middle_before_a_column_is_left_out():

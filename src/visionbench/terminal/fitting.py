@@ -13,8 +13,10 @@ from rich.text import Text
 from visionbench.variation import shortened
 
 GAP = 2
-SHORTEST_TEXT = 12
-"""The width in characters to which a column of texts may be shortened."""
+COMFORTABLE_TEXT, SHORTEST_TEXT = 28, 12
+"""The widths in characters to which texts are shortened before and after less important columns are left out."""
+LESS_IMPORTANT = 3
+"""Columns with this rank or a higher one are left out before texts are shortened to SHORTEST_TEXT."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,21 @@ class Column:
 def fitted(columns: Sequence[Column], width: int, *, gap: int = GAP, dim_repeats: bool = False) -> RenderableType:
     """Return a table of these columns that is at most `width` characters wide; below it, the columns left out.
 
+    If the table is too wide, texts are shortened to COMFORTABLE_TEXT, then columns of a rank from LESS_IMPORTANT are
+    left out, then texts are shortened to SHORTEST_TEXT, then the other columns with a rank are left out.
     If the columns with rank 0 do not fit, each row becomes lines of the form `heading value`. With `dim_repeats`,
     texts that are equal to the row above are dim.
     """
     shown = [column for column in columns if column.heading or any(column.cells)]
-    while _total(shrunk := _shrunk(shown, width, gap), gap) > width:
-        droppable = [column for column in shown if column.rank]
-        if not droppable:
-            return Group(*_list(columns, width))
-        last = max(droppable, key=lambda column: (column.rank, shown.index(column)))
-        shown = [column for column in shown if column is not last]
+    for shortest, rank in ((COMFORTABLE_TEXT, LESS_IMPORTANT), (SHORTEST_TEXT, 1)):
+        while _total(shrunk := _shrunk(shown, width, gap, shortest), gap) > width:
+            droppable = [column for column in shown if column.rank >= rank]
+            if not droppable:
+                break
+            last = max(droppable, key=lambda column: (column.rank, shown.index(column)))
+            shown = [column for column in shown if column is not last]
+    if _total(shrunk, gap) > width:
+        return Group(*_list(columns, width))
     hidden = [column.heading for column in columns if column.rank and column not in shown]
     notes = [Text(f"not shown at this width: {', '.join(hidden)}", style="dim")] if hidden else []
     return Group(_table(shrunk, gap, dim_repeats), *notes)
@@ -59,16 +66,16 @@ def _total(columns: Sequence[Column], gap: int) -> int:
     return sum(column.width for column in columns) + gap * (len(columns) - 1)
 
 
-def _shrunk(columns: Sequence[Column], width: int, gap: int) -> list[Column]:
+def _shrunk(columns: Sequence[Column], width: int, gap: int, shortest: int) -> list[Column]:
     """Return the columns with texts shortened in the middle, as far as needed and possible."""
     shrunk = list(columns)
     while _total(shrunk, gap) > width:
-        texts = [column for column in shrunk if not (column.number or column.complete) and column.width > SHORTEST_TEXT]
+        texts = [column for column in shrunk if not (column.number or column.complete) and column.width > shortest]
         widest = max(texts, key=lambda column: max(map(cell_len, column.cells)), default=None)
         longest = max(map(cell_len, widest.cells)) if widest else 0
-        if widest is None or longest <= SHORTEST_TEXT:
+        if widest is None or longest <= shortest:
             break
-        target = max(SHORTEST_TEXT, longest - (_total(shrunk, gap) - width))
+        target = max(shortest, longest - (_total(shrunk, gap) - width))
         cells = [shortened(cell, target) for cell in widest.cells]
         shrunk[shrunk.index(widest)] = replace(widest, cells=cells)
     return shrunk
