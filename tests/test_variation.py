@@ -87,6 +87,7 @@ def test_a_label_is_as_short_as_it_can_be_and_unique():
         ("threads", ["device.threads"]),
         ("image size", ["model.options.image_size"]),
         ("image_size", ["model.options.image_size"]),
+        ("size", ["model.options.size"]),
         ("calls", ["measure.latency.calls", "measure.throughput.calls"]),
         ("latency.calls", ["measure.latency.calls"]),
         ("hreads", []),
@@ -94,6 +95,7 @@ def test_a_label_is_as_short_as_it_can_be_and_unique():
 )
 def test_a_name_stands_for_the_keys_that_it_ends(name, keys):
     known = ["device.threads", "model.options.image_size", "measure.latency.calls", "measure.throughput.calls"]
+    known += ["model.options.size", "model.architecture.vision_config.size"]
     assert matching_keys(name, known) == keys
 
 

@@ -130,7 +130,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def matching_keys(name: str, keys: Iterable[str]) -> list[str]:
-    """Return the keys that a name means: a complete key, or the end of keys as in `image_size`.
+    """Return the keys that a name means: a complete key, or the shortest keys that end in it, as in `image_size`.
 
     Spaces and underscores are equal, so that a label from a table is a name, too.
     """
@@ -138,7 +138,8 @@ def matching_keys(name: str, keys: Iterable[str]) -> list[str]:
     if name in keys:
         return [name]
     end = name.replace(" ", "_").split(".")
-    return [key for key in keys if _significant_parts(key)[-len(end) :] == end]
+    matches = {key: len(_significant_parts(key)) for key in keys if _significant_parts(key)[-len(end) :] == end}
+    return [key for key, length in matches.items() if length == min(matches.values())]
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

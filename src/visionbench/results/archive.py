@@ -226,7 +226,8 @@ def _resolve_name(name: str, values: Sequence[Mapping[str, str]], option: str) -
         return matches[0]
     if matches:
         raise ConfigError(f"{option}: '{name}' may be {' or '.join(matches)}", "give the complete key")
-    raise ConfigError(f"{option}: runs have no '{name}'{nearest(name, keys)}")
+    ends = dict.fromkeys(key.rpartition(".")[2] for key in keys)
+    raise ConfigError(f"{option}: runs have no '{name}'{nearest(name, [*FACTS, *ends])}")
 
 
 def sweeps(runs: Sequence[Run]) -> Iterator[tuple[str, list[Run]]]:
