@@ -271,6 +271,14 @@ def test_repeats_have_a_column_of_the_spread_and_a_footnote_about_it():
     assert any(line.startswith("5 fresh processes, order seed 3") for line in lines)
 
 
+def test_a_very_large_spread_is_not_written_out():
+    repeats = {"wanted": 2, "measured": 2, "order_seed": 0, "started_at": ["a", "b"]}
+    lines = print_table(
+        run(timed(1, latency_p50_ms=1.0, latency_p50_across_processes_half_width_fraction=7.8e12), repeats=repeats)
+    )
+    assert cells(lines, 1) == ["1", "1", ">999%"]
+
+
 def test_a_repeated_window_has_a_footnote():
     row = replace(timed(4, latency_p50_ms=1.0), labels={"latency_retried": "attempt 1: run_delay: 9 %"})
     lines = print_table(run(row))

@@ -33,6 +33,8 @@ class MetricColumn:
 
 
 SPREAD = MetricColumn("±", (summary.SPREAD,), ".1%", rank=7)
+LARGEST_SPREAD = 9.99
+"""A larger spread, as of two processes that differ much, is shown as larger than this."""
 FORMS = {"fraction": ".3f", "score": ".3f", "MiB": ",.0f"}
 """Format specifications by unit."""
 RUN_COLUMNS_FROM = 50
@@ -224,6 +226,8 @@ def _value(column: MetricColumn, row: CaseResult) -> str:
     """Return the first metric of the column that the row has a value of, as text; empty without a value."""
     values = (row.metrics.values.get(name) for name in column.names)
     value = next((value for value in values if value is not None), None)
+    if column is SPREAD and value is not None and value > LARGEST_SPREAD:
+        return f">{LARGEST_SPREAD:.0%}"
     return "" if value is None else format(value, column.format_spec or (".4g" if abs(value) < 1000 else ",.0f"))
 
 
