@@ -7,40 +7,22 @@ VISIONBENCH_SCREENSHOTS names a folder for a screenshot of each page.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
+import chromium
 import pytest
 from command_line import call
-from selenium import webdriver
 from selenium.common.exceptions import (
     ElementClickInterceptedException,
     NoSuchElementException,
     StaleElementReferenceException,
 )
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from ui_server import served
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="chromium and its driver are not installed: apt-get install chromium chromium-driver",
-    ),
-]
-
+pytestmark = chromium.MARKS
 FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
     # a mouse: without it, the tool bars cover the charts
     "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
 )
@@ -165,17 +147,8 @@ def page(tmp_path_factory):
     work = tmp_path_factory.mktemp("ui")
     done = call(work, "run", "-m", *SWEEP, f"output_dir={work / 'outputs'}")
     assert done.returncode == 0, done.stderr
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={work / 'profile'}"):
-        options.add_argument(flag)
-    with pytest.MonkeyPatch.context() as patch, served(work / "outputs", work) as (_, address):
-        patch.setenv("SE_OFFLINE", "true")
-        driver = webdriver.Chrome(options, Service(DRIVER))
-        try:
-            yield Page(driver, address)
-        finally:
-            driver.quit()
+    with served(work / "outputs", work) as (_, address), chromium.started(work / "profile", *FLAGS) as driver:
+        yield Page(driver, address)
 
 
 def test_the_charts_have_a_curve_for_each_run(page):

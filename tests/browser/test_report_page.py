@@ -8,37 +8,17 @@ from __future__ import annotations
 import base64
 import os
 import re
-import shutil
 from pathlib import Path
 
+import chromium
 import many_runs
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
 from visionbench.report.page import write_report
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER),
-        reason="chromium and its driver are not installed: apt-get install chromium chromium-driver",
-    ),
-]
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-)
+pytestmark = chromium.MARKS
 SWEEPS = ("thirty", "tasks", "threads", "invalid", "failed")
 PHONE, WIDE = 400, 1440
 
@@ -96,17 +76,8 @@ class Browser:
 def browser(tmp_path_factory):
     work = tmp_path_factory.mktemp("report")
     pages = {name: write_report(many_runs.SWEEPS[name](work / name), "en", work / name)[0] for name in SWEEPS}
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={work / 'profile'}"):
-        options.add_argument(flag)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SE_OFFLINE", "true")
-        driver = webdriver.Chrome(options, Service(DRIVER))
-        try:
-            yield Browser(driver, pages)
-        finally:
-            driver.quit()
+    with chromium.started(work / "profile", "--hide-scrollbars") as driver:
+        yield Browser(driver, pages)
 
 
 @pytest.mark.parametrize("width", [PHONE, WIDE])

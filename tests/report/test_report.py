@@ -11,8 +11,8 @@ from saved_runs import QUALITY, row, run
 from visionbench.core import FAILED, KILLED, OUT_OF_MEMORY, Case, ConfigError, Samples
 from visionbench.records.folder import RunFolder
 from visionbench.registry import find
-from visionbench.report import advice, document, drawing, page, sweep_figures
-from visionbench.report.translations import LANGUAGES, TASKS, WORDS, check
+from visionbench.report import advice, advice_words, document, drawing, page, sweep_figures
+from visionbench.report.translations import LANGUAGES, PAGE_WORDS, TASKS, WORDS, check
 from visionbench.results import relative
 from visionbench.results.advice import choice
 from visionbench.results.advice.candidates import Bounds
@@ -274,3 +274,7 @@ def test_figures_of_many_runs_show_only_some_and_the_page_states_it(tmp_path):
 def test_a_report_without_runs_is_refused_in_one_line():
     with pytest.raises(ConfigError, match="no run to report on; measure something first"):
         document.compose([])
+
+
+def test_no_text_of_the_page_replaces_a_text_of_the_advice():
+    assert not set(PAGE_WORDS) & set(advice_words.WORDS)

@@ -9,8 +9,7 @@ from visionbench.results.doubts import MOST_CAUSES, Cause, Doubts
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 
-WORDS: dict[str, tuple[str, str]] = {
-    **advice_words.WORDS,
+PAGE_WORDS: dict[str, tuple[str, str]] = {
     "title": ("Benchmark of vision models", "视觉模型测评报告"),
     "request": ("What was measured", "测了什么"),
     "machine": ("Machine", "测试机器"),
@@ -143,6 +142,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "由 visionbench {version} 根据批次 {sweep} 的结果生成。",
     ),
 }
+WORDS = {**advice_words.WORDS, **PAGE_WORDS}
 
 TASKS = {
     "image-text retrieval": "图文检索",
