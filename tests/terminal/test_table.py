@@ -271,6 +271,13 @@ def test_repeats_have_a_column_of_the_spread_and_a_footnote_about_it():
     assert any(line.startswith("5 fresh processes, order seed 3") for line in lines)
 
 
+def test_repeated_windows_of_a_run_are_one_count_without_verbose():
+    repeated = replace(timed(1, latency_p50_ms=1.0), labels={"latency_retried": "attempt 1: run_delay: 9 %"})
+    lines = print_table(run(repeated), verbose=False)
+    assert "1 invalid window was measured again" in lines
+    assert not any("attempt 1" in line for line in lines)
+
+
 def test_a_very_large_spread_is_not_written_out():
     repeats = {"wanted": 2, "measured": 2, "order_seed": 0, "started_at": ["a", "b"]}
     lines = print_table(

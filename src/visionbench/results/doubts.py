@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from visionbench.core import INVALID, OK, VALID, CaseResult
+from visionbench.results.summary import RETRIED
 
-RETRIED = "_retried"
-"""The end of a label that lists the invalid attempts of a stage."""
 MOST_CAUSES = 3
 """The number of causes in a sentence; the less frequent ones are in the details."""
 

@@ -30,6 +30,8 @@ LAUNCH_BOUND = 0.5
 """If kernels run for less than this share of a call, the host limits the device."""
 CONDITIONS_OF_A_CASE = frozenset({"protocol", "distinct_inputs", "processes", "interval_over"})
 """Labels that every case has. Other labels are remarks."""
+RETRIED = "_retried"
+"""The end of a label that lists the invalid attempts of a stage."""
 QUALITY_SHOWN = 2
 HEADLINE_REASON = 160
 LONGEST_IDENTITY = 40
@@ -72,13 +74,13 @@ def launch_bound(results: Sequence[CaseResult]) -> str:
     return f"launch-bound at batch size {listed}: kernels run for this share of a call, and the host limits the rest"
 
 
-def remarks(results: Sequence[CaseResult]) -> list[str]:
+def remarks(results: Sequence[CaseResult], *, with_retries: bool = True) -> list[str]:
     """Return events of the measurement that raise no doubt, such as repeated windows or a GPU at its power limit."""
     return [
         f"{row.case.id}: {label.replace('_', ' ')}, {detail}"
         for row in results
         for label, detail in row.labels.items()
-        if label not in CONDITIONS_OF_A_CASE
+        if label not in CONDITIONS_OF_A_CASE and (with_retries or not label.endswith(RETRIED))
     ]
 
 

@@ -12,9 +12,14 @@ from visionbench.results.archive import Run
 from visionbench.results.summary import launch_bound, remarks
 
 
-def details(runs: Sequence[Run], name: Callable[[Run], str]) -> Iterator[str]:
-    """Yield all lines of these runs. A line that several runs have is printed once, after their names."""
-    yield from _grouped([(*_machine(run), *_shared(run), *_of_run(run, name(run))) for run in runs])
+def details(runs: Sequence[Run], name: Callable[[Run], str], verbose: bool) -> Iterator[str]:
+    """Yield all lines of these runs. A line that several runs have is printed once, after their names.
+
+    Without `verbose`, the windows that were measured again are only counted.
+    """
+    yield from _grouped([(*_machine(run), *_shared(run), *_of_run(run, name(run), verbose)) for run in runs])
+    if not verbose:
+        yield from _retries(runs)
 
 
 def overview(runs: Sequence[Run]) -> Iterator[str]:
@@ -24,6 +29,10 @@ def overview(runs: Sequence[Run]) -> Iterator[str]:
     bound = [run for run in runs if launch_bound(run.results)]
     if bound:
         yield f"the host limits the device in {len(bound)} of {len(runs)} runs (launch-bound)"
+    yield from _retries(runs)
+
+
+def _retries(runs: Sequence[Run]) -> Iterator[str]:
     if count := doubts.retries([row for run in runs for row in run.results]):
         yield f"{count} invalid window{'s were' if count > 1 else ' was'} measured again"
 
@@ -79,12 +88,12 @@ def _shared(run: Run) -> Iterator[tuple[str, str]]:
         yield "", "peak MiB: peak resident set of the process, libraries included"
 
 
-def _of_run(run: Run, name: str) -> Iterator[tuple[str, str]]:
+def _of_run(run: Run, name: str, verbose: bool) -> Iterator[tuple[str, str]]:
     """Yield the remarks on one run, each with the run's name."""
     record = run.record
     if bound := launch_bound(run.results):
         yield name, bound
-    yield from ((name, remark) for remark in remarks(run.results))
+    yield from ((name, remark) for remark in remarks(run.results, with_retries=verbose))
     if (row := run.quality) and row.status == OK:
         yield name, _coverage(row, record.settings.data)
     elif record.left_out:

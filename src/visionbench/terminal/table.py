@@ -26,18 +26,18 @@ def show(runs: Sequence[Run], console: Console, verbose: bool = False) -> None:
 def render(runs: Sequence[Run], width: int, verbose: bool = False) -> RenderableType:
     """Return the rows of the runs in at most `width` characters, then the doubts and the conditions."""
     if len(runs) == 1 or verbose:
-        return _separate_tables(runs, width)
+        return _separate_tables(runs, width, verbose)
     names = Names.of(runs)
     lines = [*_doubts(runs), *_failures(runs), *footnotes.overview(runs)]
     return Group(sweep_table.render(runs, names, width), Text(), *(Text(line, style="dim") for line in lines))
 
 
-def _separate_tables(runs: Sequence[Run], width: int) -> RenderableType:
+def _separate_tables(runs: Sequence[Run], width: int, verbose: bool) -> RenderableType:
     names = Names.of(runs)
     notes: dict[str, str] = {}
     tables = [part for run in runs for part in (*run_table.parts(run, runs, names.name(run), notes, width), Text())]
     legend = [LEGEND, *(f"  {kind}: {detail}" for kind, detail in notes.items())] if notes else []
-    lines = [*legend, *footnotes.details(runs, names.name)]
+    lines = [*legend, *footnotes.details(runs, names.name, verbose)]
     return Group(*tables, *(Text(line, style="dim") for line in lines))
 
 
