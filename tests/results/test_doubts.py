@@ -64,6 +64,7 @@ def test_no_reason_has_two_causes():
         ({}, 0),
         ({"protocol": "quick"}, 0),
         ({"latency_retried": "attempt 1: run_delay: x"}, 1),
+        ({"latency_retried_of_process_2": "attempt 1: run_delay: x"}, 1),
         ({"latency_retried": "attempt 1: a; attempt 2: b", "throughput_retried": "attempt 1: a"}, 3),
     ],
 )

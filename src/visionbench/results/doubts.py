@@ -136,7 +136,7 @@ class Doubts:
 
 def retries(rows: Sequence[CaseResult]) -> int:
     """Return the number of windows that were invalid and were measured again, over all rows."""
-    retried = (detail for row in rows for label, detail in row.labels.items() if label.endswith(RETRIED))
+    retried = (detail for row in rows for label, detail in row.labels.items() if RETRIED in label)
     return sum(len(detail.split("; attempt ")) for detail in retried)
 
 
