@@ -80,7 +80,7 @@ def remarks(results: Sequence[CaseResult], *, with_retries: bool = True) -> list
         f"{row.case.id}: {label.replace('_', ' ')}, {detail}"
         for row in results
         for label, detail in row.labels.items()
-        if label not in CONDITIONS_OF_A_CASE and (with_retries or not RETRIED in label)
+        if label not in CONDITIONS_OF_A_CASE and (with_retries or RETRIED not in label)
     ]
 
 
