@@ -59,11 +59,16 @@ step precisions 150 "${quick[@]}" model=clip_vit_b32,sam_vit_b precision=fp32,tf
 step quality 80 "${visionbench[@]}" run -m tracking=none device=cuda precision=bf16 data.options.samples=200 \
   model=clip_tiny,sam_tiny,blip2_tiny,classifier_tiny hydra.sweep.dir=outputs/quality \
   'metrics=[recall,segmentation,captioning,classification,evaluation]'
+step repeats 60 "${quick[@]}" model=clip_vit_b32 precision=bf16 'batch.sizes=[1,8]' "$speed" measure.repeats=2 \
+  hydra.sweep.dir=outputs/repeats
+step wide 60 "${quick[@]}" model=clip_vit_b32 precision=bf16 'batch.sizes=[32,64,128,512,1024]' \
+  'metrics=[latency,throughput,memory,flops]' hydra.sweep.dir=outputs/wide
 step out-of-memory 60 env PYTORCH_ALLOC_CONF=per_process_memory_fraction:0.04 "${quick[@]}" model=sam_vit_b \
   precision=bf16 'batch.sizes=[1,8,16]' "$speed" hydra.sweep.dir=outputs/out-of-memory # about 3 GiB: batch size 8 does not fit
 step cudnn-last 40 env TORCH_CUDNN_SDPA_DEPRIORITIZED=1 "${quick[@]}" model=sam_vit_b precision=bf16 \
   'batch.sizes=[1,8]' "$speed" hydra.sweep.dir=outputs/cudnn-last
 step blip2-fp16 60 "${quick[@]}" model=blip2_opt_2_7b precision=fp16,fp32 'batch.sizes=[1]' \
   'metrics=[latency,throughput,memory,flops]' hydra.sweep.dir=outputs/blip2
+step advise 20 "${visionbench[@]}" advise outputs/bf16
 "$python" "$root/benchmarks/gpu_summary.py" "$OUT/facts.json" outputs | tee "$OUT/summary.md"
 exit "${PIPESTATUS[0]}"
