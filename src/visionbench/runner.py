@@ -23,6 +23,7 @@ from visionbench.declarations import Declarations
 from visionbench.examples import denominators
 from visionbench.measuring import CaseFinished, Conditions, StageProgress
 from visionbench.parts import Parts, build_parts
+from visionbench.records import process
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import FINISHED, RUNNING, STOPPED, UNSUCCESSFUL, Host, RunRecord
 
@@ -62,6 +63,7 @@ def run(
         status=RUNNING,
         git_commit=_git_commit(),
         host=Host.from_fingerprint(machine.fingerprint()),
+        process=process.current(),
         plan=plan,
         config=folder.config(),
         left_out=left_out,
