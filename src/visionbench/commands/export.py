@@ -7,6 +7,7 @@ from pathlib import Path
 
 from visionbench import __version__
 from visionbench.core import ConfigError
+from visionbench.records import atomic
 from visionbench.results import archive, dataframe
 
 PARQUET = "parquet"
@@ -27,7 +28,7 @@ def write(sweep: str | None, output_dir: Path, where: str, output_format: str, o
     as_parquet = output_format == PARQUET
     content = dataframe.parquet(table, __version__) if as_parquet else TEXTS[output_format](table).encode()
     try:
-        output.write_bytes(content)
+        atomic.write(output, content)
     except OSError as error:
         raise ConfigError(f"--output {output}: {error.strerror}") from error
     print(f"{len(table)} cases of {len(runs)} run{'s' * (len(runs) > 1)} in {output}")

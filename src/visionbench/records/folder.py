@@ -12,7 +12,6 @@ worker.log         the output of the measuring process
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from visionbench.core import Case, CaseResult, ConfigError, Predictions, Samples, first_line
-from visionbench.records import predictions, typed_json
+from visionbench.records import atomic, predictions, typed_json
 from visionbench.records.record import SCHEMA_VERSION, RunRecord, refuse_newer
 
 
@@ -48,7 +47,7 @@ class RunFolder:
                 f"hydra.run.dir={path}: there are results already", "give another folder, or move the results"
             )
         (path / "samples").mkdir(parents=True, exist_ok=True)
-        (path / "config.yaml").write_text(config_yaml, "utf-8")
+        atomic.write(path / "config.yaml", config_yaml)
         (path / "results.jsonl").touch()
         return cls(path)
 
@@ -77,9 +76,7 @@ class RunFolder:
     def write_record(self, record: RunRecord) -> None:
         """Replace run.json atomically. Raises ConfigError that names the key of a value that JSON cannot hold."""
         text = json.dumps(record.to_json(), indent=2) + "\n"
-        draft = self.path / "run.json.draft"
-        draft.write_text(text, "utf-8")
-        draft.replace(self.path / "run.json")
+        atomic.write(self.path / "run.json", text)
 
     def record(self) -> RunRecord:
         """Read run.json. Raises ConfigError that names the folder, and a key that is missing or has a wrong type."""
@@ -103,10 +100,7 @@ class RunFolder:
         notes = SampleNotes(samples.missing, samples.flags, samples.faults)
         row = typed_json.write(result, result.case.id)
         row = {"schema": SCHEMA_VERSION, **row, "samples": typed_json.write(notes, result.case.id)}
-        with (self.path / "results.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        atomic.append_line(self.path / "results.jsonl", json.dumps(row, allow_nan=False))
 
     def results(self) -> list[CaseResult]:
         """Read the rows in the order of the measurement. Raises ConfigError that names the folder and the line."""
@@ -164,7 +158,7 @@ class RunFolder:
                 "value": np.concatenate([np.asarray(values, np.float64) for values in samples.series.values()]),
             }
         )
-        frame.to_parquet(self.path / "samples" / f"{case_id}.parquet", index=False)
+        atomic.write(self.path / "samples" / f"{case_id}.parquet", frame.to_parquet(index=False))
 
 
 def _text(path: Path, place: str) -> str:

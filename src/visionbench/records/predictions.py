@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from visionbench.core import Predictions
+from visionbench.records import atomic
 
 METADATA = b"visionbench"
 """The key in the file's metadata that holds the order of the columns, the dtypes of arrays, and the classes."""
@@ -32,7 +34,9 @@ def write(path: Path, predictions: Predictions) -> None:
     }
     table = pyarrow.table({"id": pyarrow.array(predictions.ids, pyarrow.string()), **columns})
     table = table.replace_schema_metadata({METADATA: json.dumps(metadata)})
-    pyarrow.parquet.write_table(table, path, compression="zstd")
+    content = BytesIO()
+    pyarrow.parquet.write_table(table, content, compression="zstd")
+    atomic.write(path, content.getvalue())
 
 
 def read(path: Path) -> Predictions:
