@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from visionbench.core import Case, CaseResult, ConfigError, Predictions, Samples, first_line
-from visionbench.records import atomic, predictions, typed_json
+from visionbench.core import Case, CaseResult, ConfigError, Predictions, Samples
+from visionbench.records import atomic, predictions, reading, typed_json
 from visionbench.records.record import SCHEMA_VERSION, RunRecord, refuse_newer
 
 
@@ -81,7 +81,7 @@ class RunFolder:
     def record(self) -> RunRecord:
         """Read run.json. Raises ConfigError that names the folder, and a key that is missing or has a wrong type."""
         place = f"{self.path}: run.json"
-        return RunRecord.from_json(_json(_text(self.path / "run.json", place), place), place)
+        return RunRecord.from_json(reading.json_file(self.path / "run.json", place), place)
 
     def config(self) -> dict[str, Any]:
         """Read config.yaml."""
@@ -105,6 +105,24 @@ class RunFolder:
     def results(self) -> list[CaseResult]:
         """Read the rows in the order of the measurement. Raises ConfigError that names the folder and the line."""
         return [typed_json.read(CaseResult, row, place) for place, row in self._rows()]
+
+    def readable_results(self) -> tuple[list[CaseResult], list[str]]:
+        """Read the rows that can be read, and return the fault of each line that cannot.
+
+        A last line without a line end was cut short. Raises ConfigError if the file cannot be read at all.
+        """
+        file = f"{self.path}: results.jsonl"
+        *lines, rest = reading.lines_of(self.path / "results.jsonl", file)
+        rows, faults = [], []
+        for number, line in enumerate(lines, 1):
+            try:
+                place = f"{file}, line {number}"
+                rows.append(typed_json.read(CaseResult, self._row(line, place), place))
+            except ConfigError as error:
+                faults.append(error.problem)
+        if rest:
+            faults.append(f"{file}, line {len(lines) + 1} was cut short")
+        return rows, faults
 
     def samples(self, case_id: str) -> Samples:
         """Read the raw samples of a case as they were appended."""
@@ -137,14 +155,17 @@ class RunFolder:
     def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield each row with its place. A last line without a line end was cut short, and is left out."""
         file = f"{self.path}: results.jsonl"
-        *lines, _ = _text(self.path / "results.jsonl", file).split("\n")
+        *lines, _ = reading.text_file(self.path / "results.jsonl", file).split("\n")
         for number, line in enumerate(lines, 1):
             place = f"{file}, line {number}"
-            row = _json(line, place)
-            if not isinstance(row, dict):
-                raise ConfigError(f"{place} is not an object")
-            refuse_newer(row.get("schema"), str(self.path))
-            yield place, row
+            yield place, self._row(line, place)
+
+    def _row(self, line: str, place: str) -> dict[str, Any]:
+        row = reading.parse_json(line, place)
+        if not isinstance(row, dict):
+            raise ConfigError(f"{place} is not an object")
+        refuse_newer(row.get("schema"), str(self.path))
+        return row
 
     def _write_samples(self, case_id: str, samples: Samples) -> None:
         """Write the samples as one table with the columns series, index within the series, and value."""
@@ -159,21 +180,3 @@ class RunFolder:
             }
         )
         atomic.write(self.path / "samples" / f"{case_id}.parquet", frame.to_parquet(index=False))
-
-
-def _text(path: Path, place: str) -> str:
-    """Read a file. Raises ConfigError if it cannot be read."""
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise ConfigError(f"{place} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{place} is not UTF-8 text ({first_line(error)})") from error
-
-
-def _json(text: str, place: str) -> Any:
-    """Parse JSON. Raises ConfigError if it is not valid."""
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{place} is not valid JSON ({first_line(error)})") from error
