@@ -58,6 +58,17 @@ class RunFolder:
             raise ConfigError(f"{path}: not a run's folder (it has no results.jsonl)", "give the folder of a run")
         return cls(path)
 
+    @classmethod
+    def rejoin(cls, path: Path, config_yaml: str) -> RunFolder:
+        """Return the folder of an existing run for a further session, with the configuration of that session.
+
+        The folder is created if it does not exist. Its rows are kept.
+        """
+        (path / "samples").mkdir(parents=True, exist_ok=True)
+        atomic.write(path / "config.yaml", config_yaml)
+        (path / "results.jsonl").touch()
+        return cls(path)
+
     def repeat(self, number: int) -> RunFolder:
         """Create the folder of one of several processes inside this folder, with the same configuration."""
         return RunFolder.create(self.path / "repeats" / str(number), (self.path / "config.yaml").read_text("utf-8"))
@@ -97,14 +108,24 @@ class RunFolder:
             predictions.write(self.predictions_file, predicted)
         if samples.series:
             self._write_samples(result.case.id, samples)
+        else:  # samples of an earlier row of the case
+            (self.path / "samples" / f"{result.case.id}.parquet").unlink(missing_ok=True)
         notes = SampleNotes(samples.missing, samples.flags, samples.faults)
         row = typed_json.write(result, result.case.id)
         row = {"schema": SCHEMA_VERSION, **row, "samples": typed_json.write(notes, result.case.id)}
         atomic.append_line(self.path / "results.jsonl", json.dumps(row, allow_nan=False))
 
     def results(self) -> list[CaseResult]:
-        """Read the rows in the order of the measurement. Raises ConfigError that names the folder and the line."""
-        return [typed_json.read(CaseResult, row, place) for place, row in self._rows()]
+        """Read the rows in the order of the measurement. Of the rows of one case, only the latest is returned.
+
+        Raises ConfigError that names the folder and the line.
+        """
+        rows: dict[str, CaseResult] = {}
+        for place, row in self._rows():
+            result = typed_json.read(CaseResult, row, place)
+            rows.pop(result.case.id, None)
+            rows[result.case.id] = result
+        return list(rows.values())
 
     def samples(self, case_id: str) -> Samples:
         """Read the raw samples of a case as they were appended."""
@@ -129,7 +150,7 @@ class RunFolder:
         return predictions.read_ids(self.predictions_file) if self.predictions_file.is_file() else []
 
     def _notes(self, case_id: str) -> SampleNotes:
-        for place, row in self._rows():
+        for place, row in reversed(list(self._rows())):
             if typed_json.read(Case, row.get("case"), f"{place}.case").id == case_id:
                 return typed_json.read(SampleNotes, row.get("samples"), f"{place}.samples")
         raise ConfigError(f"{self.path}: results.jsonl has no case {case_id}")
