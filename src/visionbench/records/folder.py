@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,17 @@ class RunFolder:
             raise ConfigError(f"{path}: not a run's folder (it has no results.jsonl)", "give the folder of a run")
         return cls(path)
 
+    @classmethod
+    def rejoin(cls, path: Path, config_yaml: str) -> RunFolder:
+        """Return the folder of an existing run for a further session, with the configuration of that session.
+
+        The folder is created if it does not exist. Its rows are kept.
+        """
+        (path / "samples").mkdir(parents=True, exist_ok=True)
+        atomic.write(path / "config.yaml", config_yaml)
+        (path / "results.jsonl").touch()
+        return cls(path)
+
     def repeat(self, number: int) -> RunFolder:
         """Create the folder of one of several processes inside this folder, with the same configuration."""
         return RunFolder.create(self.path / "repeats" / str(number), (self.path / "config.yaml").read_text("utf-8"))
@@ -97,14 +109,24 @@ class RunFolder:
             predictions.write(self.predictions_file, predicted)
         if samples.series:
             self._write_samples(result.case.id, samples)
+        else:  # samples of an earlier row of the case
+            (self.path / "samples" / f"{result.case.id}.parquet").unlink(missing_ok=True)
         notes = SampleNotes(samples.missing, samples.flags, samples.faults)
         row = typed_json.write(result, result.case.id)
         row = {"schema": SCHEMA_VERSION, **row, "samples": typed_json.write(notes, result.case.id)}
         atomic.append_line(self.path / "results.jsonl", json.dumps(row, allow_nan=False))
 
     def results(self) -> list[CaseResult]:
-        """Read the rows in the order of the measurement. Raises ConfigError that names the folder and the line."""
-        return [typed_json.read(CaseResult, row, place) for place, row in self._rows()]
+        """Read the rows in the order of the measurement. Of the rows of one case, only the latest is returned.
+
+        Raises ConfigError that names the folder and the line.
+        """
+        rows: dict[str, CaseResult] = {}
+        for place, row in self._rows():
+            result = typed_json.read(CaseResult, row, place)
+            rows.pop(result.case.id, None)
+            rows[result.case.id] = result
+        return list(rows.values())
 
     def readable_results(self) -> tuple[list[CaseResult], list[str]]:
         """Read the rows that can be read, and return the fault of each line that cannot.
@@ -147,9 +169,14 @@ class RunFolder:
         return predictions.read_ids(self.predictions_file) if self.predictions_file.is_file() else []
 
     def _notes(self, case_id: str) -> SampleNotes:
-        for place, row in self._rows():
-            if typed_json.read(Case, row.get("case"), f"{place}.case").id == case_id:
-                return typed_json.read(SampleNotes, row.get("samples"), f"{place}.samples")
+        file = f"{self.path}: results.jsonl"
+        lines = reading.lines_of(self.path / "results.jsonl", file)[:-1]
+        for number, line in reversed(list(enumerate(lines, 1))):
+            place = f"{file}, line {number}"
+            with suppress(ConfigError):  # a line that cannot be read
+                row = self._row(line, place)
+                if typed_json.read(Case, row.get("case"), f"{place}.case").id == case_id:
+                    return typed_json.read(SampleNotes, row.get("samples"), f"{place}.samples")
         raise ConfigError(f"{self.path}: results.jsonl has no case {case_id}")
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -174,7 +174,8 @@ def _distinct(record: RunRecord, rows: Sequence[CaseResult]) -> tuple[list[CaseR
     """Return one row of each case, the last one, and sentences about cases with several rows or without a plan."""
     by_case = {row.case.id: row for row in rows}
     planned = {case.id for case in record.plan.cases}
-    several = [name for name, count in Counter(row.case.id for row in rows).items() if count > 1]
+    counts = {} if record.sessions else Counter(row.case.id for row in rows)  # a later session measures cases again
+    several = [name for name, count in counts.items() if count > 1]
     problems = [f"results.jsonl has several rows of {name}; the last one counts" for name in several]
     problems += [
         f"results.jsonl has a row of {name}, which is not planned"
