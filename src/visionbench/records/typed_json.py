@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache, partial
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from visionbench.core import ConfigError
 
@@ -35,7 +35,7 @@ def read(kind: type[T], value: Any, place: str) -> T:
     """
     result: T
     try:
-        result = _fast_reader(kind)(value)
+        result = _fast_reader(cast(Any, kind))(value)
     except _UnexpectedTypeError:
         result = _read(kind, value, place)
     return result
@@ -79,9 +79,12 @@ def _fast_reader(kind: Any) -> Callable[[Any], Any]:
     if origin is tuple:
         return partial(_fast_tuple, _fast_reader(arguments[0]))
     if is_dataclass(kind):
-        readers = [(field, _name(field), _fast_reader(hint)) for field, hint in _fields(kind)]
-        return partial(_fast_dataclass, kind, readers)
+        return partial(_fast_dataclass, kind, _fast_fields(kind))
     return partial(_fast_scalar, kind)
+
+
+def _fast_fields(kind: Any) -> list[tuple[Field[Any], str, Callable[[Any], Any]]]:
+    return [(field, _name(field), _fast_reader(hint)) for field, hint in _fields(kind)]
 
 
 def _fast_scalar(kind: Any, value: Any) -> Any:
