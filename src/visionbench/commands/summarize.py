@@ -9,7 +9,7 @@ from math import isclose
 from pathlib import Path
 
 from visionbench import validity
-from visionbench.config import build_part
+from visionbench.config import PROCESSES_WITHIN, build_part
 from visionbench.core import OK, CaseResult, ConfigError, QualityMetric, first_line
 from visionbench.measuring import compute
 from visionbench.records.folder import RunFolder
@@ -80,7 +80,9 @@ def recompute_run(folder: RunFolder, reported: Sequence[CaseResult]) -> list[Cas
     """Return the rows of a run computed from its samples. With repeats, they are computed from those of the repeats."""
     if repeats := folders(folder):
         rows_by_repeat = [[recompute(repeat, row) for row in repeat.results()] for repeat in repeats]
-        return [row for row, _ in gather(rows_by_repeat, declared.of_record(folder.record()))]
+        record = folder.record()
+        within = float(record.settings.measure.get("processes_within", PROCESSES_WITHIN))
+        return [row for row, _ in gather(rows_by_repeat, declared.of_record(record), within)]
     return [recompute(folder, row) for row in reported]
 
 

@@ -14,6 +14,7 @@ from random import Random
 
 import numpy as np
 
+from visionbench.config import PROCESSES_WITHIN
 from visionbench.core import (
     ACROSS_PROCESSES,
     GEOMETRIC_MEAN,
@@ -63,15 +64,18 @@ def planned(plan: RunPlan, repeat: int) -> RunPlan:
     return plan if repeat == 1 else replace(plan, cases=tuple(case for case in plan.cases if case.timed))
 
 
-def gather(repeats: Sequence[Sequence[CaseResult]], declarations: Declarations) -> list[tuple[CaseResult, Samples]]:
+def gather(
+    repeats: Sequence[Sequence[CaseResult]], declarations: Declarations, within: float = PROCESSES_WITHIN
+) -> list[tuple[CaseResult, Samples]]:
     """Combine the rows of the processes into one row for each case.
 
-    The values of the processes are its samples, in series `across/<metric>`.
+    The values of the processes are its samples, in series `across/<metric>`. A case is questionable if an interval
+    across processes extends by more than the fraction `within` to each side.
     """
     results_by_case: dict[str, list[CaseResult]] = {}
     for result in chain.from_iterable(repeats):
         results_by_case.setdefault(result.case.id, []).append(result)
-    return [_combine_case(results, declarations) for results in results_by_case.values()]
+    return [_combine_case(results, declarations, within) for results in results_by_case.values()]
 
 
 def combine(repeats: Sequence[RunRecord], seed: int, planned: int) -> RunRecord:
@@ -115,17 +119,19 @@ def folders(folder: RunFolder) -> list[RunFolder]:
     return [RunFolder(path.parent) for path in paths]
 
 
-def write(folder: RunFolder, seed: int, planned: int) -> None:
-    """Gather the repeats of a run into the folder of the run."""
+def write(folder: RunFolder, seed: int, planned: int, within: float = PROCESSES_WITHIN) -> None:
+    """Gather the repeats of a run into the folder of the run. `within` is that of `gather`."""
     repeats = folders(folder)
     record = combine([repeat.record() for repeat in repeats], seed, planned)
     folder.write_record(record)
-    for result, samples in gather([repeat.results() for repeat in repeats], declared.of_record(record)):
+    for result, samples in gather([repeat.results() for repeat in repeats], declared.of_record(record), within):
         first = repeats[0].predictions() if not result.case.timed else None
         folder.append(result, samples, first)
 
 
-def _combine_case(results: Sequence[CaseResult], declarations: Declarations) -> tuple[CaseResult, Samples]:
+def _combine_case(
+    results: Sequence[CaseResult], declarations: Declarations, within: float
+) -> tuple[CaseResult, Samples]:
     measured = [result for result in results if result.status == OK]
     if not measured:
         return results[0], Samples()
@@ -154,14 +160,30 @@ def _combine_case(results: Sequence[CaseResult], declarations: Declarations) -> 
         for name, text in result.labels.items()
         if name.endswith("_retried")
     }
-    return replace(measured[0], metrics=metrics, validity=_combine_validity(measured, flags), labels=labels), samples
+    validity = _combine_validity(measured, flags, _differences(metrics, len(measured), declarations, within))
+    return replace(measured[0], metrics=metrics, validity=validity, labels=labels), samples
 
 
-def _combine_validity(results: Sequence[CaseResult], flags: Mapping[str, str]) -> Validity:
+def _differences(metrics: Metrics, processes: int, declarations: Declarations, within: float) -> list[Reason]:
+    """Return a reason for each metric whose interval across processes is too wide."""
+    reasons = []
+    for name in metrics.values:
+        width = metrics.values.get(interval_half_width(name))
+        declaration = declarations.find(name)
+        if width is not None and declaration is not None and width > within:
+            values = "rates" if declaration.unit == "1/s" else "medians"
+            detail = f"the {values} of {processes} processes differ: {declaration.title or name} is known to "
+            reasons.append(Reason("processes_differ", f"{detail}±{width * 100:.3g}%, not ±{within * 100:.3g}%"))
+    return reasons
+
+
+def _combine_validity(
+    results: Sequence[CaseResult], flags: Mapping[str, str], differences: Sequence[Reason]
+) -> Validity:
     """Return the worst verdict, with each kind of reason once and the number of processes that have it.
 
     With several processes, doubts about the interval within one process are left out, because the interval is across
-    processes.
+    processes; `differences` are the doubts about that interval.
     """
     kinds: dict[str, dict[int, Reason]] = {}
     for index, result in enumerate(results):
@@ -175,7 +197,7 @@ def _combine_validity(results: Sequence[CaseResult], flags: Mapping[str, str]) -
         if kind not in WITHIN_PROCESS
     ]
     doubts = counts if len(results) > 1 else results[0].validity.reasons
-    reasons = (*(Reason(flag, text) for flag, text in flags.items()), *doubts)
+    reasons = (*(Reason(flag, text) for flag, text in flags.items()), *differences, *doubts)
     invalid = any(result.validity.verdict == INVALID for result in results)
     return Validity(INVALID if invalid else WARNED if reasons else VALID, reasons)
 
