@@ -72,7 +72,7 @@ def read(run: Run) -> Scored | None:
     repeat = run.folder.path / "repeats" / "1"
     folder = RunFolder(repeat) if repeat.is_dir() else run.folder
     try:
-        ids, samples = folder.picture_ids(), folder.samples(row.case.id)
+        ids, samples = folder.picture_ids(), Samples(folder.series(row.case.id))
         contributions = contributions_of(row, run.record.settings.metrics, samples)
     except (OSError, ValueError, KeyError, ConfigError):
         return None
