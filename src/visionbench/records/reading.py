@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,23 @@ def json_file(path: Path, place: str) -> Any:
     if not text.strip():
         raise ConfigError(f"{place} is empty")
     return parse_json(text, place)
+
+
+@contextmanager
+def parquet_file(path: Path, place: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """Read a Parquet file, and yield its table. Every error within the context becomes a ConfigError.
+
+    Pages that have a checksum are compared with it.
+    """
+    import pyarrow.parquet
+
+    check_file(path, place)
+    try:
+        yield pyarrow.parquet.read_table(
+            path, columns=None if columns is None else list(columns), page_checksum_verification=True
+        )
+    except (Exception, MemoryError) as error:  # a damaged file makes Arrow raise errors of many types
+        raise ConfigError(f"{place} cannot be read ({first_line(error) or type(error).__name__})") from error
 
 
 def parse_json(text: str, place: str) -> Any:
