@@ -150,16 +150,24 @@ class RunFolder:
     def samples(self, case_id: str) -> Samples:
         """Read the raw samples of a case as they were appended. Raises ConfigError if the file cannot be read."""
         notes = self._notes(case_id)
+        return Samples(self.series(case_id), notes.missing, notes.flags, notes.faults)
+
+    def series(self, case_id: str) -> dict[str, np.ndarray]:
+        """Read only the series of a case's samples, by name. Return none if the case has no file of samples.
+
+        Raises ConfigError if the file cannot be read.
+        """
         path = self.path / "samples" / f"{case_id}.parquet"
-        series: dict[str, np.ndarray] = {}
-        if path.parent == self.path / "samples" and os.path.lexists(path):
-            with reading.parquet_file(path, f"{self.path}: samples/{path.name}") as table:
-                frame = table.to_pandas()
-                series = {
-                    str(name): part["value"].to_numpy(np.float64)
-                    for name, part in frame.groupby("series", sort=False, observed=True)
-                }
-        return Samples(series, notes.missing, notes.flags, notes.faults)
+        if path.parent != self.path / "samples" or not os.path.lexists(path):
+            return {}
+        with reading.parquet_file(path, f"{self.path}: samples/{path.name}", ["series", "value"]) as table:
+            names = table.column("series").combine_chunks().dictionary_encode()
+            codes = names.indices.to_numpy()
+            values = np.asarray(table.column("value").to_numpy(), np.float64)
+            ends = [*(np.flatnonzero(np.diff(codes)) + 1), len(codes)]
+            starts = [0, *ends[:-1]] if len(codes) else []
+            known = names.dictionary.to_pylist()
+            return {known[codes[start]]: values[start:end] for start, end in zip(starts, ends, strict=False)}
 
     def predictions(self) -> Predictions | None:
         """Read the predictions as they were appended, or return None if there are none.

@@ -65,13 +65,12 @@ def parquet_file(path: Path, place: str, columns: Sequence[str] | None = None) -
 
     Pages that have a checksum are compared with it.
     """
-    import pyarrow.parquet
+    from pyarrow.parquet import ParquetFile
 
     check_file(path, place)
     try:
-        yield pyarrow.parquet.read_table(
-            path, columns=None if columns is None else list(columns), page_checksum_verification=True
-        )
+        with ParquetFile(path, page_checksum_verification=True) as file:
+            yield file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (Exception, MemoryError) as error:  # a damaged file makes Arrow raise errors of many types
         raise ConfigError(f"{place} cannot be read ({first_line(error) or type(error).__name__})") from error
 

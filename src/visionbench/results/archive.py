@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from visionbench import variation
 from visionbench.core import LOST, PENDING, CaseResult, ConfigError, Samples
 from visionbench.declarations import Declarations
@@ -130,6 +132,12 @@ class Run:
         if self.gathered is not None:
             return self.gathered.get(case_id, Samples())
         return self._readable(self.folder, lambda folder: folder.samples(case_id)) or Samples()
+
+    def series(self, case_id: str) -> Mapping[str, np.ndarray]:
+        """Return only the series of a case's samples, as `samples` does."""
+        if self.gathered is not None:
+            return self.samples(case_id).series
+        return self._readable(self.folder, lambda folder: folder.series(case_id)) or {}
 
     def first_process(self) -> RunFolder | None:
         """Return the folder of the first process that measured the run."""

@@ -210,7 +210,7 @@ def _samples(run: Run, row: CaseResult) -> Samples:
     """Return the raw samples of a case that one process measured; empty if there are none."""
     if run.folder is None or run.record.repeats:
         return Samples()
-    return run.samples(row.case.id)
+    return Samples(run.series(row.case.id))
 
 
 def _throughput(row: CaseResult, name: str, speed: float, samples: Samples) -> Estimate:
