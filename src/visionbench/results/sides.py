@@ -340,4 +340,4 @@ def _labels(namesakes: Sequence[Side]) -> Iterator[str]:
 def _processes(run: Run, row: CaseResult) -> Mapping[str, np.ndarray]:
     if run.folder is None or run.record.repeats is None or row.status != OK:
         return {}
-    return run.folder.samples(row.case.id).series
+    return run.samples(row.case.id).series
