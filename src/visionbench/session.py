@@ -328,7 +328,7 @@ def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
     finally:
         for run, folder, _ in runs:
             if repeats.folders(folder):
-                repeats.write(folder, seed, run.config.measure.repeats, run.config.measure.processes_within)
+                repeats.write(folder, seed, run.config.measure.repeats)
                 _add_result(folder, prepared.queue, outcome)
         outcome.repeated_runs = []
 
