@@ -27,7 +27,7 @@ from visionbench.declarations import Declarations
 from visionbench.examples import denominators
 from visionbench.measuring import CaseFinished, Conditions, StageProgress
 from visionbench.parts import Parts, build_parts
-from visionbench.records import identity
+from visionbench.records import identity, process
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import FINISHED, RUNNING, STOPPED, UNSUCCESSFUL, Host, RunRecord, Session
 
@@ -76,6 +76,7 @@ def run(
         status=RUNNING,
         git_commit=_git_commit(),
         host=Host.from_fingerprint(machine.fingerprint()),
+        process=process.current(),
         plan=plan,
         config=folder.config(),
         left_out=left_out,
