@@ -35,7 +35,9 @@ LAYERS = (
     {"report"},
     {"trackers"},
     {"resolve"},
+    {"resume"},
     {"session"},
+    {"dry_run"},
 )
 PARTS = {"models", "devices", "data", "metrics"}
 """A file imports from its own room and from the layers above this line in the list, except that parts do not import

@@ -55,6 +55,12 @@ class Application(Protocol):
     def prepare(self, runs: Sequence[ComposedRun]) -> None:
         """Prepare these runs. Raises ConfigError if any of them is wrong, before anything is measured."""
 
+    def folder_of(self, index: int) -> Path | None:
+        """Return the folder of a prepared run of a continued sweep, or None if the run uses the folder of its job."""
+
+    def is_complete(self, index: int) -> bool:
+        """Return whether all results of a prepared run exist, so that `measure` measures nothing."""
+
     def measure(self, index: int, folder: Path, sweep: str) -> None:
         """Measure one of the prepared runs into its folder. `sweep` is the id that all runs of the command share."""
 

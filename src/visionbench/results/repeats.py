@@ -33,6 +33,7 @@ from visionbench.core import (
     interval_half_width,
 )
 from visionbench.declarations import Declarations
+from visionbench.records import atomic
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import FINISHED, RUNNING, STOPPED, UNSUCCESSFUL, Repeats, RunRecord
 from visionbench.results import declared
@@ -120,6 +121,7 @@ def write(folder: RunFolder, seed: int, planned: int) -> None:
     repeats = folders(folder)
     record = combine([repeat.record() for repeat in repeats], seed, planned)
     folder.write_record(record)
+    atomic.write(folder.path / "results.jsonl", "")  # rows that were gathered before the run was resumed
     for result, samples in gather([repeat.results() for repeat in repeats], declared.of_record(record)):
         first = repeats[0].predictions() if not result.case.timed else None
         folder.append(result, samples, first)
@@ -152,7 +154,7 @@ def _combine_case(results: Sequence[CaseResult], declarations: Declarations) -> 
         f"{name}_of_process_{number}": text
         for number, result in enumerate(results, 1)
         for name, text in result.labels.items()
-        if name.endswith("_retried")
+        if name.endswith(("_retried", "resumed"))
     }
     return replace(measured[0], metrics=metrics, validity=_combine_validity(measured, flags), labels=labels), samples
 

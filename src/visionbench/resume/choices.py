@@ -10,6 +10,7 @@ from visionbench.core import (
     INTERRUPTED,
     INVALID,
     KILLED,
+    LOST,
     NOT_RUN,
     OK,
     OUT_OF_MEMORY,
@@ -23,7 +24,6 @@ from visionbench.registry import nearest
 
 REFUSE, MEASURE, KEEP = "refuse", "measure", "keep"
 ON_CHANGE = (REFUSE, MEASURE, KEEP)
-LOST = "lost"
 ALL = "all"
 WORDS = {
     FAILED: (FAILED, KILLED, INTERRUPTED, NOT_RUN),
@@ -38,7 +38,7 @@ WORDS = {
     VALID: (VALID,),
     ALL: (FAILED, KILLED, INTERRUPTED, NOT_RUN, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, INVALID, WARNED, VALID),
 }
-"""The words of `retry`, with the statuses and verdicts that each names. A lost case has no row and is always measured."""
+"""The words of `retry`, with the statuses and verdicts that each names. A lost case has no row: it is always measured."""
 DEFAULT = (FAILED, INVALID)
 
 

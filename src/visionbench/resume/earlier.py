@@ -27,7 +27,7 @@ HIDDEN_PASSWORD = "//…@"
 """The text by which sweep.json replaces the user and the password in an address."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EarlierRun:
     """A run of the earlier sweep."""
 

@@ -6,7 +6,7 @@ other conditions never become part of the same run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from visionbench.results import repeats
 from visionbench.resume.choices import KEEP, REFUSE, Choices, describe
 from visionbench.resume.earlier import EarlierRun, EarlierSweep, free_folder
 
+SHOWN = 6
+"""The number of differences that an error message shows."""
 Needed = dict[tuple[int, str], str]
 """The number of the process and the id of a case, with the reason why the case is measured."""
 
@@ -27,6 +29,9 @@ class Planned:
     plan: RunPlan
     identity: Identity
     processes: int
+    """The number of processes that measure the run."""
+    repeated: bool
+    """Whether processes have folders of their own, because a run of the command has several processes."""
     folder: Path
     """The folder that a command without `resume` would use."""
 
@@ -68,11 +73,16 @@ class Assignment:
         return not self.needed
 
 
-def assign(sweep: EarlierSweep, runs: Sequence[Planned], choices: Choices) -> list[Assignment]:
-    """Return the assignment of each planned run. Raises ConfigError if conditions changed and `on_change=refuse`."""
+def assign(
+    sweep: EarlierSweep, runs: Sequence[Planned], choices: Choices, used: Sequence[Path] = ()
+) -> list[Assignment]:
+    """Return the assignment of each planned run. Raises ConfigError if conditions changed and `on_change=refuse`.
+
+    `used` are the folders of runs that an earlier batch of the command continues.
+    """
     keys = {run.identity.key for run in runs}
-    free = list(sweep.runs)
-    taken: list[Path] = []
+    free = [earlier for earlier in sweep.runs if earlier.path not in used]
+    taken = list(used)
     assignments = []
     for run in runs:
         same = [earlier for earlier in free if earlier.identity.key == run.identity.key]
@@ -110,7 +120,7 @@ def _assign(
     needed, kept = _needed(run, exact, choices)
     covering = {earlier: cases for earlier in changed if (cases := _covered(needed, earlier, run, choices))}
     moved = []
-    for earlier, cases in covering.items():
+    for cases in covering.values():
         if choices.on_change == KEEP:
             kept |= {case: f"{text}, measured under other conditions" for case, text in cases.items()}
             needed = {key: reason for key, reason in needed.items() if key[1] not in cases}
@@ -158,14 +168,14 @@ def _covered(needed: Needed, earlier: EarlierRun, run: Planned, choices: Choices
 def _steps(run: Planned) -> Iterator[tuple[int, Case]]:
     """Yield each process of a run with each of its cases."""
     for number in range(1, run.processes + 1):
-        for case in (run.plan if run.processes == 1 else repeats.planned(run.plan, number)).cases:
+        for case in repeats.planned(run.plan, number).cases:
             yield number, case
 
 
 def _differences(earlier: EarlierRun, run: Planned) -> list[Difference]:
     differences = earlier.identity.changes(run.identity)
-    if earlier.repeated != (run.processes > 1):
-        before = earlier.record.config.get("measure", {}).get("repeats", 1)
+    if earlier.repeated != run.repeated:
+        before = (earlier.record.config.get("measure") or {}).get("repeats", 1)
         differences.append(Difference("measure.repeats", str(before), str(run.processes)))
     return differences
 
@@ -204,9 +214,3 @@ def _refuse_changes(sweep: EarlierSweep, changed: Sequence[Assignment]) -> None:
         f"on_change=measure measures {counted} again as separate runs; on_change=keep measures only the cases that "
         "have no result, also as separate runs",
     )
-
-
-SHOWN = 6
-"""The number of differences that an error message shows."""
-
-Probe = Callable[[], Identity]
