@@ -152,17 +152,24 @@ class RunFolder:
 
     def samples(self, case_id: str) -> Samples:
         """Read the raw samples of a case as they were appended."""
-        import pandas as pd
-
         notes = self._notes(case_id)
+        return Samples(self.series(case_id), notes.missing, notes.flags, notes.faults)
+
+    def series(self, case_id: str) -> dict[str, np.ndarray]:
+        """Read only the series of a case's samples, by name. Return none if the case has no file of samples."""
+        from pyarrow.parquet import ParquetFile
+
         path = self.path / "samples" / f"{case_id}.parquet"
         if not path.is_file():
-            return Samples({}, notes.missing, notes.flags, notes.faults)
-        frame = pd.read_parquet(path)
-        series = {
-            str(name): part["value"].to_numpy() for name, part in frame.groupby("series", sort=False, observed=True)
-        }
-        return Samples(series, notes.missing, notes.flags, notes.faults)
+            return {}
+        with ParquetFile(path) as file:
+            table = file.read(columns=["series", "value"], use_threads=False)
+        names = table.column("series").combine_chunks().dictionary_encode()
+        codes, values = names.indices.to_numpy(), table.column("value").to_numpy()
+        ends = [*(np.flatnonzero(np.diff(codes)) + 1), len(codes)]
+        starts = [0, *ends[:-1]] if len(codes) else []
+        known = names.dictionary.to_pylist()
+        return {known[codes[start]]: values[start:end] for start, end in zip(starts, ends, strict=False)}
 
     def predictions(self) -> Predictions | None:
         """Read the predictions as they were appended. Return None if there are none."""

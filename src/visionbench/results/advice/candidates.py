@@ -211,7 +211,7 @@ def _samples(run: Run, row: CaseResult) -> Samples:
     if run.folder is None or run.record.repeats:
         return Samples()
     try:
-        return run.folder.samples(row.case.id)
+        return Samples(run.folder.series(row.case.id))
     except (OSError, ValueError, KeyError, ConfigError):
         return Samples()
 
