@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 if TYPE_CHECKING:
     from visionbench.composition.application import Task
@@ -65,7 +65,7 @@ class VisionbenchLauncher(Launcher):
             application.measure(index, folder, folder.name)
             return None
         if (continued := application.folder_of(index)) is not None:
-            with open_dict(job):
+            with read_write(job.hydra.sweep):
                 job.hydra.sweep.subdir = os.path.relpath(continued, folder)
         return self.run(job, partial(measure, self.task, index, folder.name))
 

@@ -38,7 +38,7 @@ WORDS = {
     VALID: (VALID,),
     ALL: (FAILED, KILLED, INTERRUPTED, NOT_RUN, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, INVALID, WARNED, VALID),
 }
-"""The words of `retry`, with the statuses and verdicts that each names. A lost case has no row: it is always measured."""
+"""The words of `retry`, with the statuses and verdicts that each names. A lost case has no row, so it is measured."""
 DEFAULT = (FAILED, INVALID)
 
 
