@@ -225,8 +225,8 @@ def describe_assignments(runs: Sequence[PreparedRun], resumption: Resumption) ->
     lines = [f"resume={resumption.sweep.id}: {needed} to measure, {kept} kept"]
     for change in dict.fromkeys(change for assignment in assignments for change in assignment.changes):
         treatment = {
-            "measure": "its cases are measured again, as a run of its own",
-            "keep": "its results are kept, and missing cases are measured as a run of its own",
+            "measure": "its cases are measured again, as a separate run",
+            "keep": "its results are kept, and missing cases are measured as a separate run",
         }[resumption.choices.on_change]
         lines.append(f"! {change}; {treatment}")
     others = [run.name for run in matching.unplanned(resumption.sweep, assignments)]

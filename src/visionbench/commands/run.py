@@ -144,13 +144,11 @@ class Sweep:
 
     def folder_of(self, index: int) -> Path | None:
         """Return the folder of a run of a continued sweep, or None if the run uses the folder of its job."""
-        assert self.prepared is not None
-        return session.folder_of(self.prepared, index)
+        return session.folder_of(self.prepared, index) if self.prepared else None
 
     def is_complete(self, index: int) -> bool:
         """Return whether all results of a run exist."""
-        assert self.prepared is not None
-        return session.is_complete(self.prepared, index)
+        return self.prepared is not None and session.is_complete(self.prepared, index)
 
     def measure(self, index: int, folder: Path, sweep: str) -> None:
         """Measure one run of the batch."""

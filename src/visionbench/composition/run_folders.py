@@ -9,7 +9,7 @@ from pathlib import Path
 from visionbench.core import ConfigError
 
 NUMBER = "${hydra.job.num}"
-"""The part of a pattern that gives each job a folder of its own."""
+"""The part of a pattern that gives each job another folder."""
 
 
 def refuse_shared_folders(folders: Sequence[Path], pattern: str) -> None:

@@ -209,8 +209,8 @@ def _folders(top: Path, names: set[str]) -> Iterator[Path]:
             yield Path(path)
 
 
-def free_folder(sweep: Path, preferred: Path, taken: Sequence[Path]) -> Path:
+def free_folder(sweep: Path, preferred: Path, occupied: Sequence[Path]) -> Path:
     """Return a folder for a new run of the sweep: the preferred one, or the first with a number that is free."""
     base = preferred if preferred != sweep else sweep / "2"
     candidates = [base, *(base.with_name(f"{base.name}_{number}") for number in range(2, 10_000))]
-    return next(path for path in candidates if path not in taken and not (path / "results.jsonl").exists())
+    return next(path for path in candidates if path not in occupied and not (path / "results.jsonl").exists())

@@ -82,7 +82,7 @@ def assign(
     """
     keys = {run.identity.key for run in runs}
     free = [earlier for earlier in sweep.runs if earlier.path not in used]
-    taken = list(used)
+    occupied = list(used)
     assignments = []
     for run in runs:
         same = [earlier for earlier in free if earlier.identity.key == run.identity.key]
@@ -92,10 +92,10 @@ def assign(
         changed = [earlier for earlier in same if _differences(earlier, run)]
         if not same:
             changed = _similar([earlier for earlier in free if earlier.identity.key not in keys], run)
-        assignment = _assign(sweep, run, exact, changed, choices, taken)
+        assignment = _assign(sweep, run, exact, changed, choices, occupied)
         if assignment.emptied and (earlier := _at(free, assignment.folder)) is not None:
             free.remove(earlier)
-        taken.append(assignment.folder)
+        occupied.append(assignment.folder)
         assignments.append(assignment)
     if choices.on_change == REFUSE:
         _refuse_changes(sweep, [assignment for assignment in assignments if assignment.changes])
@@ -115,7 +115,7 @@ def _assign(
     exact: EarlierRun | None,
     changed: Sequence[EarlierRun],
     choices: Choices,
-    taken: Sequence[Path],
+    occupied: Sequence[Path],
 ) -> Assignment:
     needed, kept = _needed(run, exact, choices)
     covering = {earlier: cases for earlier in changed if (cases := _covered(needed, earlier, run, choices))}
@@ -130,13 +130,11 @@ def _assign(
     changes = tuple(Change(earlier, tuple(_differences(earlier, run))) for earlier in covering)
     if exact is not None:
         return Assignment(exact.path, needed, kept, exact, changes=changes, moved=tuple(moved))
-    empty = next((one for one in changed if not _has_numbers(one) and one.path not in taken), None)
+    empty = next((one for one in changed if not _has_numbers(one) and one.path not in occupied), None)
     if empty is not None:
         return Assignment(empty.path, needed, kept, emptied=True, changes=changes, moved=tuple(moved))
-    occupied = [*taken, *(one.path for one in sweep.runs)]
-    return Assignment(
-        free_folder(sweep.folder, run.folder, occupied), needed, kept, changes=changes, moved=tuple(moved)
-    )
+    others = [*occupied, *(one.path for one in sweep.runs)]
+    return Assignment(free_folder(sweep.folder, run.folder, others), needed, kept, changes=changes, moved=tuple(moved))
 
 
 def _needed(run: Planned, earlier: EarlierRun | None, choices: Choices) -> tuple[Needed, dict[str, str]]:
