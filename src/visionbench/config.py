@@ -236,6 +236,8 @@ class TrackingConfig:
     name: str = "mlflow"
     uri: str | None = None
     experiment: str = "visionbench"
+    timeout_seconds: float = field(default=30.0, metadata=limits(0, 3600, open_low=True))
+    """The longest time that one exchange with the tracker may take: opening the store, or sending one run."""
 
 
 @dataclass
@@ -283,6 +285,10 @@ class ComposedConfig:
     def with_changes(self, changes: Mapping[str, Any]) -> ComposedConfig:
         """Return a copy with these values; keys are in dotted form."""
         return ComposedConfig.of(with_changes(self._composed, changes)) if changes else self
+
+    def unresolved(self) -> Any:
+        """Return the values as they were written, with references."""
+        return OmegaConf.to_container(_without_hydra(self._composed), resolve=False)
 
     def to_yaml(self) -> str:
         """Return the YAML that is saved with the results, without secrets."""
