@@ -221,14 +221,14 @@ def test_a_config_that_cannot_work_is_refused_in_one_line(refusal, overrides, me
         *("sqlite:///file::memory:?uri=true", "sqlite:///file:x?mode=memory&uri=true"),
     ],
 )
-def test_a_tracking_store_in_memory_is_refused(uri):
+def test_a_tracking_store_in_memory_is_refused(config, uri):
     with pytest.raises(ConfigError) as caught:
         plan(config(f"tracking.uri='{uri}'"))
     remedy = "a store in memory is lost at the end; give a file, as in sqlite:///mlflow.db"
     assert str(caught.value) == f"tracking.uri={uri}: {remedy}"
 
 
-def test_an_address_of_a_file_with_too_few_slashes_is_refused_with_the_address():
+def test_an_address_of_a_file_with_too_few_slashes_is_refused_with_the_address(config):
     with pytest.raises(
         ConfigError, match=r"tracking\.uri=sqlite://my\.db: not an address of a file; write sqlite:///my"
     ):

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
     from visionbench.composition.application import Task
+    from visionbench.config import Place
 
 
 ConfigStore.instance().store(
@@ -48,7 +50,7 @@ class VisionbenchLauncher(Launcher):
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
         jobs = [self.compose(overrides, number) for number, overrides in enumerate(job_overrides, initial_job_idx)]
-        self.task.prepare([self.task.compose(job, job.hydra) for job in jobs])
+        self.task.prepare([self.task.compose(job, job.hydra, place(job)) for job in jobs])
         results = [self.run(job, partial(measure, self.task, index, folder.name)) for index, job in enumerate(jobs)]
         self.task.application.complete()
         return results
@@ -72,8 +74,15 @@ class VisionbenchLauncher(Launcher):
         )
 
 
+def place(job: DictConfig) -> Place:
+    """Return the folders of a job, which `run_job` creates later."""
+    from visionbench.config import Place
+
+    HydraConfig.instance().set_config(job)  # for a folder's name with ${hydra:…}
+    sweep = Path(str(OmegaConf.select(job, "hydra.sweep.dir"))).absolute()
+    return Place(sweep / str(OmegaConf.select(job, "hydra.sweep.subdir")), sweep, sweep.name)
+
+
 def measure(task: Task, index: int, sweep: str, cfg: Any) -> None:
     """Measure the prepared run of a job into the job's folder."""
-    from hydra.core.hydra_config import HydraConfig
-
     task.application.measure(index, Path(HydraConfig.get().runtime.output_dir), sweep)

@@ -52,6 +52,8 @@ def problem(key: str, value: Any) -> str:
     for match in USER_INFO.finditer(value):
         if not _is_local(match[1]) and REFERENCE not in match[2]:
             return "an address with a user's name or password"
+    if name == "uri" and re.match(r"[^/\s:@]+:[^/\s@]+@", value) and REFERENCE not in value.partition("@")[0]:
+        return "an address with a user's name or password"
     if "?" in value and "://" in value and any(_secret_parts(value)):
         return "an address with a credential"
     return "an access token" if TOKEN.search(value) else ""

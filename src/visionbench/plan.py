@@ -112,7 +112,7 @@ def check_address(uri: str, prefix: str) -> None:
     `prefix` is the key or the option before the value in messages, such as `tracking.uri=`.
     """
     shown = f"{prefix}{public(uri)}"
-    if not re.match(r"[a-z][a-z0-9+.-]*:|databricks", uri):
+    if not re.match(r"[a-z][a-z0-9+.-]*://|(sqlite(\+\w+)?|file):|databricks|uc\b", uri):
         raise ConfigError(f"{shown}: not an address", f"a SQLite file is sqlite:///{public(uri)}, a server http://…")
     if match := re.fullmatch(r"sqlite(?:\+\w+)?:(?P<slashes>/*)(?P<path>[^?]*)(?:\?(?P<query>.*))?", uri):
         path, query = match["path"], match["query"] or ""

@@ -7,37 +7,47 @@ measure  `measuring.measure` in a second process: load → for each case: stages
 
 from __future__ import annotations
 
+import inspect
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 from uuid import uuid4
 
-from visionbench import core, machine, measuring, worker
+from visionbench import core, machine, measuring, weights, worker
 from visionbench.config import ExperimentConfig
 from visionbench.core import CaseResult, ConfigError, RunPlan, Samples
 from visionbench.declarations import Declarations
 from visionbench.examples import denominators
 from visionbench.measuring import CaseFinished, Conditions, StageProgress
 from visionbench.parts import Parts, build_parts
+from visionbench.records import identity, process
 from visionbench.records.folder import RunFolder
-from visionbench.records.record import FINISHED, RUNNING, STOPPED, UNSUCCESSFUL, Host, RunRecord
+from visionbench.records.record import FINISHED, RUNNING, STOPPED, UNSUCCESSFUL, Host, RunRecord, Session
+
+RESUMED = "resumed"
+"""The label of a row that a later session of a run measured."""
 
 
 @dataclass
 class Stopwatch:
-    """A sum of seconds for each name."""
+    """A sum of seconds for each stage, and for each case."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    case_seconds: dict[str, float] = field(default_factory=dict)
     last: float = field(default_factory=perf_counter)
 
-    def add_to(self, name: str) -> None:
-        """Add the time since the last call to a name."""
+    def add_to(self, stage: str, case: str = "") -> None:
+        """Add the time since the last call to a stage and to a case; the empty case is the run itself."""
         now = perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.last
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.last
+        self.case_seconds[case] = self.case_seconds.get(case, 0.0) + now - self.last
         self.last = now
 
 
@@ -48,12 +58,16 @@ def run(
     sweep: str,
     show: Callable[[StageProgress], None],
     left_out: Mapping[str, str],
+    earlier: RunRecord | None = None,
 ) -> list[CaseResult]:
-    """Measure a plan in a fresh process, write every row as it arrives, and return the rows.
+    """Measure a plan in a fresh process, write every row as it arrives, and return the rows of the run.
 
-    `left_out` holds the ids of examples that cannot be used, with the reason. If the measuring process fails or dies,
-    the cases that it has not finished become rows with the reason. Raises ConfigError if the measuring process finds
-    that the config is wrong, and KeyboardInterrupt, both after writing the rows.
+    `left_out` holds the ids of examples that cannot be used, with the reason. `earlier` is the record of the folder if
+    this is a further session of a run; the plan then holds only the cases of the session.
+
+    If the measuring process fails or dies, the cases that it has not finished become rows with the reason. Raises
+    ConfigError if the measuring process finds that the config is wrong, and KeyboardInterrupt, both after writing the
+    rows.
     """
     record = RunRecord(
         uid=uuid4().hex,
@@ -62,11 +76,17 @@ def run(
         status=RUNNING,
         git_commit=_git_commit(),
         host=Host.from_fingerprint(machine.fingerprint()),
+        process=process.current(),
         plan=plan,
         config=folder.config(),
         left_out=left_out,
         declarations=_declarations(build_parts(config), plan).to_json(),
+        identity=describe(config),
     )
+    session = Session(record.started_at, tuple(case.id for case in plan.cases), host=record.host.name)
+    if earlier is not None:
+        record = earlier.resumed(record)
+        record = replace(record, declarations=_declarations(build_parts(config), record.plan).to_json())
     folder.write_record(record)
     pending = {case.id: case for case in plan.cases}
     current = StageProgress("start")
@@ -76,9 +96,9 @@ def run(
         profiled = _profile_in_process(config, plan, left_out, folder, show)
         stopwatch.add_to("kernels")
         for event in worker.stream(measuring.measure, config, plan, left_out, profiled, log=folder.log):
-            stopwatch.add_to(current.stage)
+            stopwatch.add_to(current.stage, current.case)
             if isinstance(event, CaseFinished):
-                folder.append(event.result, event.samples, event.predictions)
+                folder.append(_labelled(event.result, record, session), event.samples, event.predictions)
                 del pending[event.result.case.id]
                 current = StageProgress("inputs", next(iter(pending), ""))
             elif isinstance(event, Conditions):
@@ -108,8 +128,41 @@ def run(
             row = (status, reason) if was_running else (core.NOT_RUN, f"the run had ended: {problem}")
             folder.append(CaseResult(case, *row), Samples())
         status = run_status(folder.results())
-        folder.write_record(replace(record, status=status, ended_at=_now(), seconds=stopwatch.seconds))
+        record = replace(record, status=status, ended_at=_now(), seconds=stopwatch.seconds)
+        folder.write_record(_with_times(record, session, stopwatch, earlier))
     return folder.results()
+
+
+def describe(config: ExperimentConfig) -> dict[str, Any]:
+    """Return `identity` of run.json: the code, the libraries and the weights of a run."""
+    parts = build_parts(config)
+    own = {
+        inspect.getsourcefile(type(part)) for part in (parts.adapter, parts.device, parts.data, *parts.metrics.values())
+    }
+    package = Path(__file__).parent
+    paths = (Path(name) for name in own if name is not None)
+    return identity.to_store(
+        weights.describe_state(config.model), [path for path in paths if not path.is_relative_to(package)]
+    )
+
+
+def _labelled(result: CaseResult, record: RunRecord, session: Session) -> CaseResult:
+    """Return a row that states its session, if it is not the first session of the run."""
+    if not record.sessions:
+        return result
+    text = f"in session {len(record.sessions) + 1} of this run, a process that started at {session.started_at}"
+    return replace(result, labels={**result.labels, RESUMED: text})
+
+
+def _with_times(record: RunRecord, session: Session, stopwatch: Stopwatch, earlier: RunRecord | None) -> RunRecord:
+    """Return the record of an ended session with the times of all sessions."""
+    if earlier is None:
+        return replace(record, case_seconds=stopwatch.case_seconds)
+    seconds = Counter(earlier.seconds)
+    seconds.update(record.seconds)
+    sessions = (*record.sessions, replace(session, ended_at=record.ended_at))
+    case_seconds = {**earlier.case_seconds, **stopwatch.case_seconds}
+    return replace(record, seconds=dict(seconds), case_seconds=case_seconds, sessions=sessions)
 
 
 def run_status(results: list[CaseResult]) -> str:

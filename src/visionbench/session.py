@@ -14,6 +14,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from visionbench.measuring import StageProgress
     from visionbench.records.folder import RunFolder
+    from visionbench.records.sweep import SweepRecord
     from visionbench.results.archive import Run
 
 
@@ -47,6 +49,8 @@ class PreparedRun:
     plan: RunPlan
     left_out: dict[str, str]
     """The ids of the examples that cannot be used, with the reasons."""
+    request: ComposedRun | None = None
+    """The run as Hydra composed it, with its overrides and its folders."""
 
 
 @dataclass
@@ -139,8 +143,51 @@ def prepare(requests: Sequence[ComposedRun], resolver: Resolver, earlier: Prepar
     )
     queue = earlier.queue if earlier else TrackerQueue.open(runs[0].config)
     runs = _add_model_warnings(runs, console)
+    _write_sweep_record(runs)
     progress = SweepProgress(_steps(runs), console)
     return PreparedSweep(runs, console, progress, queue, (*(earlier.previous if earlier else ()), *runs))
+
+
+def _write_sweep_record(runs: Sequence[PreparedRun]) -> None:
+    """Write sweep.json. A run whose folder has results already keeps its entry, because it will be refused."""
+    from visionbench.records.sweep import PlannedRun, SweepRecord, without_password
+
+    places = [(run, run.request.place) for run in runs if run.request and run.request.place]
+    if not places:
+        return
+    folder, sweep = places[0][1].sweep_folder, places[0][1].sweep
+    planned = [
+        PlannedRun(
+            os.path.relpath(place.folder, folder),
+            run.plan,
+            tuple(map(without_password, run.request.overrides if run.request else ())),
+            run.yaml,
+        )
+        for run, place in places
+        if not (place.folder / "results.jsonl").exists()
+    ]
+    if planned:
+        folder.mkdir(parents=True, exist_ok=True)
+        SweepRecord.start(sweep, planned).joined(_earlier_record(folder)).write(folder)
+
+
+def _end_sweep_record(runs: Sequence[PreparedRun]) -> None:
+    """Write the end of the command into sweep.json. A fault does not affect the results, which are on disk."""
+    from visionbench.records.sweep import SweepRecord
+
+    for folder in dict.fromkeys(run.request.place.sweep_folder for run in runs if run.request and run.request.place):
+        with suppress(ConfigError, OSError):
+            if (record := SweepRecord.read(folder)) is not None:
+                record.ended().write(folder)
+
+
+def _earlier_record(folder: Path) -> SweepRecord | None:
+    """Return the record of an earlier command in the same folder, or None if there is none that can be read."""
+    from visionbench.records.sweep import SweepRecord
+
+    with suppress(ConfigError):
+        return SweepRecord.read(folder)
+    return None
 
 
 def _add_model_warnings(runs: Sequence[PreparedRun], console: Console) -> tuple[PreparedRun, ...]:
@@ -205,8 +252,8 @@ def _resolve_and_plan(
     _warn(console, [warning for plan in final for warning in plan.warnings if warning not in shown])
     left_out = data_check.unusable_examples([(c.values, plan) for c, plan in zip(configs, final, strict=True)])
     return tuple(
-        PreparedRun(config.values, config.to_yaml(), plan, ids)
-        for config, plan, ids in zip(configs, final, left_out, strict=True)
+        PreparedRun(config.values, config.to_yaml(), plan, ids, request)
+        for config, plan, ids, request in zip(configs, final, left_out, requests, strict=True)
     )
 
 
@@ -332,6 +379,7 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
 
     console, queue = prepared.console, prepared.queue
     prepared.progress.close()
+    _end_sweep_record(prepared.previous)
     if outcome.runs:
         table.show(outcome.runs, console, verbose)
         console.print()

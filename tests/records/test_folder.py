@@ -1,6 +1,7 @@
 """The run's folder: files read back as they were written, also after a crash, and unreadable content is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +184,30 @@ def test_predictions_are_a_table_that_pandas_reads(folder):
 def test_a_folder_without_predictions_has_none(folder):
     folder.append(RESULT, SAMPLES)
     assert folder.predictions() is None
+
+
+def test_the_latest_row_of_a_case_is_its_result_and_earlier_rows_stay_in_the_file(folder):
+    killed, other = CaseResult(CASE, FAILED, "killed"), replace(RESULT, case=Case("batch-8", 8, (), ()))
+    for result in (killed, other, RESULT):  # only the last row has samples
+        folder.append(
+            result, SAMPLES if result is RESULT else Samples({}, flags={"not_converged": "of an earlier row"})
+        )
+    assert folder.results() == [other, RESULT]
+    assert folder.samples(CASE.id).flags == SAMPLES.flags
+    assert len((folder.path / "results.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_further_session_removes_a_torn_row_before_it_appends(folder):
+    folder.append(replace(RESULT, case=Case("batch-8", 8, (), ())), Samples())
+    folder.append(RESULT, SAMPLES)
+    torn(folder)
+    again = RunFolder.rejoin(folder.path, "model:\n  name: sam_tiny\n")
+    again.append(RESULT, SAMPLES)
+    assert [result.case.id for result in again.results()] == ["batch-8", "batch-4"]
+    assert again.config() == {"model": {"name": "sam_tiny"}}
+
+
+def test_a_row_without_samples_removes_the_samples_of_an_earlier_row(folder):
+    folder.append(RESULT, SAMPLES)
+    folder.append(CaseResult(CASE, FAILED, "no memory"), Samples())
+    assert folder.samples(CASE.id) == Samples()

@@ -13,7 +13,8 @@ from visionbench.config import build_part
 from visionbench.core import OK, CaseResult, QualityMetric, first_line
 from visionbench.measuring import compute
 from visionbench.records.folder import RunFolder
-from visionbench.results import archive, declared
+from visionbench.records.record import Settings
+from visionbench.results import archive
 from visionbench.results.archive import Run
 from visionbench.results.repeats import folders, gather
 from visionbench.terminal import table
@@ -26,22 +27,22 @@ ROUNDING = 1e-9
 def show(name: str | Path, output_dir: Path = Path("outputs")) -> int:
     """Print the table of recomputed metrics of a run, or of each run of a sweep.
 
-    Return exit code 1 if a value differs from the reported value, or if samples cannot be read. Raises ConfigError if
-    there is no such run or sweep.
+    Return exit code 1 if a value differs from the reported value, if samples cannot be read, or if a folder is damaged.
+    Raises ConfigError if there is no such run or sweep.
     """
     console = screen()
     recomputed, lines = [], []
-    for folder in _folders(str(name), output_dir):
-        reported = folder.results()
-        try:
-            rows = recompute_run(folder, reported)
-        except (OSError, ValueError) as error:
-            lines.append(f"{folder.path}: the samples cannot be read ({first_line(error)})")
+    damages = archive.Damages()
+    for run in _runs(str(name), output_dir, damages):
+        if run.folder is None:
+            recomputed.append(run)
             continue
-        recomputed.append(Run(folder.record(), rows, folder))
-        lines += [
-            f"{folder.path}: {line}" for old, new in zip(reported, rows, strict=True) for line in differences(old, new)
-        ]
+        rows, faults = recompute_run(run)
+        reported = {row.case.id: row for row in run.results}
+        changes = [line for row in rows for line in differences(reported[row.case.id], row)]
+        lines += [f"{run.folder.path}: {line}" for line in (*faults, *changes)]
+        if rows:
+            recomputed.append(replace(run, results=rows))
     if recomputed:
         table.show(recomputed, console)
     console.print()
@@ -53,16 +54,16 @@ def show(name: str | Path, output_dir: Path = Path("outputs")) -> int:
     elif not lines:
         place = _place([run.folder.path for run in recomputed if run.folder is not None])
         console.print(f"{count} values computed again from {place}: all as reported", soft_wrap=True)
-    return 1 if lines else 0
+    return damages.exit_code(1 if lines else 0, recomputed)
 
 
-def _folders(name: str, output_dir: Path) -> list[RunFolder]:
+def _runs(name: str, output_dir: Path, damages: archive.Damages) -> list[Run]:
     """Return the run of a folder or of a results.jsonl, or the runs of a sweep."""
     path = Path(name)
     for folder in (path, path.parent):
         if folder / "results.jsonl" in (path / "results.jsonl", path) and (folder / "results.jsonl").is_file():
-            return [RunFolder.open(folder)]
-    return [run.folder for run in archive.of_sweep(output_dir, name, "RUN") if run.folder is not None]
+            return archive.of_sweep(output_dir, str(folder), "RUN", damages)
+    return archive.of_sweep(output_dir, name, "RUN", damages)
 
 
 def _place(paths: Sequence[Path]) -> str:
@@ -72,22 +73,39 @@ def _place(paths: Sequence[Path]) -> str:
     return f"the samples of {len(paths)} runs in {os.path.commonpath(paths)}"
 
 
-def recompute_run(folder: RunFolder, reported: Sequence[CaseResult]) -> list[CaseResult]:
-    """Return the rows of a run computed from its samples. With repeats, they are computed from those of the repeats."""
-    if repeats := folders(folder):
-        rows_by_repeat = [[recompute(repeat, row) for row in repeat.results()] for repeat in repeats]
-        return [row for row, _ in gather(rows_by_repeat, declared.of_record(folder.record()))]
-    return [recompute(folder, row) for row in reported]
+def recompute_run(run: Run) -> tuple[list[CaseResult], list[str]]:
+    """Return the rows of a run computed from its samples, and a line for each case whose samples cannot be used.
+
+    With repeats, the rows are computed from those of the repeats.
+    """
+    assert run.folder is not None
+    processes = [(folder, Run.read(folder)) for folder in folders(run.folder)] or [(run.folder, run)]
+    rows_by_process: list[list[CaseResult]] = []
+    faults: dict[str, str] = {}
+    for folder, process in processes:
+        rows_by_process.append([])
+        for row in process.results:
+            try:
+                rows_by_process[-1].append(recompute(folder, process.record.settings, row))
+            except Exception as error:  # damaged samples may make a metric raise any error
+                reason = first_line(error).removeprefix(f"{folder.path}: ") or type(error).__name__
+                faults[row.case.id] = f"the samples cannot be read ({row.case.id}: {reason})"
+    rows = rows_by_process[0]
+    if len(processes) > 1 or run.record.repeats:
+        planned = run.record.repeats.planned if run.record.repeats else 1
+        rows = [row for row, _ in gather(rows_by_process, run.declarations, planned)]
+    planned_ids = {row.case.id for row in run.results}
+    readable = [row for row in rows if row.case.id in planned_ids and row.case.id not in faults]
+    return readable, list(faults.values())
 
 
-def recompute(folder: RunFolder, row: CaseResult) -> CaseResult:
+def recompute(folder: RunFolder, settings: Settings, row: CaseResult) -> CaseResult:
     """Return the row with metrics and validity computed from its samples. Quality is computed from the predictions.
 
-    A row without numbers is returned unchanged.
+    A row without numbers is returned unchanged. Raises ConfigError if samples cannot be read.
     """
     if row.status != OK:
         return row
-    settings = folder.record().settings
     groups = {
         name: build_part("metrics", name, settings.options_of(name), f"metrics.{name}") for name in row.case.metrics
     }

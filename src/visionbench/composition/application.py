@@ -32,7 +32,7 @@ from visionbench.composition.paths import UserFiles, resolve_paths
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
 from visionbench.composition.user_files import refuse_credentials, refuse_faulty_files, refuse_replaced_schema
-from visionbench.config import ComposedConfig, ComposedRun, project_folder, replaced_option
+from visionbench.config import ComposedConfig, ComposedRun, Place, project_folder, replaced_option
 from visionbench.core import ConfigError, VisionbenchError
 from visionbench.variation import EXPERIMENT
 
@@ -84,14 +84,15 @@ class Task:
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
         if settings.mode == RunMode.MULTIRUN:
-            run = self.compose(cfg, settings)
+            sweep = Path(settings.sweep.dir).name
+            run = self.compose(cfg, settings, Place(folder, folder, sweep))
             self.prepares = True
-            if exit_code := self.application.run_alone(run, folder, Path(settings.sweep.dir).name):
+            if exit_code := self.application.run_alone(run, folder, sweep):
                 raise JobFailed(exit_code)
             return
         self.folder = folder
         try:
-            self.prepare([self.compose(cfg, settings)])
+            self.prepare([self.compose(cfg, settings, Place(folder, folder, folder.name))])
             self.application.measure(0, folder, folder.name)
             self.application.complete()
         except (ConfigError, OSError) as error:
@@ -102,8 +103,8 @@ class Task:
         self.prepares = True
         self.application.prepare(runs)
 
-    def compose(self, cfg: DictConfig, settings: HydraConf) -> ComposedRun:
-        """Return the run of a composed configuration. `settings` is its `hydra` section."""
+    def compose(self, cfg: DictConfig, settings: HydraConf, place: Place | None = None) -> ComposedRun:
+        """Return the run of a composed configuration. `settings` is its `hydra` section; `place` has its folders."""
         choices = [
             (str(group), str(option))
             for group, options in settings.runtime.choices.items()
@@ -122,7 +123,7 @@ class Task:
         credentials.refuse(config.unresolved(), origin=files.find)
         credentials.refuse(OmegaConf.to_container(OmegaConf.create(settings.job.env_set)), "hydra.job.env_set")
         config = config.with_changes(resolve_paths(config.values, overrides_of_run, files))
-        return ComposedRun(config, overrides_of_run, tuple(notes), experiment)
+        return ComposedRun(config, overrides_of_run, tuple(notes), experiment, place)
 
 
 def main(arguments: Arguments, application: Application) -> None:

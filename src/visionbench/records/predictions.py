@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from visionbench.core import Predictions
+from visionbench.records import atomic
 
 METADATA = b"visionbench"
 """The key in the file's metadata that holds the order of the columns, the dtypes of arrays, and the classes."""
@@ -32,25 +34,16 @@ def write(path: Path, predictions: Predictions) -> None:
     }
     table = pyarrow.table({"id": pyarrow.array(predictions.ids, pyarrow.string()), **columns})
     table = table.replace_schema_metadata({METADATA: json.dumps(metadata)})
-    pyarrow.parquet.write_table(table, path, compression="zstd")
+    content = BytesIO()
+    pyarrow.parquet.write_table(table, content, compression="zstd", write_page_checksum=True)
+    atomic.write(path, content.getvalue())
 
 
-def read(path: Path) -> Predictions:
-    """Read predictions as they were written."""
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(path)
+def from_table(table: Any) -> Predictions:
+    """Return the predictions of a table as they were written."""
     metadata = json.loads(table.schema.metadata[METADATA])
     columns = {name: _entries(table[name], metadata["dtypes"].get(name)) for name in metadata["columns"]}
     return Predictions(table["id"].to_pylist(), columns, metadata["classes"])
-
-
-def read_ids(path: Path) -> list[str]:
-    """Read only the ids of the images, in the data set's order."""
-    import pyarrow.parquet
-
-    ids: list[str] = pyarrow.parquet.read_table(path, columns=["id"])["id"].to_pylist()
-    return ids
 
 
 def _column(entries: Sequence[Any]) -> Any:

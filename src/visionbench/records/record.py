@@ -14,12 +14,18 @@ from typing import Any
 from visionbench.core import ConfigError, RunPlan
 from visionbench.machine import LIBRARIES
 from visionbench.records import typed_json
+from visionbench.records.process import ProcessIdentity
 from visionbench.records.typed_json import ALL_KEYS, KEY, OTHER_KEYS
 
 SCHEMA_VERSION = 1
 """The version of run.json and of a row in results.jsonl. Increase it if older readers would misread the files."""
 RUNNING, FINISHED, STOPPED, UNSUCCESSFUL = "running", "finished", "interrupted", "failed"
 """Statuses of a run."""
+LOST, PENDING = "lost", "pending"
+"""Statuses of a run. `lost` and `pending` are in no run.json; readers create them. A run is `lost` if the process that
+measured it has ended without an end of the run, and `pending` if a running sweep has not started it yet."""
+LEFT_OUT_IF_EMPTY = ("case_seconds", "identity", "sessions")
+"""The keys of run.json that are left out if they are empty."""
 VERSIONS = ("python", *LIBRARIES)
 """The keys of the host that are versions."""
 
@@ -89,6 +95,17 @@ class Repeats:
 
 
 @dataclass(frozen=True)
+class Session:
+    """A process that measured cases of a run. A resumed run has several sessions, under equal conditions."""
+
+    started_at: str
+    cases: tuple[str, ...]
+    """The ids of the cases that the session measured."""
+    ended_at: str | None = None
+    host: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """The key `model` of the configuration."""
 
@@ -152,8 +169,16 @@ class RunRecord:
     device: DeviceIdentity = DeviceIdentity()
     data: DataIdentity = DataIdentity()
     ended_at: str | None = None
+    process: ProcessIdentity | None = None
+    """The process that writes the run's files; None in records of older versions."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """The time spent in each stage, in seconds."""
+    case_seconds: Mapping[str, float] = field(default_factory=dict)
+    """The time spent in each case, in seconds. The empty name is the time before the first case."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What can change the numbers and is not in another key, see `records.identity`."""
+    sessions: tuple[Session, ...] = ()
+    """The sessions of a run that was resumed; empty if one session measured all cases."""
     repeats: Repeats | None = None
     schema: int = SCHEMA_VERSION
     more: Mapping[str, Any] = field(default_factory=dict, metadata=OTHER_KEYS)
@@ -180,6 +205,7 @@ class RunRecord:
         known = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("schema", "more")}
         unknown = (None, ModelIdentity(), DeviceIdentity(), DataIdentity())
         present = {name: value for name, value in known.items() if value not in unknown or name == "git_commit"}
+        present = {name: value for name, value in present.items() if value or name not in LEFT_OUT_IF_EMPTY}
         content: dict[str, Any] = typed_json.write({"schema": self.schema, **present, **self.more}, "run.json")
         return content
 
@@ -201,6 +227,33 @@ class RunRecord:
             data=typed_json.read(DataIdentity, dict(data), "run.json.data"),
             left_out=left_out,
         )
+
+    def resumed(self, now: RunRecord) -> RunRecord:
+        """Return the record of a run that a later session continues: `now` is the record of that session alone.
+
+        The uid, the sweep and the start are those of the run. Planned cases are those of both.
+        """
+        ids = {case.id for case in now.plan.cases}
+        earlier = [case for case in self.plan.cases if case.id not in ids]
+        cases = sorted([*now.plan.cases, *earlier], key=lambda case: (not case.timed, case.batch_size))
+        return replace(
+            now,
+            uid=self.uid,
+            sweep=self.sweep,
+            started_at=self.started_at,
+            plan=replace(now.plan, name=self.plan.name, varied=self.plan.varied, cases=tuple(cases)),
+            model=self.model,
+            device=self.device,
+            data=self.data,
+            sessions=self.all_sessions,
+            more=self.more,
+        )
+
+    @property
+    def all_sessions(self) -> tuple[Session, ...]:
+        """The sessions of the run; one with all planned cases if the run was not resumed."""
+        cases = tuple(case.id for case in self.plan.cases)
+        return self.sessions or (Session(self.started_at, cases, self.ended_at, self.host.name),)
 
     @cached_property
     def settings(self) -> Settings:

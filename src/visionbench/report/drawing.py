@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult
+from visionbench.records import atomic
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -273,7 +274,9 @@ def write_png(figure: Figure, path: Path) -> None:
     """Write a PNG file with the same bytes for the same figure. It is drawn once; `savefig` draws twice."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    buffer = BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    atomic.write(path, buffer.getvalue())
 
 
 def svg(figure: Figure) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visionbench.records import atomic
 from visionbench.report import document, drawing, svg, sweep_figures
 from visionbench.report.document import NO_BOUNDS, Report
 from visionbench.report.sweep_figures import SweepFigure
@@ -86,7 +87,7 @@ def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
         paths.append(path)
     files = [folder / PAGE, folder / TEXT]
     for file, template in zip(files, (HTML, MARKDOWN), strict=True):
-        file.write_text(render(template, report, drawn, selective), encoding="utf-8")
+        atomic.write(file, render(template, report, drawn, selective))
     return [*files, *paths]
 
 

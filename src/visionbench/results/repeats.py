@@ -34,7 +34,7 @@ from visionbench.core import (
 )
 from visionbench.declarations import Declarations
 from visionbench.records.folder import RunFolder
-from visionbench.records.record import FINISHED, RUNNING, STOPPED, UNSUCCESSFUL, Repeats, RunRecord
+from visionbench.records.record import FINISHED, LOST, RUNNING, STOPPED, UNSUCCESSFUL, Repeats, RunRecord
 from visionbench.results import declared
 from visionbench.statistics.timings import across_interval
 
@@ -63,27 +63,37 @@ def planned(plan: RunPlan, repeat: int) -> RunPlan:
     return plan if repeat == 1 else replace(plan, cases=tuple(case for case in plan.cases if case.timed))
 
 
-def gather(repeats: Sequence[Sequence[CaseResult]], declarations: Declarations) -> list[tuple[CaseResult, Samples]]:
+def gather(
+    repeats: Sequence[Sequence[CaseResult]], declarations: Declarations, planned: int = 1
+) -> list[tuple[CaseResult, Samples]]:
     """Combine the rows of the processes into one row for each case.
 
-    The values of the processes are its samples, in series `across/<metric>`.
+    The values of the processes are its samples, in series `across/<metric>`. A timed case with fewer rows than
+    `planned` processes has the doubt `processes_lost`.
     """
     results_by_case: dict[str, list[CaseResult]] = {}
     for result in chain.from_iterable(repeats):
         results_by_case.setdefault(result.case.id, []).append(result)
-    return [_combine_case(results, declarations) for results in results_by_case.values()]
+    return [
+        _combine_case(results, declarations, planned if results[0].case.timed else 1)
+        for results in results_by_case.values()
+    ]
 
 
 def combine(repeats: Sequence[RunRecord], seed: int, planned: int) -> RunRecord:
-    """Return the record of all processes together: that of the first, with the status and the times of all."""
+    """Return the record of all processes together: that of the first, with the status and the times of all.
+
+    A run with fewer processes than planned was interrupted. A run without a timed case needs only one process.
+    """
     statuses = [record.status for record in repeats]
-    worst = next((status for status in (STOPPED, UNSUCCESSFUL, RUNNING) if status in statuses), FINISHED)
+    incomplete = any(case.timed for case in repeats[0].plan.cases) and len(repeats) < planned
+    worst = next((status for status in (LOST, STOPPED, UNSUCCESSFUL, RUNNING) if status in statuses), FINISHED)
     seconds: Counter[str] = Counter()
     for record in repeats:
         seconds.update(record.seconds)
     return replace(
         repeats[0],
-        status=worst,
+        status=STOPPED if incomplete and worst == FINISHED else worst,
         ended_at=repeats[-1].ended_at,
         seconds=dict(seconds),
         repeats=Repeats(planned, len(repeats), seed, tuple(record.started_at for record in repeats)),
@@ -111,21 +121,26 @@ def across(samples: Samples, declarations: Declarations) -> Metrics:
 
 def folders(folder: RunFolder) -> list[RunFolder]:
     """Return the folders of the repeats of a run in order; empty if one process measured the run."""
-    paths = sorted((folder.path / "repeats").glob("*/run.json"), key=lambda path: int(path.parent.name))
-    return [RunFolder(path.parent) for path in paths]
+    paths = [path.parent for path in (folder.path / "repeats").glob("*/run.json") if path.parent.name.isdecimal()]
+    return [RunFolder(path) for path in sorted(paths, key=lambda path: int(path.name))]
 
 
 def write(folder: RunFolder, seed: int, planned: int) -> None:
-    """Gather the repeats of a run into the folder of the run."""
+    """Gather the repeats of a run into the folder of the run.
+
+    The record is written last. Until then, readers gather the repeats themselves.
+    """
     repeats = folders(folder)
     record = combine([repeat.record() for repeat in repeats], seed, planned)
-    folder.write_record(record)
-    for result, samples in gather([repeat.results() for repeat in repeats], declared.of_record(record)):
+    for result, samples in gather([repeat.results() for repeat in repeats], declared.of_record(record), planned):
         first = repeats[0].predictions() if not result.case.timed else None
         folder.append(result, samples, first)
+    folder.write_record(record)
 
 
-def _combine_case(results: Sequence[CaseResult], declarations: Declarations) -> tuple[CaseResult, Samples]:
+def _combine_case(
+    results: Sequence[CaseResult], declarations: Declarations, planned: int
+) -> tuple[CaseResult, Samples]:
     measured = [result for result in results if result.status == OK]
     if not measured:
         return results[0], Samples()
@@ -144,7 +159,8 @@ def _combine_case(results: Sequence[CaseResult], declarations: Declarations) -> 
                 else f"{len(measured) - len(known)} of {len(measured)} processes have none: {reason}"
             )
     lost = [f"{result.status}: {result.reason}" for result in results if result.status != OK]
-    flags = {"processes_lost": f"{len(lost)} of {len(results)}: {lost[0]}"} if lost else {}
+    lost += ["the process did not start"] * (planned - len(results))
+    flags = {"processes_lost": f"{len(lost)} of {max(planned, len(results))}: {lost[0]}"} if lost else {}
     samples = Samples(series, flags=flags)
     metrics = across(samples, declarations).merged(Metrics(dict.fromkeys(reasons), reasons))
     labels = {**measured[0].labels, "processes": str(len(measured))}

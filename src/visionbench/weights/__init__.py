@@ -18,6 +18,7 @@ from visionbench.weights.identification import check_family, known_models
 from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
 from visionbench.weights.processors import check_length, describe_processor, load_image_processor, load_tokenizer
+from visionbench.weights.state import describe_state
 from visionbench.weights.tensors import count_bytes, place_inputs
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "count_parameters",
     "describe_border",
     "describe_processor",
+    "describe_state",
     "ensure_checkpoint",
     "fetch_checkpoint",
     "find_checkpoint",
