@@ -31,6 +31,8 @@ from visionbench.registry import find, nearest
 from visionbench.suggestions import shown
 
 T = TypeVar("T")
+PROCESSES_WITHIN = 0.1
+"""Twice the default threshold of `compare`: a result that is known less precisely cannot show a change of 10 %."""
 
 
 @dataclass
@@ -215,6 +217,8 @@ class MeasureConfig:
     """The number of fresh processes that measure each case; the repeats of all runs take turns."""
     order_seed: int = field(default=0, metadata=SEED)
     """The seed that shuffles the order of the runs within each repeat."""
+    processes_within: float = field(default=PROCESSES_WITHIN, metadata=limits(0, 1000, open_low=True))
+    """The largest half-width of the interval across processes, as a fraction, without a doubt about the result."""
     retries: int = field(default=3, metadata=limits(0, 1000))
     """The number of times that an invalid window is measured again before it is reported as invalid."""
     retry_pause_seconds: float = field(default=2.0, metadata=SECONDS)

@@ -255,7 +255,8 @@ def _gather(folder: RunFolder, processes: Sequence[RunFolder]) -> Run:
         reason = f"{NOT_MEASURED_YET} ({len(runs)} of {planned} processes have started)"
         pending = [CaseResult(case, PENDING, reason) for case in combined.plan.cases]
         return Run(replace(combined, status=RUNNING), pending, folder, faults, gathered={})
-    rows = repeats.gather([run.results for run in runs], declared.of_record(combined), planned)
+    within = repeats.tolerance(combined)
+    rows = repeats.gather([run.results for run in runs], declared.of_record(combined), planned, within)
     record = replace(combined, status=LOST_RUN)
     results = complete(record, [row for row, _ in rows])
     return Run(record, results, folder, faults, gathered={row.case.id: samples for row, samples in rows})
