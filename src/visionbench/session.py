@@ -449,6 +449,8 @@ def _join(run: PreparedRun, assignment: Assignment) -> RunFolder:
         folders.remove_from_plan(earlier.path, cases)
     if assignment.emptied:
         folders.empty(assignment.folder)
+    if assignment.joined and assignment.joined.repeated:
+        folders.remove_gathered(assignment.folder)
     return RunFolder.rejoin(assignment.folder, run.yaml)
 
 

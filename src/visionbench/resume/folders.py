@@ -26,6 +26,12 @@ def _aside(folder: Path, number: int) -> Path:
     return folder / f"results.earlier-{number}.jsonl"
 
 
+def remove_gathered(path: Path) -> None:
+    """Remove the gathered record and rows of a run with repeats, so that readers gather the repeats meanwhile."""
+    (path / "run.json").unlink(missing_ok=True)
+    (path / "results.jsonl").unlink(missing_ok=True)
+
+
 def complete(path: Path) -> None:
     """Write the status of a run that has a row for each case, but was killed before it wrote its status."""
     folder = RunFolder(path)
