@@ -403,7 +403,7 @@ def _run_without_record(sweep: SweepRecord, planned: PlannedRun, path: Path, pen
         config=config,
     )
     rows = complete(record, ())
-    return Run(record, rows if pending else [replace(row, reason=reason) for row in rows])
+    return Run(record, rows if pending else [replace(row, reason=reason) for row in rows], RunFolder(path))
 
 
 def of_folder(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> list[Run]:
