@@ -32,7 +32,7 @@ def sentences(runs: Sequence[Run]) -> Iterator[str]:
         yield f"{_share(never, runs)} never started: {_names(never)}"
     unended = [run for run in lost(runs) if run.record.status == LOST_RUN and run not in never]
     if unended:
-        yield f"{_share(unended, runs)} {_is(unended)} lost, because the process was killed: {_names(unended)}"
+        yield f"{_share(unended, runs)} {_is(unended)} lost, because its process ended too early: {_names(unended)}"
     for run in lost(runs):
         if run.record.status != LOST_RUN:
             count = sum(row.status == LOST for row in run.results)
