@@ -2,7 +2,7 @@
 
 import random
 
-from visionbench.results.agreement import Agreement
+from visionbench.results.agreement import Agreement, Distances
 
 
 def facts(generator):
@@ -29,3 +29,13 @@ def test_the_numbers_are_those_of_a_comparison_with_each_mapping():
 
 def test_an_empty_index_has_no_numbers():
     assert Agreement().agreeing({"a": "x"}) == []
+
+
+def test_distances_are_the_numbers_of_different_values():
+    generator = random.Random(2)
+    known = [facts(generator) for _ in range(40)]
+    distances = Distances(known)
+    for _ in range(40):
+        searched = facts(generator) | {"e": "z"}
+        expected = [sum(each[name] != searched[name] for name in each.keys() & searched.keys()) for each in known]
+        assert distances.counts(searched).tolist() == expected

@@ -1,9 +1,14 @@
-"""An index of mappings, which finds those that agree with another one without a comparison with each of them."""
+"""Indices of mappings, which find those that agree with another one, or differ least, without a loop over them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+
+import numpy as np
+
+MISSING = -1
+"""The number of a name that a mapping does not have."""
 
 Names = frozenset[str]
 Values = tuple[str, ...]
@@ -46,6 +51,32 @@ class Agreement:
                     self._indices[of_group][common] = _index(members, common)
                 numbers += self._indices[of_group][common].get(_values(facts, common), ())
         return sorted(numbers)
+
+
+class Distances:
+    """Mappings in order, and how many names have another value in a further mapping."""
+
+    def __init__(self, known: Sequence[Mapping[str, str]]) -> None:
+        self._codes: dict[str, dict[str, int]] = {}
+        for facts in known:
+            for name, value in facts.items():
+                codes = self._codes.setdefault(name, {})
+                codes.setdefault(value, len(codes))
+        self._matrix = np.array([self._encode(facts) for facts in known]).reshape(len(known), len(self._codes))
+
+    def counts(self, facts: Mapping[str, str]) -> np.ndarray:
+        """Return for each mapping the number of names that both have with different values."""
+        values = self._encode(facts)
+        different: np.ndarray = (self._matrix != values) & (self._matrix != MISSING) & (values != MISSING)
+        counts: np.ndarray = different.sum(axis=1)
+        return counts
+
+    def _encode(self, facts: Mapping[str, str]) -> np.ndarray:
+        """Return a number for each name: equal numbers for equal values."""
+        codes = (
+            codes.get(facts[name], len(codes)) if name in facts else MISSING for name, codes in self._codes.items()
+        )
+        return np.fromiter(codes, np.int64, len(self._codes))
 
 
 def _index(members: Mapping[int, Mapping[str, str]], names: Names) -> dict[Values, dict[int, None]]:

@@ -147,8 +147,8 @@ class Run:
         return first if (first.path / ROWS).is_file() else self.folder
 
     def samples_of_first_process(self, case_id: str) -> Samples:
-        """Return the raw samples of a case in the first process, as `samples` does."""
-        return self._readable(self.first_process(), lambda folder: folder.samples(case_id)) or Samples()
+        """Return the series of a case's samples in the first process, as `series` does."""
+        return Samples(self._readable(self.first_process(), lambda folder: folder.series(case_id)) or {})
 
     def picture_ids(self) -> list[str]:
         """Return the ids of the images that have a prediction, as `samples` does."""
@@ -186,12 +186,12 @@ class Run:
         """The id that the runs of one command share."""
         return self.record.sweep
 
-    @property
+    @cached_property
     def timed(self) -> list[CaseResult]:
         """The rows of the batch sizes, with or without numbers, by size."""
         return sorted((row for row in self.results if row.case.timed), key=lambda row: row.case.batch_size)
 
-    @property
+    @cached_property
     def quality(self) -> CaseResult | None:
         """The row of the quality case, which holds for all batch sizes, or None if there is none."""
         return next((row for row in self.results if not row.case.timed), None)
@@ -255,7 +255,8 @@ def _gather(folder: RunFolder, processes: Sequence[RunFolder]) -> Run:
         reason = f"{NOT_MEASURED_YET} ({len(runs)} of {planned} processes have started)"
         pending = [CaseResult(case, PENDING, reason) for case in combined.plan.cases]
         return Run(replace(combined, status=RUNNING), pending, folder, faults, gathered={})
-    rows = repeats.gather([run.results for run in runs], declared.of_record(combined), planned)
+    within = repeats.tolerance(combined)
+    rows = repeats.gather([run.results for run in runs], declared.of_record(combined), planned, within)
     record = replace(combined, status=LOST_RUN)
     results = complete(record, [row for row, _ in rows])
     return Run(record, results, folder, faults, gathered={row.case.id: samples for row, samples in rows})

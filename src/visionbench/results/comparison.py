@@ -211,12 +211,14 @@ def compare(base: Sequence[Run], candidate: Sequence[Run], rules: Rules | None =
     declarations = declared.merged([run.declarations for run in (*candidate, *base)])
     for name in rules.metrics:
         _check_metric(name, [*base, *candidate], declarations)
-    keys = dict.fromkeys([*map(sides.key, base), *map(sides.key, candidate)])
+    groups: dict[tuple[str, str, str], tuple[list[Run], list[Run]]] = {}
+    for number, runs in enumerate((base, candidate)):
+        for run in runs:
+            groups.setdefault(sides.key(run), ([], []))[number].append(run)
     pairs: list[Pair] = []
     notes: list[str] = []
-    for key in keys:
-        old, new = (sides.sides([run for run in runs if sides.key(run) == key]) for runs in (base, candidate))
-        pairs += sides.pairs(old, new, notes, rules.force)
+    for base_group, candidate_group in groups.values():
+        pairs += sides.pairs(sides.sides(base_group), sides.sides(candidate_group), notes, rules.force)
     if not any((pair.base and pair.candidate) or pair.reason for pair in pairs):
         names = [_list_names(runs) for runs in (base, candidate)]
         raise ConfigError(

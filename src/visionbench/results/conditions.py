@@ -13,7 +13,7 @@ from typing import Any
 from visionbench.core import MetricDeclaration
 from visionbench.results.archive import Run
 
-NEUTRAL = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds")
+NEUTRAL = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds", "processes_within")
 """Keys of `measure` that change how often a run is measured, but not how it is measured."""
 SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz")
 """Properties of a device that change from moment to moment."""
