@@ -100,6 +100,12 @@ class PlanOnly:
         for run in runs:
             self.planned.append((run.config.values, plan_request(run, self.resolver.config_dir)))
 
+    def folder_of(self, index: int) -> None:
+        pass
+
+    def is_complete(self, index: int) -> bool:
+        return False
+
     def measure(self, index: int, folder: Path, sweep: str) -> None:
         pass
 

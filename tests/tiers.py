@@ -94,6 +94,7 @@ SLOW = {
     "weights/test_model_types.py": "imports transformers",
     "test_wheel.py": "builds the wheel",
     "test_worker.py": "starts worker processes",
+    "trackers/test_database.py": "sends runs to MLflow",
     "trackers/test_mlflow.py": "sends runs to MLflow",
 }
 """A file, or one function of a file, and why it is slow."""

@@ -6,6 +6,7 @@ Hydra, so nothing heavy is imported here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 if TYPE_CHECKING:
     from visionbench.composition.application import Task
@@ -50,10 +51,23 @@ class VisionbenchLauncher(Launcher):
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
         jobs = [self.compose(overrides, number) for number, overrides in enumerate(job_overrides, initial_job_idx)]
-        self.task.prepare([self.task.compose(job, job.hydra, place(job)) for job in jobs])
-        results = [self.run(job, partial(measure, self.task, index, folder.name)) for index, job in enumerate(jobs)]
+        places = [place(job) for job in jobs]
+        raise_on_shared_folders(places, self.config)
+        self.task.prepare([self.task.compose(job, job.hydra, place) for job, place in zip(jobs, places, strict=True)])
+        results = [self.run_prepared(job, index, folder) for index, job in enumerate(jobs)]
         self.task.application.complete()
-        return results
+        return [result for result in results if result is not None]
+
+    def run_prepared(self, job: DictConfig, index: int, folder: Path) -> JobReturn | None:
+        """Run a prepared job; return None if all its results exist, so that it needs no folder of Hydra."""
+        application = self.task.application
+        if application.is_complete(index):
+            application.measure(index, folder, folder.name)
+            return None
+        if (continued := application.folder_of(index)) is not None:
+            with read_write(job.hydra.sweep):
+                job.hydra.sweep.subdir = os.path.relpath(continued, folder)
+        return self.run(job, partial(measure, self.task, index, folder.name))
 
     def compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         """Compose one job of the sweep."""
@@ -81,6 +95,14 @@ def place(job: DictConfig) -> Place:
     HydraConfig.instance().set_config(job)  # for a folder's name with ${hydra:…}
     sweep = Path(str(OmegaConf.select(job, "hydra.sweep.dir"))).absolute()
     return Place(sweep / str(OmegaConf.select(job, "hydra.sweep.subdir")), sweep, sweep.name)
+
+
+def raise_on_shared_folders(places: Sequence[Place], config: DictConfig) -> None:
+    """Raise ConfigError if two jobs have the same folder, or if the folder of one contains that of another."""
+    from visionbench.composition.run_folders import refuse_shared_folders
+
+    pattern = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    refuse_shared_folders([place.folder for place in places], str(pattern["subdir"]))  # type: ignore[index,call-overload]
 
 
 def measure(task: Task, index: int, sweep: str, cfg: Any) -> None:

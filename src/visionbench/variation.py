@@ -17,7 +17,10 @@ EXPERIMENT = "experiment"
 """The key of the chosen experiment, which sets other keys. The other sections hold the values that it sets."""
 NAMED = ("model.name", "device.name", "device.index", "precision.name")
 """Keys that the first three parts of a run's name show."""
-WITHOUT_EFFECT = ("output_dir", "tracking", "report", "check", "hydra", "data.prepare", "data.fallback")
+WITHOUT_EFFECT = (
+    *("output_dir", "tracking", "report", "check", "hydra", "data.prepare", "data.fallback"),
+    *("resume", "retry", "on_change"),
+)
 """Keys and sections that do not change what is measured."""
 SELECTORS = {
     "model": "model.name",

@@ -28,7 +28,7 @@ from visionbench.records.record import RunRecord
 BEYOND_SETTINGS = ("batch", "metrics", "device.name", "device.index", "measure.name", "measure.repeats")
 """Keys and sections that are not settings of a run. Cases have their own batch size and metrics. The plan has the
 device. Repeats change how often a run is measured, but not its numbers."""
-NEUTRAL = (*BEYOND_SETTINGS, "measure.order_seed", "measure.processes_within", "resume", "retry", "on_change", *RENAMED)
+NEUTRAL = (*BEYOND_SETTINGS, "measure.order_seed", "measure.processes_within", *RENAMED)
 LIBRARIES = ("torch", "transformers", "numpy", "pillow", "pandas", "nvidia-ml-py")
 """The libraries of the host's fingerprint that can change numbers."""
 MORE_LIBRARIES = ("safetensors", "scipy", "timm", "tokenizers", "torchvision")
