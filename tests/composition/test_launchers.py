@@ -1,7 +1,6 @@
 """Sweeps with other launchers: each job is measured separately, in any process, into the folder of the sweep."""
 
 import json
-from importlib.util import find_spec
 
 import pytest
 from command_line import FEW_CALLS, call
@@ -9,20 +8,7 @@ from command_line import FEW_CALLS, call
 WORDS = ["-m", "batch=single", "metrics=[latency]", "tracking=none", "hydra.sweep.dir=outputs/sweep", *FEW_CALLS]
 
 
-def has_joblib_launcher():
-    try:
-        return find_spec("hydra_plugins.hydra_joblib_launcher") is not None
-    except ModuleNotFoundError:
-        return False
-
-
-LAUNCHERS = [
-    ["hydra/launcher=basic"],
-    pytest.param(
-        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-        marks=pytest.mark.skipif(not has_joblib_launcher(), reason="hydra-joblib-launcher is not installed"),
-    ),
-]
+LAUNCHERS = [["hydra/launcher=basic"]]
 
 
 def records(folder):

@@ -2,8 +2,8 @@
 
 Without `-m`, Hydra calls `Task` with the configuration. With `-m`, Hydra passes all jobs of the sweep to the launcher
 of visionbench (`hydra_plugins/visionbench_launcher.py`), which composes all, prepares all, and then measures one after
-the other. Any other launcher (`hydra/launcher=basic`, joblib, submitit, Ray) calls `Task` for each job, in any process.
-Each job is then prepared, measured and finished separately.
+the other. Any other launcher, such as `hydra/launcher=basic`, calls `Task` for each job. Each job is then prepared, measured and
+finished separately.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class Task:
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
         if settings.mode == RunMode.MULTIRUN:
+            overrides.refuse_launcher(settings.runtime.choices.get(overrides.LAUNCHER))
             run = self.compose(cfg, settings)
             self.prepares = True
             if exit_code := self.application.run_alone(run, folder, Path(settings.sweep.dir).name):
