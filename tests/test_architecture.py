@@ -21,7 +21,8 @@ LAYERS = (
     {"core"},
     {"ranges", "registry", "statistics", "suggestions"},
     {"config", "datafiles", "declarations", "machine", "validity", "variation"},
-    {"composition", "parts", "records", "weights"},
+    {"engines", "parts", "records", "weights"},
+    {"composition"},
     {"examples"},
     {"data_check", "diagnosis"},
     {"models", "devices", "data", "metrics"},
@@ -36,6 +37,7 @@ LAYERS = (
     {"trackers"},
     {"resolve"},
     {"session"},
+    {"jobs"},
 )
 PARTS = {"models", "devices", "data", "metrics"}
 """A file imports from its own room and from the layers above this line in the list, except that parts do not import

@@ -290,6 +290,18 @@ class ComposedConfig:
 
 
 @dataclass(frozen=True)
+class Place:
+    """The folders of a run."""
+
+    folder: Path
+    """The folder of the run."""
+    sweep_folder: Path
+    """The folder of all runs of the command; the folder of the run if the command measures one run."""
+    sweep: str
+    """The id that all runs of the command share."""
+
+
+@dataclass(frozen=True)
 class ComposedRun:
     """One run as Hydra composed it."""
 
@@ -300,6 +312,8 @@ class ComposedRun:
     """One line for each of the user's files that replaces a bundled one."""
     experiment: str = ""
     """The options of the group `experiment` that were chosen, separated by commas."""
+    place: Place | None = None
+    """The folders of the run; None if it is only planned."""
 
 
 def from_hydra(cfg: DictConfig) -> ExperimentConfig:

@@ -14,6 +14,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from visionbench.measuring import StageProgress
     from visionbench.records.folder import RunFolder
+    from visionbench.records.sweep import SweepRecord
     from visionbench.results.archive import Run
 
 
@@ -47,6 +49,8 @@ class PreparedRun:
     plan: RunPlan
     left_out: dict[str, str]
     """The ids of the examples that cannot be used, with the reasons."""
+    request: ComposedRun | None = None
+    """The run as Hydra composed it, with its overrides and its folders."""
 
 
 @dataclass
@@ -120,7 +124,28 @@ class Outcome:
 
 
 # ------------------------------------------------------------------------------------------------------------- prepare
-def prepare(requests: Sequence[ComposedRun], resolver: Resolver, earlier: PreparedSweep | None = None) -> PreparedSweep:
+@dataclass(frozen=True)
+class Role:
+    """What this process does with the runs that it prepares."""
+
+    measures: bool = True
+    """Whether it measures them."""
+    gathers: bool = True
+    """Whether it sends and shows the results."""
+    naming: variation.Naming | None = None
+    """What differs between the runs of the sweep, if this process has only one of them."""
+    beside: str = ""
+    """Which other runs may use this machine at the same time."""
+
+
+ALL = Role()
+GATHERS = Role(measures=False)
+"""The role of the process that starts jobs."""
+
+
+def prepare(
+    requests: Sequence[ComposedRun], resolver: Resolver, earlier: PreparedSweep | None = None, role: Role = ALL
+) -> PreparedSweep:
     """Prepare all runs. Raises ConfigError if any run is wrong, before the first run is measured.
 
     The fork server imports torch while the tracker's store is opened. `earlier` is the previous batch of runs of this
@@ -132,15 +157,64 @@ def prepare(requests: Sequence[ComposedRun], resolver: Resolver, earlier: Prepar
     console = screen()
     if any(request.config.values.check for request in requests):
         _show_diagnosis(console)
-    runs = _named(_resolve_and_plan(requests, plans, resolver, console), earlier)
-    modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
-    worker.start_fork_server(
-        ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
-    )
-    queue = earlier.queue if earlier else TrackerQueue.open(runs[0].config)
+    runs = _named(_resolve_and_plan(requests, plans, resolver, console), earlier, role)
+    if role.measures:
+        modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
+        worker.start_fork_server(
+            ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
+        )
+    if earlier:
+        queue = earlier.queue
+    elif role.gathers or is_server(runs[0].config.tracking.uri):
+        queue = TrackerQueue.open(runs[0].config)
+    else:  # a single process writes to a file
+        queue = TrackerQueue(None)
     runs = _add_model_warnings(runs, console)
-    progress = SweepProgress(_steps(runs), console)
+    _write_sweep_record(runs)
+    progress = SweepProgress(_steps(runs), console, bar=role.measures)
     return PreparedSweep(runs, console, progress, queue, (*(earlier.previous if earlier else ()), *runs))
+
+
+def _write_sweep_record(runs: Sequence[PreparedRun]) -> None:
+    """Write sweep.json. A run whose folder has results already keeps its entry, because it will be refused."""
+    from visionbench.records.sweep import PlannedRun, SweepRecord, without_password
+
+    places = [(run, run.request.place) for run in runs if run.request and run.request.place]
+    if not places:
+        return
+    folder, sweep = places[0][1].sweep_folder, places[0][1].sweep
+    planned = [
+        PlannedRun(
+            os.path.relpath(place.folder, folder),
+            run.plan,
+            tuple(map(without_password, run.request.overrides if run.request else ())),
+            run.yaml,
+        )
+        for run, place in places
+        if not (place.folder / "results.jsonl").exists()
+    ]
+    if planned:
+        folder.mkdir(parents=True, exist_ok=True)
+        SweepRecord.start(sweep, planned).joined(_earlier_record(folder)).write(folder)
+
+
+def _end_sweep_record(runs: Sequence[PreparedRun]) -> None:
+    """Write the end of the command into sweep.json. A fault does not affect the results, which are on disk."""
+    from visionbench.records.sweep import SweepRecord
+
+    for folder in dict.fromkeys(run.request.place.sweep_folder for run in runs if run.request and run.request.place):
+        with suppress(ConfigError, OSError):
+            if (record := SweepRecord.read(folder)) is not None:
+                record.ended().write(folder)
+
+
+def _earlier_record(folder: Path) -> SweepRecord | None:
+    """Return the record of an earlier command in the same folder, or None if there is none that can be read."""
+    from visionbench.records.sweep import SweepRecord
+
+    with suppress(ConfigError):
+        return SweepRecord.read(folder)
+    return None
 
 
 def _add_model_warnings(runs: Sequence[PreparedRun], console: Console) -> tuple[PreparedRun, ...]:
@@ -205,13 +279,20 @@ def _resolve_and_plan(
     _warn(console, [warning for plan in final for warning in plan.warnings if warning not in shown])
     left_out = data_check.unusable_examples([(c.values, plan) for c, plan in zip(configs, final, strict=True)])
     return tuple(
-        PreparedRun(config.values, config.to_yaml(), plan, ids)
-        for config, plan, ids in zip(configs, final, left_out, strict=True)
+        PreparedRun(config.values, config.to_yaml(), plan, ids, request)
+        for config, plan, ids, request in zip(configs, final, left_out, requests, strict=True)
     )
 
 
-def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None) -> tuple[PreparedRun, ...]:
+def is_server(uri: str | None) -> bool:
+    """Return whether a tracking URI is that of a server, which several processes can use at once."""
+    return uri is not None and uri.startswith(("http:", "https:", "databricks"))
+
+
+def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None, role: Role) -> tuple[PreparedRun, ...]:
     """Return the runs with names that show what differs between the runs of the sweep so far."""
+    if role.naming is not None:
+        return tuple(replace(run, plan=replace(role.naming.apply(run.plan), beside=role.beside)) for run in runs)
     known = [*(earlier.previous if earlier else ()), *runs]
     plans = variation.named([run.plan for run in known], [asdict(run.config) for run in known])
     return tuple(replace(run, plan=plan) for run, plan in zip(runs, plans[-len(runs) :], strict=True))
@@ -260,7 +341,7 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
     try:
         _measure_once(prepared, run, run.plan, folder, sweep, outcome)
     finally:
-        _add_result(folder, prepared.queue, outcome)
+        add_result(folder, prepared.queue, outcome)
 
 
 def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
@@ -282,7 +363,7 @@ def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
         for run, folder, _ in runs:
             if repeats.folders(folder):
                 repeats.write(folder, seed, run.config.measure.repeats)
-                _add_result(folder, prepared.queue, outcome)
+                add_result(folder, prepared.queue, outcome)
         outcome.repeated_runs = []
 
 
@@ -310,7 +391,7 @@ def _add_error(error: ConfigError, outcome: Outcome) -> None:
     outcome.exit_code = 2
 
 
-def _add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
+def add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
     """Add a measured run to the outcome and to the tracker's queue."""
     from visionbench.records.record import UNSUCCESSFUL
     from visionbench.results.archive import Run
@@ -323,6 +404,14 @@ def _add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> Non
 
 
 # -------------------------------------------------------------------------------------------------------------- finish
+def finish_job(prepared: PreparedSweep, outcome: Outcome) -> None:
+    """Send the results of a job to the tracking server, and print errors. The starting process shows the results."""
+    prepared.progress.close()
+    prepared.queue.send()
+    for line in dict.fromkeys([*prepared.queue.errors, *outcome.errors]):
+        print(f"visionbench: {line}", file=sys.stderr)
+
+
 def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> None:
     """Show the results, send the unsent runs, and write the report. Also called after an error or an interrupt.
 
@@ -332,6 +421,7 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
 
     console, queue = prepared.console, prepared.queue
     prepared.progress.close()
+    _end_sweep_record(prepared.previous)
     if outcome.runs:
         table.show(outcome.runs, console, verbose)
         console.print()

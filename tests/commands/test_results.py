@@ -131,7 +131,7 @@ def test_an_empty_folder_is_refused_in_one_line(tmp_path):
 def test_a_broken_run_is_reported_and_the_others_are_listed(outputs):
     (outputs / "third" / "run.json").write_text('{"uid": "')
     done = here(outputs.parent, "results", "--json", "--output-dir", str(outputs))
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert [listed["sweep"] for listed in json.loads(done.stdout)["sweeps"]] == [
         "2026-01-03_03-04-05",
         "2026-01-02_03-04-05",

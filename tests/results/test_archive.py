@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from dataclasses import asdict, replace
+from platform import node
 
 import pytest
 
-from visionbench.core import Case, CaseResult, ConfigError, Metrics, Samples
+from visionbench.core import Case, CaseResult, ConfigError, Metrics, RunPlan, Samples
 from visionbench.records.folder import RunFolder
-from visionbench.records.record import RunRecord
+from visionbench.records.process import current
+from visionbench.records.record import Host, RunRecord
+from visionbench.records.sweep import PlannedRun, SweepRecord
 from visionbench.results import archive
 
 
@@ -30,7 +34,7 @@ def write(path, sweep="s", started="2026-01-01T00:00:00.000+00:00", model="clip_
                     "task": "classification",
                     "device": "cpu",
                     "precision": precision,
-                    "cases": [],
+                    "cases": [asdict(result.case) for result in results],
                     "protocol": "standard",
                 },
                 "config": {
@@ -107,24 +111,68 @@ def test_runs_are_read_with_their_rows_in_the_order_of_their_start(tmp_path):
     ("damage", "error"),
     [
         (lambda path: (path / "run.json").write_text('{"uid": "x", "swe'), "is not valid JSON"),
-        (lambda path: (path / "run.json").write_text(""), "is not valid JSON"),
+        (lambda path: (path / "run.json").write_text(""), "run.json is empty"),
         (lambda path: (path / "run.json").write_bytes(b"\xff\xfe\x00"), "is not UTF-8 text"),
         (lambda path: (path / "run.json").write_text("{}"), "run.json.uid is missing"),
         (lambda path: (path / "run.json").write_text("3"), "run.json is not an object"),
-        (lambda path: (path / "results.jsonl").unlink(), "results.jsonl cannot be read (No such file or directory)"),
-        (lambda path: (path / "results.jsonl").write_text('{"sch\n{}\n'), "is not valid JSON"),
-        (lambda path: (path / "results.jsonl").write_text(json.dumps({"schema": 99}) + "\n"), "newer visionbench"),
     ],
-    ids=["cut short", "empty", "not text", "no conditions", "not an object", "no rows", "broken row", "newer"],
+    ids=["cut short", "empty", "not text", "no conditions", "not an object"],
 )
 def test_an_unreadable_run_is_left_out_and_reported_in_one_line(tmp_path, damage, error):
     write(tmp_path / "good")
     write(tmp_path / "bad", results=[timed_row(1)])
     damage(tmp_path / "bad")
-    lines = []
-    assert uids(archive.read(tmp_path, lines.append)) == ["good"]
-    (line,) = lines
-    assert line.startswith(f"left out {tmp_path / 'bad'}: ") and error in line and "\n" not in line
+    damaged = []
+    assert uids(archive.read(tmp_path, damaged.append)) == ["good"]
+    (one,) = damaged
+    assert one.line.startswith(f"left out {tmp_path / 'bad'}: ") and error in one.line and "\n" not in one.line
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        (lambda path: path.unlink(), "results.jsonl cannot be read (No such file or directory)"),
+        (lambda path: path.write_text('{"sch\n{}\n'), "line 1 is not valid JSON"),
+        (lambda path: path.write_text(json.dumps({"schema": 99}) + "\n"), "newer visionbench"),
+        (lambda path: path.write_bytes(bytes(range(256)) * 9), "is not valid JSON"),
+        (lambda path: path.write_text(""), "results.jsonl has no row of 1 of 1 planned cases"),
+        (lambda path: path.write_text(path.read_text()[:-9]), "results.jsonl, line 1 was cut short"),
+    ],
+    ids=["missing", "broken", "newer", "binary", "empty", "cut short"],
+)
+def test_a_run_whose_rows_cannot_be_read_is_shown_with_lost_cases_and_named(tmp_path, damage, error):
+    write(tmp_path / "good")
+    write(tmp_path / "bad", results=[timed_row(1)])
+    damage(tmp_path / "bad" / "results.jsonl")
+    damaged = []
+    bad, _ = archive.read(tmp_path, damaged.append)
+    assert [(row.status, row.reason) for row in bad.results] == [("lost", archive.NO_ROW)]
+    assert bad.record.status == "failed"
+    assert [one.path for one in damaged] == [tmp_path / "bad"] and error in damaged[0].reason
+
+
+def test_a_torn_line_costs_only_its_own_row(tmp_path):
+    folder = write(tmp_path / "a", results=[timed_row(1), timed_row(2), timed_row(4)])
+    rows = folder.path / "results.jsonl"
+    first, second, third = rows.read_text().splitlines()
+    rows.write_text("\n".join([first, second[:30], third]) + "\n")
+    (run,) = archive.read(tmp_path, lambda _: None)
+    assert [(row.case.id, row.status) for row in run.results] == [
+        ("batch-1", "ok"),
+        ("batch-4", "ok"),
+        ("batch-2", "lost"),
+    ]
+
+
+def test_the_last_of_several_rows_of_a_case_counts_and_the_folder_is_named(tmp_path):
+    folder = write(tmp_path / "a", results=[timed_row(1)])
+    folder.append(replace(timed_row(1), metrics=Metrics({"latency_p50_ms": 9.0})), Samples())
+    folder.append(timed_row(64), Samples())
+    damaged = []
+    (run,) = archive.read(tmp_path, damaged.append)
+    assert [row.metrics.values["latency_p50_ms"] for row in run.results] == [9.0, 64.0]
+    assert "several rows of batch-1; the last one counts" in damaged[0].reason
+    assert "a row of batch-64, which is not planned" in damaged[0].reason
 
 
 def test_a_run_that_is_left_out_is_reported_on_standard_error(tmp_path, capsys):
@@ -135,16 +183,129 @@ def test_a_run_that_is_left_out_is_reported_on_standard_error(tmp_path, capsys):
     assert out == "" and err.startswith("visionbench: left out ") and err.count("\n") == 1
 
 
-def test_a_folder_without_a_record_and_a_truncated_last_row_are_skipped(tmp_path):
+def test_a_folder_with_rows_and_without_a_record_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     RunFolder.create(tmp_path / "killed_at_once", "")
-    (tmp_path / "killed_at_once" / "run.json.draft").write_text('{"uid"')
-    folder = write(tmp_path / "killed", results=[timed_row(1)])
-    with (folder.path / "results.jsonl").open("a") as file:
-        file.write('{"schema": 1, "case": {"id"')
-    lines = []
-    (run,) = archive.read(tmp_path, lines.append)
-    assert lines == [] and [row.case.id for row in run.results] == ["batch-1"]
+    damaged = []
+    assert archive.read(tmp_path, damaged.append) == []
+    assert [one.line for one in damaged] == [
+        f"left out {tmp_path / 'killed_at_once'}: run.json cannot be read (No such file or directory)"
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- running, lost
+def running(path, process, host=None, rows=(1,)):
+    """Write a run that is not finished, with two planned cases and these rows."""
+    folder = write(path, results=[timed_row(1), timed_row(2)])
+    folder.write_record(
+        replace(
+            folder.record(), status="running", process=process, host=Host.from_fingerprint({"host": host or node()})
+        )
+    )
+    lines = (path / "results.jsonl").read_text().splitlines(keepends=True)
+    (path / "results.jsonl").write_text("".join(lines[: len(rows)]))
+    return folder
+
+
+def statuses(run):
+    return run.record.status, [row.status for row in run.results]
+
+
+def test_a_run_whose_process_runs_has_pending_cases_and_no_damage(tmp_path):
+    running(tmp_path / "a", current())
+    with (tmp_path / "a" / "results.jsonl").open("a") as file:
+        file.write('{"schema": 1, "case"')  # it is being written
+    (run,) = archive.read(tmp_path, pytest.fail)
+    assert statuses(run) == ("running", ["ok", "pending"])
+    assert run.results[1].reason == "not measured yet"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"started": 1}, {"pid": 2**22 + 5}, {"boot": "an earlier start"}],
+    ids=["the number is used again", "the process has ended", "the machine was started again"],
+)
+def test_a_run_whose_process_has_ended_is_lost(tmp_path, change):
+    running(tmp_path / "a", replace(current(), **change))
+    (run,) = archive.read(tmp_path, pytest.fail)
+    assert statuses(run) == ("lost", ["ok", "lost"])
+    assert run.results[1].reason == "the run ended without a row for this case"
+
+
+@pytest.mark.parametrize(
+    ("process", "host"),
+    [(replace(current(), pid=2**22 + 5), "another"), (replace(current(), namespace="pid:[1]"), None), (None, None)],
+    ids=["another host", "another container", "an older version"],
+)
+def test_a_run_whose_process_cannot_be_found_out_is_running(tmp_path, process, host):
+    running(tmp_path / "a", process, host)
+    (run,) = archive.read(tmp_path, pytest.fail)
+    assert statuses(run) == ("running", ["ok", "pending"])
+
+
+# ------------------------------------------------------------------------------------------------- the plan of a sweep
+def planned(tmp_path, *names, process=None, ended_at=None):
+    """Write the record of a sweep with these runs, each with one case."""
+    config = "model: {family: image_classifier, weights: pretrained}\ndata: {name: shapes}\n"
+    plans = [
+        RunPlan(f"{name} · cpu · fp32", name, "classification", "cpu", "fp32", (timed_row(1).case,)) for name in names
+    ]
+    runs = [PlannedRun(name, plan, config=config) for name, plan in zip(names, plans, strict=True)]
+    sweep = SweepRecord.start("s", runs)
+    replace(sweep, process=process or sweep.process, ended_at=ended_at).write(tmp_path)
+
+
+def test_a_planned_run_that_never_started_is_lost(tmp_path):
+    planned(tmp_path, "a", "b", process=replace(current(), started=1))
+    write(tmp_path / "a", results=[timed_row(1)])
+    by_status = {run.record.status: run for run in archive.read(tmp_path, pytest.fail)}
+    assert list(by_status) == ["finished", "lost"]
+    assert [(row.case.id, row.status, row.reason) for row in by_status["lost"].results] == [
+        ("batch-1", "lost", "the run never started")
+    ]
+    assert by_status["lost"].name == "b · cpu · fp32"
+
+
+def test_a_planned_run_of_a_running_sweep_is_pending(tmp_path):
+    planned(tmp_path, "a", "b")
+    write(tmp_path / "a", results=[timed_row(1)])
+    RunFolder.create(tmp_path / "b", "")  # it has just started
+    assert [statuses(run) for run in archive.read(tmp_path, pytest.fail)] == [
+        ("finished", ["ok"]),
+        ("pending", ["pending"]),
+    ]
+
+
+def test_a_planned_run_without_a_record_is_lost_and_named(tmp_path):
+    planned(tmp_path, "a", "b", ended_at="2026-01-02T00:00:00+00:00")
+    write(tmp_path / "a", results=[timed_row(1)])
+    write(tmp_path / "b", results=[timed_row(1)])
+    (tmp_path / "b" / "run.json").unlink()
+    damaged = []
+    lost = archive.read(tmp_path, damaged.append)[-1]
+    assert statuses(lost) == ("lost", ["lost"])
+    assert [one.path for one in damaged] == [tmp_path / "b"]
+    assert lost.results[0].reason == "run.json cannot be read (No such file or directory)"
+
+
+def test_a_damaged_plan_is_named_and_the_runs_are_read(tmp_path):
+    write(tmp_path / "a")
+    (tmp_path / "sweep.json").write_text("{")
+    damaged = []
+    assert uids(archive.read(tmp_path, damaged.append)) == ["a"]
+    assert [one.path for one in damaged] == [tmp_path] and "sweep.json" in damaged[0].reason
+
+
+def test_a_second_command_in_the_same_folder_keeps_the_plan_of_the_first(tmp_path):
+    planned(tmp_path, "a", "b")
+    first = SweepRecord.read(tmp_path)
+    second = SweepRecord.start("s", [replace(first.runs[0], folder="c")]).joined(first)
+    assert [run.folder for run in second.runs] == ["a", "b", "c"]
+
+
+def test_the_plan_of_a_sweep_contains_no_password_of_an_address(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["visionbench", "run", "tracking.uri=https://me:secret@host/x"])
+    assert SweepRecord.start("s", ()).command == ("visionbench", "run", "tracking.uri=https://…@host/x")
 
 
 # -------------------------------------------------------------------------------------------------------------- sweeps

@@ -127,15 +127,24 @@ def test_a_base_that_was_stopped_is_not_finished():
 
 
 @pytest.mark.parametrize(
-    "status, words", [("running", "the run has not ended"), ("finished", "results.jsonl has no row of this case")]
+    ("status", "verdict", "words", "exit_code"),
+    [
+        ("running", "not finished", "pending: not measured yet", 3),
+        ("finished", "failed", "lost: the run ended without a row for this case", 1),
+        ("lost", "failed", "lost: the run ended without a row for this case", 1),
+        ("interrupted", "failed", "lost: the run ended without a row for this case", 1),
+    ],
 )
-def test_a_planned_case_without_a_row_is_not_finished(status, words):
+def test_a_planned_case_without_a_row_is_pending_while_the_run_is_running_and_else_lost(
+    status, verdict, words, exit_code
+):
     complete = run(speed(10.0), row(SECOND, latency_p50_ms=10.0))
     lost = run(speed(10.0), row(SECOND, latency_p50_ms=10.0), status=status)
     lost = type(lost)(lost.record, lost.results[:1])
     comparison = compare([complete], [lost])
-    assert comparison.rows[-1].verdict == "not finished"
+    assert comparison.rows[-1].verdict == verdict
     assert words in comparison.rows[-1].reason
+    assert gate.judge(comparison).exit_code == exit_code
 
 
 def test_a_base_with_only_failed_cases_is_fixed_by_a_candidate_with_results():

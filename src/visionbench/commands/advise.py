@@ -21,13 +21,14 @@ NO_RECOMMENDATION = 3
 
 
 def show(sweeps: Sequence[str], output_dir: Path, where: str, bounds: Bounds, language: str, as_json: bool) -> int:
-    """Print the advice for each task. Return 3 if no case of any task can be recommended.
+    """Print the advice for each task. Return 3 if no case of any task can be recommended, and 1 if a folder is damaged.
 
     Raises ConfigError if there is no run, or no run with the facts of `where`.
     """
     check(language, "--language")
     facts = archive.parse_filter(where, "--where")
-    read = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep)]
+    damages = archive.Damages()
+    read = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep, report=damages)]
     distinct = list({run.record.uid: run for run in read}.values())
     runs = archive.select(distinct, facts, f"--where {where}")
     advised = list(choice.advise(runs, bounds))
@@ -43,4 +44,4 @@ def show(sweeps: Sequence[str], output_dir: Path, where: str, bounds: Bounds, la
         )
         shown = advice_view.render(words.parts(advised, language), words.steps(advised, language), notes)
         screen(highlight=False).print(shown)
-    return 0 if any(advice.chosen for advice in advised) else NO_RECOMMENDATION
+    return damages.exit_code(0 if any(advice.chosen for advice in advised) else NO_RECOMMENDATION, runs)

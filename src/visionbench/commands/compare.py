@@ -55,15 +55,22 @@ def show(
 ) -> int:
     """Print the comparison, and write it to a file. Return the exit code: see `results.gate`.
 
+    A damaged folder is named, and makes the exit code 1, because its cases are not compared.
+
     Raises ConfigError for sources that cannot be read and for invalid options.
     """
     if strict and accept_undecided:
         raise ConfigError("--strict with --undecided ok: they contradict each other", "use one of them")
+    damages = archive.Damages()
     with ExitStack() as fetched:
-        read = [_read_side(name, text, sources, fetched) for name, text in (("BASE", base), ("CANDIDATE", candidate))]
+        read = [
+            _read_side(name, text, sources, fetched, damages)
+            for name, text in (("BASE", base), ("CANDIDATE", candidate))
+        ]
         (bases, base_notes), (candidates, candidate_notes) = read
         bases, shared = _without_shared(bases, candidates, base, candidate)
         comparison = compare(bases, candidates, rules)
+        damaged = damages.exit_code(0, [*bases, *candidates])
     comparison = replace(comparison, notes=(*base_notes, *candidate_notes, *shared, *comparison.notes))
     outcome = gate.judge(comparison, strict, accept_undecided)
     _print(comparison, outcome, output, screen())
@@ -73,7 +80,7 @@ def show(
                 _print(comparison, outcome, output, Console(file=file, width=WIDTH))
         except OSError as error:
             raise ConfigError(f"--output {output.file}: {error.strerror}") from error
-    return outcome.exit_code
+    return damaged or outcome.exit_code
 
 
 def fraction(text: str, option: str, minimum: float) -> float:
@@ -119,19 +126,21 @@ def _without_shared(bases: list[Run], candidates: list[Run], base: str, candidat
     ]
 
 
-def _read_side(name: str, text: str, sources: Sources, fetched: ExitStack) -> tuple[list[Run], list[str]]:
+def _read_side(
+    name: str, text: str, sources: Sources, fetched: ExitStack, damages: archive.Damages
+) -> tuple[list[Run], list[str]]:
     """Return the runs of a side, filtered by --where, and notes about them."""
     notes: list[str] = []
     if text.startswith(GIT):
-        runs, notes = _read_revision(text.removeprefix(GIT), sources.output_dir)
+        runs, notes = _read_revision(text.removeprefix(GIT), sources.output_dir, damages)
     elif text.startswith(MLFLOW):
-        runs = _fetch_query(text.removeprefix(MLFLOW), sources, fetched)
+        runs = _fetch_query(text.removeprefix(MLFLOW), sources, fetched, damages)
     elif Path(text).is_file():
         if Path(text).name != "results.jsonl":
             raise ConfigError(f"{name} {text}: not a results.jsonl", "give a run's folder or its results.jsonl")
-        runs = archive.of_sweep(sources.output_dir, str(Path(text).parent), name)
+        runs = archive.of_sweep(sources.output_dir, str(Path(text).parent), name, damages)
     else:
-        runs = archive.of_sweep(sources.output_dir, text, name)
+        runs = archive.of_sweep(sources.output_dir, text, name, damages)
     if not sources.where:
         return runs, notes
     facts = archive.parse_filter(sources.where, "--where")
@@ -143,7 +152,7 @@ def _read_side(name: str, text: str, sources: Sources, fetched: ExitStack) -> tu
     )
 
 
-def _read_revision(revision: str, output_dir: Path) -> tuple[list[Run], list[str]]:
+def _read_revision(revision: str, output_dir: Path, damages: archive.Damages) -> tuple[list[Run], list[str]]:
     """Return the runs of a commit, and a note if runs with uncommitted changes are left out."""
     try:
         result = subprocess.run(
@@ -162,7 +171,7 @@ def _read_revision(revision: str, output_dir: Path) -> tuple[list[Run], list[str
             f"{GIT}{revision}: no such commit in the repository of this folder", "give a commit, a branch or a tag"
         )
     commit = result.stdout.strip()
-    runs = [run for run in archive.read(output_dir) if str(run.record.git_commit).startswith(commit)]
+    runs = [run for run in archive.read(output_dir, damages) if str(run.record.git_commit).startswith(commit)]
     clean = [run for run in runs if run.record.git_commit == commit]
     changed = len(runs) - len(clean)
     if not clean:
@@ -177,7 +186,7 @@ def _read_revision(revision: str, output_dir: Path) -> tuple[list[Run], list[str
     return clean, [note] if changed else []
 
 
-def _fetch_query(query: str, sources: Sources, fetched: ExitStack) -> list[Run]:
+def _fetch_query(query: str, sources: Sources, fetched: ExitStack, damages: archive.Damages) -> list[Run]:
     """Fetch the runs that match a query into a temporary folder, and return them."""
     from visionbench.trackers.mlflow import MlflowTracker
 
@@ -189,4 +198,4 @@ def _fetch_query(query: str, sources: Sources, fetched: ExitStack) -> list[Run]:
         raise ConfigError(error.problem, error.remedy) from error
     if not count:
         raise ConfigError(f"{MLFLOW}{query}: no run in the experiment '{sources.experiment}' matches")
-    return archive.read(into)
+    return archive.read(into, damages)

@@ -23,17 +23,21 @@ def make(
     language: str,
     bounds: Bounds,
 ) -> int:
-    """Write the report of the sweeps, by default of the latest sweep, and print the paths of its files."""
+    """Write the report of the sweeps, by default of the latest sweep, and print the paths of its files.
+
+    Return 1 if a folder is damaged.
+    """
     check(language, "--language")
     facts, base = archive.parse_filter(where, "--where"), archive.parse_filter(baseline, "--baseline")
-    runs = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep)]
+    damages = archive.Damages()
+    runs = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep, report=damages)]
     chosen = archive.select(runs, facts, f"--where {where}")
     paths = write_report(chosen, language, to or _folder(chosen), base, bounds)
     console = screen()
     for path in paths[:2]:
         shown = os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path
         console.print(str(shown), soft_wrap=True, highlight=False)
-    return 0
+    return damages.exit_code(0, chosen)
 
 
 def _folder(runs: Sequence[Run]) -> Path:

@@ -32,11 +32,15 @@ def show(
 ) -> int:
     """Print the newest sweeps or runs, newest first, or the runs of one sweep in the order of their start.
 
+    Return 1 if a folder is damaged.
     With `verbose`, print the table of each run with all doubts and remarks. Raises ConfigError if there is no run, or
     no run with the facts of `where`.
     """
     facts = archive.parse_filter(where, "--where")
-    read = archive.of_sweep(output_dir, sweep) if sweep else archive.of_folder(output_dir)
+    damages = archive.Damages()
+    read = (
+        archive.of_sweep(output_dir, sweep, report=damages) if sweep else archive.of_folder(output_dir, report=damages)
+    )
     chosen = archive.select(read, facts, f"--where {where}")
     lists_runs = runs or sweep is not None or verbose
     items: Sequence[Any] = chosen if lists_runs else list(archive.sweeps(chosen))
@@ -47,7 +51,7 @@ def show(
         entries = [listing.of_run(i, names[i.sweep]) if lists_runs else listing.of_sweep(*i) for i in newest]
         content = {"schema": listing.SCHEMA, "total": len(items), "runs" if lists_runs else "sweeps": entries}
         sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        return 0
+        return damages.exit_code(0, chosen)
     console = screen(highlight=False)
     if verbose:
         table.show(newest, console, verbose=True)
@@ -58,7 +62,7 @@ def show(
     if len(newest) < len(items):
         kind = "runs" if lists_runs else "sweeps"
         console.print(f"{len(newest)} of {len(items)} {kind}; more with --limit", style="dim")
-    return 0
+    return damages.exit_code(0, chosen)
 
 
 def _names(runs: Sequence[Run]) -> dict[str, Names]:

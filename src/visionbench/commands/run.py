@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from visionbench import session
-from visionbench.composition import JobFailed, main, parse
+from visionbench import jobs, session
+from visionbench.composition import JobFailed, JobPlan, main, parse
 from visionbench.config import ComposedRun
+from visionbench.engines import End, Job
+from visionbench.parts import devices_of_other_machines
 from visionbench.resolve import Resolver
 from visionbench.session import Outcome, PreparedSweep
 
@@ -72,3 +75,23 @@ class Sweep:
         finally:
             single.finish()
         return single.outcome.exit_code
+
+    # ------------------------------------------------------------------------------- runs that other processes measure
+    def prepare_jobs(self, runs: Sequence[ComposedRun], plan: JobPlan) -> list[Job]:
+        """Prepare runs that other processes measure, and return the jobs."""
+        plan.engine.check([run.config.values.device.threads for run in runs])
+        runs = jobs.assign_gpus(runs, plan.gpus)
+        with nullcontext() if plan.here else devices_of_other_machines():
+            self.prepared = session.prepare(runs, self.resolver, self.prepared, session.GATHERS)
+        self.outcome.planned += len(runs)
+        return jobs.of_runs(self.prepared, runs, self.resolver.config_dir, len(self.outcome.folders))
+
+    def add_end(self, job: Job, end: End) -> None:
+        """Add the results of a job that has ended."""
+        assert self.prepared is not None
+        jobs.add_end(self.prepared, job, end, self.outcome)
+
+    def show(self, line: str) -> None:
+        """Print a line about the jobs."""
+        assert self.prepared is not None
+        jobs.show(self.prepared, line)

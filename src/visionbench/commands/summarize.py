@@ -10,7 +10,7 @@ from pathlib import Path
 
 from visionbench import validity
 from visionbench.config import build_part
-from visionbench.core import OK, CaseResult, QualityMetric, first_line
+from visionbench.core import OK, CaseResult, ConfigError, QualityMetric, first_line
 from visionbench.measuring import compute
 from visionbench.records.folder import RunFolder
 from visionbench.results import archive, declared
@@ -26,19 +26,23 @@ ROUNDING = 1e-9
 def show(name: str | Path, output_dir: Path = Path("outputs")) -> int:
     """Print the table of recomputed metrics of a run, or of each run of a sweep.
 
-    Return exit code 1 if a value differs from the reported value, or if samples cannot be read. Raises ConfigError if
-    there is no such run or sweep.
+    Return exit code 1 if a value differs from the reported value, if samples cannot be read, or if a folder is damaged.
+    Raises ConfigError if there is no such run or sweep.
     """
     console = screen()
     recomputed, lines = [], []
-    for folder in _folders(str(name), output_dir):
-        reported = folder.results()
+    damages = archive.Damages()
+    for run in _runs(str(name), output_dir, damages):
+        reported, folder = run.results, run.folder
+        if folder is None:
+            recomputed.append(run)
+            continue
         try:
             rows = recompute_run(folder, reported)
-        except (OSError, ValueError) as error:
+        except (ConfigError, OSError, ValueError) as error:
             lines.append(f"{folder.path}: the samples cannot be read ({first_line(error)})")
             continue
-        recomputed.append(Run(folder.record(), rows, folder))
+        recomputed.append(replace(run, results=rows))
         lines += [
             f"{folder.path}: {line}" for old, new in zip(reported, rows, strict=True) for line in differences(old, new)
         ]
@@ -53,16 +57,16 @@ def show(name: str | Path, output_dir: Path = Path("outputs")) -> int:
     elif not lines:
         place = _place([run.folder.path for run in recomputed if run.folder is not None])
         console.print(f"{count} values computed again from {place}: all as reported", soft_wrap=True)
-    return 1 if lines else 0
+    return damages.exit_code(1 if lines else 0, recomputed)
 
 
-def _folders(name: str, output_dir: Path) -> list[RunFolder]:
+def _runs(name: str, output_dir: Path, damages: archive.Damages) -> list[Run]:
     """Return the run of a folder or of a results.jsonl, or the runs of a sweep."""
     path = Path(name)
     for folder in (path, path.parent):
         if folder / "results.jsonl" in (path / "results.jsonl", path) and (folder / "results.jsonl").is_file():
-            return [RunFolder.open(folder)]
-    return [run.folder for run in archive.of_sweep(output_dir, name, "RUN") if run.folder is not None]
+            return archive.of_sweep(output_dir, str(folder), "RUN", damages)
+    return archive.of_sweep(output_dir, name, "RUN", damages)
 
 
 def _place(paths: Sequence[Path]) -> str:

@@ -1,9 +1,9 @@
 """The command as Hydra runs it: each composed configuration becomes a `ComposedRun`, which an `Application` measures.
 
-Without `-m`, Hydra calls `Task` with the configuration. With `-m`, Hydra passes all jobs of the sweep to the launcher
-of visionbench (`hydra_plugins/visionbench_launcher.py`), which composes all, prepares all, and then measures one after
-the other. Any other launcher, such as `hydra/launcher=basic`, calls `Task` for each job. Each job is then prepared, measured and
-finished separately.
+Without `-m`, Hydra calls `Task` with the configuration. With `-m`, Hydra passes all jobs of the sweep to a launcher of
+visionbench (`hydra_plugins/visionbench_launcher.py`), which composes all and prepares all. It then measures one after
+the other, or starts other processes that measure. Any other launcher, such as `hydra/launcher=basic`, calls `Task` for
+each job. Each job is then prepared, measured and finished separately.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from visionbench.composition.paths import UserFiles, resolve_paths
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
 from visionbench.composition.user_files import refuse_faulty_files, refuse_replaced_schema
-from visionbench.config import ComposedConfig, ComposedRun, project_folder, replaced_option
+from visionbench.config import ComposedConfig, ComposedRun, Place, project_folder, replaced_option
 from visionbench.core import ConfigError, VisionbenchError
+from visionbench.engines import End, Engine, Job
 from visionbench.variation import EXPERIMENT
 
 INFORMATION = ("--cfg", "--help", "--hydra-help", "--info")
@@ -64,6 +65,30 @@ class Application(Protocol):
     def run_alone(self, run: ComposedRun, folder: Path, sweep: str) -> int:
         """Prepare, measure and finish one run of a sweep that another launcher distributes; return its exit code."""
 
+    def prepare_jobs(self, runs: Sequence[ComposedRun], plan: JobPlan) -> list[Job]:
+        """Prepare runs that other processes measure. Raises ConfigError if any run is wrong.
+
+        An application that measures nothing returns no jobs. The function of each job measures the run into the folder
+        of `ComposedRun.place`.
+        """
+
+    def add_end(self, job: Job, end: End) -> None:
+        """Add the results of a job that has ended. Cases without a row become rows with the reason."""
+
+    def show(self, line: str) -> None:
+        """Print a line about the jobs."""
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """How the runs of a sweep are distributed over other processes."""
+
+    engine: Engine
+    gpus: str | list[int] | None = None
+    """The GPUs that runs get in turn: `auto` for all, a list of indices, or None to use `device.index` of each run."""
+    here: bool = True
+    """Whether this machine measures the runs."""
+
 
 @dataclass
 class Task:
@@ -84,14 +109,15 @@ class Task:
         folder = Path(settings.runtime.output_dir)
         if settings.mode == RunMode.MULTIRUN:
             overrides.refuse_launcher(settings.runtime.choices.get(overrides.LAUNCHER))
-            run = self.compose(cfg, settings)
+            sweep = Path(settings.sweep.dir).name
+            run = self.compose(cfg, settings, Place(folder, folder, sweep))
             self.prepares = True
-            if exit_code := self.application.run_alone(run, folder, Path(settings.sweep.dir).name):
+            if exit_code := self.application.run_alone(run, folder, sweep):
                 raise JobFailed(exit_code)
             return
         self.folder = folder
         try:
-            self.prepare([self.compose(cfg, settings)])
+            self.prepare([self.compose(cfg, settings, Place(folder, folder, folder.name))])
             self.application.measure(0, folder, folder.name)
             self.application.complete()
         except (ConfigError, OSError) as error:
@@ -102,8 +128,8 @@ class Task:
         self.prepares = True
         self.application.prepare(runs)
 
-    def compose(self, cfg: DictConfig, settings: HydraConf) -> ComposedRun:
-        """Return the run of a composed configuration. `settings` is its `hydra` section."""
+    def compose(self, cfg: DictConfig, settings: HydraConf, place: Place | None = None) -> ComposedRun:
+        """Return the run of a composed configuration. `settings` is its `hydra` section; `place` has its folders."""
         choices = [
             (str(group), str(option))
             for group, options in settings.runtime.choices.items()
@@ -120,7 +146,7 @@ class Task:
         overrides_of_run = tuple(settings.overrides.task)
         files = UserFiles(config_dir, dict(choices), settings.job.config_name)
         config = config.with_changes(resolve_paths(config.values, overrides_of_run, files))
-        return ComposedRun(config, overrides_of_run, tuple(notes), experiment)
+        return ComposedRun(config, overrides_of_run, tuple(notes), experiment, place)
 
 
 def main(arguments: Arguments, application: Application) -> None:

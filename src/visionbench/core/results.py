@@ -32,6 +32,10 @@ SKIPPED_AFTER_OOM = "skipped_after_oom"
 KILLED = "killed"
 NOT_RUN = "not_run"
 INTERRUPTED = "interrupted"
+LOST = "lost"
+"""A planned case without a row, although its run is no longer running. Readers create it; no file contains it."""
+PENDING = "pending"
+"""A planned case without a row while its run is running. Readers create it; no file contains it."""
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,11 @@ class End:
 class Engine(Protocol):
     """A way to execute jobs."""
 
-    def check(self, jobs: Sequence[Job]) -> None:
-        """Raise ConfigError if the engine cannot execute these jobs, before any of them starts."""
+    def check(self, threads: Sequence[int | None]) -> None:
+        """Raise ConfigError if the engine cannot execute runs with these numbers of threads, before they are prepared.
+
+        None means the default of torch.
+        """
 
     def run(self, jobs: Sequence[Job], show: Callable[[str], None]) -> Iterator[tuple[Job, End]]:
         """Execute the jobs, and yield each job when it ends. `show` prints one line."""

@@ -40,12 +40,12 @@ class Processes:
     """The time limit of a job in minutes."""
     cores: Cores = field(default_factory=Cores.of_this_process)
 
-    def check(self, jobs: Sequence[Job]) -> None:
-        """Raise ConfigError if a job has more threads than this machine has cores."""
-        for job in jobs if self.parallel else ():
-            if job.threads is not None and job.threads > len(self.cores.all):
+    def check(self, threads: Sequence[int | None]) -> None:
+        """Raise ConfigError if a run has more threads than this machine has cores."""
+        for count in threads if self.parallel else ():
+            if count is not None and count > len(self.cores.all):
                 raise ConfigError(
-                    f"device.threads={job.threads}: runs at the same time have separate cores, and this process may "
+                    f"device.threads={count}: runs at the same time have separate cores, and this process may "
                     f"use {len(self.cores.all)} cores",
                     "give fewer threads, or remove hydra.launcher.parallel and hydra.launcher.gpus",
                 )

@@ -28,7 +28,7 @@ class Ray:
     timeout_min: float | None = None
     """The time limit of a job in minutes."""
 
-    def check(self, jobs: Sequence[Job]) -> None:
+    def check(self, threads: Sequence[int | None]) -> None:
         """Raise ConfigError if Ray is not installed."""
         if find_spec("ray") is None:
             raise ConfigError("hydra/launcher=ray: ray is not installed", "pip install 'visionbench[ray]'")
@@ -40,10 +40,11 @@ class Ray:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
+        available: Callable[[], Mapping[str, float]] = ray.cluster_resources
         exists = self.init.get("address") is not None
         ray.init(**{"logging_level": "ERROR", **({} if exists else LOCAL), **self.init})
         try:
-            self._refuse_impossible(ray.cluster_resources())
+            self._refuse_impossible(available())
             task = ray.remote(**{"max_retries": 0, **self.remote})(_call)
             pending = {task.remote(job.call, len(jobs) > 1, self.timeout_min): job for job in jobs}
             show(f"submitted {len(jobs)} tasks to Ray")
@@ -63,10 +64,10 @@ class Ray:
     def _refuse_impossible(self, available: Mapping[str, float]) -> None:
         """Raise ConfigError for a resource that the cluster does not have, because such tasks would wait for ever."""
         for name, resource in RESOURCES.items():
-            wanted = self.remote.get(name) or 0
-            if wanted > available.get(resource, 0):
+            needed = self.remote.get(name) or 0
+            if needed > available.get(resource, 0):
                 raise ConfigError(
-                    f"hydra.launcher.ray.remote.{name}={wanted}: the cluster has {available.get(resource, 0):g}",
+                    f"hydra.launcher.ray.remote.{name}={needed}: the cluster has {available.get(resource, 0):g}",
                     "give less, or a larger cluster in hydra.launcher.ray.init.address",
                 )
 

@@ -30,7 +30,7 @@ class Slurm:
     cluster: str = "slurm"
     max_num_timeout: int = 0
 
-    def check(self, jobs: Sequence[Job]) -> None:
+    def check(self, threads: Sequence[int | None]) -> None:
         """Raise ConfigError if submitit or the commands of SLURM are missing."""
         if find_spec("submitit") is None:
             raise ConfigError(
@@ -72,7 +72,7 @@ class Slurm:
 
 
 def _call(call: Callable[[str], int], several: bool) -> End:
-    """Measure a run in a process of its own, because SLURM may kill the process that uses the most memory."""
+    """Measure a run in a new process, because SLURM may kill the process that uses the most memory."""
     return supervise(call, beside() if several else "")
 
 
@@ -82,7 +82,9 @@ def beside() -> str:
     total = os.cpu_count() or 1
     if cores.isdigit() and int(cores) >= total and len(os.sched_getaffinity(0)) >= total:
         return ""
-    return f"other jobs on this node at the same time: SLURM gave this job {cores or 'an unknown number'} of {total} cores"
+    return (
+        f"other jobs on this node at the same time: SLURM gave this job {cores or 'an unknown number'} of {total} cores"
+    )
 
 
 def _end(job: Any) -> End:

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from visionbench.core import Case, CaseResult, ConfigError, Predictions, Samples, first_line
-from visionbench.records import atomic, predictions, typed_json
+from visionbench.core import Case, CaseResult, ConfigError, Predictions, Samples
+from visionbench.records import atomic, predictions, reading, typed_json
 from visionbench.records.record import SCHEMA_VERSION, RunRecord, refuse_newer
 
 
@@ -92,7 +93,7 @@ class RunFolder:
     def record(self) -> RunRecord:
         """Read run.json. Raises ConfigError that names the folder, and a key that is missing or has a wrong type."""
         place = f"{self.path}: run.json"
-        return RunRecord.from_json(_json(_text(self.path / "run.json", place), place), place)
+        return RunRecord.from_json(reading.json_file(self.path / "run.json", place), place)
 
     def config(self) -> dict[str, Any]:
         """Read config.yaml."""
@@ -127,6 +128,24 @@ class RunFolder:
             rows[result.case.id] = result
         return list(rows.values())
 
+    def readable_results(self) -> tuple[list[CaseResult], list[str]]:
+        """Read the rows that can be read, and return the fault of each line that cannot.
+
+        A last line without a line end was cut short. Raises ConfigError if the file cannot be read at all.
+        """
+        file = f"{self.path}: results.jsonl"
+        *lines, rest = reading.lines_of(self.path / "results.jsonl", file)
+        rows, faults = [], []
+        for number, line in enumerate(lines, 1):
+            try:
+                place = f"{file}, line {number}"
+                rows.append(typed_json.read(CaseResult, self._row(line, place), place))
+            except ConfigError as error:
+                faults.append(error.problem)
+        if rest:
+            faults.append(f"{file}, line {len(lines) + 1} was cut short")
+        return rows, faults
+
     def samples(self, case_id: str) -> Samples:
         """Read the raw samples of a case as they were appended."""
         import pandas as pd
@@ -150,22 +169,30 @@ class RunFolder:
         return predictions.read_ids(self.predictions_file) if self.predictions_file.is_file() else []
 
     def _notes(self, case_id: str) -> SampleNotes:
-        for place, row in reversed(list(self._rows())):
-            if typed_json.read(Case, row.get("case"), f"{place}.case").id == case_id:
-                return typed_json.read(SampleNotes, row.get("samples"), f"{place}.samples")
+        file = f"{self.path}: results.jsonl"
+        lines = reading.lines_of(self.path / "results.jsonl", file)[:-1]
+        for number, line in reversed(list(enumerate(lines, 1))):
+            place = f"{file}, line {number}"
+            with suppress(ConfigError):  # a line that cannot be read
+                row = self._row(line, place)
+                if typed_json.read(Case, row.get("case"), f"{place}.case").id == case_id:
+                    return typed_json.read(SampleNotes, row.get("samples"), f"{place}.samples")
         raise ConfigError(f"{self.path}: results.jsonl has no case {case_id}")
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield each row with its place. A last line without a line end was cut short, and is left out."""
         file = f"{self.path}: results.jsonl"
-        *lines, _ = _text(self.path / "results.jsonl", file).split("\n")
+        *lines, _ = reading.text_file(self.path / "results.jsonl", file).split("\n")
         for number, line in enumerate(lines, 1):
             place = f"{file}, line {number}"
-            row = _json(line, place)
-            if not isinstance(row, dict):
-                raise ConfigError(f"{place} is not an object")
-            refuse_newer(row.get("schema"), str(self.path))
-            yield place, row
+            yield place, self._row(line, place)
+
+    def _row(self, line: str, place: str) -> dict[str, Any]:
+        row = reading.parse_json(line, place)
+        if not isinstance(row, dict):
+            raise ConfigError(f"{place} is not an object")
+        refuse_newer(row.get("schema"), str(self.path))
+        return row
 
     def _write_samples(self, case_id: str, samples: Samples) -> None:
         """Write the samples as one table with the columns series, index within the series, and value."""
@@ -180,21 +207,3 @@ class RunFolder:
             }
         )
         atomic.write(self.path / "samples" / f"{case_id}.parquet", frame.to_parquet(index=False))
-
-
-def _text(path: Path, place: str) -> str:
-    """Read a file. Raises ConfigError if it cannot be read."""
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise ConfigError(f"{place} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{place} is not UTF-8 text ({first_line(error)})") from error
-
-
-def _json(text: str, place: str) -> Any:
-    """Parse JSON. Raises ConfigError if it is not valid."""
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{place} is not valid JSON ({first_line(error)})") from error

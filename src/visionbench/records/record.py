@@ -14,12 +14,16 @@ from typing import Any
 from visionbench.core import ConfigError, RunPlan
 from visionbench.machine import LIBRARIES
 from visionbench.records import typed_json
+from visionbench.records.process import ProcessIdentity
 from visionbench.records.typed_json import ALL_KEYS, KEY, OTHER_KEYS
 
 SCHEMA_VERSION = 1
 """The version of run.json and of a row in results.jsonl. Increase it if older readers would misread the files."""
 RUNNING, FINISHED, STOPPED, UNSUCCESSFUL = "running", "finished", "interrupted", "failed"
 """Statuses of a run."""
+LOST, PENDING = "lost", "pending"
+"""Statuses of a run. `lost` and `pending` are in no run.json; readers create them. A run is `lost` if the process that
+measured it has ended without an end of the run, and `pending` if a running sweep has not started it yet."""
 LEFT_OUT_IF_EMPTY = ("case_seconds", "identity", "sessions")
 """The keys of run.json that are left out if they are empty."""
 VERSIONS = ("python", *LIBRARIES)
@@ -165,6 +169,8 @@ class RunRecord:
     device: DeviceIdentity = DeviceIdentity()
     data: DataIdentity = DataIdentity()
     ended_at: str | None = None
+    process: ProcessIdentity | None = None
+    """The process that writes the run's files; None in records of older versions."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """The time spent in each stage, in seconds."""
     case_seconds: Mapping[str, float] = field(default_factory=dict)

@@ -6,6 +6,7 @@ so that keys of a newer version or of a user's part are not lost.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
@@ -20,6 +21,7 @@ KEY = "key"
 """The entry of a field's metadata that holds its key in JSON, if that differs from the field's name."""
 ALL_KEYS, OTHER_KEYS = {KEY: "*"}, {KEY: "**"}
 """The metadata of a field that holds the complete object, or the keys that no other field holds."""
+LARGEST_INTEGER = 2**63
 NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 
 
@@ -52,6 +54,8 @@ def write(value: Any, place: str) -> Any:
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:
+    if type(value) in (int, float) and kind in (int, float):
+        _check_range(value, place)
     if kind is Any or (kind in NAMES and isinstance(value, kind) and (kind is bool or not isinstance(value, bool))):
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -70,6 +74,14 @@ def _read(kind: Any, value: Any, place: str) -> Any:
             return kind.parse(value)
         return _dataclass(kind, _object(value, place), place)
     raise ConfigError(f"{place} is not {NAMES.get(kind, 'of the expected type')}")
+
+
+def _check_range(value: float, place: str) -> None:
+    """Raise ConfigError for a number that is not finite, or that 64 bits cannot hold."""
+    if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
+        raise ConfigError(f"{place} is too large")
+    if not math.isfinite(value):
+        raise ConfigError(f"{place} is not a finite number")
 
 
 def _dataclass(kind: Any, value: Mapping[str, Any], place: str) -> Any:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from visionbench import variation
-from visionbench.core import CaseResult, ConfigError
+from visionbench.core import LOST, PENDING, CaseResult, ConfigError
 from visionbench.declarations import Declarations
+from visionbench.records import process
+from visionbench.records import sweep as sweep_record
 from visionbench.records.folder import RunFolder
-from visionbench.records.record import RunRecord
+from visionbench.records.record import FINISHED, RUNNING, UNSUCCESSFUL, Host, RunRecord
+from visionbench.records.record import LOST as LOST_RUN
+from visionbench.records.record import PENDING as PENDING_RUN
+from visionbench.records.sweep import PlannedRun, SweepRecord
 from visionbench.registry import nearest
 from visionbench.results import declared, summary
 
 UNKNOWN = "unknown"
 """The value of a fact that is not known."""
-MOST_PROBLEMS = 3
-"""The most unreadable runs that are described; further ones are counted."""
+NO_ROW = "the run ended without a row for this case"
+"""The reason of a case with the status `lost`."""
+NEVER_STARTED = "the run never started"
+"""The reason of a case of a run that its sweep planned and did not start."""
+RECORD, ROWS = "run.json", "results.jsonl"
+NOT_MEASURED_YET = "not measured yet"
+"""The reason of a case with the status `pending`."""
 LATEST = "latest"
 """The name of the sweep that started last."""
 FACTS = (
@@ -45,17 +57,62 @@ FACTS = (
 
 
 @dataclass(frozen=True)
+class Damaged:
+    """A folder with files that cannot be read, or that contradict each other."""
+
+    path: Path
+    reason: str
+    left_out: bool = False
+    """Whether no row of the folder is shown."""
+
+    @classmethod
+    def of(cls, path: Path, problem: str, left_out: bool = False) -> Damaged:
+        """Return the damage with this problem, whose text may begin with the path."""
+        return cls(path, problem.removeprefix(f"{path}: "), left_out)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+    @property
+    def line(self) -> str:
+        """The warning about the folder."""
+        return f"{'left out' if self.left_out else 'damaged'} {self}"
+
+
+@dataclass(frozen=True)
 class Run:
     """The results of one run: its record (run.json), its rows, and the folder if it was read from a folder."""
 
     record: RunRecord
     results: Sequence[CaseResult]
     folder: RunFolder | None = None
+    damage: list[Damaged] = field(default_factory=list, compare=False)
+    """The faults of the run's files. Each reader that meets another fault adds it."""
 
     @classmethod
     def read(cls, folder: RunFolder) -> Run:
-        """Read a run from the files of its folder. Raises ConfigError if a file is truncated or not of a run."""
-        return cls(folder.record(), folder.results(), folder)
+        """Read a run from the files of its folder, with a row for each planned case (see `complete`).
+
+        A line that cannot be read is left out, and is named in `damage`. Raises ConfigError if the record cannot be
+        read. The status becomes `lost` if the process that measured the run has ended, and `failed` if the run ended
+        but a planned case has no row.
+        """
+        record = folder.record()
+        try:
+            rows, faults = folder.readable_results()
+        except ConfigError as error:
+            rows, faults = [], [error.problem]
+        record = _with_actual_status(record)
+        measured, contradictions = _distinct(record, rows)
+        results = complete(record, measured)
+        lost = sum(row.status == LOST for row in results)
+        if record.status == RUNNING:
+            faults = [fault for fault in faults if not fault.endswith("was cut short")]  # it is being written
+        elif lost and record.status != LOST_RUN:
+            contradictions.append(f"results.jsonl has no row of {lost} of {len(record.plan.cases)} planned cases")
+        if lost and record.status == FINISHED:
+            record = replace(record, status=UNSUCCESSFUL)
+        return cls(record, results, folder, [Damaged.of(folder.path, text) for text in (*faults, *contradictions)])
 
     @cached_property
     def declarations(self) -> Declarations:
@@ -95,22 +152,76 @@ class Run:
         return {name: UNKNOWN if value is None else str(value) for name, value in known.items()}
 
 
+def complete(record: RunRecord, rows: Sequence[CaseResult]) -> list[CaseResult]:
+    """Return the rows and, at the end, a row for each planned case that has none.
+
+    Its status is `pending` while the run is running, else `lost`.
+    """
+    known = {row.case.id for row in rows}
+    running = record.status in (RUNNING, PENDING_RUN)
+    status, reason = (PENDING, NOT_MEASURED_YET) if running else (LOST, NO_ROW)
+    return [*rows, *(CaseResult(case, status, reason) for case in record.plan.cases if case.id not in known)]
+
+
+def _with_actual_status(record: RunRecord) -> RunRecord:
+    """Return the record, with the status `lost` if its status is `running` and the process that wrote it has ended."""
+    if record.status == RUNNING and record.process and process.has_ended(record.process, record.host.name):
+        return replace(record, status=LOST_RUN)
+    return record
+
+
+def _distinct(record: RunRecord, rows: Sequence[CaseResult]) -> tuple[list[CaseResult], list[str]]:
+    """Return one row of each case, the last one, and sentences about cases with several rows or without a plan."""
+    by_case = {row.case.id: row for row in rows}
+    planned = {case.id for case in record.plan.cases}
+    counts = {} if record.sessions else Counter(row.case.id for row in rows)  # a later session measures cases again
+    several = [name for name, count in counts.items() if count > 1]
+    problems = [f"results.jsonl has several rows of {name}; the last one counts" for name in several]
+    problems += [
+        f"results.jsonl has a row of {name}, which is not planned"
+        for name in by_case
+        if planned and name not in planned
+    ]
+    return list(by_case.values()), problems
+
+
 # ------------------------------------------------------------------------------------------------------------- reading
+@dataclass
+class Damages:
+    """The damaged folders that a command has met. Each is printed once, in one line on standard error."""
+
+    known: list[Damaged] = field(default_factory=list)
+
+    def __call__(self, damaged: Damaged) -> None:
+        """Print and store a damaged folder."""
+        if damaged not in self.known:
+            self.known.append(damaged)
+            warn(damaged.line)
+
+    def exit_code(self, code: int, runs: Sequence[Run] = ()) -> int:
+        """Print the damage that was met while the runs were used, and return 1 if any folder is damaged."""
+        for damaged in [damaged for run in runs for damaged in run.damage]:
+            if not any(damaged.path == one.path and damaged.reason in one.reason for one in self.known):
+                self(damaged)
+        return 1 if self.known else code
+
+
 def folders(output_dir: Path) -> list[RunFolder]:
     """Return the folder of every run below an output folder, by name.
 
     The output folder may be the folder of a run itself. Repeats and the copies of a tracking store are left out.
     """
-    return [RunFolder(path) for path in sorted(_paths(output_dir))]
+    return [RunFolder(path) for path, files in sorted(_paths(output_dir)) if RECORD in files]
 
 
-def _paths(output_dir: Path) -> Iterator[Path]:
+def _paths(output_dir: Path) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Yield each folder that has a file of a run or of a sweep, with the names of these files."""
     for path, subfolders, files in os.walk(output_dir):
-        is_run = "run.json" in files
-        parts = ("repeats", "samples") if is_run else ()
+        names = frozenset({*files, *subfolders}) & {RECORD, ROWS, sweep_record.FILE}
+        parts = ("repeats", "samples") if names & {RECORD, ROWS} else ()
         subfolders[:] = [name for name in subfolders if name not in ("mlartifacts", *parts)]
-        if is_run:
-            yield Path(path)
+        if names:
+            yield Path(path), names
 
 
 def warn(line: str) -> None:
@@ -118,29 +229,95 @@ def warn(line: str) -> None:
     print(f"visionbench: {line}", file=sys.stderr)
 
 
-def read(output_dir: Path, report: Callable[[str], None] = warn) -> list[Run]:
-    """Read every run below a folder, in the order of their start. Unreadable runs are reported in a few lines."""
-    runs, problems = [], []
-    for folder in folders(output_dir):
+def print_damage(damaged: Damaged) -> None:
+    """Print a damaged folder in one line on standard error."""
+    warn(damaged.line)
+
+
+def read(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> list[Run]:
+    """Read every run below a folder, in the order of their start. `report` receives each damaged folder.
+
+    The runs that a sweep planned and never started are runs without results. A damaged folder does not affect others.
+    """
+    runs: dict[Path, Run] = {}
+    problems: dict[Path, str] = {}
+    sweeps = []
+    for path, files in sorted(_paths(output_dir)):
+        if sweep_record.FILE in files:
+            sweeps.append(path)
+        if not files & {RECORD, ROWS}:
+            continue
         try:
-            runs.append(Run.read(folder))
+            runs[path] = run = Run.read(RunFolder(path))
         except ConfigError as error:
-            problems.append(str(error))
-    for problem in problems[:MOST_PROBLEMS]:
-        report(f"left out {problem}")
-    if further := problems[MOST_PROBLEMS:]:
-        report(f"left out {len(further)} more runs of {output_dir} that cannot be read")
-    return sorted(runs, key=lambda run: run.record.started_at)
+            problems[path] = error.problem
+        else:
+            if run.damage:
+                report(Damaged(path, "; ".join(one.reason for one in run.damage)))
+    for path in sweeps:
+        try:
+            unstarted, pending = _unstarted(path, runs, problems)
+        except ConfigError as error:
+            report(Damaged.of(path, error.problem, left_out=path not in runs))
+            continue
+        runs |= unstarted
+        for folder in pending:
+            problems.pop(folder, None)
+    for path, problem in problems.items():
+        report(Damaged.of(path, problem, left_out=path not in runs))
+    return sorted(runs.values(), key=lambda run: run.record.started_at)
 
 
-def of_folder(output_dir: Path) -> list[Run]:
+def _unstarted(
+    folder: Path, runs: Mapping[Path, Run], problems: Mapping[Path, str]
+) -> tuple[dict[Path, Run], list[Path]]:
+    """Return the planned runs of a sweep without a record, and those of them that the running sweep will measure.
+
+    Raises ConfigError if sweep.json cannot be read.
+    """
+    sweep = SweepRecord.read(folder)
+    missing = {
+        path: run
+        for run in (sweep.runs if sweep else ())
+        if (path := Path(os.path.normpath(folder / run.folder))) not in runs
+    }
+    if sweep is None or not missing:
+        return {}, []
+    running = sweep.is_running
+    pending = [path for path in missing if running and not (path / RECORD).exists()]
+    return {
+        path: _run_without_record(sweep, run, path, path in pending, problems.get(path, ""))
+        for path, run in missing.items()
+    }, pending
+
+
+def _run_without_record(sweep: SweepRecord, planned: PlannedRun, path: Path, pending: bool, problem: str) -> Run:
+    """Return a planned run that has no record, with a row for each case."""
+    reason = Damaged.of(path, problem).reason if problem else NEVER_STARTED
+    config = planned.parsed_config(f"{path.parent}: {sweep_record.FILE}")
+    record = RunRecord(
+        uid=hashlib.sha256(f"{sweep.id}/{planned.folder}".encode()).hexdigest()[:32],
+        sweep=sweep.id,
+        started_at=sweep.started_at,
+        status=PENDING_RUN if pending else LOST_RUN,
+        host=Host(name=sweep.host, values={"host": sweep.host} if sweep.host else {}),
+        plan=planned.plan,
+        config=config,
+    )
+    rows = complete(record, ())
+    return Run(record, rows if pending else [replace(row, reason=reason) for row in rows])
+
+
+def of_folder(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> list[Run]:
     """Return every run below a folder, in the order of their start. Raises ConfigError if there is none."""
-    if runs := read(output_dir):
+    if runs := read(output_dir, report):
         return runs
     raise ConfigError(f"--output-dir {output_dir}: no run in it", "measure something first: visionbench run")
 
 
-def of_sweep(output_dir: Path, sweep: str, argument: str = "") -> list[Run]:
+def of_sweep(
+    output_dir: Path, sweep: str, argument: str = "", report: Callable[[Damaged], None] = print_damage
+) -> list[Run]:
     """Return the runs of a sweep, named by its id, by a folder, or by `latest`.
 
     Raises ConfigError if there is none. Its message begins with the name of the argument, if one is given.
@@ -149,11 +326,11 @@ def of_sweep(output_dir: Path, sweep: str, argument: str = "") -> list[Run]:
     if not sweep:
         raise ConfigError(f"{prefix}'': the name of the sweep is empty", "give its id, its folder or latest")
     is_folder = sweep != LATEST and Path(sweep).is_dir()
-    if is_folder and (runs := read(Path(sweep))):
+    if is_folder and (runs := read(Path(sweep), report)):
         return runs
-    if (output_dir / sweep).is_dir() and (runs := read(output_dir / sweep)):
+    if (output_dir / sweep).is_dir() and (runs := read(output_dir / sweep, report)):
         return runs  # the usual layout, in which no other folder has to be read
-    all_runs = of_folder(output_dir) if sweep == LATEST else read(output_dir)
+    all_runs = of_folder(output_dir, report) if sweep == LATEST else read(output_dir, report)
     name = all_runs[-1].sweep if sweep == LATEST else sweep
     if runs := [run for run in all_runs if run.sweep == name]:
         return runs

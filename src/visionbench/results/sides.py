@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visionbench.core import INTERRUPTED, KILLED, NOT_RUN, OK, VALID, CaseResult, Reason
-from visionbench.records.record import RUNNING
-from visionbench.results import conditions, summary
+from visionbench.core import INTERRUPTED, KILLED, NOT_RUN, OK, PENDING, VALID, CaseResult, Reason
+from visionbench.results import archive, conditions, summary
 from visionbench.results.archive import Run
 from visionbench.results.naming import Names
 from visionbench.variation import SEPARATOR, base_parts
@@ -137,10 +136,13 @@ class Pair:
 
 
 def is_unfinished(row: CaseResult) -> bool:
-    """Return whether a case has no numbers because its run was stopped. A case that failed is not unfinished."""
+    """Return whether a case has no numbers because its run is running or was stopped.
+
+    A case that failed is not unfinished, and neither is a lost case, because the cause is unknown.
+    """
     if row.status == KILLED:
         return bool(STOPPED_BY.search(row.reason or ""))
-    return row.status in (INTERRUPTED, NOT_RUN)
+    return row.status in (INTERRUPTED, NOT_RUN, PENDING)
 
 
 def key(run: Run) -> tuple[str, str, str]:
@@ -150,11 +152,8 @@ def key(run: Run) -> tuple[str, str, str]:
 
 
 def rows(run: Run) -> list[CaseResult]:
-    """Return the rows of a run. A planned case without a row gets the status `not_run` with the reason."""
-    known = {row.case.id for row in run.results}
-    reason = "the run has not ended" if run.record.status == RUNNING else "results.jsonl has no row of this case"
-    lost = [CaseResult(case, NOT_RUN, reason) for case in run.record.plan.cases if case.id not in known]
-    return [*run.results, *lost]
+    """Return the rows of all planned cases of a run."""
+    return archive.complete(run.record, run.results)
 
 
 def sides(runs: Sequence[Run]) -> list[Side]:

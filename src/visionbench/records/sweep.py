@@ -1,0 +1,130 @@
+"""The record of a sweep, which is the content of sweep.json: the runs that one command planned.
+
+It is written before the first run is measured, so that readers show the runs that never started, and a later command
+can measure them. A command that measures one run writes it too, into the folder of the run.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from visionbench.core import ConfigError, RunPlan, first_line
+from visionbench.records import atomic, process, reading, typed_json
+from visionbench.records.process import ProcessIdentity
+from visionbench.records.record import Settings, refuse_newer
+
+FILE = "sweep.json"
+SCHEMA_VERSION = 1
+"""The version of sweep.json. Increase it if older readers would misread the file."""
+PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+"""The user and the password in an address."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that a command planned."""
+
+    folder: str
+    """The folder of the run, relative to the folder of the sweep; `.` if they are the same."""
+    plan: RunPlan
+    overrides: tuple[str, ...] = ()
+    """The overrides of this run, without passwords in addresses."""
+    config: str = ""
+    """The composed configuration as in config.yaml, without secrets."""
+
+    @property
+    def name(self) -> str:
+        """The name of the run, such as `clip_tiny · cpu · fp32`."""
+        return self.plan.name
+
+    def parsed_config(self, place: str) -> dict[str, Any]:
+        """Return the configuration. Raises ConfigError that names the place if readers cannot use it."""
+        import yaml
+
+        try:
+            config = yaml.safe_load(self.config)
+        except (yaml.YAMLError, ValueError) as error:
+            raise ConfigError(
+                f"{place}: the config of {self.folder} is not valid YAML ({first_line(error)})"
+            ) from error
+        typed_json.read(Settings, config, f"{place}: the config of {self.folder}")
+        return dict(config)
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """The runs that one command planned."""
+
+    id: str
+    """The id that all runs of the command share."""
+    started_at: str
+    runs: tuple[PlannedRun, ...]
+    command: tuple[str, ...] = ()
+    """The words of the command, without passwords in addresses."""
+    host: str | None = None
+    process: ProcessIdentity | None = None
+    """The process that measures the runs one after the other."""
+    ended_at: str | None = None
+    """The end of the command, also if it was interrupted. None while it runs, and if it was killed."""
+    schema: int = SCHEMA_VERSION
+
+    @classmethod
+    def start(cls, id: str, runs: Sequence[PlannedRun]) -> SweepRecord:
+        """Return the record of these runs, which this process measures."""
+        command = ("visionbench", *map(without_password, sys.argv[1:]))
+        return cls(id, now(), tuple(runs), command, platform.node(), process.current())
+
+    @classmethod
+    def read(cls, folder: Path) -> SweepRecord | None:
+        """Read the record in a folder, or return None if there is none. Raises ConfigError that names the folder."""
+        path = folder / FILE
+        if not path.exists():
+            return None
+        place = f"{folder}: {FILE}"
+        content = reading.json_file(path, place)
+        if isinstance(content, dict):
+            refuse_newer(content.get("schema"), place)
+        return typed_json.read(cls, content, place)
+
+    def write(self, folder: Path) -> None:
+        """Replace the record in a folder."""
+        atomic.write(folder / FILE, json.dumps(typed_json.write(self, FILE), ensure_ascii=False) + "\n")
+
+    def joined(self, earlier: SweepRecord | None) -> SweepRecord:
+        """Return this record with the runs of an earlier command in the same folder, which keep their places."""
+        if earlier is None:
+            return self
+        own = {run.folder for run in self.runs}
+        started_at = earlier.started_at if earlier.id == self.id else self.started_at
+        return replace(
+            self, started_at=started_at, runs=(*(run for run in earlier.runs if run.folder not in own), *self.runs)
+        )
+
+    def ended(self) -> SweepRecord:
+        """Return the record with the end of the command."""
+        return replace(self, ended_at=now())
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the command has not ended. True for another host, whose processes cannot be found out."""
+        if self.ended_at is not None:
+            return False
+        return self.process is None or not process.has_ended(self.process, self.host)
+
+
+def without_password(text: str) -> str:
+    """Return the text without the user and the password of addresses such as `https://user:password@host`."""
+    return PASSWORD.sub("…", text)
+
+
+def now() -> str:
+    """Return the present time in UTC with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
