@@ -106,6 +106,12 @@ class PlanOnly:
             self.prepare(runs)
         return []
 
+    def folder_of(self, index: int) -> None:
+        pass
+
+    def is_complete(self, index: int) -> bool:
+        return False
+
     def measure(self, index: int, folder: Path, sweep: str) -> None:
         pass
 

@@ -19,7 +19,7 @@ PACKAGE = Path(visionbench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"core"},
-    {"ranges", "registry", "statistics", "suggestions"},
+    {"credentials", "ranges", "registry", "statistics", "suggestions"},
     {"config", "datafiles", "declarations", "machine", "validity", "variation"},
     {"engines", "parts", "records", "weights"},
     {"composition"},
@@ -36,8 +36,9 @@ LAYERS = (
     {"report"},
     {"trackers"},
     {"resolve"},
+    {"resume"},
     {"session"},
-    {"jobs"},
+    {"dry_run", "jobs"},
 )
 PARTS = {"models", "devices", "data", "metrics"}
 """A file imports from its own room and from the layers above this line in the list, except that parts do not import

@@ -82,6 +82,7 @@ SLOW = {
     "test_gpu_check.py": "runs a shell script",
     "test_hub.py": "downloads and loads checkpoints",
     "test_labelled_runs.py": "runs the commands",
+    "test_pauses.py": "stops processes for a time",
     "test_project.py::test_system_packages_are_installed_only_if_ci_is_true": "starts a process",
     "test_quality_runs.py": "runs the commands",
     "statistics/test_resampling.py": "simulates many samples",
@@ -103,6 +104,7 @@ SLOW = {
     "weights/test_model_types.py": "imports transformers",
     "test_wheel.py": "builds the wheel",
     "test_worker.py": "starts worker processes",
+    "trackers/test_database.py": "sends runs to MLflow",
     "trackers/test_mlflow.py": "sends runs to MLflow",
 }
 """A file, or one function of a file, and why it is slow."""

@@ -11,6 +11,7 @@ it registers it, so the module has no dataclass.
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -48,7 +49,10 @@ class PreparingLauncher(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         jobs = [self.compose(overrides, number) for number, overrides in enumerate(job_overrides, initial_job_idx)]
-        return self.measure(jobs, [self.task.compose(job, job.hydra, place(job)) for job in jobs])
+        places = [place(job) for job in jobs]
+        raise_on_shared_folders(places, self.config)
+        runs = [self.task.compose(job, job.hydra, place) for job, place in zip(jobs, places, strict=True)]
+        return self.measure(jobs, runs)
 
     @abstractmethod
     def measure(self, jobs: Sequence[DictConfig], runs: Sequence[ComposedRun]) -> Sequence[JobReturn]:
@@ -74,15 +78,13 @@ class PreparingLauncher(Launcher):
         prepared = application.prepare_jobs(runs, JobPlan(engine, gpus, here))
         if not prepared:
             return []
-        for config, run in zip(jobs, runs, strict=True):
-            assert run.place is not None
-            with read_write(config.hydra):  # resolved once, so that a job has the folder of its sweep
-                config.hydra.sweep.dir = str(run.place.sweep_folder)
-                config.hydra.sweep.subdir = str(run.place.folder.relative_to(run.place.sweep_folder))
-        calls = [
-            replace(job, call=HydraJob(self.context, config, job.call))
-            for job, config in zip(prepared, jobs, strict=True)
-        ]
+        calls = []
+        for job in prepared:
+            config = jobs[job.number - jobs[0].hydra.job.num]
+            with read_write(config.hydra):  # resolved once, so that the job finds its folder
+                config.hydra.sweep.subdir = os.path.relpath(job.folder, str(config.hydra.sweep.dir))
+                config.hydra.sweep.dir = os.path.abspath(str(config.hydra.sweep.dir))
+            calls.append(replace(job, call=HydraJob(self.context, config, job.call)))
         for job, end in engine.run(calls, application.show):
             application.add_end(job, end)
         return []
@@ -107,9 +109,21 @@ class VisionbenchLauncher(PreparingLauncher):
             engine = Processes(parallel or gpus is not None, timeout_min)
             return self.measure_with(engine, jobs, runs, here=True, gpus=gpus)
         self.task.prepare(runs)
-        results = [self.run(job, partial(measure, self.task, index)) for index, job in enumerate(jobs)]
+        folder = Path(str(self.config.hydra.sweep.dir))
+        results = [self.run_prepared(job, index, folder) for index, job in enumerate(jobs)]
         self.task.application.complete()
-        return results
+        return [result for result in results if result is not None]
+
+    def run_prepared(self, job: DictConfig, index: int, folder: Path) -> JobReturn | None:
+        """Run a prepared job; return None if all its results exist, so that it needs no folder of Hydra."""
+        application = self.task.application
+        if application.is_complete(index):
+            application.measure(index, folder, folder.name)
+            return None
+        if (continued := application.folder_of(index)) is not None:
+            with read_write(job.hydra.sweep):
+                job.hydra.sweep.subdir = os.path.relpath(continued, folder)
+        return self.run(job, partial(measure, self.task, index, folder.name))
 
     def run(self, config: DictConfig, task_function: TaskFunction) -> JobReturn:
         """Run one job in this process."""
@@ -167,7 +181,14 @@ def place(job: DictConfig) -> Place:
     return Place(sweep / str(OmegaConf.select(job, "hydra.sweep.subdir")), sweep, sweep.name)
 
 
-def measure(task: Task, index: int, cfg: Any) -> None:
+def raise_on_shared_folders(places: Sequence[Place], config: DictConfig) -> None:
+    """Raise ConfigError if two jobs have the same folder, or if the folder of one contains that of another."""
+    from visionbench.composition.run_folders import refuse_shared_folders
+
+    pattern = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    refuse_shared_folders([place.folder for place in places], str(pattern["subdir"]))  # type: ignore[index,call-overload]
+
+
+def measure(task: Task, index: int, sweep: str, cfg: Any) -> None:
     """Measure the prepared run of a job into the job's folder."""
-    settings = HydraConfig.get()
-    task.application.measure(index, Path(settings.runtime.output_dir), Path(settings.sweep.dir).name)
+    task.application.measure(index, Path(HydraConfig.get().runtime.output_dir), sweep)

@@ -19,7 +19,8 @@ from visionbench.engines import End, Job
 from visionbench.engines.options import ALL_GPUS
 from visionbench.parts import find_device
 from visionbench.resolve import Resolver
-from visionbench.session import Outcome, PreparedRun, PreparedSweep, Role
+from visionbench.resume.matching import Assignment
+from visionbench.session import Outcome, PreparedSweep, Role
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Measurement:
     sweep: str
     naming: variation.Naming
     config_dir: Path | None
+    assignment: Assignment | None
+    """The cases that are missing, if a sweep is continued."""
 
     def __call__(self, beside: str) -> int:
         """Measure the run, send it if the tracker is a server, and return the exit code."""
@@ -38,6 +41,7 @@ class Measurement:
         try:
             role = Role(gathers=False, naming=self.naming, beside=beside)
             prepared = session.prepare([self.run], Resolver(self.config_dir), role=role)
+            prepared = replace(prepared, runs=(replace(prepared.runs[0], assignment=self.assignment),))
             session.measure(prepared, 0, self.folder, self.sweep, outcome)
             session.measure_repeats(prepared, outcome)
         finally:
@@ -74,22 +78,25 @@ def assign_gpus(runs: Sequence[ComposedRun], gpus: str | list[int] | None) -> li
     return assigned
 
 
-def of_runs(prepared: PreparedSweep, runs: Sequence[ComposedRun], config_dir: Path | None, first: int) -> list[Job]:
-    """Return the jobs of prepared runs. `first` is the number of jobs before them in the sweep."""
+def of_runs(
+    prepared: PreparedSweep, runs: Sequence[ComposedRun], config_dir: Path | None, outcome: Outcome
+) -> list[Job]:
+    """Return the jobs of prepared runs. The results of runs that are complete are added to the outcome."""
+    first = len(prepared.previous) - len(runs)
     plans = [run.plan for run in prepared.previous]
-    namings = variation.namings(plans, [asdict(run.config) for run in prepared.previous])[-len(runs) :]
-    return [
-        _job(first + index, request, run, naming, config_dir)
-        for index, (request, run, naming) in enumerate(zip(runs, prepared.runs, namings, strict=True))
-    ]
-
-
-def _job(number: int, request: ComposedRun, run: PreparedRun, naming: variation.Naming, config_dir: Path | None) -> Job:
-    place = request.place
-    assert place is not None
-    exclusive = isinstance(find_device(run.config.device), Counted)
-    call = Measurement(replace(request, place=None), place.folder, place.sweep, naming, config_dir)
-    return Job(number, run.plan.name, call, run.plan.device if exclusive else None, run.config.device.threads)
+    namings = variation.namings(plans, [asdict(run.config) for run in prepared.previous])[first:]
+    jobs = []
+    for index, (run, naming) in enumerate(zip(prepared.runs, namings, strict=True)):
+        place = run.request.place if run.request else None
+        assert run.request is not None and place is not None
+        if session.is_complete(prepared, index):
+            session.measure(prepared, index, place.folder, place.sweep, outcome)
+            continue
+        request = replace(runs[index], place=None)  # a job does not write the record of the sweep
+        call = Measurement(request, place.folder, place.sweep, naming, config_dir, run.assignment)
+        device = run.plan.device if isinstance(find_device(run.config.device), Counted) else None
+        jobs.append(Job(first + index, run.plan.name, place.folder, call, device, run.config.device.threads))
+    return jobs
 
 
 def add_end(prepared: PreparedSweep, job: Job, end: End, outcome: Outcome) -> None:
@@ -99,7 +106,7 @@ def add_end(prepared: PreparedSweep, job: Job, end: End, outcome: Outcome) -> No
 
     run = prepared.runs[job.number - len(prepared.previous) + len(prepared.runs)]
     assert run.request is not None and run.request.place is not None
-    path, sweep = run.request.place.folder, run.request.place.sweep
+    path, sweep = job.folder, run.request.place.sweep
     if end.reason:
         print(f"visionbench: {job.name}: {end.reason}", file=sys.stderr)
     outcome.exit_code = outcome.exit_code or end.exit_code
@@ -112,7 +119,7 @@ def add_end(prepared: PreparedSweep, job: Job, end: End, outcome: Outcome) -> No
                 repeats.write(RunFolder(path), run.config.measure.order_seed, run.config.measure.repeats)
         folder = runner.close(path, run.yaml, run.plan, sweep, end.reason)
         session.add_result(folder, prepared.queue, outcome)
-        show(prepared, f"[{job.number + 1}/{len(prepared.previous)}] {job.name}  {outcome.runs[-1].record.status}")
+        show(prepared, f"{job.name}  {outcome.runs[-1].record.status}")
     except (ConfigError, OSError) as error:
         outcome.errors.append(f"{job.name}: {error}")
         outcome.exit_code = outcome.exit_code or 1
@@ -127,5 +134,6 @@ def show(prepared: PreparedSweep, line: str) -> None:
 def _sort(prepared: PreparedSweep, outcome: Outcome) -> None:
     """Sort the results in the order of the sweep. Jobs end in another order."""
     places = [run.request.place.folder for run in prepared.previous if run.request and run.request.place]
-    outcome.folders.sort(key=places.index)
-    outcome.runs.sort(key=lambda run: places.index(run.folder.path) if run.folder else 0)
+    order = {folder: index for index, folder in enumerate(places)}
+    outcome.folders.sort(key=lambda folder: order.get(folder, len(order)))
+    outcome.runs.sort(key=lambda run: order.get(run.folder.path, len(order)) if run.folder else len(order))

@@ -142,6 +142,16 @@ def measure(
         yield finished
 
 
+def read_conditions(config: ExperimentConfig) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield the identities of the device and of the data. The model is not loaded."""
+    parts = build_parts(config)
+    _set_up(config, parts.device)
+    yield (
+        dict(parts.device.fingerprint()),
+        _describe_data(parts, with_mask_frame(parts.data.examples(), config.data.exif)),
+    )
+
+
 @dataclass(frozen=True)
 class RunData:
     """The data of a run, read before the model is loaded."""
@@ -404,8 +414,11 @@ def _work(loaded: LoadedRun, case: Case) -> Samples:
 
 def _conditions(parts: Parts, loaded: LoadedRun, examples: Sequence[Example]) -> Conditions:
     model = {**loaded.model.identity, **_image_size(loaded)}
-    data = {**parts.data.identity(), "contents_sha256": content_digest.digest_examples(examples)}
-    return Conditions(model, dict(parts.device.fingerprint()), data, dict(loaded.left_out))
+    return Conditions(model, dict(parts.device.fingerprint()), _describe_data(parts, examples), dict(loaded.left_out))
+
+
+def _describe_data(parts: Parts, examples: Sequence[Example]) -> dict[str, Any]:
+    return {**parts.data.identity(), "contents_sha256": content_digest.digest_examples(examples)}
 
 
 def _image_size(loaded: LoadedRun) -> dict[str, str]:

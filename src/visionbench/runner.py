@@ -74,7 +74,7 @@ def run(
         sweep=sweep,
         started_at=_now(),
         status=RUNNING,
-        git_commit=_git_commit(),
+        git_commit=git_commit(),
         host=Host.from_fingerprint(machine.fingerprint()),
         process=process.current(),
         plan=plan,
@@ -235,7 +235,7 @@ def _now() -> str:
 
 
 @cache
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Return the commit of the working folder, with `+` if files are changed, or None outside a repository."""
     try:
         described = subprocess.run(

@@ -17,7 +17,10 @@ EXPERIMENT = "experiment"
 """The key of the chosen experiment, which sets other keys. The other sections hold the values that it sets."""
 NAMED = ("model.name", "device.name", "device.index", "precision.name")
 """Keys that the first three parts of a run's name show."""
-WITHOUT_EFFECT = ("output_dir", "tracking", "report", "check", "hydra", "data.prepare", "data.fallback")
+WITHOUT_EFFECT = (
+    *("output_dir", "tracking", "report", "check", "hydra", "data.prepare", "data.fallback"),
+    *("resume", "retry", "on_change"),
+)
 """Keys and sections that do not change what is measured."""
 SELECTORS = {
     "model": "model.name",
@@ -45,8 +48,8 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """
     known = all(EXPERIMENT in config for config in configs)
     flat = [flatten(config if known else _without(config, EXPERIMENT)) for config in configs]
-    keys = dict.fromkeys(key for values in flat for key in values)
-    return [{key: values.get(key, ABSENT) for key in keys if _differs(key, flat)} for values in flat]
+    keys = [key for key in dict.fromkeys(key for values in flat for key in values) if _differs(key, flat)]
+    return [{key: values.get(key, ABSENT) for key in keys} for values in flat]
 
 
 def labels(keys: Iterable[str]) -> dict[str, str]:
@@ -175,11 +178,13 @@ def _differs(key: str, configs: Sequence[Mapping[str, str]]) -> bool:
     if key in NAMED:
         return False
     selectors = {SELECTORS.get(key.partition(".")[0]), EXPERIMENT} - {key}
-    values: dict[tuple[str | None, ...], set[str | None]] = {}
+    names = sorted(filter(None, selectors))
+    first: dict[tuple[str | None, ...], str | None] = {}
     for config in configs:
-        selected = tuple(config.get(selector) for selector in sorted(filter(None, selectors)))
-        values.setdefault(selected, set()).add(config.get(key))
-    return any(len(different) > 1 for different in values.values())
+        value = config.get(key)
+        if first.setdefault(tuple(map(config.get, names)), value) != value:
+            return True
+    return False
 
 
 def _significant_parts(key: str) -> list[str]:

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ def four_cores():
 
 
 def job(number, call=None, device=None, threads=None):
-    return Job(number, f"run {number}", call, device, threads)
+    return Job(number, f"run {number}", Path(), call, device, threads)
 
 
 # ------------------------------------------------------------------------------- functions of jobs, in other processes

@@ -10,6 +10,7 @@ from visionbench.core import FAILED, INVALID, OUT_OF_MEMORY, WARNED, Case, Sampl
 from visionbench.records import typed_command
 from visionbench.records.folder import RunFolder
 from visionbench.report import advice as words
+from visionbench.report.precisions import MOST_PAIRS
 from visionbench.results.advice import candidates, choice, commands, encoding, precisions
 from visionbench.results.advice.candidates import Bounds, Estimate
 from visionbench.results.archive import Run
@@ -120,8 +121,8 @@ class _WithSamples(RunFolder):
         super().__init__(path)
         object.__setattr__(self, "shared", samples)
 
-    def samples(self, case_id):
-        return self.shared
+    def series(self, case_id):
+        return self.shared.series
 
 
 def test_memory_and_quality_bounds_exclude_cases():
@@ -316,6 +317,20 @@ def test_precisions_are_compared_only_under_equal_conditions_and_without_invalid
     assert not list(precisions.pairs(runs))
     (pair,) = precisions.pairs([runs[0], with_threads(1, "bf16", invalid(1, 20))])
     assert pair.speed() == {}
+
+
+def test_the_last_fp32_run_under_equal_conditions_is_the_base():
+    full = [run(timed(1, 10)), run(timed(1, 11)), run(timed(1, 12), config={"model": {"seed": 5}})]
+    (pair,) = precisions.pairs([*full, run(timed(1, 20), precision="bf16")])
+    assert pair.base is full[1]
+
+
+def test_many_precisions_are_listed_in_part_with_the_number_of_the_others():
+    full = [run(timed(1, 10), name=f"model_{number}") for number in range(30)]
+    half = [run(timed(1, 20), name=f"model_{number}", precision="bf16") for number in range(30)]
+    shown = [line for line in lines(advised(*full, *half)) if " against fp32: " in line or "precision than" in line]
+    assert len(shown) == MOST_PAIRS + 1
+    assert shown[-1].startswith(f"{30 - MOST_PAIRS} more runs in another precision than fp32")
 
 
 def test_with_random_weights_the_advice_names_what_is_not_known_and_the_choice_in_fp32():

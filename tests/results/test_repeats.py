@@ -1,6 +1,8 @@
 """Several processes for a run: their order, and the combination of their rows."""
 
 import json
+from dataclasses import replace
+from platform import node
 
 import numpy as np
 import pytest
@@ -21,8 +23,9 @@ from visionbench.core import (
     Validity,
 )
 from visionbench.records.folder import RunFolder
+from visionbench.records.process import current
 from visionbench.records.record import Repeats
-from visionbench.results import declared, repeats
+from visionbench.results import archive, declared, repeats
 from visionbench.results.repeats import across, combine, folders, order, planned, write
 
 CASE = Case("batch-2", 2, ("latency",), ("latency",))
@@ -163,3 +166,135 @@ def test_the_repeats_of_a_folder_are_combined_in_the_order_of_their_numbers(tmp_
     [result] = folder.results()
     assert folder.samples(result.case.id).get("across/latency_p50_ms").tolist() == [float(n) for n in range(1, 12)]
     assert json.loads((folder.path / "run.json").read_text())["repeats"]["measured"] == 11
+
+
+def test_a_run_with_fewer_processes_than_planned_was_interrupted():
+    finished = [record(status="finished"), record(status="finished")]
+    assert combine(finished, seed=0, planned=3).status == "interrupted"
+    assert combine(finished, seed=0, planned=2).status == "finished"
+    only_quality = record(status="finished", cases=[QUALITY])
+    assert combine([only_quality], seed=0, planned=3).status == "finished"
+
+
+def test_a_process_that_did_not_start_is_a_doubt():
+    [(result, samples)] = repeats.gather([[row(1.0)], [row(1.0)]], declared.bundled(), planned=3)
+    assert samples.flags == {"processes_lost": "1 of 3: the process did not start"}
+    assert result.validity.verdict == WARNED
+    [(quality, samples)] = repeats.gather([[row(case=QUALITY, recall_i2t_at_1_fraction=0.5)]], declared.bundled(), 3)
+    assert quality.validity.verdict == VALID and samples.flags == {}
+
+
+# --------------------------------------------------------------------------------------- repeats without a run.json
+def ungathered(path, process, statuses=("finished", "finished"), planned=3):
+    """Write the folder of a run of three planned processes that the command did not gather."""
+    folder = RunFolder.create(path, "a: 1")
+    for number, status in enumerate(statuses, 1):
+        repeat = folder.repeat(number)
+        if status == "finished":
+            repeat.append(row(float(number)), Samples({"latency/host_s": np.ones(3)}))
+        repeat.write_record(
+            replace(
+                record(cases=[CASE], status=status, host={"host": node()}, config={"measure": {"repeats": planned}}),
+                process=process,
+            )
+        )
+    return folder
+
+
+def test_a_killed_run_of_several_processes_is_one_lost_run_with_those_that_exist(tmp_path):
+    folder = ungathered(tmp_path / "a", replace(current(), started=1))
+    (run,) = archive.read(tmp_path, pytest.fail)
+    assert (run.record.status, run.record.repeats.planned, run.record.repeats.measured) == ("lost", 3, 2)
+    assert [str(reason) for reason in run.results[0].validity.reasons] == [
+        "processes_lost: 1 of 3: the process did not start",
+        "processes_differ: the medians of 2 processes differ: p50 ms is known to ±4,087%, not ±10%",
+    ]
+    assert run.samples(CASE.id).get("across/latency_p50_ms").tolist() == [1.0, 2.0]
+    assert run.samples_of_first_process(CASE.id).get("latency/host_s").tolist() == [1.0, 1.0, 1.0]
+    assert not (folder.path / "run.json").exists()
+
+
+def test_a_process_that_was_killed_in_a_killed_run_is_lost(tmp_path):
+    ungathered(tmp_path / "a", replace(current(), started=1), ("running", "running"))
+    (run,) = archive.read(tmp_path, pytest.fail)
+    assert [(one.status, one.reason) for one in run.results] == [("lost", archive.NO_ROW)]
+    assert run.record.status == "lost"
+
+
+def test_the_repeats_of_a_running_command_are_pending(tmp_path):
+    ungathered(tmp_path / "a", current())
+    (run,) = archive.read(tmp_path, pytest.fail)
+    assert [(one.status, one.reason) for one in run.results] == [
+        ("pending", "not measured yet (2 of 3 processes have started)")
+    ]
+    assert run.record.status == "running"
+
+
+def test_a_damaged_process_of_a_killed_run_is_named_and_the_others_are_gathered(tmp_path):
+    folder = ungathered(tmp_path / "a", replace(current(), started=1))
+    (folder.path / "repeats" / "2" / "run.json").write_text("{")
+    (folder.path / "repeats" / "notes").mkdir()
+    (folder.path / "repeats" / "notes" / "run.json").write_text("{}")
+    damaged = []
+    (run,) = archive.read(tmp_path, damaged.append)
+    assert run.record.repeats.measured == 1
+    assert [one.path for one in damaged] == [folder.path] and "repeats/2" in damaged[0].reason
+
+
+def test_a_run_that_is_killed_while_its_repeats_are_gathered_has_no_record_yet(tmp_path, monkeypatch):
+    folder = ungathered(tmp_path / "a", replace(current(), started=1))
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "write_record", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write(folder, seed=0, planned=3)
+    (run,) = archive.read(tmp_path, pytest.fail)
+    assert (run.record.status, [one.status for one in run.results]) == ("lost", ["ok"])
+
+
+# -------------------------------------------------------------------------------------------- processes that differ
+def test_a_result_that_is_known_too_imprecisely_across_processes_is_questionable():
+    """The medians of CLIP at batch size 8 on an H200."""
+    [(result, _)] = gather([[row(13.57)], [row(9.46)]])
+    assert result.validity == Validity(
+        WARNED,
+        (Reason("processes_differ", "the medians of 2 processes differ: p50 ms is known to ±490%, not ±10%"),),
+    )
+
+
+def test_throughput_is_checked_as_latency_is():
+    rows = [[row(10.0, throughput_images_per_s=rate)] for rate in (100.0, 120.0)]
+    [(result, _)] = gather(rows)
+    [reason] = result.validity.reasons
+    assert reason.kind == "processes_differ"
+    assert reason.detail.startswith("the rates of 2 processes differ: img/s is known to ±")
+
+
+@pytest.mark.parametrize(("within", "verdict"), [(0.02, WARNED), (0.1, VALID), (0.5, VALID)])
+def test_the_interval_across_processes_may_extend_by_the_configured_fraction(within, verdict):
+    rows = [[row(value)] for value in (10.0, 10.3, 10.1, 9.7, 9.9)]
+    [(result, _)] = repeats.gather(rows, declared.bundled(), within=within)
+    assert result.metrics.values["latency_p50_across_processes_half_width_fraction"] == pytest.approx(0.0284, abs=1e-3)
+    assert result.validity.verdict == verdict
+
+
+def test_an_invalid_process_keeps_the_combined_row_invalid_if_processes_differ():
+    invalid = Validity(INVALID, (Reason("paused", "40 s"),))
+    [(result, _)] = gather([[row(13.57, validity=invalid)], [row(9.46)]])
+    assert result.validity.verdict == INVALID
+    assert [reason.kind for reason in result.validity.reasons] == ["processes_differ", "paused"]
+
+
+def test_one_process_has_no_difference():
+    [(result, _)] = gather([[row(13.57)]])
+    assert result.validity == Validity(VALID, ())
+
+
+def test_latency_and_throughput_of_a_combined_row_come_from_the_same_processes():
+    rows = [[row(10.0, throughput_images_per_s=100.0)], [row(10.0)], [failed("no luck")]]
+    [(result, samples)] = gather(rows)
+    assert result.metrics.values["throughput_images_per_s"] is None
+    assert len(samples.get("across/latency_p50_ms")) == 2
+    assert result.labels["processes"] == "2"

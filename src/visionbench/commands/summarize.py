@@ -10,12 +10,13 @@ from pathlib import Path
 
 from visionbench import validity
 from visionbench.config import build_part
-from visionbench.core import OK, CaseResult, ConfigError, QualityMetric, first_line
+from visionbench.core import OK, CaseResult, QualityMetric, first_line
 from visionbench.measuring import compute
 from visionbench.records.folder import RunFolder
-from visionbench.results import archive, declared
+from visionbench.records.record import Settings
+from visionbench.results import archive
 from visionbench.results.archive import Run
-from visionbench.results.repeats import folders, gather
+from visionbench.results.repeats import folders, gather, tolerance
 from visionbench.terminal import table
 from visionbench.terminal.console import screen
 
@@ -33,19 +34,15 @@ def show(name: str | Path, output_dir: Path = Path("outputs")) -> int:
     recomputed, lines = [], []
     damages = archive.Damages()
     for run in _runs(str(name), output_dir, damages):
-        reported, folder = run.results, run.folder
-        if folder is None:
+        if run.folder is None:
             recomputed.append(run)
             continue
-        try:
-            rows = recompute_run(folder, reported)
-        except (ConfigError, OSError, ValueError) as error:
-            lines.append(f"{folder.path}: the samples cannot be read ({first_line(error)})")
-            continue
-        recomputed.append(replace(run, results=rows))
-        lines += [
-            f"{folder.path}: {line}" for old, new in zip(reported, rows, strict=True) for line in differences(old, new)
-        ]
+        rows, faults = recompute_run(run)
+        reported = {row.case.id: row for row in run.results}
+        changes = [line for row in rows for line in differences(reported[row.case.id], row)]
+        lines += [f"{run.folder.path}: {line}" for line in (*faults, *changes)]
+        if rows:
+            recomputed.append(replace(run, results=rows))
     if recomputed:
         table.show(recomputed, console)
     console.print()
@@ -76,22 +73,39 @@ def _place(paths: Sequence[Path]) -> str:
     return f"the samples of {len(paths)} runs in {os.path.commonpath(paths)}"
 
 
-def recompute_run(folder: RunFolder, reported: Sequence[CaseResult]) -> list[CaseResult]:
-    """Return the rows of a run computed from its samples. With repeats, they are computed from those of the repeats."""
-    if repeats := folders(folder):
-        rows_by_repeat = [[recompute(repeat, row) for row in repeat.results()] for repeat in repeats]
-        return [row for row, _ in gather(rows_by_repeat, declared.of_record(folder.record()))]
-    return [recompute(folder, row) for row in reported]
+def recompute_run(run: Run) -> tuple[list[CaseResult], list[str]]:
+    """Return the rows of a run computed from its samples, and a line for each case whose samples cannot be used.
+
+    With repeats, the rows are computed from those of the repeats.
+    """
+    assert run.folder is not None
+    processes = [(folder, Run.read(folder)) for folder in folders(run.folder)] or [(run.folder, run)]
+    rows_by_process: list[list[CaseResult]] = []
+    faults: dict[str, str] = {}
+    for folder, process in processes:
+        rows_by_process.append([])
+        for row in process.results:
+            try:
+                rows_by_process[-1].append(recompute(folder, process.record.settings, row))
+            except Exception as error:  # damaged samples may make a metric raise any error
+                reason = first_line(error).removeprefix(f"{folder.path}: ") or type(error).__name__
+                faults[row.case.id] = f"the samples cannot be read ({row.case.id}: {reason})"
+    rows = rows_by_process[0]
+    if len(processes) > 1 or run.record.repeats:
+        planned = run.record.repeats.planned if run.record.repeats else 1
+        rows = [row for row, _ in gather(rows_by_process, run.declarations, planned, tolerance(run.record))]
+    planned_ids = {row.case.id for row in run.results}
+    readable = [row for row in rows if row.case.id in planned_ids and row.case.id not in faults]
+    return readable, list(faults.values())
 
 
-def recompute(folder: RunFolder, row: CaseResult) -> CaseResult:
+def recompute(folder: RunFolder, settings: Settings, row: CaseResult) -> CaseResult:
     """Return the row with metrics and validity computed from its samples. Quality is computed from the predictions.
 
-    A row without numbers is returned unchanged.
+    A row without numbers is returned unchanged. Raises ConfigError if samples cannot be read.
     """
     if row.status != OK:
         return row
-    settings = folder.record().settings
     groups = {
         name: build_part("metrics", name, settings.options_of(name), f"metrics.{name}") for name in row.case.metrics
     }

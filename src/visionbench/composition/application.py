@@ -23,6 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from visionbench import credentials
 from visionbench.composition import overrides
 from visionbench.composition.arguments import Arguments, command_line
 from visionbench.composition.errors import is_raised_by_composition, translate
@@ -30,7 +31,7 @@ from visionbench.composition.new_folders import NewFolders
 from visionbench.composition.paths import UserFiles, resolve_paths
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
-from visionbench.composition.user_files import refuse_faulty_files, refuse_replaced_schema
+from visionbench.composition.user_files import refuse_credentials, refuse_faulty_files, refuse_replaced_schema
 from visionbench.config import ComposedConfig, ComposedRun, Place, project_folder, replaced_option
 from visionbench.core import ConfigError, VisionbenchError
 from visionbench.engines import End, Engine, Job
@@ -55,6 +56,12 @@ class Application(Protocol):
 
     def prepare(self, runs: Sequence[ComposedRun]) -> None:
         """Prepare these runs. Raises ConfigError if any of them is wrong, before anything is measured."""
+
+    def folder_of(self, index: int) -> Path | None:
+        """Return the folder of a prepared run of a continued sweep, or None if the run uses the folder of its job."""
+
+    def is_complete(self, index: int) -> bool:
+        """Return whether all results of a prepared run exist, so that `measure` measures nothing."""
 
     def measure(self, index: int, folder: Path, sweep: str) -> None:
         """Measure one of the prepared runs into its folder. `sweep` is the id that all runs of the command share."""
@@ -145,6 +152,8 @@ class Task:
         experiment = ",".join(option for group, option in choices if group == EXPERIMENT)
         overrides_of_run = tuple(settings.overrides.task)
         files = UserFiles(config_dir, dict(choices), settings.job.config_name)
+        credentials.refuse(config.unresolved(), origin=files.find)
+        credentials.refuse(OmegaConf.to_container(OmegaConf.create(settings.job.env_set)), "hydra.job.env_set")
         config = config.with_changes(resolve_paths(config.values, overrides_of_run, files))
         return ComposedRun(config, overrides_of_run, tuple(notes), experiment, place)
 
@@ -155,6 +164,7 @@ def main(arguments: Arguments, application: Application) -> None:
     register_schema()
     refuse_replaced_schema(arguments.config_dir)
     overrides.check(arguments.overrides, arguments.config_dir)
+    refuse_credentials(arguments.overrides, arguments.config_dir)
     task = Task(application, arguments)
     command = hydra.main(version_base="1.3", config_path=str(project_folder("conf")), config_name="config")(task)
     NewFolders.folder, NewFolders.missing = None, ()

@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
+from visionbench import credentials
 from visionbench.config import list_options, project_folder, refuse_unusable_folder
 from visionbench.core import ConfigError
 from visionbench.suggestions import option, shown
@@ -56,6 +57,7 @@ def check(texts: Sequence[str], config_dir: Path | None = None) -> None:
     for override in overrides:
         if not override.key_or_group:
             raise ConfigError(*_describe_form(str(override.input_line), groups))
+        credentials.refuse([] if override.is_delete() else _values(override), override.key_or_group)
         if override.package is not None or override.is_delete():
             continue
         values = _values(override)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 
@@ -19,6 +20,8 @@ class Job:
     """The position in the sweep, from 0."""
     name: str
     """The name of the run."""
+    folder: Path
+    """The folder of the run."""
     call: Callable[[str], int]
     """Measure the run and return the exit code. The argument describes the other runs beside it. Can be pickled."""
     device: str | None = None

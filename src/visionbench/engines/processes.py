@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from time import monotonic
 
 from visionbench.core import ConfigError, first_line
@@ -118,7 +119,7 @@ class Processes:
 
     def _start(self, job: Job, jobs: Sequence[Job], show: Callable[[str], None]) -> Running:
         cores = (self.cores.take(self.cores_of(job, jobs)) or ()) if self.parallel else ()
-        prefix = f"[{job.number + 1}/{len(jobs)}] " if len(jobs) > 1 else ""
+        prefix = f"[{jobs.index(job) + 1}/{len(jobs)}] " if len(jobs) > 1 else ""
         beside = self.beside(job, jobs)
         return Running.start(job, cores, beside, lambda line: show(prefix + line))
 
@@ -191,7 +192,7 @@ class Running:
 
 def supervise(call: Callable[[str], int], beside: str, timeout_min: float | None = None) -> End:
     """Execute one job in a new process and return its end, also if the process is killed or exceeds the time limit."""
-    job = Job(0, "", partial(_described, call, beside))
+    job = Job(0, "", Path(), partial(_described, call, beside))
     ((_, end),) = Processes(timeout_min=timeout_min).run([job], partial(print, flush=True))
     return end
 

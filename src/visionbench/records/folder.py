@@ -12,6 +12,7 @@ worker.log         the output of the measuring process
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -73,6 +74,10 @@ class RunFolder:
     def repeat(self, number: int) -> RunFolder:
         """Create the folder of one of several processes inside this folder, with the same configuration."""
         return RunFolder.create(self.path / "repeats" / str(number), (self.path / "config.yaml").read_text("utf-8"))
+
+    def rejoin_repeat(self, number: int) -> RunFolder:
+        """Return the folder of one of several processes for a further session. It is created if it does not exist."""
+        return RunFolder.rejoin(self.path / "repeats" / str(number), (self.path / "config.yaml").read_text("utf-8"))
 
     @property
     def log(self) -> Path:
@@ -147,26 +152,47 @@ class RunFolder:
         return rows, faults
 
     def samples(self, case_id: str) -> Samples:
-        """Read the raw samples of a case as they were appended."""
-        import pandas as pd
-
+        """Read the raw samples of a case as they were appended. Raises ConfigError if the file cannot be read."""
         notes = self._notes(case_id)
+        return Samples(self.series(case_id), notes.missing, notes.flags, notes.faults)
+
+    def series(self, case_id: str) -> dict[str, np.ndarray]:
+        """Read only the series of a case's samples, by name. Return none if the case has no file of samples.
+
+        Raises ConfigError if the file cannot be read.
+        """
         path = self.path / "samples" / f"{case_id}.parquet"
-        if not path.is_file():
-            return Samples({}, notes.missing, notes.flags, notes.faults)
-        frame = pd.read_parquet(path)
-        series = {
-            str(name): part["value"].to_numpy() for name, part in frame.groupby("series", sort=False, observed=True)
-        }
-        return Samples(series, notes.missing, notes.flags, notes.faults)
+        if path.parent != self.path / "samples" or not os.path.lexists(path):
+            return {}
+        with reading.parquet_file(path, f"{self.path}: samples/{path.name}", ["series", "value"]) as table:
+            names = table.column("series").combine_chunks().dictionary_encode()
+            codes = names.indices.to_numpy()
+            values = np.asarray(table.column("value").to_numpy(), np.float64)
+            ends = [*(np.flatnonzero(np.diff(codes)) + 1), len(codes)]
+            starts = [0, *ends[:-1]] if len(codes) else []
+            known = names.dictionary.to_pylist()
+            return {known[codes[start]]: values[start:end] for start, end in zip(starts, ends, strict=False)}
 
     def predictions(self) -> Predictions | None:
-        """Read the predictions as they were appended. Return None if there are none."""
-        return predictions.read(self.predictions_file) if self.predictions_file.is_file() else None
+        """Read the predictions as they were appended, or return None if there are none.
+
+        Raises ConfigError if the file cannot be read.
+        """
+        if not os.path.lexists(self.predictions_file):
+            return None
+        with reading.parquet_file(self.predictions_file, f"{self.path}: {self.predictions_file.name}") as table:
+            return predictions.from_table(table)
 
     def picture_ids(self) -> list[str]:
-        """Read the ids of the images that have a prediction, in the data set's order."""
-        return predictions.read_ids(self.predictions_file) if self.predictions_file.is_file() else []
+        """Read the ids of the images that have a prediction, in the data set's order.
+
+        Raises ConfigError if the file cannot be read.
+        """
+        if not os.path.lexists(self.predictions_file):
+            return []
+        place = f"{self.path}: {self.predictions_file.name}"
+        with reading.parquet_file(self.predictions_file, place, ["id"]) as table:
+            return [str(name) for name in table["id"].to_pylist()]
 
     def _notes(self, case_id: str) -> SampleNotes:
         file = f"{self.path}: results.jsonl"
@@ -206,4 +232,6 @@ class RunFolder:
                 "value": np.concatenate([np.asarray(values, np.float64) for values in samples.series.values()]),
             }
         )
-        atomic.write(self.path / "samples" / f"{case_id}.parquet", frame.to_parquet(index=False))
+        atomic.write(
+            self.path / "samples" / f"{case_id}.parquet", frame.to_parquet(index=False, write_page_checksum=True)
+        )

@@ -35,26 +35,15 @@ def write(path: Path, predictions: Predictions) -> None:
     table = pyarrow.table({"id": pyarrow.array(predictions.ids, pyarrow.string()), **columns})
     table = table.replace_schema_metadata({METADATA: json.dumps(metadata)})
     content = BytesIO()
-    pyarrow.parquet.write_table(table, content, compression="zstd")
+    pyarrow.parquet.write_table(table, content, compression="zstd", write_page_checksum=True)
     atomic.write(path, content.getvalue())
 
 
-def read(path: Path) -> Predictions:
-    """Read predictions as they were written."""
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(path)
+def from_table(table: Any) -> Predictions:
+    """Return the predictions of a table as they were written."""
     metadata = json.loads(table.schema.metadata[METADATA])
     columns = {name: _entries(table[name], metadata["dtypes"].get(name)) for name in metadata["columns"]}
     return Predictions(table["id"].to_pylist(), columns, metadata["classes"])
-
-
-def read_ids(path: Path) -> list[str]:
-    """Read only the ids of the images, in the data set's order."""
-    import pyarrow.parquet
-
-    ids: list[str] = pyarrow.parquet.read_table(path, columns=["id"])["id"].to_pylist()
-    return ids
 
 
 def _column(entries: Sequence[Any]) -> Any:

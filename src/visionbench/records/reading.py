@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from visionbench.core import ConfigError, first_line
 
 MOST_MIB = 512
 """The largest file that is read, in MiB. The files of a run are much smaller."""
+MAY_BE_INFINITE = re.compile(r"[eE]\+?\d{3}|\d{300}")
+"""A number that may be too large for a float."""
 
 
 def check_file(path: Path, place: str) -> None:
@@ -57,10 +62,27 @@ def json_file(path: Path, place: str) -> Any:
     return parse_json(text, place)
 
 
+@contextmanager
+def parquet_file(path: Path, place: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """Read a Parquet file, and yield its table. Every error within the context becomes a ConfigError.
+
+    Pages that have a checksum are compared with it.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    check_file(path, place)
+    try:
+        with ParquetFile(path, page_checksum_verification=True) as file:
+            yield file.read(columns=None if columns is None else list(columns), use_threads=False)
+    except (Exception, MemoryError) as error:  # a damaged file makes Arrow raise errors of many types
+        raise ConfigError(f"{place} cannot be read ({first_line(error) or type(error).__name__})") from error
+
+
 def parse_json(text: str, place: str) -> Any:
     """Parse JSON. Raises ConfigError if it is not valid, also for NaN and for numbers that are not finite."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        parse_float = _finite if MAY_BE_INFINITE.search(text) else None  # a function of Python for each number is slow
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=parse_float)
     except RecursionError as error:
         raise ConfigError(f"{place} is not valid JSON (it is nested too deeply)") from error
     except ValueError as error:

@@ -7,11 +7,11 @@ so that keys of a newer version or of a user's part are not lost.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from visionbench.core import ConfigError
 
@@ -22,6 +22,8 @@ KEY = "key"
 ALL_KEYS, OTHER_KEYS = {KEY: "*"}, {KEY: "**"}
 """The metadata of a field that holds the complete object, or the keys that no other field holds."""
 LARGEST_INTEGER = 2**63
+LARGEST = 2.0**62
+"""The fast reader does not read numbers of this size, infinity and NaN."""
 NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
 
 
@@ -31,7 +33,11 @@ def read(kind: type[T], value: Any, place: str) -> T:
     `place` is the origin of the value, such as "outputs/a: run.json.plan". Raises ConfigError that names the place of
     the first value that is missing or has a wrong type.
     """
-    result: T = _read(kind, value, place)
+    result: T
+    try:
+        result = _fast_reader(cast(Any, kind))(value)
+    except _UnexpectedTypeError:
+        result = _read(kind, value, place)
     return result
 
 
@@ -51,6 +57,72 @@ def write(value: Any, place: str) -> Any:
         f"{place}: {value!r} has the type {type(value).__name__}, which JSON does not have",
         "use a string, a number, true, false, null, a list or a mapping",
     )
+
+
+class _UnexpectedTypeError(Exception):
+    """A value that the fast reader does not convert. `_read` then converts it, or raises an error with its place."""
+
+
+@cache
+def _fast_reader(kind: Any) -> Callable[[Any], Any]:
+    """Return a function that converts usual values as `_read` does, without their places."""
+    if kind is Any:
+        return lambda value: value
+    if kind in NAMES:
+        return partial(_fast_scalar, kind)
+    origin, arguments = _parts(kind)
+    if origin is UnionType:
+        inner = _fast_reader(arguments[0])
+        return lambda value: None if value is None else inner(value)
+    if origin is Mapping:
+        return partial(_fast_mapping, _fast_reader(arguments[1]))
+    if origin is tuple:
+        return partial(_fast_tuple, _fast_reader(arguments[0]))
+    if is_dataclass(kind):
+        return partial(_fast_dataclass, kind, _fast_fields(kind))
+    return partial(_fast_scalar, kind)
+
+
+def _fast_fields(kind: Any) -> list[tuple[Field[Any], str, Callable[[Any], Any]]]:
+    return [(field, _name(field), _fast_reader(hint)) for field, hint in _fields(kind)]
+
+
+def _fast_scalar(kind: Any, value: Any) -> Any:
+    if kind is float and type(value) is int:
+        value = float(value) if -LARGEST < value < LARGEST else None
+    if type(value) is not kind or (kind in (int, float) and not -LARGEST < value < LARGEST):
+        raise _UnexpectedTypeError
+    return value
+
+
+def _fast_mapping(reader: Callable[[Any], Any], value: Any) -> Any:
+    if type(value) is not dict:
+        raise _UnexpectedTypeError
+    return {name: reader(entry) for name, entry in value.items()}
+
+
+def _fast_tuple(reader: Callable[[Any], Any], value: Any) -> Any:
+    if type(value) is not list:
+        raise _UnexpectedTypeError
+    return tuple(map(reader, value))
+
+
+def _fast_dataclass(kind: Any, readers: Sequence[tuple[Field[Any], str, Callable[[Any], Any]]], value: Any) -> Any:
+    if type(value) is not dict:
+        if type(value) is str and hasattr(kind, "parse"):
+            return kind.parse(value)
+        raise _UnexpectedTypeError
+    arguments = {}
+    for field, key, reader in readers:
+        if field.metadata == ALL_KEYS:
+            arguments[field.name] = value
+        elif field.metadata == OTHER_KEYS:
+            arguments[field.name] = {name: entry for name, entry in value.items() if name not in _keys(kind)}
+        elif key in value:
+            arguments[field.name] = reader(value[key])
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise _UnexpectedTypeError
+    return kind(**arguments)
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:

@@ -141,6 +141,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "这是测过的最大批大小，更大的可能更快",
     ),
     "more runs": ("{count} more runs; --json lists all", "另有 {count} 次运行；--json 列出全部"),
+    "more precisions": (
+        "{count} more runs in another precision than fp32; visionbench export has all numbers",
+        "另有 {count} 次非 fp32 精度的运行；visionbench export 给出全部数值",
+    ),
     "best of batch": ("fastest at batch size {batch}: {name}", "批大小 {batch} 时最快：{name}"),
     "tied with": ("not distinguishable: {names}", "无法区分：{names}"),
     # precisions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from visionbench.core import VALID, WARNED
@@ -19,25 +20,48 @@ __all__ = ["FULL", "costs", "lines"]
 
 MOST_RATIOS = 4
 """The most batch sizes whose ratio is listed."""
+MOST_PAIRS = 24
+"""The most runs that are compared with fp32: the first ones of each precision in turn. The others are counted."""
 
 
 def lines(runs: Sequence[Run], names: Names, language: str) -> Iterator[str]:
     """Yield for each precision the ratio of throughput and the difference in quality, each with its interval."""
-    for pair in precisions.pairs(runs):
+    compared = [pair for pair in precisions.pairs(runs) if pair.has_speed or pair.quality_measured]
+    for pair in _first_of_each(compared):
         ratios = pair.speed()
         if not ratios and not pair.quality_measured:
             continue
         mark = f" {MARKS[WARNED]}" if ratios and pair.doubtful else ""
         name = translate("against", language, name=names.short(pair.run), base=FULL)
         yield f"{name}: {_speed_text(ratios, language)}{mark}; {_quality_text(pair, language, brief=True)}"
+    yield from _further(compared, language)
 
 
 def costs(runs: Sequence[Run], language: str) -> Iterator[str]:
     """Yield the loss of quality of each run in another precision, if both runs have a quality."""
-    for pair in precisions.pairs(runs):
-        if pair.quality_measured:
-            name = translate("against", language, name=pair.run.name, base=FULL)
-            yield f"{name}: {_quality_text(pair, language)}"
+    compared = [pair for pair in precisions.pairs(runs) if pair.quality_measured]
+    for pair in _first_of_each(compared):
+        name = translate("against", language, name=pair.run.name, base=FULL)
+        yield f"{name}: {_quality_text(pair, language)}"
+    yield from _further(compared, language)
+
+
+def _first_of_each(compared: Sequence[Pair]) -> list[Pair]:
+    """Return at most MOST_PAIRS pairs: the first of each precision, then the second of each, and so on, in order."""
+    if len(compared) <= MOST_PAIRS:
+        return list(compared)
+    counts: Counter[str] = Counter()
+    ranks = []
+    for number, pair in enumerate(compared):
+        ranks.append((counts[pair.run.record.plan.precision], number))
+        counts[pair.run.record.plan.precision] += 1
+    return [compared[number] for number in sorted(number for _, number in sorted(ranks)[:MOST_PAIRS])]
+
+
+def _further(compared: Sequence[Pair], language: str) -> Iterator[str]:
+    """Yield the number of pairs that are not listed, if there are any."""
+    if len(compared) > MOST_PAIRS:
+        yield translate("more precisions", language, count=len(compared) - MOST_PAIRS)
 
 
 def _speed_text(ratios: Mapping[int, Estimate], language: str) -> str:

@@ -447,6 +447,4 @@ def _host_ms(run: Run, row: CaseResult) -> np.ndarray:
     """Return the raw latencies of a case in ms; those of the first process if several processes measured the run."""
     if run.folder is None or row.status != OK:
         return np.empty(0)
-    first = run.folder.path / "repeats" / "1"
-    folder = type(run.folder)(first) if first.is_dir() else run.folder
-    return folder.samples(row.case.id).get("latency/host_s") * 1e3
+    return run.samples_of_first_process(row.case.id).get("latency/host_s") * 1e3

@@ -9,11 +9,15 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from visionbench import variation
-from visionbench.core import LOST, PENDING, CaseResult, ConfigError
+from visionbench.core import LOST, PENDING, CaseResult, ConfigError, Samples
 from visionbench.declarations import Declarations
 from visionbench.records import process
 from visionbench.records import sweep as sweep_record
@@ -23,7 +27,9 @@ from visionbench.records.record import LOST as LOST_RUN
 from visionbench.records.record import PENDING as PENDING_RUN
 from visionbench.records.sweep import PlannedRun, SweepRecord
 from visionbench.registry import nearest
-from visionbench.results import declared, summary
+from visionbench.results import declared, repeats, summary
+
+T = TypeVar("T")
 
 UNKNOWN = "unknown"
 """The value of a fact that is not known."""
@@ -32,6 +38,8 @@ NO_ROW = "the run ended without a row for this case"
 NEVER_STARTED = "the run never started"
 """The reason of a case of a run that its sweep planned and did not start."""
 RECORD, ROWS = "run.json", "results.jsonl"
+YEARS = range(1970, 2262)
+"""The years of times that pandas can hold."""
 NOT_MEASURED_YET = "not measured yet"
 """The reason of a case with the status `pending`."""
 LATEST = "latest"
@@ -88,6 +96,8 @@ class Run:
     folder: RunFolder | None = None
     damage: list[Damaged] = field(default_factory=list, compare=False)
     """The faults of the run's files. Each reader that meets another fault adds it."""
+    gathered: Mapping[str, Samples] | None = field(default=None, compare=False)
+    """The samples of each case, if the repeats of the run were gathered when it was read."""
 
     @classmethod
     def read(cls, folder: RunFolder) -> Run:
@@ -97,7 +107,10 @@ class Run:
         read. The status becomes `lost` if the process that measured the run has ended, and `failed` if the run ended
         but a planned case has no row.
         """
+        if not (folder.path / RECORD).exists() and (processes := repeats.folders(folder)):
+            return _gather(folder, processes)
         record = folder.record()
+        _check_times(record, f"{folder.path}: {RECORD}")
         try:
             rows, faults = folder.readable_results()
         except ConfigError as error:
@@ -113,6 +126,45 @@ class Run:
         if lost and record.status == FINISHED:
             record = replace(record, status=UNSUCCESSFUL)
         return cls(record, results, folder, [Damaged.of(folder.path, text) for text in (*faults, *contradictions)])
+
+    def samples(self, case_id: str) -> Samples:
+        """Return the raw samples of a case, or none if they cannot be read, which is then part of `damage`."""
+        if self.gathered is not None:
+            return self.gathered.get(case_id, Samples())
+        return self._readable(self.folder, lambda folder: folder.samples(case_id)) or Samples()
+
+    def series(self, case_id: str) -> Mapping[str, np.ndarray]:
+        """Return only the series of a case's samples, as `samples` does."""
+        if self.gathered is not None:
+            return self.samples(case_id).series
+        return self._readable(self.folder, lambda folder: folder.series(case_id)) or {}
+
+    def first_process(self) -> RunFolder | None:
+        """Return the folder of the first process that measured the run."""
+        if self.folder is None:
+            return None
+        first = RunFolder(self.folder.path / "repeats" / "1")
+        return first if (first.path / ROWS).is_file() else self.folder
+
+    def samples_of_first_process(self, case_id: str) -> Samples:
+        """Return the series of a case's samples in the first process, as `series` does."""
+        return Samples(self._readable(self.first_process(), lambda folder: folder.series(case_id)) or {})
+
+    def picture_ids(self) -> list[str]:
+        """Return the ids of the images that have a prediction, as `samples` does."""
+        return self._readable(self.first_process(), lambda folder: folder.picture_ids()) or []
+
+    def _readable(self, folder: RunFolder | None, read: Callable[[RunFolder], T]) -> T | None:
+        """Return what can be read from a folder, or None. A file that cannot be read is part of `damage`."""
+        if folder is None:
+            return None
+        try:
+            return read(folder)
+        except ConfigError as error:
+            damaged = Damaged.of(folder.path, error.problem)
+            if damaged not in self.damage:
+                self.damage.append(damaged)
+            return None
 
     @cached_property
     def declarations(self) -> Declarations:
@@ -134,12 +186,12 @@ class Run:
         """The id that the runs of one command share."""
         return self.record.sweep
 
-    @property
+    @cached_property
     def timed(self) -> list[CaseResult]:
         """The rows of the batch sizes, with or without numbers, by size."""
         return sorted((row for row in self.results if row.case.timed), key=lambda row: row.case.batch_size)
 
-    @property
+    @cached_property
     def quality(self) -> CaseResult | None:
         """The row of the quality case, which holds for all batch sizes, or None if there is none."""
         return next((row for row in self.results if not row.case.timed), None)
@@ -161,6 +213,53 @@ def complete(record: RunRecord, rows: Sequence[CaseResult]) -> list[CaseResult]:
     running = record.status in (RUNNING, PENDING_RUN)
     status, reason = (PENDING, NOT_MEASURED_YET) if running else (LOST, NO_ROW)
     return [*rows, *(CaseResult(case, status, reason) for case in record.plan.cases if case.id not in known)]
+
+
+def _check_times(record: RunRecord, place: str) -> None:
+    """Raise ConfigError that names the key of a time that is not a date with a time."""
+    starts = record.repeats.started_at if record.repeats else ()
+    times = {"started_at": record.started_at, "ended_at": record.ended_at}
+    times |= {f"repeats.started_at[{index}]": start for index, start in enumerate(starts)}
+    for key, text in times.items():
+        try:
+            year = datetime.fromisoformat(text).astimezone(UTC).year if text else YEARS[0]
+        except (ValueError, OverflowError) as error:
+            raise ConfigError(f"{place}.{key} is not a time") from error
+        if (key == "started_at" and not text) or year not in YEARS:
+            raise ConfigError(f"{place}.{key} is not a time")
+
+
+def _gather(folder: RunFolder, processes: Sequence[RunFolder]) -> Run:
+    """Return the run of several processes that were not gathered into its folder, because the command was killed.
+
+    While the command runs, all cases are pending. Raises ConfigError if no process has a record that can be read.
+    """
+    runs, faults = [], []
+    for process_folder in processes:
+        try:
+            run = Run.read(process_folder)
+        except ConfigError as error:
+            faults.append(Damaged.of(folder.path, error.problem))
+        else:
+            runs.append(run)
+            faults += [Damaged(folder.path, f"repeats/{process_folder.path.name}: {one.reason}") for one in run.damage]
+    if not runs:
+        raise ConfigError(f"{folder.path}: no process below repeats can be read ({faults[0].reason})")
+    records = [run.record for run in runs]
+    settings = records[0].settings.measure
+    planned, seed = (settings.get(name) for name in ("repeats", "order_seed"))
+    planned = planned if isinstance(planned, int) else len(runs)
+    combined = repeats.combine(records, seed if isinstance(seed, int) else 0, max(planned, len(runs)))
+    ended = [one.process is None or process.has_ended(one.process, one.host.name) for one in records]
+    if not all(ended):
+        reason = f"{NOT_MEASURED_YET} ({len(runs)} of {planned} processes have started)"
+        pending = [CaseResult(case, PENDING, reason) for case in combined.plan.cases]
+        return Run(replace(combined, status=RUNNING), pending, folder, faults, gathered={})
+    within = repeats.tolerance(combined)
+    rows = repeats.gather([run.results for run in runs], declared.of_record(combined), planned, within)
+    record = replace(combined, status=LOST_RUN)
+    results = complete(record, [row for row, _ in rows])
+    return Run(record, results, folder, faults, gathered={row.case.id: samples for row, samples in rows})
 
 
 def _with_actual_status(record: RunRecord) -> RunRecord:
@@ -241,6 +340,7 @@ def read(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> 
     """
     runs: dict[Path, Run] = {}
     problems: dict[Path, str] = {}
+    unstarted: dict[Path, Run] = {}
     sweeps = []
     for path, files in sorted(_paths(output_dir)):
         if sweep_record.FILE in files:
@@ -256,16 +356,20 @@ def read(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> 
                 report(Damaged(path, "; ".join(one.reason for one in run.damage)))
     for path in sweeps:
         try:
-            unstarted, pending = _unstarted(path, runs, problems)
+            planned, pending = _unstarted(path, runs, problems)
         except ConfigError as error:
             report(Damaged.of(path, error.problem, left_out=path not in runs))
             continue
-        runs |= unstarted
+        unstarted |= planned
         for folder in pending:
             problems.pop(folder, None)
     for path, problem in problems.items():
-        report(Damaged.of(path, problem, left_out=path not in runs))
-    return sorted(runs.values(), key=lambda run: run.record.started_at)
+        report(Damaged.of(path, problem, left_out=path not in unstarted))
+    started = sorted(runs.values(), key=lambda run: run.record.started_at)
+    latest = {run.sweep: run.record.started_at for run in started}
+    places = [((run.record.started_at, False), run) for run in started]
+    places += [((max(latest.get(run.sweep, ""), run.record.started_at), True), run) for run in unstarted.values()]
+    return [run for _, run in sorted(places, key=lambda place: place[0])]
 
 
 def _unstarted(
@@ -305,7 +409,7 @@ def _run_without_record(sweep: SweepRecord, planned: PlannedRun, path: Path, pen
         config=config,
     )
     rows = complete(record, ())
-    return Run(record, rows if pending else [replace(row, reason=reason) for row in rows])
+    return Run(record, rows if pending else [replace(row, reason=reason) for row in rows], RunFolder(path))
 
 
 def of_folder(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> list[Run]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from visionbench.core import HIGHER, OK, QUALITY, CaseResult, MetricDeclaration
 from visionbench.declarations import Declarations
@@ -16,7 +18,20 @@ from visionbench.registry import find
 
 def of_record(record: RunRecord) -> Declarations:
     """Return the declarations that were written with a run, or for an older run those of the bundled metrics."""
-    return bundled() if record.declarations is None else Declarations.from_json(record.declarations)
+    return bundled() if record.declarations is None else _parsed(record.declarations)
+
+
+_latest: deque[tuple[Any, Declarations]] = deque(maxlen=8)
+"""The declarations that were parsed last, with their content in run.json: most runs have the same ones."""
+
+
+def _parsed(content: Any) -> Declarations:
+    """Return the declarations of this content. The same content gives the same object, while it is in use."""
+    for known, declarations in _latest:
+        if known == content:
+            return declarations
+    _latest.appendleft((content, Declarations.from_json(content)))
+    return _latest[0][1]
 
 
 @lru_cache(maxsize=1)
@@ -30,6 +45,7 @@ def bundled() -> Declarations:
 
 def merged(each: Sequence[Declarations]) -> Declarations:
     """Return the declarations of several runs together; the first of equal names counts."""
+    each = list({id(declared): declared for declared in each}.values())
     listed = tuple(dict.fromkeys(declaration for declared in each for declaration in declared.listed))
     same = (declared for declared in each if declared.listed == listed)  # its index of names is built only once
     return next(same, None) or Declarations(listed)

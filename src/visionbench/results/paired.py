@@ -10,7 +10,6 @@ import numpy as np
 
 from visionbench.config import build_part
 from visionbench.core import OK, CaseResult, ConfigError, Contributions, Resampled, Samples
-from visionbench.records.folder import RunFolder
 from visionbench.results import conditions
 from visionbench.results.archive import Run
 from visionbench.statistics.resampling import Difference, clusters, deciding_alpha, difference
@@ -69,10 +68,8 @@ def read(run: Run) -> Scored | None:
     row = run.quality
     if run.folder is None or row is None or row.status != OK:
         return None
-    repeat = run.folder.path / "repeats" / "1"
-    folder = RunFolder(repeat) if repeat.is_dir() else run.folder
+    ids, samples = run.picture_ids(), run.samples_of_first_process(row.case.id)
     try:
-        ids, samples = folder.picture_ids(), folder.samples(row.case.id)
         contributions = contributions_of(row, run.record.settings.metrics, samples)
     except (OSError, ValueError, KeyError, ConfigError):
         return None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from visionbench.core import INTERRUPTED, KILLED, NOT_RUN, OK, PENDING, VALID, CaseResult, Reason
 from visionbench.results import archive, conditions, summary
+from visionbench.results.agreement import Agreement, Distances
 from visionbench.results.archive import Run
 from visionbench.results.naming import Names
 from visionbench.variation import SEPARATOR, base_parts
@@ -92,23 +94,23 @@ class Side:
 
     runs: tuple[Run, ...]
 
-    @property
+    @cached_property
     def binding(self) -> Mapping[str, str]:
         """The conditions that the other side must share."""
         return {name: value for run in reversed(self.runs) for name, value in conditions.binding(run).items()}
 
-    @property
+    @cached_property
     def remarked(self) -> Mapping[str, str]:
         """The conditions that are reported if the other side differs."""
         return {name: value for run in reversed(self.runs) for name, value in conditions.remarked(run).items()}
 
-    @property
+    @cached_property
     def identity(self) -> Mapping[str, str]:
         """The conditions that the other side must share, and the reported conditions that the user sets."""
         configured = {name: value for run in reversed(self.runs) for name, value in conditions.settings(run).items()}
         return {**configured, **self.binding}
 
-    @property
+    @cached_property
     def cases(self) -> dict[str, CaseResult]:
         """One row of each case, by the id of the case."""
         return {row.case.id: row for run in self.runs for row in rows(run)}
@@ -118,9 +120,17 @@ class Side:
         """The start time of each process."""
         return sorted(start for run in self.runs for start in run.record.starts)
 
+    @cached_property
+    def _rows_by_case(self) -> dict[str, list[tuple[CaseResult, Run]]]:
+        groups: dict[str, list[tuple[CaseResult, Run]]] = {}
+        for run in self.runs:
+            for row in rows(run):
+                groups.setdefault(row.case.id, []).append((row, run))
+        return groups
+
     def measured(self, case: str) -> CaseOnSide:
         """Return the rows of a case, from all runs that have it."""
-        pairs = [(row, run) for run in self.runs for row in rows(run) if row.case.id == case]
+        pairs = self._rows_by_case.get(case, [])
         measured, runs = tuple(row for row, _ in pairs), tuple(run for _, run in pairs)
         return CaseOnSide(measured, tuple(_processes(run, row) for row, run in pairs), runs)
 
@@ -160,15 +170,21 @@ def sides(runs: Sequence[Run]) -> list[Side]:
     """Group runs by their known conditions, in the order of their start."""
     groups: list[list[Run]] = []
     known: list[dict[str, str]] = []
+    index = Agreement()
     for run in sorted(runs, key=lambda run: run.record.started_at):
         facts = {**conditions.remarked(run), **conditions.settings(run), **conditions.binding(run)}
-        same = (index for index, shared in enumerate(known) if not conditions.differences(shared, facts))
-        if (index := next(same, None)) is None:
+        numbers = index.agreeing(facts)
+        if not numbers:
+            index.add(len(groups), facts)
             groups.append([run])
             known.append(facts)
-        else:
-            groups[index].append(run)
-            known[index] |= facts
+            continue
+        number = numbers[0]
+        groups[number].append(run)
+        if facts.keys() - known[number].keys():
+            index.remove(number, known[number])
+            known[number] = known[number] | facts
+            index.add(number, known[number])
     return [Side(tuple(group)) for group in groups]
 
 
@@ -190,13 +206,14 @@ def pairs(base: list[Side], candidate: list[Side], notes: list[str], force: bool
         _match(bases, candidates, partners, names)
     if force:
         _match_nearest(bases, candidates, partners)
-    used = [id(side) for side in partners.values()]
+    used = {id(side) for side in partners.values()}
     left = [side for side in bases if id(side) not in used]
+    distances = Distances([side.identity for side in left] if not partners else [])
     paired = []
     for side in reversed(candidates):
         partner = partners.get(id(side))
         # If nothing is paired, each side of the candidate has an unknown relation to the sides of the base.
-        reason = _reason_without_partner(side, left) if left and not partners else ""
+        reason = _reason_without_partner(side, left, distances) if left and not partners else ""
         paired.append(Pair(partner, side, reason))
     return [*paired, *(Pair(side, None) for side in reversed(left))]
 
@@ -206,43 +223,63 @@ def _match(bases: list[Side], candidates: list[Side], partners: dict[int, Side],
 
     With names, a partner must be unique in both directions.
     """
-
-    def agreeing(side: Side, others: list[Side]) -> list[Side]:
-        return [other for other in others if not _differences(other, side, names)]
-
-    used = [id(side) for side in partners.values()]
+    used = {id(side) for side in partners.values()}
     bases = [side for side in bases if id(side) not in used]
-    for side in [side for side in candidates if id(side) not in partners]:
-        matches = [one for one in agreeing(side, bases) if id(one) not in map(id, partners.values())]
-        free = [one for one in candidates if id(one) not in partners]
-        if matches and (names is None or (len(matches) == 1 and len(agreeing(matches[0], free)) == 1)):
-            partners[id(side)] = matches[0]
+    free = [side for side in candidates if id(side) not in partners]
+    base_index, candidate_index = _index(bases, names), _index(free, names)
+    for number, side in enumerate(free):
+        matches = base_index.agreeing(_named(side, names))
+        if not matches:
+            continue
+        partner, facts = bases[matches[0]], _named(bases[matches[0]], names)
+        if names is None or (len(matches) == 1 and len(candidate_index.agreeing(facts)) == 1):
+            partners[id(side)] = partner
+            base_index.remove(matches[0], facts)
+            candidate_index.remove(number, _named(side, names))
+
+
+def _index(side_list: list[Side], names: set[str] | None) -> Agreement:
+    """Return an index of the named conditions of these sides, or of all conditions."""
+    index = Agreement()
+    for number, side in enumerate(side_list):
+        index.add(number, _named(side, names))
+    return index
+
+
+def _named(side: Side, names: set[str] | None) -> Mapping[str, str]:
+    """Return the named conditions of a side, or all."""
+    return side.identity if names is None else {name: side.identity[name] for name in names & side.identity.keys()}
 
 
 def _match_nearest(bases: list[Side], candidates: list[Side], partners: dict[int, Side]) -> None:
     """Add the side of the base with the fewest differences as partner of each remaining candidate, if it is unique."""
+    used = {id(side) for side in partners.values()}
+    free = [side for side in bases if id(side) not in used]
+    distances, is_free = Distances([side.identity for side in free]), np.ones(len(free), bool)
     for side in [side for side in candidates if id(side) not in partners]:
-        free = [one for one in bases if id(one) not in map(id, partners.values())]
-        counts = [len(_differences(one, side)) for one in free]
-        if counts and counts.count(min(counts)) == 1:
-            partners[id(side)] = free[counts.index(min(counts))]
+        counts = np.where(is_free, distances.counts(side.identity), np.inf)
+        if is_free.any() and (counts == counts.min()).sum() == 1:
+            number = int(counts.argmin())
+            partners[id(side)], is_free[number] = free[number], False
 
 
-def _differences(base: Side, candidate: Side, names: set[str] | None = None) -> list[conditions.Difference]:
-    """Return the named conditions that differ, or all: those that must be equal, and those that the user sets."""
-    different = conditions.differences(base.identity, candidate.identity)
-    return [one for one in different if names is None or one.condition in names]
+def _differences(base: Side, candidate: Side) -> list[conditions.Difference]:
+    """Return the conditions that differ: those that must be equal, and those that the user sets."""
+    return conditions.differences(base.identity, candidate.identity)
 
 
 def _varied(side_list: list[Side]) -> set[str]:
     """Return the conditions that differ among these sides."""
-    return {one.condition for first in side_list for other in side_list for one in _differences(first, other)}
+    values: dict[str, set[str]] = {}
+    for side in side_list:
+        for name, value in side.identity.items():
+            values.setdefault(name, set()).add(value)
+    return {name for name, different in values.items() if len(different) > 1}
 
 
-def _reason_without_partner(side: Side, bases: list[Side]) -> str:
+def _reason_without_partner(side: Side, bases: list[Side], distances: Distances) -> str:
     """Return the reason why a side of the candidate is not compared with any of these sides of the base."""
-    differences = [_differences(base, side) for base in bases]
-    nearest = min(differences, key=len)
+    nearest = _differences(bases[int(distances.counts(side.identity).argmin())], side)
     count = f"none of the {len(bases)} runs" if len(bases) > 1 else "not the run"
     if not nearest:
         return f"{len(bases)} runs of the base could be compared with it; select one with --where"
@@ -252,11 +289,14 @@ def _reason_without_partner(side: Side, bases: list[Side]) -> str:
 def _newest(side_list: list[Side], name: str, notes: list[str]) -> list[Side]:
     """Return the newest of sides that differ only in commit or versions, the newest first; add a note about others."""
     newest: list[Side] = []
+    index = Agreement()
     for side in reversed(side_list):
-        newer = next((one for one in newest if not _differences(one, side)), None)
-        if newer is None:
+        numbers = index.agreeing(side.identity)
+        if not numbers:
+            index.add(len(newest), side.identity)
             newest.append(side)
             continue
+        newer = newest[numbers[0]]
         names = [one.condition for one in conditions.differences(side.remarked, newer.remarked)]
         notes.append(
             f"{side.runs[0].name}: the {name} has older runs that differ in {', '.join(names)}; "
@@ -271,32 +311,33 @@ def labels(paired: Sequence[Pair]) -> list[str]:
     Pairs with the same model, device and precision have what differs in their names, such as `… · fp32 · threads 5`.
     """
     sides_shown = [side for pair in paired if (side := pair.candidate or pair.base)]
-    names: dict[int, str] = {}
+    groups: dict[tuple[str, str, str], list[Side]] = {}
     for side in sides_shown:
-        namesakes = [other for other in sides_shown if key(other.runs[0]) == key(side.runs[0])]
-        names[id(side)] = _label(side, namesakes)
+        groups.setdefault(key(side.runs[0]), []).append(side)
+    names = {id(side): label for group in groups.values() for side, label in zip(group, _labels(group), strict=True)}
     return [names[id(side)] for side in sides_shown]
 
 
-def _label(side: Side, namesakes: Sequence[Side]) -> str:
-    """Return the name of a side, with what differs between the sides of the same model, device and precision."""
-    run = side.runs[0]
-    base = SEPARATOR.join(base_parts(run.record.plan).values())
+def _labels(namesakes: Sequence[Side]) -> Iterator[str]:
+    """Yield the names of sides of the same model, device and precision, with what differs between them."""
+    bases = [SEPARATOR.join(base_parts(side.runs[0].record.plan).values()) for side in namesakes]
     if len(namesakes) == 1:
-        return base
-    names = Names.of([other.runs[0] for other in namesakes])
+        yield from bases
+        return
+    names = Names.of([side.runs[0] for side in namesakes])
     if not UNRELATED.intersection(names.columns):
-        return names.name(run)
+        yield from (names.name(side.runs[0]) for side in namesakes)
+        return
     # The configurations are equal, so the recorded conditions distinguish the sides.
-    different = {
-        name: value
-        for name, value in side.identity.items()
-        if any(value != other.identity.get(name) for other in namesakes)
-    }
-    return SEPARATOR.join([base, *(f"{name.removeprefix('model.')} {value}" for name, value in different.items())])
+    values: dict[str, set[str | None]] = {}
+    for name in dict.fromkeys(name for side in namesakes for name in side.identity):
+        values[name] = {side.identity.get(name) for side in namesakes}
+    for side, base in zip(namesakes, bases, strict=True):
+        different = {name: value for name, value in side.identity.items() if len(values[name]) > 1}
+        yield SEPARATOR.join([base, *(f"{name.removeprefix('model.')} {value}" for name, value in different.items())])
 
 
 def _processes(run: Run, row: CaseResult) -> Mapping[str, np.ndarray]:
     if run.folder is None or run.record.repeats is None or row.status != OK:
         return {}
-    return run.folder.samples(row.case.id).series
+    return run.samples(row.case.id).series

@@ -35,16 +35,22 @@ def quantile_interval(samples: np.ndarray, p: float, alpha: float = ALPHA) -> tu
     return float(ordered[ranks[0] - 1]), float(ordered[ranks[1] - 1])
 
 
+@lru_cache(maxsize=4096)
+def _student(share: float, freedom: float) -> float:
+    """Return a quantile of Student's distribution with these degrees of freedom."""
+    from scipy.stats import t
+
+    return float(t.ppf(share, freedom))
+
+
 def mean_interval(samples: np.ndarray, alpha: float = ALPHA) -> tuple[float, float] | None:
     """Return Student's interval of the mean, mean ± t(n−1, 1−α/2) · s/√n, in the unit of the samples.
 
     It holds for independent samples. Return None below three samples.
     """
-    from scipy.stats import t
-
     if len(samples) < 3:
         return None
-    reach = float(t.ppf(1 - alpha / 2, len(samples) - 1)) * float(samples.std(ddof=1)) / len(samples) ** 0.5
+    reach = _student(1 - alpha / 2, len(samples) - 1) * float(samples.std(ddof=1)) / len(samples) ** 0.5
     return float(samples.mean()) - reach, float(samples.mean()) + reach
 
 
@@ -53,13 +59,11 @@ def across_interval(medians: np.ndarray, alpha: float = ALPHA) -> tuple[float, f
 
     exp(mean(log mⱼ) ± t(R−1, 1−α/2) · s/√R), s the standard deviation of the logarithms; None below two processes.
     """
-    from scipy.stats import t
-
     if len(medians) < 2 or not (np.asarray(medians) > 0).all():
         return None
     logs = np.log(medians)
     centre = float(logs.mean())
-    reach = float(t.ppf(1 - alpha / 2, len(logs) - 1)) * float(logs.std(ddof=1)) / len(logs) ** 0.5
+    reach = _student(1 - alpha / 2, len(logs) - 1) * float(logs.std(ddof=1)) / len(logs) ** 0.5
     return float(np.exp(centre)), float(np.exp(centre - reach)), float(np.exp(centre + reach))
 
 
@@ -69,8 +73,6 @@ def welch_ratio(base: np.ndarray, candidate: np.ndarray, alpha: float = ALPHA) -
     exp(d ± t(ν, 1−α/2) · √(s²₁/R₁ + s²₂/R₂)), d the difference of the mean logarithms and ν by Welch and Satterthwaite:
     the sides may differ in spread and in size. None with fewer than two processes per side.
     """
-    from scipy.stats import t
-
     sides = [np.asarray(side, np.float64) for side in (base, candidate)]
     if min(map(len, sides)) < 2 or not all((side > 0).all() for side in sides):
         return None
@@ -79,7 +81,7 @@ def welch_ratio(base: np.ndarray, candidate: np.ndarray, alpha: float = ALPHA) -
     parts = [float(side.var(ddof=1)) / len(side) for side in logs]
     squares = sum(part**2 / (len(side) - 1) for part, side in zip(parts, logs, strict=True))
     freedom = sum(parts) ** 2 / squares if squares > 0 else np.inf
-    reach = float(t.ppf(1 - alpha / 2, freedom)) * sum(parts) ** 0.5
+    reach = _student(1 - alpha / 2, freedom) * sum(parts) ** 0.5
     return float(np.exp(difference)), float(np.exp(difference - reach)), float(np.exp(difference + reach))
 
 

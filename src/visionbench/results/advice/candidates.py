@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from visionbench.core import ACROSS_PROCESSES, INVALID, OK, WARNED, CaseResult, ConfigError, MetricDeclaration, Samples
+from visionbench.core import ACROSS_PROCESSES, INVALID, OK, WARNED, CaseResult, MetricDeclaration, Samples
 from visionbench.core import interval_ends as ends_of
 from visionbench.results import declared, summary
 from visionbench.results.archive import Run
@@ -210,10 +210,7 @@ def _samples(run: Run, row: CaseResult) -> Samples:
     """Return the raw samples of a case that one process measured; empty if there are none."""
     if run.folder is None or run.record.repeats:
         return Samples()
-    try:
-        return run.folder.samples(row.case.id)
-    except (OSError, ValueError, KeyError, ConfigError):
-        return Samples()
+    return Samples(run.series(row.case.id))
 
 
 def _throughput(row: CaseResult, name: str, speed: float, samples: Samples) -> Estimate:

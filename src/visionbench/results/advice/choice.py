@@ -177,8 +177,10 @@ def _lowest_latency(cases: Sequence[Candidate]) -> Candidate | None:
 
 def _best_of_batch(cases: Sequence[Candidate]) -> Iterator[BestOfBatch]:
     """Yield the fastest run at each batch size that several runs measured."""
-    for size in sorted({case.batch_size for case in cases}):
-        same = [case for case in cases if case.batch_size == size]
+    groups: dict[int, list[Candidate]] = {}
+    for case in cases:
+        groups.setdefault(case.batch_size, []).append(case)
+    for size, same in sorted(groups.items()):
         if len(same) > 1:
             best = max(same, key=lambda case: case.throughput.value)
             yield BestOfBatch(size, best, _overlapping(best, same))
@@ -186,11 +188,13 @@ def _best_of_batch(cases: Sequence[Candidate]) -> Iterator[BestOfBatch]:
 
 # ------------------------------------------------------------------------------------------------------------ the knee
 def _knees(runs: Sequence[Run], cases: Sequence[Candidate]) -> Iterator[Knee]:
+    groups: dict[int, list[Candidate]] = {}
+    for case in cases:
+        groups.setdefault(id(case.run), []).append(case)
     for run in runs:
-        own = sorted((case for case in cases if case.run is run), key=lambda case: case.batch_size)
-        if own:
+        if own := groups.get(id(run)):
             largest = max(row.case.batch_size for row in run.timed)
-            yield knee(own, largest)
+            yield knee(sorted(own, key=lambda case: case.batch_size), largest)
 
 
 def knee(cases: Sequence[Candidate], largest: int) -> Knee:
