@@ -8,16 +8,31 @@ import zipfile
 from functools import cache
 
 import coco_folder
+import numpy as np
 import pytest
 import tiers
 from file_server import FileServer
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
+from PIL import Image
 
 from visionbench import registry
 from visionbench.composition import register_schema
-from visionbench.config import from_hydra, project_folder
+from visionbench.config import (
+    BatchConfig,
+    DataConfig,
+    DeviceConfig,
+    ExperimentConfig,
+    LatencyConfig,
+    MeasureConfig,
+    ModelConfig,
+    PrecisionConfig,
+    ThroughputConfig,
+    WarmupConfig,
+    from_hydra,
+    project_folder,
+)
 
 GUARDED = pytest.StashKey[list[str]]()
 
@@ -49,6 +64,32 @@ def pytest_runtest_teardown(item):
     """Fail a quick test where the product caught the guard's exception."""
     if reasons := item.stash.get(GUARDED, []):
         pytest.fail(tiers.remedy(reasons[0]))
+
+
+@pytest.fixture
+def own_config(tmp_path):
+    """The configuration of a run of `own_parts`, which takes milliseconds."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    colours = np.random.default_rng(0).integers(0, 255, (6, 3))
+    for number, colour in enumerate(colours):
+        Image.new("RGB", (8, 8), tuple(int(part) for part in colour)).save(pictures / f"{number}.png")
+    return ExperimentConfig(
+        model=ModelConfig(name="own", family="own_parts", weights="random"),
+        device=DeviceConfig(name="cpu", threads=1),
+        precision=PrecisionConfig(name="fp32", dtype="float32"),
+        batch=BatchConfig(sizes=[1, 2, 4]),
+        data=DataConfig(name="image_folder", root=str(pictures)),
+        metrics={"latency": {}, "throughput": {}, "memory": {}},
+        measure=MeasureConfig(
+            name="test",
+            retries=0,
+            warmup=WarmupConfig(calls=2),
+            latency=LatencyConfig(calls=8),
+            throughput=ThroughputConfig(calls=5),
+        ),
+        output_dir=str(tmp_path / "outputs"),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,15 @@ from visionbench.registry import register
 @register("models", "own_parts")
 @dataclass
 class OwnFamily:
-    """Options: the kind of failure, for calls with a batch of at least `at_batch`."""
+    """Options: the kind of failure, for calls with a batch of at least `at_batch`, and a file.
+
+    With the fault `stop`, a call stops its process if the file exists, and removes the file. With `stop_at_load`, the
+    loading does so.
+    """
 
     fault: str = "none"
     at_batch: int = 1
+    file: str = ""
 
     task: ClassVar[str] = "averaging"
     predicts: ClassVar[frozenset[str]] = frozenset()
@@ -29,8 +34,16 @@ class OwnFamily:
     def load(self, model, device, dtype):
         if self.fault == "raise_at_load":
             raise RuntimeError("no such weights")
+        if self.fault == "stop_at_load":
+            stop_once(self.file)
         module = torch.nn.Linear(3, 2).to(device, dtype)
-        return OwnModel(module, dtype, self.fault, self.at_batch)
+        return OwnModel(module, dtype, self.fault, self.at_batch, self.file)
+
+
+def stop_once(file):
+    if os.path.exists(file):
+        os.unlink(file)
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 class Activations:
@@ -47,6 +60,7 @@ class OwnModel:
     dtype: torch.dtype
     fault: str
     at_batch: int
+    file: str = ""
 
     @property
     def identity(self):
@@ -61,6 +75,8 @@ class OwnModel:
 
     def call(self, inputs):
         pixels = inputs["pixel_values"]
+        if self.fault == "stop":
+            stop_once(self.file)
         if self.fault == "constant":
             pixels = torch.ones_like(pixels)
         elif len(pixels) >= self.at_batch:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from visionbench import machine
-from visionbench.machine import Noise, RunDelay
+from visionbench.machine import Activity, Noise, RunDelay
 
 TASKS = Path("/proc/self/task")
 
@@ -108,3 +108,27 @@ def test_a_reading_of_the_calling_thread_excludes_other_threads(monkeypatch, tmp
         (tmp_path / str(thread) / "schedstat").write_text(f"999 {waited} 7\n")
     monkeypatch.setattr(machine, "Path", lambda _: tmp_path)
     assert RunDelay.now(this_thread_only=True).waited_s == 0.25
+
+
+ACTIVE = Activity(0.0, thread_cpu_s=0.0, process_cpu_s=0.0, waited_s={"1": 0.0}, stolen_s=0.0, suspended_s=0.0)
+
+
+def test_idle_time_is_what_neither_cpu_time_nor_waits_nor_the_hypervisor_explain():
+    later = Activity(50.0, 5.0, 8.0, {"1": 1.0, "2": 2.0}, stolen_s=0.5, suspended_s=0.0)
+    assert later.idle_since(ACTIVE) == pytest.approx(50 - 5 - 2 - 0.5)
+    assert later.stopped_since(ACTIVE) == pytest.approx(50 - 8 - 3 - 0.5)
+
+
+def test_idle_time_is_never_negative_and_unknown_without_schedstat():
+    busy = Activity(1.0, 0.5, 2.0, {"1": 0.9}, 0.0, 0.0)
+    assert busy.idle_since(ACTIVE) == busy.stopped_since(ACTIVE) == 0.0
+    unknown = Activity(1.0, 0.5, 2.0, None, 0.0, 0.0)
+    assert unknown.idle_since(ACTIVE) is None and busy.stopped_since(unknown) is None
+
+
+def test_a_thread_that_waits_for_an_event_is_idle():
+    earlier = Activity.now()
+    threading.Event().wait(0.01)
+    later = Activity.now()
+    assert later.clock_s > earlier.clock_s
+    assert later.suspended_s - earlier.suspended_s == pytest.approx(0.0, abs=0.01)

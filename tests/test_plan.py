@@ -174,6 +174,8 @@ def test_other_precisions_and_fp16_on_a_gpu_are_no_warning(config, gpu):
             ["tracking.uri=mlruns"],
             "tracking.uri=mlruns: not an address; a SQLite file is sqlite:///mlruns, a server http://…",
         ),
+        (["tracking.timeout_seconds=0"], "tracking.timeout_seconds=0.0: must be more than 0"),
+        (["tracking.timeout_seconds=nan"], "tracking.timeout_seconds=nan: not a number; give a number from 0 to 3,600"),
         (
             ["tracking.experiment=' '"],
             "tracking.experiment is empty; give a name, as in tracking.experiment=visionbench",
@@ -210,6 +212,27 @@ def test_other_precisions_and_fp16_on_a_gpu_are_no_warning(config, gpu):
 )
 def test_a_config_that_cannot_work_is_refused_in_one_line(refusal, overrides, message):
     assert refusal(*overrides) == message
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("sqlite:", "sqlite://", "sqlite:///", "sqlite:///?x=1", "sqlite:///:memory:", "sqlite+pysqlite:///:memory:"),
+        *("sqlite:///file::memory:?uri=true", "sqlite:///file:x?mode=memory&uri=true"),
+    ],
+)
+def test_a_tracking_store_in_memory_is_refused(config, uri):
+    with pytest.raises(ConfigError) as caught:
+        plan(config(f"tracking.uri='{uri}'"))
+    remedy = "a store in memory is lost at the end; give a file, as in sqlite:///mlflow.db"
+    assert str(caught.value) == f"tracking.uri={uri}: {remedy}"
+
+
+def test_an_address_of_a_file_with_too_few_slashes_is_refused_with_the_address(config):
+    with pytest.raises(
+        ConfigError, match=r"tracking\.uri=sqlite://my\.db: not an address of a file; write sqlite:///my"
+    ):
+        plan(config("tracking.uri=sqlite://my.db"))
 
 
 @pytest.mark.parametrize("kind, base", [("trackers", "none.NoTracker"), ("devices", "cpu.Cpu")])

@@ -13,18 +13,6 @@ from command_line import fork_server
 from PIL import Image
 
 from visionbench import core, measuring, runner
-from visionbench.config import (
-    BatchConfig,
-    DataConfig,
-    DeviceConfig,
-    ExperimentConfig,
-    LatencyConfig,
-    MeasureConfig,
-    ModelConfig,
-    PrecisionConfig,
-    ThroughputConfig,
-    WarmupConfig,
-)
 from visionbench.core import ConfigError
 from visionbench.devices.cpu import Cpu
 from visionbench.measuring import CaseFinished, Conditions, StageProgress
@@ -35,28 +23,8 @@ from visionbench.stages.context import Stage
 
 
 @pytest.fixture
-def config(tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    colours = np.random.default_rng(0).integers(0, 255, (6, 3))
-    for number, colour in enumerate(colours):
-        Image.new("RGB", (8, 8), tuple(int(part) for part in colour)).save(pictures / f"{number}.png")
-    return ExperimentConfig(
-        model=ModelConfig(name="own", family="own_parts", weights="random"),
-        device=DeviceConfig(name="cpu", threads=1),
-        precision=PrecisionConfig(name="fp32", dtype="float32"),
-        batch=BatchConfig(sizes=[1, 2, 4]),
-        data=DataConfig(name="image_folder", root=str(pictures)),
-        metrics={"latency": {}, "throughput": {}, "memory": {}},
-        measure=MeasureConfig(
-            name="test",
-            retries=0,
-            warmup=WarmupConfig(calls=2),
-            latency=LatencyConfig(calls=8),
-            throughput=ThroughputConfig(calls=5),
-        ),
-        output_dir=str(tmp_path / "outputs"),
-    )
+def config(own_config):
+    return own_config
 
 
 def rows(config):

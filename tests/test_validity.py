@@ -107,3 +107,89 @@ def test_halves_that_differ_warn():
 def test_a_difference_within_the_spread_of_few_calls_does_not_warn():
     assert kinds([1.0, 1.3, 0.9, 1.2, 1.0, 1.25, 0.95, 1.4]) == []
     assert kinds([1.0]) == kinds([]) == []
+
+
+# ------------------------------------------------------------------------------------------------------------- pauses
+def window(calls, idle=None, stopped=None, name="latency", suspended=0.0):
+    series = "host_s" if name in ("warmup", "latency") else "completed_s"
+    values = np.asarray(calls, float)
+    readings = {"thread_idle_s": idle, "process_stopped_s": stopped, "suspended_s": suspended}
+    return Samples(
+        {
+            f"{name}/{series}": values if series == "host_s" else np.cumsum(values),
+            **{f"{name}/{key}": np.array([value]) for key, value in readings.items() if value is not None},
+        }
+    )
+
+
+def paused(samples):
+    """Return the verdict and the detail of the pause, or None."""
+    judged = judge(samples)
+    details = [reason.detail for reason in judged.reasons if reason.kind == "paused"]
+    return (judged.verdict, details[0]) if details else None
+
+
+@pytest.mark.parametrize("name", ["warmup", "latency", "throughput", "telemetry"])
+def test_a_long_call_in_which_the_thread_was_idle_is_a_pause_in_every_window(name):
+    found = paused(window([0.1] * 9 + [40.1], idle=40.0, stopped=40.0, name=name))
+    assert found == (INVALID, f"the process did not run for 40 s of the {name} window")
+
+
+def test_a_long_call_in_which_the_thread_computed_or_waited_for_a_core_is_no_pause():
+    assert paused(window([0.1] * 9 + [40.1], idle=0.0, stopped=0.0)) is None
+
+
+def test_idle_time_that_is_spread_evenly_over_the_calls_of_several_threads_is_no_pause():
+    assert paused(window([0.1] * 100, idle=4.0, stopped=0.0)) is None
+
+
+def test_the_pause_is_at_most_the_time_of_the_long_calls():
+    assert paused(window([0.1] * 50 + [1.1], idle=3.0, stopped=0.0))[1].startswith("the process did not run for 1 s")
+
+
+@pytest.mark.parametrize(("pause", "detected"), [(0.4, False), (0.6, True)])
+def test_a_pause_counts_from_five_percent_of_the_window(pause, detected):
+    assert bool(paused(window([0.1] * 99 + [0.1 + pause], idle=pause, stopped=pause))) is detected
+
+
+def test_a_pause_of_less_than_a_tenth_of_a_second_does_not_count():
+    assert paused(window([0.001] * 9 + [0.09], idle=0.09, stopped=0.09)) is None
+
+
+def test_with_two_calls_the_shorter_one_is_typical():
+    assert paused(window([10.0, 50.0], idle=40.0, stopped=40.0)) == (
+        INVALID,
+        "the process did not run for 40 s of the latency window",
+    )
+
+
+def test_a_single_call_is_judged_by_the_time_in_which_no_thread_ran():
+    assert paused(window([40.0], idle=39.0, stopped=39.0))[0] == INVALID
+    assert paused(window([40.0], idle=20.0, stopped=0.0)) is None
+
+
+def test_time_in_which_no_thread_ran_without_long_calls_is_questionable():
+    found = paused(window([0.1] * 100, idle=5.0, stopped=5.0))
+    assert found == (WARNED, "no thread ran for 5 s of the 10 s of the latency window")
+
+
+@pytest.mark.parametrize("idle", [None, 41.0])
+def test_on_a_device_with_a_queue_only_very_long_calls_are_a_pause(idle):
+    """The thread is idle while it waits for the device, or the kernel does not report it."""
+    assert paused(window([0.1] * 9 + [40.1], idle=idle))[0] == INVALID
+    assert paused(window([0.1] * 70 + [0.9] * 30, idle=idle)) is None
+    assert paused(window([0.01] * 99 + [0.3], idle=idle)) is None
+    assert paused(window([5.0] + [0.01] * 99, idle=idle, name="warmup")) is None
+
+
+def test_a_thread_that_never_idled_was_not_paused_on_a_device_with_a_queue():
+    assert paused(window([0.1] * 9 + [40.1], idle=0.0)) is None
+
+
+def test_a_suspended_machine_is_a_pause_although_the_clock_of_the_calls_stood_still():
+    found = paused(window([0.1] * 10, idle=0.0, stopped=0.0, suspended=3600.0))
+    assert found == (INVALID, "the machine was suspended for 3.6e+03 s in the latency window")
+
+
+def test_throughput_of_a_paused_window_that_an_earlier_version_stored_is_invalid():
+    assert paused(Samples({"throughput/completed_s": np.array([*np.arange(1, 60) * 0.015, 41.0])}))[0] == INVALID

@@ -14,6 +14,7 @@ import click
 
 from visionbench import __version__
 from visionbench.core import ConfigError
+from visionbench.credentials import public
 from visionbench.terminal import streams
 
 UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS)
@@ -433,8 +434,9 @@ def export(sweep: str | None, output_format: str, output: Path | None, where: st
 
 
 def _fail(message: str) -> int:
-    """Print a message in one line, with control characters in their escaped form, and return the exit code."""
-    line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in message)
+    """Print a message in one line, without credentials, with control characters escaped, and return the exit code."""
+    text = public(message)
+    line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
     print(f"visionbench: {line}", file=sys.stderr)
     return 2
 

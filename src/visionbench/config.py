@@ -33,6 +33,8 @@ from visionbench.registry import find, nearest
 from visionbench.suggestions import shown
 
 T = TypeVar("T")
+PROCESSES_WITHIN = 0.1
+"""Twice the default threshold of `compare`: a result that is known less precisely cannot show a change of 10 %."""
 
 
 @dataclass
@@ -217,6 +219,8 @@ class MeasureConfig:
     """The number of fresh processes that measure each case; the repeats of all runs take turns."""
     order_seed: int = field(default=0, metadata=SEED)
     """The seed that shuffles the order of the runs within each repeat."""
+    processes_within: float = field(default=PROCESSES_WITHIN, metadata=limits(0, 1000, open_low=True))
+    """The largest half-width of the interval across processes, as a fraction, without a doubt about the result."""
     retries: int = field(default=3, metadata=limits(0, 1000))
     """The number of times that an invalid window is measured again before it is reported as invalid."""
     retry_pause_seconds: float = field(default=2.0, metadata=SECONDS)
@@ -238,6 +242,8 @@ class TrackingConfig:
     name: str = "mlflow"
     uri: str | None = None
     experiment: str = "visionbench"
+    timeout_seconds: float = field(default=30.0, metadata=limits(0, 3600, open_low=True))
+    """The longest time that one exchange with the tracker may take: opening the store, or sending one run."""
 
 
 @dataclass
@@ -264,6 +270,13 @@ class ExperimentConfig:
     check: bool = False
     """Whether to show facts and problems of this machine before the run."""
     output_dir: str = "outputs"
+    resume: str | None = None
+    """A sweep to continue: `latest`, its id or its folder. Only cases without a valid result are measured. Like the two
+    keys below, it is read from the command line only."""
+    retry: list[str] | None = None
+    """The results that `resume` measures again, such as `[invalid, failed]`, which is the default."""
+    on_change: str = "refuse"
+    """The treatment of results that were measured under other conditions: `refuse`, `measure` or `keep`."""
 
 
 RENAMED = {"data.otherwise": "data.fallback", "report.make": "report.enabled"}
@@ -285,6 +298,10 @@ class ComposedConfig:
     def with_changes(self, changes: Mapping[str, Any]) -> ComposedConfig:
         """Return a copy with these values; keys are in dotted form."""
         return ComposedConfig.of(with_changes(self._composed, changes)) if changes else self
+
+    def unresolved(self) -> Any:
+        """Return the values as they were written, with references."""
+        return OmegaConf.to_container(_without_hydra(self._composed), resolve=False)
 
     def to_yaml(self) -> str:
         """Return the YAML that is saved with the results, without secrets."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,15 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def core_list() -> str | None:
+    """Return the numbers of the cores that this process may run on, such as `0-3,8`, or None if they are unknown."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Cpus_allowed_list:"):
+                return line.partition(":")[2].strip()
+    return None
+
+
 def memory_bytes() -> int:
     """Return the size of the machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -81,15 +91,8 @@ class RunDelay:
 
         `waited_s` is None if the kernel has no such files.
         """
-        waited = 0
-        try:
-            tasks = Path("/proc/self/task")
-            for task in [tasks / str(get_native_id())] if this_thread_only else tasks.iterdir():
-                with suppress(FileNotFoundError):  # the thread ended in the meantime
-                    waited += int((task / "schedstat").read_text().split()[1])
-        except (OSError, IndexError):
-            return RunDelay(None, perf_counter())
-        return RunDelay(waited / 1e9, perf_counter())
+        waited = _waited_by_thread(this_thread_only)
+        return RunDelay(None if waited is None else sum(waited.values()), perf_counter())
 
     def fraction_since(self, earlier: RunDelay, threads: int) -> float | None:
         """Return the share of the window that the working threads waited in the run queue, or None if it is unknown."""
@@ -130,6 +133,70 @@ class Noise:
             "steal_fraction": (self.stolen_s - earlier.stolen_s) / (seconds * (os.cpu_count() or 1)) if known else None,  # type: ignore[operator]
             "load_count": os.getloadavg()[0],
         }
+
+
+@dataclass(frozen=True)
+class Activity:
+    """A reading of the CPU times of the calling thread and of its process. A pause is detected from two readings.
+
+    A process that is stopped, frozen or waits for swapped memory uses no CPU time and does not wait for a core.
+    """
+
+    clock_s: float
+    """The time of the reading, on the clock of `perf_counter`."""
+    thread_cpu_s: float
+    process_cpu_s: float
+    waited_s: Mapping[str, float] | None
+    """The time that each thread has waited for a core, by thread. None if the kernel does not report it."""
+    stolen_s: float
+    """Seconds in which a hypervisor withdrew cores from this machine, over all cores; 0 if unknown."""
+    suspended_s: float
+    """Seconds in which the machine was suspended since boot: CLOCK_BOOTTIME minus CLOCK_MONOTONIC."""
+
+    @staticmethod
+    def now(this_thread_only: bool = False) -> Activity:
+        """Read the clocks, and the waiting times of all threads or of the calling thread."""
+        suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic() if hasattr(time, "CLOCK_BOOTTIME") else 0
+        return Activity(
+            perf_counter(),
+            time.thread_time(),
+            time.process_time(),
+            _waited_by_thread(this_thread_only),
+            _stolen_s() or 0.0,
+            suspended,
+        )
+
+    def idle_since(self, earlier: Activity) -> float | None:
+        """Return the seconds in which the thread neither ran nor waited for a core, itself or for another thread.
+
+        A lower bound, because the longest wait of another thread is subtracted completely. None if it is unknown.
+        """
+        if self.waited_s is None or earlier.waited_s is None:
+            return None
+        waits = [waited - earlier.waited_s.get(thread, 0.0) for thread, waited in self.waited_s.items()]
+        idle = self.clock_s - earlier.clock_s - (self.thread_cpu_s - earlier.thread_cpu_s)
+        return max(0.0, idle - max(waits, default=0.0) - (self.stolen_s - earlier.stolen_s))
+
+    def stopped_since(self, earlier: Activity) -> float | None:
+        """Return the least number of seconds in which no thread of the process ran. None if it is unknown."""
+        if self.waited_s is None or earlier.waited_s is None:
+            return None
+        waited = sum(self.waited_s.values()) - sum(earlier.waited_s.values())
+        stopped = self.clock_s - earlier.clock_s - (self.process_cpu_s - earlier.process_cpu_s)
+        return max(0.0, stopped - waited - (self.stolen_s - earlier.stolen_s))
+
+
+def _waited_by_thread(this_thread_only: bool) -> Mapping[str, float] | None:
+    """Return the second field of /proc/self/task/*/schedstat in seconds, by thread, or None without such files."""
+    waited = {}
+    try:
+        tasks = Path("/proc/self/task")
+        for task in [tasks / str(get_native_id())] if this_thread_only else tasks.iterdir():
+            with suppress(FileNotFoundError):  # the thread ended in the meantime
+                waited[task.name] = int((task / "schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return None
+    return waited
 
 
 def _stolen_s() -> float | None:

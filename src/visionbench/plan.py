@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from visionbench import ranges, weights
 from visionbench.config import ExperimentConfig, TrackingConfig, refuse_unusable_folder
 from visionbench.core import TRUTHS, Case, ConfigError, Metric, Precision, QualityMetric, RunPlan
+from visionbench.credentials import public
 from visionbench.parts import Parts, accelerators, build_parts, find_device
 from visionbench.registry import find, names, nearest
 
@@ -101,9 +102,26 @@ def _check_tracking(tracking: TrackingConfig) -> None:
     """Refuse an experiment without a name, and a path instead of an address."""
     if not tracking.experiment.strip():
         raise ConfigError("tracking.experiment is empty", "give a name, as in tracking.experiment=visionbench")
-    if tracking.uri is not None and not re.match(r"[a-z][a-z0-9+.-]*:|databricks", tracking.uri):
-        remedy = f"a SQLite file is sqlite:///{tracking.uri}, a server http://…"
-        raise ConfigError(f"tracking.uri={tracking.uri}: not an address", remedy)
+    if tracking.uri is not None:
+        check_address(tracking.uri, "tracking.uri=")
+
+
+def check_address(uri: str, prefix: str) -> None:
+    """Raise ConfigError if a text is not an address of a tracking store, or if the store would be in memory.
+
+    `prefix` is the key or the option before the value in messages, such as `tracking.uri=`.
+    """
+    shown = f"{prefix}{public(uri)}"
+    if not re.match(r"[a-z][a-z0-9+.-]*://|(sqlite(\+\w+)?|file):|databricks|uc\b", uri):
+        raise ConfigError(f"{shown}: not an address", f"a SQLite file is sqlite:///{public(uri)}, a server http://…")
+    if match := re.fullmatch(r"sqlite(?:\+\w+)?:(?P<slashes>/*)(?P<path>[^?]*)(?:\?(?P<query>.*))?", uri):
+        path, query = match["path"], match["query"] or ""
+        if not path or path.startswith((":memory:", "file::memory:")) or "mode=memory" in query:
+            raise ConfigError(
+                f"{shown}: a store in memory is lost at the end", "give a file, as in sqlite:///mlflow.db"
+            )
+        if len(match["slashes"]) < 3:
+            raise ConfigError(f"{shown}: not an address of a file", f"write sqlite:///{path}")
 
 
 def _check_name(key: str, name: str) -> None:

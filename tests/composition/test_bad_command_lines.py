@@ -94,6 +94,9 @@ def test_the_names_of_all_other_commands_are_known():
         (["model.name=a/b"], "model.name='a/b': not a name for a folder"),
         (["model=../x"], "model=../x: no such option; there are: "),
         (["hydra/launcher=zzzz"], "hydra/launcher=zzzz: this launcher is not installed; remove hydra/launcher"),
+        (["-m", "hydra/launcher=joblib"], "hydra/launcher=joblib: it sets OMP_NUM_THREADS=1, its jobs share cores"),
+        (["hydra/launcher=joblib"], "hydra/launcher=joblib: it sets OMP_NUM_THREADS=1, its jobs share cores"),
+        (["-m", "hydra/launcher=submitit_local"], "hydra/launcher=submitit_local: it starts all jobs at once"),
         (["-m", "model.seed=range(3,1)"], "model.seed=range(3,1): the sweep has no value"),
         (["-m", "model.seed=range(0,3,0)"], "model.seed=range(0,3,0): the sweep has no value"),
         (["-m", "model=glob(zz*)"], "model=glob(zz*): the sweep has no value"),
@@ -219,6 +222,40 @@ def file_refusal(refusal, tmp_path):
 )
 def test_a_faulty_file_of_the_user_is_refused_with_its_name(file_refusal, name, text, message):
     assert file_refusal(name, text).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tracking.uri=http://me:hunter2@host"],
+        ["tracking.url=http://me:hunter2@host"],
+        ["tracking.uri='http://me:hunter2@host'"],
+        ["-m", "tracking.uri=http://me:hunter2@host,http://host", "hydra/launcher=basic"],
+        ["-m", "+data.options.token=a,hunter2", "model.seed=1,2"],
+        ["+model.options={api_key: hunter2}"],
+        ["+hydra.job.env_set.HF_TOKEN=hunter2"],
+        ["tracking.uri=me:hunter2@host:5000"],
+    ],
+)
+def test_a_typed_credential_is_refused_and_no_file_is_written(tmp_path, words):
+    done = here(tmp_path, "run", *words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("tracking/mine.yaml", "uri: http://me:hunter2@host\n", ["tracking=mine"]),
+        ("experiment/mine.yaml", f"{GLOBAL}tracking: {{uri: 'http://me:hunter2@host'}}\n", ["experiment=mine"]),
+        ("experiment/mine.yaml", f"{GLOBAL}hydra: {{job: {{env_set: {{HF_TOKEN: hunter2}}}}}}\n", ["experiment=mine"]),
+        ("data/mine.yaml", "name: shapes\noptions: {token: hunter2}\n", ["-m", "data=mine", "hydra/launcher=basic"]),
+    ],
+)
+def test_a_credential_in_a_file_of_the_user_is_refused_with_the_file(file_refusal, name, text, words):
+    message = file_refusal(name, text, *words)
+    assert message.startswith(f"{name}: ") and "would be saved with the results" in message
+    assert "hunter2" not in message
 
 
 def test_a_file_that_is_not_selected_is_not_blamed(file_refusal):

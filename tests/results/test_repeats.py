@@ -206,7 +206,8 @@ def test_a_killed_run_of_several_processes_is_one_lost_run_with_those_that_exist
     (run,) = archive.read(tmp_path, pytest.fail)
     assert (run.record.status, run.record.repeats.planned, run.record.repeats.measured) == ("lost", 3, 2)
     assert [str(reason) for reason in run.results[0].validity.reasons] == [
-        "processes_lost: 1 of 3: the process did not start"
+        "processes_lost: 1 of 3: the process did not start",
+        "processes_differ: the medians of 2 processes differ: p50 ms is known to ±4,087%, not ±10%",
     ]
     assert run.samples(CASE.id).get("across/latency_p50_ms").tolist() == [1.0, 2.0]
     assert run.samples_of_first_process(CASE.id).get("latency/host_s").tolist() == [1.0, 1.0, 1.0]
@@ -251,3 +252,49 @@ def test_a_run_that_is_killed_while_its_repeats_are_gathered_has_no_record_yet(t
         write(folder, seed=0, planned=3)
     (run,) = archive.read(tmp_path, pytest.fail)
     assert (run.record.status, [one.status for one in run.results]) == ("lost", ["ok"])
+
+
+# -------------------------------------------------------------------------------------------- processes that differ
+def test_a_result_that_is_known_too_imprecisely_across_processes_is_questionable():
+    """The medians of CLIP at batch size 8 on an H200."""
+    [(result, _)] = gather([[row(13.57)], [row(9.46)]])
+    assert result.validity == Validity(
+        WARNED,
+        (Reason("processes_differ", "the medians of 2 processes differ: p50 ms is known to ±490%, not ±10%"),),
+    )
+
+
+def test_throughput_is_checked_as_latency_is():
+    rows = [[row(10.0, throughput_images_per_s=rate)] for rate in (100.0, 120.0)]
+    [(result, _)] = gather(rows)
+    [reason] = result.validity.reasons
+    assert reason.kind == "processes_differ"
+    assert reason.detail.startswith("the rates of 2 processes differ: img/s is known to ±")
+
+
+@pytest.mark.parametrize(("within", "verdict"), [(0.02, WARNED), (0.1, VALID), (0.5, VALID)])
+def test_the_interval_across_processes_may_extend_by_the_configured_fraction(within, verdict):
+    rows = [[row(value)] for value in (10.0, 10.3, 10.1, 9.7, 9.9)]
+    [(result, _)] = repeats.gather(rows, declared.bundled(), within=within)
+    assert result.metrics.values["latency_p50_across_processes_half_width_fraction"] == pytest.approx(0.0284, abs=1e-3)
+    assert result.validity.verdict == verdict
+
+
+def test_an_invalid_process_keeps_the_combined_row_invalid_if_processes_differ():
+    invalid = Validity(INVALID, (Reason("paused", "40 s"),))
+    [(result, _)] = gather([[row(13.57, validity=invalid)], [row(9.46)]])
+    assert result.validity.verdict == INVALID
+    assert [reason.kind for reason in result.validity.reasons] == ["processes_differ", "paused"]
+
+
+def test_one_process_has_no_difference():
+    [(result, _)] = gather([[row(13.57)]])
+    assert result.validity == Validity(VALID, ())
+
+
+def test_latency_and_throughput_of_a_combined_row_come_from_the_same_processes():
+    rows = [[row(10.0, throughput_images_per_s=100.0)], [row(10.0)], [failed("no luck")]]
+    [(result, samples)] = gather(rows)
+    assert result.metrics.values["throughput_images_per_s"] is None
+    assert len(samples.get("across/latency_p50_ms")) == 2
+    assert result.labels["processes"] == "2"

@@ -16,7 +16,7 @@ from visionbench.records.folder import RunFolder
 from visionbench.records.record import Settings
 from visionbench.results import archive
 from visionbench.results.archive import Run
-from visionbench.results.repeats import folders, gather
+from visionbench.results.repeats import folders, gather, tolerance
 from visionbench.terminal import table
 from visionbench.terminal.console import screen
 
@@ -93,7 +93,7 @@ def recompute_run(run: Run) -> tuple[list[CaseResult], list[str]]:
     rows = rows_by_process[0]
     if len(processes) > 1 or run.record.repeats:
         planned = run.record.repeats.planned if run.record.repeats else 1
-        rows = [row for row, _ in gather(rows_by_process, run.declarations, planned)]
+        rows = [row for row, _ in gather(rows_by_process, run.declarations, planned, tolerance(run.record))]
     planned_ids = {row.case.id for row in run.results}
     readable = [row for row in rows if row.case.id in planned_ids and row.case.id not in faults]
     return readable, list(faults.values())

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from visionbench import credentials
 from visionbench.composition.schema import SCHEMA
 from visionbench.config import check_file, list_options, load_file
 from visionbench.core import ConfigError
@@ -37,6 +38,14 @@ def refuse_replaced_schema(config_dir: Path | None) -> None:
             f"{path}: replaces the bundled {MAIN_FILE}, but its defaults lack {SCHEMA}",
             "rename the file; a file in experiment/ can set keys of all sections",
         )
+
+
+def refuse_credentials(overrides: Sequence[str], config_dir: Path | None) -> None:
+    """Raise ConfigError if a selected file of the user holds a credential, which Hydra would save."""
+    for path, group, content in selected_files(overrides, config_dir):
+        text = path.read_text("utf-8", errors="replace") if content else ""
+        is_global = (header := PACKAGE.search(text)) is not None and header[1] == GLOBAL
+        credentials.refuse(content, "" if is_global else group, lambda _, path=path: path)  # type: ignore[misc]
 
 
 def file_with_default(group: str, option: str, overrides: Sequence[str], config_dir: Path | None) -> Path | None:

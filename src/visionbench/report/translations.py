@@ -95,6 +95,10 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
     "try quantised": ("a quantised checkpoint", "量化后的权重"),
     "try cpu": ("device=cpu, which has the machine's memory", "device=cpu，使用主机内存"),
     "try log": ("worker.log in the folder of the run", "查看运行目录中的 worker.log"),
+    "try resume": (
+        "the same command with resume=latest",
+        "用同一命令加 resume=latest",
+    ),
     "try again": ("run the same command again", "重新运行同一命令"),
     "try": ("try", "可尝试"),
     "nothing": ("Nothing.", "无。"),
@@ -154,8 +158,10 @@ TASKS = {
 
 
 CAUSES = {
+    "paused": ("进程被暂停过", "不要暂停进程或休眠机器，检查可用内存后重新测量"),
     "busy cores": ("其他程序占用了处理器核心", "结束这些程序，用 visionbench doctor 检查后重新测量"),
     "steal": ("虚拟机管理器把核心分给了其他虚拟机", "换个时间或换台机器测量"),
+    "parallel": ("其他运行同时使用这台机器", "需要可靠数字时，逐个运行测量"),
     "unsteady": (
         "调用耗时不平稳",
         "用 visionbench doctor 检查，并用 measure=standard 或 measure.repeats=5 测量",
@@ -166,6 +172,11 @@ CAUSES = {
     "recompiled": ("torch 在计时窗口内编译", "用更长的预热测量"),
     "answers": ("模型的回答为空或对所有图片相同", "检查分词器、处理器与权重"),
     "processes": ("部分重复测量没有结果", "查看其目录 repeats/N"),
+    "processes differ": (
+        "重复测量的各进程之间有差异",
+        "用 measure.repeats=5 或更多次、并用更长的 measure.warmup.min_seconds 测量",
+    ),
+    "clock": ("机器的时钟被改动过", "请看时长，不要看时刻"),
     "part of the data": ("质量只覆盖部分数据", "查看报告中的数量"),
 }
 """The texts and the remedies of causes of doubt in Chinese, by `Cause.name`. Other causes are in English."""

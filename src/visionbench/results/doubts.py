@@ -31,6 +31,12 @@ def _cause(name: str, text: str, remedy: str, *kinds: str) -> Cause:
 
 CAUSES = (
     _cause(
+        "paused",
+        "the process was paused",
+        "do not stop or suspend it, check free memory, and measure again",
+        "paused",
+    ),
+    _cause(
         "busy cores",
         "other programs used the cores",
         "end them, check with 'visionbench doctor', and measure again",
@@ -41,6 +47,12 @@ CAUSES = (
         "the hypervisor gave the cores to other virtual machines",
         "measure at another time or on another machine",
         "steal",
+    ),
+    _cause(
+        "parallel",
+        "other runs used the machine at the same time",
+        "measure one run after the other for figures that count",
+        "parallel",
     ),
     _cause(
         "unsteady",
@@ -66,6 +78,13 @@ CAUSES = (
         *("answers_empty", "answers_equal"),
     ),
     _cause("processes", "some repeats have no results", "see their folders, repeats/N", "processes_lost"),
+    _cause(
+        "processes differ",
+        "the processes of the repeats differ",
+        "measure with measure.repeats=5 or more, and a longer measure.warmup.min_seconds",
+        "processes_differ",
+    ),
+    _cause("clock", "the clock of the machine was changed", "use the duration, not the times of day", "clock_moved"),
     _cause(
         "part of the data",
         "the quality is over a part of the data",

@@ -14,6 +14,7 @@ from random import Random
 
 import numpy as np
 
+from visionbench.config import PROCESSES_WITHIN
 from visionbench.core import (
     ACROSS_PROCESSES,
     GEOMETRIC_MEAN,
@@ -33,6 +34,7 @@ from visionbench.core import (
     interval_half_width,
 )
 from visionbench.declarations import Declarations
+from visionbench.records import atomic
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import FINISHED, LOST, RUNNING, STOPPED, UNSUCCESSFUL, Repeats, RunRecord
 from visionbench.results import declared
@@ -64,20 +66,29 @@ def planned(plan: RunPlan, repeat: int) -> RunPlan:
 
 
 def gather(
-    repeats: Sequence[Sequence[CaseResult]], declarations: Declarations, planned: int = 1
+    repeats: Sequence[Sequence[CaseResult]],
+    declarations: Declarations,
+    planned: int = 1,
+    within: float = PROCESSES_WITHIN,
 ) -> list[tuple[CaseResult, Samples]]:
     """Combine the rows of the processes into one row for each case.
 
     The values of the processes are its samples, in series `across/<metric>`. A timed case with fewer rows than
-    `planned` processes has the doubt `processes_lost`.
+    `planned` processes has the doubt `processes_lost`. A case whose interval across processes extends by more than the
+    fraction `within` to each side has the doubt `processes_differ`.
     """
     results_by_case: dict[str, list[CaseResult]] = {}
     for result in chain.from_iterable(repeats):
         results_by_case.setdefault(result.case.id, []).append(result)
     return [
-        _combine_case(results, declarations, planned if results[0].case.timed else 1)
+        _combine_case(results, declarations, planned if results[0].case.timed else 1, within)
         for results in results_by_case.values()
     ]
+
+
+def tolerance(record: RunRecord) -> float:
+    """Return `measure.processes_within` of a run, or its default for a run of an earlier version."""
+    return float(record.settings.measure.get("processes_within", PROCESSES_WITHIN))
 
 
 def combine(repeats: Sequence[RunRecord], seed: int, planned: int) -> RunRecord:
@@ -132,14 +143,16 @@ def write(folder: RunFolder, seed: int, planned: int) -> None:
     """
     repeats = folders(folder)
     record = combine([repeat.record() for repeat in repeats], seed, planned)
-    for result, samples in gather([repeat.results() for repeat in repeats], declared.of_record(record), planned):
+    atomic.write(folder.path / "results.jsonl", "")  # rows that were gathered before the run was resumed
+    rows = [repeat.results() for repeat in repeats]
+    for result, samples in gather(rows, declared.of_record(record), planned, tolerance(record)):
         first = repeats[0].predictions() if not result.case.timed else None
         folder.append(result, samples, first)
     folder.write_record(record)
 
 
 def _combine_case(
-    results: Sequence[CaseResult], declarations: Declarations, planned: int
+    results: Sequence[CaseResult], declarations: Declarations, planned: int, within: float
 ) -> tuple[CaseResult, Samples]:
     measured = [result for result in results if result.status == OK]
     if not measured:
@@ -168,16 +181,36 @@ def _combine_case(
         f"{name}_of_process_{number}": text
         for number, result in enumerate(results, 1)
         for name, text in result.labels.items()
-        if name.endswith("_retried")
+        if name.endswith(("_retried", "resumed"))
     }
-    return replace(measured[0], metrics=metrics, validity=_combine_validity(measured, flags), labels=labels), samples
+    validity = _combine_validity(measured, flags, _differences(metrics, len(measured), declarations, within))
+    return replace(measured[0], metrics=metrics, validity=validity, labels=labels), samples
 
 
-def _combine_validity(results: Sequence[CaseResult], flags: Mapping[str, str]) -> Validity:
+def _differences(metrics: Metrics, processes: int, declarations: Declarations, within: float) -> list[Reason]:
+    """Return a reason for each metric whose interval across processes is too wide."""
+    reasons = []
+    for name in metrics.values:
+        width = metrics.values.get(interval_half_width(name))
+        declaration = declarations.find(name)
+        if width is not None and declaration is not None and width > within:
+            values = "rates" if declaration.unit == "1/s" else "medians"
+            detail = f"the {values} of {processes} processes differ: {declaration.title or name} is known to "
+            reasons.append(Reason("processes_differ", f"{detail}±{_percent(width)}, not ±{_percent(within)}"))
+    return reasons
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction:,.0%}" if fraction >= 1 else f"{fraction * 100:.3g}%"
+
+
+def _combine_validity(
+    results: Sequence[CaseResult], flags: Mapping[str, str], differences: Sequence[Reason]
+) -> Validity:
     """Return the worst verdict, with each kind of reason once and the number of processes that have it.
 
     With several processes, doubts about the interval within one process are left out, because the interval is across
-    processes.
+    processes; `differences` are the doubts about that interval.
     """
     kinds: dict[str, dict[int, Reason]] = {}
     for index, result in enumerate(results):
@@ -191,7 +224,7 @@ def _combine_validity(results: Sequence[CaseResult], flags: Mapping[str, str]) -
         if kind not in WITHIN_PROCESS
     ]
     doubts = counts if len(results) > 1 else results[0].validity.reasons
-    reasons = (*(Reason(flag, text) for flag, text in flags.items()), *doubts)
+    reasons = (*(Reason(flag, text) for flag, text in flags.items()), *differences, *doubts)
     invalid = any(result.validity.verdict == INVALID for result in results)
     return Validity(INVALID if invalid else WARNED if reasons else VALID, reasons)
 

@@ -36,6 +36,8 @@ from visionbench.core import (
 )
 from visionbench.datafiles.images import PictureError, decode_example
 from visionbench.stages import answers
+from visionbench.stages.heartbeat import LEAST_S as PAUSE_LEAST_S
+from visionbench.stages.heartbeat import Heartbeat
 from visionbench.stages.inputs import reason_for
 from visionbench.stages.overlap import loader_count, overlap
 
@@ -107,8 +109,8 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluation]:
 
     The samples hold the series of each metric, `evaluation/<step>_s` (the busy seconds of each batch),
     `evaluation/starved_s` (the seconds that the model waited for batches), `evaluation/seconds_s` (the duration of the
-    pass) and `evaluation/images_count`. Raises EvaluationError if an image has no prediction and no image may be left
-    out.
+    pass) and `evaluation/images_count`. If the process was paused, the times are missing with this reason; the quality
+    is not affected. Raises EvaluationError if an image has no prediction and no image may be left out.
     """
     import torch
 
@@ -119,26 +121,33 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluation]:
     batches: list[Batch] = []
     starved = 0.0
     start = last_progress = perf_counter()
-    for batch, waited in predicted_batches(context, evaluator, columns):
-        if batch.unusable and context.on_error == "fail":
-            name, reason = next(iter(batch.unusable.items()))
-            raise EvaluationError(f"{name}: {reason}", "data.on_error=skip would leave it out")
-        batch.pictures, batch.inputs = [], {}
-        batches.append(batch)
-        starved += waited
-        if perf_counter() - last_progress > PROGRESS_EVERY_S:
-            last_progress = perf_counter()
-            yield Progress(sum(len(done.rows) + len(done.unusable) for done in batches), len(context.examples))
-    seconds = perf_counter() - start
+    with Heartbeat() as heartbeat:
+        for batch, waited in predicted_batches(context, evaluator, columns):
+            if batch.unusable and context.on_error == "fail":
+                name, reason = next(iter(batch.unusable.items()))
+                raise EvaluationError(f"{name}: {reason}", "data.on_error=skip would leave it out")
+            batch.pictures, batch.inputs = [], {}
+            batches.append(batch)
+            starved += waited
+            if perf_counter() - last_progress > PROGRESS_EVERY_S:
+                last_progress = perf_counter()
+                yield Progress(sum(len(done.rows) + len(done.unusable) for done in batches), len(context.examples))
+                if (parent_s := perf_counter() - last_progress) > PAUSE_LEAST_S:
+                    heartbeat.paused_s += parent_s  # the parent process was paused and did not reply
+        seconds = perf_counter() - start
     predictions = _join(batches, evaluator.classes)
     left_out = {name: reason for batch in batches for name, reason in batch.unusable.items()}
     if not predictions.ids:
         raise EvaluationError(f"no image has a prediction, the first because: {next(iter(left_out.values()))}")
-    series = {f"evaluation/{step}_s": np.array([batch.seconds[step] for batch in batches]) for step in EVALUATION_STEPS}
-    series["evaluation/starved_s"] = np.array([starved])
-    series["evaluation/seconds_s"] = np.array([seconds])
-    series["evaluation/images_count"] = np.array([float(len(predictions.ids))])
-    samples = Samples(series).merged(answers.judge(predictions))
+    times = {f"evaluation/{step}_s": np.array([batch.seconds[step] for batch in batches]) for step in EVALUATION_STEPS}
+    times["evaluation/starved_s"] = np.array([starved])
+    times["evaluation/seconds_s"] = np.array([seconds])
+    images = np.array([float(len(predictions.ids))])
+    if paused := heartbeat.reason(f"the {seconds:.3g} s of the evaluation"):
+        samples = Samples({"evaluation/images_count": images}, dict.fromkeys(times, f"paused: {paused}"))
+    else:
+        samples = Samples({**times, "evaluation/images_count": images})
+    samples = samples.merged(answers.judge(predictions))
     for metric in scorers:
         samples = samples.merged(metric.score(predictions))
     return Evaluation(samples, predictions, left_out)

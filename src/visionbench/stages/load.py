@@ -11,6 +11,7 @@ import numpy as np
 from visionbench import weights
 from visionbench.config import ModelConfig
 from visionbench.core import Adapter, Device, Inputs, LoadedModel, Samples, VisionbenchError
+from visionbench.stages.heartbeat import Heartbeat
 from visionbench.stages.windows import quiet
 
 if TYPE_CHECKING:
@@ -26,23 +27,36 @@ def load(
 ) -> tuple[LoadedModel, Samples]:
     """Load the model, and return it with its samples.
 
-    Series `load/seconds_s`, `memory/weights_bytes` and `memory/after_load_…` (the memory in use).
+    Series `load/seconds_s`, `memory/weights_bytes` and `memory/after_load_…` (the memory in use). A model is loaded
+    once, so a time that contains a pause is missing with this reason.
     """
-    start = perf_counter()
-    loaded = adapter.load(model, place, dtype)
-    device.synchronize()
-    series = {"load/seconds_s": perf_counter() - start, "memory/weights_bytes": float(loaded.identity["weights_bytes"])}
+    with Heartbeat() as heartbeat:
+        start = perf_counter()
+        loaded = adapter.load(model, place, dtype)
+        device.synchronize()
+        seconds = perf_counter() - start
     in_use = device.memory_in_use()
     after_load = {name.replace("memory/", "memory/after_load_"): value for name, value in in_use.series.items()}
-    return loaded, Samples({name: np.array([value]) for name, value in series.items()}).merged(
-        Samples(after_load, in_use.missing)
-    )
+    weights_bytes = np.array([float(loaded.identity["weights_bytes"])])
+    samples = Samples({"memory/weights_bytes": weights_bytes, **after_load}, in_use.missing)
+    return loaded, samples.merged(_time("load/seconds_s", seconds, heartbeat))
 
 
 def first_call(loaded: LoadedModel, device: Device, inputs: Inputs) -> Samples:
-    """Return the series `load/first_call_s`: the first call, which may compile, select kernels and fill caches."""
-    with quiet():
-        return Samples({"load/first_call_s": np.array([device.time_call(lambda: loaded.call(inputs)).host_s])})
+    """Return the series `load/first_call_s`: the first call, which may compile, select kernels and fill caches.
+
+    A time that contains a pause is missing with this reason.
+    """
+    with quiet(), Heartbeat() as heartbeat:
+        seconds = device.time_call(lambda: loaded.call(inputs)).host_s
+    return _time("load/first_call_s", seconds, heartbeat)
+
+
+def _time(series: str, seconds: float, heartbeat: Heartbeat) -> Samples:
+    """Return the series with the seconds of one event, or the reason if the process was paused."""
+    if reason := heartbeat.reason(f"the {seconds:.3g} s"):
+        return Samples(missing={series: f"paused: {reason}"})
+    return Samples({series: np.array([seconds])})
 
 
 def check_output_follows_input(

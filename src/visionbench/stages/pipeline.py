@@ -20,6 +20,7 @@ from visionbench import weights
 from visionbench.core import PIPELINE_STEPS, Example, Inputs, Samples
 from visionbench.datafiles.images import decode_example
 from visionbench.stages.context import Context
+from visionbench.stages.heartbeat import Heartbeat
 from visionbench.stages.inputs import input_bytes
 from visionbench.stages.overlap import loader_count, overlap
 from visionbench.stages.windows import quiet
@@ -49,11 +50,13 @@ class PipelineBatch:
 
 
 def run(context: Context) -> Samples:
-    """Return the series of `serial`, `overlapped`, `time_tokens` and `time_copies`."""
-    with quiet():
+    """Return the series of `serial`, `overlapped`, `time_tokens` and `time_copies`, and the fault `paused`."""
+    with quiet(), Heartbeat() as heartbeat:
         samples = serial(context).merged(overlapped(context))
         batch = _load(context, next(_batches(context)))
-        return samples.merged(time_tokens(context, batch)).merged(time_copies(context, batch))
+        samples = samples.merged(time_tokens(context, batch)).merged(time_copies(context, batch))
+    reason = heartbeat.reason("the pipeline stage")
+    return samples.merged(Samples(faults={"paused": reason})) if reason else samples
 
 
 def serial(context: Context) -> Samples:

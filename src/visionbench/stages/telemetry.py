@@ -16,7 +16,7 @@ import numpy as np
 from visionbench.core import Device, Samples
 from visionbench.machine import usable_cores
 from visionbench.stages.context import Call, Context
-from visionbench.stages.windows import quiet
+from visionbench.stages.windows import activity, quiet
 
 LEAST_ENERGY_S = 10.0
 """The length of a window in which the steps of an energy counter are small enough."""
@@ -26,7 +26,8 @@ def run(context: Context) -> Samples:
     """Return the energy and the readings of both windows.
 
     Series `telemetry/idle_energy_j` and `idle_s` of the idle window; `energy_j`, `seconds_s`, `completed_s` and the
-    series of `Sampler` of the busy window. Flag `energy_window_short` if energy was metered for less than ten seconds.
+    series of `Sampler` and of `activity` of the busy window. Flag `energy_window_short` if energy was metered for less
+    than ten seconds.
     """
     rule = context.measure.telemetry
     device = context.device
@@ -46,9 +47,11 @@ def run(context: Context) -> Samples:
         idle_energy, idle_s = end_idle(), perf_counter() - start
         with Sampler(device, rule.interval_ms / 1e3, device.probe_lag_s) as sampler:
             end_busy = device.meter()
+            end_activity = activity(context, "telemetry")
             start = perf_counter()
             completed = device.back_to_back(issue(), context.measure.throughput.in_flight)
             energy, seconds = end_busy(), perf_counter() - start
+            active = end_activity()
     series = {
         **{name.replace("/energy", "/idle_energy"): value for name, value in idle_energy.series.items()},
         "telemetry/idle_s": np.array([idle_s]),
@@ -57,7 +60,7 @@ def run(context: Context) -> Samples:
     }
     short = len(energy.get("telemetry/energy_j")) and seconds < LEAST_ENERGY_S
     flags = {"energy_window_short": f"{seconds:.1f} s, shorter than {LEAST_ENERGY_S:g} s"} if short else {}
-    return Samples(series, flags=flags).merged(energy).merged(sampler.samples())
+    return Samples(series, flags=flags).merged(energy).merged(sampler.samples()).merged(active)
 
 
 class Sampler:

@@ -8,15 +8,20 @@ import numpy as np
 
 from visionbench.core import Samples
 from visionbench.stages.context import Context
-from visionbench.stages.windows import quiet
+from visionbench.stages.windows import activity, quiet
 
 
 def run(context: Context) -> Samples:
-    """Return the series `warmup/host_s`, and the flag `warmup_unstable` if times were not steady at the time limit."""
+    """Return the series `warmup/host_s`, and the flag `warmup_unstable` if times were not steady at the time limit.
+
+    On a device without a queue also the series of `windows.activity`. With a queue, the first calls may be long because
+    kernels are compiled or loaded, which cannot be distinguished from a pause.
+    """
     rule = context.measure.warmup
     ratio = rule.max_ratio[context.device.kind]
     calls, seconds = context.calls(), list[float]()
     with quiet():
+        end_activity = None if context.device.queued else activity(context, "warmup")
         start = perf_counter()
         while rule.calls is None or len(seconds) < rule.calls:
             elapsed = perf_counter() - start
@@ -28,10 +33,11 @@ def run(context: Context) -> Samples:
             ):
                 break
             seconds.append(context.device.time_call(next(calls)).host_s)
+        active = end_activity() if end_activity else Samples()
     flags = {}
     if rule.calls is None and not _is_steady(seconds, context):
         flags["warmup_unstable"] = f"medians still differed by over {ratio - 1:.0%} after {sum(seconds):.1f} s"
-    return Samples({"warmup/host_s": np.array(seconds)}, flags=flags)
+    return Samples({"warmup/host_s": np.array(seconds)}, flags=flags).merged(active)
 
 
 def _is_steady(seconds: list[float], context: Context) -> bool:

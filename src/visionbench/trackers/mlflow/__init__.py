@@ -10,12 +10,10 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shlex
-import sqlite3
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,21 +24,17 @@ from typing import Any
 from filelock import FileLock
 
 from visionbench.config import ExperimentConfig, TrackingConfig
-from visionbench.core import TrackingError
+from visionbench.core import ConfigError, TrackingError
+from visionbench.credentials import public
 from visionbench.declarations import Declarations
+from visionbench.plan import check_address
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import FINISHED, UNSUCCESSFUL, RunRecord
 from visionbench.registry import register
-from visionbench.results import declared
+from visionbench.results import archive, declared
 from visionbench.results.archive import Run
-from visionbench.trackers.mlflow import content, view
-from visionbench.trackers.mlflow.address import (
-    public,
-    reason,
-    remove_stray_folder,
-    sqlite_file,
-    sqlite_uri,
-)
+from visionbench.trackers.mlflow import content, database, view
+from visionbench.trackers.mlflow.address import reason, remove_stray_folder, sqlite_file, sqlite_uri
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -55,6 +49,8 @@ ENVIRONMENT = {
 
 RESULTS_ARE_SAFE = "results are safe in the run folder; send them later with visionbench sync"
 LOCK_SECONDS = 60
+OUT_OF_DATE = "out-of-date database schema"
+"""The words of MLflow's error for a database of another version."""
 METRICS_PER_CALL, PAIRS_PER_CALL = 800, 100
 """MLflow accepts 1,000 entities in one call, with at most 100 params and 100 tags."""
 COLOUR_TAG = "mlflow.runColor"
@@ -207,19 +203,48 @@ class MlflowTracker:
             os.environ.setdefault(name, value)
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.ERROR)
-        if not re.match(r"[a-z][a-z0-9+.-]*:|databricks", self.uri):
-            raise TrackingError(
-                f"tracking.uri={self.uri}: not an address", f"a SQLite file is sqlite:///{self.uri}, a server http://…"
-            )
+        try:
+            check_address(self.uri, "tracking.uri=")
+        except ConfigError as error:
+            raise TrackingError(error.problem, error.remedy) from None
         from mlflow import MlflowClient
 
         with self._lock():
-            if file := sqlite_file(self.uri):
-                with closing(sqlite3.connect(file)) as database:
-                    database.execute("PRAGMA journal_mode=WAL")
-            client = MlflowClient(tracking_uri=self.uri)
+            file = sqlite_file(self.uri)
+            if file is None:
+                return MlflowClient(tracking_uri=self.uri)
+            self._prepare(file)
+            try:
+                client = MlflowClient(tracking_uri=self.uri)
+            except Exception as error:
+                if OUT_OF_DATE not in str(error):
+                    raise
+                if database.examine(file, _tables()).has_runs:
+                    raise TrackingError(
+                        f"tracking.uri={public(self.uri)}: another version of MLflow wrote it",
+                        f"upgrade it with {shlex.join(['mlflow', 'db', 'upgrade', self.uri])}",
+                    ) from error
+                _close_store(self.uri)
+                self._prepare(file, "its set-up did not end (not the latest version)")
+                client = MlflowClient(tracking_uri=self.uri)
             remove_stray_folder(self.uri)
             return client
+
+    def _prepare(self, file: Path, renew: str = "") -> None:
+        """Make sure that the SQLite file is a complete store, and print one line if a broken file was set aside."""
+
+        def build(uri: str) -> None:
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+            try:
+                SqlAlchemyStore(uri, self._artifacts)
+            finally:
+                _close_store(uri)
+                _close_store(self.uri)
+                remove_stray_folder(uri)
+
+        if note := database.prepare(file, _tables(), build, is_own=self.config.uri is None, renew=renew):
+            archive.warn(note)
 
     @cached_property
     def _experiment_id(self) -> str:
@@ -337,6 +362,23 @@ class MlflowTracker:
             self._client.log_artifacts(run_id, staging)
         ended = _ms(record.ended_at or record.started_at)
         self._client.set_terminated(run_id, STATUSES.get(record.status, "KILLED"), end_time=ended)
+
+
+def _tables() -> set[str]:
+    """Return the names of the tables of a complete store of this version of MLflow."""
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (declares the tables)
+    from mlflow.store.db.base_sql_model import Base
+
+    return set(Base.metadata.tables)
+
+
+def _close_store(uri: str) -> None:
+    """Close the connections that MLflow keeps to a store, so that the file can be renamed."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    engine = getattr(SqlAlchemyStore, "_engine_map", {}).pop(uri, None)
+    if engine is not None:
+        engine.dispose()
 
 
 def _shown_metrics(tags: Mapping[str, str]) -> Declarations:

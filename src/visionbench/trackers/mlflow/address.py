@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from visionbench.credentials import public
+
 LONGEST_REASON = 300
 """The number of characters of an error's reason."""
 
@@ -33,13 +35,10 @@ def remove_stray_folder(uri: str) -> None:
             folder.rmdir()
 
 
-def public(uri: str) -> str:
-    """Return the address without a user's name and password."""
-    return re.sub(r"//[^/@\s]*@", "//", uri)
-
-
 def reason(error: BaseException) -> str:
-    """Return the reason of a network's or a database's error in one short line, without a password."""
+    """Return the reason of an error of a file, a network or a database in one short line, without a password."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
     message = public(" ".join(str(error).split())) or type(error).__name__
     if match := re.search(r"\[Errno -?\d+\] ([^'\")\]]+)", message):
         return match[1].strip(": ")

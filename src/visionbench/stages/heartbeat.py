@@ -1,0 +1,86 @@
+"""Detect pauses of the process during stages whose calls are not timed one by one: load, pipeline, evaluation.
+
+A thread wakes up ten times a second. The process was paused if the thread wakes up late although it did not wait for a
+core, and no other thread used CPU time or read from the disk meanwhile. Timed windows have no such thread, because it
+would disturb them; `windows.activity` and `validity` detect their pauses.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+from threading import Event, Thread
+from time import perf_counter
+from types import TracebackType
+
+from visionbench.machine import RunDelay, usable_cores
+
+TICK_S = 0.1
+LEAST_S = 0.5
+"""The least length of a pause."""
+READS_PER_S = 20_000
+"""Blocks of 512 bytes per second. A process that reads at this rate or a higher one waits for the disk."""
+SHARE = 0.05
+"""The share of a stage from which pauses matter."""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A reading of the thread: the time, the CPU time of the process, and the thread's wait for a core."""
+
+    clock_s: float
+    cpu_s: float
+    waited_s: float
+    blocks: int
+
+    @staticmethod
+    def now() -> Beat:
+        """Read the clocks and the counters."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return Beat(perf_counter(), time.process_time(), RunDelay.now(True).waited_s or 0.0, usage.ru_inblock)
+
+    def paused_since(self, earlier: Beat) -> float:
+        """Return the seconds of a pause between two readings, or 0 if the process ran, waited for a core or read."""
+        late = self.clock_s - earlier.clock_s - TICK_S
+        if late < LEAST_S or self.blocks - earlier.blocks > READS_PER_S * late:
+            return 0.0
+        before_pause = TICK_S * usable_cores()
+        ran = max(0.0, self.cpu_s - earlier.cpu_s - before_pause)
+        paused = late - ran - (self.waited_s - earlier.waited_s)
+        return paused if paused >= LEAST_S else 0.0
+
+
+class Heartbeat:
+    """A context that measures for how long the process was paused in it, in `paused_s`."""
+
+    def __init__(self) -> None:
+        self.paused_s = 0.0
+        self._over = Event()
+        self._thread = Thread(target=self._watch, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._start = perf_counter()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        self._seconds = perf_counter() - self._start
+
+    def reason(self, stage: str) -> str | None:
+        """Return that the process was paused in the stage, or None if it was not. Call it after the context."""
+        if self.paused_s <= SHARE * self._seconds:
+            return None
+        return f"the process did not run for {min(self.paused_s, self._seconds):.3g} s of {stage}"
+
+    def _watch(self) -> None:
+        last, over = Beat.now(), False
+        while not over:
+            over = self._over.wait(TICK_S)
+            now = Beat.now()
+            self.paused_s += now.paused_since(last)
+            last = now
