@@ -91,6 +91,7 @@ SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "visionbench",
     "axes.unicode_minus": False,
+    "text.parse_math": False,  # a name may contain dollar signs
 }
 TIP = "tip:"
 """The beginning of an artist's id that contains a tooltip."""

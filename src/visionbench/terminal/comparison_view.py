@@ -13,6 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from visionbench.results import markdown as markdown_text
 from visionbench.results import summary
 from visionbench.results.comparison import (
     IMPROVEMENTS,
@@ -175,13 +176,17 @@ def markdown(comparison: Comparison, outcome: Outcome, verbose: bool = False) ->
     same = [row for row in comparison.rows if row.verdict == SAME]
     folded = f"<details><summary>{len(same)} the same</summary>\n\n{_markdown(same)}\n\n</details>" if same else ""
     notes = [*methods(comparison.rows), *reasons(comparison.rows, verbose), *_notes(comparison, verbose)]
-    listed = "\n".join(f"- {_escaped(line)}" for line in notes)
+    listed = "\n".join(f"- {markdown_text.item(line)}" for line in notes)
     limits = (
         f"Threshold {comparison.rules.threshold:.1%}, for quality {comparison.rules.quality_threshold:.1%}. "
         f"{LEGEND[0].upper()}{LEGEND[1:]}."
     )
-    parts = [f"**visionbench: {_escaped(closing_line(comparison))}**", _markdown(changed) if changed else "", folded]
-    return "\n\n".join(filter(None, [*parts, limits, listed, f"**{_escaped(str(outcome))}**"])) + "\n"
+    parts = [
+        f"**visionbench: {markdown_text.escaped(closing_line(comparison))}**",
+        _markdown(changed) if changed else "",
+        folded,
+    ]
+    return "\n\n".join(filter(None, [*parts, limits, listed, f"**{markdown_text.escaped(str(outcome))}**"])) + "\n"
 
 
 def json_text(comparison: Comparison, outcome: Outcome) -> str:
@@ -254,11 +259,7 @@ def _value(value: Value) -> str:
 def _markdown(rows: Sequence[MetricComparison]) -> str:
     lines = [["run", *HEADINGS], ["---", "---:", "---", "---:", "---:", "---:", "---:", "---"]]
     lines += [[row.run, *_row_cells(row)] for row in rows]
-    return "\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return "\n".join(f"| {' | '.join(markdown_text.escaped(cell) for cell in line)} |" for line in lines)
 
 
 def _regression_text(row: MetricComparison) -> str:
