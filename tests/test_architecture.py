@@ -21,7 +21,8 @@ LAYERS = (
     {"core"},
     {"credentials", "ranges", "registry", "statistics", "suggestions"},
     {"config", "datafiles", "declarations", "machine", "validity", "variation"},
-    {"composition", "parts", "records", "weights"},
+    {"engines", "parts", "records", "weights"},
+    {"composition"},
     {"examples"},
     {"data_check", "diagnosis"},
     {"models", "devices", "data", "metrics"},
@@ -37,7 +38,7 @@ LAYERS = (
     {"resolve"},
     {"resume"},
     {"session"},
-    {"dry_run"},
+    {"dry_run", "jobs"},
 )
 PARTS = {"models", "devices", "data", "metrics"}
 """A file imports from its own room and from the layers above this line in the list, except that parts do not import

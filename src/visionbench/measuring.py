@@ -370,9 +370,22 @@ def _with_metrics(
     loaded: LoadedRun, case: Case, samples: Samples, labels: Mapping[str, str], predictions: Predictions | None = None
 ) -> CaseFinished:
     numbers = compute({name: loaded.parts.metrics[name] for name in case.metrics}, samples)
+    samples = samples.merged(_beside(loaded, case))
     labels = {**_labels(loaded, case), **samples.labels, **labels}
     row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels)
     return CaseFinished(row, samples, predictions)
+
+
+def _beside(loaded: LoadedRun, case: Case) -> Samples:
+    """Return that other runs may use the machine: a label, and on a CPU a doubt about the timings.
+
+    Runs on a CPU share its caches, its memory bandwidth and its power. A GPU has its own.
+    """
+    text = loaded.plan.beside
+    if not text:
+        return Samples()
+    doubtful = case.timed and not loaded.parts.device.queued
+    return Samples(flags={"parallel": text} if doubtful else {}, labels={"other_runs": text})
 
 
 def _without_numbers(case: Case, status: str, reason: str, labels: Mapping[str, str] | None = None) -> CaseFinished:

@@ -197,6 +197,34 @@ def _with_clock(event: CaseFinished, moved_s: float) -> tuple[CaseResult, Sample
     return replace(result, validity=validity), samples.merged(Samples(flags={doubt.kind: doubt.detail}))
 
 
+NO_ROW = "the process of the run ended without a row for this case"
+
+
+def close(path: Path, config_yaml: str, plan: RunPlan, sweep: str, failure: str) -> RunFolder:
+    """Return the folder of a run whose process has ended, with a row for each planned case.
+
+    `failure` is the reason why the process ended before its run did, or an empty text. The process may have ended
+    before it created the folder. Raises ConfigError if the files of the folder cannot be read.
+    """
+    folder = RunFolder(path)
+    if not (path / "results.jsonl").exists():
+        folder = RunFolder.create(path, config_yaml)
+    if (path / "run.json").exists():
+        record = folder.record()
+    else:
+        record = RunRecord(uuid4().hex, sweep, WallClock().now(), RUNNING, Host(), plan, folder.config())
+        folder.write_record(record)
+    if record.status != RUNNING:
+        return folder
+    rows = {row.case.id for row in folder.results()}
+    for case in record.plan.cases:
+        if case.id not in rows:
+            status = core.KILLED if record.host.name else core.NOT_RUN
+            folder.append(CaseResult(case, status, failure or NO_ROW), Samples())
+    folder.write_record(replace(record, status=run_status(folder.results()), ended_at=WallClock().now()))
+    return folder
+
+
 def describe(config: ExperimentConfig) -> dict[str, Any]:
     """Return `identity` of run.json: the code, the libraries and the weights of a run."""
     parts = build_parts(config)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from visionbench import registry, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place
-from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line
+from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line, visible
 from visionbench.plan import RANDOM_WEIGHTS
 from visionbench.plan import plan as make_plan
 from visionbench.records.output import NotWritten
@@ -152,11 +152,31 @@ class Outcome:
 
 
 # ------------------------------------------------------------------------------------------------------------- prepare
+@dataclass(frozen=True)
+class Role:
+    """What this process does with the runs that it prepares."""
+
+    measures: bool = True
+    """Whether it measures them."""
+    gathers: bool = True
+    """Whether it sends and shows the results."""
+    naming: variation.Naming | None = None
+    """What differs between the runs of the sweep, if this process has only one of them."""
+    beside: str = ""
+    """Which other runs may use this machine at the same time."""
+
+
+ALL = Role()
+GATHERS = Role(measures=False)
+"""The role of the process that starts jobs."""
+
+
 def prepare(
     requests: Sequence[ComposedRun],
     resolver: Resolver,
     earlier: PreparedSweep | None = None,
     resumption: Resumption | None = None,
+    role: Role = ALL,
 ) -> PreparedSweep:
     """Prepare all runs. Raises ConfigError if any run is wrong, before the first run is measured.
 
@@ -169,19 +189,25 @@ def prepare(
     console = screen()
     if any(request.config.values.check for request in requests):
         _show_diagnosis(console)
-    runs = _named(_resolve_and_plan(requests, plans, resolver, console), earlier)
-    modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
-    worker.start_fork_server(
-        ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
-    )
+    runs = _named(_resolve_and_plan(requests, plans, resolver, console), earlier, role)
+    if role.measures:
+        modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
+        worker.start_fork_server(
+            ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
+        )
     if resumption is not None:
         runs = assign(runs, resumption, earlier)
         for line in describe_assignments(runs, resumption):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
-    queue = earlier.queue if earlier else TrackerQueue.open(runs[0].config)
+    if earlier:
+        queue = earlier.queue
+    elif role.gathers or is_server(runs[0].config.tracking.uri):
+        queue = TrackerQueue.open(runs[0].config)
+    else:  # a single process writes to a file
+        queue = TrackerQueue(None)
     runs = _add_model_warnings(runs, console)
     _write_sweep_record(runs, resumption)
-    progress = SweepProgress(_steps(runs), console)
+    progress = SweepProgress(_steps(runs), console, bar=role.measures)
     previous = (*(earlier.previous if earlier else ()), *runs)
     return PreparedSweep(runs, console, progress, queue, previous, resumption)
 
@@ -370,8 +396,15 @@ def _resolve_and_plan(
     )
 
 
-def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None) -> tuple[PreparedRun, ...]:
+def is_server(uri: str | None) -> bool:
+    """Return whether a tracking URI is that of a server, which several processes can use at once."""
+    return uri is not None and uri.startswith(("http:", "https:", "databricks"))
+
+
+def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None, role: Role) -> tuple[PreparedRun, ...]:
     """Return the runs with names that show what differs between the runs of the sweep so far."""
+    if role.naming is not None:
+        return tuple(replace(run, plan=replace(role.naming.apply(run.plan), beside=role.beside)) for run in runs)
     known = [*(earlier.previous if earlier else ()), *runs]
     plans = variation.named([run.plan for run in known], [asdict(run.config) for run in known])
     return tuple(replace(run, plan=plan) for run, plan in zip(runs, plans[-len(runs) :], strict=True))
@@ -440,9 +473,9 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
         _add_unwritten(error, folder, outcome)
         return
     except BaseException:
-        _add_result(folder, prepared.queue, outcome)
+        add_result(folder, prepared.queue, outcome)
         raise
-    _add_result(folder, prepared.queue, outcome)
+    add_result(folder, prepared.queue, outcome)
 
 
 def folder_of(prepared: PreparedSweep, index: int) -> Path | None:
@@ -480,7 +513,7 @@ def _add_earlier_results(assignment: Assignment, queue: TrackerQueue, outcome: O
     for run in earlier:
         folders.complete(run.path)
         outcome.folders.append(run.path)
-        _add_result(RunFolder.open(run.path), queue, outcome)
+        add_result(RunFolder.open(run.path), queue, outcome)
 
 
 def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
@@ -510,7 +543,7 @@ def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
             if repeats.folders(folder):
                 try:
                     repeats.write(folder, seed, run.config.measure.repeats)
-                    _add_result(folder, prepared.queue, outcome)
+                    add_result(folder, prepared.queue, outcome)
                 except OSError as error:
                     outcome.runs.append(Run.read(folder))  # gathers the repeats
                     add_write_error(error, outcome)
@@ -565,7 +598,7 @@ def _add_unwritten(error: NotWritten, folder: RunFolder, outcome: Outcome) -> No
     outcome.exit_code = outcome.exit_code or 1
 
 
-def _add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
+def add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
     """Add a measured run to the outcome and to the tracker's queue."""
     from visionbench.records.record import UNSUCCESSFUL
     from visionbench.results.archive import Run
@@ -578,6 +611,14 @@ def _add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> Non
 
 
 # -------------------------------------------------------------------------------------------------------------- finish
+def finish_job(prepared: PreparedSweep, outcome: Outcome) -> None:
+    """Send the results of a job to the tracking server, and print errors. The starting process shows the results."""
+    prepared.progress.close()
+    prepared.queue.send()
+    for line in dict.fromkeys([*prepared.queue.errors, *outcome.errors]):
+        print(f"visionbench: {line}", file=sys.stderr)
+
+
 def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> None:
     """Show the results, send the unsent runs, and write the report. Also called after an error or an interrupt.
 
@@ -596,7 +637,7 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
     if outcome.not_measured:
         outcome.errors.append(f"{outcome.not_measured} of {outcome.planned} runs were not measured")
     for line in dict.fromkeys([*queue.errors, *outcome.errors]):
-        print(f"visionbench: {line}", file=sys.stderr)
+        print(f"visionbench: {visible(line)}", file=sys.stderr)
     if outcome.folders:
         shared = prepared.resumption.sweep.folder if prepared.resumption else _shared_folder(outcome)
         lines = {"results": _relative(shared)}

@@ -55,7 +55,7 @@ class _ParentEnded(Exception):
 def start_fork_server(modules: Sequence[str]) -> None:
     """Start the fork server, which imports these modules in the background. Later calls have no effect."""
     if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
-        # the process of another launcher (joblib) may use a start method that children of the fork server do not have
+        # a launcher of the user may set a start method that children of the fork server do not have
         multiprocessing.set_start_method("forkserver", force=True)
     _context.set_forkserver_preload(["visionbench.runner", *modules])
     with _terminal_signals_blocked():

@@ -8,15 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from visionbench import dry_run, session
-from visionbench.composition import Arguments, JobFailed, main, parse
+from visionbench import dry_run, jobs, session
+from visionbench.composition import Arguments, JobFailed, JobPlan, main, parse
 from visionbench.config import ComposedRun, ExperimentConfig
 from visionbench.core import ConfigError
+from visionbench.engines import End, Job
+from visionbench.parts import devices_of_other_machines
 from visionbench.resolve import Resolver
 from visionbench.resume.choices import Choices
 from visionbench.resume.earlier import EarlierSweep
 from visionbench.session import Outcome, PreparedSweep, Resumption
 
+PREPARING_LAUNCHERS = ("visionbench", "submitit_slurm", "ray")
 FOLDER_KEYS = ("hydra.run.dir=", "hydra.sweep.dir=")
 
 
@@ -81,7 +84,7 @@ def quoted(path: Path) -> str:
 def show_plan(parsed: Arguments, resumption: Resumption | None) -> int:
     """Print the plan of the command, and return the exit code. Nothing is measured, fetched or written."""
     with TemporaryDirectory(prefix="visionbench-") as folder:
-        words = [text for text in parsed.overrides if not text.startswith((*FOLDER_KEYS, "hydra/launcher"))]
+        words = [text for text in parsed.overrides if not text.startswith(FOLDER_KEYS) and not is_foreign(text)]
         if resumption is not None:
             resumption.sweep.refuse_running()
         overrides = (
@@ -91,6 +94,12 @@ def show_plan(parsed: Arguments, resumption: Resumption | None) -> int:
         )
         main(replace(parsed, overrides=overrides), PlanView(Resolver(parsed.config_dir), resumption))
     return 0
+
+
+def is_foreign(override: str) -> bool:
+    """Return whether an override selects a launcher that does not prepare all runs."""
+    key, _, value = override.partition("=")
+    return key == "hydra/launcher" and value not in PREPARING_LAUNCHERS
 
 
 @dataclass
@@ -121,6 +130,18 @@ class PlanView:
     def run_alone(self, run: ComposedRun, folder: Path, sweep: str) -> int:
         """Measure nothing."""
         return 0
+
+    def prepare_jobs(self, runs: Sequence[ComposedRun], plan: JobPlan) -> list[Job]:
+        """Print the plan of a batch of runs, and return no jobs."""
+        with nullcontext() if plan.here else devices_of_other_machines():
+            self.prepare(jobs.assign_gpus(runs, plan.gpus))
+        return []
+
+    def add_end(self, job: Job, end: End) -> None:
+        """Do nothing: there are no jobs."""
+
+    def show(self, line: str) -> None:
+        """Do nothing: there are no jobs."""
 
 
 @dataclass
@@ -179,3 +200,28 @@ class Sweep:
         finally:
             single.finish()
         return single.outcome.exit_code
+
+    # ------------------------------------------------------------------------------- runs that other processes measure
+    def prepare_jobs(self, runs: Sequence[ComposedRun], plan: JobPlan) -> list[Job]:
+        """Prepare runs that other processes measure, and return the jobs of those with missing results."""
+        plan.engine.check([run.config.values.device.threads for run in runs])
+        if self.resumption is not None and not plan.here:
+            raise ConfigError(
+                f"resume={self.resumption.sweep.id}: this machine cannot compare the conditions of other machines",
+                "measure the missing runs as a new sweep, without resume",
+            )
+        runs = jobs.assign_gpus(runs, plan.gpus)
+        with nullcontext() if plan.here else devices_of_other_machines():
+            self.prepared = session.prepare(runs, self.resolver, self.prepared, self.resumption, session.GATHERS)
+        self.outcome.planned += len(runs)
+        return jobs.of_runs(self.prepared, runs, self.resolver.config_dir, self.outcome)
+
+    def add_end(self, job: Job, end: End) -> None:
+        """Add the results of a job that has ended."""
+        assert self.prepared is not None
+        jobs.add_end(self.prepared, job, end, self.outcome)
+
+    def show(self, line: str) -> None:
+        """Print a line about the jobs."""
+        assert self.prepared is not None
+        jobs.show(self.prepared, line)

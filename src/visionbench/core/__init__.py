@@ -26,6 +26,7 @@ from visionbench.core.plan import Case, RunPlan
 from visionbench.core.protocols import (
     Adapter,
     CallTiming,
+    Counted,
     DataSet,
     DeclaresMetrics,
     DescribesClasses,
@@ -71,6 +72,7 @@ from visionbench.core.results import (
     Samples,
     Validity,
 )
+from visionbench.core.text import one_line, visible
 
 __all__ = [
     "ACROSS_PROCESSES",
@@ -106,6 +108,7 @@ __all__ = [
     "Case",
     "CaseResult",
     "ConfigError",
+    "Counted",
     "Contributions",
     "DataClass",
     "DataSet",
@@ -142,6 +145,8 @@ __all__ = [
     "first_line",
     "interval_ends",
     "interval_half_width",
+    "one_line",
     "problem_of",
     "split_unit",
+    "visible",
 ]

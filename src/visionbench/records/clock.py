@@ -11,7 +11,7 @@ MOVED_S = 1.0
 
 
 def monotonic_s() -> float:
-    """Return a clock that nobody can set. It also counts the time in which the machine is suspended, if it can."""
+    """Return the seconds of a clock that cannot be set. If possible, it counts the time of a suspended machine."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 

@@ -34,8 +34,8 @@ LIBRARIES = ("torch", "transformers", "numpy", "pillow", "pandas", "nvidia-ml-py
 MORE_LIBRARIES = ("safetensors", "scipy", "timm", "tokenizers", "torchvision")
 """Libraries that are not in the host's fingerprint."""
 HOST = ("host", "system", "cpu", "cpu_cores", "memory_mib", "python", *LIBRARIES)
-MOMENTARY = ("clock_sm_mhz", "clock_memory_mhz")
-"""Properties of a device that change from moment to moment."""
+MOMENTARY = ("clock_sm_mhz", "clock_memory_mhz", "cores", "cores_usable")
+"""Properties of a device that change from moment to moment or from run to run."""
 DIGEST = re.compile(r"(sha256:)?[0-9a-f]{24,}\+?")
 SHORT_DIGEST = 10
 """The characters of a digest that are shown."""

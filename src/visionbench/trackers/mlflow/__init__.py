@@ -309,11 +309,14 @@ class MlflowTracker:
     def _run_to_fill(self, record: RunRecord) -> str | None:
         """Return the id of a new or an incomplete run, or None if the store has the complete run.
 
-        A deleted run stays deleted. A run that was sent before it ended is replaced.
+        A deleted run stays deleted. A run that was sent before it ended, or before a
+        later session measured further cases, is replaced.
         """
         runs = self._with_uid(record.uid)
         for run in runs:
-            if run.info.status != "RUNNING" and run.data.tags.get("visionbench.status") == record.status:
+            tags = run.data.tags
+            same = (tags.get("visionbench.status"), tags.get("visionbench.sessions", "1"))
+            if run.info.status != "RUNNING" and same == (record.status, str(len(record.all_sessions))):
                 return None
         for run in runs:
             if run.info.lifecycle_stage != "active":
