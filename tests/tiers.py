@@ -62,6 +62,7 @@ SLOW = {
     "composition/test_application.py": "composes many configurations",
     "composition/test_bad_command_lines.py": "composes many configurations",
     "composition/test_launchers.py": "runs the commands",
+    "slurm/test_slurm.py": "starts SLURM and runs the commands",
     **dict.fromkeys(
         (
             "engines/test_processes.py::test_parallel_jobs_have_disjoint_cores",
