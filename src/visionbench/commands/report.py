@@ -43,4 +43,6 @@ def make(
 def _folder(runs: Sequence[Run]) -> Path:
     """Return the folder that all runs share, or the run's own folder if it is the only one."""
     paths = [run.folder.path for run in runs if run.folder is not None]
-    return paths[0] if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
+    if len(paths) == 1 and paths[0].is_dir():
+        return paths[0]
+    return Path(os.path.commonpath([path.parent for path in paths]))

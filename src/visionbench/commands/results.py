@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from visionbench.records.record import FINISHED
-from visionbench.results import archive
+from visionbench.results import archive, missing
 from visionbench.results.archive import Run
 from visionbench.results.doubts import Doubts
 from visionbench.results.naming import Names
@@ -82,6 +82,8 @@ def _show_runs(runs: Sequence[Run], names: Mapping[str, Names], of_all_sweeps: b
         first = sweep_table.name_columns(runs, own)
         console.print(sweep_table.equal_parts(runs, own), style="bold", markup=False)
     console.print(fitted([*first, *sweep_table.run_columns(runs)], console.width))
+    for line in missing.sentences(runs):
+        console.print(line, style="dim", markup=False)
     if sentence := Doubts.of([row for run in runs for row in run.results]).sentence():
         console.print(f"{LEGEND}\n{sentence}", style="dim", markup=False)
 

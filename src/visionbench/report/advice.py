@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from visionbench.core import FAILED, KILLED, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, WARNED, CaseResult
+from visionbench.core import FAILED, KILLED, LOST, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, WARNED, CaseResult
 from visionbench.report import precisions
 from visionbench.report.translations import task, translate
 from visionbench.results import doubts, summary
@@ -47,6 +47,7 @@ REMEDIES_BY_STATUS: Mapping[str, tuple[str, ...]] = {
     SKIPPED_AFTER_OOM: ("try smaller", "try lower", "try quantised"),
     KILLED: ("try smaller", "try lower", "try quantised", "try log"),
     FAILED: ("try log",),
+    LOST: ("try resume",),
 }
 """The remedies by status: keys of `translations.WORDS`."""
 MOST_RUNS = 8

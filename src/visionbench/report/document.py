@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import visionbench
-from visionbench.core import OK, CaseResult, ConfigError, MetricDeclaration
+from visionbench.core import OK, PENDING, CaseResult, ConfigError, MetricDeclaration
 from visionbench.report import advice, precisions, translations
 from visionbench.report.translations import check, task, translate
-from visionbench.results import declared, relative, summary
+from visionbench.results import declared, missing, relative, summary
 from visionbench.results.advice import choice
 from visionbench.results.advice.candidates import Bounds
 from visionbench.results.advice.choice import Advice
@@ -145,6 +145,7 @@ def _machine(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
 
 def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
     """Yield the warnings about the complete report."""
+    yield from missing.sentences(runs)
     protocols = dict.fromkeys(run.record.plan.protocol for run in runs)
     yield from (translate("quick", language, protocol=name) for name in protocols if name != "standard")
     random_models = _listed(run.model for run in runs if run.record.settings.model.weights == "random")
@@ -333,7 +334,7 @@ def _doubts(runs: Sequence[Run], names: Names) -> Iterator[str]:
 def _failures(runs: Sequence[Run], names: Names, language: str) -> Iterator[str]:
     for run in runs:
         for row in run.results:
-            if row.status != OK:
+            if row.status not in (OK, PENDING):
                 remedies = "; ".join(translate(key, language) for key in advice.remedies(run, row))
                 failure = f"{names.name(run)}, {row.case.id}: {row.status}, {row.reason}"
                 yield f"{failure} · {translate('try', language)}: {remedies}"

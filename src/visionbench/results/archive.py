@@ -340,6 +340,7 @@ def read(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> 
     """
     runs: dict[Path, Run] = {}
     problems: dict[Path, str] = {}
+    unstarted: dict[Path, Run] = {}
     sweeps = []
     for path, files in sorted(_paths(output_dir)):
         if sweep_record.FILE in files:
@@ -355,16 +356,20 @@ def read(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> 
                 report(Damaged(path, "; ".join(one.reason for one in run.damage)))
     for path in sweeps:
         try:
-            unstarted, pending = _unstarted(path, runs, problems)
+            planned, pending = _unstarted(path, runs, problems)
         except ConfigError as error:
             report(Damaged.of(path, error.problem, left_out=path not in runs))
             continue
-        runs |= unstarted
+        unstarted |= planned
         for folder in pending:
             problems.pop(folder, None)
     for path, problem in problems.items():
-        report(Damaged.of(path, problem, left_out=path not in runs))
-    return sorted(runs.values(), key=lambda run: run.record.started_at)
+        report(Damaged.of(path, problem, left_out=path not in unstarted))
+    started = sorted(runs.values(), key=lambda run: run.record.started_at)
+    latest = {run.sweep: run.record.started_at for run in started}
+    places = [((run.record.started_at, False), run) for run in started]
+    places += [((max(latest.get(run.sweep, ""), run.record.started_at), True), run) for run in unstarted.values()]
+    return [run for _, run in sorted(places, key=lambda place: place[0])]
 
 
 def _unstarted(
@@ -404,7 +409,7 @@ def _run_without_record(sweep: SweepRecord, planned: PlannedRun, path: Path, pen
         config=config,
     )
     rows = complete(record, ())
-    return Run(record, rows if pending else [replace(row, reason=reason) for row in rows])
+    return Run(record, rows if pending else [replace(row, reason=reason) for row in rows], RunFolder(path))
 
 
 def of_folder(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> list[Run]:

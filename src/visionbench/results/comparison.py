@@ -34,7 +34,7 @@ from visionbench.core import (
 )
 from visionbench.declarations import Declarations
 from visionbench.registry import nearest
-from visionbench.results import conditions, declared, paired, sides, summary
+from visionbench.results import conditions, declared, missing, paired, sides, summary
 from visionbench.results.archive import Run
 from visionbench.results.declared import direction
 from visionbench.results.sides import CaseOnSide, Pair, Side
@@ -231,7 +231,7 @@ def compare(base: Sequence[Run], candidate: Sequence[Run], rules: Rules | None =
         for pair, label in zip(pairs, labels, strict=True)
         for row in _compare_pair(pair, label, rules, declarations)
     ]
-    return Comparison(rules, tuple(rows), (*dict.fromkeys(notes), *_notes(pairs, labels, rules)))
+    return Comparison(rules, tuple(rows), (*dict.fromkeys(notes), *_notes(pairs, labels, rules, base, candidate)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- rows
@@ -526,7 +526,9 @@ def _check_metric(name: str, runs: Sequence[Run], declarations: Declarations) ->
 
 
 # --------------------------------------------------------------------------------------------------------------- notes
-def _notes(pairs: Sequence[Pair], labels: Sequence[str], rules: Rules) -> Iterator[str]:
+def _notes(
+    pairs: Sequence[Pair], labels: Sequence[str], rules: Rules, base: Sequence[Run], candidate: Sequence[Run]
+) -> Iterator[str]:
     """Yield the notes on all pairs with a candidate. A note on several pairs appears once, with their number."""
     compared = [(pair, label) for pair, label in zip(pairs, labels, strict=True) if pair.candidate]
     by_text: dict[str, list[str]] = {}
@@ -540,6 +542,8 @@ def _notes(pairs: Sequence[Pair], labels: Sequence[str], rules: Rules) -> Iterat
         if pair.base and pair.candidate:
             different |= dict.fromkeys(map(str, conditions.differences(pair.base.remarked, pair.candidate.remarked)))
     yield from different
+    for side, name in zip((base, candidate), ("base", "candidate"), strict=True):
+        yield from (f"{name}: {sentence}" for sentence in missing.sentences(side))
     yield from _notes_on_doubts([pair.base for pair, _ in compared if pair.base], "base")
     yield from _notes_on_doubts([pair.candidate for pair, _ in compared if pair.candidate], "candidate")
 

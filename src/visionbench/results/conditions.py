@@ -26,6 +26,8 @@ DIGEST = "names, labels, captions and images of the data"
 COMMIT = "git commit"
 LEFT_OUT = "images left out"
 MODEL_CONDITIONS = ("weights", "checkpoint", "revision", "image_size")
+RESOLVED_BY_LOADING = ("attention", "image_size", "revision")
+"""Conditions whose configured value, such as `auto` or the name of a branch, is replaced when the model is loaded."""
 SENTENCES = {
     DIGEST: "the images differ, or their names, labels or captions",
     "data.annotations_sha256": "the annotations of the data differ",
@@ -72,7 +74,7 @@ def binding(run: Run) -> dict[str, str]:
     known = {
         **{words: record.device.values.get(name) for name, words in DEVICE_CONDITIONS.items()},
         "processor": record.host.cpu,
-        **{name: record.loaded_or_configured(name) for name in MODEL_CONDITIONS},
+        **{name: _of_model(run, name) for name in MODEL_CONDITIONS},
         **_flatten("model.options", settings.model.options),
         **_data(run),
         **{
@@ -102,7 +104,7 @@ def remarked(run: Run) -> dict[str, str]:
             if name not in DEVICE_CONDITIONS and name not in SNAPSHOTS
         },
         **{f"model.{name}": settings.model.values.get(name) for name in ("family", "seed")},
-        "model.attention": record.loaded_or_configured("attention"),
+        "model.attention": _of_model(run, "attention"),
         **{name: record.model.values.get(name) for name in ("model_class", "image_processor", "tokenizer", "dtype")},
         **_flatten("metrics", settings.metrics),
     }
@@ -132,6 +134,13 @@ def differences(base: Mapping[str, str], candidate: Mapping[str, str]) -> list[D
 def sentences(different: Sequence[Difference]) -> str:
     """Return the differences as one text without digests, or an empty text if there are none."""
     return "; ".join(map(str, different))
+
+
+def _of_model(run: Run, name: str) -> Any:
+    """Return a condition of the model. It is unknown if only loading could have replaced the configured value."""
+    if name in RESOLVED_BY_LOADING and not run.record.model.values:
+        return None
+    return run.record.loaded_or_configured(name)
 
 
 def _data(run: Run) -> dict[str, Any]:

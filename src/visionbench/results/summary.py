@@ -9,6 +9,7 @@ from visionbench.core import (
     ACROSS_PROCESSES,
     INVALID,
     OK,
+    PENDING,
     VALID,
     WARNED,
     WITHIN_PROCESS,
@@ -57,8 +58,8 @@ def verdict(results: Sequence[CaseResult]) -> str | None:
 
 
 def failures(results: Sequence[CaseResult]) -> list[str]:
-    """Return a line for each case without numbers: its status and the reason."""
-    return [f"{row.case.id} {row.status}: {row.reason}" for row in results if row.status != OK]
+    """Return a line for each case without numbers: its status and the reason. A pending case has not failed."""
+    return [f"{row.case.id} {row.status}: {row.reason}" for row in results if row.status not in (OK, PENDING)]
 
 
 def launch_bound(results: Sequence[CaseResult]) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visionbench.core import PENDING
 from visionbench.results import summary
 from visionbench.results.archive import UNKNOWN, Run
 from visionbench.results.naming import Names
@@ -27,6 +28,7 @@ def of_sweep(name: str, runs: Sequence[Run]) -> dict[str, Any]:
         "statuses": dict(Counter(each["status"] for each in facts)),
         "validity": summary.verdict(rows),
         "failures": len(summary.failures(rows)),
+        "pending": sum(row.status == PENDING for row in rows),
     }
 
 
@@ -56,6 +58,7 @@ def of_run(run: Run, names: Names) -> dict[str, Any]:
         "peak_memory_metric": memory,
         "quality": _quality(run),
         "failures": len(summary.failures(run.results)),
+        "pending": sum(row.status == PENDING for row in run.results),
     }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from visionbench import variation
-from visionbench.core import OK, CaseResult, MetricDeclaration
+from visionbench.core import LOST, OK, PENDING, CaseResult, MetricDeclaration
 from visionbench.records.record import FINISHED, UNSUCCESSFUL
 from visionbench.results import summary
 from visionbench.results.advice.candidates import headline
@@ -88,9 +89,11 @@ def run_columns(runs: Sequence[Run]) -> list[Column]:
 def _outcome(run: Run) -> str:
     """Return the worst mark of a run, its status if it did not finish, and the number of its cases without numbers."""
     mark, status = MARKS.get(summary.verdict(run.results) or "", ""), run.record.status
-    failures = len(summary.failures(run.results))
-    counts = f"{failures} of {len(run.results)} failed" if failures else ""
-    unfinished = "" if status == FINISHED or (status == UNSUCCESSFUL and counts) else status
+    count = Counter(row.status for row in run.results)
+    failures = len(summary.failures(run.results)) - count[LOST]
+    numbers = {"failed": failures, "lost": count[LOST], "not measured yet": count[PENDING]}
+    counts = ", ".join(f"{number} of {len(run.results)} {kind}" for kind, number in numbers.items() if number)
+    unfinished = "" if status == FINISHED or (status in (UNSUCCESSFUL, LOST) and counts) else status
     return " ".join(filter(None, [mark, unfinished, counts]))
 
 

@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from visionbench.core import OK, CaseResult
+from visionbench.results import missing
 from visionbench.results.archive import Run
 from visionbench.results.doubts import Doubts
 from visionbench.results.naming import Names
@@ -28,7 +29,7 @@ def render(runs: Sequence[Run], width: int, verbose: bool = False) -> Renderable
     if len(runs) == 1 or verbose:
         return _separate_tables(runs, width, verbose)
     names = Names.of(runs)
-    lines = [*_doubts(runs), *_failures(runs), *footnotes.overview(runs)]
+    lines = [*missing.sentences(runs), *_doubts(runs), *_failures(runs), *footnotes.overview(runs)]
     return Group(sweep_table.render(runs, names, width), Text(), *(Text(line, style="dim") for line in lines))
 
 
@@ -37,7 +38,7 @@ def _separate_tables(runs: Sequence[Run], width: int, verbose: bool) -> Renderab
     notes: dict[str, str] = {}
     tables = [part for run in runs for part in (*run_table.parts(run, runs, names.name(run), notes, width), Text())]
     legend = [LEGEND, *(f"  {kind}: {detail}" for kind, detail in notes.items())] if notes else []
-    lines = [*legend, *footnotes.details(runs, names.name, verbose)]
+    lines = [*missing.sentences(runs), *legend, *footnotes.details(runs, names.name, verbose)]
     return Group(*tables, *(Text(line, style="dim") for line in lines))
 
 

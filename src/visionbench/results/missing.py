@@ -1,0 +1,67 @@
+"""What is missing from results: runs that never started, lost runs and cases, and cases that are not measured yet."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+
+from visionbench.core import LOST, PENDING
+from visionbench.records.record import LOST as LOST_RUN
+from visionbench.records.record import PENDING as PENDING_RUN
+from visionbench.records.record import RUNNING
+from visionbench.results.archive import NEVER_STARTED, Run
+
+MOST_NAMES = 3
+"""The most runs that a sentence names."""
+
+
+def lost(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that have a lost case, or whose process ended before the end of the run."""
+    return [run for run in runs if run.record.status == LOST_RUN or any(row.status == LOST for row in run.results)]
+
+
+def pending(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that have not ended."""
+    return [run for run in runs if run.record.status in (RUNNING, PENDING_RUN)]
+
+
+def sentences(runs: Sequence[Run]) -> Iterator[str]:
+    """Yield a sentence for each kind of missing results, with the number and the names of the runs."""
+    never = [run for run in lost(runs) if run.results and all(row.reason == NEVER_STARTED for row in run.results)]
+    if never:
+        yield f"{_share(never, runs)} never started: {_names(never)}"
+    unended = [run for run in lost(runs) if run.record.status == LOST_RUN and run not in never]
+    if unended:
+        yield f"{_share(unended, runs)} {_is(unended)} lost, because its process ended too early: {_names(unended)}"
+    for run in lost(runs):
+        if run.record.status != LOST_RUN:
+            count = sum(row.status == LOST for row in run.results)
+            yield f"{count} of {len(run.results)} cases of {run.name} {'is' if count == 1 else 'are'} lost"
+    if unfinished := pending(runs):
+        cases = sum(row.status == PENDING for run in unfinished for row in run.results)
+        counted = f"{cases} case{'s are' if cases != 1 else ' is'} not measured yet"
+        yield f"{_share(unfinished, runs)} {_has(unfinished)} not ended, {counted}"
+    elsewhere = {run.record.host.name for run in unfinished if run.record.host.name not in (None, platform.node())}
+    if elsewhere:
+        yield (
+            f"runs on {' and '.join(sorted(map(str, elsewhere)))} count as running, because the processes of another "
+            "machine cannot be found out"
+        )
+
+
+def _share(some: Sequence[Run], runs: Sequence[Run]) -> str:
+    return "the run" if len(runs) == 1 else f"{len(some)} of {len(runs)} runs"
+
+
+def _names(runs: Sequence[Run]) -> str:
+    names = list(dict.fromkeys(run.name for run in runs))
+    more = [f"{len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+    return ", ".join([*names[:MOST_NAMES], *more])
+
+
+def _is(runs: Sequence[Run]) -> str:
+    return "is" if len(runs) == 1 else "are"
+
+
+def _has(runs: Sequence[Run]) -> str:
+    return "has" if len(runs) == 1 else "have"
