@@ -13,15 +13,17 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench import registry, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, ReportConfig
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line
+from visionbench.deadline import Call, Caller, DeadlineExceeded
 from visionbench.plan import RANDOM_WEIGHTS
 from visionbench.plan import plan as make_plan
 from visionbench.registry import find
@@ -37,6 +39,11 @@ if TYPE_CHECKING:
     from visionbench.records.folder import RunFolder
     from visionbench.records.sweep import SweepRecord
     from visionbench.results.archive import Run
+
+
+SERVER_START_SECONDS = 2.0
+"""The time in which a server that works has answered before the first run is prepared further."""
+UNSENT_REMEDY = "results are safe in the run folder; send them later with visionbench sync"
 
 
 @dataclass(frozen=True)
@@ -55,41 +62,85 @@ class PreparedRun:
 
 @dataclass
 class TrackerQueue:
-    """Finished runs that the tracker has not received. If the tracker fails, its error is printed at the end."""
+    """Finished runs that the tracker has not received. If the tracker fails, its error is printed at the end.
 
-    tracker: Tracker | None
+    All calls of the tracker are made by one thread, in which they cannot block the command: the first call that exceeds
+    `tracking.timeout_seconds` is left behind, and no further call is made.
+    """
+
+    tracker: Tracker
+    caller: Caller
     errors: list[str] = field(default_factory=list)
     view_hint: str = ""
     """The command or the address that shows the runs in the tracker."""
     unsent: list[Path] = field(default_factory=list)
+    is_usable: bool = True
+    """Whether the store could be opened."""
+    _calls: list[Call[str]] = field(default_factory=list)
 
     @classmethod
     def open(cls, config: ExperimentConfig) -> TrackerQueue:
-        """Open the configured tracker."""
+        """Open the configured tracker. A local store is waited for; a server may answer while runs are measured."""
         tracker: Tracker = find("trackers", config.tracking.name)(config.tracking, Path(config.output_dir))
-        try:
-            tracker.open()
-        except TrackingError as error:
-            return cls(None, [str(error)])
-        return cls(tracker)
+        queue = cls(tracker, Caller(config.tracking.timeout_seconds))
+        is_remote = getattr(tracker, "is_remote", False)
+        if is_remote and (load := getattr(tracker, "load", None)) is not None:
+            with suppress(TrackingError):  # `open` raises the same error
+                load()  # in this thread, because two threads that import the same libraries can block each other
+        queue._submit(queue._open)
+        with suppress(DeadlineExceeded):
+            queue.caller.wait(queue._calls[0], SERVER_START_SECONDS if is_remote else None)
+        return queue
 
     def send(self) -> None:
-        """Send all runs that were not sent."""
+        """Start to send all runs that were not sent."""
         while self.unsent:
-            if self.tracker is not None:
-                try:
-                    self.view_hint = self.tracker.log(self.unsent[0]) or self.view_hint
-                except TrackingError as error:
-                    self.errors.append(str(error))
-            del self.unsent[0]
+            self._submit(partial(self._log, self.unsent.pop(0)))
+
+    def complete(self) -> None:
+        """Send all runs that were not sent, and wait until the tracker has received them, or for the deadline."""
+        self.send()
+        while self._calls:
+            call = self._calls[0]
+            try:
+                self.caller.wait(call)
+            except DeadlineExceeded:
+                self.errors.append(f"tracking: no answer within {self.caller.seconds:g} s; {UNSENT_REMEDY}")
+                self._calls.clear()
+                self.is_usable = False
+                return
+            self._calls.pop(0)
+            if isinstance(call.error, TrackingError):
+                self.errors.append(str(call.error))
+            elif call.error is not None:
+                self.errors.append(f"tracking: {type(call.error).__name__}: {first_line(call.error)}; {UNSENT_REMEDY}")
+            elif call.result:
+                self.view_hint = call.result
 
     def attach(self, folder: Path, files: Sequence[Path]) -> None:
         """Attach files to a run that was sent."""
-        if self.tracker is not None and self.view_hint:
-            try:
-                self.tracker.attach(folder, files)
-            except TrackingError as error:
-                self.errors.append(str(error))
+        if self.is_usable and self.view_hint:
+            self._submit(partial(self._attach, folder, files))
+            self.complete()
+
+    def _submit(self, function: Callable[[], str]) -> None:
+        if self.is_usable:
+            self._calls.append(self.caller.submit(function))
+
+    def _open(self) -> str:
+        try:
+            self.tracker.open()
+        except BaseException:
+            self.is_usable = False
+            raise
+        return ""
+
+    def _log(self, folder: Path) -> str:
+        return self.tracker.log(folder) if self.is_usable else ""
+
+    def _attach(self, folder: Path, files: Sequence[Path]) -> str:
+        self.tracker.attach(folder, files)
+        return ""
 
 
 @dataclass(frozen=True)
@@ -383,7 +434,7 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
     if outcome.runs:
         table.show(outcome.runs, console, verbose)
         console.print()
-    queue.send()
+    queue.complete()
     report = _write_report(prepared.runs[0].config.report, queue, outcome)
     for line in dict.fromkeys([*queue.errors, *outcome.errors]):
         print(f"visionbench: {line}", file=sys.stderr)
@@ -393,7 +444,7 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
             lines["report"] = _relative(report)
         if sum(len(run.timed) for run in outcome.runs) > 1:
             lines["advice"] = _advice_command(prepared.runs[0].config, outcome)
-        if queue.tracker is not None and queue.view_hint:
+        if queue.view_hint:
             lines["view"] = queue.view_hint
         for name, value in lines.items():
             console.print(f"{name:<9}{value}", soft_wrap=True, highlight=False, markup=False)

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from visionbench import variation
-from visionbench.core import LOST, PENDING, CaseResult, ConfigError, Samples
+from visionbench.core import LOST, PENDING, CaseResult, ConfigError, Predictions, Samples
 from visionbench.declarations import Declarations
 from visionbench.records import process
 from visionbench.records import sweep as sweep_record
@@ -153,6 +153,10 @@ class Run:
     def picture_ids(self) -> list[str]:
         """Return the ids of the images that have a prediction, as `samples` does."""
         return self._readable(self.first_process(), lambda folder: folder.picture_ids()) or []
+
+    def predictions(self) -> Predictions | None:
+        """Return the predictions, as `samples` does."""
+        return self._readable(self.folder, lambda folder: folder.predictions())
 
     def _readable(self, folder: RunFolder | None, read: Callable[[RunFolder], T]) -> T | None:
         """Return what can be read from a folder, or None. A file that cannot be read is part of `damage`."""
