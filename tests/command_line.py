@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from visionbench.cli import main
 from visionbench.composition import main as compose_and_run
 from visionbench.composition import parse
 from visionbench.config import ModelConfig
+from visionbench.parts import devices_of_other_machines
 from visionbench.resolve import Resolver
 from visionbench.session import plan_request
 from visionbench.weights import transformers_modules
@@ -99,6 +100,17 @@ class PlanOnly:
     def prepare(self, runs: Any) -> None:
         for run in runs:
             self.planned.append((run.config.values, plan_request(run, self.resolver.config_dir)))
+
+    def prepare_jobs(self, runs: Any, plan: Any) -> list[Any]:
+        with devices_of_other_machines() if not plan.here else nullcontext():
+            self.prepare(runs)
+        return []
+
+    def folder_of(self, index: int) -> None:
+        pass
+
+    def is_complete(self, index: int) -> bool:
+        return False
 
     def measure(self, index: int, folder: Path, sweep: str) -> None:
         pass

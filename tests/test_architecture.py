@@ -21,7 +21,8 @@ LAYERS = (
     {"core"},
     {"credentials", "deadline", "ranges", "registry", "statistics", "suggestions"},
     {"config", "datafiles", "declarations", "machine", "validity", "variation"},
-    {"composition", "parts", "records", "weights"},
+    {"engines", "parts", "records", "weights"},
+    {"composition"},
     {"examples"},
     {"data_check", "diagnosis"},
     {"models", "devices", "data", "metrics"},
@@ -35,7 +36,9 @@ LAYERS = (
     {"report"},
     {"trackers"},
     {"resolve"},
+    {"resume"},
     {"session"},
+    {"dry_run", "jobs"},
 )
 PARTS = {"models", "devices", "data", "metrics"}
 """A file imports from its own room and from the layers above this line in the list, except that parts do not import

@@ -25,6 +25,8 @@ MATRIX = JOB["strategy"]["matrix"]["include"]
 COMMANDS = [line for step in JOB["steps"] if "run" in step for line in step["run"].splitlines()]
 NAMESPACES = {"mlflow": "mlflow", "PIL": "pillow"}
 """Imported names that several distributions provide, and the distribution that is declared."""
+OF_EXTRAS = {"submitit": "slurm", "ray": "ray"}
+"""Imported names that an extra of the same or of another name installs."""
 USED_WITHOUT_IMPORT = {
     "sacrebleu": "its tokenizers are imported by name",
     "safetensors": "transformers reads checkpoints with it",
@@ -71,7 +73,11 @@ def lowest():
 def test_every_distribution_that_src_imports_is_declared_and_no_other():
     providers = packages_distributions()
     third_party = set(imported(ROOT / "src")) - set(sys.stdlib_module_names) - {"visionbench"}
-    needed = {normalized(NAMESPACES.get(name) or providers[name][0]) for name in third_party}
+    extras = {name for name in OF_EXTRAS if name in third_party}
+    needed = {normalized(NAMESPACES.get(name) or providers[name][0]) for name in third_party - extras}
+    assert extras == set(OF_EXTRAS)
+    for name, extra in OF_EXTRAS.items():
+        assert declared(PROJECT["optional-dependencies"][extra]) == {name}
     assert needed - declared(PROJECT["dependencies"]) == set()
     assert declared(PROJECT["dependencies"]) - needed <= set(USED_WITHOUT_IMPORT)
 

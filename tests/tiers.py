@@ -64,6 +64,16 @@ SLOW = {
     "composition/test_application.py": "composes many configurations",
     "composition/test_bad_command_lines.py": "composes many configurations",
     "composition/test_launchers.py": "runs the commands",
+    **dict.fromkeys(
+        (
+            "engines/test_processes.py::test_parallel_jobs_have_disjoint_cores",
+            "engines/test_processes.py::test_each_failed_job_has_a_reason_and_the_others_continue",
+            "engines/test_processes.py::test_a_job_that_hangs_ends_at_its_time_limit",
+            "engines/test_processes.py::test_a_supervised_call_returns_its_end",
+            "engines/test_processes.py::test_an_interrupt_interrupts_each_job_once",
+        ),
+        "starts processes",
+    ),
     "test_conf.py": "composes every option of conf",
     "commands/test_data.py::test_the_command_makes_the_subset_and_prints_commands_that_use_it": "runs the command",
     "commands/test_data.py::test_without_a_network_the_command_fails_in_one_line": "runs the command",

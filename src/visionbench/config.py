@@ -268,6 +268,13 @@ class ExperimentConfig:
     check: bool = False
     """Whether to show facts and problems of this machine before the run."""
     output_dir: str = "outputs"
+    resume: str | None = None
+    """A sweep to continue: `latest`, its id or its folder. Only cases without a valid result are measured. Like the two
+    keys below, it is read from the command line only."""
+    retry: list[str] | None = None
+    """The results that `resume` measures again, such as `[invalid, failed]`, which is the default."""
+    on_change: str = "refuse"
+    """The treatment of results that were measured under other conditions: `refuse`, `measure` or `keep`."""
 
 
 RENAMED = {"data.otherwise": "data.fallback", "report.make": "report.enabled"}

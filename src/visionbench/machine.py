@@ -50,6 +50,15 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def core_list() -> str | None:
+    """Return the numbers of the cores that this process may run on, such as `0-3,8`, or None if they are unknown."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Cpus_allowed_list:"):
+                return line.partition(":")[2].strip()
+    return None
+
+
 def memory_bytes() -> int:
     """Return the size of the machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -142,6 +142,16 @@ def measure(
         yield finished
 
 
+def read_conditions(config: ExperimentConfig) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield the identities of the device and of the data. The model is not loaded."""
+    parts = build_parts(config)
+    _set_up(config, parts.device)
+    yield (
+        dict(parts.device.fingerprint()),
+        _describe_data(parts, with_mask_frame(parts.data.examples(), config.data.exif)),
+    )
+
+
 @dataclass(frozen=True)
 class RunData:
     """The data of a run, read before the model is loaded."""
@@ -360,9 +370,22 @@ def _with_metrics(
     loaded: LoadedRun, case: Case, samples: Samples, labels: Mapping[str, str], predictions: Predictions | None = None
 ) -> CaseFinished:
     numbers = compute({name: loaded.parts.metrics[name] for name in case.metrics}, samples)
+    samples = samples.merged(_beside(loaded, case))
     labels = {**_labels(loaded, case), **samples.labels, **labels}
     row = CaseResult(case, core.OK, None, numbers, validity.judge(samples), labels)
     return CaseFinished(row, samples, predictions)
+
+
+def _beside(loaded: LoadedRun, case: Case) -> Samples:
+    """Return that other runs may use the machine: a label, and on a CPU a doubt about the timings.
+
+    Runs on a CPU share its caches, its memory bandwidth and its power. A GPU has its own.
+    """
+    text = loaded.plan.beside
+    if not text:
+        return Samples()
+    doubtful = case.timed and not loaded.parts.device.queued
+    return Samples(flags={"parallel": text} if doubtful else {}, labels={"other_runs": text})
 
 
 def _without_numbers(case: Case, status: str, reason: str, labels: Mapping[str, str] | None = None) -> CaseFinished:
@@ -391,8 +414,11 @@ def _work(loaded: LoadedRun, case: Case) -> Samples:
 
 def _conditions(parts: Parts, loaded: LoadedRun, examples: Sequence[Example]) -> Conditions:
     model = {**loaded.model.identity, **_image_size(loaded)}
-    data = {**parts.data.identity(), "contents_sha256": content_digest.digest_examples(examples)}
-    return Conditions(model, dict(parts.device.fingerprint()), data, dict(loaded.left_out))
+    return Conditions(model, dict(parts.device.fingerprint()), _describe_data(parts, examples), dict(loaded.left_out))
+
+
+def _describe_data(parts: Parts, examples: Sequence[Example]) -> dict[str, Any]:
+    return {**parts.data.identity(), "contents_sha256": content_digest.digest_examples(examples)}
 
 
 def _image_size(loaded: LoadedRun) -> dict[str, str]:

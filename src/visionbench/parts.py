@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from visionbench.config import DataConfig, DeviceConfig, ExperimentConfig, ModelConfig, build_part, option_fields
@@ -11,6 +13,19 @@ from visionbench.registry import find
 
 ACCELERATORS = ("cuda",)
 """Device kinds that `device=auto` prefers to the CPU, best first."""
+
+
+_elsewhere: ContextVar[bool] = ContextVar("elsewhere", default=False)
+
+
+@contextmanager
+def devices_of_other_machines() -> Iterator[None]:
+    """Assume within the context that every device exists, because other machines measure the runs."""
+    token = _elsewhere.set(True)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
 
 
 @dataclass(frozen=True)
@@ -60,13 +75,14 @@ def find_data(config: DataConfig) -> DataSet:
 def find_device(config: DeviceConfig) -> Device:
     """Return the configured device. `auto` is the first accelerator that can be used, or the CPU if there is none.
 
-    Raises ConfigError if this machine does not have the device.
+    Raises ConfigError if this machine does not have the device, except within `devices_of_other_machines`.
     """
+    elsewhere = _elsewhere.get()
     if config.name == "auto":
         candidates: list[Device] = [*accelerators(config.index), find("devices", "cpu")(index=config.index)]
-        return next(device for device in candidates if device.why_absent() is None)
+        return next(device for device in candidates if elsewhere or device.why_absent() is None)
     device: Device = find("devices", config.name)(index=config.index)
-    if reason := device.why_absent():
+    if not elsewhere and (reason := device.why_absent()):
         raise ConfigError(
             f"device={config.name}, device.index={config.index}: {reason}", "use device=auto or device=cpu"
         )

@@ -74,7 +74,7 @@ def run(
         sweep=sweep,
         started_at=_now(),
         status=RUNNING,
-        git_commit=_git_commit(),
+        git_commit=git_commit(),
         host=Host.from_fingerprint(machine.fingerprint()),
         process=process.current(),
         plan=plan,
@@ -131,6 +131,34 @@ def run(
         record = replace(record, status=status, ended_at=_now(), seconds=stopwatch.seconds)
         folder.write_record(_with_times(record, session, stopwatch, earlier))
     return folder.results()
+
+
+NO_ROW = "the process of the run ended without a row for this case"
+
+
+def close(path: Path, config_yaml: str, plan: RunPlan, sweep: str, failure: str) -> RunFolder:
+    """Return the folder of a run whose process has ended, with a row for each planned case.
+
+    `failure` is the reason why the process ended before its run did, or an empty text. The process may have ended
+    before it created the folder. Raises ConfigError if the files of the folder cannot be read.
+    """
+    folder = RunFolder(path)
+    if not (path / "results.jsonl").exists():
+        folder = RunFolder.create(path, config_yaml)
+    if (path / "run.json").exists():
+        record = folder.record()
+    else:
+        record = RunRecord(uuid4().hex, sweep, _now(), RUNNING, Host(), plan, folder.config())
+        folder.write_record(record)
+    if record.status != RUNNING:
+        return folder
+    rows = {row.case.id for row in folder.results()}
+    for case in record.plan.cases:
+        if case.id not in rows:
+            status = core.KILLED if record.host.name else core.NOT_RUN
+            folder.append(CaseResult(case, status, failure or NO_ROW), Samples())
+    folder.write_record(replace(record, status=run_status(folder.results()), ended_at=_now()))
+    return folder
 
 
 def describe(config: ExperimentConfig) -> dict[str, Any]:
@@ -207,7 +235,7 @@ def _now() -> str:
 
 
 @cache
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Return the commit of the working folder, with `+` if files are changed, or None outside a repository."""
     try:
         described = subprocess.run(

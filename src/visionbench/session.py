@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench import registry, variation, worker
-from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, ReportConfig
+from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line
 from visionbench.deadline import Call, Caller, DeadlineExceeded
 from visionbench.plan import RANDOM_WEIGHTS
@@ -37,8 +37,20 @@ if TYPE_CHECKING:
 
     from visionbench.measuring import StageProgress
     from visionbench.records.folder import RunFolder
+    from visionbench.records.record import RunRecord
     from visionbench.records.sweep import SweepRecord
     from visionbench.results.archive import Run
+    from visionbench.resume.choices import Choices
+    from visionbench.resume.earlier import EarlierSweep
+    from visionbench.resume.matching import Assignment
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """The sweep that a command continues, and the choices of the command."""
+
+    sweep: EarlierSweep
+    choices: Choices
 
 
 SERVER_START_SECONDS = 2.0
@@ -58,6 +70,15 @@ class PreparedRun:
     """The ids of the examples that cannot be used, with the reasons."""
     request: ComposedRun | None = None
     """The run as Hydra composed it, with its overrides and its folders."""
+    assignment: Assignment | None = None
+    """The folder, and the cases that are measured, if a sweep is continued."""
+
+    def session_plan(self, process: int = 1) -> RunPlan:
+        """Return the plan of one process: all its cases, or those without a valid result if a sweep is continued."""
+        from visionbench.results import repeats
+
+        plan = repeats.planned(self.plan, process)
+        return plan if self.assignment is None else replace(plan, cases=self.assignment.cases(plan, process))
 
 
 @dataclass
@@ -153,6 +174,8 @@ class PreparedSweep:
     queue: TrackerQueue
     previous: tuple[PreparedRun, ...] = ()
     """The runs of all batches of the sweep so far, these runs included."""
+    resumption: Resumption | None = None
+    """The sweep that is continued."""
 
     @property
     def repeated(self) -> bool:
@@ -175,11 +198,36 @@ class Outcome:
 
 
 # ------------------------------------------------------------------------------------------------------------- prepare
-def prepare(requests: Sequence[ComposedRun], resolver: Resolver, earlier: PreparedSweep | None = None) -> PreparedSweep:
+@dataclass(frozen=True)
+class Role:
+    """What this process does with the runs that it prepares."""
+
+    measures: bool = True
+    """Whether it measures them."""
+    gathers: bool = True
+    """Whether it sends and shows the results."""
+    naming: variation.Naming | None = None
+    """What differs between the runs of the sweep, if this process has only one of them."""
+    beside: str = ""
+    """Which other runs may use this machine at the same time."""
+
+
+ALL = Role()
+GATHERS = Role(measures=False)
+"""The role of the process that starts jobs."""
+
+
+def prepare(
+    requests: Sequence[ComposedRun],
+    resolver: Resolver,
+    earlier: PreparedSweep | None = None,
+    resumption: Resumption | None = None,
+    role: Role = ALL,
+) -> PreparedSweep:
     """Prepare all runs. Raises ConfigError if any run is wrong, before the first run is measured.
 
     The fork server imports torch while the tracker's store is opened. `earlier` is the previous batch of runs of this
-    sweep, whose tracker is used again.
+    sweep, whose tracker is used again. `resumption` is the sweep that the command continues.
     """
     from visionbench import weights
 
@@ -187,23 +235,94 @@ def prepare(requests: Sequence[ComposedRun], resolver: Resolver, earlier: Prepar
     console = screen()
     if any(request.config.values.check for request in requests):
         _show_diagnosis(console)
-    runs = _named(_resolve_and_plan(requests, plans, resolver, console), earlier)
-    modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
-    worker.start_fork_server(
-        ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
-    )
-    queue = earlier.queue if earlier else TrackerQueue.open(runs[0].config)
+    runs = _named(_resolve_and_plan(requests, plans, resolver, console), earlier, role)
+    if role.measures:
+        modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
+        worker.start_fork_server(
+            ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
+        )
+    if resumption is not None:
+        runs = assign(runs, resumption, earlier)
+        for line in describe_assignments(runs, resumption):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if earlier:
+        queue = earlier.queue
+    elif role.gathers or is_server(runs[0].config.tracking.uri):
+        queue = TrackerQueue.open(runs[0].config)
+    else:  # a single process writes to a file
+        queue = TrackerQueue(None)
     runs = _add_model_warnings(runs, console)
-    _write_sweep_record(runs)
-    progress = SweepProgress(_steps(runs), console)
-    return PreparedSweep(runs, console, progress, queue, (*(earlier.previous if earlier else ()), *runs))
+    _write_sweep_record(runs, resumption)
+    progress = SweepProgress(_steps(runs), console, bar=role.measures)
+    previous = (*(earlier.previous if earlier else ()), *runs)
+    return PreparedSweep(runs, console, progress, queue, previous, resumption)
 
 
-def _write_sweep_record(runs: Sequence[PreparedRun]) -> None:
-    """Write sweep.json. A run whose folder has results already keeps its entry, because it will be refused."""
+def assign(
+    runs: Sequence[PreparedRun], resumption: Resumption, earlier: PreparedSweep | None = None
+) -> tuple[PreparedRun, ...]:
+    """Return the runs with their folders and their missing cases in the sweep that is continued. Raises ConfigError."""
+    from visionbench.resume import matching
+    from visionbench.resume.conditions import PresentConditions
+
+    present = PresentConditions()
+    repeated = any(run.config.measure.repeats > 1 for run in runs)
+    sweep = resumption.sweep
+    planned = [
+        matching.Planned(
+            run.plan,
+            present.identify(run.config, run.yaml, run.plan),
+            run.config.measure.repeats,
+            repeated,
+            run.request.place.folder if run.request and run.request.place else sweep.folder,
+        )
+        for run in runs
+    ]
+    used = [run.assignment.folder for run in (earlier.previous if earlier else ()) if run.assignment]
+    assignments = matching.assign(sweep, planned, resumption.choices, used)
+    return tuple(
+        replace(
+            run,
+            assignment=assignment,
+            request=replace(run.request, place=Place(assignment.folder, sweep.folder, sweep.id))
+            if run.request
+            else None,
+        )
+        for run, assignment in zip(runs, assignments, strict=True)
+    )
+
+
+def describe_assignments(runs: Sequence[PreparedRun], resumption: Resumption) -> list[str]:
+    """Return lines about what a resumed command measures and keeps, and about changed conditions."""
+    from visionbench.resume import matching
+
+    assignments = [run.assignment for run in runs if run.assignment]
+    needed = sum(len(assignment.needed) for assignment in assignments)
+    kept = sum(len(assignment.kept) for assignment in assignments)
+    lines = [f"resume={resumption.sweep.id}: {needed} to measure, {kept} kept"]
+    for change in dict.fromkeys(change for assignment in assignments for change in assignment.changes):
+        treatment = {
+            "measure": "its cases are measured again, as a separate run",
+            "keep": "its results are kept, and missing cases are measured as a separate run",
+        }[resumption.choices.on_change]
+        lines.append(f"! {change}; {treatment}")
+    others = [run.name for run in matching.unplanned(resumption.sweep, assignments)]
+    if others:
+        lines.append(f"not part of this command, and unchanged: {', '.join(others)}")
+    return lines
+
+
+def _write_sweep_record(runs: Sequence[PreparedRun], resumption: Resumption | None = None) -> None:
+    """Write sweep.json. A run whose folder has results already keeps its entry, because it will be refused.
+
+    A command that continues only a part of a sweep does not replace the command of the sweep.
+    """
     from visionbench.records.sweep import PlannedRun, SweepRecord, without_password
+    from visionbench.resume import matching
 
     places = [(run, run.request.place) for run in runs if run.request and run.request.place]
+    if resumption is not None:
+        places = [(run, place) for run, place in places if run.assignment and run.assignment.needed]
     if not places:
         return
     folder, sweep = places[0][1].sweep_folder, places[0][1].sweep
@@ -215,11 +334,16 @@ def _write_sweep_record(runs: Sequence[PreparedRun]) -> None:
             run.yaml,
         )
         for run, place in places
-        if not (place.folder / "results.jsonl").exists()
+        if resumption is not None or not (place.folder / "results.jsonl").exists()
     ]
     if planned:
         folder.mkdir(parents=True, exist_ok=True)
-        SweepRecord.start(sweep, planned).joined(_earlier_record(folder)).write(folder)
+        record = SweepRecord.start(sweep, planned).joined(_earlier_record(folder))
+        if resumption is not None and resumption.sweep.record is not None:
+            assignments = [run.assignment for run in runs if run.assignment]
+            if matching.unplanned(resumption.sweep, assignments):
+                record = replace(record, command=resumption.sweep.record.command)
+        record.write(folder)
 
 
 def _end_sweep_record(runs: Sequence[PreparedRun]) -> None:
@@ -256,9 +380,19 @@ def _add_model_warnings(runs: Sequence[PreparedRun], console: Console) -> tuple[
 def plan_request(request: ComposedRun, config_dir: Path | None) -> RunPlan:
     """Plan a configuration that may leave values open. Raises ConfigError before anything is fetched."""
     config = request.config.values
+    _refuse_keys_of_resuming(config)
     translations.check(config.report.language, "report.language")
     check(config, config_dir)
     return make_plan(config, request.overrides)
+
+
+def _refuse_keys_of_resuming(config: ExperimentConfig) -> None:
+    """Refuse keys in a configuration file that only the command line can set."""
+    defaults = ExperimentConfig()
+    for key in ("resume", "retry", "on_change"):
+        value = getattr(config, key)
+        if value != getattr(defaults, key):
+            raise ConfigError(f"{key}={value}: set in a configuration file", "give it on the command line")
 
 
 def _show_diagnosis(console: Console) -> None:
@@ -308,8 +442,15 @@ def _resolve_and_plan(
     )
 
 
-def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None) -> tuple[PreparedRun, ...]:
+def is_server(uri: str | None) -> bool:
+    """Return whether a tracking URI is that of a server, which several processes can use at once."""
+    return uri is not None and uri.startswith(("http:", "https:", "databricks"))
+
+
+def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None, role: Role) -> tuple[PreparedRun, ...]:
     """Return the runs with names that show what differs between the runs of the sweep so far."""
+    if role.naming is not None:
+        return tuple(replace(run, plan=replace(role.naming.apply(run.plan), beside=role.beside)) for run in runs)
     known = [*(earlier.previous if earlier else ()), *runs]
     plans = variation.named([run.plan for run in known], [asdict(run.config) for run in known])
     return tuple(replace(run, plan=plan) for run, plan in zip(runs, plans[-len(runs) :], strict=True))
@@ -334,10 +475,11 @@ def _steps(runs: Sequence[PreparedRun]) -> list[tuple[RunPlan, MeasureConfig]]:
     from visionbench.results import repeats
 
     counts = [run.config.measure.repeats for run in runs]
-    if max(counts) == 1:
-        return [(run.plan, run.config.measure) for run in runs]
-    turns = repeats.order(counts, runs[0].config.measure.order_seed)
-    return [(repeats.planned(runs[index].plan, repeat), runs[index].config.measure) for repeat, index in turns]
+    turns = [(1, index) for index in range(len(runs))]
+    if max(counts) > 1:
+        turns = repeats.order(counts, runs[0].config.measure.order_seed)
+    steps = [(runs[index].session_plan(repeat), runs[index].config.measure) for repeat, index in turns]
+    return [(plan, measure) for plan, measure in steps if plan.cases]
 
 
 # ------------------------------------------------------------------------------------------------------------- measure
@@ -346,8 +488,17 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
     from visionbench.records.folder import RunFolder
 
     run = prepared.runs[index]
+    earlier = None
     try:
-        folder = RunFolder.create(path, run.yaml)
+        if run.assignment is None:
+            folder = RunFolder.create(path, run.yaml)
+        else:
+            path, sweep = run.assignment.folder, prepared.resumption.sweep.id if prepared.resumption else sweep
+            if run.assignment.is_complete:
+                _add_earlier_results(run.assignment, prepared.queue, outcome)
+                return
+            folder = _join(run, run.assignment)
+            earlier = run.assignment.joined.record if run.assignment.joined else None
     except ConfigError as error:
         _add_error(error, outcome)
         return
@@ -356,9 +507,47 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
         outcome.repeated_runs.append((run, folder, sweep))
         return
     try:
-        _measure_once(prepared, run, run.plan, folder, sweep, outcome)
+        _measure_once(prepared, run, run.session_plan(), folder, sweep, outcome, earlier)
     finally:
-        _add_result(folder, prepared.queue, outcome)
+        add_result(folder, prepared.queue, outcome)
+
+
+def folder_of(prepared: PreparedSweep, index: int) -> Path | None:
+    """Return the folder of a run if the command continues a sweep and measures the run, else None."""
+    assignment = prepared.runs[index].assignment
+    return assignment.folder if assignment is not None and not assignment.is_complete else None
+
+
+def is_complete(prepared: PreparedSweep, index: int) -> bool:
+    """Return whether all results of a run are kept, so that nothing is measured."""
+    assignment = prepared.runs[index].assignment
+    return assignment is not None and assignment.is_complete
+
+
+def _join(run: PreparedRun, assignment: Assignment) -> RunFolder:
+    """Prepare the folder of a run of the sweep that is continued."""
+    from visionbench.records.folder import RunFolder
+    from visionbench.resume import folders
+
+    for earlier, cases in assignment.moved:
+        folders.remove_from_plan(earlier.path, cases)
+    if assignment.emptied:
+        folders.empty(assignment.folder)
+    if assignment.joined and assignment.joined.repeated:
+        folders.remove_gathered(assignment.folder)
+    return RunFolder.rejoin(assignment.folder, run.yaml)
+
+
+def _add_earlier_results(assignment: Assignment, queue: TrackerQueue, outcome: Outcome) -> None:
+    """Add the results of earlier runs that are kept, so that the table and the tracker have them."""
+    from visionbench.records.folder import RunFolder
+    from visionbench.resume import folders
+
+    earlier = [assignment.joined] if assignment.joined else [change.earlier for change in assignment.changes]
+    for run in earlier:
+        folders.complete(run.path)
+        outcome.folders.append(run.path)
+        add_result(RunFolder.open(run.path), queue, outcome)
 
 
 def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
@@ -371,21 +560,29 @@ def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
     try:
         for repeat, index in turns:
             run, folder, sweep = runs[index]
-            plan = repeats.planned(run.plan, repeat)
-            if plan.cases:
-                _measure_once(prepared, run, plan, folder.repeat(repeat), sweep, outcome)
-            else:
-                prepared.progress.next_run()
+            plan = run.session_plan(repeat)
+            if not plan.cases:
+                continue
+            joined = run.assignment.joined if run.assignment else None
+            earlier = joined.processes.get(repeat) if joined else None
+            process_folder = folder.repeat(repeat) if run.assignment is None else folder.rejoin_repeat(repeat)
+            _measure_once(prepared, run, plan, process_folder, sweep, outcome, earlier[0] if earlier else None)
     finally:
         for run, folder, _ in runs:
             if repeats.folders(folder):
                 repeats.write(folder, seed, run.config.measure.repeats)
-                _add_result(folder, prepared.queue, outcome)
+                add_result(folder, prepared.queue, outcome)
         outcome.repeated_runs = []
 
 
 def _measure_once(
-    prepared: PreparedSweep, run: PreparedRun, plan: RunPlan, folder: RunFolder, sweep: str, outcome: Outcome
+    prepared: PreparedSweep,
+    run: PreparedRun,
+    plan: RunPlan,
+    folder: RunFolder,
+    sweep: str,
+    outcome: Outcome,
+    earlier: RunRecord | None = None,
 ) -> None:
     """Measure in one fresh process. Send earlier runs while the process prepares its inputs, which is not timed."""
     from visionbench import runner
@@ -398,7 +595,7 @@ def _measure_once(
             prepared.queue.send()
 
     try:
-        runner.run(run.config, plan, folder, sweep, show, run.left_out)
+        runner.run(run.config, plan, folder, sweep, show, run.left_out, earlier)
     except ConfigError as error:
         _add_error(error, outcome)
 
@@ -408,7 +605,7 @@ def _add_error(error: ConfigError, outcome: Outcome) -> None:
     outcome.exit_code = 2
 
 
-def _add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
+def add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
     """Add a measured run to the outcome and to the tracker's queue."""
     from visionbench.records.record import UNSUCCESSFUL
     from visionbench.results.archive import Run
@@ -421,6 +618,14 @@ def _add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> Non
 
 
 # -------------------------------------------------------------------------------------------------------------- finish
+def finish_job(prepared: PreparedSweep, outcome: Outcome) -> None:
+    """Send the results of a job to the tracking server, and print errors. The starting process shows the results."""
+    prepared.progress.close()
+    prepared.queue.send()
+    for line in dict.fromkeys([*prepared.queue.errors, *outcome.errors]):
+        print(f"visionbench: {line}", file=sys.stderr)
+
+
 def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> None:
     """Show the results, send the unsent runs, and write the report. Also called after an error or an interrupt.
 
@@ -435,15 +640,18 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
         table.show(outcome.runs, console, verbose)
         console.print()
     queue.complete()
-    report = _write_report(prepared.runs[0].config.report, queue, outcome)
+    report = _write_report(prepared, outcome)
     for line in dict.fromkeys([*queue.errors, *outcome.errors]):
         print(f"visionbench: {line}", file=sys.stderr)
     if outcome.folders:
-        lines = {"results": _relative(_shared_folder(outcome))}
+        shared = prepared.resumption.sweep.folder if prepared.resumption else _shared_folder(outcome)
+        lines = {"results": _relative(shared)}
         if report is not None:
             lines["report"] = _relative(report)
         if sum(len(run.timed) for run in outcome.runs) > 1:
             lines["advice"] = _advice_command(prepared.runs[0].config, outcome)
+        if command := _resume_command(prepared, outcome):
+            lines["resume"] = command
         if queue.view_hint:
             lines["view"] = queue.view_hint
         for name, value in lines.items():
@@ -458,9 +666,31 @@ def _advice_command(config: ExperimentConfig, outcome: Outcome) -> str:
     return shlex.join(words)
 
 
-def _write_report(config: ReportConfig, queue: TrackerQueue, outcome: Outcome) -> Path | None:
-    """Write the report beside the runs' folders, and attach it to the first run in the tracker."""
-    enabled = outcome.planned > 1 if config.enabled is None else config.enabled
+def _resume_command(prepared: PreparedSweep, outcome: Outcome) -> str:
+    """Return the command that measures the cases without a valid result, or nothing if no case failed or is missing."""
+    from visionbench.core import FAILED
+    from visionbench.resume import earlier
+    from visionbench.resume.choices import WORDS
+
+    place = next((run.request.place for run in prepared.previous if run.request and run.request.place), None)
+    failed = any(row.status in WORDS[FAILED] for run in outcome.runs for row in run.results)
+    if place is None or not (failed or len(outcome.runs) < outcome.planned):
+        return ""
+    return earlier.command(place.sweep_folder, place.sweep, prepared.runs[0].config.output_dir)
+
+
+def _write_report(prepared: PreparedSweep, outcome: Outcome) -> Path | None:
+    """Write the report beside the runs' folders, and attach it to the first run in the tracker.
+
+    The report of a continued sweep has all its runs.
+    """
+    config, queue, runs, folder = prepared.runs[0].config.report, prepared.queue, outcome.runs, None
+    if prepared.resumption is not None and outcome.runs:
+        from visionbench.results import archive
+
+        folder = prepared.resumption.sweep.folder
+        runs = archive.of_folder(folder)
+    enabled = max(outcome.planned, len(runs)) > 1 if config.enabled is None else config.enabled
     if not enabled or not outcome.runs:
         return None
     from visionbench.report.page import write_report
@@ -468,7 +698,7 @@ def _write_report(config: ReportConfig, queue: TrackerQueue, outcome: Outcome) -
     first = outcome.runs[0].folder
     assert first is not None
     try:
-        files = write_report(outcome.runs, config.language, _shared_folder(outcome))
+        files = write_report(runs, config.language, folder or _shared_folder(outcome))
     except Exception as error:  # an error of any kind must not hide the results, which are on disk
         outcome.errors.append(f"report: {type(error).__name__}: {first_line(error)}; try visionbench report")
         return None

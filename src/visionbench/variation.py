@@ -8,7 +8,7 @@ named(plans, configs)     the plans of a sweep with names such as `clip_tiny · 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from visionbench.core import RunPlan
@@ -17,7 +17,10 @@ EXPERIMENT = "experiment"
 """The key of the chosen experiment, which sets other keys. The other sections hold the values that it sets."""
 NAMED = ("model.name", "device.name", "device.index", "precision.name")
 """Keys that the first three parts of a run's name show."""
-WITHOUT_EFFECT = ("output_dir", "tracking", "report", "check", "hydra", "data.prepare", "data.fallback")
+WITHOUT_EFFECT = (
+    *("output_dir", "tracking", "report", "check", "hydra", "data.prepare", "data.fallback"),
+    *("resume", "retry", "on_change"),
+)
 """Keys and sections that do not change what is measured."""
 SELECTORS = {
     "model": "model.name",
@@ -66,17 +69,31 @@ def labels(keys: Iterable[str]) -> dict[str, str]:
 
 def named(plans: Sequence[RunPlan], configs: Sequence[Mapping[str, Any]]) -> list[RunPlan]:
     """Return the plans of a sweep with what differs between them in `varied` and in their names."""
+    return [naming.apply(plan) for naming, plan in zip(namings(plans, configs), plans, strict=True)]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What differs between the runs of a sweep, for the name of one of them."""
+
+    values: Mapping[str, str]
+    """The keys that differ, with the values of this run."""
+    parts: tuple[str, ...]
+    """Those of `model`, `device` and `precision` that differ."""
+
+    def apply(self, plan: RunPlan) -> RunPlan:
+        """Return the plan with its name and with what differs."""
+        known = labels(self.values)
+        differing = differing_parts({known[key]: value for key, value in self.values.items()})
+        base = base_parts(plan)
+        varied = {part: base[part] for part in self.parts} | dict(self.values)
+        return replace(plan, name=SEPARATOR.join([*base.values(), *differing]), varied=varied)
+
+
+def namings(plans: Sequence[RunPlan], configs: Sequence[Mapping[str, Any]]) -> list[Naming]:
+    """Return for each run of a sweep what differs between the runs."""
     values = differences([with_experiment(config, plan) for config, plan in zip(configs, plans, strict=True)])
-    varying = varying_parts(plans)
-    return [_named(plan, varied, varying) for plan, varied in zip(plans, values, strict=True)]
-
-
-def _named(plan: RunPlan, values: Mapping[str, str], varying: Sequence[str]) -> RunPlan:
-    known = labels(values)
-    parts = differing_parts({known[key]: value for key, value in values.items()})
-    base = base_parts(plan)
-    varied = {part: base[part] for part in varying} | dict(values)
-    return replace(plan, name=SEPARATOR.join([*base.values(), *parts]), varied=varied)
+    return [Naming(varied, varying_parts(plans)) for varied in values]
 
 
 def with_experiment(config: Mapping[str, Any], plan: RunPlan) -> Mapping[str, Any]:

@@ -4,6 +4,9 @@ The process is forked from a server that has only imported torch, the model's mo
 therefore starts quickly, its memory figures exclude other runs, and a crash ends only this process. The parent waits
 for an item, and the process waits for the parent's reply to each item, so that the parent never works during a timed
 window. After an item with a true attribute `ahead`, the process continues at once, while the parent works.
+
+The fork server and the processes ignore Ctrl-C and the end of the terminal. They end with the parent. If the fork
+server ends, it is started again for the next process.
 """
 
 from __future__ import annotations
@@ -17,85 +20,176 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import forkserver
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
 from visionbench.core import ConfigError, VisionbenchError
 
 _context = multiprocessing.get_context("forkserver")
+_TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGHUP}
+"""The signals of a terminal to all processes of a command. Only the parent reacts to them."""
+UNKNOWN_CODE = 255
+"""The exit code of a process whose fork server has ended."""
 
 
 class WorkerDied(VisionbenchError):
     """The process ended before its generator did. The message contains the signal or the exit code."""
 
 
+class WorkerKilled(WorkerDied):
+    """The process was killed by SIGKILL, as by the system's out-of-memory killer."""
+
+
 class WorkerFailed(VisionbenchError):
     """The generator raised an error. The message is that of the error, and the log has the traceback."""
+
+
+class _ParentEnded(Exception):
+    """The parent process does not read the pipe any more."""
 
 
 def start_fork_server(modules: Sequence[str]) -> None:
     """Start the fork server, which imports these modules in the background. Later calls have no effect."""
     if multiprocessing.get_start_method(allow_none=True) not in (None, *multiprocessing.get_all_start_methods()):
-        # the process of another launcher (joblib) may use a start method that children of the fork server do not have
+        # a launcher of the user may set a start method that children of the fork server do not have
         multiprocessing.set_start_method("forkserver", force=True)
     _context.set_forkserver_preload(["visionbench.runner", *modules])
-    forkserver.ensure_running()
+    with _terminal_signals_blocked():
+        forkserver.ensure_running()
 
 
 def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Iterator[Any]:
     """Run `generate(*args)` in a fresh process and yield its items. Its output goes to the log.
 
     The process waits after each item until the next is requested, unless the item has a true attribute `ahead`.
-    Raises WorkerFailed if the generator raised an error (a ConfigError is raised unchanged), and WorkerDied if the
-    process ended before its generator. Closing the iterator ends the process.
+    Raises WorkerFailed if the generator raised an error (a ConfigError is raised unchanged) or if an item cannot be
+    transferred, and WorkerDied if the process ended before its generator. Closing the iterator ends the process.
     """
-    pipe, child_pipe = _context.Pipe()
-    child = _context.Process(target=_work, args=(child_pipe, log, generate, args), daemon=True)
-    child.start()
-    child_pipe.close()
+    pipe, child = _start(generate, args, log)
+    server, ended = None, False
     try:
         while True:
             wait([pipe, child.sentinel])
             try:
-                kind, item = pipe.recv()
-            except (EOFError, ConnectionResetError):
-                child.join()
-                raise _explain_end(child.exitcode) from None
-            if kind == "item":
+                message = pipe.recv_bytes()
+            except (EOFError, OSError):  # OSError: the process ended within a message
+                ended = True
+                raise _explain_end(child, server) from None
+            try:
+                kind, item = ForkingPickler.loads(message)
+            except Exception as error:
+                problem = f"the measuring process sent a result that cannot be read ({_describe(error)})"
+                raise WorkerFailed(problem) from error
+            if kind == "started":
+                server = item
+            elif kind == "item":
                 yield item
                 if not _continues(item):
-                    pipe.send("go on")
-                continue
-            child.join()
-            if kind == "raised":
-                raise item
-            return
+                    with suppress(BrokenPipeError, ConnectionResetError):  # the next `recv` has the reason
+                        pipe.send("go on")
+            else:
+                ended = True
+                child.join()
+                if kind == "raised":
+                    raise item
+                return
     finally:
-        if child.is_alive():
-            child.kill()
-            child.join()
+        if not ended:
+            _end(child)
         pipe.close()
 
 
+def _start(generate: Callable[..., Iterator[Any]], args: tuple[Any, ...], log: Path) -> tuple[Connection, Any]:
+    """Start a process, and return its pipe and the process. Start the fork server again if it has ended.
+
+    Raises WorkerDied if the fork server ends again.
+    """
+    reason = ""
+    for _ in range(2):
+        pipe, child_pipe = _context.Pipe()
+        child = _context.Process(target=_work, args=(child_pipe, log, generate, args), daemon=True)
+        try:
+            with _terminal_signals_blocked():
+                child.start()
+            return pipe, child
+        except (EOFError, OSError) as error:
+            pipe.close()
+            reason = _describe(error)
+        finally:
+            child_pipe.close()
+    raise WorkerDied(f"the measuring process could not be started, because the fork server ended ({reason})")
+
+
+@contextmanager
+def _terminal_signals_blocked() -> Iterator[None]:
+    """Block the signals of the terminal, so that a fork server that is started in the block has them blocked.
+
+    They would end it within an import, with a traceback. The parent receives them after the block.
+    """
+    resource_tracker.ensure_running()  # unblocks them, so it must run before
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINAL_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(child: Any) -> None:
+    """Kill the process. Without its fork server, it seems to have ended although it runs."""
+    if child.is_alive():
+        child.kill()
+        child.join()
+    else:
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+
+
 def _work(pipe: Connection, log: Path, generate: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives Ctrl-C and ends this process
+    for number in _TERMINAL_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the parent receives the signal and ends this process
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINAL_SIGNALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _redirect(log)
     try:
+        _send(pipe, "started", os.getppid())
         for item in generate(*args):
-            pipe.send(("item", item))
+            _send(pipe, "item", item)
             if not _continues(item):
-                pipe.recv()
-        pipe.send(("done", None))
-    except (EOFError, BrokenPipeError):
-        sys.exit(1)  # the parent has ended
+                _wait_for_reply(pipe)
+        _send(pipe, "done", None)
+    except _ParentEnded:
+        sys.exit(1)
     except ConfigError as error:
         pipe.send(("raised", error))
-    except Exception as error:
-        traceback.print_exc()
-        pipe.send(("raised", WorkerFailed(f"{type(error).__name__}: {error}")))
+    except (Exception, KeyboardInterrupt) as error:
+        with suppress(OSError):  # the disk is full
+            traceback.print_exc()
+        pipe.send(("raised", WorkerFailed(_describe(error))))
+
+
+def _send(pipe: Connection, kind: str, item: Any) -> None:
+    """Send a message to the parent. Raises _ParentEnded, and the error of an item that cannot be pickled."""
+    message = ForkingPickler.dumps((kind, item))
+    try:
+        pipe.send_bytes(message)
+    except OSError as error:
+        raise _ParentEnded from error
+
+
+def _wait_for_reply(pipe: Connection) -> None:
+    try:
+        pipe.recv()
+    except (EOFError, OSError) as error:
+        raise _ParentEnded from error
+
+
+def _describe(error: BaseException) -> str:
+    """Return the type of an error and its message, if it has one."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _continues(item: Any) -> bool:
@@ -123,9 +217,25 @@ def _redirect(log: Path) -> None:
     logging.basicConfig(level=logging.WARNING)
 
 
-def _explain_end(exitcode: int | None) -> WorkerDied:
-    if exitcode is not None and exitcode < 0:
-        name = signal.Signals(-exitcode).name
-        cause = "; the system's out-of-memory killer does this" if name == "SIGKILL" else ""
-        return WorkerDied(f"the measuring process was killed by {name}{cause}")
-    return WorkerDied(f"the measuring process ended by itself with exit code {exitcode}")
+def _explain_end(child: Any, server: int | None) -> WorkerDied:
+    """Return why the process ended. `server` is the process id of the fork server, which reports the exit code."""
+    child.join()
+    code = child.exitcode
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        if name == "SIGKILL":
+            return WorkerKilled(
+                "the measuring process was killed by SIGKILL; the system's out-of-memory killer does this"
+            )
+        return WorkerDied(f"the measuring process was killed by {name}")
+    if code == UNKNOWN_CODE and (server is None or _has_ended(server)):
+        return WorkerDied("the measuring process ended, and so did the fork server; the cause is not known")
+    return WorkerDied(f"the measuring process ended by itself with exit code {code}")
+
+
+def _has_ended(pid: int) -> bool:
+    """Return whether a process that this process started has ended."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # it is known to have ended already
+        return True

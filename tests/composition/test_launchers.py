@@ -1,28 +1,17 @@
-"""Sweeps with other launchers: each job is measured separately, in any process, into the folder of the sweep."""
+"""Sweeps whose runs other processes measure: in parallel, with submitit, with Ray, and with launchers of Hydra."""
 
 import json
+import shutil
 from importlib.util import find_spec
 
+import faulty_job
 import pytest
 from command_line import FEW_CALLS, call
 
 WORDS = ["-m", "batch=single", "metrics=[latency]", "tracking=none", "hydra.sweep.dir=outputs/sweep", *FEW_CALLS]
 
 
-def has_joblib_launcher():
-    try:
-        return find_spec("hydra_plugins.hydra_joblib_launcher") is not None
-    except ModuleNotFoundError:
-        return False
-
-
-LAUNCHERS = [
-    ["hydra/launcher=basic"],
-    pytest.param(
-        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-        marks=pytest.mark.skipif(not has_joblib_launcher(), reason="hydra-joblib-launcher is not installed"),
-    ),
-]
+LAUNCHERS = [["hydra/launcher=basic"]]
 
 
 def records(folder):
@@ -47,3 +36,86 @@ def test_a_refused_job_is_exit_code_2_and_the_others_are_measured(tmp_path, laun
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "visionbench: model.weights=randm: no such value; did you mean 'random'?"
     assert [run["config"]["model"]["weights"] for run in records(tmp_path)] == ["random"]
+
+
+# ------------------------------------------------------------------------------- launchers that prepare the whole sweep
+PARALLEL = ["hydra.launcher.parallel=true"]
+FAULTS = {
+    "none": ("finished", "ok", ""),
+    "raise": ("failed", "failed", "RuntimeError: the third layer is upside down"),
+    "kill": ("failed", "killed", "the measuring process was killed by SIGKILL"),
+    "exit": ("failed", "killed", "the measuring process ended by itself with exit code 3"),
+    "kill_job": ("failed", "killed", "the process of the run was killed by SIGKILL"),
+}
+"""The status of the run, the status of its case, and the reason."""
+
+
+def rows(folder):
+    """The status of the run, of its case, and the reason, by the fault of the run."""
+    found = {}
+    for path in (folder / "outputs" / "sweep").glob("*/run.json"):
+        record = json.loads(path.read_text())
+        (row,) = [json.loads(line) for line in (path.parent / "results.jsonl").read_text().splitlines()]
+        found[record["config"]["model"]["options"]["fault"]] = (record["status"], row["status"], row["reason"] or "")
+    return found
+
+
+def check_faults(folder, *launcher):
+    """Run a job with each fault, and check their rows, the exit code, the table and the report."""
+    config_dir = faulty_job.write_config(folder)
+    words = [*WORDS, "--config-dir", config_dir, "model=faulty", f"model.options.fault={','.join(FAULTS)}"]
+    done = call(folder, "run", *words, *launcher)
+    found = rows(folder)
+    assert {fault: row[:2] for fault, row in found.items()} == {fault: row[:2] for fault, row in FAULTS.items()}
+    assert [fault for fault, row in found.items() if not row[2].startswith(FAULTS[fault][2])] == []
+    assert done.returncode == 1, done.stderr
+    assert (folder / "outputs" / "sweep" / "report.html").is_file()
+    assert "fault" in done.stdout
+    return done
+
+
+def test_parallel_runs_have_disjoint_cores_and_the_names_of_their_sweep(tmp_path):
+    done = call(tmp_path, "run", *WORDS, "model.seed=0,1", *PARALLEL)
+    assert done.returncode == 0, done.stderr
+    runs = records(tmp_path)
+    assert [run["plan"]["name"] for run in runs] == [
+        "clip_tiny · cpu · fp32 · seed 0",
+        "clip_tiny · cpu · fp32 · seed 1",
+    ]
+    assert [run["plan"]["varied"] for run in runs] == [{"model.seed": "0"}, {"model.seed": "1"}]
+    assert [run["device"]["cores_usable"] for run in runs] == [1, 1]
+    if len({run["device"]["cores"] for run in runs}) == 2:  # this machine has two cores
+        assert all("up to 1 other run of the sweep" in run["plan"]["beside"] for run in runs)
+        row = json.loads(next(tmp_path.glob("outputs/sweep/0*/results.jsonl")).read_text())
+        assert f"parallel: {runs[0]['plan']['beside']}" in row["validity"]["reasons"]
+        assert row["labels"]["other_runs"] == runs[0]["plan"]["beside"]
+
+
+def test_a_parallel_run_that_fails_in_any_way_is_a_row_and_the_others_continue(tmp_path):
+    check_faults(tmp_path, *PARALLEL)
+
+
+SLURM = pytest.param(
+    ["hydra/launcher=submitit_slurm"],
+    marks=pytest.mark.skipif(not (shutil.which("sbatch") and find_spec("submitit")), reason="SLURM is not installed"),
+)
+RAY = pytest.param(
+    ["hydra/launcher=ray"], marks=pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+)
+
+
+@pytest.mark.parametrize("launcher", [PARALLEL, SLURM, RAY])
+def test_a_wrong_run_is_refused_before_any_job_starts(tmp_path, launcher):
+    done = call(tmp_path, "run", *WORDS, "model.weights=randm,random", *launcher)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "visionbench: model.weights=randm: no such value; did you mean 'random'?\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_slurm_without_its_commands_is_refused(tmp_path):
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "git").symlink_to(shutil.which("git"))
+    done = call(tmp_path, "run", *WORDS, "hydra/launcher=submitit_slurm", PATH=str(commands))
+    assert done.returncode == 2
+    assert "submitit is not installed" in done.stderr or "there is no command sbatch" in done.stderr

@@ -1,9 +1,9 @@
 """The command as Hydra runs it: each composed configuration becomes a `ComposedRun`, which an `Application` measures.
 
-Without `-m`, Hydra calls `Task` with the configuration. With `-m`, Hydra passes all jobs of the sweep to the launcher
-of visionbench (`hydra_plugins/visionbench_launcher.py`), which composes all, prepares all, and then measures one after
-the other. Any other launcher (`hydra/launcher=basic`, joblib, submitit, Ray) calls `Task` for each job, in any process.
-Each job is then prepared, measured and finished separately.
+Without `-m`, Hydra calls `Task` with the configuration. With `-m`, Hydra passes all jobs of the sweep to a launcher of
+visionbench (`hydra_plugins/visionbench_launcher.py`), which composes all and prepares all. It then measures one after
+the other, or starts other processes that measure. Any other launcher, such as `hydra/launcher=basic`, calls `Task` for
+each job. Each job is then prepared, measured and finished separately.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from visionbench.composition.search_path import user_folder_first
 from visionbench.composition.user_files import refuse_credentials, refuse_faulty_files, refuse_replaced_schema
 from visionbench.config import ComposedConfig, ComposedRun, Place, project_folder, replaced_option
 from visionbench.core import ConfigError, VisionbenchError
+from visionbench.engines import End, Engine, Job
 from visionbench.variation import EXPERIMENT
 
 INFORMATION = ("--cfg", "--help", "--hydra-help", "--info")
@@ -56,6 +57,12 @@ class Application(Protocol):
     def prepare(self, runs: Sequence[ComposedRun]) -> None:
         """Prepare these runs. Raises ConfigError if any of them is wrong, before anything is measured."""
 
+    def folder_of(self, index: int) -> Path | None:
+        """Return the folder of a prepared run of a continued sweep, or None if the run uses the folder of its job."""
+
+    def is_complete(self, index: int) -> bool:
+        """Return whether all results of a prepared run exist, so that `measure` measures nothing."""
+
     def measure(self, index: int, folder: Path, sweep: str) -> None:
         """Measure one of the prepared runs into its folder. `sweep` is the id that all runs of the command share."""
 
@@ -64,6 +71,30 @@ class Application(Protocol):
 
     def run_alone(self, run: ComposedRun, folder: Path, sweep: str) -> int:
         """Prepare, measure and finish one run of a sweep that another launcher distributes; return its exit code."""
+
+    def prepare_jobs(self, runs: Sequence[ComposedRun], plan: JobPlan) -> list[Job]:
+        """Prepare runs that other processes measure. Raises ConfigError if any run is wrong.
+
+        An application that measures nothing returns no jobs. The function of each job measures the run into the folder
+        of `ComposedRun.place`.
+        """
+
+    def add_end(self, job: Job, end: End) -> None:
+        """Add the results of a job that has ended. Cases without a row become rows with the reason."""
+
+    def show(self, line: str) -> None:
+        """Print a line about the jobs."""
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """How the runs of a sweep are distributed over other processes."""
+
+    engine: Engine
+    gpus: str | list[int] | None = None
+    """The GPUs that runs get in turn: `auto` for all, a list of indices, or None to use `device.index` of each run."""
+    here: bool = True
+    """Whether this machine measures the runs."""
 
 
 @dataclass
@@ -84,6 +115,7 @@ class Task:
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
         if settings.mode == RunMode.MULTIRUN:
+            overrides.refuse_launcher(settings.runtime.choices.get(overrides.LAUNCHER))
             sweep = Path(settings.sweep.dir).name
             run = self.compose(cfg, settings, Place(folder, folder, sweep))
             self.prepares = True

@@ -27,6 +27,13 @@ OPTIONS = (
 )
 COMMANDS = (("--run", "-r"), ("--multirun", "-m"), ("--shell-completion", "-sc"))
 GROUPS_OUTSIDE_SCHEMA = ("experiment",)
+KEYS_OF_RESUMING = ("resume", "retry", "on_change")
+EXAMPLES = {
+    "resume": "give latest, or the id or the folder of a sweep, as in resume=latest",
+    "retry": "name results, as in retry=invalid,failed",
+    "on_change": "give refuse, measure or keep, as in on_change=measure",
+}
+LATEST = "latest"
 HELP = "see visionbench run --help"
 CONFIGS = ("job", "hydra", "all")
 INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -54,6 +61,19 @@ class Arguments:
     """The folder of the user's own configuration, `--config-dir`."""
     verbose: bool = False
     """Whether each run has its own table, with all doubts and remarks, `--verbose`."""
+    dry_run: bool = False
+    """Whether the plan is printed and nothing is measured, `--dry-run`."""
+    resume: str | None = None
+    """The sweep that is continued: `latest`, an id or a folder."""
+    retry: tuple[str, ...] = ()
+    """The results that are measured again, `retry=…`; empty for the default."""
+    on_change: str | None = None
+    """The treatment of results that were measured under other conditions, `on_change=…`."""
+
+    @property
+    def multirun(self) -> bool:
+        """Whether the command measures several runs, `-m`."""
+        return "--multirun" in self.flags
 
 
 def parse(arguments: Sequence[str]) -> Arguments:
@@ -72,7 +92,7 @@ def parse(arguments: Sequence[str]) -> Arguments:
         raise ConfigError(f"--experimental-rerun {file}: there is no such file", "give a config.pickle of Hydra")
     flags: list[str] = []
     for name, value in vars(parsed).items():
-        if name == "verbose":
+        if name in ("verbose", "dry_run"):
             continue
         flag = f"--{name.replace('_', '-')}"
         if value is True:
@@ -80,7 +100,41 @@ def parse(arguments: Sequence[str]) -> Arguments:
         elif value and name != "overrides":
             flags.append(f"{flag}={value}")
     config_dir = Path(parsed.config_dir) if parsed.config_dir is not None else None
-    return Arguments(tuple(flags), tuple(parsed.overrides), config_dir, parsed.verbose)
+    overrides, values = _take_keys(parsed.overrides)
+    resume, retry, on_change = (values.get(key) for key in KEYS_OF_RESUMING)
+    if resume is None and retry is not None:
+        resume = LATEST
+    if resume is None and on_change is not None:
+        raise ConfigError(f"on_change={on_change}: nothing is resumed", "add resume=latest, or the id of a sweep")
+    return Arguments(
+        tuple(flags),
+        overrides,
+        config_dir,
+        parsed.verbose,
+        parsed.dry_run,
+        resume,
+        tuple(filter(None, (word.strip() for word in (retry or "").strip("[]").split(",")))),
+        on_change,
+    )
+
+
+def _take_keys(texts: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the overrides without the keys of resuming, and the values of these keys.
+
+    Hydra does not receive these keys, because they select the folder and the overrides that Hydra receives.
+    """
+    others: list[str] = []
+    values: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.lstrip("+").partition("=")
+        if key not in KEYS_OF_RESUMING or not equals:
+            others.append(text)
+            continue
+        if not value.strip("[] "):
+            raise ConfigError(f"{key} is empty", EXAMPLES[key])
+        if values.setdefault(key, value) != value:
+            raise ConfigError(f"{key} is given twice: {values[key]} and {value}", "give it once")
+    return tuple(others), {key: value for key, value in values.items() if value != "null"}
 
 
 def _remedy(flag: str, parser: Parser) -> str:
@@ -99,6 +153,7 @@ def _remedy(flag: str, parser: Parser) -> str:
 def _parser() -> Parser:
     parser = Parser(add_help=False)
     parser.add_argument("--verbose", "-v", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
     for names in SWITCHES:
         parser.add_argument(*names, action="store_true")
     for names in OPTIONS:

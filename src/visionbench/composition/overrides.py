@@ -36,6 +36,13 @@ COMMANDS = [
 ]
 """The other commands of visionbench, for a command that is written after `run`."""
 MOST_RUNS = 10_000
+LAUNCHER = "hydra/launcher"
+REFUSED_LAUNCHERS = {
+    "joblib": "it sets OMP_NUM_THREADS=1, its jobs share cores and GPUs, and a killed job ends the others",
+    "submitit_local": "it starts all jobs at once, on the same cores and GPUs",
+}
+"""Launchers whose measurements would be wrong, each with the reason."""
+PARALLEL = "use hydra.launcher.parallel=true, hydra/launcher=submitit_slurm or hydra/launcher=ray"
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -55,12 +62,21 @@ def check(texts: Sequence[str], config_dir: Path | None = None) -> None:
             continue
         values = _values(override)
         _refuse_wrong_option(override, values, groups)
+        if override.key_or_group == LAUNCHER:
+            refuse_launcher(*values)
         for value in values if override.key_or_group in FOLDERS else []:
             refuse_unusable_folder(override.key_or_group, value)
         runs *= _refuse_endless_sweep(override, groups)
     if runs > MOST_RUNS:
         raise ConfigError(f"the sweep has {runs:,} runs; at most {MOST_RUNS:,} are possible", "give fewer values")
     _refuse_mixed_metrics(overrides)
+
+
+def refuse_launcher(*names: Any) -> None:
+    """Raise ConfigError for a launcher of Hydra whose measurements would be wrong."""
+    for name in names:
+        if reason := REFUSED_LAUNCHERS.get(str(name)):
+            raise ConfigError(f"{LAUNCHER}={name}: {reason}", PARALLEL)
 
 
 def list_groups(config_dir: Path | None) -> dict[str, list[str]]:

@@ -26,6 +26,7 @@ from visionbench.core.plan import Case, RunPlan
 from visionbench.core.protocols import (
     Adapter,
     CallTiming,
+    Counted,
     DataSet,
     DeclaresMetrics,
     DescribesClasses,
@@ -106,6 +107,7 @@ __all__ = [
     "Case",
     "CaseResult",
     "ConfigError",
+    "Counted",
     "Contributions",
     "DataClass",
     "DataSet",

@@ -43,3 +43,5 @@ class RunPlan:
     varied: Mapping[str, str] = field(default_factory=dict)
     """What differs between the runs of the sweep, with the values of this run as text: `model`, `device` and
     `precision`, and configuration keys such as `device.threads`. The name of the run contains these values."""
+    beside: str = ""
+    """Which other runs may use this machine at the same time; empty if there are none."""

@@ -189,6 +189,14 @@ class Device(Protocol):
         """Return the facts that identify this device: name, driver, clocks, limits, threads."""
 
 
+@runtime_checkable
+class Counted(Protocol):
+    """A device of which a machine may have several. Only one run at a time may use each of them."""
+
+    def count(self) -> int:
+        """Return the number of such devices that this process can use."""
+
+
 # -------------------------------------------------------------------------------------------------------------- models
 @dataclass(frozen=True)
 class ModelPart:

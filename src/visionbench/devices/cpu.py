@@ -161,6 +161,7 @@ class Cpu:
         return {
             "device_name": machine.cpu_name(),
             "cores_usable": machine.usable_cores(),
+            "cores": machine.core_list(),
             "threads": torch.get_num_threads(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         }

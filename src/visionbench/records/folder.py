@@ -75,6 +75,10 @@ class RunFolder:
         """Create the folder of one of several processes inside this folder, with the same configuration."""
         return RunFolder.create(self.path / "repeats" / str(number), (self.path / "config.yaml").read_text("utf-8"))
 
+    def rejoin_repeat(self, number: int) -> RunFolder:
+        """Return the folder of one of several processes for a further session. It is created if it does not exist."""
+        return RunFolder.rejoin(self.path / "repeats" / str(number), (self.path / "config.yaml").read_text("utf-8"))
+
     @property
     def log(self) -> Path:
         """The file that receives the output of the measuring process."""

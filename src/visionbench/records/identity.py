@@ -28,14 +28,14 @@ from visionbench.records.record import RunRecord
 BEYOND_SETTINGS = ("batch", "metrics", "device.name", "device.index", "measure.name", "measure.repeats")
 """Keys and sections that are not settings of a run. Cases have their own batch size and metrics. The plan has the
 device. Repeats change how often a run is measured, but not its numbers."""
-NEUTRAL = (*BEYOND_SETTINGS, "measure.order_seed", "measure.processes_within", "resume", "retry", "on_change", *RENAMED)
+NEUTRAL = (*BEYOND_SETTINGS, "measure.order_seed", "measure.processes_within", *RENAMED)
 LIBRARIES = ("torch", "transformers", "numpy", "pillow", "pandas", "nvidia-ml-py")
 """The libraries of the host's fingerprint that can change numbers."""
 MORE_LIBRARIES = ("safetensors", "scipy", "timm", "tokenizers", "torchvision")
 """Libraries that are not in the host's fingerprint."""
 HOST = ("host", "system", "cpu", "cpu_cores", "memory_mib", "python", *LIBRARIES)
-MOMENTARY = ("clock_sm_mhz", "clock_memory_mhz")
-"""Properties of a device that change from moment to moment."""
+MOMENTARY = ("clock_sm_mhz", "clock_memory_mhz", "cores", "cores_usable")
+"""Properties of a device that change from moment to moment or from run to run."""
 DIGEST = re.compile(r"(sha256:)?[0-9a-f]{24,}\+?")
 SHORT_DIGEST = 10
 """The characters of a digest that are shown."""

@@ -161,6 +161,7 @@ CAUSES = {
     "paused": ("进程被暂停过", "不要暂停进程或休眠机器，检查可用内存后重新测量"),
     "busy cores": ("其他程序占用了处理器核心", "结束这些程序，用 visionbench doctor 检查后重新测量"),
     "steal": ("虚拟机管理器把核心分给了其他虚拟机", "换个时间或换台机器测量"),
+    "parallel": ("其他运行同时使用这台机器", "需要可靠数字时，逐个运行测量"),
     "unsteady": (
         "调用耗时不平稳",
         "用 visionbench doctor 检查，并用 measure=standard 或 measure.repeats=5 测量",

@@ -74,6 +74,7 @@ def binding(run: Run) -> dict[str, str]:
     known = {
         **{words: record.device.values.get(name) for name, words in DEVICE_CONDITIONS.items()},
         "processor": record.host.cpu,
+        "other runs": record.plan.beside or "none",
         **{name: _of_model(run, name) for name in MODEL_CONDITIONS},
         **_flatten("model.options", settings.model.options),
         **_data(run),

@@ -49,6 +49,12 @@ CAUSES = (
         "steal",
     ),
     _cause(
+        "parallel",
+        "other runs used the machine at the same time",
+        "measure one run after the other for figures that count",
+        "parallel",
+    ),
+    _cause(
         "unsteady",
         "the call times were not steady",
         "check with 'visionbench doctor', and measure with measure=standard or measure.repeats=5",

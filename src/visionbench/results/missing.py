@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from visionbench.core import LOST, PENDING
+from visionbench.core import INTERRUPTED, LOST, NOT_RUN, PENDING
 from visionbench.records.record import LOST as LOST_RUN
 from visionbench.records.record import PENDING as PENDING_RUN
 from visionbench.records.record import RUNNING
@@ -47,6 +50,24 @@ def sentences(runs: Sequence[Run]) -> Iterator[str]:
             f"runs on {' and '.join(sorted(map(str, elsewhere)))} count as running, because the processes of another "
             "machine cannot be found out"
         )
+
+
+def resume_commands(runs: Sequence[Run]) -> list[str]:
+    """Return for each sweep with missing cases the command that measures them."""
+    return [_resume_command(sweep, runs) for sweep in dict.fromkeys(run.sweep for run in runs if _is_missing(run))]
+
+
+def _resume_command(sweep: str, runs: Sequence[Run]) -> str:
+    paths = [run.folder.path for run in runs if run.folder is not None and run.sweep == sweep]
+    folders = [path if path.name == sweep else path.parent for path in paths]
+    name = sweep
+    if folders and os.path.abspath(folders[0]) != os.path.abspath(Path("outputs", sweep)):
+        name = str(folders[0])
+    return shlex.join(["visionbench", "run", f"resume={name}"])
+
+
+def _is_missing(run: Run) -> bool:
+    return run.record.status == LOST_RUN or any(row.status in (LOST, INTERRUPTED, NOT_RUN) for row in run.results)
 
 
 def _share(some: Sequence[Run], runs: Sequence[Run]) -> str:

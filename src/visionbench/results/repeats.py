@@ -34,6 +34,7 @@ from visionbench.core import (
     interval_half_width,
 )
 from visionbench.declarations import Declarations
+from visionbench.records import atomic
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import FINISHED, LOST, RUNNING, STOPPED, UNSUCCESSFUL, Repeats, RunRecord
 from visionbench.results import declared
@@ -142,6 +143,7 @@ def write(folder: RunFolder, seed: int, planned: int) -> None:
     """
     repeats = folders(folder)
     record = combine([repeat.record() for repeat in repeats], seed, planned)
+    atomic.write(folder.path / "results.jsonl", "")  # rows that were gathered before the run was resumed
     rows = [repeat.results() for repeat in repeats]
     for result, samples in gather(rows, declared.of_record(record), planned, tolerance(record)):
         first = repeats[0].predictions() if not result.case.timed else None
@@ -179,7 +181,7 @@ def _combine_case(
         f"{name}_of_process_{number}": text
         for number, result in enumerate(results, 1)
         for name, text in result.labels.items()
-        if name.endswith("_retried")
+        if name.endswith(("_retried", "resumed"))
     }
     validity = _combine_validity(measured, flags, _differences(metrics, len(measured), declarations, within))
     return replace(measured[0], metrics=metrics, validity=validity, labels=labels), samples

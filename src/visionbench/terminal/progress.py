@@ -29,12 +29,14 @@ class SweepProgress:
 
     plans: Sequence[tuple[RunPlan, MeasureConfig]]
     console: Console
+    bar: bool = True
+    """Whether a terminal shows a bar."""
     _run: int = -1
     _began: float = field(default_factory=monotonic)
     _bar: Progress | None = None
 
     def __post_init__(self) -> None:
-        if self.console.is_terminal:
+        if self.bar and self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),

@@ -63,6 +63,13 @@ class Cuda:
         """Torch's name of the device, `cuda:0`."""
         return f"cuda:{self.index}"
 
+    def count(self) -> int:
+        """Return the number of GPUs that CUDA shows to this process."""
+        driver, visible = _driver(), os.environ.get("CUDA_VISIBLE_DEVICES")
+        if isinstance(driver, str):
+            return 0
+        return driver[0] if visible is None else _visible_count(visible, driver[0])
+
     def why_absent(self) -> str | None:
         """Return why this GPU cannot be used, or None if it can. Queries the driver without importing torch."""
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -275,6 +282,7 @@ class Cuda:
         properties = torch.cuda.get_device_properties(self.index)
         return {
             "device_name": properties.name,
+            "device_uuid": str(properties.uuid),
             "device_memory_mib": properties.total_memory // 2**20,
             "compute_capability": f"{properties.major}.{properties.minor}",
             "multiprocessors": properties.multi_processor_count,

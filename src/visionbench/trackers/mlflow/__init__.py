@@ -54,8 +54,6 @@ OUT_OF_DATE = "out-of-date database schema"
 METRICS_PER_CALL, PAIRS_PER_CALL = 800, 100
 """MLflow accepts 1,000 entities in one call, with at most 100 params and 100 tags."""
 COLOUR_TAG = "mlflow.runColor"
-SESSIONS_TAG = "visionbench.sessions"
-"""The number of later commands that measured cases of a run again."""
 METRICS_TAG = "visionbench.metrics"
 """The declarations of metrics that an experiment's view shows beside the bundled ones, as JSON."""
 VARIED_TAG = "visionbench.varied"
@@ -330,11 +328,11 @@ class MlflowTracker:
 
     # --------------------------------------------------------------------------------------------------------- one run
     def _has(self, record: RunRecord) -> bool:
-        """Return whether the store has the complete run. A deleted run stays deleted."""
+        """Return whether the store has the run, with all sessions that measured it. A deleted run stays deleted."""
         return any(
             run.info.status != "RUNNING"
             and run.data.tags.get("visionbench.status") == record.status
-            and run.data.tags.get(SESSIONS_TAG, "0") == str(len(record.sessions))
+            and run.data.tags.get("visionbench.sessions", "1") == str(len(record.all_sessions))
             for run in self._with_uid(record.uid)
         )
 
@@ -375,8 +373,6 @@ class MlflowTracker:
         metric_list = [Metric(name, value, began, step) for name, value, step in batch.metrics]
         param_list = [Param(name, content.text(value)) for name, value in batch.params.items()]
         tag_list = [RunTag(name, content.text(value)) for name, value in batch.tags.items()]
-        if record.sessions:
-            tag_list.append(RunTag(SESSIONS_TAG, str(len(record.sessions))))
         for index in range(1 + max(len(metric_list) // METRICS_PER_CALL, len(param_list + tag_list) // PAIRS_PER_CALL)):
             metrics = metric_list[index * METRICS_PER_CALL : (index + 1) * METRICS_PER_CALL]
             pairs = slice(index * PAIRS_PER_CALL, (index + 1) * PAIRS_PER_CALL)

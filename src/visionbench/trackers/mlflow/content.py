@@ -116,6 +116,7 @@ def tags(record: RunRecord, results: Sequence[CaseResult]) -> dict[str, Any]:
     visionbench_tags = {
         **{name: facts[name] for name in TAG_FACTS},
         "status": record.status,
+        "sessions": len(record.all_sessions) if record.sessions else None,
         "validity": summary.verdict(results),
         "failures": "\n".join(summary.failures(results)),
         **record.host.values,

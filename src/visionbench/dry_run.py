@@ -1,0 +1,115 @@
+"""`visionbench run --dry-run`: print the runs, their cases and the expected time, and measure nothing.
+
+Nothing is fetched, and no file is written. Values that only a fetch can resolve stay open, with a note.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import yaml
+
+from visionbench import data_check, model_check, registry, variation, weights, worker
+from visionbench.config import ComposedConfig, ComposedRun
+from visionbench.core import Case, RunPlan
+from visionbench.plan import plan as make_plan
+from visionbench.records import identity
+from visionbench.records.identity import Identity
+from visionbench.resolve import Resolver
+from visionbench.results.durations import Durations
+from visionbench.session import PreparedRun, Resumption, assign, describe_assignments, plan_request
+from visionbench.terminal import plan_view
+from visionbench.terminal.console import screen
+from visionbench.terminal.plan_view import PlannedCase, ShownRun
+from visionbench.terminal.progress import steps
+
+
+def show(requests: Sequence[ComposedRun], resolver: Resolver, resumption: Resumption | None = None) -> None:
+    """Print the plan of a command. Raises ConfigError as the command itself would before it fetches anything."""
+    notes: dict[str, None] = {}
+    runs = [_plan(request, resolver, notes) for request in requests]
+    plans = variation.named([run.plan for run in runs], [asdict(run.config) for run in runs])
+    prepared = tuple(replace(run, plan=plan) for run, plan in zip(runs, plans, strict=True))
+    lines: list[str] = []
+    if resumption is not None:
+        worker.start_fork_server(["torch", *registry.modules("models", "devices", "data", "metrics")])
+        prepared = assign(prepared, resumption)
+        lines = describe_assignments(prepared, resumption)
+    output_dir = Path(prepared[0].config.output_dir)
+    durations = Durations.read(output_dir, platform.node())
+    plan_view.show([_shown(run, durations) for run in prepared], [*notes, *lines], screen())
+
+
+def _plan(request: ComposedRun, resolver: Resolver, notes: dict[str, None]) -> PreparedRun:
+    """Plan a run with the values that are known without a fetch."""
+    plan = plan_request(request, resolver.config_dir)
+    config = _resolved(request.config, resolver, notes)
+    values = config.values
+    if values.model.weights != "random" and weights.local_folder(values.model) is not None:
+        weights.ensure_checkpoint(values.model)
+    model_check.check_families([values])
+    data_is_present = values.data.root is None or Path(values.data.root).expanduser().is_dir()
+    unavailable = data_check.unavailable_annotations([values])[0] if data_is_present else {}
+    if config is not request.config or unavailable:
+        plan = make_plan(values, request.overrides, unavailable)
+    plan = replace(plan, warnings=(*request.notes, *plan.warnings), experiment=request.experiment)
+    left_out: dict[str, str] = {}
+    if values.data.root is not None and (data_is_present or values.data.prepare is None):
+        left_out = data_check.unusable_examples([(values, plan)])[0]
+    notes.update(dict.fromkeys(f"! {warning}" for warning in plan.warnings))
+    return PreparedRun(values, config.to_yaml(), plan, left_out, request)
+
+
+def _resolved(config: ComposedConfig, resolver: Resolver, notes: dict[str, None]) -> ComposedConfig:
+    """Return the configuration with the values that can be resolved without a fetch, and note the others."""
+    model, data = config.values.model, config.values.data
+    if model.weights != "random" and weights.find_checkpoint(model) is None:
+        if model.weights == "auto":
+            notes["model.weights=auto: decided when the command runs, because it may download the checkpoint"] = None
+            return config
+        if weights.local_folder(model) is None:
+            notes[f"{model.checkpoint} is downloaded first"] = None
+    if data.prepare is not None and data.root is not None and not Path(data.root).expanduser().is_dir():
+        notes[f"data={data.name}: {data.prepare} images are downloaded first"] = None
+        return config
+    resolution = resolver.resolve(config.values)
+    notes.update(dict.fromkeys(f"! {note}" for note in resolution.notes))
+    return config.with_changes(resolution.changes)
+
+
+def _shown(run: PreparedRun, durations: Durations) -> ShownRun:
+    """Return a run with the expected time of each of its cases."""
+    content = yaml.safe_load(run.yaml)
+    known = Identity(identity.of_config(content, run.plan), {}, content.get("metrics") or {})
+    least = _least_seconds(run)
+    assignment = run.assignment
+    cases: list[PlannedCase] = []
+    start, start_known = 0.0, True
+    for number in range(1, run.config.measure.repeats + 1):
+        session = run.session_plan(number)
+        if session.cases:
+            measured = durations.of_start(known)
+            start += least[""] if measured is None else measured
+            start_known &= measured is not None
+        for case in session.cases:
+            earlier = durations.of_case(known, case)
+            seconds = least[case.id] if earlier is None else earlier
+            reason = assignment.needed[number, case.id] if assignment else ""
+            cases.append(PlannedCase(case.id, number, seconds, earlier is not None, reason))
+    skipped = {**(assignment.kept if assignment else {}), **run.plan.refused}
+    return ShownRun(run.plan.name, tuple(cases), skipped, start, start_known, run.config.measure.repeats)
+
+
+def _least_seconds(run: PreparedRun) -> dict[str, float]:
+    """Return the least seconds of each case by the protocol, and of the time before the first case."""
+    seconds: dict[str, float] = {"": 0.0, **{case.id: 0.0 for case in _cases(run.plan)}}
+    for _, case, expected in steps(run.plan, run.config.measure):
+        seconds[case] += expected
+    return seconds
+
+
+def _cases(plan: RunPlan) -> tuple[Case, ...]:
+    return plan.cases
