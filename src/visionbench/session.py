@@ -89,14 +89,16 @@ class TrackerQueue:
     `tracking.timeout_seconds` is left behind, and no further call is made.
     """
 
-    tracker: Tracker
-    caller: Caller
+    tracker: Tracker | None
+    caller: Caller = field(default_factory=lambda: Caller(ExperimentConfig().tracking.timeout_seconds))
     errors: list[str] = field(default_factory=list)
     view_hint: str = ""
     """The command or the address that shows the runs in the tracker."""
     unsent: list[Path] = field(default_factory=list)
     is_usable: bool = True
     """Whether the store could be opened."""
+    is_remote: bool = False
+    """Whether the tracker sends runs to a server. Runs are then sent while others are measured."""
     _calls: list[Call[str]] = field(default_factory=list)
 
     @classmethod
@@ -104,19 +106,22 @@ class TrackerQueue:
         """Open the configured tracker. A local store is waited for; a server may answer while runs are measured."""
         tracker: Tracker = find("trackers", config.tracking.name)(config.tracking, Path(config.output_dir))
         queue = cls(tracker, Caller(config.tracking.timeout_seconds))
-        is_remote = getattr(tracker, "is_remote", False)
-        if is_remote and (load := getattr(tracker, "load", None)) is not None:
+        queue.is_remote = getattr(tracker, "is_remote", False)
+        if queue.is_remote and (load := getattr(tracker, "load", None)) is not None:
             with suppress(TrackingError):  # `open` raises the same error
                 load()  # in this thread, because two threads that import the same libraries can block each other
         queue._submit(queue._open)
         with suppress(DeadlineExceeded):
-            queue.caller.wait(queue._calls[0], SERVER_START_SECONDS if is_remote else None)
+            queue.caller.wait(queue._calls[0], SERVER_START_SECONDS if queue.is_remote else None)
         return queue
 
     def send(self) -> None:
-        """Start to send all runs that were not sent."""
+        """Send all runs that were not sent. A server may receive them while runs are measured."""
         while self.unsent:
             self._submit(partial(self._log, self.unsent.pop(0)))
+        if self._calls and not self.is_remote:  # it computes, which would disturb a measurement
+            with suppress(DeadlineExceeded):
+                self.caller.wait(self._calls[-1])
 
     def complete(self) -> None:
         """Send all runs that were not sent, and wait until the tracker has received them, or for the deadline."""
@@ -145,10 +150,11 @@ class TrackerQueue:
             self.complete()
 
     def _submit(self, function: Callable[[], str]) -> None:
-        if self.is_usable:
+        if self.is_usable and self.tracker is not None:
             self._calls.append(self.caller.submit(function))
 
     def _open(self) -> str:
+        assert self.tracker is not None
         try:
             self.tracker.open()
         except BaseException:
@@ -157,9 +163,10 @@ class TrackerQueue:
         return ""
 
     def _log(self, folder: Path) -> str:
-        return self.tracker.log(folder) if self.is_usable else ""
+        return self.tracker.log(folder) if self.tracker is not None and self.is_usable else ""
 
     def _attach(self, folder: Path, files: Sequence[Path]) -> str:
+        assert self.tracker is not None
         self.tracker.attach(folder, files)
         return ""
 
