@@ -70,6 +70,11 @@ def _is_missing(run: Run) -> bool:
     return run.record.status == LOST_RUN or any(row.status in (LOST, INTERRUPTED, NOT_RUN) for row in run.results)
 
 
+def described(some: Sequence[Run], runs: Sequence[Run]) -> str:
+    """Return the number and the names of some of these runs, such as `2 of 5 runs: a, b`."""
+    return f"{_share(some, runs)}: {_names(some)}"
+
+
 def _share(some: Sequence[Run], runs: Sequence[Run]) -> str:
     return "the run" if len(runs) == 1 else f"{len(some)} of {len(runs)} runs"
 
