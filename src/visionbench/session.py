@@ -295,14 +295,28 @@ def _write_sweep_record(runs: Sequence[PreparedRun], resumption: Resumption | No
         record.write(folder)
 
 
+def expect_jobs_after_command(prepared: PreparedSweep) -> None:
+    """Write into sweep.json that the runs are jobs in a queue, which may start after the command has ended."""
+    from visionbench.records.sweep import SweepRecord
+
+    for folder in _sweep_folders(prepared.runs):
+        if (record := SweepRecord.read(folder)) is not None:
+            replace(record, outlived=True).write(folder)
+
+
+def _sweep_folders(runs: Sequence[PreparedRun]) -> list[Path]:
+    places = [run.request.place for run in runs if run.request and run.request.place]
+    return list(dict.fromkeys(place.sweep_folder for place in places))
+
+
 def _end_sweep_record(runs: Sequence[PreparedRun]) -> None:
     """Write the end of the command into sweep.json. A fault does not affect the results, which are on disk."""
     from visionbench.records.sweep import SweepRecord
 
-    for folder in dict.fromkeys(run.request.place.sweep_folder for run in runs if run.request and run.request.place):
+    for folder in _sweep_folders(runs):
         with suppress(ConfigError, OSError):
             if (record := SweepRecord.read(folder)) is not None:
-                record.ended().write(folder)
+                record.ended(folder).write(folder)
 
 
 def _earlier_record(folder: Path) -> SweepRecord | None:
