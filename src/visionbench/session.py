@@ -24,6 +24,7 @@ from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Pla
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line, visible
 from visionbench.plan import RANDOM_WEIGHTS
 from visionbench.plan import plan as make_plan
+from visionbench.records.output import NotWritten
 from visionbench.registry import find
 from visionbench.report import translations
 from visionbench.resolve import Resolver, check
@@ -144,6 +145,10 @@ class Outcome:
     """Runs that are deferred until the folders of all runs exist, with their folders and the sweep's id."""
     errors: list[str] = field(default_factory=list)
     exit_code: int = 0
+    not_written: bool = False
+    """Whether results could not be written."""
+    not_measured: int = 0
+    """The number of runs that were not measured, because results could not be written."""
 
 
 # ------------------------------------------------------------------------------------------------------------- prepare
@@ -452,6 +457,9 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
 
     run = prepared.runs[index]
     earlier = None
+    if outcome.not_written:
+        outcome.not_measured += 1
+        return
     try:
         if run.assignment is None:
             folder = RunFolder.create(path, run.yaml)
@@ -465,14 +473,23 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
     except ConfigError as error:
         _add_error(error, outcome)
         return
+    except OSError as error:
+        add_write_error(error, outcome)
+        outcome.not_measured += 1
+        return
     outcome.folders.append(path)
     if prepared.repeated:
         outcome.repeated_runs.append((run, folder, sweep))
         return
     try:
         _measure_once(prepared, run, run.session_plan(), folder, sweep, outcome, earlier)
-    finally:
+    except NotWritten as error:
+        _add_unwritten(error, folder, outcome)
+        return
+    except BaseException:
         add_result(folder, prepared.queue, outcome)
+        raise
+    add_result(folder, prepared.queue, outcome)
 
 
 def folder_of(prepared: PreparedSweep, index: int) -> Path | None:
@@ -516,6 +533,7 @@ def _add_earlier_results(assignment: Assignment, queue: TrackerQueue, outcome: O
 def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
     """Measure the deferred runs `measure.repeats` times each, in turns, and gather the repeats of each run."""
     from visionbench.results import repeats
+    from visionbench.results.archive import Run
 
     runs = outcome.repeated_runs
     seed = runs[0][0].config.measure.order_seed if runs else 0
@@ -530,11 +548,19 @@ def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
             earlier = joined.processes.get(repeat) if joined else None
             process_folder = folder.repeat(repeat) if run.assignment is None else folder.rejoin_repeat(repeat)
             _measure_once(prepared, run, plan, process_folder, sweep, outcome, earlier[0] if earlier else None)
+    except NotWritten as error:
+        _add_unwritten(error, process_folder, outcome)
+    except OSError as error:
+        add_write_error(error, outcome)
     finally:
         for run, folder, _ in runs:
             if repeats.folders(folder):
-                repeats.write(folder, seed, run.config.measure.repeats)
-                add_result(folder, prepared.queue, outcome)
+                try:
+                    repeats.write(folder, seed, run.config.measure.repeats)
+                    add_result(folder, prepared.queue, outcome)
+                except OSError as error:
+                    outcome.runs.append(Run.read(folder))  # gathers the repeats
+                    add_write_error(error, outcome)
         outcome.repeated_runs = []
 
 
@@ -566,6 +592,24 @@ def _measure_once(
 def _add_error(error: ConfigError, outcome: Outcome) -> None:
     outcome.errors.append(str(error))
     outcome.exit_code = 2
+
+
+def add_write_error(error: OSError, outcome: Outcome) -> None:
+    """Add the error that results cannot be written. No further run is measured, because its results would be lost."""
+    place = error.filename or "writing results"
+    outcome.errors.append(f"{place}: {error.strerror or error}; free space, and measure the other runs again")
+    outcome.not_written = True
+    outcome.exit_code = outcome.exit_code or 1
+
+
+def _add_unwritten(error: NotWritten, folder: RunFolder, outcome: Outcome) -> None:
+    """Add a run whose files are incomplete. The table shows it from memory, and no tracker receives it."""
+    from visionbench.results.archive import Run
+
+    outcome.runs.append(Run(error.record, error.results, folder))
+    outcome.errors.append(str(error))
+    outcome.not_written = True
+    outcome.exit_code = outcome.exit_code or 1
 
 
 def add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
@@ -603,7 +647,9 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
         table.show(outcome.runs, console, verbose)
         console.print()
     queue.send()
-    report = _write_report(prepared, outcome)
+    report = None if outcome.not_written else _write_report(prepared, outcome)
+    if outcome.not_measured:
+        outcome.errors.append(f"{outcome.not_measured} of {outcome.planned} runs were not measured")
     for line in dict.fromkeys([*queue.errors, *outcome.errors]):
         print(f"visionbench: {visible(line)}", file=sys.stderr)
     if outcome.folders:

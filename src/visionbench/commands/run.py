@@ -37,6 +37,10 @@ def run(arguments: Sequence[str]) -> int:
             main(parsed, sweep)
         except JobFailed as failure:
             return failure.exit_code
+        except OSError as error:
+            if not sweep.outcome.runs:
+                raise
+            session.add_write_error(error, sweep.outcome)
         finally:
             sweep.finish()
     return sweep.outcome.exit_code
