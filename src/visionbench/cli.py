@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from visionbench import __version__, deadline
-from visionbench.core import ConfigError
+from visionbench.core import ConfigError, visible
 from visionbench.credentials import public
 from visionbench.terminal import streams
 
@@ -289,6 +289,14 @@ def docs(name: str | None) -> int:
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder to write to; by default the sweep's.",
 )
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait until all planned runs have ended; exit with 1 if one is lost or has not ended.",
+)
+@click.option(
+    "--timeout", type=FiniteRange(min=0), metavar="SECONDS", help="With --wait: the longest time to wait, in seconds."
+)
 @OUTPUT_DIR
 def report(
     sweeps: tuple[str, ...],
@@ -299,6 +307,8 @@ def report(
     max_mib: float | None,
     quality_loss: float,
     to: Path | None,
+    wait: bool,
+    timeout: float | None,
     output_dir: Path,
 ) -> int:
     """Write the report of sweeps, as one page and as Markdown.
@@ -309,7 +319,10 @@ def report(
     from visionbench.results.advice.candidates import Bounds
 
     bounds = Bounds(within_ms, max_mib, quality_loss)
-    return command.make(sweeps, output_dir, to, baseline, where, language, bounds)
+    if timeout is not None and not wait:
+        raise ConfigError(f"--timeout {timeout:g}: it has no effect without --wait", "add --wait")
+    waiting = command.Waiting(timeout) if wait else None
+    return command.make(sweeps, output_dir, to, baseline, where, language, bounds, waiting)
 
 
 @cli.command()
@@ -456,7 +469,7 @@ def _fail(message: str) -> int:
     """Print a message in one line, without credentials, with control characters escaped, and return the exit code."""
     text = public(message)
     line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-    print(f"visionbench: {line}", file=sys.stderr)
+    print(f"visionbench: {visible(line)}", file=sys.stderr)
     return 2
 
 

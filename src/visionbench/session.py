@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING
 
 from visionbench import registry, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place
-from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line
+from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line, visible
 from visionbench.deadline import Call, Caller, DeadlineExceeded
 from visionbench.plan import RANDOM_WEIGHTS
 from visionbench.plan import plan as make_plan
+from visionbench.records.output import NotWritten
 from visionbench.registry import find
 from visionbench.report import translations
 from visionbench.resolve import Resolver, check
@@ -202,6 +203,10 @@ class Outcome:
     """Runs that are deferred until the folders of all runs exist, with their folders and the sweep's id."""
     errors: list[str] = field(default_factory=list)
     exit_code: int = 0
+    not_written: bool = False
+    """Whether results could not be written."""
+    not_measured: int = 0
+    """The number of runs that were not measured, because results could not be written."""
 
 
 # ------------------------------------------------------------------------------------------------------------- prepare
@@ -353,14 +358,28 @@ def _write_sweep_record(runs: Sequence[PreparedRun], resumption: Resumption | No
         record.write(folder)
 
 
+def expect_jobs_after_command(prepared: PreparedSweep) -> None:
+    """Write into sweep.json that the runs are jobs in a queue, which may start after the command has ended."""
+    from visionbench.records.sweep import SweepRecord
+
+    for folder in _sweep_folders(prepared.runs):
+        if (record := SweepRecord.read(folder)) is not None:
+            replace(record, outlived=True).write(folder)
+
+
+def _sweep_folders(runs: Sequence[PreparedRun]) -> list[Path]:
+    places = [run.request.place for run in runs if run.request and run.request.place]
+    return list(dict.fromkeys(place.sweep_folder for place in places))
+
+
 def _end_sweep_record(runs: Sequence[PreparedRun]) -> None:
     """Write the end of the command into sweep.json. A fault does not affect the results, which are on disk."""
     from visionbench.records.sweep import SweepRecord
 
-    for folder in dict.fromkeys(run.request.place.sweep_folder for run in runs if run.request and run.request.place):
+    for folder in _sweep_folders(runs):
         with suppress(ConfigError, OSError):
             if (record := SweepRecord.read(folder)) is not None:
-                record.ended().write(folder)
+                record.ended(folder).write(folder)
 
 
 def _earlier_record(folder: Path) -> SweepRecord | None:
@@ -496,6 +515,9 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
 
     run = prepared.runs[index]
     earlier = None
+    if outcome.not_written:
+        outcome.not_measured += 1
+        return
     try:
         if run.assignment is None:
             folder = RunFolder.create(path, run.yaml)
@@ -509,14 +531,23 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
     except ConfigError as error:
         _add_error(error, outcome)
         return
+    except OSError as error:
+        add_write_error(error, outcome)
+        outcome.not_measured += 1
+        return
     outcome.folders.append(path)
     if prepared.repeated:
         outcome.repeated_runs.append((run, folder, sweep))
         return
     try:
         _measure_once(prepared, run, run.session_plan(), folder, sweep, outcome, earlier)
-    finally:
+    except NotWritten as error:
+        _add_unwritten(error, folder, outcome)
+        return
+    except BaseException:
         add_result(folder, prepared.queue, outcome)
+        raise
+    add_result(folder, prepared.queue, outcome)
 
 
 def folder_of(prepared: PreparedSweep, index: int) -> Path | None:
@@ -560,6 +591,7 @@ def _add_earlier_results(assignment: Assignment, queue: TrackerQueue, outcome: O
 def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
     """Measure the deferred runs `measure.repeats` times each, in turns, and gather the repeats of each run."""
     from visionbench.results import repeats
+    from visionbench.results.archive import Run
 
     runs = outcome.repeated_runs
     seed = runs[0][0].config.measure.order_seed if runs else 0
@@ -574,11 +606,19 @@ def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
             earlier = joined.processes.get(repeat) if joined else None
             process_folder = folder.repeat(repeat) if run.assignment is None else folder.rejoin_repeat(repeat)
             _measure_once(prepared, run, plan, process_folder, sweep, outcome, earlier[0] if earlier else None)
+    except NotWritten as error:
+        _add_unwritten(error, process_folder, outcome)
+    except OSError as error:
+        add_write_error(error, outcome)
     finally:
         for run, folder, _ in runs:
             if repeats.folders(folder):
-                repeats.write(folder, seed, run.config.measure.repeats)
-                add_result(folder, prepared.queue, outcome)
+                try:
+                    repeats.write(folder, seed, run.config.measure.repeats)
+                    add_result(folder, prepared.queue, outcome)
+                except OSError as error:
+                    outcome.runs.append(Run.read(folder))  # gathers the repeats
+                    add_write_error(error, outcome)
         outcome.repeated_runs = []
 
 
@@ -610,6 +650,24 @@ def _measure_once(
 def _add_error(error: ConfigError, outcome: Outcome) -> None:
     outcome.errors.append(str(error))
     outcome.exit_code = 2
+
+
+def add_write_error(error: OSError, outcome: Outcome) -> None:
+    """Add the error that results cannot be written. No further run is measured, because its results would be lost."""
+    place = error.filename or "writing results"
+    outcome.errors.append(f"{place}: {error.strerror or error}; free space, and measure the other runs again")
+    outcome.not_written = True
+    outcome.exit_code = outcome.exit_code or 1
+
+
+def _add_unwritten(error: NotWritten, folder: RunFolder, outcome: Outcome) -> None:
+    """Add a run whose files are incomplete. The table shows it from memory, and no tracker receives it."""
+    from visionbench.results.archive import Run
+
+    outcome.runs.append(Run(error.record, error.results, folder))
+    outcome.errors.append(str(error))
+    outcome.not_written = True
+    outcome.exit_code = outcome.exit_code or 1
 
 
 def add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
@@ -647,9 +705,11 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
         table.show(outcome.runs, console, verbose)
         console.print()
     queue.complete()
-    report = _write_report(prepared, outcome)
+    report = None if outcome.not_written else _write_report(prepared, outcome)
+    if outcome.not_measured:
+        outcome.errors.append(f"{outcome.not_measured} of {outcome.planned} runs were not measured")
     for line in dict.fromkeys([*queue.errors, *outcome.errors]):
-        print(f"visionbench: {line}", file=sys.stderr)
+        print(f"visionbench: {visible(line)}", file=sys.stderr)
     if outcome.folders:
         shared = prepared.resumption.sweep.folder if prepared.resumption else _shared_folder(outcome)
         lines = {"results": _relative(shared)}
