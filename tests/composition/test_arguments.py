@@ -57,3 +57,37 @@ def test_the_command_line_is_restored(monkeypatch):
     with command_line(parse(["a=1", "-m"])):
         assert sys.argv == ["visionbench", "--multirun", "a=1"]
     assert sys.argv == ["visionbench", "run", "a=1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "resume", "retry", "on_change"),
+    [
+        (["resume=latest"], "latest", (), None),
+        (["resume=outputs/a=b"], "outputs/a=b", (), None),
+        (["+resume=x", "on_change=measure"], "x", (), "measure"),
+        (["resume=x", "retry=invalid,failed"], "x", ("invalid", "failed"), None),
+        (["retry=[invalid, failed]"], "latest", ("invalid", "failed"), None),
+        (["resume=null", "a=1"], None, (), None),
+        (["a=1"], None, (), None),
+    ],
+)
+def test_the_keys_of_resuming_do_not_reach_hydra(words, resume, retry, on_change):
+    parsed = parse([*words, "-m", "--dry-run"])
+    assert (parsed.resume, parsed.retry, parsed.on_change) == (resume, retry, on_change)
+    assert parsed.overrides == tuple(word for word in words if word == "a=1")
+    assert parsed.flags == ("--multirun",) and parsed.multirun and parsed.dry_run
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["resume="], "resume is empty; give latest, or the id or the folder of a sweep, as in resume=latest"),
+        (["resume=x", "retry="], "retry is empty; name results, as in retry=invalid,failed"),
+        (["on_change=keep"], "on_change=keep: nothing is resumed; add resume=latest, or the id of a sweep"),
+        (["resume=a", "resume=b"], "resume is given twice: a and b; give it once"),
+    ],
+)
+def test_wrong_keys_of_resuming_are_refused(words, message):
+    with pytest.raises(ConfigError) as caught:
+        parse(words)
+    assert str(caught.value) == message

@@ -84,6 +84,8 @@ def _show_runs(runs: Sequence[Run], names: Mapping[str, Names], of_all_sweeps: b
     console.print(fitted([*first, *sweep_table.run_columns(runs)], console.width))
     for line in missing.sentences(runs):
         console.print(line, style="dim", markup=False)
+    for line in missing.resume_commands(runs):
+        console.print(f"resume   {line}", soft_wrap=True, highlight=False, markup=False)
     if sentence := Doubts.of([row for run in runs for row in run.results]).sentence():
         console.print(f"{LEGEND}\n{sentence}", style="dim", markup=False)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from visionbench import variation
 from visionbench.results.archive import Run
 
-DISTINGUISHING = ("device_name", "host", "sweep", "started_at", "uid")
+DISTINGUISHING = ("device_name", "host", "sweep", "driver", "version_torch", "git_commit", "started_at", "uid")
 """Facts that distinguish runs with equal configurations. The first facts that suffice are added to the names."""
 
 

@@ -69,10 +69,10 @@ class EarlierRun:
     @classmethod
     def read(cls, path: Path) -> EarlierRun | None:
         """Read a run, or return None if there is no readable record. A row that cannot be read is no result."""
-        repeats = sorted((path / "repeats").glob("*/run.json"), key=lambda file: int(file.parent.name))
+        repeats = [file for file in (path / "repeats").glob("*/run.json") if file.parent.name.isdecimal()]
         numbered = {int(file.parent.name): file.parent for file in repeats} or {1: path}
         processes = {}
-        for number, folder in numbered.items():
+        for number, folder in sorted(numbered.items()):
             with suppress(ConfigError):
                 rows, _ = RunFolder(folder).readable_results()
                 processes[number] = RunFolder(folder).record(), {row.case.id: row for row in rows}

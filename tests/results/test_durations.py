@@ -1,0 +1,39 @@
+"""The expected time of a case is that of the same case, under the same settings, in the latest result on this host."""
+
+import os
+from dataclasses import replace
+
+import pytest
+from saved_runs import BATCH, row, save
+
+from visionbench.records.identity import Identity
+from visionbench.results.durations import Durations
+
+TWO = replace(BATCH, id="batch-2", batch_size=2)
+
+
+@pytest.fixture
+def output(tmp_path):
+    for age, (name, seconds) in enumerate([("new", 4.0), ("old", 7.0)]):
+        folder = save(tmp_path / name, row(), row(TWO, "failed", "x"), case_seconds={"": 2.0, "batch-1": seconds})
+        os.utime(folder.path / "run.json", (1e9 - age, 1e9 - age))
+    return tmp_path
+
+
+def identity(folder, **settings):
+    one = Identity.of_record(save(folder, row(), **settings).record())
+    return one
+
+
+def test_the_latest_result_counts(output, tmp_path_factory):
+    durations, same = Durations.read(output, "box"), identity(tmp_path_factory.mktemp("other") / "run")
+    assert durations.of_case(same, BATCH) == 4.0
+    assert durations.of_start(same) == 2.0
+
+
+def test_failed_cases_other_settings_and_other_hosts_have_no_time(output, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("other")
+    durations, same = Durations.read(output, "box"), identity(folder / "one")
+    assert durations.of_case(same, TWO) is None
+    assert durations.of_case(identity(folder / "two", config={"model": {"seed": 1}}), BATCH) is None
+    assert Durations.read(output, "another").of_case(same, BATCH) is None
