@@ -9,7 +9,8 @@ The runs are made up: one run of `clip_tiny` is measured, or given by `--of`, an
 The folders are written by `RunFolder`. Shapes: `two` (two sweeps), `usual` (sweeps of 20 runs), `single` (sweeps of one
 run), `batches` (one run with this many batch sizes), `deep` (as `usual`, below a path of 1,000 characters).
 
-`growth` is the factor of the time to the previous number of runs; the number of runs grows by the factor in brackets.
+`growth` is the factor of the CPU time to that of the previous number of runs, which grows by the factor in brackets.
+The time per run is CPU time, too, so that other programs change it little.
 """
 
 from __future__ import annotations
@@ -72,9 +73,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a command: seconds, peak memory in MiB, and its exit code."""
+    """The cost of a command: seconds, seconds of CPU, peak memory in MiB, and its exit code."""
 
     seconds: float
+    cpu: float
     mib: float
     code: int
 
@@ -213,17 +215,19 @@ def time_all(args: argparse.Namespace, outputs: Any, work: Path) -> None:
         place = outputs(count)
         factor = f" ({count / args.runs[position - 1]:g})" if position else ""
         print(f"{count} {'batch sizes' if args.shape == 'batches' else 'runs'}, {args.shape}", flush=True)
-        print(f"  {'command':<16} {'seconds':>8} {'growth' + factor:>12} {'ms per run':>11} {'peak MiB':>9}  exit")
+        heading = f"  {'command':<16} {'seconds':>8} {'CPU s':>8} {'growth' + factor:>12}"
+        print(f"{heading} {'ms per run':>10} {'peak MiB':>9}  exit", flush=True)
         for name, words in COMMANDS.items():
             if any(word in name for word in args.without) and not any(word in name for word in args.only):
                 continue
             if args.only and not any(word in name for word in args.only):
                 continue
             costs = [cost(words, place, work / f"{name}{count}{turn}".replace(" ", "_")) for turn in range(args.rounds)]
-            best = min(costs, key=lambda one: one.seconds)
-            growth = f"{best.seconds / previous[name]:.1f}" if name in previous else ""
-            previous[name] = best.seconds
-            row = f"  {name:<16} {best.seconds:8.2f} {growth:>12} {best.seconds / count * 1e3:11.2f} {best.mib:9.0f}"
+            best = min(costs, key=lambda one: one.cpu)
+            growth = f"{best.cpu / previous[name]:.1f}" if name in previous else ""
+            previous[name] = best.cpu
+            row = f"  {name:<16} {best.seconds:8.2f} {best.cpu:8.2f} {growth:>12} {best.cpu / count * 1e3:10.2f}"
+            row += f" {best.mib:9.0f}"
             print(f"{row}  {best.code}", flush=True)
         if not args.read:
             shutil.rmtree(place)
@@ -238,7 +242,8 @@ def cost(words: str, outputs: Path, to: Path) -> Cost:
         child = subprocess.Popen([COMMAND, *command, "--output-dir", str(outputs)], stdout=null, stderr=null)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
-        return Cost(perf_counter() - start, usage.ru_maxrss / 1024, child.returncode)
+        seconds, cpu = perf_counter() - start, usage.ru_utime + usage.ru_stime
+        return Cost(seconds, cpu, usage.ru_maxrss / 1024, child.returncode)
 
 
 @contextmanager

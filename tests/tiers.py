@@ -45,6 +45,7 @@ SLOW = {
     "results/test_comparison.py::test_a_change_of_ten_percent_is_detected_if_processes_agree": "simulates comparisons",
     "results/test_comparison.py::test_a_change_of_ten_percent_is_rarely_the_same": "simulates many comparisons",
     "terminal/test_progress.py::test_every_stage_has_an_expected_time": "builds a model",
+    "records/test_damage.py": "runs every reader on many damaged folders",
     "records/test_old_folders.py::test_sync_sends_every_run": "uses MLflow",
     "records/test_old_folders.py::test_the_report_has_every_run": "draws many figures",
     "report/test_report.py": "draws many figures",

@@ -6,10 +6,12 @@ This module checks names and types; `plan.py` checks the values. Only this modul
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -363,6 +365,17 @@ def build_part(kind: str, name: str, options: Mapping[str, Any], key: str) -> An
         )
     except OmegaConfBaseException as error:
         raise explain(error, prefix=key, known=list(fields_by_option)) from error
+
+
+def build_metric(name: str, options: Mapping[str, Any] | None) -> Any:
+    """Return the metric group of this name with its options. Equal options give the same object."""
+    cls: Any = find("metrics", name)
+    return _metric(cls, name, json.dumps(options or {}, sort_keys=True, default=str))
+
+
+@lru_cache(maxsize=64)
+def _metric(cls: Any, name: str, options: str) -> Any:
+    return build_part("metrics", name, json.loads(options), f"metrics.{name}")
 
 
 def option_fields(cls: type[Any]) -> dict[str, str]:

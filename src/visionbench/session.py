@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from visionbench import registry, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place
-from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line
+from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line, visible
 from visionbench.plan import RANDOM_WEIGHTS
 from visionbench.plan import plan as make_plan
 from visionbench.registry import find
@@ -592,7 +592,7 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
     queue.send()
     report = _write_report(prepared, outcome)
     for line in dict.fromkeys([*queue.errors, *outcome.errors]):
-        print(f"visionbench: {line}", file=sys.stderr)
+        print(f"visionbench: {visible(line)}", file=sys.stderr)
     if outcome.folders:
         shared = prepared.resumption.sweep.folder if prepared.resumption else _shared_folder(outcome)
         lines = {"results": _relative(shared)}

@@ -174,3 +174,13 @@ def test_a_table_without_cases_has_all_columns():
     assert dataframe.csv(empty).splitlines() == [",".join(["schema", *dataframe.TYPES])]
     read = pd.read_parquet(BytesIO(dataframe.parquet(empty, "0")))
     assert read.dtypes.equals(empty.dtypes)
+
+
+def test_csv_has_no_formula_and_line_feeds_survive_a_round_trip():
+    reason = '=HYPERLINK(1)\nsecond line, with "quotes"'
+    texts = [reason, "-1", "+1", "@x", "plain\nline", "a=b"]
+    table = dataframe.cases([run(*(case(1, "failed", text) for text in texts))])
+    read = pd.read_csv(StringIO(dataframe.csv(table)))
+    assert read["reason"].tolist() == [f"'{text}" for text in texts[:4]] + texts[4:]
+    rows = json.loads(dataframe.json_text(table))["cases"]
+    assert [row["reason"] for row in rows] == texts

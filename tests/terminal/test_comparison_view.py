@@ -107,3 +107,15 @@ def test_details_contain_the_digests_that_the_verdict_leaves_out():
     assert "0123456789ab" not in printed(comparison, 200)
     assert "digest 0123456789ab in the candidate" in printed(comparison, 200, verbose=True)
     assert "0123456789ab" in as_json(comparison)
+
+
+def test_of_many_runs_those_with_the_worst_verdicts_are_shown():
+    def side(slow=None):
+        return [each for n in range(60) for each in processes([20 if n == slow else 10] * 5, name=f"model_{n:02}")]
+
+    comparison = compare(side(), side(slow=55))
+    text = printed(comparison, 120)
+    most = comparison_view.MOST_RUNS
+    assert "model_55 · cpu · fp32" in text and "model_54" not in text
+    assert f"{most} of 60 runs are shown" in text
+    assert "model_54 · cpu · fp32" in printed(comparison, 120, verbose=True)

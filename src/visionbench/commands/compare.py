@@ -18,7 +18,7 @@ from visionbench.results.archive import Run
 from visionbench.results.comparison import Comparison, Rules, compare
 from visionbench.results.gate import Outcome
 from visionbench.terminal import comparison_view
-from visionbench.terminal.console import screen
+from visionbench.terminal.console import SafeConsole, screen
 
 GIT, MLFLOW = "git:", "mlflow:"
 WIDTH = 140
@@ -77,7 +77,7 @@ def show(
     if output.file is not None:
         try:
             with output.file.open("w", encoding="utf-8") as file:
-                _print(comparison, outcome, output, Console(file=file, width=WIDTH))
+                _print(comparison, outcome, output, SafeConsole(file=file, width=WIDTH))
         except OSError as error:
             raise ConfigError(f"--output {output.file}: {error.strerror}") from error
     return damaged or outcome.exit_code

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from visionbench import __version__
-from visionbench.core import ConfigError
+from visionbench.core import ConfigError, visible
 from visionbench.records import atomic
 from visionbench.results import archive, dataframe
 
@@ -29,7 +29,8 @@ def write(sweep: str | None, output_dir: Path, where: str, output_format: str, o
     runs = archive.select(runs, facts, f"--where {where}")
     table = dataframe.cases(runs)
     if output is None:
-        sys.stdout.write(TEXTS[output_format](table))
+        text = TEXTS[output_format](table)
+        sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
         return damages.exit_code(0, runs)
     as_parquet = output_format == PARQUET
     content = dataframe.parquet(table, __version__) if as_parquet else TEXTS[output_format](table).encode()

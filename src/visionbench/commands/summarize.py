@@ -9,7 +9,7 @@ from math import isclose
 from pathlib import Path
 
 from visionbench import validity
-from visionbench.config import build_part
+from visionbench.config import build_metric
 from visionbench.core import OK, CaseResult, QualityMetric, first_line
 from visionbench.measuring import compute
 from visionbench.records.folder import RunFolder
@@ -106,9 +106,7 @@ def recompute(folder: RunFolder, settings: Settings, row: CaseResult) -> CaseRes
     """
     if row.status != OK:
         return row
-    groups = {
-        name: build_part("metrics", name, settings.options_of(name), f"metrics.{name}") for name in row.case.metrics
-    }
+    groups = {name: build_metric(name, settings.options_of(name)) for name in row.case.metrics}
     samples = folder.samples(row.case.id)
     if not row.case.timed and (predictions := folder.predictions()):
         for metric in groups.values():

@@ -72,6 +72,7 @@ from visionbench.core.results import (
     Samples,
     Validity,
 )
+from visionbench.core.text import one_line, visible
 
 __all__ = [
     "ACROSS_PROCESSES",
@@ -144,6 +145,8 @@ __all__ = [
     "first_line",
     "interval_ends",
     "interval_half_width",
+    "one_line",
     "problem_of",
     "split_unit",
+    "visible",
 ]

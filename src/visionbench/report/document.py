@@ -8,7 +8,7 @@ from typing import Any
 
 import visionbench
 from visionbench.core import OK, PENDING, CaseResult, ConfigError, MetricDeclaration
-from visionbench.report import advice, precisions, translations
+from visionbench.report import advice, precisions, selection, translations
 from visionbench.report.translations import check, task, translate
 from visionbench.results import declared, missing, relative, summary
 from visionbench.results.advice import choice
@@ -23,6 +23,8 @@ from visionbench.terminal.run_table import interval_basis
 NO_BOUNDS = Bounds()
 """The bounds of the recommendation if none are given: only that of quality."""
 MOST_VALUES = 12
+MOST_LINES = 200
+"""The most failures, doubts and remarks that are listed. The others are counted."""
 
 
 @dataclass(frozen=True)
@@ -86,29 +88,47 @@ def compose(
     names = Names.of(runs)
     pairs = relative.relative(runs, baseline) if baseline else []
     advised = list(choice.advise(runs, bounds))
-    sweeps = ", ".join(dict.fromkeys(run.sweep for run in runs))
+    sweeps = _listed(run.sweep for run in runs)
+    listed = selection.listed(runs)
+    pairs = [pair for pair in pairs if any(pair.run is run for run in listed)]
     return Report(
         language=language,
         title=translate("title", language),
-        subtitle=f"{sweeps} · {', '.join(dict.fromkeys(run.model for run in runs))}",
+        subtitle=f"{sweeps} · {_listed(run.model for run in runs)}",
         request=list(_request(runs)),
         machine=list(_machine(runs)),
         verdict=translations.doubts(Doubts.of([row for run in runs for row in run.results]), language),
-        remarks=list(_remarks(runs, language)),
+        remarks=[*_selection(listed, runs, language), *_limited(_remarks(runs, language), language)],
         rule=advice.method(advised, bounds, language),
         choices=[(task(one.task, language), _choice(one, language)) for one in advised],
         next_commands=advice.command_lines(advised, language),
-        summary=_summary(runs, names, language),
+        summary=_summary(listed, names, language),
         relative=_relative(pairs, names, language) if pairs else None,
         relative_notes=list(_relative_notes(pairs, language)),
-        quality=_quality(runs, names, language),
+        quality=_quality(listed, names, language),
         quality_notes=list(precisions.costs(runs, language)),
         causes=_causes(runs, names, language),
-        doubts=list(_doubts(runs, names)),
-        failures=list(_failures(runs, names, language)),
-        conditions=_conditions(runs, names),
+        doubts=_limited(_doubts(listed, names), language),
+        failures=_limited(_failures(runs, names, language), language),
+        conditions=_conditions(listed, names),
         colophon=translate("printed", language, version=visionbench.__version__, sweep=sweeps),
     )
+
+
+def _selection(listed: Sequence[Run], runs: Sequence[Run], language: str) -> Iterator[str]:
+    """Yield the sentence about the runs and cases that the tables leave out, if there are any."""
+    rows, cases = (sum(len(run.results) for run in each) for each in (listed, runs))
+    timed = max((len(run.timed) for run in listed), default=0)
+    if len(listed) < len(runs) or timed > selection.MOST_ROWS:
+        rows = min(rows, selection.MOST_ROWS) if timed > selection.MOST_ROWS else rows
+        yield translate("listed", language, shown=len(listed), all=len(runs), rows=rows, cases=cases)
+
+
+def _limited(lines: Iterator[str], language: str) -> list[str]:
+    """Return the first MOST_LINES lines, and the number of the others."""
+    every = list(lines)
+    more = len(every) - MOST_LINES
+    return [*every[:MOST_LINES], *([translate("more lines", language, count=more)] if more > 0 else [])]
 
 
 def _choice(advised: Advice, language: str) -> list[tuple[str, Sequence[str]]]:
@@ -167,7 +187,7 @@ def _summary(runs: Sequence[Run], names: Names, language: str) -> Grid:
         headline = advice.headline(run)
         unit = summary.throughput_name(run.timed)
         quality = f"{headline[0].heading(language)} {summary.text(headline[1])}" if headline else "–"
-        for row in run.timed or run.results:
+        for row in (run.timed or run.results)[: selection.MOST_ROWS]:
             batch = str(row.case.batch_size) if row.case.timed else "–"
             values = row.metrics.values
             if row.status != OK:

@@ -91,11 +91,14 @@ SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "visionbench",
     "axes.unicode_minus": False,
+    "text.parse_math": False,  # a name may contain dollar signs
 }
 TIP = "tip:"
 """The beginning of an artist's id that contains a tooltip."""
 MOST_DECADES = 2
 """A logarithmic axis over fewer decades also has ticks within a decade."""
+MOST_TICKS = 14
+"""The most batch sizes with a tick."""
 DPI = 110
 LEGEND_SIZE, ROW_INCHES = 8, 0.17
 LEGEND_COLUMNS = ((4, 9), (3, 15), (2, 28))
@@ -213,10 +216,12 @@ def draw_interval(axes: Axes, x: float, ends: tuple[float, float], **style: Any)
 
 # ----------------------------------------------------------------------------------------------------------------- axes
 def batch_axis(axes: Axes, rows: Sequence[CaseResult]) -> None:
-    """Make the x axis logarithmic to base 2, with a tick at each batch size."""
+    """Make the x axis logarithmic to base 2, with a tick at each batch size; of many, at the powers of 2."""
     from matplotlib.ticker import NullLocator
 
     sizes = sorted({row.case.batch_size for row in rows})
+    if len(sizes) > MOST_TICKS:
+        sizes = [size for size in sizes if size & (size - 1) == 0 or size == sizes[-1]][-MOST_TICKS:]
     axes.set_xscale("log", base=2)
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())

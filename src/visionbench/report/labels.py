@@ -67,7 +67,6 @@ def place(
     data coordinates. The order of the targets is their priority. The limits of the axes must be final.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.transforms import Bbox
 
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -75,12 +74,13 @@ def place(
     figure.draw_without_rendering()  # the layout decides where the axes are
     side = MARK * figure.dpi / 72
     pixels: Any = axes.transData.transform(marks) if len(marks) else []
-    occupied: list[Bbox] = [Bbox.from_extents(x - side, y - side, x + side, y + side) for x, y in pixels]
+    boxes = [(x - side, y - side, x + side, y + side) for x, y in pixels]
     for ends in lines:
         start, end = axes.transData.transform(ends)
         steps = max(int(np.hypot(*(end - start)) / side), 1)
         for x, y in start + (end - start) * np.linspace(0, 1, steps + 1)[:, None]:
-            occupied.append(Bbox.from_extents(x - 1, y - 1, x + 1, y + 1))
+            boxes.append((x - 1, y - 1, x + 1, y + 1))
+    occupied = np.array(boxes).reshape(-1, 4)
     placed: list[Annotation | None] = []
     for target in targets:
         annotation = axes.annotate(
@@ -97,14 +97,20 @@ def place(
             box = annotation.get_window_extent(renderer).padded(PADDING)
             inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
             inside = inside and axes.bbox.containsy(box.y0) and axes.bbox.containsy(box.y1)
-            if inside and not any(box.overlaps(other) for other in occupied):
-                occupied.append(box)
+            if inside and not _overlaps(box, occupied):
+                occupied = np.vstack([occupied, box.extents])
                 placed.append(annotation)
                 break
         else:
             annotation.remove()
             placed.append(None)
     return placed
+
+
+def _overlaps(box: Bbox, occupied: np.ndarray) -> bool:
+    """Return whether a box has a point in common with any of these boxes, given as rows x0, y0, x1, y1."""
+    low, high = occupied[:, :2], occupied[:, 2:]
+    return bool(((low <= (box.x1, box.y1)) & (high >= (box.x0, box.y0))).all(axis=1).any())
 
 
 def width(axes: Axes, texts: Sequence[str]) -> float:

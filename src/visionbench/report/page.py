@@ -13,7 +13,7 @@ from visionbench.report import document, drawing, svg, sweep_figures
 from visionbench.report.document import NO_BOUNDS, Report
 from visionbench.report.sweep_figures import SweepFigure
 from visionbench.report.translations import translate
-from visionbench.results import archive
+from visionbench.results import archive, markdown
 from visionbench.results.advice.candidates import Bounds
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def render(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["cell"] = cell
+    environment.filters |= {"cell": markdown.escaped, "item": markdown.item}
     text = environment.get_template(template).render(
         report=report,
         figures=drawn,
@@ -125,11 +125,6 @@ def render(
         translate=lambda key, **fields: translate(key, report.language, **fields),
     )
     return text if template == HTML else re.sub(r"\n{3,}", "\n\n", text)
-
-
-def cell(text: str) -> str:
-    """Return a text as a cell of a Markdown table: in one line, with bars and tags escaped."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _contents(report: Report, drawn: Mapping[str, Sequence[DrawnFigure]]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 
 from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult, MetricDeclaration
 from visionbench.report import advice
@@ -18,6 +19,10 @@ SHAPES = ("o", "s", "^", "D", "v", "P", "<", ">")
 FROM_BEST_TO_WORST = (VALID, WARNED, INVALID)
 
 
+MOST_RUNS, MOST_ROWS = 200, 1000
+"""The most runs in the tables of a report, and the most cases of these runs. One run is always in the tables."""
+
+
 @dataclass(frozen=True)
 class Style:
     """The appearance of a run in all figures of its task."""
@@ -25,6 +30,9 @@ class Style:
     colour: str
     line: str
     shape: str
+
+
+NO_STYLE = Style("", "", "")
 
 
 @dataclass(frozen=True)
@@ -122,3 +130,22 @@ def choose(series: Sequence[Series], most: int) -> list[Series]:
     """Return the most important runs, at most this number, in the order of the table."""
     important = {id(one) for _, one in zip(range(most), by_importance(series), strict=False)}
     return [one for one in series if id(one) in important]
+
+
+def listed(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that the tables of a report list, in their order: all, or the most important of each task.
+
+    Runs without numbers come last.
+    """
+    groups = [list(by_importance([Series(run, "", NO_STYLE) for run in group])) for group in by_task(runs).values()]
+    ranked = [one.run for turn in zip_longest(*groups) for one in turn if one is not None]
+    known = set(map(id, ranked))
+    ranked += [run for run in runs if id(run) not in known]
+    chosen: set[int] = set()
+    rows = 0
+    for run in ranked[:MOST_RUNS]:
+        rows += len(run.results)
+        if rows > MOST_ROWS and chosen:
+            break
+        chosen.add(id(run))
+    return [run for run in runs if id(run) in chosen]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,8 @@ SMALL = (4.2, 2.5)
 HATCHES = ("", "//", "\\\\", "xx", "--", "||")
 """The patterns of the parts of a bar, so that colour is not the only difference."""
 BAR_INCHES, BAR_MARGIN = 0.42, 0.75
+MOST_MARKS = 200
+"""The most runs in a figure of quality against speed."""
 MOST_CURVES, MOST_BARS, MOST_DISTRIBUTIONS = 8, 12, 12
 """The most runs in a figure of curves and of bars, and the most figures of distributions."""
 MOST_POINTS = 200
@@ -157,18 +159,19 @@ def _label_ends(axes: Axes, shown: Sequence[Series], metric: str) -> bool:
 
 # ------------------------------------------------------------------------------------------------ quality against speed
 def _tradeoffs(members: Sequence[Series], task: str, prefix: str, most: int, language: str) -> Iterator[SweepFigure]:
-    """Yield a figure for each headline metric of the task. It shows all runs, and names the most important ones."""
+    """Yield a figure for each headline metric of the task. It shows up to MOST_MARKS runs, and names some of them."""
     headlines = {one.headline[0].name: one.headline[0] for one in members if one.headline}
     for name, declaration in sorted(headlines.items(), key=lambda item: (item[1].headline, item[1].order)):
-        shown = [one for one in members if one.throughput and one.headline and one.headline[0].name == name]
-        if not shown:
+        known = [one for one in members if one.throughput and one.headline and one.headline[0].name == name]
+        if not known:
             continue
+        shown = selection.choose(known, MOST_MARKS)
         figure, unnamed = _tradeoff(shown, declaration, False, language)
         if unnamed and len(shown) > 1 and _identities(shown):
             figure, unnamed = _tradeoff(shown, declaration, True, language)
         note = translate("unnamed", language, count=unnamed) if unnamed else ""
         heading = declaration.heading(language)
-        yield SweepFigure("tradeoff", f"{prefix}{heading}", figure, len(shown), len(shown), note)
+        yield SweepFigure("tradeoff", f"{prefix}{heading}", figure, len(shown), len(known), note)
 
 
 def _tradeoff(
@@ -220,8 +223,12 @@ def _names_within_model(shown: Sequence[Series]) -> dict[int, str]:
         groups.setdefault(one.run.model, []).append(one)
     if len(groups) == 1:
         return {}
-    several = [group for group in groups.values() if len(group) > 1]
-    return {id(one): Names.of([other.run for other in group]).short(one.run) for group in several for one in group}
+    names: dict[int, str] = {}
+    for group in groups.values():
+        if len(group) > 1:
+            of_group = Names.of([one.run for one in group])
+            names |= {id(one): of_group.short(one.run) for one in group}
+    return names
 
 
 def _identities(shown: Sequence[Series]) -> list[tuple[Artist, str]]:
@@ -268,10 +275,14 @@ def _distributions(
 ) -> Iterator[SweepFigure]:
     import seaborn
 
-    known = [one for one in members if any(len(_host_ms(one.run, row)) for row in one.run.timed)]
-    shown = selection.choose(known, most)
+    available = [one for one in members if _points(one, summary.LATENCY)]
+    known = list(islice((one for one in selection.by_importance(available) if _has_calls(one.run)), most))
+    shown = [one for one in members if any(one is other for other in known)]
     for one in shown:
-        calls = {row.case.batch_size: values for row in one.run.timed if len(values := _host_ms(one.run, row))}
+        timed = [row for row in one.run.timed if row.status == OK]
+        sizes = _spread([row.case.batch_size for row in timed], MOST_CURVES)
+        rows = [row for row in timed if row.case.batch_size in sizes]
+        calls = {row.case.batch_size: values for row in rows if len(values := _host_ms(one.run, row))}
         figure, axes = drawing.new_figure(SMALL)
         entries = []
         for index, (size, values) in enumerate(calls.items()):
@@ -289,7 +300,8 @@ def _distributions(
         drawing.plain_log_ticks(axes.xaxis, [value for values in calls.values() for value in values])
         drawing.grid(axes)
         drawing.legend_below(figure, entries, translate("batch size", language))
-        counts = (len(shown), len(known)) if one is shown[0] else (1, 1)  # the note is only below the first figure
+        drawn = (len(shown), max(len(shown), len(available)))
+        counts = drawn if one is shown[0] else (1, 1)  # the note is only below the first figure
         yield SweepFigure("distribution", f"{prefix}{one.name}", figure, *counts)
 
 
@@ -441,6 +453,18 @@ def _largest(run: Run, name: str) -> CaseResult | None:
     """Return the case of the largest batch size that has the metric."""
     rows = [row for row in run.timed if drawing.values(row).get(name) is not None]
     return rows[-1] if rows else None
+
+
+def _has_calls(run: Run) -> bool:
+    """Return whether a run has raw latencies of a case."""
+    return any(len(_host_ms(run, row)) for row in run.timed)
+
+
+def _spread(sizes: Sequence[int], most: int) -> set[int]:
+    """Return at most `most` of these batch sizes, evenly spread, the first and the last one included."""
+    if len(sizes) <= most:
+        return set(sizes)
+    return {sizes[round(index * (len(sizes) - 1) / (most - 1))] for index in range(most)}
 
 
 def _host_ms(run: Run, row: CaseResult) -> np.ndarray:

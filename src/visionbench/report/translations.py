@@ -105,9 +105,21 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
     "left out": ("{shown} of {all} runs are drawn.", "画出 {all} 次运行中的 {shown} 次。"),
     "selection": (
         "A figure of many runs shows the fastest run of each model, then the runs that no other run exceeds in both "
-        "quality and throughput, then the fastest of the others. The table has all runs.",
-        "运行较多时，图中依次画出各模型中最快者、质量与吞吐量均未被超越者、其余中最快者；表中齐全。",
+        "quality and throughput, then the fastest of the others. The table has more runs, and visionbench export has "
+        "all.",
+        "运行较多时，图中依次画出各模型中最快者、质量与吞吐量均未被超越者、其余中最快者；表中更多，visionbench export "
+        "给出全部。",
     ),
+    "listed": (
+        "The tables and figures show {shown} of {all} runs, with {rows} of {cases} cases: the fastest run of each "
+        "model, then the runs that no other run exceeds in both quality and throughput, then the fastest of the "
+        "others. The recommendation, the counts and the causes of doubt are over all runs. visionbench export has all "
+        "cases.",
+        "表与图列出 {all} 次运行中的 {shown} 次（{cases} 个结果中的 {rows} 个）："
+        "依次为各模型中最快者、质量与吞吐量均未被超越者、其余中最快者。"
+        "推荐、计数与存疑原因涵盖全部运行；visionbench export 给出全部结果。",
+    ),
+    "more lines": ("… and {count} more", "……另有 {count} 条"),
     "all costs": ("Each precision against fp32 ({count})", "各精度与 fp32 相比（{count}）"),
     "unnamed": (
         "{count} points have no label, because it would cover others; on the HTML page, a tooltip shows the name.",

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from visionbench import variation
-from visionbench.core import LOST, PENDING, CaseResult, ConfigError, Samples
+from visionbench.core import LOST, PENDING, CaseResult, ConfigError, Samples, one_line
 from visionbench.declarations import Declarations
 from visionbench.records import process
 from visionbench.records import sweep as sweep_record
@@ -325,7 +325,7 @@ def _paths(output_dir: Path) -> Iterator[tuple[Path, frozenset[str]]]:
 
 def warn(line: str) -> None:
     """Print a warning to standard error, so that standard output contains only results."""
-    print(f"visionbench: {line}", file=sys.stderr)
+    print(f"visionbench: {one_line(line)}", file=sys.stderr)
 
 
 def print_damage(damaged: Damaged) -> None:

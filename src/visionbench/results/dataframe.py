@@ -23,6 +23,8 @@ SCHEMA = 1
 """The version of the table. It increases if an identity column is renamed, removed, or changes its type or meaning."""
 ABOUT = b"visionbench"
 """The key in a Parquet file's metadata: the schema and the version of visionbench that wrote it."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""The beginnings of texts that spreadsheets run as formulas."""
 STRING, INTEGER, TIME = "string", "Int64", "datetime64[us, UTC]"
 TYPES = {
     **dict.fromkeys(("uid", "sweep", "run", "run_status", "model", "task", "family"), STRING),
@@ -57,8 +59,15 @@ def cases(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """Return the table as CSV with a first column `schema`; times are ISO 8601, null is empty."""
+    """Return the table as CSV with a first column `schema`; times are ISO 8601, null is empty.
+
+    A text that a spreadsheet would run as a formula begins with an apostrophe.
+    """
     numbered = _with_iso_times(frame)
+    for name in [name for name, kind in TYPES.items() if kind == STRING]:
+        formula = numbered[name].str.startswith(FORMULA).fillna(False)
+        if formula.any():
+            numbered[name] = numbered[name].mask(formula, "'" + numbered[name])
     numbered.insert(0, "schema", SCHEMA)
     return str(numbered.to_csv(index=False, lineterminator="\n"))
 

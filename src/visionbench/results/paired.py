@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from visionbench.config import build_part
+from visionbench.config import build_metric
 from visionbench.core import OK, CaseResult, ConfigError, Contributions, Resampled, Samples
 from visionbench.results import conditions
 from visionbench.results.archive import Run
@@ -81,7 +81,7 @@ def contributions_of(row: CaseResult, options: Mapping[str, Any], samples: Sampl
     """Return the contributions to every metric of a case, with each metric group built from its options."""
     contributions: dict[str, Contributions] = {}
     for name in row.case.metrics:
-        metric = build_part("metrics", name, options.get(name) or {}, f"metrics.{name}")
+        metric = build_metric(name, options.get(name))
         if isinstance(metric, Resampled):
             contributions |= metric.contributions(samples)
     return contributions

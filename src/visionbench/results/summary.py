@@ -20,7 +20,7 @@ from visionbench.core import (
 )
 from visionbench.declarations import Declarations
 from visionbench.records.record import FINISHED, RunRecord
-from visionbench.results import declared
+from visionbench.results import declared, markdown
 from visionbench.statistics.resampling import interval_text, value_with_interval
 
 LATENCY = "latency_p50_ms"
@@ -189,7 +189,9 @@ def _headline(record: RunRecord, results: Sequence[CaseResult]) -> str:
     worst, numbers, name = verdict(results), summary(results), throughput_name(results)
     failed = status != FINISHED
     parts = (
-        [f"**{status}**: {_short(causes[0] if causes else 'the reason is unknown', HEADLINE_REASON)}"] if failed else []
+        [f"**{status}**: {markdown.escaped(_short(causes[0] if causes else 'the reason is unknown', HEADLINE_REASON))}"]
+        if failed
+        else []
     )
     if f"best_{name}" in numbers:
         speed, batch = text(numbers[f"best_{name}"]), f"batch size {numbers['best_throughput_batch_size']:.0f}"
@@ -263,7 +265,7 @@ def _markdown(rows: Sequence[Mapping[str, Cell]]) -> str:
 
 
 def _items(title: str, lines: Sequence[str] | Iterator[str]) -> str:
-    items = [f"- {_short(line)}" for line in lines]
+    items = [f"- {markdown.item(_short(line))}" for line in lines]
     return "\n".join([f"**{title}**", "", *items]) if items else ""
 
 

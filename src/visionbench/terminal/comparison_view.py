@@ -13,11 +13,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from visionbench.results import markdown as markdown_text
 from visionbench.results import summary
 from visionbench.results.comparison import (
     IMPROVEMENTS,
     ONLY_IN_BASE,
     ONLY_IN_CANDIDATE,
+    ORDER,
     REGRESSIONS,
     SAME,
     UNDECIDED,
@@ -36,6 +38,8 @@ STYLES = {
     **dict.fromkeys(IMPROVEMENTS, "green"),
     **dict.fromkeys(UNDECIDED, "yellow"),
 }
+MOST_RUNS = 40
+"""The most runs with a table of their own: those with the worst verdicts. `verbose` shows all."""
 MOST_NAMES = 3
 """The most runs of one side only that are named."""
 HEADINGS = ("batch", "metric", "base", "candidate", "ratio", "95 % interval", "verdict")
@@ -65,14 +69,32 @@ def text(comparison: Comparison, width: int, verbose: bool = False) -> Renderabl
 
     In a narrow terminal the tables have no interval, or become lists, so that no number is cut.
     """
-    rows = [row for row in comparison.rows if not row.unpaired or row.run in _paired_runs(comparison)]
-    draw, remark = _layout(rows, width)
+    paired = _paired_runs(comparison)
+    rows = [row for row in comparison.rows if not row.unpaired or row.run in paired]
+    groups = [(run, list(rows_of_run)) for run, rows_of_run in groupby(rows, lambda row: row.run)]
+    drawn = groups if verbose else _worst(groups)
+    draw, remark = _layout([row for _, rows_of_run in drawn for row in rows_of_run], width)
     parts: list[RenderableType] = []
-    for run, rows_of_run in groupby(rows, lambda row: row.run):
-        parts += [Text(run, style="bold"), draw(list(rows_of_run)), Text()]
+    for run, rows_of_run in drawn:
+        parts += [Text(run, style="bold"), draw(rows_of_run), Text()]
+    if len(drawn) < len(groups):
+        parts.append(
+            Text(
+                f"{len(drawn)} of {len(groups)} runs are shown, those with the worst verdicts; "
+                "--verbose and --format json have all",
+                style="dim",
+            )
+        )
     dim = [LEGEND, *filter(None, [remark]), *methods(rows), *reasons(rows, verbose), *_notes(comparison, verbose)]
     summary_line = Text(closing_line(comparison), style="bold")
     return Group(*parts, *(Text(line, style="dim") for line in dim), Text(), summary_line)
+
+
+def _worst(groups: Sequence[tuple[str, list[MetricComparison]]]) -> Sequence[tuple[str, list[MetricComparison]]]:
+    """Return the runs with the worst verdicts, at most MOST_RUNS of them, in their order."""
+    ranks = [min(ORDER.index(row.verdict) for row in rows) for _, rows in groups]
+    worst = set(sorted(range(len(groups)), key=ranks.__getitem__)[:MOST_RUNS])
+    return [group for number, group in enumerate(groups) if number in worst]
 
 
 def _paired_runs(comparison: Comparison) -> set[str]:
@@ -154,13 +176,17 @@ def markdown(comparison: Comparison, outcome: Outcome, verbose: bool = False) ->
     same = [row for row in comparison.rows if row.verdict == SAME]
     folded = f"<details><summary>{len(same)} the same</summary>\n\n{_markdown(same)}\n\n</details>" if same else ""
     notes = [*methods(comparison.rows), *reasons(comparison.rows, verbose), *_notes(comparison, verbose)]
-    listed = "\n".join(f"- {_escaped(line)}" for line in notes)
+    listed = "\n".join(f"- {markdown_text.item(line)}" for line in notes)
     limits = (
         f"Threshold {comparison.rules.threshold:.1%}, for quality {comparison.rules.quality_threshold:.1%}. "
         f"{LEGEND[0].upper()}{LEGEND[1:]}."
     )
-    parts = [f"**visionbench: {_escaped(closing_line(comparison))}**", _markdown(changed) if changed else "", folded]
-    return "\n\n".join(filter(None, [*parts, limits, listed, f"**{_escaped(str(outcome))}**"])) + "\n"
+    parts = [
+        f"**visionbench: {markdown_text.escaped(closing_line(comparison))}**",
+        _markdown(changed) if changed else "",
+        folded,
+    ]
+    return "\n\n".join(filter(None, [*parts, limits, listed, f"**{markdown_text.escaped(str(outcome))}**"])) + "\n"
 
 
 def json_text(comparison: Comparison, outcome: Outcome) -> str:
@@ -233,11 +259,7 @@ def _value(value: Value) -> str:
 def _markdown(rows: Sequence[MetricComparison]) -> str:
     lines = [["run", *HEADINGS], ["---", "---:", "---", "---:", "---:", "---:", "---:", "---"]]
     lines += [[row.run, *_row_cells(row)] for row in rows]
-    return "\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return "\n".join(f"| {' | '.join(markdown_text.escaped(cell) for cell in line)} |" for line in lines)
 
 
 def _regression_text(row: MetricComparison) -> str:
