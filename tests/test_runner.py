@@ -1,9 +1,10 @@
 """A run in this process and through the worker, with a small model whose faults the test chooses."""
 
+import errno
 import json
 import shutil
 import weakref
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ from visionbench.core import ConfigError
 from visionbench.devices.cpu import Cpu
 from visionbench.measuring import CaseFinished, Conditions, StageProgress
 from visionbench.plan import plan
+from visionbench.records import clock
 from visionbench.records.folder import RunFolder
+from visionbench.records.output import NotWritten
 from visionbench.stages import latency, memory, pipeline, throughput, warmup
 from visionbench.stages.context import Stage
+from visionbench.worker import WorkerDied, WorkerKilled
 
 
 @pytest.fixture
@@ -184,20 +188,20 @@ def test_the_folder_holds_rows_samples_and_conditions(config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "reason"),
+    ("fault", "statuses", "reason"),
     [
         (
             "kill",
-            core.KILLED,
+            [core.OK, core.KILLED, core.SKIPPED_AFTER_OOM],
             "the measuring process was killed by SIGKILL; the system's out-of-memory killer does this",
         ),
-        ("raise", core.FAILED, "RuntimeError: the third layer is upside down"),
+        ("raise", [core.OK, core.FAILED, core.NOT_RUN], "RuntimeError: the third layer is upside down"),
     ],
 )
-def test_a_process_that_fails_keeps_the_rows_of_earlier_cases(config, tmp_path, fault, status, reason):
+def test_a_process_that_fails_keeps_the_rows_of_earlier_cases(config, tmp_path, fault, statuses, reason):
     config.model.options = {"fault": fault, "at_batch": 2}
     folder, results, _ = run(config, tmp_path)
-    assert [row.status for row in results] == [core.OK, status, core.NOT_RUN]
+    assert [row.status for row in results] == statuses
     assert results[1].reason.startswith(reason)
     assert len(folder.samples("batch-1").get("latency/host_s")) == 8
     assert folder.record().status == "failed"
@@ -273,3 +277,159 @@ def test_an_image_that_the_processor_refuses_is_left_out_and_named_with_skip(cho
     measured = [event.result for event in events if isinstance(event, CaseFinished)]
     assert [row.status for row in measured] == [core.OK] * 3
     assert {row.labels["distinct_inputs"] for row in measured} == {"5"}
+
+
+# ------------------------------------------------------------------------------------------- a process that dies
+def test_after_a_kill_larger_batches_are_not_tried_and_the_process_is_not_started_for_them(config, tmp_path):
+    config.model.options = {"fault": "kill", "at_batch": 2}
+    _, results, shown = run(config, tmp_path)
+    assert results[2].reason == "not tried: the measuring process was killed at batch size 2, as if memory ran out"
+    assert shown.count(StageProgress("load")) == 1
+
+
+QUALITY = core.Case("quality", 32, ("evaluation",), ("recall",))
+
+
+class Processes:
+    """Measuring processes without processes: each is a list of events or errors, in the order of the cases."""
+
+    def __init__(self, monkeypatch, *scripts):
+        self.cases, self.scripts = [], iter(scripts)
+        monkeypatch.setattr(runner.worker, "stream", self.stream)
+
+    def stream(self, generate, config, plan, left_out, profiled, log):
+        self.cases.append([case.id for case in plan.cases])
+        for case, outcome in zip(plan.cases, next(self.scripts), strict=False):
+            yield StageProgress("warmup", case.id)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            yield CaseFinished(core.CaseResult(case, core.OK, labels={}), core.Samples(), None)
+
+
+@pytest.fixture
+def simulated(config, monkeypatch, tmp_path):
+    """A function from scripts of measuring processes to their cases and the rows of a run with a quality case."""
+
+    def simulate(*scripts, cases=None):
+        processes = Processes(monkeypatch, *scripts)
+        planned = plan(config)
+        planned = replace(planned, cases=(*planned.cases, QUALITY))
+        folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(asdict(config)))
+        try:
+            runner.run(config, planned, folder, "a sweep", lambda progress: None, {})
+        finally:
+            processes.rows = {row.case.id: row for row in folder.results()}
+            processes.folder = folder
+        return processes
+
+    return simulate
+
+
+def statuses(processes):
+    return [row.status for row in processes.rows.values()]
+
+
+KILLED = WorkerKilled("killed by SIGKILL")
+
+
+def test_after_a_kill_at_the_largest_batch_the_quality_is_measured_in_a_new_process(simulated):
+    processes = simulated(["ok", "ok", KILLED], ["ok"])
+    assert processes.cases == [["batch-1", "batch-2", "batch-4", "quality"], ["quality"]]
+    assert statuses(processes) == [core.OK, core.OK, core.KILLED, core.OK]
+    assert processes.rows["quality"].labels == {
+        "restarted": "in a new process, because the process before it ended at batch-4"
+    }
+    assert "restarted" not in processes.rows["batch-2"].labels
+    assert processes.folder.record().status == "failed"
+
+
+def test_after_a_kill_in_the_first_case_the_quality_is_still_tried(simulated):
+    processes = simulated([KILLED], [KILLED])
+    assert processes.cases[1] == ["quality"]
+    assert statuses(processes) == [core.KILLED, core.SKIPPED_AFTER_OOM, core.SKIPPED_AFTER_OOM, core.KILLED]
+
+
+def test_a_process_that_died_for_another_reason_is_replaced_only_if_it_finished_a_case(simulated):
+    processes = simulated(["ok", WorkerDied("SIGSEGV")], [WorkerDied("SIGSEGV again")])
+    assert processes.cases == [["batch-1", "batch-2", "batch-4", "quality"], ["batch-4", "quality"]]
+    assert statuses(processes) == [core.OK, core.KILLED, core.KILLED, core.NOT_RUN]
+    assert processes.rows["quality"].reason == "the run had ended: SIGSEGV again"
+
+
+def test_a_kill_while_loading_ends_the_run(config, monkeypatch, tmp_path):
+    def stream(*args, log):
+        yield StageProgress("load")
+        raise KILLED
+
+    monkeypatch.setattr(runner.worker, "stream", stream)
+    folder = RunFolder.create(tmp_path / "run", yaml.safe_dump(asdict(config)))
+    results = runner.run(config, plan(config), folder, "a sweep", lambda progress: None, {})
+    assert {(row.status, row.reason) for row in results} == {(core.KILLED, "killed by SIGKILL")}
+
+
+# ---------------------------------------------------------------------------------------- no row has an empty reason
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (KeyboardInterrupt(), core.INTERRUPTED, "interrupted from the keyboard"),
+        (KeyboardInterrupt("ended by SIGTERM"), core.INTERRUPTED, "ended by SIGTERM"),
+        (EOFError(), core.FAILED, "EOFError"),
+        (MemoryError(), core.FAILED, "MemoryError"),
+        (SystemExit(3), core.FAILED, "SystemExit: 3"),
+        (ValueError("two\nlines"), core.FAILED, "ValueError: two\nlines"),
+    ],
+)
+def test_an_unexpected_error_is_named_in_the_rows_and_raised(simulated, config, tmp_path, error, status, reason):
+    with pytest.raises(type(error)):
+        simulated(["ok", error])
+    rows = RunFolder.open(tmp_path / "run").results()
+    assert [(row.status, row.reason) for row in rows[1:2]] == [(status, reason)]
+    assert all(row.reason for row in rows[1:])
+    assert rows[-1].reason == f"the run had ended: {reason}"
+
+
+def test_a_process_that_ends_without_all_rows_leaves_rows_with_a_reason(simulated):
+    processes = simulated(["ok"])
+    assert processes.rows["batch-2"].reason == "the measuring process ended without a result of this case"
+    assert all(row.reason for row in list(processes.rows.values())[1:])
+
+
+# ------------------------------------------------------------------------------------------------------ a full disk
+def test_results_that_cannot_be_written_are_kept_and_the_run_failed(simulated, monkeypatch, tmp_path):
+    appended = []
+    real = RunFolder.append
+
+    def full(folder, result, *rest):
+        if len(appended) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder.path / "results.jsonl"))
+        appended.append(result)
+        real(folder, result, *rest)
+
+    monkeypatch.setattr(RunFolder, "append", full)
+    with pytest.raises(NotWritten) as raised:
+        simulated(["ok"] * 4)
+    assert str(raised.value) == (
+        f"{tmp_path / 'run' / 'results.jsonl'}: No space left on device; the results of this run are complete only in "
+        "the table; free space, and measure again"
+    )
+    rows = {row.case.id: row for row in raised.value.results}
+    assert [rows[case].status for case in ("batch-1", "batch-2")] == [core.OK, core.OK]
+    assert rows["batch-4"].status == core.FAILED
+    assert rows["batch-4"].reason == "the results cannot be written: No space left on device"
+    assert raised.value.record.status == "failed"
+    assert [row.case.id for row in RunFolder.open(tmp_path / "run").results()] == ["batch-1"]
+
+
+# ------------------------------------------------------------------------------------------------- the wall clock
+def test_a_wall_clock_that_is_set_back_is_a_doubt_about_the_case_in_which_it_was_set(simulated, monkeypatch):
+    moves = iter([0.0, -3600.0, 0.0, 0.0])
+    monkeypatch.setattr(clock.WallClock, "moved_s", lambda self: next(moves))
+    processes = simulated(["ok"] * 4)
+    assert {case: [str(reason) for reason in row.validity.reasons] for case, row in processes.rows.items()} == {
+        "batch-1": [],
+        "batch-2": ["clock_moved: the wall clock was set by -3,600 s while this case was measured"],
+        "batch-4": [],
+        "quality": [],
+    }
+    assert processes.rows["batch-2"].validity.verdict == core.WARNED
+    assert processes.folder.samples("batch-2").flags.keys() == {"clock_moved"}

@@ -11,9 +11,8 @@ import inspect
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from time import perf_counter
@@ -22,17 +21,21 @@ from uuid import uuid4
 
 from visionbench import core, machine, measuring, weights, worker
 from visionbench.config import ExperimentConfig
-from visionbench.core import CaseResult, ConfigError, RunPlan, Samples
+from visionbench.core import Case, CaseResult, ConfigError, Predictions, RunPlan, Samples
 from visionbench.declarations import Declarations
 from visionbench.examples import denominators
 from visionbench.measuring import CaseFinished, Conditions, StageProgress
 from visionbench.parts import Parts, build_parts
 from visionbench.records import identity, process
+from visionbench.records.clock import WallClock
 from visionbench.records.folder import RunFolder
+from visionbench.records.output import Output
 from visionbench.records.record import FINISHED, RUNNING, STOPPED, UNSUCCESSFUL, Host, RunRecord, Session
 
 RESUMED = "resumed"
 """The label of a row that a later session of a run measured."""
+RESTARTED = "restarted"
+"""The label of a row that was measured after the measuring process had died in another case."""
 
 
 @dataclass
@@ -65,14 +68,16 @@ def run(
     `left_out` holds the ids of examples that cannot be used, with the reason. `earlier` is the record of the folder if
     this is a further session of a run; the plan then holds only the cases of the session.
 
-    If the measuring process fails or dies, the cases that it has not finished become rows with the reason. Raises
-    ConfigError if the measuring process finds that the config is wrong, and KeyboardInterrupt, both after writing the
-    rows.
+    If the measuring process dies in a case, the cases that are left are measured in a new process, without those that
+    are larger than a killed one. If it fails, or dies before its first case, the cases that are left become rows with
+    the reason. Raises ConfigError if the measuring process finds that the config is wrong, KeyboardInterrupt, and any
+    unexpected error, after writing the rows; and NotWritten, which has the rows, if they cannot be written.
     """
+    clock = WallClock()
     record = RunRecord(
         uid=uuid4().hex,
         sweep=sweep,
-        started_at=_now(),
+        started_at=clock.now(),
         status=RUNNING,
         git_commit=git_commit(),
         host=Host.from_fingerprint(machine.fingerprint()),
@@ -87,30 +92,61 @@ def run(
     if earlier is not None:
         record = earlier.resumed(record)
         record = replace(record, declarations=_declarations(build_parts(config), record.plan).to_json())
-    folder.write_record(record)
+    output = Output(folder, record)
+    output.write_record(record)
     pending = {case.id: case for case in plan.cases}
     current = StageProgress("start")
     stopwatch = Stopwatch()
-    status, reason, problem = core.NOT_RUN, "", ""
+    labels: dict[str, str] = _session_label(record, session)
+    limit: Case | None = None
+    status, reason = core.NOT_RUN, "the measuring process ended without a result of this case"
+    problem = reason
+
+    def finish(result: CaseResult, samples: Samples, predicted: Predictions | None = None) -> None:
+        output.append(replace(result, labels={**result.labels, **labels}), samples, predicted)
+        del pending[result.case.id]
+
     try:
         profiled = _profile_in_process(config, plan, left_out, folder, show)
         stopwatch.add_to("kernels")
-        for event in worker.stream(measuring.measure, config, plan, left_out, profiled, log=folder.log):
-            stopwatch.add_to(current.stage, current.case)
-            if isinstance(event, CaseFinished):
-                folder.append(_labelled(event.result, record, session), event.samples, event.predictions)
-                del pending[event.result.case.id]
-                current = StageProgress("inputs", next(iter(pending), ""))
-            elif isinstance(event, Conditions):
-                loaded = record.with_identities(event.model, event.device, event.data, event.left_out)
-                folder.write_record(loaded)  # raises ConfigError for values that JSON cannot hold
-                record = loaded
-            else:
-                current = event
-                show(current)
-                if current.ahead:
-                    continue
-            stopwatch.add_to("keep")
+        while pending and output.error is None:
+            rest = replace(plan, cases=tuple(pending.values()))
+            try:
+                stream = worker.stream(measuring.measure, config, rest, left_out, profiled, log=folder.log)
+                with closing(stream) as events:
+                    for event in events:
+                        stopwatch.add_to(current.stage, current.case)
+                        if isinstance(event, CaseFinished):
+                            finish(*_with_clock(event, clock.moved_s()), event.predictions)
+                            if event.result.status == core.OUT_OF_MEMORY:
+                                limit = event.result.case
+                            current = StageProgress("inputs", next(iter(pending), ""))
+                        elif isinstance(event, Conditions):
+                            record = record.with_identities(event.model, event.device, event.data, event.left_out)
+                            output.write_record(record)  # raises ConfigError for values that JSON cannot hold
+                        else:
+                            current = event
+                            show(current)
+                            if current.ahead:
+                                continue
+                        if output.error is not None:
+                            break
+                        stopwatch.add_to("keep")
+                break
+            except worker.WorkerDied as death:
+                died = pending.get(current.case)
+                if died is None or not (isinstance(death, worker.WorkerKilled) or len(pending) < len(rest.cases)):
+                    raise
+                finish(CaseResult(died, core.KILLED, str(death)), Samples())
+                if isinstance(death, worker.WorkerKilled) and died.timed:
+                    limit = died
+                for case in [case for case in pending.values() if limit and _is_larger(case, limit)]:
+                    finish(CaseResult(case, core.SKIPPED_AFTER_OOM, _skipped_after(limit, died)), Samples())
+                labels[RESTARTED] = f"in a new process, because the process before it ended at {died.id}"
+                current = StageProgress("start")
+        if output.error is not None:
+            status = core.FAILED
+            reason = problem = f"the results cannot be written: {output.error.strerror or output.error}"
     except worker.WorkerDied as death:
         status, reason, problem = core.KILLED, str(death), death.problem
     except worker.WorkerFailed as failure:
@@ -122,15 +158,43 @@ def run(
         status, reason = core.INTERRUPTED, str(interrupt) or "interrupted from the keyboard"
         problem = reason
         raise
+    except BaseException as error:
+        status, problem = core.FAILED, worker.describe(error)
+        reason = problem
+        raise
     finally:
-        for case in pending.values():
+        for case in list(pending.values()):
             was_running = case.id == current.case or not current.case
             row = (status, reason) if was_running else (core.NOT_RUN, f"the run had ended: {problem}")
-            folder.append(CaseResult(case, *row), Samples())
-        status = run_status(folder.results())
-        record = replace(record, status=status, ended_at=_now(), seconds=stopwatch.seconds)
-        folder.write_record(_with_times(record, session, stopwatch, earlier))
-    return folder.results()
+            finish(CaseResult(case, *row), Samples())
+        status = run_status(output.results()) if output.error is None else UNSUCCESSFUL
+        record = replace(record, status=status, ended_at=clock.now(), seconds=stopwatch.seconds)
+        output.write_record(_with_times(record, session, stopwatch, earlier))
+    output.raise_if_failed()
+    return output.results()
+
+
+def _is_larger(case: Case, limit: Case) -> bool:
+    return case.timed and case.batch_size > limit.batch_size
+
+
+def _skipped_after(limit: Case | None, died: Case) -> str:
+    """Return why a case is not measured that is larger than `limit`."""
+    assert limit is not None
+    if limit != died:
+        return f"not tried: batch size {limit.batch_size} already ran out of memory"
+    return f"not tried: the measuring process was killed at batch size {limit.batch_size}, as if memory ran out"
+
+
+def _with_clock(event: CaseFinished, moved_s: float) -> tuple[CaseResult, Samples]:
+    """Return the row and the samples of a case, with a doubt if the wall clock was set while it was measured."""
+    result, samples = event.result, event.samples
+    if not moved_s or result.status != core.OK:
+        return result, samples
+    doubt = core.Reason("clock_moved", f"the wall clock was set by {moved_s:+,.0f} s while this case was measured")
+    verdict = core.WARNED if result.validity.verdict == core.VALID else result.validity.verdict
+    validity = core.Validity(verdict, (*result.validity.reasons, doubt))
+    return replace(result, validity=validity), samples.merged(Samples(flags={doubt.kind: doubt.detail}))
 
 
 NO_ROW = "the process of the run ended without a row for this case"
@@ -148,7 +212,7 @@ def close(path: Path, config_yaml: str, plan: RunPlan, sweep: str, failure: str)
     if (path / "run.json").exists():
         record = folder.record()
     else:
-        record = RunRecord(uuid4().hex, sweep, _now(), RUNNING, Host(), plan, folder.config())
+        record = RunRecord(uuid4().hex, sweep, WallClock().now(), RUNNING, Host(), plan, folder.config())
         folder.write_record(record)
     if record.status != RUNNING:
         return folder
@@ -157,7 +221,7 @@ def close(path: Path, config_yaml: str, plan: RunPlan, sweep: str, failure: str)
         if case.id not in rows:
             status = core.KILLED if record.host.name else core.NOT_RUN
             folder.append(CaseResult(case, status, failure or NO_ROW), Samples())
-    folder.write_record(replace(record, status=run_status(folder.results()), ended_at=_now()))
+    folder.write_record(replace(record, status=run_status(folder.results()), ended_at=WallClock().now()))
     return folder
 
 
@@ -174,12 +238,12 @@ def describe(config: ExperimentConfig) -> dict[str, Any]:
     )
 
 
-def _labelled(result: CaseResult, record: RunRecord, session: Session) -> CaseResult:
-    """Return a row that states its session, if it is not the first session of the run."""
+def _session_label(record: RunRecord, session: Session) -> dict[str, str]:
+    """Return the label of the rows of a session, if it is not the first session of the run."""
     if not record.sessions:
-        return result
-    text = f"in session {len(record.sessions) + 1} of this run, a process that started at {session.started_at}"
-    return replace(result, labels={**result.labels, RESUMED: text})
+        return {}
+    number = len(record.sessions) + 1
+    return {RESUMED: f"in session {number} of this run, a process that started at {session.started_at}"}
 
 
 def _with_times(record: RunRecord, session: Session, stopwatch: Stopwatch, earlier: RunRecord | None) -> RunRecord:
@@ -228,10 +292,6 @@ def _declarations(parts: Parts, plan: RunPlan) -> Declarations:
     declared = Declarations.collect({name: metric for name, metric in parts.metrics.items() if name in groups})
     timed = all(case.timed for case in plan.cases)
     return declared if timed else declared.followed_by(denominators.GROUP, denominators.DECLARATIONS)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @cache

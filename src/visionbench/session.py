@@ -13,17 +13,20 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench import registry, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line, visible
+from visionbench.deadline import Call, Caller, DeadlineExceeded
 from visionbench.plan import RANDOM_WEIGHTS
 from visionbench.plan import plan as make_plan
+from visionbench.records.output import NotWritten
 from visionbench.registry import find
 from visionbench.report import translations
 from visionbench.resolve import Resolver, check
@@ -51,6 +54,11 @@ class Resumption:
     choices: Choices
 
 
+SERVER_START_SECONDS = 2.0
+"""The time in which a server that works has answered before the first run is prepared further."""
+UNSENT_REMEDY = "results are safe in the run folder; send them later with visionbench sync"
+
+
 @dataclass(frozen=True)
 class PreparedRun:
     """A run that is resolved, planned and checked."""
@@ -76,41 +84,92 @@ class PreparedRun:
 
 @dataclass
 class TrackerQueue:
-    """Finished runs that the tracker has not received. If the tracker fails, its error is printed at the end."""
+    """Finished runs that the tracker has not received. If the tracker fails, its error is printed at the end.
+
+    All calls of the tracker are made by one thread, in which they cannot block the command: the first call that exceeds
+    `tracking.timeout_seconds` is left behind, and no further call is made.
+    """
 
     tracker: Tracker | None
+    caller: Caller = field(default_factory=lambda: Caller(ExperimentConfig().tracking.timeout_seconds))
     errors: list[str] = field(default_factory=list)
     view_hint: str = ""
     """The command or the address that shows the runs in the tracker."""
     unsent: list[Path] = field(default_factory=list)
+    is_usable: bool = True
+    """Whether the store could be opened."""
+    is_remote: bool = False
+    """Whether the tracker sends runs to a server. Runs are then sent while others are measured."""
+    _calls: list[Call[str]] = field(default_factory=list)
 
     @classmethod
     def open(cls, config: ExperimentConfig) -> TrackerQueue:
-        """Open the configured tracker."""
+        """Open the configured tracker. A local store is waited for; a server may answer while runs are measured."""
         tracker: Tracker = find("trackers", config.tracking.name)(config.tracking, Path(config.output_dir))
-        try:
-            tracker.open()
-        except TrackingError as error:
-            return cls(None, [str(error)])
-        return cls(tracker)
+        queue = cls(tracker, Caller(config.tracking.timeout_seconds))
+        queue.is_remote = getattr(tracker, "is_remote", False)
+        if queue.is_remote and (load := getattr(tracker, "load", None)) is not None:
+            with suppress(TrackingError):  # `open` raises the same error
+                load()  # in this thread, because two threads that import the same libraries can block each other
+        queue._submit(queue._open)
+        with suppress(DeadlineExceeded):
+            queue.caller.wait(queue._calls[0], SERVER_START_SECONDS if queue.is_remote else None)
+        return queue
 
     def send(self) -> None:
-        """Send all runs that were not sent."""
+        """Send all runs that were not sent. A server may receive them while runs are measured."""
         while self.unsent:
-            if self.tracker is not None:
-                try:
-                    self.view_hint = self.tracker.log(self.unsent[0]) or self.view_hint
-                except TrackingError as error:
-                    self.errors.append(str(error))
-            del self.unsent[0]
+            self._submit(partial(self._log, self.unsent.pop(0)))
+        if self._calls and not self.is_remote:  # it computes, which would disturb a measurement
+            with suppress(DeadlineExceeded):
+                self.caller.wait(self._calls[-1])
+
+    def complete(self) -> None:
+        """Send all runs that were not sent, and wait until the tracker has received them, or for the deadline."""
+        self.send()
+        while self._calls:
+            call = self._calls[0]
+            try:
+                self.caller.wait(call)
+            except DeadlineExceeded:
+                self.errors.append(f"tracking: no answer within {self.caller.seconds:g} s; {UNSENT_REMEDY}")
+                self._calls.clear()
+                self.is_usable = False
+                return
+            self._calls.pop(0)
+            if isinstance(call.error, TrackingError):
+                self.errors.append(str(call.error))
+            elif call.error is not None:
+                self.errors.append(f"tracking: {type(call.error).__name__}: {first_line(call.error)}; {UNSENT_REMEDY}")
+            elif call.result:
+                self.view_hint = call.result
 
     def attach(self, folder: Path, files: Sequence[Path]) -> None:
         """Attach files to a run that was sent."""
-        if self.tracker is not None and self.view_hint:
-            try:
-                self.tracker.attach(folder, files)
-            except TrackingError as error:
-                self.errors.append(str(error))
+        if self.is_usable and self.view_hint:
+            self._submit(partial(self._attach, folder, files))
+            self.complete()
+
+    def _submit(self, function: Callable[[], str]) -> None:
+        if self.is_usable and self.tracker is not None:
+            self._calls.append(self.caller.submit(function))
+
+    def _open(self) -> str:
+        assert self.tracker is not None
+        try:
+            self.tracker.open()
+        except BaseException:
+            self.is_usable = False
+            raise
+        return ""
+
+    def _log(self, folder: Path) -> str:
+        return self.tracker.log(folder) if self.tracker is not None and self.is_usable else ""
+
+    def _attach(self, folder: Path, files: Sequence[Path]) -> str:
+        assert self.tracker is not None
+        self.tracker.attach(folder, files)
+        return ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +203,10 @@ class Outcome:
     """Runs that are deferred until the folders of all runs exist, with their folders and the sweep's id."""
     errors: list[str] = field(default_factory=list)
     exit_code: int = 0
+    not_written: bool = False
+    """Whether results could not be written."""
+    not_measured: int = 0
+    """The number of runs that were not measured, because results could not be written."""
 
 
 # ------------------------------------------------------------------------------------------------------------- prepare
@@ -296,14 +359,28 @@ def _write_sweep_record(runs: Sequence[PreparedRun], resumption: Resumption | No
         record.write(folder)
 
 
+def expect_jobs_after_command(prepared: PreparedSweep) -> None:
+    """Write into sweep.json that the runs are jobs in a queue, which may start after the command has ended."""
+    from visionbench.records.sweep import SweepRecord
+
+    for folder in _sweep_folders(prepared.runs):
+        if (record := SweepRecord.read(folder)) is not None:
+            replace(record, outlived=True).write(folder)
+
+
+def _sweep_folders(runs: Sequence[PreparedRun]) -> list[Path]:
+    places = [run.request.place for run in runs if run.request and run.request.place]
+    return list(dict.fromkeys(place.sweep_folder for place in places))
+
+
 def _end_sweep_record(runs: Sequence[PreparedRun]) -> None:
     """Write the end of the command into sweep.json. A fault does not affect the results, which are on disk."""
     from visionbench.records.sweep import SweepRecord
 
-    for folder in dict.fromkeys(run.request.place.sweep_folder for run in runs if run.request and run.request.place):
+    for folder in _sweep_folders(runs):
         with suppress(ConfigError, OSError):
             if (record := SweepRecord.read(folder)) is not None:
-                record.ended().write(folder)
+                record.ended(folder).write(folder)
 
 
 def _earlier_record(folder: Path) -> SweepRecord | None:
@@ -439,6 +516,9 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
 
     run = prepared.runs[index]
     earlier = None
+    if outcome.not_written:
+        outcome.not_measured += 1
+        return
     try:
         if run.assignment is None:
             folder = RunFolder.create(path, run.yaml)
@@ -452,14 +532,23 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
     except ConfigError as error:
         _add_error(error, outcome)
         return
+    except OSError as error:
+        add_write_error(error, outcome)
+        outcome.not_measured += 1
+        return
     outcome.folders.append(path)
     if prepared.repeated:
         outcome.repeated_runs.append((run, folder, sweep))
         return
     try:
         _measure_once(prepared, run, run.session_plan(), folder, sweep, outcome, earlier)
-    finally:
+    except NotWritten as error:
+        _add_unwritten(error, folder, outcome)
+        return
+    except BaseException:
         add_result(folder, prepared.queue, outcome)
+        raise
+    add_result(folder, prepared.queue, outcome)
 
 
 def folder_of(prepared: PreparedSweep, index: int) -> Path | None:
@@ -503,6 +592,7 @@ def _add_earlier_results(assignment: Assignment, queue: TrackerQueue, outcome: O
 def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
     """Measure the deferred runs `measure.repeats` times each, in turns, and gather the repeats of each run."""
     from visionbench.results import repeats
+    from visionbench.results.archive import Run
 
     runs = outcome.repeated_runs
     seed = runs[0][0].config.measure.order_seed if runs else 0
@@ -517,11 +607,19 @@ def measure_repeats(prepared: PreparedSweep, outcome: Outcome) -> None:
             earlier = joined.processes.get(repeat) if joined else None
             process_folder = folder.repeat(repeat) if run.assignment is None else folder.rejoin_repeat(repeat)
             _measure_once(prepared, run, plan, process_folder, sweep, outcome, earlier[0] if earlier else None)
+    except NotWritten as error:
+        _add_unwritten(error, process_folder, outcome)
+    except OSError as error:
+        add_write_error(error, outcome)
     finally:
         for run, folder, _ in runs:
             if repeats.folders(folder):
-                repeats.write(folder, seed, run.config.measure.repeats)
-                add_result(folder, prepared.queue, outcome)
+                try:
+                    repeats.write(folder, seed, run.config.measure.repeats)
+                    add_result(folder, prepared.queue, outcome)
+                except OSError as error:
+                    outcome.runs.append(Run.read(folder))  # gathers the repeats
+                    add_write_error(error, outcome)
         outcome.repeated_runs = []
 
 
@@ -553,6 +651,24 @@ def _measure_once(
 def _add_error(error: ConfigError, outcome: Outcome) -> None:
     outcome.errors.append(str(error))
     outcome.exit_code = 2
+
+
+def add_write_error(error: OSError, outcome: Outcome) -> None:
+    """Add the error that results cannot be written. No further run is measured, because its results would be lost."""
+    place = error.filename or "writing results"
+    outcome.errors.append(f"{place}: {error.strerror or error}; free space, and measure the other runs again")
+    outcome.not_written = True
+    outcome.exit_code = outcome.exit_code or 1
+
+
+def _add_unwritten(error: NotWritten, folder: RunFolder, outcome: Outcome) -> None:
+    """Add a run whose files are incomplete. The table shows it from memory, and no tracker receives it."""
+    from visionbench.results.archive import Run
+
+    outcome.runs.append(Run(error.record, error.results, folder))
+    outcome.errors.append(str(error))
+    outcome.not_written = True
+    outcome.exit_code = outcome.exit_code or 1
 
 
 def add_result(folder: RunFolder, queue: TrackerQueue, outcome: Outcome) -> None:
@@ -589,8 +705,10 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
     if outcome.runs:
         table.show(outcome.runs, console, verbose)
         console.print()
-    queue.send()
-    report = _write_report(prepared, outcome)
+    queue.complete()
+    report = None if outcome.not_written else _write_report(prepared, outcome)
+    if outcome.not_measured:
+        outcome.errors.append(f"{outcome.not_measured} of {outcome.planned} runs were not measured")
     for line in dict.fromkeys([*queue.errors, *outcome.errors]):
         print(f"visionbench: {visible(line)}", file=sys.stderr)
     if outcome.folders:
@@ -602,7 +720,7 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
             lines["advice"] = _advice_command(prepared.runs[0].config, outcome)
         if command := _resume_command(prepared, outcome):
             lines["resume"] = command
-        if queue.tracker is not None and queue.view_hint:
+        if queue.view_hint:
             lines["view"] = queue.view_hint
         for name, value in lines.items():
             console.print(f"{name:<9}{value}", soft_wrap=True, highlight=False, markup=False)

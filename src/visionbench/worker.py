@@ -19,7 +19,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -62,7 +62,7 @@ def start_fork_server(modules: Sequence[str]) -> None:
         forkserver.ensure_running()
 
 
-def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Iterator[Any]:
+def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Generator[Any, None, None]:
     """Run `generate(*args)` in a fresh process and yield its items. Its output goes to the log.
 
     The process waits after each item until the next is requested, unless the item has a true attribute `ahead`.
@@ -82,7 +82,7 @@ def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Ite
             try:
                 kind, item = ForkingPickler.loads(message)
             except Exception as error:
-                problem = f"the measuring process sent a result that cannot be read ({_describe(error)})"
+                problem = f"the measuring process sent a result that cannot be read ({describe(error)})"
                 raise WorkerFailed(problem) from error
             if kind == "started":
                 server = item
@@ -118,7 +118,7 @@ def _start(generate: Callable[..., Iterator[Any]], args: tuple[Any, ...], log: P
             return pipe, child
         except (EOFError, OSError) as error:
             pipe.close()
-            reason = _describe(error)
+            reason = describe(error)
         finally:
             child_pipe.close()
     raise WorkerDied(f"the measuring process could not be started, because the fork server ended ({reason})")
@@ -168,7 +168,7 @@ def _work(pipe: Connection, log: Path, generate: Callable[..., Iterator[Any]], a
     except (Exception, KeyboardInterrupt) as error:
         with suppress(OSError):  # the disk is full
             traceback.print_exc()
-        pipe.send(("raised", WorkerFailed(_describe(error))))
+        pipe.send(("raised", WorkerFailed(describe(error))))
 
 
 def _send(pipe: Connection, kind: str, item: Any) -> None:
@@ -187,7 +187,7 @@ def _wait_for_reply(pipe: Connection) -> None:
         raise _ParentEnded from error
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Return the type of an error and its message, if it has one."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 

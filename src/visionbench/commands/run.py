@@ -37,6 +37,10 @@ def run(arguments: Sequence[str]) -> int:
             main(parsed, sweep)
         except JobFailed as failure:
             return failure.exit_code
+        except OSError as error:
+            if not sweep.outcome.runs:
+                raise
+            session.add_write_error(error, sweep.outcome)
         finally:
             sweep.finish()
     return sweep.outcome.exit_code
@@ -209,6 +213,8 @@ class Sweep:
         runs = jobs.assign_gpus(runs, plan.gpus)
         with nullcontext() if plan.here else devices_of_other_machines():
             self.prepared = session.prepare(runs, self.resolver, self.prepared, self.resumption, session.GATHERS)
+        if plan.engine.outlives_command:
+            session.expect_jobs_after_command(self.prepared)
         self.outcome.planned += len(runs)
         return jobs.of_runs(self.prepared, runs, self.resolver.config_dir, self.outcome)
 

@@ -6,7 +6,9 @@ VisionbenchError
 ├── PictureError           an image file cannot be used (datafiles.images)
 ├── OutputCheckError       a model's output does not follow its input (stages.load)
 ├── EvaluationError        an image has no usable prediction (stages.evaluation)
+├── NotWritten             the results of a run cannot be written (records.output)
 ├── WorkerDied             the measuring process ended early (worker)
+│   └── WorkerKilled       it was killed by SIGKILL, as by the out-of-memory killer (worker)
 ├── WorkerFailed           the measuring process raised an error (worker)
 └── TrackingError          the tracking store cannot be reached or refused a request
 """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from visionbench.core import ConfigError, first_line
 from visionbench.engines import End, Job
@@ -23,6 +23,8 @@ SECONDS_BETWEEN_CHECKS = 2.0
 @dataclass
 class Slurm:
     """SLURM through submitit. `options` are submitit's parameters, as in `conf/hydra/launcher/submitit_slurm.yaml`."""
+
+    outlives_command: ClassVar[bool] = True
 
     folder: str
     """The folder of submitit's files, with `%j` for the id of a job. All hosts must have it at the same path."""
