@@ -94,6 +94,7 @@ SLOW = {
     "commands/test_results.py::test_an_empty_folder_is_refused_in_one_line": "runs the command",
     "test_runner.py": "measures for several seconds",
     "commands/test_selftest.py": "measures for several seconds",
+    "test_resume.py": "runs the commands",
     "test_resolve.py": "uses a hub and runs the commands",
     "test_stand_in_gpu.py": "runs the commands",
     "commands/test_sync.py": "uses MLflow",

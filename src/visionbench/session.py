@@ -311,7 +311,8 @@ def describe_assignments(runs: Sequence[PreparedRun], resumption: Resumption) ->
     assignments = [run.assignment for run in runs if run.assignment]
     needed = sum(len(assignment.needed) for assignment in assignments)
     kept = sum(len(assignment.kept) for assignment in assignments)
-    lines = [f"resume={resumption.sweep.id}: {needed} to measure, {kept} kept"]
+    cases = f"{needed} case{'s' * (needed != 1)} to measure" if needed else "nothing to measure"
+    lines = [f"resume={resumption.sweep.id}: {cases}, {kept} result{'s' * (kept != 1)} kept"]
     for change in dict.fromkeys(change for assignment in assignments for change in assignment.changes):
         treatment = {
             "measure": "its cases are measured again, as a separate run",
