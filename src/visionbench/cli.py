@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from visionbench import __version__, signals
+from visionbench import __version__, deadline, signals
 from visionbench.core import ConfigError, visible
 from visionbench.credentials import public
 from visionbench.terminal import streams
@@ -49,6 +49,13 @@ CONFIG_DIR = click.option(
 READ_CONFIG_DIR = ("run", "models")
 """The commands that read `--config-dir`. It can be given before or after the name of the command."""
 URI = click.option("--uri", help="A tracking store other than that of the output folder.")
+TIMEOUT = click.option(
+    "--timeout-seconds",
+    type=FiniteRange(0, 3600, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="The longest time for one exchange with the store.",
+)
 EXPERIMENT = click.option("--experiment", default="visionbench", show_default=True, help="The experiment in MLflow.")
 WHERE = click.option(
     "--where", default="", metavar="FACT=VALUE,…", help="Only runs with these facts, as in model=clip_tiny,device=cpu."
@@ -92,7 +99,17 @@ class Interruption(BaseException):
 
 
 def main() -> None:
-    """Run the `visionbench` command.
+    """Run the `visionbench` command, and end the process although a call of a tracker may never return."""
+    try:
+        _main()
+    except SystemExit as end:
+        if deadline.is_any_busy():
+            deadline.exit_now(end.code)
+        raise
+
+
+def _main() -> None:
+    """Run the command.
 
     The exit code is 0, 1 if something that was measured failed, 2 for bad input, 129 for SIGHUP, 130 for Ctrl-C and 143
     for SIGTERM.
@@ -177,11 +194,12 @@ def run(config_dir: Path | None, overrides: tuple[str, ...]) -> int:
     "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="The port of a local server."
 )
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
-def ui(output_dir: Path, uri: str | None, experiment: str, port: int, no_browser: bool) -> int:
+@TIMEOUT
+def ui(output_dir: Path, uri: str | None, experiment: str, port: int, no_browser: bool, timeout_seconds: float) -> int:
     """Open the MLflow UI with the results of an output folder."""
     from visionbench.commands import ui as command
 
-    return command.serve(output_dir, uri, experiment, port, browser=not no_browser)
+    return command.serve(output_dir, uri, experiment, port, not no_browser, timeout_seconds)
 
 
 @cli.group(invoke_without_command=True)
@@ -293,6 +311,14 @@ def docs(name: str | None) -> int:
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder to write to; by default the sweep's.",
 )
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait until all planned runs have ended; exit with 1 if one is lost or has not ended.",
+)
+@click.option(
+    "--timeout", type=FiniteRange(min=0), metavar="SECONDS", help="With --wait: the longest time to wait, in seconds."
+)
 @OUTPUT_DIR
 def report(
     sweeps: tuple[str, ...],
@@ -303,6 +329,8 @@ def report(
     max_mib: float | None,
     quality_loss: float,
     to: Path | None,
+    wait: bool,
+    timeout: float | None,
     output_dir: Path,
 ) -> int:
     """Write the report of sweeps, as one page and as Markdown.
@@ -313,7 +341,10 @@ def report(
     from visionbench.results.advice.candidates import Bounds
 
     bounds = Bounds(within_ms, max_mib, quality_loss)
-    return command.make(sweeps, output_dir, to, baseline, where, language, bounds)
+    if timeout is not None and not wait:
+        raise ConfigError(f"--timeout {timeout:g}: it has no effect without --wait", "add --wait")
+    waiting = command.Waiting(timeout) if wait else None
+    return command.make(sweeps, output_dir, to, baseline, where, language, bounds, waiting)
 
 
 @cli.command()
@@ -416,11 +447,12 @@ def compare(
 @OUTPUT_DIR
 @URI
 @EXPERIMENT
-def sync(output_dir: Path, uri: str | None, experiment: str) -> int:
+@TIMEOUT
+def sync(output_dir: Path, uri: str | None, experiment: str, timeout_seconds: float) -> int:
     """Send runs to MLflow that it has not received."""
     from visionbench.commands import sync as command
 
-    return command.send(output_dir, uri, experiment)
+    return command.send(output_dir, uri, experiment, timeout_seconds)
 
 
 @cli.command()

@@ -288,6 +288,45 @@ def test_a_planned_run_without_a_record_is_lost_and_named(tmp_path):
     assert lost.results[0].reason == "run.json cannot be read (No such file or directory)"
 
 
+def test_a_run_without_a_folder_in_a_sweep_that_has_ended_may_have_been_removed(tmp_path):
+    planned(tmp_path, "a", ended_at="2026-01-02T00:00:00+00:00")
+    (run,) = archive.read(tmp_path, pytest.fail)
+    assert [row.reason for row in run.results] == [
+        "the run has no results: it never started, or its folder was removed"
+    ]
+
+
+def test_jobs_in_a_queue_are_pending_after_their_command_has_ended(tmp_path):
+    planned(tmp_path, "a", "b", process=replace(current(), started=1))
+    queued = replace(SweepRecord.read(tmp_path), outlived=True)
+    queued.write(tmp_path)
+    write(tmp_path / "a", results=[timed_row(1)])
+    assert [run.record.status for run in archive.read(tmp_path, pytest.fail)] == ["finished", "pending"]
+    assert queued.ended(tmp_path).ended_at is None
+    write(tmp_path / "b", results=[timed_row(1)])
+    assert queued.ended(tmp_path).ended_at is not None
+
+
+@pytest.mark.parametrize("file", [".hydra/hydra.yaml", "multirun.yaml"])
+def test_a_folder_in_which_no_run_was_planned_is_named_and_no_fault(tmp_path, capsys, file):
+    write(tmp_path / "a" / "0")
+    for folder, text in (("a", "app_name: visionbench run"), ("b", "app_name: visionbench run"), ("c", "app_name: x")):
+        path = tmp_path / folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    damages = archive.Damages()
+    assert uids(archive.read(tmp_path, damages)) == ["0"]
+    assert capsys.readouterr().err == f"visionbench: left out {tmp_path / 'b'}: no run was planned in it\n"
+    assert damages.exit_code(0) == 0
+
+
+def test_repeats_of_a_run_that_lost_its_rows_are_no_runs(tmp_path):
+    write(tmp_path / "a" / "repeats" / "1")
+    (tmp_path / "a" / "config.yaml").write_text("")
+    (run,) = archive.read(tmp_path, pytest.fail)
+    assert (run.folder.path, run.record.status) == (tmp_path / "a", "lost")
+
+
 def test_a_damaged_plan_is_named_and_the_runs_are_read(tmp_path):
     write(tmp_path / "a")
     (tmp_path / "sweep.json").write_text("{")

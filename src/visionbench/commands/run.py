@@ -216,8 +216,10 @@ class Sweep:
         runs = jobs.assign_gpus(runs, plan.gpus)
         with nullcontext() if plan.here else devices_of_other_machines():
             self.prepared = session.prepare(runs, self.resolver, self.prepared, self.resumption, session.GATHERS)
-        self.outcome.planned += len(runs)
-        return jobs.of_runs(self.prepared, runs, self.resolver.config_dir, self.outcome)
+            if plan.engine.outlives_command:
+                session.expect_jobs_after_command(self.prepared)
+            self.outcome.planned += len(runs)
+            return jobs.of_runs(self.prepared, runs, self.resolver.config_dir, self.outcome)
 
     def add_end(self, job: Job, end: End) -> None:
         """Add the results of a job that has ended."""

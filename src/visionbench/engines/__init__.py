@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ class End:
 
 class Engine(Protocol):
     """A way to execute jobs."""
+
+    outlives_command: ClassVar[bool]
+    """Whether jobs may start after the command that submitted them has ended."""
 
     def check(self, threads: Sequence[int | None]) -> None:
         """Raise ConfigError if the engine cannot execute runs with these numbers of threads, before they are prepared.

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from time import monotonic
+from typing import ClassVar
 
 from visionbench.core import ConfigError, first_line
 from visionbench.engines import End, Job
@@ -35,6 +36,8 @@ _context = multiprocessing.get_context("spawn")
 @dataclass
 class Processes:
     """Processes of this machine: one at a time, or as many as there are GPUs and cores."""
+
+    outlives_command: ClassVar[bool] = False
 
     parallel: bool = False
     timeout_min: float | None = None

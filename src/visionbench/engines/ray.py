@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 from visionbench.core import ConfigError, first_line
 from visionbench.engines import End, Job
@@ -22,6 +22,8 @@ RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 @dataclass
 class Ray:
     """Ray. `init` are the arguments of `ray.init`, and `remote` those of `ray.remote`."""
+
+    outlives_command: ClassVar[bool] = False
 
     init: Mapping[str, Any]
     remote: Mapping[str, Any]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from visionbench.core import ConfigError, first_line
 from visionbench.engines import End, Job
@@ -23,6 +23,8 @@ SECONDS_BETWEEN_CHECKS = 2.0
 @dataclass
 class Slurm:
     """SLURM through submitit. `options` are submitit's parameters, as in `conf/hydra/launcher/submitit_slurm.yaml`."""
+
+    outlives_command: ClassVar[bool] = True
 
     folder: str
     """The folder of submitit's files, with `%j` for the id of a job. All hosts must have it at the same path."""
@@ -73,7 +75,10 @@ class Slurm:
 
 def _call(call: Callable[[str], int], several: bool) -> End:
     """Measure a run in a new process, because SLURM may kill the process that uses the most memory."""
-    return supervise(call, beside() if several else "")
+    try:
+        return supervise(call, beside() if several else "")
+    except Exception as error:  # submitit raises it if SLURM sends its signal before the time limit
+        return End(1, f"SLURM announced the end of the job, by its time limit or preemption ({first_line(error)})")
 
 
 def beside() -> str:
@@ -96,6 +101,7 @@ def _end(job: Any) -> End:
     log = Path(job.paths.stderr)
     log = log if log.exists() else Path(job.paths.stdout)
     if type(error).__name__ == "FailedJobError":
-        last = [line for line in str(error).splitlines() if line.strip() and not line.startswith((" ", "-"))]
-        return End(1, f"the job {job.job_id} raised {last[-1] if last else 'an error'}; its log is {log}")
+        trace = str(error).split("-" * 22)[1:2]
+        lines = trace[0].strip().splitlines() if trace else []
+        return End(1, f"the job {job.job_id} raised {lines[-1] if lines else 'an error'}; its log is {log}")
     return End(1, f"the job {job.job_id} ended without a result (state {job.state}); its log is {log}")

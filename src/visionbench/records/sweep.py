@@ -74,6 +74,8 @@ class SweepRecord:
     """The process that measures the runs one after the other."""
     ended_at: str | None = None
     """The end of the command, also if it was interrupted. None while it runs, and if it was killed."""
+    outlived: bool = False
+    """Whether runs may start after the command has ended, as jobs in the queue of a cluster do."""
     schema: int = SCHEMA_VERSION
 
     @classmethod
@@ -108,16 +110,18 @@ class SweepRecord:
             self, started_at=started_at, runs=(*(run for run in earlier.runs if run.folder not in own), *self.runs)
         )
 
-    def ended(self) -> SweepRecord:
-        """Return the record with the end of the command."""
+    def ended(self, folder: Path) -> SweepRecord:
+        """Return the record with the end of the command, unless jobs in a queue may still start."""
+        if self.outlived and not all((folder / run.folder / "run.json").exists() for run in self.runs):
+            return self
         return replace(self, ended_at=now())
 
     @property
     def is_running(self) -> bool:
-        """Whether the command has not ended. True for another host, whose processes cannot be found out."""
+        """Whether planned runs may still start. True for another host, whose processes cannot be found out."""
         if self.ended_at is not None:
             return False
-        return self.process is None or not process.has_ended(self.process, self.host)
+        return self.outlived or self.process is None or not process.has_ended(self.process, self.host)
 
 
 def without_password(text: str) -> str:

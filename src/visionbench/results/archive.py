@@ -8,6 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,9 +18,9 @@ from typing import TypeVar
 import numpy as np
 
 from visionbench import variation
-from visionbench.core import LOST, PENDING, CaseResult, ConfigError, Samples, one_line
+from visionbench.core import LOST, PENDING, CaseResult, ConfigError, Predictions, Samples, one_line
 from visionbench.declarations import Declarations
-from visionbench.records import process
+from visionbench.records import process, reading
 from visionbench.records import sweep as sweep_record
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import FINISHED, RUNNING, UNSUCCESSFUL, Host, RunRecord
@@ -37,7 +38,11 @@ NO_ROW = "the run ended without a row for this case"
 """The reason of a case with the status `lost`."""
 NEVER_STARTED = "the run never started"
 """The reason of a case of a run that its sweep planned and did not start."""
+NO_FOLDER = "the run has no results: it never started, or its folder was removed"
+"""The same for a sweep that has ended, and was not killed."""
 RECORD, ROWS = "run.json", "results.jsonl"
+HYDRA_FILES = (".hydra", "multirun.yaml")
+"""The files that Hydra writes into the folder of a run or of a sweep before anything is planned."""
 YEARS = range(1970, 2262)
 """The years of times that pandas can hold."""
 NOT_MEASURED_YET = "not measured yet"
@@ -72,6 +77,8 @@ class Damaged:
     reason: str
     left_out: bool = False
     """Whether no row of the folder is shown."""
+    counts: bool = True
+    """Whether a command fails because of it. False for a folder that a command prepares, or was killed in preparing."""
 
     @classmethod
     def of(cls, path: Path, problem: str, left_out: bool = False) -> Damaged:
@@ -153,6 +160,10 @@ class Run:
     def picture_ids(self) -> list[str]:
         """Return the ids of the images that have a prediction, as `samples` does."""
         return self._readable(self.first_process(), lambda folder: folder.picture_ids()) or []
+
+    def predictions(self) -> Predictions | None:
+        """Return the predictions, as `samples` does."""
+        return self._readable(self.folder, lambda folder: folder.predictions())
 
     def _readable(self, folder: RunFolder | None, read: Callable[[RunFolder], T]) -> T | None:
         """Return what can be read from a folder, or None. A file that cannot be read is part of `damage`."""
@@ -302,7 +313,7 @@ class Damages:
         for damaged in [damaged for run in runs for damaged in run.damage]:
             if not any(damaged.path == one.path and damaged.reason in one.reason for one in self.known):
                 self(damaged)
-        return 1 if self.known else code
+        return 1 if any(damaged.counts for damaged in self.known) else code
 
 
 def folders(output_dir: Path) -> list[RunFolder]:
@@ -316,7 +327,10 @@ def folders(output_dir: Path) -> list[RunFolder]:
 def _paths(output_dir: Path) -> Iterator[tuple[Path, frozenset[str]]]:
     """Yield each folder that has a file of a run or of a sweep, with the names of these files."""
     for path, subfolders, files in os.walk(output_dir):
-        names = frozenset({*files, *subfolders}) & {RECORD, ROWS, sweep_record.FILE}
+        entries = {*files, *subfolders}
+        names = frozenset(entries & {RECORD, ROWS, sweep_record.FILE, *HYDRA_FILES})
+        if {"config.yaml", "repeats"} <= entries:
+            names |= {ROWS}  # a run of several processes, whose rows are missing
         parts = ("repeats", "samples") if names & {RECORD, ROWS} else ()
         subfolders[:] = [name for name in subfolders if name not in ("mlartifacts", *parts)]
         if names:
@@ -341,11 +355,12 @@ def read(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> 
     runs: dict[Path, Run] = {}
     problems: dict[Path, str] = {}
     unstarted: dict[Path, Run] = {}
-    sweeps = []
+    sweeps, prepared = [], []
     for path, files in sorted(_paths(output_dir)):
         if sweep_record.FILE in files:
             sweeps.append(path)
         if not files & {RECORD, ROWS}:
+            prepared += [path] if sweep_record.FILE not in files else []
             continue
         try:
             runs[path] = run = Run.read(RunFolder(path))
@@ -365,11 +380,25 @@ def read(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> 
             problems.pop(folder, None)
     for path, problem in problems.items():
         report(Damaged.of(path, problem, left_out=path not in unstarted))
+    known = {*runs, *problems, *unstarted}
+    for path in prepared:
+        if not any(one.is_relative_to(path) for one in known) and _is_of_visionbench(path):
+            report(Damaged(path, "no run was planned in it", left_out=True, counts=False))
     started = sorted(runs.values(), key=lambda run: run.record.started_at)
     latest = {run.sweep: run.record.started_at for run in started}
     places = [((run.record.started_at, False), run) for run in started]
     places += [((max(latest.get(run.sweep, ""), run.record.started_at), True), run) for run in unstarted.values()]
     return [run for _, run in sorted(places, key=lambda place: place[0])]
+
+
+def _is_of_visionbench(folder: Path) -> bool:
+    """Return whether the files of Hydra in a folder are of a command of visionbench."""
+    for name in HYDRA_FILES:
+        path = folder / name / "hydra.yaml" if name == ".hydra" else folder / name
+        with suppress(ConfigError):
+            if "app_name: visionbench run" in reading.text_file(path, name):
+                return True
+    return False
 
 
 def _unstarted(
@@ -397,7 +426,8 @@ def _unstarted(
 
 def _run_without_record(sweep: SweepRecord, planned: PlannedRun, path: Path, pending: bool, problem: str) -> Run:
     """Return a planned run that has no record, with a row for each case."""
-    reason = Damaged.of(path, problem).reason if problem else NEVER_STARTED
+    unstarted = NO_FOLDER if sweep.ended_at else NEVER_STARTED
+    reason = Damaged.of(path, problem).reason if problem else unstarted
     config = planned.parsed_config(f"{path.parent}: {sweep_record.FILE}")
     record = RunRecord(
         uid=hashlib.sha256(f"{sweep.id}/{planned.folder}".encode()).hexdigest()[:32],

@@ -12,7 +12,7 @@ from visionbench.core import INTERRUPTED, LOST, NOT_RUN, PENDING
 from visionbench.records.record import LOST as LOST_RUN
 from visionbench.records.record import PENDING as PENDING_RUN
 from visionbench.records.record import RUNNING
-from visionbench.results.archive import NEVER_STARTED, Run
+from visionbench.results.archive import NEVER_STARTED, NO_FOLDER, Run
 
 MOST_NAMES = 3
 """The most runs that a sentence names."""
@@ -30,10 +30,13 @@ def pending(runs: Sequence[Run]) -> list[Run]:
 
 def sentences(runs: Sequence[Run]) -> Iterator[str]:
     """Yield a sentence for each kind of missing results, with the number and the names of the runs."""
-    never = [run for run in lost(runs) if run.results and all(row.reason == NEVER_STARTED for row in run.results)]
+    never, absent = _unstarted(runs, NEVER_STARTED), _unstarted(runs, NO_FOLDER)
     if never:
         yield f"{_share(never, runs)} never started: {_names(never)}"
-    unended = [run for run in lost(runs) if run.record.status == LOST_RUN and run not in never]
+    if absent:
+        reason = "never started, or the folder was removed"
+        yield f"{_share(absent, runs)} {_has(absent)} no results ({reason}): {_names(absent)}"
+    unended = [run for run in lost(runs) if run.record.status == LOST_RUN and run not in (*never, *absent)]
     if unended:
         yield f"{_share(unended, runs)} {_is(unended)} lost, because its process ended too early: {_names(unended)}"
     for run in lost(runs):
@@ -68,6 +71,16 @@ def _resume_command(sweep: str, runs: Sequence[Run]) -> str:
 
 def _is_missing(run: Run) -> bool:
     return run.record.status == LOST_RUN or any(row.status in (LOST, INTERRUPTED, NOT_RUN) for row in run.results)
+
+
+def _unstarted(runs: Sequence[Run], reason: str) -> list[Run]:
+    """Return the runs whose cases are all lost for this reason."""
+    return [run for run in lost(runs) if run.results and all(row.reason == reason for row in run.results)]
+
+
+def described(some: Sequence[Run], runs: Sequence[Run]) -> str:
+    """Return the number and the names of some of these runs, such as `2 of 5 runs: a, b`."""
+    return f"{_share(some, runs)}: {_names(some)}"
 
 
 def _share(some: Sequence[Run], runs: Sequence[Run]) -> str:

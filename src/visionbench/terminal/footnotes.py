@@ -30,6 +30,14 @@ def overview(runs: Sequence[Run]) -> Iterator[str]:
     if bound:
         yield f"the host limits the device in {len(bound)} of {len(runs)} runs (launch-bound)"
     yield from _retries(runs)
+    yield from _sessions(runs)
+
+
+def _sessions(runs: Sequence[Run]) -> Iterator[str]:
+    """Yield a line about the runs whose cases were measured by several sessions, because they were resumed."""
+    if resumed := [run for run in runs if run.record.sessions]:
+        what = "the run was" if len(runs) == 1 else f"{len(resumed)} of {len(runs)} runs were"
+        yield f"{what} resumed: a later process measured a part of the cases, under the same conditions"
 
 
 def _retries(runs: Sequence[Run]) -> Iterator[str]:
