@@ -56,6 +56,7 @@ SLOW = {
     "test_architecture.py::test_composing_and_planning_a_run_loads_neither_torch_nor_mlflow": "starts a process",
     "test_clip_tiny.py": "loads the bundled model",
     "commands/test_commands.py": "runs the commands",
+    "commands/test_interrupts.py": "runs the command",
     "commands/test_options.py": "runs the commands",
     "commands/test_models.py": "counts the parameters of all models",
     "commands/test_compare.py::test_a_git_revision_selects_its_runs": "starts a process",

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench import registry, variation, worker
+from visionbench import registry, signals, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line, visible
 from visionbench.deadline import Call, Caller, DeadlineExceeded
@@ -516,6 +516,7 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
 
     run = prepared.runs[index]
     earlier = None
+    signals.raise_if_received()
     if outcome.not_written:
         outcome.not_measured += 1
         return

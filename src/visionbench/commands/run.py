@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from visionbench import dry_run, jobs, session
+from visionbench import dry_run, jobs, session, signals
 from visionbench.composition import Arguments, JobFailed, JobPlan, main, parse
 from visionbench.config import ComposedRun, ExperimentConfig
 from visionbench.core import ConfigError
@@ -37,6 +37,9 @@ def run(arguments: Sequence[str]) -> int:
             main(parsed, sweep)
         except JobFailed as failure:
             return failure.exit_code
+        except signals.Ended as ended:
+            ended.reported = bool(sweep.outcome.runs)
+            raise
         except OSError as error:
             if not sweep.outcome.runs:
                 raise
