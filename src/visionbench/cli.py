@@ -183,7 +183,11 @@ def run(config_dir: Path | None, overrides: tuple[str, ...]) -> int:
     """Measure models; `visionbench run --help` lists the groups."""
     from visionbench.commands import run as command
 
-    return command.run(overrides if config_dir is None else ("--config-dir", str(config_dir), *overrides))
+    code = command.run(overrides if config_dir is None else ("--config-dir", str(config_dir), *overrides))
+    if reason := streams.lost_output():  # the exit code is that of the measurement
+        _fail(f"standard output: {reason}; the results are in their folder: visionbench results latest")
+        sys.exit(code)
+    return code
 
 
 @cli.command()

@@ -113,6 +113,7 @@ def test_resources_that_ray_does_not_have_are_refused(tmp_path):
     done = call(tmp_path, "run", *WORDS, "hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=99")
     assert done.returncode == 2
     assert "visionbench: hydra.launcher.ray.remote.num_gpus=99: the cluster has " in done.stderr
+    assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.parametrize("launcher", [PARALLEL, RAY])

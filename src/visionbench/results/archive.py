@@ -519,6 +519,8 @@ def choose(runs: Sequence[Run], facts: Mapping[str, str], option: str = "filter"
 
     Raises ConfigError that names the option if a name is neither a fact nor a key, or is the end of several keys.
     """
+    if not facts:
+        return list(runs)
     values = [run.facts() | variation.flatten(run.record.config) for run in runs]
     names = {name: _resolve_name(name, values, option) for name in facts} if runs else {}
     return [
