@@ -34,6 +34,8 @@ SLOW = {
     "data/test_shapes.py::test_the_files_of_two_splits_share_no_composition": "draws many images",
     "data/test_table_mutations.py": "tries many tables",
     "devices/test_cpu.py": "starts a process",
+    "test_deadline.py::test_a_process_ends_with_its_exit_code_and_its_output_although_a_call_was_left_behind": "starts "
+    "a process",
     "devices/test_cuda.py::test_without_nvml_the_cuda_driver_is_queried": "starts a process",
     "devices/test_cuda.py::test_without_a_driver_the_message_of_nvml_is_the_reason": "starts a process",
     "metrics/test_recall.py::test_the_tile_size_does_not_change_ranks_and_ties": "tries many sizes",
@@ -57,6 +59,7 @@ SLOW = {
     "test_architecture.py::test_composing_and_planning_a_run_loads_neither_torch_nor_mlflow": "starts a process",
     "test_clip_tiny.py": "loads the bundled model",
     "commands/test_commands.py": "runs the commands",
+    "commands/test_interrupts.py": "runs the command",
     "commands/test_options.py": "runs the commands",
     "commands/test_models.py": "counts the parameters of all models",
     "commands/test_compare.py::test_a_git_revision_selects_its_runs": "starts a process",
@@ -66,6 +69,7 @@ SLOW = {
     "composition/test_application.py": "composes many configurations",
     "composition/test_bad_command_lines.py": "composes many configurations",
     "composition/test_launchers.py": "runs the commands",
+    "slurm/test_slurm.py": "starts SLURM and runs the commands",
     **dict.fromkeys(
         (
             "engines/test_processes.py::test_parallel_jobs_have_disjoint_cores",
@@ -94,9 +98,10 @@ SLOW = {
     "commands/test_results.py::test_an_empty_folder_is_refused_in_one_line": "runs the command",
     "test_runner.py": "measures for several seconds",
     "commands/test_selftest.py": "measures for several seconds",
+    "test_resume.py": "runs the commands",
     "test_resolve.py": "uses a hub and runs the commands",
     "test_stand_in_gpu.py": "runs the commands",
-    "commands/test_sync.py::test_runs_and_their_report_are_sent": "uses MLflow",
+    "commands/test_sync.py": "uses MLflow",
     "test_tiers.py": "does what a quick test must not do",
     "test_tiny_models.py": "loads the bundled models",
     "test_tutorial.py": "runs the commands",
@@ -109,6 +114,7 @@ SLOW = {
     "test_wheel.py": "builds the wheel",
     "test_worker.py": "starts worker processes",
     "trackers/test_database.py": "sends runs to MLflow",
+    "trackers/test_faulty_servers.py": "runs the commands",
     "trackers/test_mlflow.py": "sends runs to MLflow",
 }
 """A file, or one function of a file, and why it is slow."""

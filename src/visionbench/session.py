@@ -13,15 +13,17 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionbench import registry, variation, worker
+from visionbench import registry, signals, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line, visible
+from visionbench.deadline import Call, Caller, DeadlineExceeded
 from visionbench.plan import RANDOM_WEIGHTS
 from visionbench.plan import plan as make_plan
 from visionbench.records.output import NotWritten
@@ -52,6 +54,11 @@ class Resumption:
     choices: Choices
 
 
+SERVER_START_SECONDS = 2.0
+"""The time in which a server that works has answered before the first run is prepared further."""
+UNSENT_REMEDY = "results are safe in the run folder; send them later with visionbench sync"
+
+
 @dataclass(frozen=True)
 class PreparedRun:
     """A run that is resolved, planned and checked."""
@@ -77,41 +84,92 @@ class PreparedRun:
 
 @dataclass
 class TrackerQueue:
-    """Finished runs that the tracker has not received. If the tracker fails, its error is printed at the end."""
+    """Finished runs that the tracker has not received. If the tracker fails, its error is printed at the end.
+
+    All calls of the tracker are made by one thread, in which they cannot block the command: the first call that exceeds
+    `tracking.timeout_seconds` is left behind, and no further call is made.
+    """
 
     tracker: Tracker | None
+    caller: Caller = field(default_factory=lambda: Caller(ExperimentConfig().tracking.timeout_seconds))
     errors: list[str] = field(default_factory=list)
     view_hint: str = ""
     """The command or the address that shows the runs in the tracker."""
     unsent: list[Path] = field(default_factory=list)
+    is_usable: bool = True
+    """Whether the store could be opened."""
+    is_remote: bool = False
+    """Whether the tracker sends runs to a server. Runs are then sent while others are measured."""
+    _calls: list[Call[str]] = field(default_factory=list)
 
     @classmethod
     def open(cls, config: ExperimentConfig) -> TrackerQueue:
-        """Open the configured tracker."""
+        """Open the configured tracker. A local store is waited for; a server may answer while runs are measured."""
         tracker: Tracker = find("trackers", config.tracking.name)(config.tracking, Path(config.output_dir))
-        try:
-            tracker.open()
-        except TrackingError as error:
-            return cls(None, [str(error)])
-        return cls(tracker)
+        queue = cls(tracker, Caller(config.tracking.timeout_seconds))
+        queue.is_remote = getattr(tracker, "is_remote", False)
+        if queue.is_remote and (load := getattr(tracker, "load", None)) is not None:
+            with suppress(TrackingError):  # `open` raises the same error
+                load()  # in this thread, because two threads that import the same libraries can block each other
+        queue._submit(queue._open)
+        with suppress(DeadlineExceeded):
+            queue.caller.wait(queue._calls[0], SERVER_START_SECONDS if queue.is_remote else None)
+        return queue
 
     def send(self) -> None:
-        """Send all runs that were not sent."""
+        """Send all runs that were not sent. A server may receive them while runs are measured."""
         while self.unsent:
-            if self.tracker is not None:
-                try:
-                    self.view_hint = self.tracker.log(self.unsent[0]) or self.view_hint
-                except TrackingError as error:
-                    self.errors.append(str(error))
-            del self.unsent[0]
+            self._submit(partial(self._log, self.unsent.pop(0)))
+        if self._calls and not self.is_remote:  # it computes, which would disturb a measurement
+            with suppress(DeadlineExceeded):
+                self.caller.wait(self._calls[-1])
+
+    def complete(self) -> None:
+        """Send all runs that were not sent, and wait until the tracker has received them, or for the deadline."""
+        self.send()
+        while self._calls:
+            call = self._calls[0]
+            try:
+                self.caller.wait(call)
+            except DeadlineExceeded:
+                self.errors.append(f"tracking: no answer within {self.caller.seconds:g} s; {UNSENT_REMEDY}")
+                self._calls.clear()
+                self.is_usable = False
+                return
+            self._calls.pop(0)
+            if isinstance(call.error, TrackingError):
+                self.errors.append(str(call.error))
+            elif call.error is not None:
+                self.errors.append(f"tracking: {type(call.error).__name__}: {first_line(call.error)}; {UNSENT_REMEDY}")
+            elif call.result:
+                self.view_hint = call.result
 
     def attach(self, folder: Path, files: Sequence[Path]) -> None:
         """Attach files to a run that was sent."""
-        if self.tracker is not None and self.view_hint:
-            try:
-                self.tracker.attach(folder, files)
-            except TrackingError as error:
-                self.errors.append(str(error))
+        if self.is_usable and self.view_hint:
+            self._submit(partial(self._attach, folder, files))
+            self.complete()
+
+    def _submit(self, function: Callable[[], str]) -> None:
+        if self.is_usable and self.tracker is not None:
+            self._calls.append(self.caller.submit(function))
+
+    def _open(self) -> str:
+        assert self.tracker is not None
+        try:
+            self.tracker.open()
+        except BaseException:
+            self.is_usable = False
+            raise
+        return ""
+
+    def _log(self, folder: Path) -> str:
+        return self.tracker.log(folder) if self.tracker is not None and self.is_usable else ""
+
+    def _attach(self, folder: Path, files: Sequence[Path]) -> str:
+        assert self.tracker is not None
+        self.tracker.attach(folder, files)
+        return ""
 
 
 @dataclass(frozen=True)
@@ -253,7 +311,8 @@ def describe_assignments(runs: Sequence[PreparedRun], resumption: Resumption) ->
     assignments = [run.assignment for run in runs if run.assignment]
     needed = sum(len(assignment.needed) for assignment in assignments)
     kept = sum(len(assignment.kept) for assignment in assignments)
-    lines = [f"resume={resumption.sweep.id}: {needed} to measure, {kept} kept"]
+    cases = f"{needed} case{'s' * (needed != 1)} to measure" if needed else "nothing to measure"
+    lines = [f"resume={resumption.sweep.id}: {cases}, {kept} result{'s' * (kept != 1)} kept"]
     for change in dict.fromkeys(change for assignment in assignments for change in assignment.changes):
         treatment = {
             "measure": "its cases are measured again, as a separate run",
@@ -457,6 +516,7 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
 
     run = prepared.runs[index]
     earlier = None
+    signals.raise_if_received()
     if outcome.not_written:
         outcome.not_measured += 1
         return
@@ -646,7 +706,7 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
     if outcome.runs:
         table.show(outcome.runs, console, verbose)
         console.print()
-    queue.send()
+    queue.complete()
     report = None if outcome.not_written else _write_report(prepared, outcome)
     if outcome.not_measured:
         outcome.errors.append(f"{outcome.not_measured} of {outcome.planned} runs were not measured")
@@ -661,7 +721,7 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
             lines["advice"] = _advice_command(prepared.runs[0].config, outcome)
         if command := _resume_command(prepared, outcome):
             lines["resume"] = command
-        if queue.tracker is not None and queue.view_hint:
+        if queue.view_hint:
             lines["view"] = queue.view_hint
         for name, value in lines.items():
             console.print(f"{name:<9}{value}", soft_wrap=True, highlight=False, markup=False)

@@ -6,6 +6,7 @@ import math
 import subprocess
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +14,8 @@ from rich.console import Console
 
 from visionbench.config import TrackingConfig
 from visionbench.core import ConfigError, TrackingError
+from visionbench.credentials import public
+from visionbench.deadline import Caller, DeadlineExceeded
 from visionbench.results import archive, gate
 from visionbench.results.archive import Run
 from visionbench.results.comparison import Comparison, Rules, compare
@@ -192,10 +195,17 @@ def _fetch_query(query: str, sources: Sources, fetched: ExitStack, damages: arch
 
     tracker = MlflowTracker(TrackingConfig(uri=sources.uri, experiment=sources.experiment), sources.output_dir)
     into = Path(fetched.enter_context(TemporaryDirectory(prefix="visionbench-")))
+    caller = Caller(tracker.config.timeout_seconds)
     try:
-        count = tracker.fetch(query, into)
+        tracker.load()
+        run_ids = caller.make(partial(tracker.matches, query))
+        for run_id in run_ids:
+            caller.make(partial(tracker.download, run_id, into))
     except TrackingError as error:
         raise ConfigError(error.problem, error.remedy) from error
-    if not count:
+    except DeadlineExceeded:
+        problem = f"tracking.uri={public(tracker.uri)}: no answer within {caller.seconds:g} s"
+        raise ConfigError(problem, "check the address and the server") from None
+    if not run_ids:
         raise ConfigError(f"{MLFLOW}{query}: no run in the experiment '{sources.experiment}' matches")
     return archive.read(into, damages)

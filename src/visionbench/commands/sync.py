@@ -3,45 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from visionbench.config import TrackingConfig
-from visionbench.core import ConfigError, Tracker, TrackingError
-from visionbench.records.folder import RunFolder
-from visionbench.registry import find
+from visionbench.core import ConfigError, TrackingError
+from visionbench.credentials import public
+from visionbench.deadline import Caller, DeadlineExceeded
 from visionbench.report import page
 from visionbench.results import archive
+from visionbench.results.archive import Damaged, Damages, Run
 from visionbench.terminal.console import screen
+from visionbench.trackers.mlflow import MlflowTracker
 
 
-def send(output_dir: Path, uri: str | None, experiment: str) -> int:
-    """Send every run below the folder that the store has not received."""
-    folders = archive.folders(output_dir)
-    if not folders:
+def send(output_dir: Path, uri: str | None, experiment: str, timeout_seconds: float = 30.0) -> int:
+    """Send every run below the folder that the store has not received. Return 1 if a folder is damaged.
+
+    A damaged folder is named, and does not affect the others. Raises ConfigError if the store cannot be used, or if
+    one exchange with it takes longer than `timeout_seconds`.
+    """
+    damages = Damages()
+    known = archive.read(output_dir, damages)
+    runs = [run for run in known if run.folder is not None and (run.folder.path / archive.RECORD).is_file()]
+    if not runs and not damages.known:
         raise ConfigError(f"--output-dir {output_dir}: no run in it", "measure something first: visionbench run")
-    tracker: Tracker = find("trackers", "mlflow")(TrackingConfig(uri=uri, experiment=experiment), output_dir)
+    config = TrackingConfig(uri=uri, experiment=experiment, timeout_seconds=timeout_seconds)
+    tracker = MlflowTracker(config, output_dir)
+    caller = Caller(timeout_seconds)
+    sent: list[Run] = []
     try:
-        tracker.open()
-        for folder in folders:
-            tracker.log(folder.path)
-        for place, files in _reports(folders):
-            tracker.attach(place, files, again=False)
+        tracker.load()
+        caller.make(tracker.open)
+        for run in runs:
+            try:
+                caller.make(partial(tracker.send, run))
+            except ConfigError as error:
+                damages(Damaged.of(_path(run), error.problem, left_out=True))
+            else:
+                sent.append(run)
+        for place, files in _reports(sent):
+            caller.make(partial(tracker.attach, place, files, again=False))
     except TrackingError as error:
         raise ConfigError(error.problem, error.remedy) from error
+    except DeadlineExceeded:
+        problem = f"tracking.uri={public(tracker.uri)}: no answer within {timeout_seconds:g} s"
+        raise ConfigError(problem, f"{len(sent)} of {len(runs)} runs were sent; try again later") from None
     screen().print(
-        f"{len(folders)} run{'s' * (len(folders) > 1)} in {uri or output_dir / 'mlflow.db'}",
+        f"{len(sent)} run{'s' * (len(sent) != 1)} in {public(uri) if uri else output_dir / 'mlflow.db'}",
         soft_wrap=True,
         highlight=False,
     )
-    return 0
+    return damages.exit_code(0, sent)
 
 
-def _reports(folders: Sequence[RunFolder]) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield the files of each report in or beside these folders, with the folder of the report's first run."""
-    runs_by_place: dict[Path, list[RunFolder]] = {}
-    for folder in folders:
-        for place in (folder.path, folder.path.parent):
-            runs_by_place.setdefault(place, []).append(folder)
-    for place, runs in runs_by_place.items():
+def _reports(runs: Sequence[Run]) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield the files of each report in or beside the folders of runs, with the folder of the report's first run."""
+    runs_by_place: dict[Path, list[tuple[str, Path]]] = {}
+    for run in runs:
+        path = _path(run)
+        for place in (path, path.parent):
+            runs_by_place.setdefault(place, []).append((run.record.started_at, path))
+    for place, entries in runs_by_place.items():
         if files := page.written(place):
-            yield min(runs, key=lambda run: run.record().started_at).path, files
+            yield min(entries)[1], files
+
+
+def _path(run: Run) -> Path:
+    assert run.folder is not None
+    return run.folder.path

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from visionbench.config import TrackingConfig
 from visionbench.core import ConfigError, TrackingError
+from visionbench.credentials import public
+from visionbench.deadline import Caller, DeadlineExceeded
 from visionbench.terminal.console import screen
 from visionbench.trackers.mlflow import MlflowTracker
 
@@ -21,21 +23,28 @@ CLOSE_ASSISTANT = "MLflow's Assistant panel opens at first; close it with its ×
 """MLflow opens the panel at the first visit of a browser. No setting of the server or of the experiment prevents it."""
 
 
-def serve(output_dir: Path, uri: str | None, experiment: str, port: int, browser: bool = True) -> int:
+def serve(
+    output_dir: Path, uri: str | None, experiment: str, port: int, browser: bool = True, timeout_seconds: float = 30.0
+) -> int:
     """Print the address of the experiment's charts, and replace this process by the server of a local store.
 
     With `browser`, open the address if there is a terminal and a display. Ctrl-C ends the server.
     """
-    tracker = MlflowTracker(TrackingConfig(uri=uri, experiment=experiment), output_dir)
+    config = TrackingConfig(uri=uri, experiment=experiment, timeout_seconds=timeout_seconds)
+    tracker = MlflowTracker(config, output_dir)
     if uri is None and not (output_dir / "mlflow.db").is_file():
         raise ConfigError(f"--output-dir {output_dir}: no mlflow.db in it", "measure something first: visionbench run")
     if port in REFUSED_BY_BROWSERS:
         raise ConfigError(f"--port {port}: browsers refuse to open it", "use another, such as 5000")
     console = screen()
     try:
-        page = tracker.page()
+        tracker.load()
+        page = Caller(timeout_seconds).make(tracker.page)
     except TrackingError as error:
         raise ConfigError(error.problem, error.remedy) from error
+    except DeadlineExceeded:
+        problem = f"tracking.uri={public(tracker.uri)}: no answer within {timeout_seconds:g} s"
+        raise ConfigError(problem, "check the address and the server") from None
     if page.startswith("http"):
         console.print(page, soft_wrap=True, highlight=False)
         if browser and _has_browser():

@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from visionbench import variation
-from visionbench.core import LOST, PENDING, CaseResult, ConfigError, Samples, one_line
+from visionbench.core import LOST, PENDING, CaseResult, ConfigError, Predictions, Samples, one_line
 from visionbench.declarations import Declarations
 from visionbench.records import process, reading
 from visionbench.records import sweep as sweep_record
@@ -160,6 +160,10 @@ class Run:
     def picture_ids(self) -> list[str]:
         """Return the ids of the images that have a prediction, as `samples` does."""
         return self._readable(self.first_process(), lambda folder: folder.picture_ids()) or []
+
+    def predictions(self) -> Predictions | None:
+        """Return the predictions, as `samples` does."""
+        return self._readable(self.folder, lambda folder: folder.predictions())
 
     def _readable(self, folder: RunFolder | None, read: Callable[[RunFolder], T]) -> T | None:
         """Return what can be read from a folder, or None. A file that cannot be read is part of `damage`."""
@@ -509,6 +513,8 @@ def choose(runs: Sequence[Run], facts: Mapping[str, str], option: str = "filter"
 
     Raises ConfigError that names the option if a name is neither a fact nor a key, or is the end of several keys.
     """
+    if not facts:
+        return list(runs)
     values = [run.facts() | variation.flatten(run.record.config) for run in runs]
     names = {name: _resolve_name(name, values, option) for name in facts} if runs else {}
     return [

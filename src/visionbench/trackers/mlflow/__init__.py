@@ -24,7 +24,7 @@ from typing import Any
 from filelock import FileLock
 
 from visionbench.config import ExperimentConfig, TrackingConfig
-from visionbench.core import ConfigError, TrackingError
+from visionbench.core import ConfigError, TrackingError, VisionbenchError
 from visionbench.credentials import public
 from visionbench.declarations import Declarations
 from visionbench.plan import check_address
@@ -83,6 +83,15 @@ class MlflowTracker:
     config: TrackingConfig
     output_dir: Path
 
+    def load(self) -> None:
+        """Import MLflow, with settings that end a request to a server that does not answer. Raises TrackingError."""
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+        logging.getLogger("alembic").setLevel(logging.ERROR)
+        with self._one_line_errors(RESULTS_ARE_SAFE):
+            import mlflow  # noqa: F401
+
     def open(self) -> None:
         """Import MLflow, prepare the store and set the view of the experiment. Raises TrackingError."""
         with self._one_line_errors(RESULTS_ARE_SAFE):
@@ -92,16 +101,24 @@ class MlflowTracker:
         """Send the folder of a run, unless the store already has the run.
 
         Return the address of the experiment on a server, or the command that shows a local store. Raises TrackingError,
-        and ConfigError if the folder is not a run's.
+        and ConfigError if the folder is not a run's or its files cannot be read.
         """
-        files = RunFolder.open(folder)
-        run = Run.read(files)
+        self.send(Run.read(RunFolder.open(folder)))
+        return self.page() if self._on_a_server else self._command()
+
+    def send(self, run: Run) -> None:
+        """Send a run that was read, unless the store already has the run. Raises as `log` does."""
         self.open()  # before the lock, because it acquires the same lock
         with self._one_line_errors(RESULTS_ARE_SAFE), self._lock():
-            if (run_id := self._run_to_fill(run.record)) is not None:
-                self._fill(run_id, run, files)
-                self._extend_view(run)
-        return self.page() if self._on_a_server else self._command()
+            if self._has(run.record):
+                return
+            with TemporaryDirectory(prefix="visionbench-") as staging:
+                with _local_errors(run):
+                    batch = content.batch(run)
+                    content.stage_artifacts(run, Path(staging))
+                run_id = self._run_to_fill(run.record)
+                self._fill(run_id, run.record, batch, staging)
+            self._extend_view(run)
 
     def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
         """Add files to the artifacts of a run, below `report/`. Replace earlier files, or keep them if not `again`.
@@ -126,10 +143,10 @@ class MlflowTracker:
                 if file.name not in existing:
                     self._client.log_artifact(run_id, str(file), REPORT)
 
-    def fetch(self, query: str, into: Path) -> int:
-        """Download the files of the experiment's runs that match an MLflow query, each run to a folder below `into`.
+    def matches(self, query: str) -> list[str]:
+        """Return the ids of the experiment's runs that match an MLflow query.
 
-        Return the number of runs. Raises TrackingError if the store, the experiment or the files of a run are missing.
+        Raises TrackingError if the store or the experiment is missing, or if too many runs match.
         """
         file = sqlite_file(self.uri)
         with self._one_line_errors():
@@ -141,15 +158,17 @@ class MlflowTracker:
             runs = self._client.search_runs([experiment.experiment_id], query, max_results=MOST_FETCHED)
             if runs.token:
                 raise TrackingError(f"over {MOST_FETCHED} runs match {query}", "narrow the query")
-            for run in runs:
-                run_id, folder = run.info.run_id, into / run.info.run_id
-                artifacts = {artifact.path for artifact in self._client.list_artifacts(run_id)}
-                if not {"run.json", "results.jsonl"} <= artifacts:
-                    raise TrackingError(f"run {run_id} in {public(self.uri)} has no run.json and results.jsonl")
-                folder.mkdir(parents=True)
-                for name in artifacts & FETCHED:
-                    self._client.download_artifacts(run_id, name, str(folder))
-        return len(runs)
+            return [run.info.run_id for run in runs]
+
+    def download(self, run_id: str, into: Path) -> None:
+        """Download the files of a run to a folder below `into`. Raises TrackingError if it has no results."""
+        with self._one_line_errors():
+            artifacts = {artifact.path for artifact in self._client.list_artifacts(run_id)}
+            if not {"run.json", "results.jsonl"} <= artifacts:
+                raise TrackingError(f"run {run_id} in {public(self.uri)} has no run.json and results.jsonl")
+            (into / run_id).mkdir(parents=True)
+            for name in artifacts & FETCHED:
+                self._client.download_artifacts(run_id, name, str(into / run_id))
 
     @cached_property
     def uri(self) -> str:
@@ -179,6 +198,11 @@ class MlflowTracker:
         return shlex.join(words)
 
     @property
+    def is_remote(self) -> bool:
+        """Whether the store is not a file, so that opening it can wait for a network."""
+        return sqlite_file(self.uri) is None
+
+    @property
     def _on_a_server(self) -> bool:
         return self.uri.startswith("http")
 
@@ -199,14 +223,11 @@ class MlflowTracker:
     @cached_property
     def _client(self) -> Any:
         """A client of the prepared store. Two processes must not prepare a new SQLite file at the same time."""
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-        logging.getLogger("alembic").setLevel(logging.ERROR)
         try:
             check_address(self.uri, "tracking.uri=")
         except ConfigError as error:
             raise TrackingError(error.problem, error.remedy) from None
+        self.load()
         from mlflow import MlflowClient
 
         with self._lock():
@@ -293,32 +314,31 @@ class MlflowTracker:
         """Return the lock that a process holds while it prepares the store or sends a run. It prevents duplicates."""
         file = sqlite_file(self.uri) or self.output_dir.absolute() / "mlflow"
         file.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(f"{file}.lock", timeout=LOCK_SECONDS)
+        return FileLock(f"{file}.lock", timeout=min(LOCK_SECONDS, self.config.timeout_seconds))
 
     @contextmanager
     def _one_line_errors(self, remedy: str = "") -> Iterator[None]:
         """Convert every error of the store to a TrackingError of one line, with this remedy."""
         try:
             yield
-        except TrackingError:
+        except VisionbenchError:
             raise
         except Exception as error:
             raise TrackingError(f"tracking.uri={public(self.uri)}: {reason(error)}", remedy) from error
 
     # --------------------------------------------------------------------------------------------------------- one run
-    def _run_to_fill(self, record: RunRecord) -> str | None:
-        """Return the id of a new or an incomplete run, or None if the store has the complete run.
+    def _has(self, record: RunRecord) -> bool:
+        """Return whether the store has the run, with all sessions that measured it. A deleted run stays deleted."""
+        return any(
+            run.info.status != "RUNNING"
+            and run.data.tags.get("visionbench.status") == record.status
+            and run.data.tags.get("visionbench.sessions", "1") == str(len(record.all_sessions))
+            for run in self._with_uid(record.uid)
+        )
 
-        A deleted run stays deleted. A run that was sent before it ended, or before a
-        later session measured further cases, is replaced.
-        """
-        runs = self._with_uid(record.uid)
-        for run in runs:
-            tags = run.data.tags
-            same = (tags.get("visionbench.status"), tags.get("visionbench.sessions", "1"))
-            if run.info.status != "RUNNING" and same == (record.status, str(len(record.all_sessions))):
-                return None
-        for run in runs:
+    def _run_to_fill(self, record: RunRecord) -> str:
+        """Return the id of a new or an incomplete run. A run that was sent before it ended is replaced."""
+        for run in self._with_uid(record.uid):
             if run.info.lifecycle_stage != "active":
                 continue
             if run.info.status == "RUNNING":
@@ -345,26 +365,35 @@ class MlflowTracker:
         same = f"tags.`visionbench.uid` = '{uid}'"
         return list(self._client.search_runs([experiment_id], same, run_view_type=ViewType.ALL))
 
-    def _fill(self, run_id: str, run: Run, files: RunFolder) -> None:
+    def _fill(self, run_id: str, record: RunRecord, batch: content.Batch, staging: str) -> None:
         """Send all content and end the run. A second call sends the same content again."""
         from mlflow.entities import Metric, Param, RunTag
 
-        record, results = run.record, run.results
         began = _ms(record.started_at)
-        metric_list = [Metric(name, value, began, step) for name, value, step in content.metrics(run)]
-        param_list = [Param(name, content.text(value)) for name, value in content.params(record).items()]
-        tag_list = [RunTag(name, content.text(value)) for name, value in content.tags(record, results).items()]
+        metric_list = [Metric(name, value, began, step) for name, value, step in batch.metrics]
+        param_list = [Param(name, content.text(value)) for name, value in batch.params.items()]
+        tag_list = [RunTag(name, content.text(value)) for name, value in batch.tags.items()]
         for index in range(1 + max(len(metric_list) // METRICS_PER_CALL, len(param_list + tag_list) // PAIRS_PER_CALL)):
-            batch = metric_list[index * METRICS_PER_CALL : (index + 1) * METRICS_PER_CALL]
+            metrics = metric_list[index * METRICS_PER_CALL : (index + 1) * METRICS_PER_CALL]
             pairs = slice(index * PAIRS_PER_CALL, (index + 1) * PAIRS_PER_CALL)
-            self._client.log_batch(run_id, batch, param_list[pairs], tag_list[pairs])
+            self._client.log_batch(run_id, metrics, param_list[pairs], tag_list[pairs])
         if record.data.values:
             self._client.log_inputs(run_id, [content.dataset(record.data)])
-        with TemporaryDirectory(prefix="visionbench-") as staging:
-            content.stage_artifacts(files, record, results, Path(staging))
-            self._client.log_artifacts(run_id, staging)
+        self._client.log_artifacts(run_id, staging)
         ended = _ms(record.ended_at or record.started_at)
         self._client.set_terminated(run_id, STATUSES.get(record.status, "KILLED"), end_time=ended)
+
+
+@contextmanager
+def _local_errors(run: Run) -> Iterator[None]:
+    """Convert an error of a run's files to a ConfigError that names the folder, because the store is not the reason."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        folder = run.folder.path if run.folder is not None else run.name
+        raise ConfigError(f"{folder}: {reason(error)}") from error
 
 
 def _tables() -> set[str]:

@@ -12,6 +12,17 @@ from visionbench.credentials import public
 LONGEST_REASON = 300
 """The number of characters of an error's reason."""
 
+SERVER_FAULTS = {
+    r"failed with error code (\d{3}) != 200": r"the server refused the request (status \1)",
+    r"too many (\d{3}) error respon": r"the server has a fault (status \1)",
+    r"not in a valid JSON format": "the server is not MLflow (its answer is not JSON)",
+    r"Exceeded \d+ redirects": "the server redirects each request",
+    r"BadStatusLine|InvalidHeader": "the server is not a web server",
+    r"IncompleteRead|Connection broken": "the connection was cut",
+    r"NameResolutionError|getaddrinfo failed": "there is no server of this name",
+}
+"""Patterns of MLflow's messages about a server, and the reason in short."""
+
 
 def sqlite_file(uri: str) -> Path | None:
     """Return the absolute path of a SQLite store, or None for any other store."""
@@ -44,4 +55,7 @@ def reason(error: BaseException) -> str:
         return match[1].strip(": ")
     if "timed out" in message:
         return "no answer in time"
+    for pattern, text in SERVER_FAULTS.items():
+        if match := re.search(pattern, message):
+            return match.expand(text)
     return message if len(message) <= LONGEST_REASON else f"{message[:LONGEST_REASON]} …"

@@ -6,13 +6,13 @@ import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from visionbench import variation
 from visionbench.core import OK, CaseResult, RunPlan
-from visionbench.records.folder import RunFolder
 from visionbench.records.record import DataIdentity, RunRecord
 from visionbench.report import drawing, figures
 from visionbench.results import declared, summary
@@ -29,6 +29,20 @@ TAG_FACTS = (
     *("device_name", "driver", "cuda"),
 )
 """The facts of a run that are tags."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The metrics (name, value, step), params and tags of a run."""
+
+    metrics: Sequence[tuple[str, float, int]]
+    params: Mapping[str, Any]
+    tags: Mapping[str, Any]
+
+
+def batch(run: Run) -> Batch:
+    """Return the metrics, params and tags of a run."""
+    return Batch(list(metrics(run)), params(run.record), tags(run.record, run.results))
 
 
 def run_name(plan: RunPlan) -> str:
@@ -118,14 +132,19 @@ def tags(record: RunRecord, results: Sequence[CaseResult]) -> dict[str, Any]:
     return {name: value for name, value in all_tags.items() if value not in (None, "")}
 
 
-def stage_artifacts(run: RunFolder, record: RunRecord, results: Sequence[CaseResult], staging: Path) -> None:
-    """Write the artifacts of a run to a folder: its files, the summary as CSV and for the UI, and figures."""
-    samples = [path.relative_to(run.path) for path in (run.path / "samples").glob("*.parquet")]
+def stage_artifacts(run: Run, staging: Path) -> None:
+    """Write the artifacts of a run to a folder: its files, the summary as CSV and for the UI, and figures.
+
+    A file that cannot be read is copied, without the figure that needs it, and is part of the run's `damage`.
+    """
+    folder, record, results = run.folder, run.record, run.results
+    assert folder is not None
+    samples = [path.relative_to(folder.path) for path in (folder.path / "samples").glob("*.parquet")]
     (staging / "samples").mkdir()
-    files = (Path("config.yaml"), Path("run.json"), Path("results.jsonl"), run.log.relative_to(run.path))
+    files = (Path("config.yaml"), Path("run.json"), Path("results.jsonl"), folder.log.relative_to(folder.path))
     for name in (*files, *samples):
-        if (run.path / name).is_file() and (run.path / name).stat().st_size:
-            shutil.copyfile(run.path / name, staging / name)
+        if (folder.path / name).is_file() and (folder.path / name).stat().st_size:
+            shutil.copyfile(folder.path / name, staging / name)
     rows = summary.table(results)
     columns = list(rows[0]) if rows else ["batch"]
     with (staging / "summary.csv").open("w", newline="", encoding="utf-8") as file:
@@ -136,10 +155,10 @@ def stage_artifacts(run: RunFolder, record: RunRecord, results: Sequence[CaseRes
     (staging / "summary.json").write_text(json.dumps(table), "utf-8")
     if any(row.case.timed for row in results):
         drawing.write_png(figures.throughput_latency(record, results), staging / "throughput_latency.png")
-    if run.predictions_file.is_file() and run.predictions_file.stat().st_size <= LARGEST_PREDICTIONS:
-        shutil.copyfile(run.predictions_file, staging / run.predictions_file.name)
+    if folder.predictions_file.is_file() and folder.predictions_file.stat().st_size <= LARGEST_PREDICTIONS:
+        shutil.copyfile(folder.predictions_file, staging / folder.predictions_file.name)
     for row in results:
-        series = run.samples(row.case.id).series if row.status == OK and not row.case.timed else {}
+        series = run.series(row.case.id) if row.status == OK and not row.case.timed else {}
         if TRUE_INDEX in series and (predictions := run.predictions()):
             figure = figures.confusion_matrix(record, predictions.classes, series[TRUE_INDEX], series[PREDICTED_INDEX])
             drawing.write_png(figure, staging / "confusion_matrix.png")
