@@ -249,7 +249,7 @@ sys.stdin.read()
 """
 
 
-def test_a_run_of_a_killed_process_is_lost_before_and_after_its_parent_reads_its_exit_status(tmp_path):
+def test_a_run_of_a_killed_process_is_lost_also_while_it_is_a_zombie(tmp_path):
     folder = running(tmp_path / "a", None)
     words = [sys.executable, "-c", CHILD, str(folder.path)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
