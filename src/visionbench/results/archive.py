@@ -340,9 +340,14 @@ def folders(output_dir: Path) -> list[RunFolder]:
     return [RunFolder(path) for path, files in sorted(_paths(output_dir)) if RECORD in files]
 
 
-def _paths(output_dir: Path) -> Iterator[tuple[Path, frozenset[str]]]:
-    """Yield each folder that has a file of a run or of a sweep, with the names of these files."""
-    for path, subfolders, files in os.walk(output_dir):
+def _paths(
+    output_dir: Path, unreadable: Callable[[OSError], None] = lambda _: None
+) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Yield each folder that has a file of a run or of a sweep, with the names of these files.
+
+    `unreadable` receives the error of each folder that cannot be listed.
+    """
+    for path, subfolders, files in os.walk(output_dir, onerror=unreadable):
         entries = {*files, *subfolders}
         names = frozenset(entries & {RECORD, ROWS, sweep_record.FILE, *HYDRA_FILES})
         if {"config.yaml", "repeats"} <= entries:
@@ -372,7 +377,12 @@ def read(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> 
     problems: dict[Path, str] = {}
     unstarted: dict[Path, Run] = {}
     sweeps, prepared = [], []
-    for path, files in sorted(_paths(output_dir)):
+
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            report(Damaged(Path(error.filename), f"the folder cannot be read ({error.strerror})", left_out=True))
+
+    for path, files in sorted(_paths(output_dir, unreadable)):
         if sweep_record.FILE in files:
             sweeps.append(path)
         if not files & {RECORD, ROWS}:
