@@ -49,7 +49,7 @@ class Choices:
     retried: frozenset[str]
     on_change: str = REFUSE
     with_overrides: bool = False
-    """Whether the command has overrides of its own, and does not repeat the command of the sweep."""
+    """Whether the command has overrides, and does not repeat the command of the sweep."""
 
     @classmethod
     def parse(cls, retry: Sequence[str] = (), on_change: str | None = None, with_overrides: bool = False) -> Choices:
