@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -143,7 +143,6 @@ def send_at_once(
     uri: str,
     output_dirs: Sequence[Path],
     shares: Sequence[Sequence[Path]],
-    environment: Mapping[str, str] | None = None,
 ) -> list[float]:
     """Send the runs of each share in a process of its own, all at the same time. Return the seconds of all runs.
 
@@ -155,7 +154,6 @@ def send_at_once(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **(environment or {})},
         )
         for output_dir, share in zip(output_dirs, shares, strict=True)
     ]
