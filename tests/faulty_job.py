@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 
 import own_parts
+import psutil
 
 from visionbench.registry import register
 
@@ -14,7 +15,8 @@ from visionbench.registry import register
 @register("models", "faulty_job")
 @dataclass
 class FaultyFamily(own_parts.OwnFamily):
-    """Options: `fault` is none, raise, kill, exit, hang, kill_job or stop_job."""
+    """Options: `fault` is none, raise, kill, exit, hang, kill_job, stop_job, or kill_worker:
+    the process of SLURM or Ray that started the job."""
 
     def load(self, model, device, dtype):
         loaded = super().load(model, device, dtype)
@@ -27,7 +29,9 @@ class FaultyModel(own_parts.OwnModel):
         job = multiprocessing.parent_process()
         if self.fault == "exit":
             os._exit(3)
-        if self.fault == "hang":
+        if self.fault == "kill_worker" and job is not None:
+            psutil.Process(job.pid).parent().kill()
+        if self.fault in ("kill_worker", "hang"):
             threading.Event().wait()
         if self.fault in ("kill_job", "stop_job") and job is not None:
             os.kill(job.pid, signal.SIGKILL if self.fault == "kill_job" else signal.SIGTERM)

@@ -122,7 +122,9 @@ def nvml(patch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def install(patch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Register `device=stand_in_gpu`, with the CPU behind torch.cuda, and return the values of `nvml`."""
-    card = SimpleNamespace(name="stand-in GPU", total_memory=MEMORY, major=9, minor=0, multi_processor_count=132)
+    card = SimpleNamespace(
+        name="stand-in GPU", total_memory=MEMORY, major=9, minor=0, multi_processor_count=132, uuid="41c6f0e4"
+    )
     answers = {
         "Event": Event,
         "set_device": lambda index: None,

@@ -41,6 +41,7 @@ SLOW = {
     "metrics/test_recall.py::test_the_tile_size_does_not_change_ranks_and_ties": "tries many sizes",
     "models/test_checkpoints.py": "loads checkpoints",
     "models/test_families.py": "builds every family",
+    "results/test_archive.py::test_a_run_of_a_killed_process_is_lost_also_while_it_is_a_zombie": ("starts a process"),
     "results/test_comparison.py::test_identical_processes_rarely_look_different": "simulates many comparisons",
     "results/test_comparison.py::test_more_processes_detect_a_change_that_five_do_not": "simulates many comparisons",
     "results/test_comparison.py::test_noisy_processes_need_a_larger_effect_for_a_verdict": "simulates comparisons",
@@ -56,6 +57,7 @@ SLOW = {
     "test_architecture.py::test_composing_and_planning_a_run_loads_neither_torch_nor_mlflow": "starts a process",
     "test_clip_tiny.py": "loads the bundled model",
     "commands/test_commands.py": "runs the commands",
+    "commands/test_interrupts.py": "runs the command",
     "commands/test_options.py": "runs the commands",
     "commands/test_models.py": "counts the parameters of all models",
     "commands/test_compare.py::test_a_git_revision_selects_its_runs": "starts a process",
@@ -65,6 +67,7 @@ SLOW = {
     "composition/test_application.py": "composes many configurations",
     "composition/test_bad_command_lines.py": "composes many configurations",
     "composition/test_launchers.py": "runs the commands",
+    "slurm/test_slurm.py": "starts SLURM and runs the commands",
     **dict.fromkeys(
         (
             "engines/test_processes.py::test_parallel_jobs_have_disjoint_cores",
@@ -94,6 +97,7 @@ SLOW = {
     "commands/test_results.py::test_an_empty_folder_is_refused_in_one_line": "runs the command",
     "test_runner.py": "measures for several seconds",
     "commands/test_selftest.py": "measures for several seconds",
+    "test_resume.py": "runs the commands",
     "test_resolve.py": "uses a hub and runs the commands",
     "test_stand_in_gpu.py": "runs the commands",
     "commands/test_sync.py": "uses MLflow",

@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from visionbench import __version__, deadline
+from visionbench import __version__, deadline, signals
 from visionbench.core import ConfigError, visible
 from visionbench.credentials import public
 from visionbench.terminal import streams
@@ -81,8 +81,21 @@ QUALITY_BOUND = click.option(
 )
 
 
-class Terminated(KeyboardInterrupt):
-    """Raised for SIGTERM, which `kill`, containers and batch systems send. The command then ends as after Ctrl-C."""
+class Commands(click.Group):
+    """A group of commands that raises every error unchanged. Click would replace Ctrl-C and EOFError by its Abort."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. Raises Interruption for a signal that ends it, and RuntimeError for EOFError."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interruption(error) from error
+        except EOFError as error:
+            raise RuntimeError(f"EOFError: {error}") from error
+
+
+class Interruption(BaseException):
+    """A command that was ended by a signal, which is its argument."""
 
 
 def main() -> None:
@@ -98,35 +111,44 @@ def main() -> None:
 def _main() -> None:
     """Run the command.
 
-    The exit code is 0, 1 if something that was measured failed, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM.
+    The exit code is 0, 1 if something that was measured failed, 2 for bad input, 129 for SIGHUP, 130 for Ctrl-C and 143
+    for SIGTERM.
     """
     streams.protect()
-    _route_completion()
-    signal.signal(signal.SIGTERM, _terminate)
+    signals.raise_from_now_on()
     try:
-        code = cli(prog_name="visionbench", standalone_mode=False) or 0
+        code = _run()
+    except BaseException as error:  # after a signal, an import may raise any error
+        ended = signals.Received.signal
+        if ended is None and not isinstance(error, KeyboardInterrupt | Interruption | click.Abort):
+            raise
+        ended = ended or signals.Ended(signal.SIGINT)
+        if not ended.reported:
+            sys.stderr.write(signals.line(str(ended)))
+        code = 128 + ended.number
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command, and return its exit code. Errors that are not expected are raised."""
+    try:
+        _route_completion()
+        code: int = cli(prog_name="visionbench", standalone_mode=False) or 0
         if reason := streams.lost_output():
             code = code or _fail(f"standard output: {reason}; {REMEDY}")
-        sys.exit(code)
+        return code
     except click.exceptions.NoArgsIsHelpError as error:  # `visionbench` or `visionbench data` alone
         click.echo(error.format_message())
-        sys.exit(0)
+        return 0
     except click.ClickException as error:
-        sys.exit(_fail(_describe(error)))
+        return _fail(_describe(error))
     except ConfigError as error:
-        sys.exit(_fail(str(error)))
+        return _fail(str(error))
     except OSError as error:
         if error.errno not in (*UNWRITABLE, *UNUSABLE):
             raise
         remedy = REMEDY if error.errno in UNWRITABLE else "give another path"
-        sys.exit(_fail(f"{error.filename or 'writing results'}: {error.strerror}; {remedy}"))
-    except (KeyboardInterrupt, click.Abort) as error:
-        terminated = isinstance(error.__cause__ or error, Terminated)  # click replaces it by Abort
-        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise Terminated("ended by SIGTERM")
+        return _fail(f"{error.filename or 'writing results'}: {error.strerror}; {remedy}")
 
 
 def _describe(error: click.ClickException) -> str:
@@ -137,7 +159,7 @@ def _describe(error: click.ClickException) -> str:
     return f"{message}; see {' '.join(['visionbench', *path])} --help"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="visionbench")
 @CONFIG_DIR
 @click.pass_context
@@ -161,7 +183,11 @@ def run(config_dir: Path | None, overrides: tuple[str, ...]) -> int:
     """Measure models; `visionbench run --help` lists the groups."""
     from visionbench.commands import run as command
 
-    return command.run(overrides if config_dir is None else ("--config-dir", str(config_dir), *overrides))
+    code = command.run(overrides if config_dir is None else ("--config-dir", str(config_dir), *overrides))
+    if reason := streams.lost_output():  # the exit code is that of the measurement
+        _fail(f"standard output: {reason}; the results are in their folder: visionbench results latest")
+        sys.exit(code)
+    return code
 
 
 @cli.command()

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionbench import registry, variation, worker
+from visionbench import registry, signals, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line, visible
 from visionbench.deadline import Call, Caller, DeadlineExceeded
@@ -311,7 +311,8 @@ def describe_assignments(runs: Sequence[PreparedRun], resumption: Resumption) ->
     assignments = [run.assignment for run in runs if run.assignment]
     needed = sum(len(assignment.needed) for assignment in assignments)
     kept = sum(len(assignment.kept) for assignment in assignments)
-    lines = [f"resume={resumption.sweep.id}: {needed} to measure, {kept} kept"]
+    cases = f"{needed} case{'s' * (needed != 1)} to measure" if needed else "nothing to measure"
+    lines = [f"resume={resumption.sweep.id}: {cases}, {kept} result{'s' * (kept != 1)} kept"]
     for change in dict.fromkeys(change for assignment in assignments for change in assignment.changes):
         treatment = {
             "measure": "its cases are measured again, as a separate run",
@@ -527,6 +528,7 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
 
     run = prepared.runs[index]
     earlier = None
+    signals.raise_if_received()
     if outcome.not_written:
         outcome.not_measured += 1
         return

@@ -127,6 +127,8 @@ def shortened(text: str, width: int = MOST_CHARACTERS) -> str:
 
 def text(value: Any) -> str:
     """Return a value of a configuration as text: `1,2,4` for a list, `null` for None, `true` for True."""
+    if type(value) is str:
+        return value
     if isinstance(value, list | tuple):
         return ",".join(map(text, value))
     if isinstance(value, Mapping):
@@ -165,9 +167,10 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         key = f"{prefix}{part}"
         if key in WITHOUT_EFFECT:
             continue
-        if key == "metrics" and isinstance(value, Mapping):
+        is_section = type(value) is dict or isinstance(value, Mapping)  # a check of the type alone is faster
+        if is_section and key == "metrics":
             yield key, ",".join(map(str, value))
-        if isinstance(value, Mapping):
+        if is_section:
             yield from _leaves(value, f"{key}.")
         else:
             yield key, text(value)

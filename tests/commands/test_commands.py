@@ -188,14 +188,18 @@ def test_a_sweep_continues_after_a_run_was_killed(folder):
     done = here(folder, "run", "-m", "--config-dir", "../my_conf", *words, *FEW_CALLS, "tracking=none")
     assert done.returncode == 1
     first, second = sorted((folder / "outputs").glob("*/*/results.jsonl"))
-    assert [json.loads(line)["status"] for line in first.read_text().splitlines()] == ["ok", "killed", "not_run"]
-    assert [json.loads(line)["status"] for line in second.read_text().splitlines()] == ["ok", "ok", "ok"]
+    statuses = [[json.loads(line)["status"] for line in file.read_text().splitlines()] for file in (first, second)]
+    assert statuses == [["ok", "killed", "skipped_after_oom"], ["ok", "ok", "ok"]]
     assert "killed by SIGKILL" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("send", "number", "code", "reason"),
-    [(os.killpg, signal.SIGINT, 130, "interrupted from the keyboard"), (os.kill, signal.SIGTERM, 143, "SIGTERM")],
+    [
+        (os.killpg, signal.SIGINT, 130, "interrupted from the keyboard"),
+        (os.killpg, signal.SIGHUP, 129, "ended by SIGHUP, because the terminal was closed"),
+        (os.kill, signal.SIGTERM, 143, "ended by SIGTERM"),
+    ],
 )
 def test_an_interrupted_run_keeps_its_measurements(send, number, code, reason, folder):
     slow = ["measure.latency.calls=100000000", "batch.sizes=[1,2]", "model=own", "tracking=none"]

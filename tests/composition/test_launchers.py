@@ -1,6 +1,7 @@
 """Sweeps whose runs other processes measure: in parallel, with submitit, with Ray, and with launchers of Hydra."""
 
 import json
+import re
 import shutil
 from importlib.util import find_spec
 
@@ -60,14 +61,14 @@ def rows(folder):
     return found
 
 
-def check_faults(folder, *launcher):
+def check_faults(folder, faults, *launcher, **env):
     """Run a job with each fault, and check their rows, the exit code, the table and the report."""
     config_dir = faulty_job.write_config(folder)
-    words = [*WORDS, "--config-dir", config_dir, "model=faulty", f"model.options.fault={','.join(FAULTS)}"]
-    done = call(folder, "run", *words, *launcher)
+    words = [*WORDS, "--config-dir", config_dir, "model=faulty", f"model.options.fault={','.join(faults)}"]
+    done = call(folder, "run", *words, *launcher, **env)
     found = rows(folder)
-    assert {fault: row[:2] for fault, row in found.items()} == {fault: row[:2] for fault, row in FAULTS.items()}
-    assert [fault for fault, row in found.items() if not row[2].startswith(FAULTS[fault][2])] == []
+    assert {fault: row[:2] for fault, row in found.items()} == {fault: row[:2] for fault, row in faults.items()}
+    assert [row for fault, row in found.items() if not re.match(faults[fault][2], row[2])] == []
     assert done.returncode == 1, done.stderr
     assert (folder / "outputs" / "sweep" / "report.html").is_file()
     assert "fault" in done.stdout
@@ -92,19 +93,30 @@ def test_parallel_runs_have_disjoint_cores_and_the_names_of_their_sweep(tmp_path
 
 
 def test_a_parallel_run_that_fails_in_any_way_is_a_row_and_the_others_continue(tmp_path):
-    check_faults(tmp_path, *PARALLEL)
+    check_faults(tmp_path, FAULTS, *PARALLEL)
 
 
-SLURM = pytest.param(
-    ["hydra/launcher=submitit_slurm"],
-    marks=pytest.mark.skipif(not (shutil.which("sbatch") and find_spec("submitit")), reason="SLURM is not installed"),
-)
-RAY = pytest.param(
-    ["hydra/launcher=ray"], marks=pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
-)
+HAS_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+RAY = pytest.param(["hydra/launcher=ray"], marks=HAS_RAY)
 
 
-@pytest.mark.parametrize("launcher", [PARALLEL, SLURM, RAY])
+@HAS_RAY
+def test_a_run_that_fails_in_any_way_on_ray_is_a_row_and_the_others_continue(tmp_path):
+    faults = {fault: FAULTS[fault] for fault in ("none", "kill_job")}
+    faults["kill_worker"] = ("failed", "killed", r"the process of the task ended \(WorkerCrashedError")
+    done = check_faults(tmp_path, faults, "hydra/launcher=ray")
+    assert "submitted 3 tasks to Ray" in done.stdout
+
+
+@HAS_RAY
+def test_resources_that_ray_does_not_have_are_refused(tmp_path):
+    done = call(tmp_path, "run", *WORDS, "hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=99")
+    assert done.returncode == 2
+    assert "visionbench: hydra.launcher.ray.remote.num_gpus=99: the cluster has " in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("launcher", [PARALLEL, RAY])
 def test_a_wrong_run_is_refused_before_any_job_starts(tmp_path, launcher):
     done = call(tmp_path, "run", *WORDS, "model.weights=randm,random", *launcher)
     assert (done.returncode, done.stdout) == (2, "")

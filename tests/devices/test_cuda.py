@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pynvml
@@ -15,6 +16,8 @@ from visionbench.core import Precision, Samples
 from visionbench.devices import cuda
 from visionbench.devices.cuda import Cuda
 from visionbench.devices.cuda import nvml as nvml_readings
+from visionbench.engines import End, Job
+from visionbench.engines.processes import Processes
 
 MIB = 2**20
 FP32, TF32 = Precision("fp32", "float32"), Precision("tf32", "float32", tf32=True)
@@ -125,6 +128,15 @@ def test_an_index_beyond_the_visible_gpus_is_out_of_range(driver, monkeypatch, v
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert Cuda(index=shown - 1).why_absent() is None
     assert Cuda(index=shown).why_absent().startswith(f"device index {shown} is out of range")
+
+
+@pytest.mark.parametrize(("visible", "count"), [(None, 4), ("2,3", 2), ("GPU-8a5c,1,9", 2), ("", 0)])
+def test_only_visible_gpus_are_counted(driver, monkeypatch, visible, count):
+    driver.count = 4
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert Cuda().count() == count
 
 
 @pytest.mark.parametrize(("supports", "refused"), [(13000, False), (13020, False), (12080, True), (11040, True)])
@@ -332,6 +344,36 @@ def test_after_setup_a_process_sees_one_gpu():
     env = {name: text for name, text in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "1", "cuda:0"]
+
+
+def visible_in_job(path, index, beside):
+    """Write what a job sees of the GPUs. Fails if another job uses the GPU at the same time."""
+    lock = path.with_name(f"gpu-{index}")
+    lock.touch(exist_ok=False)
+    device = Cuda(index)
+    device.setup(FP32, None)
+    torch.mm(*[torch.ones(2048, 2048, device=device.id)] * 2)
+    device.synchronize()
+    path.write_text(f"{torch.cuda.device_count()} {device.id} {device.fingerprint()['device_uuid']}")
+    lock.unlink()
+    return 0
+
+
+@gpu
+def test_runs_of_one_gpu_follow_each_other_and_each_sees_this_gpu_only(tmp_path):
+    jobs = [
+        Job(number, str(number), tmp_path, partial(visible_in_job, tmp_path / str(number), 0), "cuda:0", threads=1)
+        for number in range(2)
+    ]
+    ends = [end for _, end in Processes(parallel=True).run(jobs, print)]
+    assert ends == [End(0), End(0)]
+    uuid = str(torch.cuda.get_device_properties(0).uuid)
+    assert [(tmp_path / str(number)).read_text() for number in range(2)] == [f"1 cuda:0 {uuid}"] * 2
+
+
+@gpu
+def test_the_gpus_of_this_process_are_counted():
+    assert Cuda().count() == torch.cuda.device_count()
 
 
 # ------------------------------------------------------------------------------------------------------------ numerics

@@ -59,7 +59,7 @@ def test_each_condition_changes_the_digest_and_is_named(more, difference):
         {"config": {"tracking": {"name": "none"}}},
         {"config": {"report": {"language": "zh"}}},
         {"config": {"batch": {"sizes": [1, 2]}}},
-        {"config": {"measure": {"repeats": 3, "order_seed": 4, "name": "other"}}},
+        {"config": {"measure": {"repeats": 3, "order_seed": 4, "name": "other", "retries": 9}}},
         {"config": {"metrics": {"captioning": {"spice": True}}}},
         {"device": {"clock_sm_mhz": 1980}},
         {"host": {"mlflow": "9.9"}},

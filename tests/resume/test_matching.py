@@ -146,8 +146,10 @@ def test_changed_conditions_are_refused_with_what_differs(tmp_path, more, text):
         return
     with pytest.raises(ConfigError) as caught:
         match(tmp_path, planned(tmp_path))
+    alone = f"give resume={SWEEP} without overrides to repeat the command of the sweep; " if "config" in more else ""
     assert str(caught.value).startswith(
-        f"resume={SWEEP}: conditions changed since clip_tiny · cpu · fp32 was measured: {text}; on_change=measure"
+        f"resume={SWEEP}: conditions changed since clip_tiny · cpu · fp32 was measured: {text}; {alone}"
+        "on_change=measure measures 3 cases of 1 run again"
     )
     assert "\n" not in str(caught.value)
 
@@ -156,7 +158,7 @@ def test_on_change_measure_measures_all_cases_as_another_run(tmp_path):
     path = earlier(tmp_path, row(), host={"torch": "2.12.0"})
     (assignment,) = match(tmp_path, planned(tmp_path), on_change="measure")
     assert assignment.folder != path and assignment.joined is None
-    assert set(measured(assignment)) == {"batch-1", "batch-2", "quality"}
+    assert measured(assignment) == {"batch-1": "other conditions", "batch-2": "no result", "quality": "no result"}
     ((moved, cases),) = assignment.moved
     assert (moved.path, cases) == (path, {"batch-2", "quality"})
 

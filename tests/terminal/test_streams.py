@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from visionbench import cli
 from visionbench.terminal import streams
 from visionbench.terminal.streams import LenientStream
 
@@ -41,6 +42,19 @@ def test_output_that_cannot_be_written_is_dropped_and_only_a_closed_pipe_is_no_l
     print("first")
     print("second")
     assert streams.lost_output() == reason
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_exit_code_of_a_run_is_that_of_the_measurement_although_its_output_is_lost(
+    as_stdout, monkeypatch, capsys, code
+):
+    as_stdout(errno.ENOSPC)
+    monkeypatch.setattr("sys.argv", ["visionbench", "run"])
+    monkeypatch.setattr("visionbench.commands.run.run", lambda _: print("a table") or code)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == code
+    assert capsys.readouterr().err.startswith(f"visionbench: standard output: {os.strerror(errno.ENOSPC)}; the results")
 
 
 def test_other_streams_lose_no_output():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def show(
     items: Sequence[Any] = chosen if lists_runs else list(archive.sweeps(chosen))
     count = limit or (len(items) if sweep else DEFAULT_LIMIT)
     newest = items[-count:] if sweep else items[: -count - 1 : -1]
-    names = _names(chosen)
+    names = _names(chosen, {run.sweep for run in newest}) if lists_runs else {}
     if as_json:
         entries = [listing.of_run(i, names[i.sweep]) if lists_runs else listing.of_sweep(*i) for i in newest]
         content = {"schema": listing.SCHEMA, "total": len(items), "runs" if lists_runs else "sweeps": entries}
@@ -65,9 +65,9 @@ def show(
     return damages.exit_code(0, chosen)
 
 
-def _names(runs: Sequence[Run]) -> dict[str, Names]:
-    """Return the names of the runs by sweep: a run is named by what differs within its sweep."""
-    return {sweep: Names.of(members) for sweep, members in archive.sweeps(runs)}
+def _names(runs: Sequence[Run], shown: Collection[str]) -> dict[str, Names]:
+    """Return the names of the runs of these sweeps: a run is named by what differs within its sweep."""
+    return {sweep: Names.of(members) for sweep, members in archive.sweeps(runs) if sweep in shown}
 
 
 def _show_runs(runs: Sequence[Run], names: Mapping[str, Names], of_all_sweeps: bool, console: Console) -> None:

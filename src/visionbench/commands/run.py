@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from visionbench import dry_run, jobs, session
+from visionbench import dry_run, jobs, session, signals
 from visionbench.composition import Arguments, JobFailed, JobPlan, main, parse
 from visionbench.config import ComposedRun, ExperimentConfig
 from visionbench.core import ConfigError
@@ -37,6 +37,9 @@ def run(arguments: Sequence[str]) -> int:
             main(parsed, sweep)
         except JobFailed as failure:
             return failure.exit_code
+        except signals.Ended as ended:
+            ended.reported = bool(sweep.outcome.runs)
+            raise
         except OSError as error:
             if not sweep.outcome.runs:
                 raise
@@ -213,10 +216,10 @@ class Sweep:
         runs = jobs.assign_gpus(runs, plan.gpus)
         with nullcontext() if plan.here else devices_of_other_machines():
             self.prepared = session.prepare(runs, self.resolver, self.prepared, self.resumption, session.GATHERS)
-        if plan.engine.outlives_command:
-            session.expect_jobs_after_command(self.prepared)
-        self.outcome.planned += len(runs)
-        return jobs.of_runs(self.prepared, runs, self.resolver.config_dir, self.outcome)
+            if plan.engine.outlives_command:
+                session.expect_jobs_after_command(self.prepared)
+            self.outcome.planned += len(runs)
+            return jobs.of_runs(self.prepared, runs, self.resolver.config_dir, self.outcome)
 
     def add_end(self, job: Job, end: End) -> None:
         """Add the results of a job that has ended."""

@@ -41,6 +41,8 @@ INFORMATION = ("--cfg", "--help", "--hydra-help", "--info")
 """The flags with which Hydra shows something instead of running."""
 HYDRA_FILES = {".hydra", "multirun.yaml"}
 """The files and folders that Hydra itself writes into the folder of a run or of a sweep."""
+PLAN = "sweep.json"
+"""The plan of the runs, which is in a new folder before the first run."""
 
 
 class JobFailed(Exception):
@@ -177,6 +179,9 @@ def main(arguments: Arguments, application: Application) -> None:
         if end.code not in (0, None):  # Hydra has printed the problem
             raise SystemExit(2) from end
         raise
+    except KeyboardInterrupt:
+        remove_unused(task.folder or NewFolders.folder, NewFolders.missing)
+        raise
     except Exception as error:
         remove_unused(task.folder or NewFolders.folder, NewFolders.missing)
         if isinstance(error, VisionbenchError | JobFailed) or task.prepares or not is_raised_by_composition(error):
@@ -202,14 +207,15 @@ def buffered_information(arguments: Arguments) -> Iterator[None]:
 
 
 def remove_unused(folder: Path | None, new_folders: Sequence[Path] = ()) -> None:
-    """Remove the folder of a refused run or sweep if only Hydra wrote into it, and those of its parents that are new.
+    """Remove the folder of a refused command if only Hydra wrote into it, and those of its parents that are new.
 
     `new_folders` are the folders that did not exist before the command, innermost first.
     """
     if folder is None or not folder.is_dir():
         return
     paths = list(folder.iterdir())
-    if not {path.name for path in paths} <= HYDRA_FILES:
+    expected = HYDRA_FILES | ({PLAN} if folder.absolute() in [path.absolute() for path in new_folders] else set())
+    if not {path.name for path in paths} <= expected:
         return
     for path in paths:
         (shutil.rmtree if path.is_dir() else os.unlink)(path)

@@ -31,12 +31,9 @@ class Ray:
     """The time limit of a job in minutes."""
 
     def check(self, threads: Sequence[int | None]) -> None:
-        """Raise ConfigError if Ray is not installed."""
+        """Start or join the cluster. Raises ConfigError if Ray is not installed or lacks a resource of the runs."""
         if find_spec("ray") is None:
             raise ConfigError("hydra/launcher=ray: ray is not installed", "pip install 'visionbench[ray]'")
-
-    def run(self, jobs: Sequence[Job], show: Callable[[str], None]) -> Iterator[tuple[Job, End]]:
-        """Execute the jobs as tasks of Ray and yield each job when it ends. Ctrl-C ends the tasks."""
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # otherwise every process that reaches a port can run code
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -44,9 +41,21 @@ class Ray:
 
         available: Callable[[], Mapping[str, float]] = ray.cluster_resources
         exists = self.init.get("address") is not None
-        ray.init(**{"logging_level": "ERROR", **({} if exists else LOCAL), **self.init})
+        try:
+            ray.init(**{"logging_level": "ERROR", **({} if exists else LOCAL), **self.init})
+        except (ConnectionError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(f"hydra.launcher.ray.init: {first_line(error)}") from error
         try:
             self._refuse_impossible(available())
+        except ConfigError:
+            ray.shutdown()
+            raise
+
+    def run(self, jobs: Sequence[Job], show: Callable[[str], None]) -> Iterator[tuple[Job, End]]:
+        """Execute the jobs as tasks of Ray and yield each job when it ends. Ctrl-C ends the tasks."""
+        import ray
+
+        try:
             task = ray.remote(**{"max_retries": 0, **self.remote})(_call)
             pending = {task.remote(job.call, len(jobs) > 1, self.timeout_min): job for job in jobs}
             show(f"submitted {len(jobs)} tasks to Ray")

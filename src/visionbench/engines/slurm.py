@@ -75,7 +75,10 @@ class Slurm:
 
 def _call(call: Callable[[str], int], several: bool) -> End:
     """Measure a run in a new process, because SLURM may kill the process that uses the most memory."""
-    return supervise(call, beside() if several else "")
+    try:
+        return supervise(call, beside() if several else "")
+    except Exception as error:  # submitit raises it if SLURM sends its signal before the time limit
+        return End(1, f"SLURM announced the end of the job, by its time limit or preemption ({first_line(error)})")
 
 
 def beside() -> str:
@@ -98,6 +101,7 @@ def _end(job: Any) -> End:
     log = Path(job.paths.stderr)
     log = log if log.exists() else Path(job.paths.stdout)
     if type(error).__name__ == "FailedJobError":
-        last = [line for line in str(error).splitlines() if line.strip() and not line.startswith((" ", "-"))]
-        return End(1, f"the job {job.job_id} raised {last[-1] if last else 'an error'}; its log is {log}")
+        trace = str(error).split("-" * 22)[1:2]
+        lines = trace[0].strip().splitlines() if trace else []
+        return End(1, f"the job {job.job_id} raised {lines[-1] if lines else 'an error'}; its log is {log}")
     return End(1, f"the job {job.job_id} ended without a result (state {job.state}); its log is {log}")

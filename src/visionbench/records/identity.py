@@ -28,7 +28,11 @@ from visionbench.records.record import RunRecord
 BEYOND_SETTINGS = ("batch", "metrics", "device.name", "device.index", "measure.name", "measure.repeats")
 """Keys and sections that are not settings of a run. Cases have their own batch size and metrics. The plan has the
 device. Repeats change how often a run is measured, but not its numbers."""
-NEUTRAL = (*BEYOND_SETTINGS, "measure.order_seed", "measure.processes_within", *RENAMED)
+NEUTRAL = (
+    *BEYOND_SETTINGS,
+    *("measure.order_seed", "measure.processes_within", "measure.retries", "measure.retry_pause_seconds"),
+    *RENAMED,
+)
 LIBRARIES = ("torch", "transformers", "numpy", "pillow", "pandas", "nvidia-ml-py")
 """The libraries of the host's fingerprint that can change numbers."""
 MORE_LIBRARIES = ("safetensors", "scipy", "timm", "tokenizers", "torchvision")
@@ -49,6 +53,8 @@ class Difference:
     name: str
     before: str
     now: str
+    is_setting: bool = False
+    """Whether the configuration changed, and not the machine or the code."""
 
     def __str__(self) -> str:
         """Return a text such as `torch 2.12.0 → 2.13.0`."""
@@ -91,10 +97,10 @@ class Identity:
     def changes(self, now: Identity) -> list[Difference]:
         """Return what differs now: settings first, then the conditions that both identities know."""
         names = dict.fromkeys([*self.settings, *now.settings])
-        pairs = [(name, self.settings.get(name, ABSENT), now.settings.get(name, ABSENT)) for name in names]
+        pairs = [(name, self.settings.get(name, ABSENT), now.settings.get(name, ABSENT), True) for name in names]
         shared = [name for name in self.conditions if name in now.conditions]
-        pairs += [(name, self.conditions[name], now.conditions[name]) for name in shared]
-        return [Difference(name, before, after) for name, before, after in pairs if before != after]
+        pairs += [(name, self.conditions[name], now.conditions[name], False) for name in shared]
+        return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
 
 
 def of_config(config: Mapping[str, Any], plan: RunPlan) -> dict[str, str]:

@@ -6,6 +6,7 @@ newer version and of a user's part stay available.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -193,6 +194,8 @@ class RunRecord:
         """
         if isinstance(content, Mapping):
             refuse_newer(content.get("schema"), place)
+            if "declarations" in content:
+                content = {**content, "declarations": _shared(content["declarations"])}
         record = typed_json.read(cls, content, place)
         typed_json.read(Settings, record.config, f"{place}.config")
         return record
@@ -278,6 +281,10 @@ class RunRecord:
 
     def facts(self) -> dict[str, Any]:
         """Return the facts of a run by the names of the columns in docs/results.md. An unknown fact is None."""
+        return dict(self._facts)
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
         settings, host, device = self.settings, self.host, self.device
         return {
             "uid": self.uid,
@@ -309,6 +316,19 @@ class RunRecord:
             "host_memory_mib": host.memory_mib,
             **{f"version_{name.replace('-', '_')}": host.version(name) for name in VERSIONS},
         }
+
+
+_latest: deque[Any] = deque(maxlen=8)
+"""The declarations that were read last. Most runs have the same ones, which need most of the memory of a record."""
+
+
+def _shared(content: Any) -> Any:
+    """Return the equal content that was read before, or the content itself."""
+    for known in _latest:
+        if known == content:
+            return known
+    _latest.appendleft(content)
+    return content
 
 
 def refuse_newer(schema: Any, place: str) -> None:

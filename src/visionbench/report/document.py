@@ -168,6 +168,8 @@ def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
     yield from missing.sentences(runs)
     protocols = dict.fromkeys(run.record.plan.protocol for run in runs)
     yield from (translate("quick", language, protocol=name) for name in protocols if name != "standard")
+    if len(hosts := summary.host_names([run.record for run in runs])) > 1:
+        yield translate("hosts", language, hosts=", ".join(hosts))
     random_models = _listed(run.model for run in runs if run.record.settings.model.weights == "random")
     if random_models:
         yield f"{random_models}: {translate('random', language)}"

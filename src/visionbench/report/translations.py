@@ -73,6 +73,10 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
         "measured with the protocol “{protocol}”, not with the standard one; use measure=standard for decisions",
         "使用“{protocol}”测量方案，并非标准方案；做决定请用 measure=standard",
     ),
+    "hosts": (
+        "measured on several hosts ({hosts}); a difference between hosts may be that of the machines",
+        "在多台主机上测量（{hosts}）；不同主机之间的差异可能来自机器本身",
+    ),
     "all doubts": ("The reasons of each case ({count})", "各结果的原因（{count}）"),
     "cause": ("cause", "原因"),
     "number of cases": ("cases", "结果数"),
@@ -96,8 +100,8 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
     "try cpu": ("device=cpu, which has the machine's memory", "device=cpu，使用主机内存"),
     "try log": ("worker.log in the folder of the run", "查看运行目录中的 worker.log"),
     "try resume": (
-        "the same command with resume=latest",
-        "用同一命令加 resume=latest",
+        "visionbench run resume=SWEEP",
+        "visionbench run resume=SWEEP",
     ),
     "try again": ("run the same command again", "重新运行同一命令"),
     "try": ("try", "可尝试"),

@@ -15,7 +15,7 @@ from visionbench.results.archive import Run
 
 NEUTRAL = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds", "processes_within")
 """Keys of `measure` that change how often a run is measured, but not how it is measured."""
-SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz")
+SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz", "cores")
 """Properties of a device that change from moment to moment."""
 DEVICE_CONDITIONS = {"device_name": "device", "driver": "driver", "cuda": "CUDA", "threads": "threads"}
 LONGEST_DIGEST = 12

@@ -62,6 +62,11 @@ def failures(results: Sequence[CaseResult]) -> list[str]:
     return [f"{row.case.id} {row.status}: {row.reason}" for row in results if row.status not in (OK, PENDING)]
 
 
+def host_names(records: Sequence[RunRecord]) -> list[str]:
+    """Return the names of the machines that measured these runs, in the order of the runs."""
+    return list(dict.fromkeys(record.host.name for record in records if record.host.name))
+
+
 def launch_bound(results: Sequence[CaseResult]) -> str:
     """Name the batch sizes at which the device waits for the host to launch kernels; empty if there are none.
 

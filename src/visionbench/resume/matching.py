@@ -13,7 +13,7 @@ from pathlib import Path
 from visionbench.core import OK, Case, ConfigError, RunPlan
 from visionbench.records.identity import Difference, Identity
 from visionbench.results import repeats
-from visionbench.resume.choices import KEEP, REFUSE, Choices, describe
+from visionbench.resume.choices import KEEP, MEASURE, REFUSE, Choices, describe
 from visionbench.resume.earlier import EarlierRun, EarlierSweep, free_folder
 
 SHOWN = 6
@@ -121,6 +121,8 @@ def _assign(
     covering = {earlier: cases for earlier in changed if (cases := _covered(needed, earlier, run, choices))}
     moved = []
     for cases in covering.values():
+        if choices.on_change == MEASURE:
+            needed = {key: "other conditions" if key[1] in cases else reason for key, reason in needed.items()}
         if choices.on_change == KEEP:
             kept |= {case: f"{text}, measured under other conditions" for case, text in cases.items()}
             needed = {key: reason for key, reason in needed.items() if key[1] not in cases}
@@ -207,8 +209,10 @@ def _refuse_changes(sweep: EarlierSweep, changed: Sequence[Assignment]) -> None:
     counted = f"{cases} case{'s' * (cases > 1)} of {len(changed)} run{'s' * (len(changed) > 1)}"
     shown = ", ".join(map(str, list(differences)[:SHOWN]))
     more = f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
+    settings = any(one.is_setting for one in differences)
+    alone = f"give resume={sweep.id} without overrides to repeat the command of the sweep; " if settings else ""
     raise ConfigError(
         f"resume={sweep.id}: conditions changed since {changed[0].changes[0].earlier.name} was measured: {shown}{more}",
-        f"on_change=measure measures {counted} again as separate runs; on_change=keep measures only the cases that "
-        "have no result, also as separate runs",
+        f"{alone}on_change=measure measures {counted} again as separate runs; on_change=keep measures only the cases "
+        "that have no result, also as separate runs",
     )

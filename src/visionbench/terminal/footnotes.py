@@ -9,7 +9,7 @@ from visionbench.core import EVALUATION_STEPS, OK, CaseResult
 from visionbench.records.record import DataSettings, RunRecord
 from visionbench.results import doubts
 from visionbench.results.archive import Run
-from visionbench.results.summary import launch_bound, remarks
+from visionbench.results.summary import host_names, launch_bound, remarks
 
 
 def details(runs: Sequence[Run], name: Callable[[Run], str], verbose: bool) -> Iterator[str]:
@@ -18,6 +18,7 @@ def details(runs: Sequence[Run], name: Callable[[Run], str], verbose: bool) -> I
     Without `verbose`, the windows that were measured again are only counted.
     """
     yield from _grouped([(*_machine(run), *_shared(run), *_of_run(run, name(run), verbose)) for run in runs])
+    yield from _hosts(runs)
     if not verbose:
         yield from _retries(runs)
 
@@ -29,7 +30,23 @@ def overview(runs: Sequence[Run]) -> Iterator[str]:
     bound = [run for run in runs if launch_bound(run.results)]
     if bound:
         yield f"the host limits the device in {len(bound)} of {len(runs)} runs (launch-bound)"
+    yield from _hosts(runs)
     yield from _retries(runs)
+    yield from _sessions(runs)
+
+
+def _hosts(runs: Sequence[Run]) -> Iterator[str]:
+    """Yield that several machines measured these runs, if so."""
+    if len(names := host_names([run.record for run in runs])) > 1:
+        listed = ", ".join(names)
+        yield f"measured on {len(names)} hosts ({listed}): a difference between hosts may be that of the machines"
+
+
+def _sessions(runs: Sequence[Run]) -> Iterator[str]:
+    """Yield a line about the runs whose cases were measured by several sessions, because they were resumed."""
+    if resumed := [run for run in runs if run.record.sessions]:
+        what = "the run was" if len(runs) == 1 else f"{len(resumed)} of {len(runs)} runs were"
+        yield f"{what} resumed: a later process measured a part of the cases, under the same conditions"
 
 
 def _retries(runs: Sequence[Run]) -> Iterator[str]:
