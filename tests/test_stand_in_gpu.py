@@ -23,6 +23,7 @@ def measured(tmp_path_factory):
         words = ["device=stand_in_gpu", "metrics=[all]", "batch.sizes=[1,2]", "hydra.run.dir=outputs/run"]
         outputs = ["tracking=mlflow", "report.enabled=true"]
         done = here(folder, "run", "--config-dir", "conf", "model=clip_tiny", *words, *FEW_CALLS_EACH_STAGE, *outputs)
+        done.planned = here(folder, "run", "resume=outputs/run", "retry=failed", "--dry-run")
     assert done.returncode == 0, done.stderr
     done.marks = values.marks
     return done, RunFolder.open(folder / "outputs" / "run")
@@ -35,6 +36,12 @@ def test_every_case_has_a_row_and_the_device_a_fingerprint(measured):
     device = run.record().device.values
     assert device["device_name"] == "stand-in GPU"
     assert (device["driver"], device["power_limit_w"], device["compute_capability"]) == ("580.00", 700.0, "9.0")
+
+
+def test_the_conditions_of_a_gpu_are_equal_before_and_after_a_measurement(measured):
+    planned = measured[0].planned
+    assert (planned.returncode, planned.stderr) == (0, "")
+    assert "resume=run: nothing to measure, 3 results kept" in planned.stdout
 
 
 def test_the_metrics_include_those_of_gpus_only(measured):

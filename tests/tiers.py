@@ -41,6 +41,7 @@ SLOW = {
     "metrics/test_recall.py::test_the_tile_size_does_not_change_ranks_and_ties": "tries many sizes",
     "models/test_checkpoints.py": "loads checkpoints",
     "models/test_families.py": "builds every family",
+    "results/test_archive.py::test_a_run_of_a_killed_process_is_lost_also_while_it_is_a_zombie": ("starts a process"),
     "results/test_comparison.py::test_identical_processes_rarely_look_different": "simulates many comparisons",
     "results/test_comparison.py::test_more_processes_detect_a_change_that_five_do_not": "simulates many comparisons",
     "results/test_comparison.py::test_noisy_processes_need_a_larger_effect_for_a_verdict": "simulates comparisons",

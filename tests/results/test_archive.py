@@ -1,11 +1,16 @@
 """Runs on disk: search, reading, grouping by sweep and filters; an unreadable run does not affect other runs."""
 
+import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from platform import node
 
 import pytest
+from saved_runs import record, row
 
 from visionbench.core import Case, CaseResult, ConfigError, Metrics, RunPlan, Samples
 from visionbench.records.folder import RunFolder
@@ -232,6 +237,31 @@ def test_a_run_whose_process_has_ended_is_lost(tmp_path, change):
     assert run.results[1].reason == "the run ended without a row for this case"
 
 
+CHILD = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from visionbench.records.folder import RunFolder
+from visionbench.records.process import current
+folder = RunFolder(Path(sys.argv[1]))
+folder.write_record(replace(folder.record(), process=current()))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_run_of_a_killed_process_is_lost_also_while_it_is_a_zombie(tmp_path):
+    folder = running(tmp_path / "a", None)
+    words = [sys.executable, "-c", CHILD, str(folder.path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"ready\n"
+        assert statuses(*archive.read(tmp_path, pytest.fail)) == ("running", ["ok", "pending"])
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # the process stays a zombie
+        assert statuses(*archive.read(tmp_path, pytest.fail)) == ("lost", ["ok", "lost"])
+    assert statuses(*archive.read(tmp_path, pytest.fail)) == ("lost", ["ok", "lost"])
+
+
 @pytest.mark.parametrize(
     ("process", "host"),
     [(replace(current(), pid=2**22 + 5), "another"), (replace(current(), namespace="pid:[1]"), None), (None, None)],
@@ -318,6 +348,23 @@ def test_a_folder_in_which_no_run_was_planned_is_named_and_no_fault(tmp_path, ca
     assert uids(archive.read(tmp_path, damages)) == ["0"]
     assert capsys.readouterr().err == f"visionbench: left out {tmp_path / 'b'}: no run was planned in it\n"
     assert damages.exit_code(0) == 0
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "a")
+    write(tmp_path / "b")
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    damaged = []
+    assert uids(archive.read(tmp_path, damaged.append)) == ["a"]
+    assert [str(one) for one in damaged] == [f"{tmp_path / 'b'}: the folder cannot be read (Permission denied)"]
+    assert archive.read(tmp_path / "none", pytest.fail) == []
 
 
 def test_repeats_of_a_run_that_lost_its_rows_are_no_runs(tmp_path):
@@ -435,3 +482,16 @@ def test_the_error_for_a_filter_without_a_match_has_the_existing_values(two_swee
         archive.select(runs, {"threads": "4", "model": "clip"}, "--where m")
     with pytest.raises(ConfigError, match=r"--where m: each of these occurs, but no run has all of them$"):
         archive.select(runs, {"model": "vit_b16", "precision": "fp32"}, "--where m")
+
+
+def test_a_run_whose_end_is_before_its_start_is_questionable(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", "a: 1")
+    folder.append(row(latency_p50_ms=1.0), Samples())
+    folder.write_record(
+        record(started_at="2026-01-02T03:04:05+00:00", ended_at="2026-01-02T02:04:05+00:00", status="finished")
+    )
+    results = archive.Run.read(RunFolder.open(folder.path)).results
+    doubts = [str(reason) for result in results for reason in result.validity.reasons]
+    assert doubts == [
+        "clock_moved: ended_at (2026-01-02T02:04:05+00:00) is before started_at (2026-01-02T03:04:05+00:00)"
+    ]

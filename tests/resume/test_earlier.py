@@ -63,6 +63,14 @@ def test_an_unknown_sweep_is_refused_with_the_ids_that_exist(output, name, endin
     assert str(caught.value) == f"resume={name}: no such sweep in {output}{ending}"
 
 
+def test_jobs_that_write_their_own_records_are_one_sweep(output):
+    folder = RunFolder(output / NEW / "0_clip")
+    plan = folder.record().plan
+    SweepRecord(NEW, "2026-03-01T00:00:00.000+00:00", (PlannedRun(".", plan),)).write(folder.path)
+    sweep = EarlierSweep.find(output, "latest")
+    assert (sweep.folder, sweep.several) == (output / NEW, True)
+
+
 def test_an_empty_folder_has_no_sweep(tmp_path):
     with pytest.raises(ConfigError, match="has no sweep; measure something first"):
         EarlierSweep.find(tmp_path, "latest")

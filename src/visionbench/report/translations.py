@@ -100,8 +100,8 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
     "try cpu": ("device=cpu, which has the machine's memory", "device=cpu，使用主机内存"),
     "try log": ("worker.log in the folder of the run", "查看运行目录中的 worker.log"),
     "try resume": (
-        "the same command with resume=latest",
-        "用同一命令加 resume=latest",
+        "visionbench run resume=SWEEP",
+        "visionbench run resume=SWEEP",
     ),
     "try again": ("run the same command again", "重新运行同一命令"),
     "try": ("try", "可尝试"),

@@ -185,14 +185,15 @@ def _sweeps(output_dir: Path) -> Iterator[tuple[Path, str]]:
     for path in _folders(output_dir, {FILE}):
         with suppress(ConfigError):
             if record := SweepRecord.read(path):
-                known.add(path)
-                yield path, record.started_at
+                own = path.parent.name == record.id != path.name  # hydra/launcher=basic: each job writes its own record
+                folder = path.parent if own else path
+                known.add(folder)
+                yield folder, record.started_at
     for path in _run_folders(output_dir):  # sweeps of older versions have no sweep.json
         if not known & {path, *path.parents}:
             with suppress(ConfigError):
-                record_of_run = RunFolder(path).record()
-                folder = path.parent if path.parent.name == record_of_run.sweep else path
-                yield folder, record_of_run.started_at
+                run = RunFolder(path).record()
+                yield path.parent if path.parent.name == run.sweep else path, run.started_at
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
