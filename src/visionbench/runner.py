@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -24,7 +24,7 @@ from visionbench.config import ExperimentConfig
 from visionbench.core import Case, CaseResult, ConfigError, Predictions, RunPlan, Samples
 from visionbench.declarations import Declarations
 from visionbench.examples import denominators
-from visionbench.measuring import CaseFinished, Conditions, StageProgress
+from visionbench.measuring import CaseFinished, Conditions, Event, StageProgress
 from visionbench.parts import Parts, build_parts
 from visionbench.records import identity, process
 from visionbench.records.clock import WallClock
@@ -94,56 +94,21 @@ def run(
         record = replace(record, declarations=_declarations(build_parts(config), record.plan).to_json())
     output = Output(folder, record)
     output.write_record(record)
-    pending = {case.id: case for case in plan.cases}
-    current = StageProgress("start")
-    stopwatch = Stopwatch()
-    labels: dict[str, str] = _session_label(record, session)
-    limit: Case | None = None
+    measured = Measured(output, plan, clock, show, labels=_session_label(record, session))
     status, reason = core.NOT_RUN, "the measuring process ended without a result of this case"
     problem = reason
-
-    def finish(result: CaseResult, samples: Samples, predicted: Predictions | None = None) -> None:
-        output.append(replace(result, labels={**result.labels, **labels}), samples, predicted)
-        del pending[result.case.id]
-
     try:
         profiled = _profile_in_process(config, plan, left_out, folder, show)
-        stopwatch.add_to("kernels")
-        while pending and output.error is None:
-            rest = replace(plan, cases=tuple(pending.values()))
+        measured.stopwatch.add_to("kernels")
+        while measured.pending and output.error is None:
+            rest = replace(plan, cases=tuple(measured.pending.values()))
             try:
                 stream = worker.stream(measuring.measure, config, rest, left_out, profiled, log=folder.log)
                 with closing(stream) as events:
-                    for event in events:
-                        stopwatch.add_to(current.stage, current.case)
-                        if isinstance(event, CaseFinished):
-                            finish(*_with_clock(event, clock.moved_s()), event.predictions)
-                            if event.result.status == core.OUT_OF_MEMORY:
-                                limit = event.result.case
-                            current = StageProgress("inputs", next(iter(pending), ""))
-                        elif isinstance(event, Conditions):
-                            record = record.with_identities(event.model, event.device, event.data, event.left_out)
-                            output.write_record(record)  # raises ConfigError for values that JSON cannot hold
-                        else:
-                            current = event
-                            show(current)
-                            if current.ahead:
-                                continue
-                        if output.error is not None:
-                            break
-                        stopwatch.add_to("keep")
+                    measured.receive(events)
                 break
             except worker.WorkerDied as death:
-                died = pending.get(current.case)
-                if died is None or not (isinstance(death, worker.WorkerKilled) or len(pending) < len(rest.cases)):
-                    raise
-                finish(CaseResult(died, core.KILLED, str(death)), Samples())
-                if isinstance(death, worker.WorkerKilled) and died.timed:
-                    limit = died
-                for case in [case for case in pending.values() if limit and _is_larger(case, limit)]:
-                    finish(CaseResult(case, core.SKIPPED_AFTER_OOM, _skipped_after(limit, died)), Samples())
-                labels[RESTARTED] = f"in a new process, because the process before it ended at {died.id}"
-                current = StageProgress("start")
+                measured.continue_after(death, len(rest.cases))
         if output.error is not None:
             status = core.FAILED
             reason = problem = f"the results cannot be written: {output.error.strerror or output.error}"
@@ -159,31 +124,92 @@ def run(
         problem = reason
         raise
     except BaseException as error:
-        status, problem = core.FAILED, worker.describe(error)
-        reason = problem
+        status, reason = core.FAILED, worker.describe(error)
+        problem = reason
         raise
     finally:
-        for case in list(pending.values()):
-            was_running = case.id == current.case or not current.case
-            row = (status, reason) if was_running else (core.NOT_RUN, f"the run had ended: {problem}")
-            finish(CaseResult(case, *row), Samples())
+        measured.end(status, reason, problem)
         status = run_status(output.results()) if output.error is None else UNSUCCESSFUL
-        record = replace(record, status=status, ended_at=clock.now(), seconds=stopwatch.seconds)
-        output.write_record(_with_times(record, session, stopwatch, earlier))
+        record = replace(output.record, status=status, ended_at=clock.now(), seconds=measured.stopwatch.seconds)
+        output.write_record(_with_times(record, session, measured.stopwatch, earlier))
     output.raise_if_failed()
     return output.results()
 
 
-def _is_larger(case: Case, limit: Case) -> bool:
-    return case.timed and case.batch_size > limit.batch_size
+@dataclass
+class Measured:
+    """The state of a run: the cases without a row, the current stage, and the rows in the output."""
 
+    output: Output
+    plan: RunPlan
+    clock: WallClock
+    show: Callable[[StageProgress], None]
+    labels: dict[str, str]
+    """Labels of all further rows."""
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    current: StageProgress = StageProgress("start")
+    too_large: Case | None = None
+    """The last case that ran out of memory, or whose process was killed."""
 
-def _skipped_after(limit: Case | None, died: Case) -> str:
-    """Return why a case is not measured that is larger than `limit`."""
-    assert limit is not None
-    if limit != died:
-        return f"not tried: batch size {limit.batch_size} already ran out of memory"
-    return f"not tried: the measuring process was killed at batch size {limit.batch_size}, as if memory ran out"
+    def __post_init__(self) -> None:
+        self.pending = {case.id: case for case in self.plan.cases}
+
+    def receive(self, events: Iterator[Event]) -> None:
+        """Write the rows of a measuring process and show its progress, until it ends or a row cannot be written."""
+        for event in events:
+            self.stopwatch.add_to(self.current.stage, self.current.case)
+            if isinstance(event, CaseFinished):
+                self.finish(*_with_clock(event, self.clock.moved_s()), event.predictions)
+                self.current = StageProgress("inputs", next(iter(self.pending), ""))
+                if event.result.status == core.OUT_OF_MEMORY:
+                    self.too_large = event.result.case
+            elif isinstance(event, Conditions):
+                record = self.output.record
+                record = record.with_identities(event.model, event.device, event.data, event.left_out)
+                self.output.write_record(record)  # raises ConfigError for values that JSON cannot hold
+            else:
+                self.current = event
+                self.show(event)
+                if event.ahead:
+                    continue
+            if self.output.error is not None:
+                return
+            self.stopwatch.add_to("keep")
+
+    def finish(self, result: CaseResult, samples: Samples, predicted: Predictions | None = None) -> None:
+        """Write the row of a case."""
+        self.output.append(replace(result, labels={**result.labels, **self.labels}), samples, predicted)
+        del self.pending[result.case.id]
+
+    def continue_after(self, death: worker.WorkerDied, cases: int) -> None:
+        """Write the row of the case in which a process died, and of the cases that are not tried after it.
+
+        `cases` is the number of cases that the process had. Raises the death if a new process would not help: if the
+        process died before its first case, or if it finished no case and was not killed for its memory.
+        """
+        died = self.pending.get(self.current.case)
+        was_killed = isinstance(death, worker.WorkerKilled)
+        if died is None or not (was_killed or len(self.pending) < cases):
+            raise death
+        self.finish(CaseResult(died, core.KILLED, str(death)), Samples())
+        if was_killed and died.timed:
+            self.too_large = died
+        for case in list(self.pending.values()):
+            if self.too_large and case.timed and case.batch_size > self.too_large.batch_size:
+                size = f"batch size {self.too_large.batch_size}"
+                reason = f"not tried: {size} already ran out of memory"
+                if self.too_large == died:
+                    reason = f"not tried: the measuring process was killed at {size}, as if memory ran out"
+                self.finish(CaseResult(case, core.SKIPPED_AFTER_OOM, reason), Samples())
+        self.labels[RESTARTED] = f"in a new process, because the process before it ended at {died.id}"
+        self.current = StageProgress("start")
+
+    def end(self, status: str, reason: str, problem: str) -> None:
+        """Write the rows of all pending cases: the current one with the status and the reason, the others not run."""
+        for case in list(self.pending.values()):
+            was_running = case.id == self.current.case or not self.current.case
+            row = (status, reason) if was_running else (core.NOT_RUN, f"the run had ended: {problem}")
+            self.finish(CaseResult(case, *row), Samples())
 
 
 def _with_clock(event: CaseFinished, moved_s: float) -> tuple[CaseResult, Samples]:
@@ -192,9 +218,9 @@ def _with_clock(event: CaseFinished, moved_s: float) -> tuple[CaseResult, Sample
     if not moved_s or result.status != core.OK:
         return result, samples
     doubt = core.Reason("clock_moved", f"the wall clock was set by {moved_s:+,.0f} s while this case was measured")
-    verdict = core.WARNED if result.validity.verdict == core.VALID else result.validity.verdict
-    validity = core.Validity(verdict, (*result.validity.reasons, doubt))
-    return replace(result, validity=validity), samples.merged(Samples(flags={doubt.kind: doubt.detail}))
+    return replace(result, validity=result.validity.with_doubt(doubt)), samples.merged(
+        Samples(flags={doubt.kind: doubt.detail})
+    )
 
 
 NO_ROW = "the process of the run ended without a row for this case"

@@ -153,7 +153,11 @@ def _work(pipe: Connection, log: Path, generate: Callable[..., Iterator[Any]], a
         signal.signal(number, signal.SIG_IGN)  # the parent receives the signal and ends this process
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINAL_SIGNALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _redirect(log)
+    try:
+        _redirect(log)
+    except OSError as error:
+        pipe.send(("raised", WorkerFailed(f"{log}: {error.strerror or error}")))
+        return
     try:
         _send(pipe, "started", os.getppid())
         for item in generate(*args):

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from platform import node
 
 import pytest
+from saved_runs import record, row
 
 from visionbench.core import Case, CaseResult, ConfigError, Metrics, RunPlan, Samples
 from visionbench.records.folder import RunFolder
@@ -481,3 +482,16 @@ def test_the_error_for_a_filter_without_a_match_has_the_existing_values(two_swee
         archive.select(runs, {"threads": "4", "model": "clip"}, "--where m")
     with pytest.raises(ConfigError, match=r"--where m: each of these occurs, but no run has all of them$"):
         archive.select(runs, {"model": "vit_b16", "precision": "fp32"}, "--where m")
+
+
+def test_a_run_whose_end_is_before_its_start_is_questionable(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", "a: 1")
+    folder.append(row(latency_p50_ms=1.0), Samples())
+    folder.write_record(
+        record(started_at="2026-01-02T03:04:05+00:00", ended_at="2026-01-02T02:04:05+00:00", status="finished")
+    )
+    results = archive.Run.read(RunFolder.open(folder.path)).results
+    doubts = [str(reason) for result in results for reason in result.validity.reasons]
+    assert doubts == [
+        "clock_moved: ended_at (2026-01-02T02:04:05+00:00) is before started_at (2026-01-02T03:04:05+00:00)"
+    ]

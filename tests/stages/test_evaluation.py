@@ -14,6 +14,7 @@ from visionbench.core import Case, Example, Metrics, Samples
 from visionbench.datafiles.images import PictureError, decode
 from visionbench.devices.cpu import Cpu
 from visionbench.examples import screening
+from visionbench.metrics.evaluation import Evaluation as EvaluationSpeed
 from visionbench.stages import evaluation
 from visionbench.stages.evaluation import EvaluationContext, EvaluationError
 
@@ -148,6 +149,25 @@ def test_progress_is_reported_in_order(examples, monkeypatch):
     monkeypatch.setattr(evaluation, "PROGRESS_EVERY_S", -1.0)
     reported = list(evaluation.run(context(examples, Dim())))
     assert [(progress.done, progress.total) for progress in reported] == [(4, 11), (8, 11), (11, 11)]
+
+
+def test_times_that_contain_a_pause_are_missing_and_the_quality_is_kept(examples, monkeypatch):
+    monkeypatch.setattr(
+        evaluation.Heartbeat, "reason", lambda self, stage: f"40 s of {stage.split(' ', 3)[3].removeprefix('of ')}"
+    )
+    samples = evaluate(examples, Dim()).samples
+    assert samples.series["brightness/value"].tolist() == [10.0 * k for k in range(11)]
+    assert samples.missing["evaluation/seconds_s"] == "paused: 40 s of the evaluation"
+    metrics = EvaluationSpeed().compute(samples)
+    assert metrics.values["evaluation_images_per_s"] is None
+    assert metrics.reasons["evaluation_images_per_s"] == "paused: 40 s of the evaluation"
+    assert metrics.values["evaluation_images_count"] == 11.0
+
+
+def test_a_parent_process_that_replies_late_counts_as_a_pause(examples, monkeypatch):
+    clock = iter(range(0, 100_000, 40))
+    monkeypatch.setattr(evaluation, "perf_counter", lambda: float(next(clock)))
+    assert evaluate(examples, Dim()).samples.missing["evaluation/seconds_s"].startswith("paused: the process did not")
 
 
 @pytest.mark.parametrize("fault", ["missing", "truncated"])

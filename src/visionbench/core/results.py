@@ -135,6 +135,10 @@ class Validity:
     verdict: str = VALID
     reasons: tuple[Reason, ...] = ()
 
+    def with_doubt(self, doubt: Reason) -> Validity:
+        """Return the validity with a further reason. A valid verdict becomes `warned`."""
+        return Validity(WARNED if self.verdict == VALID else self.verdict, (*self.reasons, doubt))
+
 
 @dataclass(frozen=True)
 class CaseResult:

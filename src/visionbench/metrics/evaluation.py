@@ -67,6 +67,7 @@ class Evaluation:
             for name, (series, divisor) in parts.items()
         }
         reasons = {
-            f"evaluation_{name}": samples.why_missing(f"evaluation/{series}") for name, (series, _) in parts.items()
+            f"evaluation_{name}": samples.why_missing(f"evaluation/{'seconds_s' if series in total else series}")
+            for name, (series, _) in parts.items()
         }
         return Metrics(values, {name: reasons[name] for name, value in values.items() if value is None})

@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from visionbench import variation
-from visionbench.core import LOST, PENDING, CaseResult, ConfigError, Predictions, Samples, one_line
+from visionbench.core import LOST, OK, PENDING, CaseResult, ConfigError, Predictions, Reason, Samples, one_line
 from visionbench.declarations import Declarations
 from visionbench.records import process, reading
 from visionbench.records import sweep as sweep_record
@@ -132,6 +132,11 @@ class Run:
             contradictions.append(f"results.jsonl has no row of {lost} of {len(record.plan.cases)} planned cases")
         if lost and record.status == FINISHED:
             record = replace(record, status=UNSUCCESSFUL)
+        if ends_before_start(record):
+            doubt = Reason("clock_moved", f"ended_at ({record.ended_at}) is before started_at ({record.started_at})")
+            results = [
+                replace(row, validity=row.validity.with_doubt(doubt)) if row.status == OK else row for row in results
+            ]
         return cls(record, results, folder, [Damaged.of(folder.path, text) for text in (*faults, *contradictions)])
 
     def samples(self, case_id: str) -> Samples:
@@ -230,6 +235,17 @@ def complete(record: RunRecord, rows: Sequence[CaseResult]) -> list[CaseResult]:
     running = record.status in (RUNNING, PENDING_RUN)
     status, reason = (PENDING, NOT_MEASURED_YET) if running else (LOST, NO_ROW)
     return [*rows, *(CaseResult(case, status, reason) for case in record.plan.cases if case.id not in known)]
+
+
+def ends_before_start(record: RunRecord) -> bool:
+    """Return whether the wall clock was set back while a run of an earlier version was measured."""
+    return bool(record.ended_at) and _time(record.ended_at) < _time(record.started_at)
+
+
+def _time(text: str | None) -> datetime:
+    """Return the time of a text without a time zone as UTC."""
+    time = datetime.fromisoformat(text or "")
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _check_times(record: RunRecord, place: str) -> None:

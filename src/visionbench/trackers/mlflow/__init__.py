@@ -380,7 +380,7 @@ class MlflowTracker:
         if record.data.values:
             self._client.log_inputs(run_id, [content.dataset(record.data)])
         self._client.log_artifacts(run_id, staging)
-        ended = _ms(record.ended_at or record.started_at)
+        ended = max(began, _ms(record.ended_at or record.started_at))
         self._client.set_terminated(run_id, STATUSES.get(record.status, "KILLED"), end_time=ended)
 
 
