@@ -24,6 +24,7 @@ from visionbench import registry, signals, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line, visible
 from visionbench.deadline import Call, Caller, DeadlineExceeded
+from visionbench.parts import measured_elsewhere
 from visionbench.plan import RANDOM_WEIGHTS
 from visionbench.plan import plan as make_plan
 from visionbench.records.output import NotWritten
@@ -184,6 +185,8 @@ class PreparedSweep:
     """The runs of all batches of the sweep so far, these runs included."""
     resumption: Resumption | None = None
     """The sweep that is continued."""
+    elsewhere: bool = False
+    """Whether other machines measure the runs."""
 
     @property
     def repeated(self) -> bool:
@@ -267,7 +270,7 @@ def prepare(
     _write_sweep_record(runs, resumption)
     progress = SweepProgress(_steps(runs), console, bar=role.measures)
     previous = (*(earlier.previous if earlier else ()), *runs)
-    return PreparedSweep(runs, console, progress, queue, previous, resumption)
+    return PreparedSweep(runs, console, progress, queue, previous, resumption, measured_elsewhere())
 
 
 def assign(
@@ -755,7 +758,7 @@ def _resume_command(prepared: PreparedSweep, outcome: Outcome) -> str:
 
     place = next((run.request.place for run in prepared.previous if run.request and run.request.place), None)
     failed = any(row.status in WORDS[FAILED] for run in outcome.runs for row in run.results)
-    if place is None or not (failed or len(outcome.runs) < outcome.planned):
+    if place is None or prepared.elsewhere or not (failed or len(outcome.runs) < outcome.planned):
         return ""
     return earlier.command(place.sweep_folder, place.sweep, prepared.runs[0].config.output_dir)
 
