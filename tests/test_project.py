@@ -104,6 +104,14 @@ def test_a_dependency_without_a_lower_bound_is_refused(lowest):
         lowest(["torch<3"])
 
 
+def test_the_documented_image_copies_all_that_the_wheel_contains():
+    page = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+    copied = {word for line in re.findall(r"^COPY (.+) \S+$", page, re.MULTILINE) for word in line.split()}
+    wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {path.partition("/")[0] for path in [*wheel["force-include"], *wheel["packages"]]}
+    assert needed | {"pyproject.toml", "constraints.txt", PROJECT["readme"], *PROJECT["license-files"]} <= copied
+
+
 # ------------------------------------------------------------------------------------------------------------ metadata
 def test_the_version_is_the_same_in_the_package_the_citation_and_the_changelog():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))

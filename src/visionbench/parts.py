@@ -28,6 +28,11 @@ def devices_of_other_machines() -> Iterator[None]:
         _elsewhere.reset(token)
 
 
+def measured_elsewhere() -> bool:
+    """Return whether this code runs within `devices_of_other_machines`."""
+    return _elsewhere.get()
+
+
 @dataclass(frozen=True)
 class Parts:
     """The registered parts of one run, with their options. They have loaded nothing yet."""

@@ -18,12 +18,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionbench import registry, signals, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place
 from visionbench.core import ConfigError, RunPlan, Tracker, TrackingError, first_line, visible
 from visionbench.deadline import Call, Caller, DeadlineExceeded
+from visionbench.parts import measured_elsewhere
 from visionbench.plan import RANDOM_WEIGHTS
 from visionbench.plan import plan as make_plan
 from visionbench.records.output import NotWritten
@@ -184,6 +185,8 @@ class PreparedSweep:
     """The runs of all batches of the sweep so far, these runs included."""
     resumption: Resumption | None = None
     """The sweep that is continued."""
+    elsewhere: bool = False
+    """Whether other machines measure the runs."""
 
     @property
     def repeated(self) -> bool:
@@ -267,7 +270,7 @@ def prepare(
     _write_sweep_record(runs, resumption)
     progress = SweepProgress(_steps(runs), console, bar=role.measures)
     previous = (*(earlier.previous if earlier else ()), *runs)
-    return PreparedSweep(runs, console, progress, queue, previous, resumption)
+    return PreparedSweep(runs, console, progress, queue, previous, resumption, measured_elsewhere())
 
 
 def assign(
@@ -479,8 +482,20 @@ def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None, role: R
     if role.naming is not None:
         return tuple(replace(run, plan=replace(role.naming.apply(run.plan), beside=role.beside)) for run in runs)
     known = [*(earlier.previous if earlier else ()), *runs]
-    plans = variation.named([run.plan for run in known], [asdict(run.config) for run in known])
+    plans = variation.named([run.plan for run in known], [_values_to_name(run) for run in known])
     return tuple(replace(run, plan=plan) for run, plan in zip(runs, plans[-len(runs) :], strict=True))
+
+
+def _values_to_name(run: PreparedRun) -> Any:
+    """Return the configuration of a run, with references to the environment as they are saved, without their values."""
+    import yaml
+
+    def hide(value: Any, saved: Any) -> Any:
+        if isinstance(value, dict) and isinstance(saved, dict):
+            return {key: hide(inner, saved.get(key)) for key, inner in value.items()}
+        return saved if isinstance(saved, str) and "${" in saved else value
+
+    return hide(asdict(run.config), yaml.safe_load(run.yaml))
 
 
 def _dropped_metrics(first: RunPlan, final: RunPlan) -> list[str]:
@@ -743,7 +758,7 @@ def _resume_command(prepared: PreparedSweep, outcome: Outcome) -> str:
 
     place = next((run.request.place for run in prepared.previous if run.request and run.request.place), None)
     failed = any(row.status in WORDS[FAILED] for run in outcome.runs for row in run.results)
-    if place is None or not (failed or len(outcome.runs) < outcome.planned):
+    if place is None or prepared.elsewhere or not (failed or len(outcome.runs) < outcome.planned):
         return ""
     return earlier.command(place.sweep_folder, place.sweep, prepared.runs[0].config.output_dir)
 
