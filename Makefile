@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CO
 PROCESSES := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run quick test browser check ui doctor tutorial gpu train-tiny wheel clean
+.PHONY: help run quick test browser check ui doctor tutorial gpu train-tiny wheel sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,14 @@ train-tiny: .venv/.test ## train the bundled models again (about half an hour on
 
 wheel: .venv/.test ## build dist/visionbench-….whl
 	@$(BIN)/python -m build --wheel
+
+sbom: .venv/.run ## write dist/sbom.json, the list of all installed packages (CycloneDX)
+	@$(PYTHON) -m venv dist/sbom-env
+	@dist/sbom-env/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7,<8'
+	@dist/sbom-env/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible \
+	  --output-file dist/sbom.json
+	@rm -rf dist/sbom-env
+	@echo dist/sbom.json
 
 clean: ## remove the environment, caches and built files, but not the results
 	rm -rf .venv dist build data/cache .pytest_cache .mypy_cache .ruff_cache .coverage*

@@ -103,7 +103,7 @@ def good(folder: Path) -> Path:
         PlannedRun(path.name, record.plan, (), (path / "config.yaml").read_text())
         for path, record in zip(paths, records, strict=True)
     ]
-    SweepRecord.start(SWEEP, runs).ended().write(sweep)
+    SweepRecord.start(SWEEP, runs).ended(sweep).write(sweep)
     shutil.copytree(OLD / SWEEP, folder / "good")
     for path in (folder / "good").rglob("run.json"):
         path.write_text(path.read_text().replace('"uid": "', '"uid": "copy'))

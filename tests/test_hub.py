@@ -31,7 +31,7 @@ from visionbench.config import ModelConfig
 from visionbench.core import ConfigError
 
 for call, checkpoint, revision in json.loads(sys.argv[1]):
-    model = ModelConfig("m", "dual_encoder", checkpoint, revision)
+    model = ModelConfig("m", "dual_encoder", checkpoint, revision, pickled_weights=True)
     try:
         answer = str(getattr(weights, call)(model))
     except ConfigError as error:
@@ -46,7 +46,7 @@ from visionbench.config import ModelConfig
 from visionbench.models.dual_encoder import DualEncoder
 
 for checkpoint, revision in json.loads(sys.argv[1]):
-    model = ModelConfig("m", "dual_encoder", checkpoint, revision)
+    model = ModelConfig("m", "dual_encoder", checkpoint, revision, pickled_weights=True)
     loaded = DualEncoder(text_tokens=8).load(model, torch.device("cpu"), torch.float32)
     answers = loaded.call(loaded.preprocess([Image.new("RGB", (40, 30), "red")], ["a red square"]))
     print(json.dumps([dict(loaded.identity), {part: rows.tolist() for part, rows in answers.items()}]))

@@ -483,6 +483,9 @@ def test_a_pickle_that_runs_code_is_an_error(checkpoint):
     folder, model = checkpoint
     (folder / "model.safetensors").unlink()
     torch.save({"weight": Path("anything but a tensor")}, folder / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match=r"is a pickle, not safetensors; .*model\.pickled_weights=true"):
+        build(model)
+    model.pickled_weights = True
     with pytest.raises(ConfigError) as raised:
         build(model)
     assert str(raised.value).startswith(f"model.checkpoint={folder}: ")

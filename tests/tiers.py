@@ -90,6 +90,7 @@ SLOW = {
     "test_labelled_runs.py": "runs the commands",
     "test_pauses.py": "stops processes for a time",
     "test_project.py::test_system_packages_are_installed_only_if_ci_is_true": "starts a process",
+    "test_planted_secrets.py": "runs the commands",
     "test_quality_runs.py": "runs the commands",
     "statistics/test_resampling.py": "simulates many samples",
     "commands/test_results.py::test_a_broken_run_is_reported_and_the_others_are_listed": "runs the command",
@@ -114,6 +115,7 @@ SLOW = {
     "trackers/test_database.py": "sends runs to MLflow",
     "trackers/test_faulty_servers.py": "runs the commands",
     "trackers/test_mlflow.py": "sends runs to MLflow",
+    "trackers/test_postgresql.py": "starts servers",
 }
 """A file, or one function of a file, and why it is slow."""
 STARTS_A_PROCESS = (

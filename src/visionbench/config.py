@@ -51,6 +51,8 @@ class ModelConfig:
     attention: str | None = "auto"
     """The attention implementation of transformers. `auto` is the best one of the model: `sdpa`, else `eager`."""
     trust_remote_code: bool = False
+    pickled_weights: bool = False
+    """Whether weights may be read from `pytorch_model.bin`, with torch's restricted unpickler, without safetensors."""
     seed: int = field(default=0, metadata=SEED)
     options: dict[str, Any] = field(default_factory=lambda: {"image_size": None})
     """The options of the family. `image_size` is set here, so that the command line changes it without a plus."""

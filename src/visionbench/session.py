@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionbench import registry, signals, variation, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place
@@ -490,8 +490,20 @@ def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None, role: R
     if role.naming is not None:
         return tuple(replace(run, plan=replace(role.naming.apply(run.plan), beside=role.beside)) for run in runs)
     known = [*(earlier.previous if earlier else ()), *runs]
-    plans = variation.named([run.plan for run in known], [asdict(run.config) for run in known])
+    plans = variation.named([run.plan for run in known], [_values_to_name(run) for run in known])
     return tuple(replace(run, plan=plan) for run, plan in zip(runs, plans[-len(runs) :], strict=True))
+
+
+def _values_to_name(run: PreparedRun) -> Any:
+    """Return the configuration of a run, with references to the environment as they are saved, without their values."""
+    import yaml
+
+    def hide(value: Any, saved: Any) -> Any:
+        if isinstance(value, dict) and isinstance(saved, dict):
+            return {key: hide(inner, saved.get(key)) for key, inner in value.items()}
+        return saved if isinstance(saved, str) and "${" in saved else value
+
+    return hide(asdict(run.config), yaml.safe_load(run.yaml))
 
 
 def _dropped_metrics(first: RunPlan, final: RunPlan) -> list[str]:

@@ -34,7 +34,7 @@ def run(name):
     return archive.Run.read(RunFolder.open(OLD / SWEEP / name))
 
 
-def test_every_run_is_found_with_its_rows():
+def test_every_run_is_read_with_its_rows():
     runs = archive.read(OLD, report=pytest.fail)
     assert {item.folder.path.name for item in runs} == set(RUNS)
     assert {tuple(row.status for row in item.results) for item in runs} == {

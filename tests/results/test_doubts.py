@@ -19,7 +19,7 @@ def test_without_doubts_there_is_no_sentence():
     assert sentence() == ""
 
 
-def test_one_cause_is_said_in_one_sentence_with_the_next_step():
+def test_one_cause_has_one_sentence_with_the_next_step():
     rows = [doubted("run_delay: threads waited")] * 27 + [row(latency_p50_ms=1.0)] * 5
     assert sentence(*rows) == (
         "27 of 32 cases are questionable: other programs used the cores; end them, check with 'visionbench doctor', "

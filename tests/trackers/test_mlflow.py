@@ -6,9 +6,12 @@ import base64
 import hashlib
 import json
 import os
+import shlex
+import sqlite3
 import subprocess
 import sys
 import zlib
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,7 @@ from visionbench.core import (
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import RunRecord
 from visionbench.registry import find
-from visionbench.results import declared
+from visionbench.results import archive, declared
 from visionbench.trackers.mlflow import MlflowTracker, content, view
 
 STARTED, ENDED = "2026-01-02T03:04:05.678+00:00", "2026-01-02T03:05:05.678+00:00"
@@ -655,17 +658,45 @@ def test_importing_the_module_imports_neither_mlflow_nor_matplotlib() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("name", ["50%20off #1", "what? 'ü'"])
-def test_a_folder_with_special_characters_of_addresses_has_its_own_store(tmp_path: Path, name: str) -> None:
+NASTY_NAMES = [
+    *("what?", "50%20off #1", "a%2Fb", "%", "a%zz", " lead", "trail ", "ü 日本 😀", ";x", "@x", "me:pw@host", "-x"),
+    *("a'b", 'a"b', "a\\b", "a&b=c,d", "+p", "$HOME", "${x}", "~x", "..x", "a:b", "file:x", "http:", "sqlite:", "[x]"),
+    *("{a}", "*", "(a)!", "`x`", "a|b", "a<b>", "x?y=%3F#z;@", "mlartifacts", "x.db"),
+]
+
+
+@pytest.mark.parametrize("name", NASTY_NAMES)
+def test_a_folder_of_any_name_has_its_own_store(tracker: MlflowTracker, tmp_path: Path, name: str) -> None:
     outputs = tmp_path / name / "out"
-    tracker = MlflowTracker(TrackingConfig(), outputs)
-    tracker.log(write(tmp_path, *RESULTS))
-    assert {path.name for path in tmp_path.iterdir()} >= {name}
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(name[:3]) and path.name != name]
-    assert (outputs / "mlflow.db").is_file()
+    outputs.mkdir(parents=True)
+    with (
+        closing(sqlite3.connect(tracker.output_dir / "mlflow.db")) as store,
+        closing(sqlite3.connect(outputs / "mlflow.db")) as copy,
+    ):
+        store.backup(copy)  # because a new store takes seconds
+    tracker = MlflowTracker(TrackingConfig(experiment="lab"), outputs)
+    folder = write(outputs, *RESULTS)
+    tracker.log(folder)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (outputs / "mlartifacts" / only_run(tracker).info.run_id / "artifacts" / "run.json").is_file()
-    again = MlflowTracker(TrackingConfig(uri=tracker.uri), tmp_path)
+    assert "run.json" in {item.path for item in tracker._client.list_artifacts(only_run(tracker).info.run_id)}
+    again = MlflowTracker(replace(tracker.config, uri=tracker.uri), tmp_path / name)
     assert only_run(again).info.run_id == only_run(tracker).info.run_id
+    assert [run.path for run in archive.folders(outputs)] == [folder]
+    command, _ = tracker.server(5001)
+    assert command[command.index("--backend-store-uri") + 1] == tracker.uri
+
+
+def test_a_new_store_in_a_folder_with_special_characters_is_inside_it(tmp_path: Path) -> None:
+    outputs = tmp_path / "x?y=%3F#z;@ ü" / "out"
+    tracker = MlflowTracker(TrackingConfig(), outputs)
+    tracker.log(write(outputs, *RESULTS))
+    assert [path.name for path in tmp_path.iterdir()] == ["x?y=%3F#z;@ ü"]
+    assert sorted(path.name for path in outputs.iterdir() if path.name.startswith("ml"))[:2] == [
+        "mlartifacts",
+        "mlflow.db",
+    ]
+    assert tracker._command() == shlex.join(["visionbench", "ui", "--output-dir", str(outputs)])
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "./mlflow.db", "/data/mlflow.db"])

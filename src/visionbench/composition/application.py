@@ -31,7 +31,7 @@ from visionbench.composition.new_folders import NewFolders
 from visionbench.composition.paths import UserFiles, resolve_paths
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
-from visionbench.composition.user_files import refuse_credentials, refuse_faulty_files, refuse_replaced_schema
+from visionbench.composition.user_files import refuse_faulty_files, refuse_replaced_schema, refuse_unsafe_files
 from visionbench.config import ComposedConfig, ComposedRun, Place, project_folder, replaced_option
 from visionbench.core import ConfigError, VisionbenchError
 from visionbench.engines import End, Engine, Job
@@ -169,7 +169,7 @@ def main(arguments: Arguments, application: Application) -> None:
     register_schema()
     refuse_replaced_schema(arguments.config_dir)
     overrides.check(arguments.overrides, arguments.config_dir)
-    refuse_credentials(arguments.overrides, arguments.config_dir)
+    refuse_unsafe_files(arguments.overrides, arguments.config_dir)
     task = Task(application, arguments)
     command = hydra.main(version_base="1.3", config_path=str(project_folder("conf")), config_name="config")(task)
     NewFolders.folder, NewFolders.missing = None, ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ COMMANDS = [
 ]
 """The other commands of visionbench, for a command that is written after `run`."""
 MOST_RUNS = 10_000
+TARGET = "_target_"
+"""The key with which Hydra names a class to create or a function to call."""
+OWN_TARGETS = ("visionbench.composition.new_folders.", "hydra_plugins.")
+"""The classes that Hydra itself creates for visionbench, which a user's copy of the main file may name."""
 LAUNCHER = "hydra/launcher"
 REFUSED_LAUNCHERS = {
     "joblib": "it sets OMP_NUM_THREADS=1, its jobs share cores and GPUs, and a killed job ends the others",
@@ -57,6 +61,8 @@ def check(texts: Sequence[str], config_dir: Path | None = None) -> None:
     for override in overrides:
         if not override.key_or_group:
             raise ConfigError(*_describe_form(str(override.input_line), groups))
+        for value in [] if override.is_delete() else _values(override):
+            refuse_targets(override.key_or_group, value)
         credentials.refuse([] if override.is_delete() else _values(override), override.key_or_group)
         if override.package is not None or override.is_delete():
             continue
@@ -77,6 +83,19 @@ def refuse_launcher(*names: Any) -> None:
     for name in names:
         if reason := REFUSED_LAUNCHERS.get(str(name)):
             raise ConfigError(f"{LAUNCHER}={name}: {reason}", PARALLEL)
+
+
+def refuse_targets(key: str, value: Any, file: Path | None = None) -> None:
+    """Raise ConfigError if a key names a class or a function, which Hydra would create or call."""
+    if key.rpartition(".")[2].lstrip("+") == TARGET and not str(value).startswith(OWN_TARGETS):
+        place = f"{file}: {key}" if file else key
+        raise ConfigError(f"{place}: a configuration cannot name code to run", "remove it")
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            refuse_targets(f"{key}.{name}" if key else str(name), inner, file)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            refuse_targets(key, inner, file)
 
 
 def list_groups(config_dir: Path | None) -> dict[str, list[str]]:

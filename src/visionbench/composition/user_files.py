@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench import credentials
+from visionbench.composition.overrides import refuse_targets
 from visionbench.composition.schema import SCHEMA
 from visionbench.config import check_file, list_options, load_file
 from visionbench.core import ConfigError
@@ -40,11 +41,12 @@ def refuse_replaced_schema(config_dir: Path | None) -> None:
         )
 
 
-def refuse_credentials(overrides: Sequence[str], config_dir: Path | None) -> None:
-    """Raise ConfigError if a selected file of the user holds a credential, which Hydra would save."""
+def refuse_unsafe_files(overrides: Sequence[str], config_dir: Path | None) -> None:
+    """Raise ConfigError if a selected file of the user holds a credential, which would be saved, or names code."""
     for path, group, content in selected_files(overrides, config_dir):
         text = path.read_text("utf-8", errors="replace") if content else ""
         is_global = (header := PACKAGE.search(text)) is not None and header[1] == GLOBAL
+        refuse_targets("" if is_global else group.replace("/", "."), content, path)
         credentials.refuse(content, "" if is_global else group, lambda _, path=path: path)  # type: ignore[misc]
 
 

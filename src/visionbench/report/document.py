@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import visionbench
@@ -313,11 +314,11 @@ def _conditions(runs: Sequence[Run], names: Names) -> Grid:
         attention = str(record.model.values.get("attention") or "–")
         seconds = sum(record.seconds.values())
         fields = [model.weights, checkpoint, revision[:12], attention]
-        started = record.started_at[:19].replace("T", " ") + " UTC"
+        started = f"{datetime.fromisoformat(record.started_at).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        took = "–" if record.ended_at is None else f"{seconds:.0f} s"
         commit = record.git_commit or "–"
-        rows.append(
-            [names.name(run), *fields, started, f"{seconds:.0f} s", commit[:10] + ("+" if commit.endswith("+") else "")]
-        )
+        commit = commit[:10] + "+" * commit.endswith("+")
+        rows.append([names.name(run), *fields, started if run.has_record else "–", took, commit])
     return Grid(["run", "weights", "checkpoint", "revision", "attention", "started", "took", "commit"], rows, names=8)
 
 

@@ -188,6 +188,12 @@ class Run:
         return declared.of_record(self.record)
 
     @property
+    def has_record(self) -> bool:
+        """Whether the record was read from a file. Otherwise it has only the plan of the sweep."""
+        record = self.record
+        return record.status not in (LOST_RUN, PENDING_RUN) or bool(record.process or record.repeats)
+
+    @property
     def name(self) -> str:
         """The name of the run, such as `clip_vit_b32 · cuda:0 · bf16`."""
         return self.record.plan.name

@@ -1,7 +1,8 @@
 """Checkpoints: find them on this machine, fetch them, and build a model from one or from random numbers.
 
 A checkpoint is a repository on the Hugging Face Hub at a pinned revision, a local folder, or `bundled:NAME`. Code from
-a checkpoint runs only with `model.trust_remote_code`. Pickled weights are read with torch's restricted unpickler.
+a checkpoint runs only with `model.trust_remote_code`. Pickled weights are read only with `model.pickled_weights`, by
+torch's restricted unpickler.
 """
 
 from visionbench.weights.architecture import (

@@ -22,6 +22,7 @@ from visionbench.weights.location import (
     find_missing_kind,
     list_shards,
     local_folder,
+    refuse_pickled,
 )
 
 SIDE_SUFFIXES = (".json", ".txt", ".model", ".jinja")
@@ -106,6 +107,7 @@ def _fetch_files(model: ModelConfig, setting: str) -> Path:
     names = {item.rfilename for item in info.siblings or []}
     if kind := find_missing_kind(names, timm=getattr(info, "library_name", None) == "timm"):
         raise ConfigError(f"{setting}: the repository has no {kind}")
+    refuse_pickled(model, choose_weights(names))
     suffixes = (*SIDE_SUFFIXES, ".py") if model.trust_remote_code else SIDE_SUFFIXES
     for name in sorted(names):
         if "/" not in name and name.endswith(suffixes) and not name.endswith(".index.json"):

@@ -17,7 +17,7 @@ from visionbench.datafiles.text_file import is_lfs_pointer
 from visionbench.weights.attention import explain_unsupported, requested_attention
 from visionbench.weights.errors import one_line_errors
 from visionbench.weights.identification import check_family
-from visionbench.weights.location import choose_weights, is_timm, list_shards
+from visionbench.weights.location import choose_weights, is_timm, list_shards, refuse_pickled
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,7 @@ def load_checkpoint(
     transformers.utils.logging.disable_progress_bar()  # it is not visible, and leaves a semaphore behind
     setting = f"model.checkpoint={model.checkpoint}"
     _check_files(source, setting)
+    refuse_pickled(model, choose_weights({path.name for path in source.iterdir()}))
     check_family(model, source)
     attention = requested_attention(model)
     options = {

@@ -63,6 +63,15 @@ def choose_weights(names: Collection[str]) -> str:
     return next(name for name in WEIGHT_FILES if name in names)
 
 
+def refuse_pickled(model: ModelConfig, weights: str) -> None:
+    """Raise ConfigError if a file of weights is a pickle, which can hold code, and the model does not allow it."""
+    if ".safetensors" not in weights and not model.pickled_weights:
+        raise ConfigError(
+            f"model.checkpoint={model.checkpoint}: {weights} is a pickle, not safetensors",
+            "save it with save_pretrained(), or allow it with model.pickled_weights=true; only tensors are then read",
+        )
+
+
 def list_shards(weights: Path) -> list[str]:
     """Return the names of the files with the weights: those in the index, or the file itself."""
     if weights.suffix != ".json":

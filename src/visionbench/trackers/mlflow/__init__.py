@@ -109,16 +109,17 @@ class MlflowTracker:
     def send(self, run: Run) -> None:
         """Send a run that was read, unless the store already has the run. Raises as `log` does."""
         self.open()  # before the lock, because it acquires the same lock
-        with self._one_line_errors(RESULTS_ARE_SAFE), self._lock():
+        with self._one_line_errors(RESULTS_ARE_SAFE):
             if self._has(run.record):
                 return
             with TemporaryDirectory(prefix="visionbench-") as staging:
                 with _local_errors(run):
                     batch = content.batch(run)
                     content.stage_artifacts(run, Path(staging))
-                run_id = self._run_to_fill(run.record)
-                self._fill(run_id, run.record, batch, staging)
-            self._extend_view(run)
+                with self._lock():
+                    if not self._has(run.record):
+                        self._fill(self._run_to_fill(run.record), run.record, batch, staging)
+                        self._extend_view(run)
 
     def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
         """Add files to the artifacts of a run, below `report/`. Replace earlier files, or keep them if not `again`.
