@@ -143,6 +143,9 @@ class PlanView:
     def add_end(self, job: Job, end: End) -> None:
         """Do nothing: there are no jobs."""
 
+    def withdraw(self) -> None:
+        """Do nothing: there are no jobs."""
+
     def show(self, line: str) -> None:
         """Do nothing: there are no jobs."""
 
@@ -225,6 +228,12 @@ class Sweep:
         """Add the results of a job that has ended."""
         assert self.prepared is not None
         jobs.add_end(self.prepared, job, end, self.outcome)
+
+    def withdraw(self) -> None:
+        """Remove the record of the sweep, because no job of it was started. Results of earlier batches are kept."""
+        if self.prepared is not None and not self.outcome.folders:
+            session.remove_sweep_record(self.prepared)
+            self.prepared = None
 
     def show(self, line: str) -> None:
         """Print a line about the jobs."""
