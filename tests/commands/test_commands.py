@@ -10,7 +10,7 @@ import sys
 import pytest
 from command_line import COMMAND, FEW_CALLS, TESTS, call, here, python_path
 
-from visionbench import session
+from visionbench.session import preparation
 from visionbench.terminal.progress import SweepProgress
 from visionbench.trackers.mlflow import MlflowTracker
 
@@ -67,7 +67,7 @@ def sweep_events(tmp_path_factory):
     (folder / "my_conf" / "model").mkdir(parents=True)
     (folder / "my_conf" / "model" / "own.yaml").write_text(OWN)
     events = []
-    plan, show, send = session.make_plan, SweepProgress.show, MlflowTracker.log
+    plan, show, send = preparation.make_plan, SweepProgress.show, MlflowTracker.log
 
     def planning(config, *rest):
         events.append(f"plan {config.model.seed}")
@@ -82,7 +82,7 @@ def sweep_events(tmp_path_factory):
         return send(tracker, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "make_plan", planning)
+        patch.setattr(preparation, "make_plan", planning)
         patch.setattr(SweepProgress, "show", showing)
         patch.setattr(MlflowTracker, "log", sending)
         words = ["model=own", "batch=single", "metrics=[latency]", "report.enabled=false", *FEW_CALLS]

@@ -391,7 +391,7 @@ def test_a_second_command_in_the_same_folder_keeps_the_plan_of_the_first(tmp_pat
 
 def test_the_plan_of_a_sweep_contains_no_password_of_an_address(monkeypatch):
     monkeypatch.setattr("sys.argv", ["visionbench", "run", "tracking.uri=https://me:secret@host/x"])
-    assert SweepRecord.start("s", ()).command == ("visionbench", "run", "tracking.uri=https://…@host/x")
+    assert SweepRecord.start("s", ()).command == ("visionbench", "run", "tracking.uri=https://host/x")
 
 
 # -------------------------------------------------------------------------------------------------------------- sweeps

@@ -83,9 +83,8 @@ def test_the_command_of_the_sweep_is_repeated(output):
     assert EarlierSweep.find(output, OLD).words() == ["--multirun", "model=clip_tiny"]
 
 
-@pytest.mark.parametrize("words", [(), ("visionbench", "tracking.uri=https://…@host")])
-def test_a_command_that_is_not_stored_completely_must_be_repeated(output, words):
-    write_sweep(output / OLD, words)
+def test_a_command_that_is_not_stored_must_be_repeated(output):
+    write_sweep(output / OLD, ())
     with pytest.raises(ConfigError, match="repeat the command with resume=… added"):
         EarlierSweep.find(output, OLD).words()
 

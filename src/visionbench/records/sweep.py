@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench.core import ConfigError, RunPlan, first_line
+from visionbench.credentials import public
 from visionbench.records import atomic, process, reading, typed_json
 from visionbench.records.process import ProcessIdentity
 from visionbench.records.record import Settings, refuse_newer
@@ -24,8 +24,6 @@ from visionbench.records.record import Settings, refuse_newer
 FILE = "sweep.json"
 SCHEMA_VERSION = 1
 """The version of sweep.json. Increase it if older readers would misread the file."""
-PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-"""The user and the password in an address."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class PlannedRun:
     """The folder of the run, relative to the folder of the sweep; `.` if they are the same."""
     plan: RunPlan
     overrides: tuple[str, ...] = ()
-    """The overrides of this run, without passwords in addresses."""
+    """The overrides of this run, without credentials."""
     config: str = ""
     """The composed configuration as in config.yaml, without secrets."""
 
@@ -68,7 +66,7 @@ class SweepRecord:
     started_at: str
     runs: tuple[PlannedRun, ...]
     command: tuple[str, ...] = ()
-    """The words of the command, without passwords in addresses."""
+    """The words of the command, without credentials."""
     host: str | None = None
     process: ProcessIdentity | None = None
     """The process that measures the runs one after the other."""
@@ -81,7 +79,7 @@ class SweepRecord:
     @classmethod
     def start(cls, id: str, runs: Sequence[PlannedRun]) -> SweepRecord:
         """Return the record of these runs, which this process measures."""
-        command = ("visionbench", *map(without_password, sys.argv[1:]))
+        command = ("visionbench", *map(public, sys.argv[1:]))
         return cls(id, now(), tuple(runs), command, platform.node(), process.current())
 
     @classmethod
@@ -122,11 +120,6 @@ class SweepRecord:
         if self.ended_at is not None:
             return False
         return self.outlived or self.process is None or not process.has_ended(self.process, self.host)
-
-
-def without_password(text: str) -> str:
-    """Return the text without the user and the password of addresses such as `https://user:password@host`."""
-    return PASSWORD.sub("…", text)
 
 
 def now() -> str:

@@ -23,8 +23,6 @@ from visionbench.registry import nearest
 LATEST = "latest"
 LOCK = ".resume.lock"
 SHOWN_IDS = 5
-HIDDEN_PASSWORD = "//…@"
-"""The text by which sweep.json replaces the user and the password in an address."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +115,6 @@ class EarlierSweep:
             )
         words = command[1:]
         words = words[1:] if words[:1] == ["run"] else words
-        if any(HIDDEN_PASSWORD in word for word in words):
-            raise ConfigError(
-                f"resume={self.id}: the command has an address with a password, which is not stored",
-                "repeat the command with resume=… added",
-            )
         return words
 
     def refuse_running(self) -> None:
