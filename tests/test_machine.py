@@ -110,19 +110,32 @@ def test_a_reading_of_the_calling_thread_excludes_other_threads(monkeypatch, tmp
     assert RunDelay.now(this_thread_only=True).waited_s == 0.25
 
 
-ACTIVE = Activity(0.0, thread_cpu_s=0.0, process_cpu_s=0.0, waited_s={"1": 0.0}, stolen_s=0.0, suspended_s=0.0)
+ACTIVE = Activity(0.0, thread_cpu_s=0.0, process_cpu_s=0.0, others={}, waited_s=0.0, stolen_s=0.0, suspended_s=0.0)
+
+
+def active(clock_s, thread_cpu_s, process_cpu_s, others, waited_s=0.0, stolen_s=0.0):
+    return Activity(clock_s, thread_cpu_s, process_cpu_s, others, waited_s, stolen_s, 0.0)
 
 
 def test_idle_time_is_what_neither_cpu_time_nor_waits_nor_the_hypervisor_explain():
-    later = Activity(50.0, 5.0, 8.0, {"1": 1.0, "2": 2.0}, stolen_s=0.5, suspended_s=0.0)
-    assert later.idle_since(ACTIVE) == pytest.approx(50 - 5 - 2 - 0.5)
+    later = active(50.0, 5.0, 8.0, {"2": (3.0, 2.0)}, waited_s=1.0, stolen_s=0.5)
+    assert later.idle_since(ACTIVE) == pytest.approx(50 - 5 - 1 - 2 - 0.5)
     assert later.stopped_since(ACTIVE) == pytest.approx(50 - 8 - 3 - 0.5)
 
 
+def test_a_thread_that_waits_for_a_thread_that_waits_for_a_core_is_not_idle():
+    """On a busy machine each of two threads has a core for a third of the time."""
+    assert active(3.0, 1.0, 2.0, {"2": (1.0, 1.0)}, waited_s=1.0).idle_since(ACTIVE) == 0.0
+
+
+def test_a_thread_that_waits_for_a_thread_with_more_work_is_not_idle():
+    assert active(3.0, 1.0, 4.0, {"2": (3.0, 0.0)}).idle_since(ACTIVE) == 0.0
+
+
 def test_idle_time_is_never_negative_and_unknown_without_schedstat():
-    busy = Activity(1.0, 0.5, 2.0, {"1": 0.9}, 0.0, 0.0)
+    busy = active(1.0, 0.5, 2.0, {}, waited_s=0.9)
     assert busy.idle_since(ACTIVE) == busy.stopped_since(ACTIVE) == 0.0
-    unknown = Activity(1.0, 0.5, 2.0, None, 0.0, 0.0)
+    unknown = active(1.0, 0.5, 2.0, None)
     assert unknown.idle_since(ACTIVE) is None and busy.stopped_since(unknown) is None
 
 

@@ -72,6 +72,7 @@ class PreparingLauncher(Launcher):
         """Prepare the runs, and measure them in the processes of an engine."""
         from visionbench.composition.application import JobPlan
         from visionbench.composition.job import HydraJob
+        from visionbench.core import ConfigError
 
         self.task.prepares = True
         application = self.task.application
@@ -85,8 +86,12 @@ class PreparingLauncher(Launcher):
                 config.hydra.sweep.subdir = os.path.relpath(job.folder, str(config.hydra.sweep.dir))
                 config.hydra.sweep.dir = os.path.abspath(str(config.hydra.sweep.dir))
             calls.append(replace(job, call=HydraJob(self.context, config, job.call)))
-        for job, end in engine.run(calls, application.show):
-            application.add_end(job, end)
+        try:
+            for job, end in engine.run(calls, application.show):
+                application.add_end(job, end)
+        except ConfigError:
+            application.withdraw()
+            raise
         return []
 
 

@@ -91,8 +91,8 @@ class RunDelay:
 
         `waited_s` is None if the kernel has no such files.
         """
-        waited = _waited_by_thread(this_thread_only)
-        return RunDelay(None if waited is None else sum(waited.values()), perf_counter())
+        times = _times_of_threads(this_thread_only)
+        return RunDelay(None if times is None else sum(waited for _, waited in times.values()), perf_counter())
 
     def fraction_since(self, earlier: RunDelay, threads: int) -> float | None:
         """Return the share of the window that the working threads waited in the run queue, or None if it is unknown."""
@@ -146,8 +146,10 @@ class Activity:
     """The time of the reading, on the clock of `perf_counter`."""
     thread_cpu_s: float
     process_cpu_s: float
-    waited_s: Mapping[str, float] | None
-    """The time that each thread has waited for a core, by thread. None if the kernel does not report it."""
+    others: Mapping[str, tuple[float, float]] | None
+    """For each other thread, its CPU time and the time that it has waited for a core. None if it is unknown."""
+    waited_s: float
+    """The time that the calling thread has waited for a core."""
     stolen_s: float
     """Seconds in which a hypervisor withdrew cores from this machine, over all cores; 0 if unknown."""
     suspended_s: float
@@ -157,46 +159,59 @@ class Activity:
     def now(this_thread_only: bool = False) -> Activity:
         """Read the clocks, and the waiting times of all threads or of the calling thread."""
         suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic() if hasattr(time, "CLOCK_BOOTTIME") else 0
+        threads = _times_of_threads(this_thread_only)
+        _, waited = threads.pop(str(get_native_id()), (0.0, 0.0)) if threads else (0.0, 0.0)
         return Activity(
             perf_counter(),
             time.thread_time(),
             time.process_time(),
-            _waited_by_thread(this_thread_only),
+            threads,
+            waited,
             _stolen_s() or 0.0,
             suspended,
         )
 
     def idle_since(self, earlier: Activity) -> float | None:
-        """Return the seconds in which the thread neither ran nor waited for a core, itself or for another thread.
+        """Return the seconds in which the thread neither ran nor waited for a core or for another thread.
 
-        A lower bound, because the longest wait of another thread is subtracted completely. None if it is unknown.
+        A lower bound: the thread waits for another one at most as long as that one waits for a core, and as long as it
+        runs more than the thread. These times are subtracted completely. None if it is unknown.
         """
-        if self.waited_s is None or earlier.waited_s is None:
+        if self.others is None or earlier.others is None:
             return None
-        waits = [waited - earlier.waited_s.get(thread, 0.0) for thread, waited in self.waited_s.items()]
-        idle = self.clock_s - earlier.clock_s - (self.thread_cpu_s - earlier.thread_cpu_s)
-        return max(0.0, idle - max(waits, default=0.0) - (self.stolen_s - earlier.stolen_s))
+        own_cpu_s = self.thread_cpu_s - earlier.thread_cpu_s
+        idle = self.clock_s - earlier.clock_s - own_cpu_s - (self.waited_s - earlier.waited_s)
+        for thread, (cpu_s, waited_s) in self.others.items():
+            cpu_before_s, waited_before_s = earlier.others.get(thread, (0.0, 0.0))
+            idle -= waited_s - waited_before_s + max(0.0, cpu_s - cpu_before_s - own_cpu_s)
+        return max(0.0, idle - (self.stolen_s - earlier.stolen_s))
 
     def stopped_since(self, earlier: Activity) -> float | None:
         """Return the least number of seconds in which no thread of the process ran. None if it is unknown."""
-        if self.waited_s is None or earlier.waited_s is None:
+        if self.others is None or earlier.others is None:
             return None
-        waited = sum(self.waited_s.values()) - sum(earlier.waited_s.values())
+        waited = self.waited_s - earlier.waited_s
+        for thread, (_, waited_s) in self.others.items():
+            waited += waited_s - earlier.others.get(thread, (0.0, 0.0))[1]
         stopped = self.clock_s - earlier.clock_s - (self.process_cpu_s - earlier.process_cpu_s)
         return max(0.0, stopped - waited - (self.stolen_s - earlier.stolen_s))
 
 
-def _waited_by_thread(this_thread_only: bool) -> Mapping[str, float] | None:
-    """Return the second field of /proc/self/task/*/schedstat in seconds, by thread, or None without such files."""
-    waited = {}
+def _times_of_threads(this_thread_only: bool) -> dict[str, tuple[float, float]] | None:
+    """Return the first two fields of /proc/self/task/*/schedstat in seconds, by thread, or None without such files.
+
+    They are the CPU time of a thread, and the time that it has waited for a core.
+    """
+    times = {}
     try:
         tasks = Path("/proc/self/task")
         for task in [tasks / str(get_native_id())] if this_thread_only else tasks.iterdir():
             with suppress(FileNotFoundError):  # the thread ended in the meantime
-                waited[task.name] = int((task / "schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError):
+                cpu, waited, *_ = (int(text) / 1e9 for text in (task / "schedstat").read_text().split())
+                times[task.name] = (cpu, waited)
+    except (OSError, ValueError):
         return None
-    return waited
+    return times
 
 
 def _stolen_s() -> float | None:

@@ -371,6 +371,14 @@ def expect_jobs_after_command(prepared: PreparedSweep) -> None:
             replace(record, outlived=True).write(folder)
 
 
+def remove_sweep_record(prepared: PreparedSweep) -> None:
+    """Remove sweep.json, because no run of the sweep was started."""
+    from visionbench.records.sweep import FILE
+
+    for folder in _sweep_folders(prepared.runs):
+        (folder / FILE).unlink(missing_ok=True)
+
+
 def _sweep_folders(runs: Sequence[PreparedRun]) -> list[Path]:
     places = [run.request.place for run in runs if run.request and run.request.place]
     return list(dict.fromkeys(place.sweep_folder for place in places))

@@ -31,9 +31,9 @@ def earlier(tmp_path, *rows, name="0_old", cases=CASES, **more):
     return folder.path
 
 
-def match(tmp_path, *runs, retry=(), on_change=None):
+def match(tmp_path, *runs, retry=(), on_change=None, with_overrides=False):
     sweep = EarlierSweep.find(tmp_path, SWEEP)
-    return assign(sweep, runs, Choices.parse(retry, on_change))
+    return assign(sweep, runs, Choices.parse(retry, on_change, with_overrides))
 
 
 def measured(assignment):
@@ -138,15 +138,18 @@ CHANGES = [
 ]
 
 
+@pytest.mark.parametrize("with_overrides", [False, True])
 @pytest.mark.parametrize(("more", "text"), CHANGES)
-def test_changed_conditions_are_refused_with_what_differs(tmp_path, more, text):
+def test_changed_conditions_are_refused_with_what_differs(tmp_path, more, text, with_overrides):
     earlier(tmp_path, row(), **more)
     if text is None:  # only one side knows it
         assert match(tmp_path, planned(tmp_path))
         return
     with pytest.raises(ConfigError) as caught:
-        match(tmp_path, planned(tmp_path))
-    alone = f"give resume={SWEEP} without overrides to repeat the command of the sweep; " if "config" in more else ""
+        match(tmp_path, planned(tmp_path), with_overrides=with_overrides)
+    alone = ""
+    if "config" in more and with_overrides:
+        alone = f"give resume={SWEEP} without overrides to repeat the command of the sweep; "
     assert str(caught.value).startswith(
         f"resume={SWEEP}: conditions changed since clip_tiny · cpu · fp32 was measured: {text}; {alone}"
         "on_change=measure measures 3 cases of 1 run again"

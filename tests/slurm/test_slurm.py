@@ -60,6 +60,20 @@ def test_a_gpu_is_checked_on_the_node_and_not_on_the_login_node(tmp_path, cluste
     assert done.stderr.count("device=cuda, device.index=7: ") == 2
 
 
+def test_a_job_that_slurm_refuses_is_one_line_and_leaves_no_results(tmp_path, cluster):
+    words = [*WORDS, "model.seed=0,1", *LAUNCHER, "hydra.launcher.partition=nowhere"]
+    done = call(tmp_path, "run", *words, **cluster)
+    assert (done.returncode, (tmp_path / "outputs").exists()) == (2, False)
+    assert "Invalid partition name specified; no job was submitted" in done.stderr.splitlines()[-1]
+
+
+def test_a_cluster_that_does_not_answer_is_refused(tmp_path):
+    words = [*WORDS, "model.seed=0,1", *LAUNCHER]
+    done = call(tmp_path, "run", *words, SLURM_CONF=str(tmp_path / "nowhere.conf"))
+    assert (done.returncode, done.stderr.count("\n"), (tmp_path / "outputs").exists()) == (2, 1, False)
+    assert done.stderr.startswith("visionbench: hydra/launcher=submitit_slurm: SLURM does not answer (")
+
+
 def test_a_wrong_run_is_refused_before_any_job_is_submitted(tmp_path, cluster):
     done = call(tmp_path, "run", *WORDS, "model.weights=randm,random", *LAUNCHER, **cluster)
     assert (done.returncode, done.stdout) == (2, "")

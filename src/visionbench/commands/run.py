@@ -55,13 +55,13 @@ def continue_sweep(parsed: Arguments) -> tuple[Arguments, Resumption]:
     Without overrides, the command of the sweep is repeated. `output_dir` only selects where the sweep is searched.
     """
     assert parsed.resume is not None
-    choices = Choices.parse(parsed.retry, parsed.on_change)
+    given = [text for text in parsed.overrides if not text.startswith("output_dir=")]
+    choices = Choices.parse(parsed.retry, parsed.on_change, bool(given))
     for text in parsed.overrides:
         if text.startswith(FOLDER_KEYS):
             raise ConfigError(f"{text}: resume={parsed.resume} uses the folder of the sweep", "remove it")
     output_dirs = [text.partition("=")[2] for text in parsed.overrides if text.startswith("output_dir=")]
     sweep = EarlierSweep.find(Path(output_dirs[-1] if output_dirs else ExperimentConfig().output_dir), parsed.resume)
-    given = [text for text in parsed.overrides if not text.startswith("output_dir=")]
     if given:
         flags, overrides, config_dir = parsed.flags, parsed.overrides, parsed.config_dir
         if sweep.several and not parsed.multirun:
@@ -141,6 +141,9 @@ class PlanView:
         return []
 
     def add_end(self, job: Job, end: End) -> None:
+        """Do nothing: there are no jobs."""
+
+    def withdraw(self) -> None:
         """Do nothing: there are no jobs."""
 
     def show(self, line: str) -> None:
@@ -225,6 +228,12 @@ class Sweep:
         """Add the results of a job that has ended."""
         assert self.prepared is not None
         jobs.add_end(self.prepared, job, end, self.outcome)
+
+    def withdraw(self) -> None:
+        """Remove the record of the sweep, because no job of it was started. Results of earlier batches are kept."""
+        if self.prepared is not None and not self.outcome.folders:
+            session.remove_sweep_record(self.prepared)
+            self.prepared = None
 
     def show(self, line: str) -> None:
         """Print a line about the jobs."""

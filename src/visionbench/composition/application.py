@@ -84,6 +84,9 @@ class Application(Protocol):
     def add_end(self, job: Job, end: End) -> None:
         """Add the results of a job that has ended. Cases without a row become rows with the reason."""
 
+    def withdraw(self) -> None:
+        """Remove the record of the sweep, because no job of it was started."""
+
     def show(self, line: str) -> None:
         """Print a line about the jobs."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +43,14 @@ class Slurm:
             raise ConfigError(
                 "hydra/launcher=submitit_slurm: there is no command sbatch", "run it on a login node of a SLURM cluster"
             )
+        if self.cluster == "slurm":
+            answer = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True, check=False)
+            if answer.returncode:
+                lines = answer.stderr.strip().splitlines() or ["no reason given"]
+                raise ConfigError(
+                    f"hydra/launcher=submitit_slurm: SLURM does not answer ({lines[-1]})",
+                    "try sinfo; SLURM_CONF is the path of slurm.conf if it is not in /etc/slurm",
+                )
 
     def run(self, jobs: Sequence[Job], show: Callable[[str], None]) -> Iterator[tuple[Job, End]]:
         """Submit the jobs as one array and yield each job when it ends. After Ctrl-C, SLURM continues with the jobs."""
@@ -54,7 +63,8 @@ class Slurm:
         try:
             submitted = executor.map_array(partial(_call, several=len(jobs) > 1), [job.call for job in jobs])
         except (submitit.core.utils.FailedJobError, RuntimeError, ValueError) as error:
-            raise ConfigError(f"hydra/launcher=submitit_slurm: {first_line(error)}") from error
+            shutil.rmtree(Path(self.folder).parent, ignore_errors=True)
+            raise ConfigError(f"hydra/launcher=submitit_slurm: {_last_line(error)}", "no job was submitted") from error
         jobs_by_id = {job.job_id: jobs[index] for index, job in enumerate(submitted)}
         show(f"submitted {len(jobs)} jobs: {', '.join(jobs_by_id)}")
         try:
@@ -71,6 +81,12 @@ class Slurm:
         own = {name: value for name, value in given.items() if name in COMMON}
         prefixed = {f"slurm_{name}": value for name, value in given.items() if name not in COMMON}
         return {**own, **prefixed}
+
+
+def _last_line(error: Exception) -> str:
+    """Return the last line of an error of submitit, which is the message of sbatch."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def _call(call: Callable[[str], int], several: bool) -> End:

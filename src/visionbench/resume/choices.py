@@ -48,9 +48,11 @@ class Choices:
 
     retried: frozenset[str]
     on_change: str = REFUSE
+    with_overrides: bool = False
+    """Whether the command has overrides, and does not repeat the command of the sweep."""
 
     @classmethod
-    def parse(cls, retry: Sequence[str] = (), on_change: str | None = None) -> Choices:
+    def parse(cls, retry: Sequence[str] = (), on_change: str | None = None, with_overrides: bool = False) -> Choices:
         """Return the choices of these words. Raises ConfigError for an unknown word."""
         for word in retry:
             if word not in WORDS:
@@ -58,7 +60,7 @@ class Choices:
         if on_change is not None and on_change not in ON_CHANGE:
             raise ConfigError(f"on_change={on_change}: no such value{nearest(on_change, ON_CHANGE)}")
         words = retry or DEFAULT
-        return cls(frozenset(name for word in words for name in WORDS[word]), on_change or REFUSE)
+        return cls(frozenset(name for word in words for name in WORDS[word]), on_change or REFUSE, with_overrides)
 
     def reason_to_measure(self, row: CaseResult | None) -> str | None:
         """Return why a case is measured, or None if its result is kept."""

@@ -98,7 +98,7 @@ def assign(
         occupied.append(assignment.folder)
         assignments.append(assignment)
     if choices.on_change == REFUSE:
-        _refuse_changes(sweep, [assignment for assignment in assignments if assignment.changes])
+        _refuse_changes(sweep, [one for one in assignments if one.changes], choices.with_overrides)
     return assignments
 
 
@@ -200,7 +200,7 @@ def _at(runs: Sequence[EarlierRun], folder: Path) -> EarlierRun | None:
     return next((run for run in runs if run.path == folder), None)
 
 
-def _refuse_changes(sweep: EarlierSweep, changed: Sequence[Assignment]) -> None:
+def _refuse_changes(sweep: EarlierSweep, changed: Sequence[Assignment], with_overrides: bool) -> None:
     """Raise ConfigError that names what differs and both ways to continue."""
     if not changed:
         return
@@ -209,8 +209,9 @@ def _refuse_changes(sweep: EarlierSweep, changed: Sequence[Assignment]) -> None:
     counted = f"{cases} case{'s' * (cases > 1)} of {len(changed)} run{'s' * (len(changed) > 1)}"
     shown = ", ".join(map(str, list(differences)[:SHOWN]))
     more = f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-    settings = any(one.is_setting for one in differences)
-    alone = f"give resume={sweep.id} without overrides to repeat the command of the sweep; " if settings else ""
+    alone = ""
+    if with_overrides and any(one.is_setting for one in differences):
+        alone = f"give resume={sweep.id} without overrides to repeat the command of the sweep; "
     raise ConfigError(
         f"resume={sweep.id}: conditions changed since {changed[0].changes[0].earlier.name} was measured: {shown}{more}",
         f"{alone}on_change=measure measures {counted} again as separate runs; on_change=keep measures only the cases "
