@@ -15,7 +15,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import hydra
 from hydra.conf import HydraConf
@@ -155,7 +155,8 @@ class Task:
             refuse_faulty_files(self.arguments.overrides, config_dir)  # its message names the file
             raise
         experiment = ",".join(option for group, option in choices if group == EXPERIMENT)
-        overrides_of_run = tuple(settings.overrides.task)
+        typed: Any = OmegaConf.to_container(OmegaConf.create(settings.overrides.task), resolve=False)
+        overrides_of_run = tuple(map(str, typed))  # a reference to the environment is not replaced by its value
         files = UserFiles(config_dir, dict(choices), settings.job.config_name)
         credentials.refuse(config.unresolved(), origin=files.find)
         credentials.refuse(OmegaConf.to_container(OmegaConf.create(settings.job.env_set)), "hydra.job.env_set")
