@@ -5,7 +5,7 @@ import os
 import pytest
 
 from visionbench.core import ConfigError
-from visionbench.yaml_limits import MOST_BYTES, MOST_LEVELS, MOST_VALUES, check_limits
+from visionbench.yaml_limits import MOST_BYTES, MOST_LENGTH, MOST_LEVELS, MOST_VALUES, check_limits
 
 
 def bomb(levels, first="[x]"):
@@ -59,8 +59,8 @@ def test_aliases_in_mappings_merge_keys_and_long_chains_are_counted(refused, tex
 
 
 def test_a_long_text_that_aliases_repeat_is_refused(refused):
-    assert refused(f"a: &a {'x' * 100_000}\nb: [{', '.join(['*a'] * 1000)}]\n") == (
-        "mine.yaml: its aliases expand to 100,100,002 characters; write at most 10,000,000"
+    assert refused(f"a: &a {'x' * MOST_LENGTH}\nb: [{', '.join(['*a'] * 1000)}]\n") == (
+        "mine.yaml: its aliases expand to 10,010,002 characters; write at most 1,000,000"
     )
 
 
@@ -101,6 +101,11 @@ def test_deep_nesting_is_not_called_a_cycle(refused, text):
 )
 def test_a_file_within_the_limits_passes_and_the_loader_describes_wrong_yaml(refused, text):
     assert refused(text) is None
+
+
+def test_a_very_long_value_is_refused_with_its_line(refused):
+    text = f"name: x\nfamily: {'x' * (MOST_LENGTH + 1)}\n"
+    assert refused(text) == "mine.yaml, line 2: a value has 10,001 characters; write at most 10,000"
 
 
 def test_a_file_with_too_many_values_or_bytes_is_refused(refused):

@@ -37,6 +37,8 @@ T = TypeVar("T")
 PROCESSES_WITHIN = 0.1
 """Twice the default threshold of `compare`: a result that is known less precisely cannot show a change of 10 %."""
 
+TOO_MANY_REFERENCES = "the references expand to too many values"
+
 
 @dataclass
 class ModelConfig:
@@ -498,6 +500,8 @@ def load_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {explain(error)}") from error
     except RecursionError as error:
         raise ConfigError(f"{path}: nested too deeply", "write fewer levels") from error
+    except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:  # !!int abc, or 5,000 digits
+        raise ConfigError(f"{path}: a value does not have its type ({first_line(error)})", "quote text") from error
     except OSError as error:
         if error.errno is not None:
             raise
@@ -645,6 +649,8 @@ def _explain_text(text: str, key: str) -> ConfigError:
         return ConfigError(f"{key or 'config'}: the reference ${{{match[1]}}} names no key", "name a key that exists")
     if "Recursive interpolation" in text:
         return ConfigError(f"{key or 'config'}: a reference leads back to itself", "replace it by a value")
+    if TOO_MANY_REFERENCES in text:
+        return ConfigError(f"{key or 'config'}: {TOO_MANY_REFERENCES}", "replace references by values")
     return ConfigError(f"{key or 'config'}: {text}")
 
 

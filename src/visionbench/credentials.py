@@ -26,7 +26,7 @@ TOKEN = re.compile(
 )
 """The forms of access tokens of Hugging Face, GitHub, GitLab, OpenAI, Databricks, AWS and Slack, and of JSON Web
 Tokens."""
-USER_INFO = re.compile(r"([a-z][a-z0-9+.-]*)://([^\s'\"<>]*)@", re.IGNORECASE)
+USER_INFO = re.compile(r"([a-z][a-z0-9+.-]{0,30})://([^\s'\"<>]*)@", re.IGNORECASE)
 REFERENCE = "${"
 
 

@@ -18,7 +18,9 @@ from visionbench.core import ConfigError
 
 MOST_BYTES = 1_000_000
 MOST_VALUES = 10_000
-MOST_CHARACTERS = 10_000_000
+MOST_LENGTH = 10_000
+"""The most characters of one value."""
+MOST_CHARACTERS = 1_000_000
 """The most characters of all values after the expansion of the aliases."""
 MOST_LEVELS = 100
 COUNTED = 10**12
@@ -101,6 +103,11 @@ def _check_events(events: Iterator[yaml.Event], path: Path) -> None:
             if part.anchor is not None:
                 anchors[part.anchor] = part
         elif isinstance(event, yaml.ScalarEvent):
+            if len(event.value) > MOST_LENGTH:
+                length = f"a value has {len(event.value):,} characters"
+                raise ConfigError(
+                    f"{path}, line {event.start_mark.line + 1}: {length}", f"write at most {MOST_LENGTH:,}"
+                )
             part = Part(characters=len(event.value), anchor=event.anchor)
             if part.anchor is not None:
                 anchors[part.anchor] = part

@@ -284,6 +284,20 @@ def test_a_file_whose_aliases_expand_to_millions_of_values_is_refused_before_it_
     )
 
 
+REFERENCES = "".join(f"  a{n}: '{('${.a' + str(n - 1) + '}') * 9}'\n" for n in range(1, 10))
+
+
+def test_references_that_expand_to_millions_of_values_are_refused(file_refusal):
+    message = file_refusal("model/mine.yaml", f"name: x\nfamily: dual_encoder\noptions:\n  a0: x\n{REFERENCES}")
+    assert re.match(r"\S+: the references expand to too many values; replace references by values", message)
+
+
+@pytest.mark.parametrize("value", ["1" * 5000, "!!int abc", "!!bool maybe", "!!int ''", "!!float x", "!!timestamp x"])
+def test_a_value_that_yaml_cannot_convert_is_refused_with_its_file(file_refusal, value):
+    message = file_refusal("model/mine.yaml", f"name: x\nseed: {value}\n")
+    assert message.startswith("model/mine.yaml: ") and len(message) < 300
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
 @pytest.mark.parametrize("name", ["model/mine.yaml", "model/clip_tiny.yaml", "config.yaml"])
 def test_an_option_that_is_not_a_file_is_refused_with_its_name(refusal, tmp_path, make, name):

@@ -29,6 +29,7 @@ from visionbench.composition.arguments import Arguments, command_line
 from visionbench.composition.errors import is_raised_by_composition, translate
 from visionbench.composition.new_folders import NewFolders
 from visionbench.composition.paths import UserFiles, resolve_paths
+from visionbench.composition.references import Count, limited_references
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
 from visionbench.composition.user_files import refuse_faulty_files, refuse_replaced_schema, refuse_unsafe_files
@@ -112,6 +113,7 @@ class Task:
     """Whether the configurations are composed and an application prepares them."""
     folder: Path | None = None
     """The folder that Hydra created for the run or the sweep."""
+    references: Count = field(default_factory=Count)
     error: Exception | None = None
     """The error of a single run. It is stored, because Hydra would print another line if the task raised it."""
 
@@ -150,7 +152,8 @@ class Task:
         config_dir = self.arguments.config_dir
         notes = [note for choice in choices if (note := replaced_option(*choice, config_dir))]
         try:
-            config = ComposedConfig.of(cfg)
+            with self.references.all_values():
+                config = ComposedConfig.of(cfg)
         except ConfigError:
             refuse_faulty_files(self.arguments.overrides, config_dir)  # its message names the file
             raise
@@ -175,7 +178,12 @@ def main(arguments: Arguments, application: Application) -> None:
     command = hydra.main(version_base="1.3", config_path=str(project_folder("conf")), config_name="config")(task)
     NewFolders.folder, NewFolders.missing = None, ()
     try:
-        with user_folder_first(arguments.config_dir), command_line(arguments), buffered_information(arguments):
+        with (
+            user_folder_first(arguments.config_dir),
+            command_line(arguments),
+            buffered_information(arguments),
+            limited_references() as task.references,
+        ):
             command()
         if task.error is not None:
             raise task.error

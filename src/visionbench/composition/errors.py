@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 from yaml import YAMLError
 
 from visionbench.composition import overrides as override_checks
@@ -37,6 +37,8 @@ FOLDERS = {"hydra.run.dir", "hydra.sweep.dir"}
 
 def is_raised_by_composition(error: Exception) -> bool:
     """Return whether a library raised an exception, and not the code of visionbench."""
+    if isinstance(error, InterpolationResolutionError):  # `references` raises it too
+        return True
     frames = list(traceback.walk_tb(error.__traceback__))
     module = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""
     return module.partition(".")[0] not in OF_VISIONBENCH
