@@ -19,7 +19,7 @@ PACKAGE = Path(visionbench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"core"},
-    {"credentials", "deadline", "ranges", "registry", "signals", "statistics", "suggestions"},
+    {"credentials", "deadline", "ranges", "registry", "signals", "statistics", "suggestions", "yaml_limits"},
     {"config", "datafiles", "declarations", "machine", "validity", "variation"},
     {"engines", "parts", "records", "weights"},
     {"composition"},

@@ -31,6 +31,7 @@ from visionbench.core import ConfigError, first_line
 from visionbench.ranges import CALLS, SECONDS, SEED, limits
 from visionbench.registry import find, nearest
 from visionbench.suggestions import shown
+from visionbench.yaml_limits import check_limits
 
 T = TypeVar("T")
 PROCESSES_WITHIN = 0.1
@@ -487,6 +488,7 @@ def merge_file(cls: type[Any], path: Path, group: str) -> DictConfig:
 
 def load_file(path: Path) -> dict[str, Any]:
     """Return the content of a YAML file of the configuration. Raises ConfigError that names the file."""
+    check_limits(path)
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except YAMLError as error:
@@ -496,7 +498,7 @@ def load_file(path: Path) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {explain(error)}") from error
     except RecursionError as error:
-        raise ConfigError(f"{path}: an anchor contains itself", "remove the anchor") from error
+        raise ConfigError(f"{path}: nested too deeply", "write fewer levels") from error
     except OSError as error:
         if error.errno is not None:
             raise

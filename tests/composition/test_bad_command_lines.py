@@ -3,6 +3,9 @@
 `pytest -s` prints how many lines were tried, and how many were answered with more than two lines.
 """
 
+import os
+import re
+
 import bad_command_lines
 import pytest
 from command_line import here, plan_runs
@@ -260,6 +263,35 @@ def test_a_credential_in_a_file_of_the_user_is_refused_with_the_file(file_refusa
 
 def test_a_file_that_is_not_selected_is_not_blamed(file_refusal):
     assert file_refusal("model/mine.yaml", "name: [\n", "model=clip_tny").startswith("model=clip_tny: no such option")
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model/mine.yaml", ["model=mine"]),
+        ("experiment/mine.yaml", ["experiment=mine"]),
+        ("config.yaml", ["batch=single"]),
+        ("other.yaml", ["--config-name=other"]),
+        ("model/mine.yaml", ["-m", "model=glob(mi*)", "hydra/launcher=basic"]),
+    ],
+)
+def test_a_file_whose_aliases_expand_to_millions_of_values_is_refused_before_it_is_loaded(file_refusal, name, words):
+    assert re.match(
+        rf"{name}: its aliases expand to \d\S+ values; write at most 10,000", file_refusal(name, BOMB, *words)
+    )
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+@pytest.mark.parametrize("name", ["model/mine.yaml", "model/clip_tiny.yaml", "config.yaml"])
+def test_an_option_that_is_not_a_file_is_refused_with_its_name(refusal, tmp_path, make, name):
+    path = tmp_path / "my_conf" / name
+    path.parent.mkdir(parents=True)
+    make(path)
+    message = refusal("--config-dir", "my_conf", *([f"model={path.stem}"] if path.stem != "config" else []))
+    assert re.match(rf"my_conf/{name}: a (named pipe|folder), not a file; ", message)
 
 
 def test_a_main_file_without_the_schema_is_refused(file_refusal):

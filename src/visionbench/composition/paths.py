@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from visionbench.config import ExperimentConfig, path_from_file
+from visionbench.yaml_limits import check_limits
 
 PATHS = ("model.checkpoint", "data.root", "data.clusters")
 """The keys whose values are paths of input files. `output_dir` always starts at the current folder."""
@@ -47,6 +48,7 @@ class UserFiles:
         path = None if self.config_dir is None else self.config_dir / group / f"{option}.yaml"
         if path is None or not path.is_file():
             return
+        check_limits(path)
         content = OmegaConf.load(path)
         if not OmegaConf.is_dict(content):
             return

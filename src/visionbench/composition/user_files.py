@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from visionbench.config import check_file, list_options, load_file
 from visionbench.core import ConfigError
 from visionbench.suggestions import option as option_ending
 from visionbench.suggestions import shown
+from visionbench.yaml_limits import refuse_other_kinds
 
 PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 GLOBAL = "_global_"
@@ -31,7 +33,7 @@ def refuse_faulty_files(overrides: Sequence[str], config_dir: Path | None) -> No
 
 def refuse_replaced_schema(config_dir: Path | None) -> None:
     """Raise ConfigError if the user's folder replaces the main file by one without the schema."""
-    if config_dir is None or not (path := config_dir / MAIN_FILE).is_file():
+    if config_dir is None or not os.path.lexists(path := config_dir / MAIN_FILE):
         return
     defaults = load_file(path).get("defaults")
     if SCHEMA not in (defaults if isinstance(defaults, list) else []):
@@ -61,7 +63,7 @@ def file_with_default(group: str, option: str, overrides: Sequence[str], config_
 def selected_files(overrides: Sequence[str], config_dir: Path | None) -> Iterator[tuple[Path, str, Mapping[str, Any]]]:
     """Yield the user's files that the command line selects, directly or by `defaults`: path, group and content.
 
-    The content of a file that cannot be read is empty.
+    The content of a file that cannot be read is empty. Raises ConfigError for a path that is not a file.
     """
     if config_dir is None:
         return
@@ -73,8 +75,9 @@ def selected_files(overrides: Sequence[str], config_dir: Path | None) -> Iterato
     while pending:
         group, option = pending.pop(0)
         path = config_dir / group / f"{option.removesuffix('.yaml')}.yaml"
-        if path in visited or "\0" in str(path) or not path.is_file():
+        if path in visited or "\0" in str(path) or not os.path.lexists(path):
             continue
+        refuse_other_kinds(path)
         visited.add(path)
         try:
             content = load_file(path)
