@@ -99,6 +99,7 @@ class MlflowTracker:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         with self._one_line_errors(RESULTS_ARE_SAFE):
             import mlflow  # noqa: F401
+        logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])  # if it was imported before
 
     def open(self) -> None:
         """Import MLflow, prepare the store and set the view of the experiment. Raises TrackingError."""
