@@ -375,7 +375,7 @@ def without_effects(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(selftest, "show", nothing)
     patch.setattr(ui, "_is_free", lambda port: False)
     patch.setattr(ui, "_has_browser", lambda: False)
-    patch.setattr(sync, "archive", SimpleNamespace(folders=lambda folder: []))
+    patch.setattr(sync, "archive", SimpleNamespace(read=lambda *_: [], RECORD=sync.archive.RECORD))
     patch.setattr(report, "write_report", lambda *_: [])
     patch.setattr(weights, "obtain_checkpoint", nothing)
 

@@ -248,7 +248,8 @@ class TrackingConfig:
     uri: str | None = None
     experiment: str = "visionbench"
     timeout_seconds: float = field(default=30.0, metadata=limits(0, 3600, open_low=True))
-    """The longest time that one exchange with the tracker may take: opening the store, or sending one run."""
+    """The longest time of one exchange with a server: opening the store, or sending one run. A local store may take ten
+    times as long."""
 
 
 @dataclass

@@ -8,6 +8,7 @@ from visionbench.config import TrackingConfig
 from visionbench.core import ConfigError
 from visionbench.report.page import write_report as write
 from visionbench.results import archive
+from visionbench.trackers import mlflow
 from visionbench.trackers.mlflow import MlflowTracker, content
 
 EXPERIMENT = "lab"
@@ -33,6 +34,20 @@ def test_runs_and_their_report_are_sent(tmp_path, capsys):
 
     assert attached(first) == {f"report/{path.name}" for path in written}
     assert attached(second) == set()
+
+
+def test_the_list_of_complete_runs_replaces_one_search_for_each_run(tmp_path, capsys, monkeypatch):
+    first, second = (save(tmp_path / name, speed(5.0)).record() for name in ("first", "second"))
+    assert sync.send(tmp_path, None, EXPERIMENT) == 0
+    third = save(tmp_path / "third", speed(6.0)).record()
+    monkeypatch.setattr(sync, "FEW_RUNS", 0)
+    monkeypatch.setattr(mlflow, "MOST_FETCHED", 1)  # a page has one run
+    real, sent = MlflowTracker.send, []
+    monkeypatch.setattr(MlflowTracker, "send", lambda tracker, run: (sent.append(run.record.uid), real(tracker, run)))
+    assert sync.send(tmp_path, None, EXPERIMENT) == 0
+    assert sent == [third.uid]
+    assert first.uid != second.uid
+    assert capsys.readouterr().out.endswith(f"3 runs in {tmp_path / 'mlflow.db'}\n")
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):

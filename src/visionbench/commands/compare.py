@@ -195,7 +195,7 @@ def _fetch_query(query: str, sources: Sources, fetched: ExitStack, damages: arch
 
     tracker = MlflowTracker(TrackingConfig(uri=sources.uri, experiment=sources.experiment), sources.output_dir)
     into = Path(fetched.enter_context(TemporaryDirectory(prefix="visionbench-")))
-    caller = Caller(tracker.config.timeout_seconds)
+    caller = Caller(tracker.timeout_seconds)
     try:
         tracker.load()
         run_ids = caller.make(partial(tracker.matches, query))

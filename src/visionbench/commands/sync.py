@@ -14,7 +14,10 @@ from visionbench.report import page
 from visionbench.results import archive
 from visionbench.results.archive import Damaged, Damages, Run
 from visionbench.terminal.console import screen
-from visionbench.trackers.mlflow import MlflowTracker
+from visionbench.trackers.mlflow import MlflowTracker, key_of
+
+FEW_RUNS = 50
+"""For so few runs, each is searched in the store. For more, the list of all runs in the store takes less time."""
 
 
 def send(output_dir: Path, uri: str | None, experiment: str, timeout_seconds: float = 30.0) -> int:
@@ -30,12 +33,16 @@ def send(output_dir: Path, uri: str | None, experiment: str, timeout_seconds: fl
         raise ConfigError(f"--output-dir {output_dir}: no run in it", "measure something first: visionbench run")
     config = TrackingConfig(uri=uri, experiment=experiment, timeout_seconds=timeout_seconds)
     tracker = MlflowTracker(config, output_dir)
-    caller = Caller(timeout_seconds)
+    caller = Caller(tracker.timeout_seconds)
     sent: list[Run] = []
     try:
         tracker.load()
         caller.make(tracker.open)
+        complete = _complete_runs(tracker, caller) if len(runs) > FEW_RUNS else set()
         for run in runs:
+            if key_of(run.record) in complete:
+                sent.append(run)
+                continue
             try:
                 caller.make(partial(tracker.send, run))
             except ConfigError as error:
@@ -47,7 +54,7 @@ def send(output_dir: Path, uri: str | None, experiment: str, timeout_seconds: fl
     except TrackingError as error:
         raise ConfigError(error.problem, error.remedy) from error
     except DeadlineExceeded:
-        problem = f"tracking.uri={public(tracker.uri)}: no answer within {timeout_seconds:g} s"
+        problem = f"tracking.uri={public(tracker.uri)}: no answer within {caller.seconds:g} s"
         raise ConfigError(problem, f"{len(sent)} of {len(runs)} runs were sent; try again later") from None
     screen().print(
         f"{len(sent)} run{'s' * (len(sent) != 1)} in {public(uri) if uri else output_dir / 'mlflow.db'}",
@@ -55,6 +62,17 @@ def send(output_dir: Path, uri: str | None, experiment: str, timeout_seconds: fl
         highlight=False,
     )
     return damages.exit_code(0, sent)
+
+
+def _complete_runs(tracker: MlflowTracker, caller: Caller) -> set[tuple[str, ...]]:
+    """Return the keys of all runs that the store has completely. One page is one exchange."""
+    keys: set[tuple[str, ...]] = set()
+    token: str | None = None
+    while True:
+        page, token = caller.make(partial(tracker.complete_runs, token))
+        keys |= page
+        if not token:
+            return keys
 
 
 def _reports(runs: Sequence[Run]) -> Iterator[tuple[Path, list[Path]]]:

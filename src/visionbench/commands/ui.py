@@ -39,11 +39,11 @@ def serve(
     console = screen()
     try:
         tracker.load()
-        page = Caller(timeout_seconds).make(tracker.page)
+        page = Caller(tracker.timeout_seconds).make(tracker.page)
     except TrackingError as error:
         raise ConfigError(error.problem, error.remedy) from error
     except DeadlineExceeded:
-        problem = f"tracking.uri={public(tracker.uri)}: no answer within {timeout_seconds:g} s"
+        problem = f"tracking.uri={public(tracker.uri)}: no answer within {tracker.timeout_seconds:g} s"
         raise ConfigError(problem, "check the address and the server") from None
     if page.startswith("http"):
         console.print(page, soft_wrap=True, highlight=False)

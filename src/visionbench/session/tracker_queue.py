@@ -49,7 +49,7 @@ class TrackerQueue:
     def open(cls, config: ExperimentConfig) -> TrackerQueue:
         """Open the configured tracker. A local store is waited for; a server may answer while runs are measured."""
         tracker: Tracker = find("trackers", config.tracking.name)(config.tracking, Path(config.output_dir))
-        queue = cls(tracker, Caller(config.tracking.timeout_seconds))
+        queue = cls(tracker, Caller(getattr(tracker, "timeout_seconds", config.tracking.timeout_seconds)))
         queue.is_remote = getattr(tracker, "is_remote", False)
         if queue.is_remote and (load := getattr(tracker, "load", None)) is not None:
             with suppress(TrackingError):  # `open` raises the same error

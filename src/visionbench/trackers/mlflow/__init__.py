@@ -49,6 +49,9 @@ ENVIRONMENT = {
 
 RESULTS_ARE_SAFE = "results are safe in the run folder; send them later with visionbench sync"
 LOCK_SECONDS = 60
+LOCAL_FACTOR = 10
+"""A local store may take longer than a server by this factor, because it computes in this process, such as when its
+tables are created on a busy machine."""
 OUT_OF_DATE = "out-of-date database schema"
 """The words of MLflow's error for a database of another version."""
 METRICS_PER_CALL, PAIRS_PER_CALL = 800, 100
@@ -75,6 +78,11 @@ DESCRIPTION = (
 )
 
 
+def key_of(record: RunRecord) -> tuple[str, ...]:
+    """Return what a complete run in a store has in common with a record: uid, status, and the number of sessions."""
+    return (record.uid, record.status, str(len(record.all_sessions)))
+
+
 @register("trackers", "mlflow")
 @dataclass(frozen=True)
 class MlflowTracker:
@@ -91,6 +99,7 @@ class MlflowTracker:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         with self._one_line_errors(RESULTS_ARE_SAFE):
             import mlflow  # noqa: F401
+        logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])  # if it was imported before
 
     def open(self) -> None:
         """Import MLflow, prepare the store and set the view of the experiment. Raises TrackingError."""
@@ -110,15 +119,16 @@ class MlflowTracker:
         """Send a run that was read, unless the store already has the run. Raises as `log` does."""
         self.open()  # before the lock, because it acquires the same lock
         with self._one_line_errors(RESULTS_ARE_SAFE):
-            if self._has(run.record):
+            if _is_complete(self._with_uid(run.record.uid), run.record):
                 return
             with TemporaryDirectory(prefix="visionbench-") as staging:
                 with _local_errors(run):
                     batch = content.batch(run)
                     content.stage_artifacts(run, Path(staging))
                 with self._lock():
-                    if not self._has(run.record):
-                        self._fill(self._run_to_fill(run.record), run.record, batch, staging)
+                    same = self._with_uid(run.record.uid)  # another process may have sent it
+                    if not _is_complete(same, run.record):
+                        self._fill(self._run_to_fill(same, run.record), run.record, batch, staging)
                         self._extend_view(run)
 
     def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
@@ -202,6 +212,11 @@ class MlflowTracker:
     def is_remote(self) -> bool:
         """Whether the store is not a file, so that opening it can wait for a network."""
         return sqlite_file(self.uri) is None
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The longest time of one exchange: `tracking.timeout_seconds`, or ten times as long for a local store."""
+        return self.config.timeout_seconds * (1 if self.is_remote else LOCAL_FACTOR)
 
     @property
     def _on_a_server(self) -> bool:
@@ -315,7 +330,7 @@ class MlflowTracker:
         """Return the lock that a process holds while it prepares the store or sends a run. It prevents duplicates."""
         file = sqlite_file(self.uri) or self.output_dir.absolute() / "mlflow"
         file.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(f"{file}.lock", timeout=min(LOCK_SECONDS, self.config.timeout_seconds))
+        return FileLock(f"{file}.lock", timeout=min(LOCK_SECONDS, self.timeout_seconds))
 
     @contextmanager
     def _one_line_errors(self, remedy: str = "") -> Iterator[None]:
@@ -328,18 +343,9 @@ class MlflowTracker:
             raise TrackingError(f"tracking.uri={public(self.uri)}: {reason(error)}", remedy) from error
 
     # --------------------------------------------------------------------------------------------------------- one run
-    def _has(self, record: RunRecord) -> bool:
-        """Return whether the store has the run, with all sessions that measured it. A deleted run stays deleted."""
-        return any(
-            run.info.status != "RUNNING"
-            and run.data.tags.get("visionbench.status") == record.status
-            and run.data.tags.get("visionbench.sessions", "1") == str(len(record.all_sessions))
-            for run in self._with_uid(record.uid)
-        )
-
-    def _run_to_fill(self, record: RunRecord) -> str:
-        """Return the id of a new or an incomplete run. A run that was sent before it ended is replaced."""
-        for run in self._with_uid(record.uid):
+    def _run_to_fill(self, same: Sequence[Any], record: RunRecord) -> str:
+        """Return the id of a new run, or of an incomplete one in `same`. A run sent before it ended is replaced."""
+        for run in same:
             if run.info.lifecycle_stage != "active":
                 continue
             if run.info.status == "RUNNING":
@@ -357,6 +363,20 @@ class MlflowTracker:
         """Return the colour after that of the latest run, so that the curves of a sweep can be distinguished."""
         latest = self._client.search_runs([self._experiment_id], max_results=1, order_by=["attributes.start_time DESC"])
         return view.colour_after(latest[0].data.tags.get(COLOUR_TAG) if latest else None)
+
+    def complete_runs(self, token: str | None) -> tuple[set[tuple[str, ...]], str | None]:
+        """Return the keys of one page of complete runs of the store, and the token of the next page.
+
+        `key_of` returns the key of a record. Raises TrackingError.
+        """
+        with self._one_line_errors():
+            experiment_id = self._experiment_id
+            from mlflow.entities import ViewType
+
+            page = self._client.search_runs(
+                [experiment_id], run_view_type=ViewType.ALL, max_results=MOST_FETCHED, page_token=token
+            )
+            return {key for run in page if (key := _key_in_store(run)) is not None}, page.token
 
     def _with_uid(self, uid: str) -> list[Any]:
         """Return the store's runs of one folder, the latest first, including deleted ones."""
@@ -458,3 +478,16 @@ def _ms(moment: str) -> int:
 
 def _now_ms() -> int:
     return round(datetime.now(UTC).timestamp() * 1000)
+
+
+def _key_in_store(run: Any) -> tuple[str, ...] | None:
+    """Return the key of a run of the store as in `key_of`, or None if it was not sent completely."""
+    tags = run.data.tags
+    if run.info.status == "RUNNING":
+        return None
+    return (tags.get("visionbench.uid", ""), tags.get("visionbench.status", ""), tags.get("visionbench.sessions", "1"))
+
+
+def _is_complete(runs: Sequence[Any], record: RunRecord) -> bool:
+    """Return whether one of the store's runs is a record with all its sessions. A deleted run counts."""
+    return any(_key_in_store(run) == key_of(record) for run in runs)
