@@ -57,8 +57,11 @@ def check_limits(path: Path) -> None:
     A file that is not valid YAML passes, because the loader describes what is wrong with it.
     """
     refuse_other_kinds(path)
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}", "correct the file, or choose another") from error
     if len(content) > MOST_BYTES:
         raise ConfigError(f"{path}: larger than {MOST_BYTES:,} bytes", "write only configuration into the file")
     try:
