@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from saved_runs import QUALITY, row, run
 
-from visionbench.core import FAILED, KILLED, OUT_OF_MEMORY, Case, ConfigError, Samples
+from visionbench.core import FAILED, KILLED, LOST, OUT_OF_MEMORY, Case, ConfigError, Samples
 from visionbench.records.folder import RunFolder
 from visionbench.registry import find
 from visionbench.report import advice, advice_words, document, drawing, page, sweep_figures
@@ -17,6 +17,7 @@ from visionbench.results import relative
 from visionbench.results.advice import choice
 from visionbench.results.advice.candidates import Bounds
 from visionbench.results.archive import Run
+from visionbench.results.naming import Names
 
 
 def timed(size, p50, p95=None, speed=None, **more):
@@ -90,6 +91,12 @@ def test_unmeasured_quality_is_stated_and_tasks_have_chinese_names():
 def test_the_frontier_has_the_points_that_no_other_point_exceeds_in_both_coordinates():
     points = [(1, 9), (2, 8), (3, 8), (4, 5), (2, 3), (4, 4)]
     assert advice.frontier(points) == [(1, 9), (3, 8), (4, 5)]
+
+
+def test_the_remedy_for_a_lost_case_is_the_command_that_continues_its_sweep():
+    lost = run(row(Case("batch-1", 1, (), ()), LOST, "the run never started"))
+    (line,) = document._failures([lost], Names.of([lost]), "en")
+    assert line.endswith(f"lost, the run never started · try: visionbench run resume={lost.sweep}")
 
 
 def test_the_remedies_depend_on_the_status():

@@ -358,7 +358,8 @@ def _failures(runs: Sequence[Run], names: Names, language: str) -> Iterator[str]
     for run in runs:
         for row in run.results:
             if row.status not in (OK, PENDING):
-                remedies = "; ".join(translate(key, language) for key in advice.remedies(run, row))
+                keys = advice.remedies(run, row)
+                remedies = "; ".join(translate(key, language, sweep=run.sweep) for key in keys)
                 failure = f"{names.name(run)}, {row.case.id}: {row.status}, {row.reason}"
                 yield f"{failure} · {translate('try', language)}: {remedies}"
         for name, reason in run.record.plan.refused.items():
