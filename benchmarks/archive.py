@@ -139,7 +139,7 @@ def _variant(original: RunFolder, rows: Sequence[CaseResult], factor: float, pla
         samples.append(Samples(series, known.missing, known.flags, known.faults, known.labels))
         folder.append(row, samples[-1])
     link_predictions(original, folder)
-    return Variant(recompute_run(folder, rows), samples)
+    return Variant(recompute_run(archive.Run.read(folder))[0], samples)
 
 
 def link_predictions(original: RunFolder, folder: RunFolder) -> None:
