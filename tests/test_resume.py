@@ -21,6 +21,11 @@ KEPT = "retry=failed"
 """A busy machine makes cases invalid, which would be measured again."""
 
 
+def files(folder):
+    """Return all files and folders, except those of the measurement of test coverage."""
+    return sorted(path for path in folder.rglob("*") if not path.name.startswith(".coverage"))
+
+
 def end_at(folder, text, number, *words):
     """Run a command, and send it a signal when it prints a line with a text."""
     with subprocess.Popen(
@@ -58,12 +63,12 @@ def test_after_sigkill_only_cases_without_a_row_are_measured_in_the_folders_of_t
     (sweep,) = (path.parent.name for path in (tmp_path / "outputs").glob("*/sweep.json"))
     assert f"visionbench run resume={sweep}" in listed.stdout
 
-    before = sorted(tmp_path.rglob("*"))
+    before = files(tmp_path)
     planned = here(tmp_path, "run", "resume=latest", KEPT, "--dry-run")
     assert (planned.returncode, planned.stderr) == (0, "")
     assert "batch-2 (no result), quality (no result)" in planned.stdout
     assert "2 runs, 5 cases" in planned.stdout
-    assert sorted(tmp_path.rglob("*")) == before
+    assert files(tmp_path) == before
 
     done = call(tmp_path, "run", f"resume={sweep}", KEPT)
     assert done.returncode == 0, done.stderr
@@ -144,7 +149,7 @@ def test_a_key_of_resuming_in_a_file_is_refused(tmp_path):
 
 
 def test_a_dry_run_prints_the_plan_of_a_sweep_and_writes_nothing(tmp_path):
-    before = sorted(tmp_path.rglob("*"))
+    before = files(tmp_path)
     planned = here(tmp_path, *WORDS, "--dry-run", "hydra.sweep.dir=outputs/mine")
     assert planned.returncode == 0, planned.stderr
     lines = planned.stdout.splitlines()
@@ -153,7 +158,7 @@ def test_a_dry_run_prints_the_plan_of_a_sweep_and_writes_nothing(tmp_path):
         f"classifier_tiny · cpu · fp32 · seed {seed}" for seed in (0, 1)
     ]
     assert lines[-1] == "dry run: nothing was measured, and nothing was written"
-    assert sorted(tmp_path.rglob("*")) == before
+    assert files(tmp_path) == before
 
 
 def test_a_dry_run_refuses_what_the_command_refuses(tmp_path):

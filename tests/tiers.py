@@ -1,8 +1,9 @@
 """The tiers of tests.
 
-A quick test starts no process, loads no model, does not use MLflow, and takes a few seconds at most. All other tests
-carry the mark `slow`: they are listed in SLOW, or they carry the mark `gpu` or `browser`. `guard` fails a quick test
-that starts a process, loads a model or uses MLflow, so SLOW cannot become incomplete unnoticed.
+A quick test starts no process (except the one that counts GPUs), loads no model, does not use MLflow, and takes a few
+seconds at most. All other tests carry the mark `slow`: they are listed in SLOW, or they carry the mark `gpu` or
+`browser`. `guard` fails a quick test that starts a process, loads a model or uses MLflow, so SLOW cannot become
+incomplete unnoticed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 import numpy.testing  # noqa: F401 (numpy 2.1 starts lscpu when this is imported)
 import pytest
 import torch
+
+from visionbench.devices.cuda import COUNT_GPUS
 
 TESTS = Path(__file__).parent
 ALWAYS_SLOW = ("gpu", "browser")
@@ -149,6 +152,13 @@ def guard() -> Iterator[list[str]]:
     def refuser(reason: str) -> Callable[..., None]:
         return lambda *_, **__: refuse(reason)
 
+    popen = subprocess.Popen.__init__
+
+    def start(process: subprocess.Popen[Any], words: Any, *rest: Any, **options: Any) -> None:
+        if COUNT_GPUS not in words:  # a torch built for CUDA on a machine without NVML counts the GPUs in a process
+            refuse("starts a process")
+        popen(process, words, *rest, **options)
+
     def refuse_transformers(parent: torch.nn.Module, *_: Any) -> None:
         if type(parent).__module__.startswith("transformers."):
             refuse("builds a model of transformers")
@@ -163,6 +173,7 @@ def guard() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in STARTS_A_PROCESS:
             patch.setattr(owner, name, refuser("starts a process"))
+        patch.setattr(subprocess.Popen, "__init__", start)
         patch.setattr(dbapi2, "connect", refuser("opens MLflow's database"))
         patch.setattr(sys, "meta_path", [finder, *sys.meta_path])
         try:
