@@ -6,6 +6,7 @@ or print a traceback. Later it raises Ended, so that a run can write the rows th
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -93,3 +94,18 @@ def _silence_after_signal() -> None:
 
     sys.unraisablehook = unless_received(sys.__unraisablehook__)
     threading.excepthook = unless_received(threading.__excepthook__)
+
+
+def end_with_parent() -> None:
+    """Wait until the parent of a process ends, even if it is killed, and then end this process at once."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def kill_reason(process: str, exit_code: int) -> str:
+    """Return which signal killed a process. `exit_code` is the negative number of the signal."""
+    name = signal.Signals(-exit_code).name
+    cause = "; the system's out-of-memory killer does this" if name == "SIGKILL" else ""
+    return f"{process} was killed by {name}{cause}"

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench.core import ConfigError, VisionbenchError
+from visionbench.signals import end_with_parent, kill_reason
 
 _context = multiprocessing.get_context("forkserver")
 _TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGHUP}
@@ -152,7 +153,7 @@ def _work(pipe: Connection, log: Path, generate: Callable[..., Iterator[Any]], a
     for number in _TERMINAL_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the parent receives the signal and ends this process
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINAL_SIGNALS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         _redirect(log)
     except OSError as error:
@@ -200,14 +201,6 @@ def _continues(item: Any) -> bool:
     return bool(getattr(item, "ahead", False))
 
 
-def _end_with_parent() -> None:
-    """Wait until the parent ends, even if it is killed, and then end this process at once."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
 def _redirect(log: Path) -> None:
     """Send both output streams to the log, including the output of C libraries."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -226,12 +219,8 @@ def _explain_end(child: Any, server: int | None) -> WorkerDied:
     child.join()
     code = child.exitcode
     if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        if name == "SIGKILL":
-            return WorkerKilled(
-                "the measuring process was killed by SIGKILL; the system's out-of-memory killer does this"
-            )
-        return WorkerDied(f"the measuring process was killed by {name}")
+        reason = kill_reason("the measuring process", code)
+        return WorkerKilled(reason) if code == -signal.SIGKILL else WorkerDied(reason)
     if code == UNKNOWN_CODE and (server is None or _has_ended(server)):
         return WorkerDied("the measuring process ended, and so did the fork server; the cause is not known")
     return WorkerDied(f"the measuring process ended by itself with exit code {code}")

@@ -25,6 +25,7 @@ from typing import ClassVar
 from visionbench.core import ConfigError, first_line
 from visionbench.engines import End, Job
 from visionbench.engines.cores import Core, Cores, affinity
+from visionbench.signals import end_with_parent, kill_reason
 
 SECONDS_TO_END = 60.0
 """The time that an interrupted job has to write its rows."""
@@ -220,7 +221,7 @@ def _work(answer: Connection, output: Connection, cpus: set[int], call: Callable
     """Execute a job in the new process. Its output goes to the parent."""
     os.setpgrp()  # Ctrl-C reaches the parent only, which interrupts this process once
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     if cpus:
         os.sched_setaffinity(0, cpus)
     for number in (1, 2):
@@ -236,17 +237,7 @@ def _work(answer: Connection, output: Connection, cpus: set[int], call: Callable
         answer.send(End(FAILED, f"{type(error).__name__}: {first_line(error)}"))
 
 
-def _end_with_parent() -> None:
-    """Wait until the parent ends, even if it is killed, and then end this process at once."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
 def _explain(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
-        name = signal.Signals(-exitcode).name
-        cause = "; the system's out-of-memory killer does this" if name == "SIGKILL" else ""
-        return f"the process of the run was killed by {name}{cause}"
+        return kill_reason("the process of the run", exitcode)
     return f"the process of the run ended by itself with exit code {exitcode}"
