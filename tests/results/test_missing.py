@@ -40,12 +40,18 @@ def test_a_killed_run_and_a_run_with_lost_rows_have_a_sentence_each():
     ]
 
 
+def test_several_killed_runs_have_one_sentence_in_the_plural():
+    killed = [run("lost", name=name) for name in ("a", "b")]
+    (sentence,) = missing.sentences(killed)
+    assert sentence.startswith("2 of 2 runs are lost, because their processes ended too early: a · cpu · fp32, b")
+
+
 def test_a_running_run_has_pending_cases_and_its_host_is_named_if_it_is_another_one():
     here = run("running", host={"host": node()})
     assert list(missing.sentences([here])) == ["the run has not ended, 1 case is not measured yet"]
     there = run("running", host={"host": "another"})
     assert list(missing.sentences([there]))[1:] == [
-        "runs on another count as running, because the processes of another machine cannot be found out"
+        "runs on another count as running, because this machine cannot check the processes of another machine"
     ]
 
 
