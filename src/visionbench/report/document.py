@@ -359,7 +359,7 @@ def _failures(runs: Sequence[Run], names: Names, language: str) -> Iterator[str]
         for row in run.results:
             if row.status not in (OK, PENDING):
                 keys = advice.remedies(run, row)
-                remedies = "; ".join(translate(key, language, sweep=run.sweep) for key in keys)
+                remedies = "; ".join(translate(key, language, command=missing.resume_command(run)) for key in keys)
                 failure = f"{names.name(run)}, {row.case.id}: {row.status}, {translations.reason(row.reason, language)}"
                 yield f"{failure} · {translate('try', language)}: {remedies}"
         for name, reason in run.record.plan.refused.items():

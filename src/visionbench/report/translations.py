@@ -101,7 +101,7 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
     "try quantised": ("a quantised checkpoint", "量化后的权重"),
     "try cpu": ("device=cpu, which has the machine's memory", "device=cpu，使用主机内存"),
     "try log": ("worker.log in the folder of the run", "查看运行目录中的 worker.log"),
-    "try resume": ("visionbench run resume={sweep}", "visionbench run resume={sweep}"),
+    "try resume": ("{command}", "{command}"),
     "try again": ("run the same command again", "重新运行同一命令"),
     "try": ("try", "可尝试"),
     "nothing": ("Nothing.", "无。"),

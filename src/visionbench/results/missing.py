@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from visionbench.core import INTERRUPTED, LOST, NOT_RUN, PENDING
+from visionbench.records import sweep
 from visionbench.records.record import LOST as LOST_RUN
 from visionbench.records.record import PENDING as PENDING_RUN
 from visionbench.records.record import RUNNING
@@ -90,16 +89,14 @@ def gaps(runs: Sequence[Run]) -> Iterator[Gap]:
 
 def resume_commands(runs: Sequence[Run]) -> list[str]:
     """Return for each sweep with missing cases the command that measures them."""
-    return [_resume_command(sweep, runs) for sweep in dict.fromkeys(run.sweep for run in runs if _is_missing(run))]
+    return list(dict.fromkeys(resume_command(run) for run in runs if _is_missing(run)))
 
 
-def _resume_command(sweep: str, runs: Sequence[Run]) -> str:
-    paths = [run.folder.path for run in runs if run.folder is not None and run.sweep == sweep]
-    folders = [path if path.name == sweep else path.parent for path in paths]
-    name = sweep
-    if folders and os.path.abspath(folders[0]) != os.path.abspath(Path("outputs", sweep)):
-        name = str(folders[0])
-    return shlex.join(["visionbench", "run", f"resume={name}"])
+def resume_command(run: Run) -> str:
+    """Return the command that continues the sweep of a run."""
+    path = Path("outputs", run.sweep) if run.folder is None else run.folder.path
+    folder = next((parent for parent in (path, *path.parents) if parent.name == run.sweep), path.parent)
+    return sweep.resume_command(folder, run.sweep)
 
 
 def _is_missing(run: Run) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -143,13 +142,6 @@ class EarlierSweep:
             yield
         finally:
             lock.release()
-
-
-def command(folder: Path, sweep: str, output_dir: str) -> str:
-    """Return the command that continues a sweep."""
-    usual = Path(output_dir).absolute() / sweep == folder.absolute() and output_dir == "outputs"
-    name = sweep if usual else os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
-    return shlex.join(["visionbench", "run", f"resume={name}"])
 
 
 def _find(output_dir: Path, name: str) -> Path:

@@ -7,21 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from visionbench.config import ExperimentConfig
 from visionbench.core import Tracker, TrackingError, first_line
 from visionbench.deadline import Call, Caller, DeadlineExceeded
 from visionbench.registry import find
 
-if TYPE_CHECKING:
-    pass
-
-
 SERVER_START_SECONDS = 2.0
 """The time in which a server that works has answered before the first run is prepared further."""
-
-
 UNSENT_REMEDY = "results are safe in the run folder; send them later with visionbench sync"
 
 
