@@ -28,7 +28,7 @@ def show(sweeps: Sequence[str], output_dir: Path, where: str, bounds: Bounds, la
     check(language, "--language")
     facts = archive.parse_filter(where, "--where")
     damages = archive.Damages()
-    read = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep, report=damages)]
+    read = archive.of_sweeps(output_dir, sweeps, damages)
     distinct = list({run.record.uid: run for run in read}.values())
     runs = archive.select(distinct, facts, f"--where {where}")
     advised = list(choice.advise(runs, bounds))
