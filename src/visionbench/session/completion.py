@@ -6,15 +6,11 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from visionbench.config import ExperimentConfig
 from visionbench.core import first_line, visible
 from visionbench.session import sweep_file
 from visionbench.session.values import Outcome, PreparedSweep
-
-if TYPE_CHECKING:
-    pass
 
 
 def finish_job(prepared: PreparedSweep, outcome: Outcome) -> None:
