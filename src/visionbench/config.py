@@ -82,6 +82,21 @@ class PrecisionConfig:
 
 
 @dataclass
+class RuntimeConfig:
+    """The runtime: the library that executes the loaded model. A key that is null has the runtime's own default."""
+
+    name: str = "eager"
+    mode: str | None = None
+    """The mode of `torch.compile`."""
+    dynamic: bool | None = None
+    """Whether `torch.compile` compiles once for all batch sizes."""
+    fullgraph: bool | None = None
+    """Whether `torch.compile` refuses a model that it can only compile in parts."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further options of the runtime, such as those of a runtime of the user."""
+
+
+@dataclass
 class BatchConfig:
     """The batch sizes that a run measures."""
 
@@ -206,6 +221,18 @@ class PipelineConfig:
 
 
 @dataclass
+class ParityConfig:
+    """The comparison of the outputs with those of eager fp32, before a run in another precision or runtime is timed."""
+
+    inputs: int = field(default=2, metadata=limits(0, 1000))
+    """The number of images; with 0, nothing is compared."""
+    min_cosine: dict[str, float] = field(
+        default_factory=lambda: {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.99}, metadata=limits(-1, 1)
+    )
+    """The lowest cosine with which the run is timed, by dtype."""
+
+
+@dataclass
 class EvaluationConfig:
     """One pass of the data set through the model, for quality."""
 
@@ -238,6 +265,7 @@ class MeasureConfig:
     ceiling: CeilingConfig = field(default_factory=CeilingConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    parity: ParityConfig = field(default_factory=ParityConfig)
 
 
 @dataclass
@@ -267,6 +295,7 @@ class ExperimentConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     data: DataConfig = field(default_factory=DataConfig)
     metrics: dict[str, Any] = field(default_factory=dict)

@@ -1,13 +1,14 @@
 """The measuring process: load the model once, measure each case, and yield events to the parent process.
 
-measure  load → for each case: stages → samples → metrics → a row
-profile  in a process before it, for metrics=[kernels] on a device with a queue: load → one profiled call for each case
+measure    load → for each case: stages → samples → metrics → a row
+profile    in a process before it, for metrics=[kernels] on a device with a queue: one profiled call for each case
+reference  in a process before it, for a run that is not in eager fp32: the outputs of eager fp32
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from time import sleep
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from visionbench import core, validity
-from visionbench.config import ExperimentConfig
+from visionbench.config import ExperimentConfig, PrecisionConfig, RuntimeConfig
 from visionbench.core import (
     Case,
     CaseResult,
@@ -39,11 +40,13 @@ from visionbench.parts import Parts, build_parts
 from visionbench.stages import (
     data_used,
     evaluation,
+    execution,
     flops,
     kernels,
     latency,
     load,
     memory,
+    parity,
     pipeline,
     telemetry,
     throughput,
@@ -109,16 +112,18 @@ def measure(
     plan: RunPlan,
     left_out: Mapping[str, str],
     profiled: Mapping[str, Samples] = MappingProxyType({}),
+    reference: Reference | None = None,
 ) -> Iterator[Event]:
     """Load the model once and measure the plan's cases in order, without the examples in `left_out`.
 
-    `profiled` holds the samples of the profiling process by case.
+    `profiled` holds the samples of the profiling process by case, and `reference` the outputs of eager fp32.
     """
     parts = build_parts(config)
     yield StageProgress("load")
     data = read_data(config, plan, parts, left_out)
     place, dtype = _set_up(config, parts.device)
-    loaded = yield from _catch_out_of_memory(parts.device, load_run(config, plan, parts, data, place, dtype))
+    loading = load_run(config, plan, parts, data, place, dtype, reference)
+    loaded = yield from _catch_out_of_memory(parts.device, loading)
     if isinstance(loaded, OutOfMemory):
         for case in plan.cases:
             yield _without_numbers(case, core.OUT_OF_MEMORY, f"while loading: {loaded.reason}")
@@ -183,6 +188,8 @@ class LoadedRun:
     """The examples that the model's processor accepts."""
     left_out: Mapping[str, str]
     """The ids of examples that are not used, with the reason."""
+    runtime_facts: Mapping[str, str] = field(default_factory=dict)
+    """Facts about the parts that a runtime executes."""
 
     @property
     def max_mib(self) -> int:
@@ -199,20 +206,37 @@ def read_data(config: ExperimentConfig, plan: RunPlan, parts: Parts, left_out: M
 
 
 def load_run(
-    config: ExperimentConfig, plan: RunPlan, parts: Parts, data: RunData, place: torch.device, dtype: torch.dtype
+    config: ExperimentConfig,
+    plan: RunPlan,
+    parts: Parts,
+    data: RunData,
+    place: torch.device,
+    dtype: torch.dtype,
+    reference: Reference | None = None,
 ) -> Generator[StageProgress, None, LoadedRun]:
     """Load the model, preprocess the inputs of all timed cases, call the model once, and check its outputs.
 
-    Raises ConfigError if the model's processor does not accept an image, and OutputCheckError.
+    Raises ConfigError if the model's processor does not accept an image or if the runtime cannot execute the model,
+    OutputCheckError, and ParityError.
     """
     device = parts.device
     model, loading = load.load(parts.adapter, config.model, device, place, dtype)
     yield StageProgress("inputs", ahead=True)
     inputs = preprocess(model, data.examples, config.measure.inputs)
     raise_on_problems(config.data.name, inputs.unfit, len(data.examples), config.data.on_error)
+    if parts.runtime.replaces_eager:
+        yield StageProgress("export")
+        two = next(assemble(inputs.singles[:2], min(2, len(inputs.singles)), place, dtype))
+        executed = execution.execute(config.runtime.name, model, parts.runtime, two, _precision(config))
+        model, loading = executed.model, loading.merged(executed.samples)
+        facts = executed.facts
+    else:
+        facts = {}
     yield StageProgress("first_call")
     first_call = load.first_call(model, device, next(assemble(inputs.singles[:1], 1, place, dtype)))
     load.check_output_follows_input(model, inputs.singles, place, dtype)
+    if reference is not None:
+        loading = loading.merged(_compare(reference, model, inputs, config, place, dtype))
     return LoadedRun(
         config,
         plan,
@@ -225,7 +249,25 @@ def load_run(
         inputs,
         usable_examples(data.examples, inputs.unfit),
         {**data.left_out, **inputs.unfit},
+        facts,
     )
+
+
+def _compare(
+    reference: Reference,
+    model: LoadedModel,
+    inputs: TimedInputs,
+    config: ExperimentConfig,
+    place: torch.device,
+    dtype: torch.dtype,
+) -> Samples:
+    """Return the samples of the comparison with eager fp32, or the reason why there is none. Raises ParityError."""
+    if reference.why_missing:
+        missing = dict.fromkeys(("parity/cosine_ratio", "parity/error_fraction"), reference.why_missing)
+        return Samples(missing=missing, flags={"parity_unknown": reference.why_missing})
+    rule = config.measure.parity
+    own = parity.outputs(model, inputs.singles, rule.inputs, place, dtype)
+    return parity.compare(reference.outputs, own, rule, config.precision.dtype)
 
 
 def create_stages(profiled: Mapping[str, Samples]) -> Mapping[str, Stage]:
@@ -250,6 +292,11 @@ def measure_case(
     samples = _work(loaded, case).merged(loaded.loading)
     retried: dict[str, str] = {}
     batches: Sequence[Inputs] = ()
+    if loaded.parts.runtime.compiles_each_size:
+        batches = _fit_batches(loaded, case, Stage(warmup.run, "one"), batches)
+        context = Context(case, loaded.model, device, measure, batches, loaded.inputs.kept_bytes, loaded.examples)
+        yield StageProgress("compile", case.id)
+        samples = samples.merged(execution.first_of_size(context, loaded.parts.runtime))
     for name in case.stages:
         batches = _fit_batches(loaded, case, stages[name], batches)
         context = Context(case, loaded.model, device, measure, batches, loaded.inputs.kept_bytes, loaded.examples)
@@ -348,8 +395,48 @@ def _set_up(config: ExperimentConfig, device: Device) -> tuple[torch.device, tor
     """Set up the device, and return torch's device and the run's dtype."""
     import torch
 
-    device.setup(Precision(**asdict(config.precision)), config.device.threads)
+    device.setup(_precision(config), config.device.threads)
     return torch.device(device.id), getattr(torch, config.precision.dtype)
+
+
+def _precision(config: ExperimentConfig) -> Precision:
+    return Precision(**asdict(config.precision))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The outputs of the model in eager fp32, or the reason why there are none."""
+
+    outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    why_missing: str = ""
+
+
+def needs_reference(config: ExperimentConfig) -> bool:
+    """Return whether a run has another precision or runtime than eager fp32, with which its outputs are compared."""
+    precision, parts = config.precision, build_parts(config)
+    differs = parts.runtime.replaces_eager or precision.dtype != "float32" or precision.tf32
+    return differs and config.measure.parity.inputs > 0
+
+
+def in_eager_fp32(config: ExperimentConfig) -> ExperimentConfig:
+    """Return the configuration of the run whose outputs are the reference."""
+    return replace(config, precision=PrecisionConfig("fp32", "float32"), runtime=RuntimeConfig())
+
+
+def reference(config: ExperimentConfig, left_out: Mapping[str, str]) -> Iterator[Reference]:
+    """Load the model in eager fp32, and yield its outputs for the first images. Nothing is timed."""
+    config = in_eager_fp32(config)
+    parts = build_parts(config)
+    place, dtype = _set_up(config, parts.device)
+    try:
+        model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype)
+        examples = usable_examples(with_mask_frame(parts.data.examples(), config.data.exif), left_out)
+        singles = preprocess(model, examples, config.measure.inputs).singles
+        yield Reference(parity.outputs(model, singles, config.measure.parity.inputs, place, dtype))
+    except Exception as error:
+        if not parts.device.is_out_of_memory(error):
+            raise
+        yield Reference(why_missing=f"the device has too little memory for eager fp32 ({core.first_line(error)})")
 
 
 def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> Iterator[ProfiledCall]:
@@ -413,7 +500,7 @@ def _work(loaded: LoadedRun, case: Case) -> Samples:
 
 
 def _conditions(parts: Parts, loaded: LoadedRun, examples: Sequence[Example]) -> Conditions:
-    model = {**loaded.model.identity, **_image_size(loaded)}
+    model = {**loaded.model.identity, **_image_size(loaded), **loaded.runtime_facts}
     return Conditions(model, dict(parts.device.fingerprint()), _describe_data(parts, examples), dict(loaded.left_out))
 
 

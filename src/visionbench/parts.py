@@ -7,9 +7,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from visionbench.config import DataConfig, DeviceConfig, ExperimentConfig, ModelConfig, build_part, option_fields
-from visionbench.core import Adapter, ConfigError, DataSet, Device, Metric
+from visionbench.config import (
+    DataConfig,
+    DeviceConfig,
+    ExperimentConfig,
+    ModelConfig,
+    RuntimeConfig,
+    build_part,
+    option_fields,
+)
+from visionbench.core import Adapter, ConfigError, DataSet, Device, Metric, Runtime
 from visionbench.registry import find
+from visionbench.variation import text
 
 ACCELERATORS = ("cuda",)
 """Device kinds that `device=auto` prefers to the CPU, best first."""
@@ -41,6 +50,7 @@ class Parts:
     device: Device
     data: DataSet
     metrics: Mapping[str, Metric]
+    runtime: Runtime
 
 
 def build_parts(config: ExperimentConfig) -> Parts:
@@ -53,7 +63,21 @@ def build_parts(config: ExperimentConfig) -> Parts:
             name: build_part("metrics", name, options or {}, f"metrics.{name}")
             for name, options in config.metrics.items()
         },
+        runtime=find_runtime(config.runtime),
     )
+
+
+def find_runtime(config: RuntimeConfig) -> Runtime:
+    """Return the runtime with its options. Raises ConfigError if it has no such option."""
+    keys = {name: getattr(config, name) for name in ("mode", "dynamic", "fullgraph")}
+    given = {name: value for name, value in keys.items() if value is not None}
+    known = option_fields(find("runtimes", config.name))
+    if unknown := next((name for name in given if name not in known), None):
+        raise ConfigError(
+            f"runtime.{unknown}={text(given[unknown])}: runtime={config.name} does not use it", "remove it"
+        )
+    runtime: Runtime = build_part("runtimes", config.name, {**config.options, **given}, "runtime.options")
+    return runtime
 
 
 def find_adapter(model: ModelConfig) -> Adapter:

@@ -7,10 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from visionbench import ranges, weights
 from visionbench.config import ExperimentConfig, TrackingConfig, refuse_unusable_folder
-from visionbench.core import TRUTHS, Case, ConfigError, Metric, Precision, QualityMetric, RunPlan
+from visionbench.core import TRUTHS, Case, ConfigError, Metric, NamesGraphs, Precision, QualityMetric, RunPlan
 from visionbench.credentials import public
-from visionbench.parts import Parts, accelerators, build_parts, find_device
+from visionbench.parts import (
+    Parts,
+    accelerators,
+    build_parts,
+    find_adapter,
+    find_device,
+    find_runtime,
+    measured_elsewhere,
+)
 from visionbench.registry import find, names, nearest
+from visionbench.variation import EAGER, SEPARATOR
 
 STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "kernels", "evaluation")
 """The stages in the order of the protocol. Each case runs the stages that its metrics need."""
@@ -55,12 +64,16 @@ def plan(
     cases = [_case(f"batch-{size}", size, speed) for size in sorted(config.batch.sizes)] if speed else []
     if quality:
         cases.append(_case("quality", config.measure.evaluation.batch_size, quality))
+    base = [config.model.name, parts.device.id, config.precision.name]
+    if config.runtime.name != EAGER:
+        base.append(config.runtime.name)
     return RunPlan(
-        name=f"{config.model.name} · {parts.device.id} · {config.precision.name}",
+        name=SEPARATOR.join(base),
         model=config.model.name,
         task=parts.adapter.task,
         device=parts.device.id,
         precision=config.precision.name,
+        runtime=config.runtime.name,
         cases=tuple(cases),
         refused=refused,
         unsuited=unsuited,
@@ -96,6 +109,7 @@ def _check(config: ExperimentConfig) -> None:
             f"model {config.model.name} has no checkpoint", "give model.checkpoint=… or model.weights=random"
         )
     _check_device(config)
+    _check_runtime(config)
 
 
 def _check_tracking(tracking: TrackingConfig) -> None:
@@ -156,6 +170,22 @@ def _check_device(config: ExperimentConfig) -> None:
             raise ConfigError(f"{key} has no value for {device.kind}", f"add {key}.{device.kind}=…")
 
 
+def _check_runtime(config: ExperimentConfig) -> None:
+    """Refuse a runtime that is not installed, or that cannot execute this model on this device in this precision."""
+    _check_registered("runtime.name", config.runtime.name, "runtimes")
+    runtime, adapter, device = find_runtime(config.runtime), find_adapter(config.model), find_device(config.device)
+    if not runtime.replaces_eager:
+        return
+    unavailable = None if measured_elsewhere() else runtime.why_unavailable()
+    if reason := unavailable or runtime.why_unsupported(device.kind, _precision(config)):
+        raise ConfigError(f"runtime={config.runtime.name}: {reason}")
+    if not isinstance(adapter, NamesGraphs) or not adapter.graph_names():
+        raise ConfigError(
+            f"runtime={config.runtime.name}: model {config.model.name} has no part that a runtime can execute",
+            "use runtime=eager",
+        )
+
+
 def _check_choice(key: str, value: str, choices: Iterable[str]) -> None:
     if value not in (choices := list(choices)):
         raise ConfigError(f"{key}={value}: no such value{nearest(value, choices)}")
@@ -194,12 +224,16 @@ def _refusals(
             refused[name] = f"data={config.data.name} has no {' and '.join(sorted(annotations))}"
         elif missing := sorted(metric.needs & unavailable.keys()):
             refused[name] = f"data={config.data.name}: {unavailable[missing[0]]}"
+    if config.runtime.name == EAGER and config.precision.dtype == "float32" and not config.precision.tf32:
+        unsuited_parity = {"parity": "eager fp32 is what other runs are compared with"}
+    else:
+        unsuited_parity = {}
     if len(unsuited) == len(quality):
         refused, unsuited = {**refused, **unsuited}, {}
     if set(quality) == {*refused, *unsuited}:
         timings = [name for name, metric in parts.metrics.items() if _needs_evaluation(metric) and name not in quality]
         unsuited |= dict.fromkeys(timings, "no quality metric is measured, so there is no evaluation pass")
-    return refused, unsuited
+    return refused, unsuited | {name: why for name, why in unsuited_parity.items() if name in parts.metrics}
 
 
 def _warnings(config: ExperimentConfig, parts: Parts) -> Iterable[str]:

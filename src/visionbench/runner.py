@@ -2,6 +2,7 @@
 
 run      in the parent process: starts the two processes below, and writes each row to the run's folder as it arrives
 profile  `measuring.profile` in a first process, for metrics=[kernels] on a device with a queue
+compare  `measuring.reference` in a first process, for a run that is not in eager fp32: the outputs to compare with
 measure  `measuring.measure` in a second process: load → for each case: stages → samples → metrics → a row
 """
 
@@ -20,11 +21,11 @@ from typing import Any
 from uuid import uuid4
 
 from visionbench import core, machine, measuring, weights, worker
-from visionbench.config import ExperimentConfig
+from visionbench.config import ExperimentConfig, to_yaml
 from visionbench.core import Case, CaseResult, ConfigError, Predictions, RunPlan, Samples
 from visionbench.declarations import Declarations
 from visionbench.examples import denominators
-from visionbench.measuring import CaseFinished, Conditions, Event, StageProgress
+from visionbench.measuring import CaseFinished, Conditions, Event, Reference, StageProgress
 from visionbench.parts import Parts, build_parts
 from visionbench.records import clock, identity, process
 from visionbench.records.clock import WallClock
@@ -100,10 +101,12 @@ def run(
     try:
         profiled = _profile_in_process(config, plan, left_out, folder, show)
         measured.stopwatch.add_to("kernels")
+        reference = _reference_in_process(config, left_out, folder, show)
+        measured.stopwatch.add_to("reference")
         while measured.pending and output.error is None:
             rest = replace(plan, cases=tuple(measured.pending.values()))
             try:
-                stream = worker.stream(measuring.measure, config, rest, left_out, profiled, log=folder.log)
+                stream = worker.stream(measuring.measure, config, rest, left_out, profiled, reference, log=folder.log)
                 with closing(stream) as events:
                     measured.receive(events)
                 break
@@ -310,6 +313,35 @@ def _profile_in_process(
             for event in worker.stream(measuring.profile, config, plan, left_out, log=folder.log):
                 profiled[event.case] = event.samples
     return profiled
+
+
+_references: dict[str, Reference] = {}
+"""The outputs of eager fp32 of the models of this command, by the configuration that determines them."""
+
+
+def _reference_in_process(
+    config: ExperimentConfig,
+    left_out: Mapping[str, str],
+    folder: RunFolder,
+    show: Callable[[StageProgress], None],
+) -> Reference | None:
+    """Return the outputs of eager fp32, from `measuring.reference` in its process; None if the run needs none.
+
+    The runs of a command that have the same model, device and data share them. If the process fails, there are none.
+    """
+    if not measuring.needs_reference(config):
+        return None
+    eager = measuring.in_eager_fp32(config)
+    sections = (eager.model, eager.device, eager.data, eager.measure.inputs, eager.measure.parity)
+    key = "".join([*map(to_yaml, sections), *sorted(left_out)])
+    if key not in _references:
+        show(StageProgress("reference"))
+        try:
+            with closing(worker.stream(measuring.reference, config, left_out, log=folder.log)) as events:
+                _references[key] = next(events)
+        except (worker.WorkerDied, worker.WorkerFailed) as failure:
+            return Reference(why_missing=f"eager fp32 could not be measured: {failure.problem}")
+    return _references[key]
 
 
 def _declarations(parts: Parts, plan: RunPlan) -> Declarations:

@@ -22,16 +22,20 @@ WITHOUT_EFFECT = (
     *("resume", "retry", "on_change"),
 )
 """Keys and sections that do not change what is measured."""
+RUNTIME = "runtime.name"
 SELECTORS = {
     "model": "model.name",
     "device": "device.name",
     "precision": "precision.name",
+    "runtime": "runtime.name",
     "data": "data.name",
     "measure": "measure.name",
     "metrics": "metrics",
 }
 """The key that selects the values of a section. Values that differ only because another was selected are not named."""
 SEPARATOR = " · "
+EAGER = "eager"
+"""The runtime that a name does not show, unless the runs of a sweep differ in it."""
 MOST_CHARACTERS = 24
 """The longest value in a name. A longer value is shortened in the middle."""
 ABSENT = "–"
@@ -86,6 +90,8 @@ class Naming:
         known = labels(self.values)
         differing = differing_parts({known[key]: value for key, value in self.values.items()})
         base = base_parts(plan)
+        if RUNTIME in self.values:
+            base.pop("runtime", None)
         varied = {part: base[part] for part in self.parts} | dict(self.values)
         return replace(plan, name=SEPARATOR.join([*base.values(), *differing]), varied=varied)
 
@@ -102,13 +108,17 @@ def with_experiment(config: Mapping[str, Any], plan: RunPlan) -> Mapping[str, An
 
 
 def base_parts(plan: RunPlan) -> dict[str, str]:
-    """Return the parts that every name of a run has: model, device and precision."""
-    return {"model": plan.model, "device": plan.device, "precision": plan.precision}
+    """Return the parts that the name of a run has: model, device, precision, and a runtime other than eager.
+
+    If the runs of a sweep differ in their runtime, it is among what differs.
+    """
+    runtime = {} if plan.runtime == EAGER or RUNTIME in plan.varied else {"runtime": plan.runtime}
+    return {"model": plan.model, "device": plan.device, "precision": plan.precision, **runtime}
 
 
 def varying_parts(plans: Sequence[RunPlan]) -> tuple[str, ...]:
     """Return those of `model`, `device` and `precision` that differ between the plans."""
-    bases = [base_parts(plan) for plan in plans]
+    bases = [{"model": plan.model, "device": plan.device, "precision": plan.precision} for plan in plans]
     return tuple(part for part in (bases[0] if bases else ()) if len({base[part] for base in bases}) > 1)
 
 

@@ -40,6 +40,8 @@ class RunPlan:
     """The name of the measure config, and the overrides that change it in this run."""
     experiment: str = ""
     """The name of the experiment config, if one was chosen."""
+    runtime: str = "eager"
+    """The library that executes the model."""
     varied: Mapping[str, str] = field(default_factory=dict)
     """What differs between the runs of the sweep, with the values of this run as text: `model`, `device` and
     `precision`, and configuration keys such as `device.threads`. The name of the run contains these values."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -239,6 +239,63 @@ class LoadedModel(Protocol):
         """Convert the return value of `call` to one answer for each image: embeddings, masks, a caption, a class."""
 
 
+@runtime_checkable
+class HasGraphs(Protocol):
+    """A loaded model with parts that a runtime can execute. A call of the model is one call of each part, in order."""
+
+    def graphs(self) -> Mapping[str, torch.nn.Module]:
+        """Return the parts by name (`image`). Each takes tensors with a batch axis, and returns a tensor."""
+
+    def graph_inputs(self, inputs: Inputs) -> Mapping[str, tuple[torch.Tensor, ...]]:
+        """Return the tensors for each part that has inputs in this batch."""
+
+    def with_graphs(self, executed: Mapping[str, Callable[..., Any]]) -> LoadedModel:
+        """Return the model in which these functions replace its parts, for timed calls and for quality."""
+
+    def other_work(self) -> str:
+        """Return the names of the work of a call that is in no graph, such as `decode`, or an empty text."""
+
+
+@dataclass(frozen=True)
+class ExecutedGraph:
+    """A part of a model that a runtime executes."""
+
+    call: Callable[..., Any]
+    """It takes the tensors of the part, and returns its tensor, on the same device and in the same dtype."""
+    export_s: float | None = None
+    """The seconds of converting the part to a file; None if it was not converted now."""
+    compile_s: float | None = None
+    """The seconds of preparing the execution."""
+    file_bytes: int | None = None
+    """The size of the converted part."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Further facts for run.json, such as the precision that the runtime computes in."""
+
+
+class Runtime(Protocol):
+    """A library that executes the parts of a loaded model: a registered dataclass with the keys of `runtime`."""
+
+    replaces_eager: ClassVar[bool]
+    """Whether parts are executed by this runtime, and not by torch as the model calls it."""
+    compiles_each_size: ClassVar[bool]
+    """Whether the first call at a new batch size compiles. `reset` is then called before each batch size."""
+
+    def why_unavailable(self) -> str | None:
+        """Return why the runtime cannot be used on this machine, with a remedy, or None. Imports nothing large."""
+
+    def why_unsupported(self, device: str, precision: Precision) -> str | None:
+        """Return why it cannot execute on this kind of device or in this precision, with a remedy, or None."""
+
+    def execute(self, graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...], precision: Precision) -> ExecutedGraph:
+        """Prepare the execution of a part. `inputs` are example tensors with a batch of two.
+
+        Raises ConfigError if the runtime cannot execute the part.
+        """
+
+    def reset(self) -> None:
+        """Forget what was compiled for other batch sizes."""
+
+
 class Evaluator(Protocol):
     """A model that predicts for quality metrics, in three steps for each batch. Each step runs in its own thread.
 
@@ -283,6 +340,14 @@ class Adapter(Protocol):
 
     def load(self, model: Any, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load the checkpoint of a `config.ModelConfig`, or its architecture with random weights, on the device."""
+
+
+@runtime_checkable
+class NamesGraphs(Protocol):
+    """A model family whose loaded models have parts that a runtime can execute; see `HasGraphs`."""
+
+    def graph_names(self) -> tuple[str, ...]:
+        """Return the names of the parts that are executed in a timed call."""
 
 
 @runtime_checkable

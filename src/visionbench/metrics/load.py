@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from visionbench.core import LOWER, SPEED, MetricDeclaration, Metrics, Samples
+from visionbench.core import LOWER, MEMORY, SPEED, MetricDeclaration, Metrics, Samples
 from visionbench.registry import register
 
 SERIES = {"load_s": "load/seconds_s", "load_first_call_s": "load/first_call_s"}
+OF_RUNTIMES = {"load_export_s": "load/export_s", "load_compile_s": "load/compile_s"}
+FILE, MIB = "load/file_bytes", 2**20
 
 
 @register("metrics", "load")
@@ -41,12 +43,24 @@ class Load:
             table=True,
             order=31,
         ),
+        MetricDeclaration("load_export_s", "s", "Converting the model for the runtime", LOWER, SPEED),
+        MetricDeclaration(
+            "load_compile_s", "s", "Compiling by the runtime, at this batch size if it compiles each", LOWER, SPEED
+        ),
+        MetricDeclaration("load_file_mib", "MiB", "The converted model on disk", LOWER, MEMORY),
     )
 
     def compute(self, samples: Samples) -> Metrics:
-        """Return the seconds of loading the model on its device, and the seconds of its first call, at batch size 1."""
-        seconds = {name: samples.get(series) for name, series in SERIES.items()}
+        """Return the seconds of loading the model on its device, and the seconds of its first call, at batch size 1.
+
+        A runtime other than eager adds the seconds of converting and of compiling, and the size of its files in MiB.
+        """
+        by_runtime = {name: key for name, key in OF_RUNTIMES.items() if key in {*samples.series, *samples.missing}}
+        names = {**SERIES, **by_runtime}
+        seconds = {name: samples.get(series) for name, series in names.items()}
+        values = {name: float(found[0]) if len(found) else None for name, found in seconds.items()}
+        if len(size := samples.get(FILE)):
+            values["load_file_mib"] = float(size[0]) / MIB
         return Metrics(
-            {name: float(values[0]) if len(values) else None for name, values in seconds.items()},
-            {name: samples.why_missing(SERIES[name]) for name, values in seconds.items() if not len(values)},
+            values, {name: samples.why_missing(names[name]) for name, found in seconds.items() if not len(found)}
         )

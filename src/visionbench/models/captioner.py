@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -49,6 +49,10 @@ class Captioner:
     def uses(self) -> frozenset[str]:
         """Return an empty set: only images are used."""
         return frozenset()
+
+    def graph_names(self) -> tuple[str, ...]:
+        """Return the vision model. A runtime cannot execute the language model yet."""
+        return ("vision",)
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load an AutoModelForImageTextToText with its image processor, and its tokenizer unless weights are random."""
@@ -130,6 +134,24 @@ class LoadedCaptioner:
             cache = decode(encoded, halfway, None).past_key_values
             parts["decode"] = ModelPart(partial(_decode_token, decode, encoded, token, cache), steps)
         return parts
+
+    def graphs(self) -> Mapping[str, torch.nn.Module]:
+        """Return one part, `vision`: pixels [B, 3, H, W] to the states [B, patches + 1, D] of the vision model."""
+        return {"vision": weights.as_graph(self.module.vision_model, _states)}
+
+    def graph_inputs(self, inputs: Inputs) -> Mapping[str, tuple[torch.Tensor, ...]]:
+        """Return the pixels."""
+        return {"vision": (inputs["pixel_values"],)}
+
+    def with_graphs(self, executed: Mapping[str, Any]) -> LoadedModel:
+        """Return this captioner, whose vision model then calls this function."""
+        if executed:
+            self.module.vision_model = _replaced(self.module.vision_model, executed["vision"])
+        return self
+
+    def other_work(self) -> str:
+        """Return that torch runs the language model."""
+        return "prefill, decode"
 
     def _encode_to_queries(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return projected query features [B, queries, D]."""
@@ -235,6 +257,28 @@ class NanDetector:
         nan = scores.isnan().any(dim=-1).view(len(self.has_nan), -1).any(dim=-1)
         self.has_nan = self.has_nan.to(nan.device) | nan
         return scores
+
+
+def _states(vision_model: Any, pixels: torch.Tensor) -> torch.Tensor:
+    states: torch.Tensor = vision_model(pixel_values=pixels).last_hidden_state
+    return states
+
+
+def _replaced(vision_model: Any, call: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Return a module in the place of a vision model that calls a function for its states. It keeps the weights."""
+    import torch
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    class Replaced(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.replaced = vision_model
+            self.config = vision_model.config
+
+        def forward(self, pixel_values: torch.Tensor, **_: Any) -> Any:
+            return BaseModelOutputWithPooling(last_hidden_state=call(pixel_values))
+
+    return Replaced().eval()
 
 
 def _decode_token(decode: Any, encoded: torch.Tensor, token: torch.Tensor, cache: Any) -> Any:

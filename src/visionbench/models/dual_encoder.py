@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
@@ -83,6 +84,10 @@ class DualEncoder:
         """Return `captions` if texts are encoded."""
         return frozenset() if self.part == "image" else frozenset({"captions"})
 
+    def graph_names(self) -> tuple[str, ...]:
+        """Return the encoders of a timed call, which a runtime can execute."""
+        return ("image", "text") if self.part == "both" else (self.part,)
+
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load an AutoModel with its image processor and its tokenizer, or a HashedTokenizer with random weights."""
         built = weights.build_model(model, self.auto_class, device, dtype, self.image_size)
@@ -124,6 +129,8 @@ class LoadedDualEncoder:
     text_tokens: int
     templates: Sequence[str]
     identity: Mapping[str, Any]
+    executed: Mapping[str, Any] = field(default_factory=dict)
+    """The parts that a runtime executes; see `core.HasGraphs`."""
     counter: Any = field(init=False)
     """The tokenizer for `count_truncated`. Truncation and padding are state of a tokenizer, and several threads encode
     and count texts at once: with a single tokenizer, a text could be encoded without truncation."""
@@ -151,14 +158,55 @@ class LoadedDualEncoder:
 
     def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """Return the parts `image` and `text` that have inputs, each an encoder with its projection."""
-        pixels = {name: tensor for name, tensor in inputs.items() if name == "pixel_values"}
-        tokens = {name: tensor for name, tensor in inputs.items() if name != "pixel_values"}
-        parts = {}
-        if pixels:
-            parts["image"] = ModelPart(lambda: self.module.get_image_features(**pixels).pooler_output)
-        if tokens:
-            parts["text"] = ModelPart(lambda: self.module.get_text_features(**tokens).pooler_output)
-        return parts
+        functions = self._functions(inputs)
+        tensors = self.graph_inputs(inputs)
+        return {
+            name: ModelPart(partial(self.executed.get(name, partial(function, self.module)), *tensors[name]))
+            for name, function in functions.items()
+        }
+
+    def graphs(self) -> Mapping[str, torch.nn.Module]:
+        """Return those of `image` and `text` that a timed call runs: from tensors to embeddings [B, D]."""
+        inputs = {"pixel_values": None} if self.part != "text" else {}
+        if self.part != "image":
+            inputs |= dict.fromkeys(self.tokenize([""]))
+        return {name: weights.as_graph(self.module, function) for name, function in self._functions(inputs).items()}
+
+    def graph_inputs(self, inputs: Inputs) -> Mapping[str, tuple[torch.Tensor, ...]]:
+        """Return the pixels [B, 3, H, W], and the tokenizer's tensors [B, text_tokens]."""
+        tokens = tuple(tensor for name, tensor in inputs.items() if name != "pixel_values")
+        pixels = {"image": (inputs["pixel_values"],)} if "pixel_values" in inputs else {}
+        return pixels | ({"text": tokens} if tokens else {})
+
+    def with_graphs(self, executed: Mapping[str, Any]) -> LoadedModel:
+        """Return the model that calls these functions instead of its encoders."""
+        return LoadedDualEncoder(
+            self.module,
+            self.dtype,
+            self.processor,
+            self.tokenizer,
+            self.part,
+            self.text_tokens,
+            self.templates,
+            self.identity,
+            executed,
+        )
+
+    def other_work(self) -> str:
+        """Return an empty text: the encoders are all of a call."""
+        return ""
+
+    def _functions(self, inputs: Inputs) -> dict[str, Callable[..., torch.Tensor]]:
+        """Return the functions of a model and the tensors of these inputs, for the parts that have inputs."""
+        names = [name for name in inputs if name != "pixel_values"]
+        functions: dict[str, Callable[..., torch.Tensor]] = {}
+        if "pixel_values" in inputs:
+            functions["image"] = lambda model, pixels: model.get_image_features(pixel_values=pixels).pooler_output
+        if names:
+            functions["text"] = lambda model, *tokens: (
+                model.get_text_features(**dict(zip(names, tokens, strict=True))).pooler_output
+            )
+        return functions
 
     def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Return the embeddings of each part, which must follow its input."""

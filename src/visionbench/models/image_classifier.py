@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -86,6 +86,10 @@ class ImageClassifier:
         """Return the class names in the checkpoint's config, by index. Raises ConfigError."""
         return _list_names(weights.read_class_names(model), f"model.checkpoint={model.checkpoint}")
 
+    def graph_names(self) -> tuple[str, ...]:
+        """Return the one part that a runtime can execute."""
+        return ("image",)
+
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load an AutoModelForImageClassification with its image processor."""
         built = weights.build_model(model, self.auto_class, device, dtype, self.image_size)
@@ -102,6 +106,8 @@ class LoadedClassifier:
     dtype: torch.dtype
     processor: Any
     identity: Mapping[str, Any]
+    executed: Mapping[str, Any] = field(default_factory=dict)
+    """The parts that a runtime executes; see `core.HasGraphs`."""
 
     def work(self, batch_size: int) -> Mapping[str, int]:
         """Return the number of images."""
@@ -113,8 +119,25 @@ class LoadedClassifier:
 
     def call(self, inputs: Inputs) -> torch.Tensor:
         """Return logits [B, classes]."""
-        logits: torch.Tensor = self.module(**inputs).logits
+        execute = self.executed.get("image", partial(_logits, self.module))
+        logits: torch.Tensor = execute(inputs["pixel_values"])
         return logits
+
+    def graphs(self) -> Mapping[str, torch.nn.Module]:
+        """Return one part, `image`: pixels [B, 3, H, W] to logits [B, classes]."""
+        return {"image": weights.as_graph(self.module, _logits)}
+
+    def graph_inputs(self, inputs: Inputs) -> Mapping[str, tuple[torch.Tensor, ...]]:
+        """Return the pixels."""
+        return {"image": (inputs["pixel_values"],)}
+
+    def with_graphs(self, executed: Mapping[str, Any]) -> LoadedModel:
+        """Return the classifier that calls this function instead of its model."""
+        return replace(self, executed=executed)
+
+    def other_work(self) -> str:
+        """Return an empty text: the part is the complete call."""
+        return ""
 
     def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """Return one part, `image`: the complete call."""
@@ -160,6 +183,11 @@ class ClassifierEvaluator:
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
         """Return `class_scores` [classes] for each image."""
         return [{"class_scores": scores} for scores in output]
+
+
+def _logits(model: Any, pixels: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = model(pixel_values=pixels).logits
+    return logits
 
 
 def _list_names(id2label: Mapping[Any, Any], source: str) -> list[str]:

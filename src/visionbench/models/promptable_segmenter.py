@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -62,6 +62,10 @@ class PromptableSegmenter:
         """Return an empty set: only images are used. Timed calls have prompts at fixed positions."""
         return frozenset()
 
+    def graph_names(self) -> tuple[str, ...]:
+        """Return the encoder, if a timed call has it. A runtime cannot execute the decoder yet."""
+        return () if self.part == "decoder" else ("encoder",)
+
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load a SamModel with the processor that scales images and prompts to its frame."""
         from transformers import SamProcessor
@@ -91,6 +95,8 @@ class LoadedSegmenter:
     identity: Mapping[str, Any]
     scaled_sizes: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     """Size (height, width) of an image to the size to which preprocessing scales it, before padding."""
+    executed: Mapping[str, Any] = field(default_factory=dict)
+    """The parts that a runtime executes; see `core.HasGraphs`."""
 
     def work(self, batch_size: int) -> Mapping[str, int]:
         """Return the number of images, and of prompts."""
@@ -105,7 +111,7 @@ class LoadedSegmenter:
         inputs = {"pixel_values": encoded["pixel_values"]}
         if self.part == "decoder":
             pixels = weights.place_inputs(inputs, self.module.device, self.dtype)["pixel_values"]
-            inputs = {"image_embeddings": self.module.get_image_embeddings(pixels).cpu()}
+            inputs = {"image_embeddings": self.encode(pixels).cpu()}
         if self.part != "encoder":
             inputs[INPUTS[self.prompt]] = encoded[INPUTS[self.prompt]]
         return inputs
@@ -113,8 +119,35 @@ class LoadedSegmenter:
     def call(self, inputs: Inputs) -> Any:
         """Return the encoder's embeddings, or masks [B, P, 3, S/4, S/4] with the model's estimate of their IoU."""
         if self.part == "encoder":
-            return self.module.get_image_embeddings(inputs["pixel_values"])
+            return self.encode(inputs["pixel_values"])
+        if self.executed:
+            inputs = {**inputs, "image_embeddings": self.encode(inputs["pixel_values"])}
+            del inputs["pixel_values"]
         return self.module(**inputs, multimask_output=True)
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return embeddings [B, C, S/16, S/16] of pixels [B, 3, S, S]."""
+        execute = self.executed.get("encoder", self.module.get_image_embeddings)
+        embeddings: torch.Tensor = execute(pixels)
+        return embeddings
+
+    def graphs(self) -> Mapping[str, torch.nn.Module]:
+        """Return one part, `encoder`: pixels to embeddings. A timed call of the decoder alone has no part."""
+        if self.part == "decoder":
+            return {}
+        return {"encoder": weights.as_graph(self.module, lambda model, pixels: model.get_image_embeddings(pixels))}
+
+    def graph_inputs(self, inputs: Inputs) -> Mapping[str, tuple[torch.Tensor, ...]]:
+        """Return the pixels."""
+        return {"encoder": (inputs["pixel_values"],)} if "pixel_values" in inputs else {}
+
+    def with_graphs(self, executed: Mapping[str, Any]) -> LoadedModel:
+        """Return the segmenter that calls this function instead of its encoder."""
+        return replace(self, executed=executed)
+
+    def other_work(self) -> str:
+        """Return that torch runs the decoder, if a call has it."""
+        return "" if self.part == "encoder" else "decoder"
 
     def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """Return those of `encoder` (images to embeddings) and `decoder` (embeddings and prompts to masks) that run."""
@@ -122,7 +155,7 @@ class LoadedSegmenter:
         parts = {}
         embeddings = inputs.get("image_embeddings")
         if embeddings is None:
-            parts["encoder"] = ModelPart(partial(self.module.get_image_embeddings, inputs["pixel_values"]))
+            parts["encoder"] = ModelPart(partial(self.encode, inputs["pixel_values"]))
             embeddings = parts["encoder"].call() if prompts else None
         if prompts:
             parts["decoder"] = ModelPart(
@@ -146,7 +179,7 @@ class LoadedSegmenter:
 
     def evaluator(self, columns: frozenset[str], classes: Sequence[str]) -> Evaluator:
         """Return an evaluator that predicts masks of every instance, from one point and from its box."""
-        return SegmenterEvaluator(self.module, self.dtype, self.processor.image_processor)
+        return SegmenterEvaluator(self.module, self.dtype, self.processor.image_processor, self.encode)
 
     def _make_prompts(self, images: Sequence[Image]) -> dict[str, Any]:
         """Return points on the diagonal of each image, or boxes around them with a third of the image's sides."""
@@ -174,6 +207,8 @@ class SegmenterEvaluator:
     module: Any
     dtype: torch.dtype
     image_processor: Any
+    encode: Callable[[torch.Tensor], torch.Tensor]
+    """From pixels to embeddings."""
     classes: Sequence[str] = ()
 
     def prepare(self, pictures: Sequence[Picture]) -> Inputs:
@@ -202,7 +237,7 @@ class SegmenterEvaluator:
             placed = weights.place_inputs(
                 {"pixel_values": pixels[start : start + batch_size]}, self.module.device, self.dtype
             )
-            embeddings = self.module.get_image_embeddings(placed["pixel_values"])
+            embeddings = self.encode(placed["pixel_values"])
             for index, embedding in enumerate(embeddings, start=start):
                 frame = inputs["frames"][index]
                 predictions.append(

@@ -31,11 +31,12 @@ device. Repeats change how often a run is measured, but not its numbers."""
 NEUTRAL = (
     *BEYOND_SETTINGS,
     *("measure.order_seed", "measure.processes_within", "measure.retries", "measure.retry_pause_seconds"),
+    "measure.parity",
     *RENAMED,
 )
 LIBRARIES = ("torch", "transformers", "numpy", "pillow", "pandas", "nvidia-ml-py")
 """The libraries of the host's fingerprint that can change numbers."""
-MORE_LIBRARIES = ("safetensors", "scipy", "timm", "tokenizers", "torchvision")
+MORE_LIBRARIES = ("onnx", "onnxruntime", "openvino", "safetensors", "scipy", "timm", "tokenizers", "torchvision")
 """Libraries that are not in the host's fingerprint."""
 HOST = ("host", "system", "cpu", "cpu_cores", "memory_mib", "python", *LIBRARIES)
 MOMENTARY = ("clock_sm_mhz", "clock_memory_mhz", "cores", "cores_usable")

@@ -25,6 +25,8 @@ RUNNING, FINISHED, STOPPED, UNSUCCESSFUL = "running", "finished", "interrupted",
 LOST, PENDING = "lost", "pending"
 """Statuses of a run. `lost` and `pending` are in no run.json; readers create them. A run is `lost` if the process that
 measured it has ended without an end of the run, and `pending` if a running sweep has not started it yet."""
+EAGER_RUNTIME: Mapping[str, Any] = {"name": "eager", "mode": None, "dynamic": None, "fullgraph": None, "options": {}}
+"""The runtime of runs of earlier versions, which had no other."""
 LEFT_OUT_IF_EMPTY = ("case_seconds", "identity", "sessions")
 """The keys of run.json that are left out if they are empty."""
 VERSIONS = ("python", *LIBRARIES)
@@ -194,6 +196,8 @@ class RunRecord:
         """
         if isinstance(content, Mapping):
             refuse_newer(content.get("schema"), place)
+            if isinstance(config := content.get("config"), Mapping) and "runtime" not in config:
+                content = {**content, "config": {**config, "runtime": dict(EAGER_RUNTIME)}}
             if "declarations" in content:
                 content = {**content, "declarations": _shared(content["declarations"])}
         record = typed_json.read(cls, content, place)
@@ -303,6 +307,7 @@ class RunRecord:
             "cuda": device.cuda,
             "threads": device.threads,
             "precision": self.plan.precision,
+            "runtime": self.plan.runtime,
             "dtype": self.model.dtype or settings.precision.dtype,
             "protocol": self.plan.protocol,
             "data": settings.data.name,

@@ -57,6 +57,7 @@ FACTS = (
     "device",
     "device_name",
     "precision",
+    "runtime",
     "threads",
     "data",
     "protocol",

@@ -13,7 +13,7 @@ from typing import Any
 from visionbench.core import MetricDeclaration
 from visionbench.results.archive import Run
 
-NEUTRAL = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds", "processes_within")
+NEUTRAL = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds", "processes_within", "parity")
 """Keys of `measure` that change how often a run is measured, but not how it is measured."""
 SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz", "cores")
 """Properties of a device that change from moment to moment."""
@@ -74,17 +74,20 @@ def binding(run: Run) -> dict[str, str]:
     known = {
         **{words: record.device.values.get(name) for name, words in DEVICE_CONDITIONS.items()},
         "processor": record.host.cpu,
+        "runtime": record.plan.runtime,
         "other runs": record.plan.beside or "none",
         **{name: _of_model(run, name) for name in MODEL_CONDITIONS},
         **_flatten("model.options", settings.model.options),
         **_data(run),
-        **{
-            name: value
-            for name, value in _flatten("measure", settings.measure).items()
-            if name.removeprefix("measure.") not in NEUTRAL
-        },
+        **{name: value for name, value in _flatten("measure", settings.measure).items() if not _is_neutral(name)},
     }
     return _as_text(known)
+
+
+def _is_neutral(key: str) -> bool:
+    """Return whether a key of the configuration is in `NEUTRAL`, or in a section that is."""
+    name = key.removeprefix("measure.")
+    return name in NEUTRAL or name.partition(".")[0] in NEUTRAL
 
 
 def defining(run: Run, declaration: MetricDeclaration) -> dict[str, str]:
@@ -118,7 +121,7 @@ def settings(run: Run) -> dict[str, str]:
     varied = {
         name: value
         for name, value in run.record.plan.varied.items()
-        if "." in name and not name.startswith(CONTENT) and name.removeprefix("measure.") not in NEUTRAL
+        if "." in name and not name.startswith(CONTENT) and not _is_neutral(name)
     }
     return {**reported, **varied}
 

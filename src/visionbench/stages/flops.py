@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionbench.core import LoadedModel, ModelPart, Samples, first_line
+from visionbench.core import HasGraphs, LoadedModel, ModelPart, Samples, first_line
 from visionbench.stages.context import Context
 from visionbench.stages.windows import quiet
 
@@ -82,6 +82,8 @@ def count(model: LoadedModel, empty_module: Any, inputs: Mapping[str, torch.Tens
     import torch
 
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in inputs.items() if name != MASK}
+    if isinstance(model, HasGraphs):
+        model = model.with_graphs({})
     with torch.no_grad():
         parts = replace(model, module=empty_module).parts(shapes)  # type: ignore[type-var]
         return {name: _work(part) for name, part in parts.items()}

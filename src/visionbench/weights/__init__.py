@@ -15,6 +15,7 @@ from visionbench.weights.attention import ATTENTION
 from visionbench.weights.building import BuiltModel, build_model
 from visionbench.weights.checkpoint_classes import read_class_names
 from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, obtain_checkpoint
+from visionbench.weights.graphs import as_graph
 from visionbench.weights.identification import check_family, known_models
 from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
@@ -25,6 +26,7 @@ from visionbench.weights.tensors import count_bytes, place_inputs
 __all__ = [
     "ATTENTION",
     "BuiltModel",
+    "as_graph",
     "build_config",
     "build_model",
     "check_family",

@@ -25,7 +25,19 @@ LARGEST_PREDICTIONS = 32 * 2**20
 TRUE_INDEX, PREDICTED_INDEX = "classification/true_index", "classification/predicted_index"
 """The series that the confusion matrix is drawn from."""
 TAG_FACTS = (
-    *("sweep", "git_commit", "protocol", "model", "task", "device", "precision", "family", "weights", "data"),
+    *(
+        "sweep",
+        "git_commit",
+        "protocol",
+        "model",
+        "task",
+        "device",
+        "precision",
+        "runtime",
+        "family",
+        "weights",
+        "data",
+    ),
     *("device_name", "driver", "cuda"),
 )
 """The facts of a run that are tags."""
@@ -89,7 +101,7 @@ def params(record: RunRecord) -> dict[str, Any]:
     facts, plan, settings = record.facts(), record.plan, record.settings
     configured = {name: settings.model.values.get(name) for name in ("weights", "checkpoint", "revision", "attention")}
     first = {
-        **{name: facts[name] for name in ("model", "task", "device", "device_name", "precision")},
+        **{name: facts[name] for name in ("model", "task", "device", "device_name", "precision", "runtime")},
         "batch_sizes": [case.batch_size for case in plan.cases if case.timed],
         **{name: facts[name] for name in ("protocol", "threads")},
         "processes": record.processes,

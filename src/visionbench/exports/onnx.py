@@ -1,0 +1,114 @@
+"""Conversion of a part of a model to ONNX, in float32 and for any batch size."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from visionbench.core import ConfigError, first_line
+from visionbench.exports import cache
+from visionbench.machine import library_version
+
+if TYPE_CHECKING:
+    import torch
+
+OPSET = 20
+FILE = "model.onnx"
+LARGEST_BATCH = 65536
+VERSIONS = ("torch", "transformers", "onnx", "onnxscript")
+
+
+@dataclass(frozen=True)
+class Export:
+    """A converted part."""
+
+    file: Path
+    seconds: float | None
+    """The seconds of the conversion; None if the part was converted before."""
+    bytes: int
+
+
+def to_onnx(graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Export:
+    """Return a part as ONNX, converted now or before. Raises ConfigError if it cannot be converted.
+
+    `inputs` are example tensors with a batch of two or more.
+    """
+    facts = {
+        "opset": OPSET,
+        "inputs": [[tuple(tensor.shape[1:]), str(tensor.dtype)] for tensor in inputs],
+        **{name: library_version(name) for name in VERSIONS},
+    }
+    start = perf_counter()
+    place, is_new = cache.entry(f"onnx-{cache.digest(graph, facts)}", lambda draft: _convert(graph, inputs, draft))
+    return Export(place / FILE, perf_counter() - start if is_new else None, cache.size_bytes(place))
+
+
+def _convert(graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...], folder: Path) -> None:
+    """Write the part to `model.onnx` in a folder, with its weights beside it.
+
+    Some models can only be converted with attention that is not fused. It computes the same.
+    """
+    import torch
+
+    on_host = copy.deepcopy(graph).to("cpu", torch.float32) if _needs_copy(graph) else graph
+    examples = tuple(_on_host(tensor) for tensor in inputs)
+    try:
+        _export(on_host, examples, folder / FILE)
+    except Exception as error:
+        try:
+            with _eager_attention(on_host):
+                _export(on_host, examples, folder / FILE)
+        except Exception:
+            raise ConfigError(
+                f"this model cannot be converted to ONNX ({first_line(error)})", "use runtime=eager or runtime=compile"
+            ) from error
+
+
+def _export(graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...], file: Path) -> None:
+    import torch
+
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    torch.onnx.export(
+        graph,
+        inputs,
+        str(file),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[f"input_{index}" for index in range(len(inputs))],
+        output_names=["output"],
+        dynamic_shapes=(tuple({0: batch} for _ in inputs),),
+        external_data=True,
+        verbose=False,
+    )
+
+
+def _needs_copy(graph: torch.nn.Module) -> bool:
+    import torch
+
+    return any(value.is_floating_point() and value.dtype != torch.float32 for value in graph.state_dict().values()) or (
+        any(value.device.type != "cpu" for value in graph.state_dict().values())
+    )
+
+
+def _on_host(tensor: torch.Tensor) -> torch.Tensor:
+    host = tensor.detach().cpu()
+    return host.float() if host.is_floating_point() else host
+
+
+@contextmanager
+def _eager_attention(graph: torch.nn.Module) -> Iterator[None]:
+    """Compute the attention of transformers' models in the part without fused kernels, within the context."""
+    models: list[Any] = [module for module in graph.children() if hasattr(module, "set_attn_implementation")]
+    before = [model.config._attn_implementation for model in models]
+    for model in models:
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        for model, attention in zip(models, before, strict=True):
+            model.set_attn_implementation(attention)

@@ -1,0 +1,1 @@
+"""Runtimes, one module each: the libraries that execute the parts of a loaded model."""

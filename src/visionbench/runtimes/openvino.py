@@ -1,0 +1,71 @@
+"""OpenVINO on a CPU, from parts that are converted to ONNX. It computes in fp32, bf16 or fp16."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from time import perf_counter
+from typing import TYPE_CHECKING, ClassVar
+
+from visionbench import exports
+from visionbench.core import ExecutedGraph, Precision
+from visionbench.registry import register
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("onnx", "onnxscript", "openvino")
+INSTALL = "pip install 'visionbench[openvino]'"
+HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+"""OpenVINO's names of the types that it may compute in."""
+
+
+@register("runtimes", "openvino")
+@dataclass(frozen=True)
+class OpenVino:
+    """No options. It computes in the type of `precision` and with torch's number of threads."""
+
+    replaces_eager: ClassVar[bool] = True
+    compiles_each_size: ClassVar[bool] = False
+
+    def why_unavailable(self) -> str | None:
+        """Return which package is missing."""
+        missing = [name for name in PACKAGES if find_spec(name) is None]
+        return f"{' and '.join(missing)} not installed; {INSTALL}" if missing else None
+
+    def why_unsupported(self, device: str, precision: Precision) -> str | None:
+        """Return that only CPUs are supported."""
+        if device != "cpu":
+            return f"visionbench uses OpenVINO on a CPU only, not on {device}; use runtime=eager or runtime=compile"
+        return None
+
+    def execute(self, graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...], precision: Precision) -> ExecutedGraph:
+        """Convert the part and compile it for a CPU. The result of a call has the dtype of the run."""
+        import openvino
+        import torch
+
+        export = exports.to_onnx(graph, inputs)
+        start = perf_counter()
+        core = openvino.Core()
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": HINTS[precision.dtype],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        compiled = core.compile_model(core.read_model(str(export.file)), "CPU", settings)
+        request = compiled.create_infer_request()
+        dtype = getattr(torch, precision.dtype)
+
+        def call(*tensors: torch.Tensor) -> torch.Tensor:
+            feed = [(tensor.float() if tensor.is_floating_point() else tensor).numpy() for tensor in tensors]
+            output = request.infer(dict(enumerate(feed)), share_inputs=True)[0]
+            return torch.from_numpy(output).to(dtype, copy=True)
+
+        facts = {
+            "inference_precision": str(compiled.get_property("INFERENCE_PRECISION_HINT")),
+            "runtime_threads": str(compiled.get_property("INFERENCE_NUM_THREADS")),
+        }
+        return ExecutedGraph(call, export.seconds, perf_counter() - start, export.bytes, facts)
+
+    def reset(self) -> None:
+        """Do nothing: one compilation runs every batch size."""

@@ -1,0 +1,21 @@
+"""Parts of a model as modules whose inputs and output are tensors, which a runtime can execute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def as_graph(model: Any, forward: Callable[..., Any]) -> Any:
+    """Return a torch module that computes `forward(model, *tensors)`. It has the weights of the model."""
+    import torch
+
+    class Graph(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *tensors: torch.Tensor) -> Any:
+            return forward(self.model, *tensors)
+
+    return Graph().eval()
