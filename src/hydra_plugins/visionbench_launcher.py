@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 class PreparingLauncher(Launcher):
     """A launcher that composes and prepares all jobs of a sweep before the first is measured."""
 
+    composes_all_first = True
+    """A sweeper need not compose the jobs itself before, to detect errors early."""
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store the arguments for `launch`, and the sweep's folder, which is removed if the sweep is refused."""
         from visionbench.composition.application import Task
