@@ -1,0 +1,79 @@
+"""Jobs of a sweep: each has the configuration that a command for it alone has, and files are not read again for each."""
+
+import pytest
+from command_line import PlanOnly
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+
+from visionbench.composition import main, parse
+from visionbench.resolve import Resolver
+
+
+class Composed(PlanOnly):
+    """Stores the composed runs, and measures nothing."""
+
+    def __init__(self):
+        super().__init__(Resolver())
+        self.composed = []
+
+    def prepare(self, runs):
+        self.composed += runs
+
+    def measure(self, index, folder, sweep):
+        pass
+
+    def complete(self):
+        pass
+
+
+@pytest.fixture
+def compose(tmp_path, monkeypatch):
+    """A function from words of the command line to the composed runs."""
+    monkeypatch.chdir(tmp_path)
+
+    def compose(*words):
+        application = Composed()
+        main(parse([*words, "hydra.sweep.dir=sweep", "hydra.run.dir=run"]), application)
+        return application.composed
+
+    return compose
+
+
+@pytest.fixture
+def files_read(monkeypatch):
+    """The names of the configuration files that Hydra reads."""
+    names = []
+    read = FileConfigSource.load_config
+
+    def load_config(self, config_path):
+        names.append(config_path)
+        return read(self, config_path)
+
+    monkeypatch.setattr(FileConfigSource, "load_config", load_config)
+    return names
+
+
+def test_a_job_of_a_sweep_has_the_configuration_of_a_command_for_it_alone(compose):
+    runs = compose("-m", "model=clip_tiny,sam_tiny", "model.seed=3,4", "batch.sizes=[8]", "+data.options.x=1")
+    assert len(runs) == 4
+    for run in runs:
+        (alone,) = compose(*run.overrides)
+        assert run.config.to_yaml() == alone.config.to_yaml()
+        assert (run.overrides, run.experiment, run.notes) == (alone.overrides, alone.experiment, alone.notes)
+
+
+def test_a_value_of_one_job_is_not_in_the_next(compose):
+    first, second = compose("-m", "device.threads=1,2", "model.seed=5")
+    assert (first.config.values.device.threads, second.config.values.device.threads) == (1, 2)
+
+
+def test_each_job_has_the_options_of_its_own_experiment(compose):
+    sizes = [run.config.values.measure.name for run in compose("-m", "measure=quick,standard,quick")]
+    assert sizes == ["quick", "standard", "quick"]
+
+
+def test_further_jobs_with_the_same_options_read_no_file(compose, files_read):
+    compose("-m", "model.seed=1,2")
+    first = len(files_read)
+    files_read.clear()
+    compose("-m", "model.seed=1,2,3,4,5,6")
+    assert len(files_read) == first
