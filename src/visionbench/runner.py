@@ -26,7 +26,7 @@ from visionbench.declarations import Declarations
 from visionbench.examples import denominators
 from visionbench.measuring import CaseFinished, Conditions, Event, StageProgress
 from visionbench.parts import Parts, build_parts
-from visionbench.records import identity, process
+from visionbench.records import clock, identity, process
 from visionbench.records.clock import WallClock
 from visionbench.records.folder import RunFolder
 from visionbench.records.output import Output
@@ -73,11 +73,11 @@ def run(
     the reason. Raises ConfigError if the measuring process finds that the config is wrong, KeyboardInterrupt, and any
     unexpected error, after writing the rows; and NotWritten, which has the rows, if they cannot be written.
     """
-    clock = WallClock()
+    wall_clock = WallClock()
     record = RunRecord(
         uid=uuid4().hex,
         sweep=sweep,
-        started_at=clock.now(),
+        started_at=wall_clock.now(),
         status=RUNNING,
         git_commit=git_commit(),
         host=Host.from_fingerprint(machine.fingerprint()),
@@ -94,7 +94,7 @@ def run(
         record = replace(record, declarations=_declarations(build_parts(config), record.plan).to_json())
     output = Output(folder, record)
     output.write_record(record)
-    measured = Measured(output, plan, clock, show, labels=_session_label(record, session))
+    measured = Measured(output, plan, wall_clock, show, labels=_session_label(record, session))
     status, reason = core.NOT_RUN, "the measuring process ended without a result of this case"
     problem = reason
     try:
@@ -130,7 +130,7 @@ def run(
     finally:
         measured.end(status, reason, problem)
         status = run_status(output.results()) if output.error is None else UNSUCCESSFUL
-        record = replace(output.record, status=status, ended_at=clock.now(), seconds=measured.stopwatch.seconds)
+        record = replace(output.record, status=status, ended_at=wall_clock.now(), seconds=measured.stopwatch.seconds)
         output.write_record(_with_times(record, session, measured.stopwatch, earlier))
     output.raise_if_failed()
     return output.results()
@@ -238,7 +238,7 @@ def close(path: Path, config_yaml: str, plan: RunPlan, sweep: str, failure: str)
     if (path / "run.json").exists():
         record = folder.record()
     else:
-        record = RunRecord(uuid4().hex, sweep, WallClock().now(), RUNNING, Host(), plan, folder.config())
+        record = RunRecord(uuid4().hex, sweep, clock.now(), RUNNING, Host(), plan, folder.config())
         folder.write_record(record)
     if record.status != RUNNING:
         return folder
@@ -247,7 +247,7 @@ def close(path: Path, config_yaml: str, plan: RunPlan, sweep: str, failure: str)
         if case.id not in rows:
             status = core.KILLED if record.host.name else core.NOT_RUN
             folder.append(CaseResult(case, status, failure or NO_ROW), Samples())
-    folder.write_record(replace(record, status=run_status(folder.results()), ended_at=WallClock().now()))
+    folder.write_record(replace(record, status=run_status(folder.results()), ended_at=clock.now()))
     return folder
 
 

@@ -343,10 +343,10 @@ def folders(output_dir: Path) -> list[RunFolder]:
 
     The output folder may be the folder of a run itself. Repeats and the copies of a tracking store are left out.
     """
-    return [RunFolder(path) for path, files in sorted(_paths(output_dir)) if RECORD in files]
+    return [RunFolder(path) for path, files in sorted(walk(output_dir)) if RECORD in files]
 
 
-def _paths(
+def walk(
     output_dir: Path, unreadable: Callable[[OSError], None] = lambda _: None
 ) -> Iterator[tuple[Path, frozenset[str]]]:
     """Yield each folder that has a file of a run or of a sweep, with the names of these files.
@@ -388,7 +388,7 @@ def read(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> 
         if not isinstance(error, FileNotFoundError):
             report(Damaged(Path(error.filename), f"the folder cannot be read ({error.strerror})", left_out=True))
 
-    for path, files in sorted(_paths(output_dir, unreadable)):
+    for path, files in sorted(walk(output_dir, unreadable)):
         if sweep_record.FILE in files:
             sweeps.append(path)
         if not files & {RECORD, ROWS}:
@@ -507,6 +507,11 @@ def of_sweep(
         state = "which has no runs" if output_dir.is_dir() else "which does not exist"
         raise ConfigError(f"{problem}, {state}", "measure something first (visionbench run), or set --output-dir")
     raise ConfigError(problem + _suggest(sweep, all_runs))
+
+
+def of_sweeps(output_dir: Path, sweeps: Sequence[str], report: Callable[[Damaged], None] = print_damage) -> list[Run]:
+    """Return the runs of several sweeps, or of the latest sweep if none is named, as `of_sweep` does."""
+    return [run for sweep in sweeps or [LATEST] for run in of_sweep(output_dir, sweep, report=report)]
 
 
 def _suggest(sweep: str, runs: Sequence[Run]) -> str:
