@@ -6,7 +6,7 @@
     python benchmarks/archive.py --write outputs_10000 --runs 10000   # only write the runs, and keep them
 
 The runs are made up: one run of `clip_tiny` is measured, or given by `--of`, and its samples are scaled by 200 factors.
-Runs share the files of their samples, as links, and each sweep has its `sweep.json`. Shapes: `two` (two sweeps), `usual`
+Runs share the files of their samples, as links. Each sweep has its `sweep.json`. Shapes: `two` (two sweeps), `usual`
 (sweeps of 20 runs), `single` (sweeps of one run), `batches` (one run with this many batch sizes), `deep` (as `usual`,
 below a path of 1,000 characters).
 
