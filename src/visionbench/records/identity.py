@@ -4,7 +4,7 @@ settings    the configuration of a run that matters: model, device, precision, d
 conditions  what the machine and the code add: versions, weights, data contents, device, driver, host
 case        both together with the batch size, the stages and the metrics of the case
 
-A run of an older version did not store every condition. A condition that one side does not know is not compared.
+A run of an older version did not store every condition. A condition that only one side has is not compared.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Identity:
         return _digest(self.settings)
 
     def changes(self, now: Identity) -> list[Difference]:
-        """Return what differs now: settings first, then the conditions that both identities know."""
+        """Return what differs now: settings first, then the conditions that both identities have."""
         names = dict.fromkeys([*self.settings, *now.settings])
         pairs = [(name, self.settings.get(name, ABSENT), now.settings.get(name, ABSENT), True) for name in names]
         shared = [name for name in self.conditions if name in now.conditions]
