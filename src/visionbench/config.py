@@ -361,7 +361,8 @@ def from_hydra(cfg: DictConfig) -> ExperimentConfig:
 @cache
 def _schema() -> DictConfig:
     """Return the schema of a run's configuration. A merge copies it."""
-    return OmegaConf.structured(ExperimentConfig)
+    schema: DictConfig = OmegaConf.structured(ExperimentConfig)
+    return schema
 
 
 def build_part(kind: str, name: str, options: Mapping[str, Any], key: str) -> Any:
@@ -381,7 +382,7 @@ def build_part(kind: str, name: str, options: Mapping[str, Any], key: str) -> An
 
 
 @lru_cache(maxsize=64)
-def _part_schema(cls: type[Any]) -> DictConfig:
+def _part_schema(cls: Any) -> DictConfig:
     """Return the schema of a part's options. A merge copies it."""
     schema: DictConfig = OmegaConf.structured(cls)
     OmegaConf.set_readonly(schema, False)

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.defaults_list import DefaultsList, Overrides
+from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
 from hydra.core.override_parser.types import Override
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
@@ -31,8 +31,7 @@ def merged_once() -> Iterator[None]:
     merged: dict[Any, DictConfig] = {}
     unchanged_sources: set[Any] = set()
     add_sources = ConfigLoaderImpl._process_config_searchpath
-    create, merge = config_loader_impl.create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
-    validate = Sweeper.validate_batch_is_legal
+    merge, validate = ConfigLoaderImpl._compose_config_from_defaults_list, Sweeper.validate_batch_is_legal
 
     def add_sources_once(self: ConfigLoaderImpl, config_name: Any, parsed_overrides: list[Override], repo: Any) -> None:
         given = [each.input_line for each in parsed_overrides if each.get_key_element() == "hydra.searchpath"]
@@ -48,7 +47,9 @@ def merged_once() -> Iterator[None]:
         choices = [override.input_line for override in overrides_list if not _is_in(override, values)]
         key = repr((_sources(repo), config_name, choices, options))
         if key not in lists:
-            lists[key] = create(repo=repo, config_name=config_name, overrides_list=overrides_list, **options)
+            lists[key] = create_defaults_list(
+                repo=repo, config_name=config_name, overrides_list=overrides_list, **options
+            )
         return replace(lists[key], config_overrides=values)
 
     def merge_once(self: ConfigLoaderImpl, defaults: Any, repo: Any) -> DictConfig:
