@@ -367,7 +367,7 @@ def _schema() -> DictConfig:
 
 def build_part(kind: str, name: str, options: Mapping[str, Any], key: str) -> Any:
     """Build the part registered as `name` with its options, which are below `key` in the configuration."""
-    cls = find(kind, name)
+    cls: Any = find(kind, name)
     if not isinstance(options, Mapping):
         raise ConfigError(f"{key}={options}: not options", f"give options as in {key}={{}} or {key}.option=value")
     fields_by_option = option_fields(cls)
