@@ -6,6 +6,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigSource
 
 from visionbench.composition import main, parse
+from visionbench.core import ConfigError
 from visionbench.resolve import Resolver
 
 
@@ -80,3 +81,14 @@ def test_further_jobs_with_the_same_options_read_no_file(compose, files_read):
     files_read.clear()
     compose("-m", "model.seed=1,2,3,4,5,6")
     assert len(files_read) == first
+
+
+def test_each_job_has_the_folder_of_its_own_overrides(compose):
+    words = ("model.seed=1,2", "device.threads=1", "hydra.sweep.subdir=${hydra.job.override_dirname}")
+    folders = [run.place.folder.name for run in compose("-m", *words)]
+    assert folders == ["device.threads=1,model.seed=1", "device.threads=1,model.seed=2"]
+
+
+def test_a_wrong_value_of_a_later_job_is_refused_with_its_key(compose):
+    with pytest.raises(ConfigError, match=r"device.threads=x: not a whole number"):
+        compose("-m", "device.threads=1,x")

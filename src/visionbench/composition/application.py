@@ -32,7 +32,6 @@ from visionbench.composition.paths import UserFiles, resolve_paths
 from visionbench.composition.references import Count, limited_references
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
-from visionbench.composition.sweep_jobs import merged_once
 from visionbench.composition.user_files import refuse_faulty_files, refuse_replaced_schema, refuse_unsafe_files
 from visionbench.config import ComposedConfig, ComposedRun, Place, project_folder, replaced_option
 from visionbench.core import ConfigError, VisionbenchError
@@ -184,7 +183,6 @@ def main(arguments: Arguments, application: Application) -> None:
             command_line(arguments),
             buffered_information(arguments),
             limited_references() as task.references,
-            merged_once(),
         ):
             command()
         if task.error is not None:
