@@ -37,3 +37,18 @@ def test_failed_cases_other_settings_and_other_hosts_have_no_time(output, tmp_pa
     assert durations.of_case(same, TWO) is None
     assert durations.of_case(identity(folder / "two", config={"model": {"seed": 1}}), BATCH) is None
     assert Durations.read(output, "another").of_case(same, BATCH) is None
+
+
+@pytest.mark.parametrize("name", ["run.json", "results.jsonl"])
+def test_a_damaged_run_has_no_time_and_does_not_stop_the_estimate(output, tmp_path_factory, name):
+    same = identity(tmp_path_factory.mktemp("other") / "run")
+    (output / "new" / name).write_text("{")
+    assert Durations.read(output, "box").of_case(same, BATCH) == 7.0
+
+
+def test_a_negative_time_of_a_damaged_run_is_not_used(output, tmp_path_factory):
+    same = identity(tmp_path_factory.mktemp("other") / "run")
+    path = output / "new" / "run.json"
+    path.write_text(path.read_text().replace("4.0", "-4.0"))
+    os.utime(path, (2e9, 2e9))
+    assert Durations.read(output, "box").of_case(same, BATCH) == 7.0
