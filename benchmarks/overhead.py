@@ -7,7 +7,8 @@
 2. The complete command for CLIP ViT-B/32 with random weights (both towers; batch 1, 2, 4; 3 + 10 calls for latency, 10
    for throughput, 1 for memory; one thread), alternating with a plain loop that does the same in one process.
 3. CPU seconds of `visionbench run --help`.
-4. With `--against`: the time to log a run to MLflow's SQLite store, after the first run.
+4. With `--against`: the time to log a run to MLflow's SQLite store, after the first run, without and with its figures,
+   which are drawn at the end of a sweep.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def per_run() -> None:
 ENTRY = "from visionbench.cli import main; main()"
 LOG = """
 import sys
+from inspect import signature
 from pathlib import Path
 from time import perf_counter
 from visionbench.config import TrackingConfig
@@ -87,11 +89,17 @@ from visionbench.trackers.mlflow import MlflowTracker
 output_dir = Path(sys.argv[1])
 tracker = MlflowTracker(TrackingConfig(), output_dir)
 tracker.open()
+earlier = "figures" not in signature(tracker.log).parameters
 for path in sorted(output_dir.glob("*/run.json")):
     start = perf_counter()
-    tracker.log(path.parent)
-    print(perf_counter() - start)
+    tracker.log(path.parent, **({} if earlier else {"figures": False}))
+    logged = perf_counter() - start
+    if not earlier:
+        tracker.log(path.parent)
+    print(logged, perf_counter() - start)
 """
+"""Log runs as a sweep does. Print the seconds of each run until the next run can begin, and with its figures. A version
+without the parameter `figures` always sends the figures."""
 
 
 def compare_checkouts(new: Path, old: Path, rounds: int) -> None:
@@ -128,11 +136,12 @@ def checkout_costs(checkout: Path) -> dict[str, float]:
             check=True,
             env={**os.environ, **environment},
         )
-        logged = [float(line) for line in done.stdout.split()]
+        logged = [[float(number) for number in line.split()] for line in done.stdout.splitlines()]
     help_seconds = cpu_of([sys.executable, "-c", ENTRY, "run", "--help"], environment)
     return {
         "a warm run, without its stages": median(overheads),
-        "logging a run to SQLite": median(logged[1:]),
+        "logging a run to SQLite": median(first for first, _ in logged[1:]),
+        "the same, and its figures": median(total for _, total in logged[1:]),
         "the complete sweep of five runs": command,
         "visionbench run --help, CPU": help_seconds,
     }

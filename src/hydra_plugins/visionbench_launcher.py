@@ -141,12 +141,8 @@ class SlurmLauncher(PreparingLauncher):
     """Runs the jobs of a sweep as an array of jobs of SLURM."""
 
     def __init__(self, submitit_folder: str, cluster: str = "slurm", max_num_timeout: int = 0, **options: Any) -> None:
-        self.folder, self.cluster, self.max_num_timeout, self.options = (
-            submitit_folder,
-            cluster,
-            max_num_timeout,
-            options,
-        )
+        self.folder, self.options = submitit_folder, options
+        self.cluster, self.max_num_timeout = cluster, max_num_timeout
 
     def measure(self, jobs: Sequence[DictConfig], runs: Sequence[ComposedRun]) -> Sequence[JobReturn]:
         """Prepare and measure the runs."""

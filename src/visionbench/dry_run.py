@@ -14,9 +14,7 @@ import yaml
 
 from visionbench import data_check, model_check, registry, variation, weights, worker
 from visionbench.config import ComposedConfig, ComposedRun
-from visionbench.core import Case, RunPlan
 from visionbench.plan import plan as make_plan
-from visionbench.records import identity
 from visionbench.records.identity import Identity
 from visionbench.resolve import Resolver
 from visionbench.results.durations import Durations
@@ -82,8 +80,7 @@ def _resolved(config: ComposedConfig, resolver: Resolver, notes: dict[str, None]
 
 def _shown(run: PreparedRun, durations: Durations) -> ShownRun:
     """Return a run with the expected time of each of its cases."""
-    content = yaml.safe_load(run.yaml)
-    known = Identity(identity.of_config(content, run.plan), {}, content.get("metrics") or {})
+    known = Identity.of_config(yaml.safe_load(run.yaml), run.plan)
     least = _least_seconds(run)
     assignment = run.assignment
     cases: list[PlannedCase] = []
@@ -105,11 +102,7 @@ def _shown(run: PreparedRun, durations: Durations) -> ShownRun:
 
 def _least_seconds(run: PreparedRun) -> dict[str, float]:
     """Return the least seconds of each case by the protocol, and of the time before the first case."""
-    seconds: dict[str, float] = {"": 0.0, **{case.id: 0.0 for case in _cases(run.plan)}}
+    seconds: dict[str, float] = {"": 0.0, **{case.id: 0.0 for case in run.plan.cases}}
     for _, case, expected in steps(run.plan, run.config.measure):
         seconds[case] += expected
     return seconds
-
-
-def _cases(plan: RunPlan) -> tuple[Case, ...]:
-    return plan.cases

@@ -11,12 +11,12 @@ from saved_runs import QUALITY, row, run
 from visionbench.core import FAILED, KILLED, LOST, OUT_OF_MEMORY, Case, ConfigError, Samples
 from visionbench.records.folder import RunFolder
 from visionbench.registry import find
-from visionbench.report import advice, advice_words, document, drawing, page, sweep_figures
+from visionbench.report import advice, advice_words, document, drawing, page, sweep_figures, translations
 from visionbench.report.translations import LANGUAGES, PAGE_WORDS, TASKS, WORDS, check
-from visionbench.results import relative
+from visionbench.results import missing, relative
 from visionbench.results.advice import choice
 from visionbench.results.advice.candidates import Bounds
-from visionbench.results.archive import Run
+from visionbench.results.archive import NEVER_STARTED, Run
 from visionbench.results.naming import Names
 
 
@@ -97,6 +97,25 @@ def test_the_remedy_for_a_lost_case_is_the_command_that_continues_its_sweep():
     lost = run(row(Case("batch-1", 1, (), ()), LOST, "the run never started"))
     (line,) = document._failures([lost], Names.of([lost]), "en")
     assert line.endswith(f"lost, the run never started · try: visionbench run resume={lost.sweep}")
+
+
+def test_missing_results_are_stated_in_the_language_of_the_report():
+    planned = row(Case("batch-1", 1, (), ()), LOST, NEVER_STARTED)
+    runs = [run(timed(1, 5, 6)), *(run(planned, name=f"m{number}", status="lost") for number in range(4))]
+    remarks = {language: list(document._remarks(runs, language)) for language in ("en", "zh")}
+    names = [f"m{number} · cpu · fp32" for number in range(3)]
+    assert remarks["en"][0] == f"4 of 5 runs never started: {', '.join(names)}, 1 more"
+    assert remarks["zh"][0] == f"5 次运行中有 4 次从未开始：{'、'.join(names)}，另有 1 次"
+    assert "lost, 该运行从未开始" in next(document._failures(runs, Names.of(runs), "zh"))
+
+
+def test_every_kind_of_missing_results_has_a_chinese_sentence():
+    for kind in (missing.NEVER, missing.ABSENT, missing.ENDED, missing.CASES, missing.UNFINISHED, missing.ELSEWHERE):
+        gap = missing.Gap(kind, ("m0", "m1"), 5, 3)
+        assert translations.gap(gap, "en") == gap.sentence()
+        text = translations.gap(gap, "zh")
+        assert not re.search("[a-z]{2,}", text)
+        assert ("m0、m1" in text) == ("m0" in gap.sentence())
 
 
 def test_the_remedies_depend_on_the_status():

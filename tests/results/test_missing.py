@@ -6,6 +6,7 @@ from platform import node
 from saved_runs import record, speed
 
 from visionbench.core import LOST, Case, CaseResult
+from visionbench.records.folder import RunFolder
 from visionbench.records.record import ModelIdentity
 from visionbench.results import gate, missing
 from visionbench.results.archive import NEVER_STARTED, NO_ROW, Run, complete
@@ -40,13 +41,27 @@ def test_a_killed_run_and_a_run_with_lost_rows_have_a_sentence_each():
     ]
 
 
+def test_several_killed_runs_have_one_sentence_in_the_plural():
+    killed = [run("lost", name=name) for name in ("a", "b")]
+    (sentence,) = missing.sentences(killed)
+    assert sentence.startswith("2 of 2 runs are lost, because their processes ended too early: a · cpu · fp32, b")
+
+
 def test_a_running_run_has_pending_cases_and_its_host_is_named_if_it_is_another_one():
     here = run("running", host={"host": node()})
     assert list(missing.sentences([here])) == ["the run has not ended, 1 case is not measured yet"]
     there = run("running", host={"host": "another"})
     assert list(missing.sentences([there]))[1:] == [
-        "runs on another count as running, because the processes of another machine cannot be found out"
+        "runs on another count as running, because this machine cannot check the processes of another machine"
     ]
+
+
+def test_the_command_that_continues_a_sweep_is_listed_once_for_runs_at_any_depth(tmp_path):
+    lost = run("lost")
+    folders = [RunFolder(tmp_path / lost.sweep / name) for name in ("1", "deep/2")]
+    commands = missing.resume_commands([replace(lost, folder=folder) for folder in folders])
+    assert commands == [f"visionbench run resume={tmp_path / lost.sweep}"]
+    assert missing.resume_commands([lost, run("finished", 2)]) == [f"visionbench run resume={lost.sweep}"]
 
 
 def test_a_row_of_another_case_does_not_replace_a_planned_case():

@@ -12,7 +12,7 @@ from visionbench.records import process
 from visionbench.records.folder import RunFolder
 from visionbench.records.sweep import PlannedRun, SweepRecord
 from visionbench.resume import folders
-from visionbench.resume.earlier import EarlierSweep, command
+from visionbench.resume.earlier import EarlierSweep
 
 OLD, NEW = "2026-01-02_03-04-05", "2026-01-03_03-04-05"
 
@@ -137,9 +137,3 @@ def test_a_case_that_another_run_measures_leaves_the_plan(output):
     folder.write_record(replace(record, status="running", plan=replace(record.plan, cases=(case, lost))))
     folders.remove_from_plan(folder.path, {"batch-2"})
     assert (folder.record().status, folder.record().plan.cases) == ("finished", (case,))
-
-
-def test_the_hint_is_the_shortest_command(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert command(tmp_path / "outputs" / OLD, OLD, "outputs") == f"visionbench run resume={OLD}"
-    assert command(tmp_path / "my sweeps" / "x", "x", "outputs") == "visionbench run 'resume=my sweeps/x'"

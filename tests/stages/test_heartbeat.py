@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from visionbench.machine import RunDelay
 from visionbench.stages import heartbeat
 from visionbench.stages.heartbeat import TICK_S, Beat, Heartbeat
 
@@ -43,9 +44,21 @@ def test_a_late_reading_is_no_pause_if_the_process_read_from_the_disk():
     assert later(2.0, blocks=100_000) == 0.0
 
 
+@pytest.mark.parametrize("late_s, waited_s", [([0.0, 0.05, 0.1], [1.0, 1.0, 1.0]), ([0.1, 0.15, 0.0], [1.0, 2.0, 2.0])])
+def test_the_wait_for_a_core_is_read_only_after_late_readings(monkeypatch, late_s, waited_s):
+    delays, clock = iter([RunDelay(1.0, 0.0), RunDelay(2.0, 0.0)]), [10.0]
+    monkeypatch.setattr(RunDelay, "now", lambda this_thread_only: next(delays))
+    monkeypatch.setattr(heartbeat, "perf_counter", lambda: clock[0])
+    beats = [Beat.now()]
+    for late in late_s:
+        clock[0] += TICK_S + late
+        beats.append(Beat.now(beats[-1]))
+    assert [beat.waited_s for beat in beats[1:]] == waited_s
+
+
 def test_the_reason_has_the_seconds_of_all_pauses(monkeypatch):
     readings = iter([START, replace(START, clock_s=13.1), replace(START, clock_s=16.2)])
-    monkeypatch.setattr(Beat, "now", lambda: next(readings))
+    monkeypatch.setattr(Beat, "now", lambda earlier=None: next(readings))
     clock = iter([10.0, 16.2])
     monkeypatch.setattr(heartbeat, "perf_counter", lambda: next(clock))
     watch = Heartbeat()

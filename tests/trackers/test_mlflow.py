@@ -20,6 +20,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from visionbench.config import TrackingConfig
@@ -42,6 +43,7 @@ from visionbench.records.folder import RunFolder
 from visionbench.records.record import RunRecord
 from visionbench.registry import find
 from visionbench.results import archive, declared
+from visionbench.trackers import mlflow as mlflow_tracker
 from visionbench.trackers.mlflow import MlflowTracker, content, view
 
 STARTED, ENDED = "2026-01-02T03:04:05.678+00:00", "2026-01-02T03:05:05.678+00:00"
@@ -408,6 +410,79 @@ def test_a_half_sent_run_is_completed(
     assert only_run(tracker).info.status == "FINISHED"
     assert history(tracker, "throughput_images_per_s") == [(1, 100.0), (4, 250.0)]
     assert len(tracker._client.list_artifacts(only_run(tracker).info.run_id)) == 7
+
+
+CONFLICTS = {
+    "PostgreSQL": "(psycopg.errors.UniqueViolation) duplicate key value violates unique constraint",
+    "SQLite": "(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name",
+    "MySQL": "(pymysql.err.OperationalError) (1213, 'Deadlock found when trying to get lock')",
+}
+
+
+@pytest.mark.parametrize("database", CONFLICTS)
+@pytest.mark.parametrize("call", ["log_inputs", "log_batch", "set_terminated", "set_experiment_tag"])
+def test_a_call_that_conflicts_with_another_process_is_made_again(
+    tracker: MlflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, database: str
+) -> None:
+    made = 0
+    original = getattr(tracker._client, call)
+
+    def conflict_once(*args: Any, **kwargs: Any) -> Any:
+        nonlocal made
+        made += 1
+        if made == 1:
+            raise MlflowException(CONFLICTS[database])
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(tracker._client, call, conflict_once)
+    tracker.log(write(tmp_path, *RESULTS, plan_more={"varied": {"device.threads": "1"}}))
+    assert made > 1
+    assert only_run(tracker).info.status == "FINISHED"
+    assert history(tracker, "throughput_images_per_s") == [(1, 100.0), (4, 250.0)]
+
+
+def test_a_call_that_always_conflicts_is_an_error(
+    tracker: MlflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def conflict(*args: Any, **kwargs: Any) -> None:
+        made.append(args)
+        raise MlflowException(CONFLICTS["PostgreSQL"])
+
+    monkeypatch.setattr(tracker._client, "log_inputs", conflict)
+    with pytest.raises(TrackingError, match="UniqueViolation.*results are safe"):
+        tracker.log(write(tmp_path, *RESULTS))
+    assert len(made) == mlflow_tracker.MOST_ATTEMPTS
+
+
+def test_figures_may_be_sent_later(tracker: MlflowTracker, tmp_path: Path) -> None:
+    def names() -> set[str]:
+        return {artifact.path for artifact in tracker._client.list_artifacts(only_run(tracker).info.run_id)}
+
+    folder = write(tmp_path, *RESULTS)
+    tracker.log(folder, figures=False)
+    first = only_run(tracker)
+    assert first.info.status == "FINISHED"
+    assert "results.jsonl" in names()
+    assert "throughput_latency.png" not in names()
+    record = RunFolder(folder).record()
+    assert tracker.complete_runs(None) == (set(), None)
+    tracker.log(folder, figures=False)
+    assert "throughput_latency.png" not in names()
+    tracker.log(folder)
+    assert only_run(tracker).info.run_id == first.info.run_id
+    assert "throughput_latency.png" in names()
+    assert history(tracker, "throughput_images_per_s") == [(1, 100.0), (4, 250.0)]
+    assert tracker.complete_runs(None) == ({mlflow_tracker.key_of(record)}, None)
+
+
+def test_a_deleted_run_gets_no_figures(tracker: MlflowTracker, tmp_path: Path) -> None:
+    folder = write(tmp_path, *RESULTS)
+    tracker.log(folder, figures=False)
+    tracker._client.delete_run(only_run(tracker).info.run_id)
+    tracker.log(folder)
+    assert runs(tracker) == []
 
 
 def test_a_run_sent_before_it_ended_is_replaced(tracker: MlflowTracker, tmp_path: Path) -> None:

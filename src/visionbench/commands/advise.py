@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visionbench.report import advice as words
-from visionbench.report.translations import check
+from visionbench.report.translations import check, gap
 from visionbench.results import archive, missing
 from visionbench.results.advice import choice, encoding
 from visionbench.results.advice.candidates import Bounds
@@ -28,7 +28,7 @@ def show(sweeps: Sequence[str], output_dir: Path, where: str, bounds: Bounds, la
     check(language, "--language")
     facts = archive.parse_filter(where, "--where")
     damages = archive.Damages()
-    read = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep, report=damages)]
+    read = archive.of_sweeps(output_dir, sweeps, damages)
     distinct = list({run.record.uid: run for run in read}.values())
     runs = archive.select(distinct, facts, f"--where {where}")
     advised = list(choice.advise(runs, bounds))
@@ -42,7 +42,7 @@ def show(sweeps: Sequence[str], output_dir: Path, where: str, bounds: Bounds, la
             if any(any(case.questionable for case in advice.cases.candidates) for advice in advised)
             else [method]
         )
-        notes += missing.sentences(runs)
+        notes += [gap(one, language) for one in missing.gaps(runs)]
         shown = advice_view.render(words.parts(advised, language), words.steps(advised, language), notes)
         screen(highlight=False).print(shown)
     return damages.exit_code(0 if any(advice.chosen for advice in advised) else NO_RECOMMENDATION, runs)

@@ -40,10 +40,10 @@ def make(
     check(language, "--language")
     facts, base = archive.parse_filter(where, "--where"), archive.parse_filter(baseline, "--baseline")
     if waiting is not None:
-        waiting.wait(lambda: _read_quietly(sweeps, output_dir))
+        # damaged folders are printed when the report is written
+        waiting.wait(lambda: archive.of_sweeps(output_dir, sweeps, lambda _: None))
     damages = archive.Damages()
-    runs = [run for sweep in sweeps or [archive.LATEST] for run in archive.of_sweep(output_dir, sweep, report=damages)]
-    chosen = archive.select(runs, facts, f"--where {where}")
+    chosen = archive.select(archive.of_sweeps(output_dir, sweeps, damages), facts, f"--where {where}")
     paths = write_report(chosen, language, to or _folder(chosen), base, bounds)
     console = screen()
     for path in paths[:2]:
@@ -82,15 +82,6 @@ class Waiting:
                 archive.warn(f"--timeout {self.timeout:g}: the report is written without these runs")
                 return
             self.pause(min(seconds, left))
-
-
-def _read_quietly(sweeps: Sequence[str], output_dir: Path) -> list[Run]:
-    """Return the runs of the sweeps. Damaged folders are printed when the report is written."""
-    return [
-        run
-        for sweep in sweeps or [archive.LATEST]
-        for run in archive.of_sweep(output_dir, sweep, report=lambda _: None)
-    ]
 
 
 def _folder(runs: Sequence[Run]) -> Path:

@@ -343,9 +343,10 @@ class Tracker(Protocol):
     def open(self) -> None:
         """Import the store's client and prepare the store, before anything is measured. Raises TrackingError."""
 
-    def log(self, folder: Path) -> str:
+    def log(self, folder: Path, figures: bool = True) -> str:
         """Send a run's folder, and return the address or the command to view it, or ''. Sending again changes nothing.
 
+        While a sweep is measured, runs are sent without `figures`. At its end, another call for each run sends them.
         Raises TrackingError if the store does not answer.
         """
 

@@ -1,4 +1,4 @@
-"""Times of day for a run, whose differences are durations, and changes of the machine's wall clock."""
+"""Times of day in UTC. Those of one run come from one clock, so that their differences are durations."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def monotonic_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
+def now() -> str:
+    """Return the time of day of the machine in UTC, as ISO 8601."""
+    return _text(time.time())
+
+
 @dataclass
 class WallClock:
     """A wall clock that is read once and then advances with the monotonic clock."""
@@ -28,8 +33,7 @@ class WallClock:
 
     def now(self) -> str:
         """Return the time of day in UTC, as ISO 8601."""
-        seconds = self.wall_s + monotonic_s() - self.monotonic_s
-        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+        return _text(self.wall_s + monotonic_s() - self.monotonic_s)
 
     def moved_s(self) -> float:
         """Return by how many seconds the machine's wall clock was set since the last call; 0 for a small change."""
@@ -39,3 +43,8 @@ class WallClock:
             return 0.0
         self._offset_s = offset
         return moved
+
+
+def _text(seconds: float) -> str:
+    """Return a time in seconds since 1970 as ISO 8601 with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -48,10 +48,7 @@ class RunFolder:
             raise ConfigError(
                 f"hydra.run.dir={path}: there are results already", "give another folder, or move the results"
             )
-        (path / "samples").mkdir(parents=True, exist_ok=True)
-        atomic.write(path / "config.yaml", config_yaml)
-        (path / "results.jsonl").touch()
-        return cls(path)
+        return cls.rejoin(path, config_yaml)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

@@ -4,7 +4,7 @@ settings    the configuration of a run that matters: model, device, precision, d
 conditions  what the machine and the code add: versions, weights, data contents, device, driver, host
 case        both together with the batch size, the stages and the metrics of the case
 
-A run of an older version did not store every condition. A condition that one side does not know is not compared.
+A run of an older version did not store every condition. A condition that only one side has is not compared.
 """
 
 from __future__ import annotations
@@ -78,7 +78,14 @@ class Identity:
             conditions["git commit"] = record.git_commit
         if "weights.revision" not in conditions and record.model.revision:
             conditions["weights.revision"] = str(record.model.revision)
-        return cls(of_config(record.config, record.plan), conditions, record.config.get("metrics") or {})
+        return cls.of_config(record.config, record.plan, conditions)
+
+    @classmethod
+    def of_config(
+        cls, config: Mapping[str, Any], plan: RunPlan, conditions: Mapping[str, str] | None = None
+    ) -> Identity:
+        """Return the identity of a planned run under these conditions."""
+        return cls(_settings(config, plan), conditions or {}, config.get("metrics") or {})
 
     def digest(self, case: Case) -> str:
         """Return the SHA-256 of a case. It does not depend on the order of keys or of metrics."""
@@ -95,7 +102,7 @@ class Identity:
         return _digest(self.settings)
 
     def changes(self, now: Identity) -> list[Difference]:
-        """Return what differs now: settings first, then the conditions that both identities know."""
+        """Return what differs now: settings first, then the conditions that both identities have."""
         names = dict.fromkeys([*self.settings, *now.settings])
         pairs = [(name, self.settings.get(name, ABSENT), now.settings.get(name, ABSENT), True) for name in names]
         shared = [name for name in self.conditions if name in now.conditions]
@@ -103,7 +110,7 @@ class Identity:
         return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]
 
 
-def of_config(config: Mapping[str, Any], plan: RunPlan) -> dict[str, str]:
+def _settings(config: Mapping[str, Any], plan: RunPlan) -> dict[str, str]:
     """Return the settings of a run as text by their keys, sorted."""
     flat = variation.flatten(config)
     settings = {key: value for key, value in flat.items() if not _is_neutral(key)}

@@ -1,4 +1,4 @@
-"""The identity of a process, so that a later reader can find out whether the process still exists.
+"""The identity of a process, with which a later reader can check whether the process still exists.
 
 A process id alone is not enough, because the system uses the number again.
 """
@@ -36,9 +36,9 @@ def current() -> ProcessIdentity | None:
 
 
 def has_ended(process: ProcessIdentity, host: str | None) -> bool:
-    """Return whether a process of this host has ended. False if it runs, or if this machine cannot find out.
+    """Return whether a process of this host has ended. False if it runs, or if this machine cannot check it.
 
-    The processes of another host or of another container cannot be found out.
+    This machine cannot check the processes of another host or of another container.
     """
     boot = _boot()
     if host != platform.node() or not boot:

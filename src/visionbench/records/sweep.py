@@ -7,17 +7,18 @@ can measure them. A command that measures one run writes it too, into the folder
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from visionbench.core import ConfigError, RunPlan, first_line
 from visionbench.credentials import public
-from visionbench.records import atomic, process, reading, typed_json
+from visionbench.records import atomic, clock, process, reading, typed_json
 from visionbench.records.process import ProcessIdentity
 from visionbench.records.record import Settings, refuse_newer
 
@@ -80,7 +81,7 @@ class SweepRecord:
     def start(cls, id: str, runs: Sequence[PlannedRun]) -> SweepRecord:
         """Return the record of these runs, which this process measures."""
         command = ("visionbench", *map(public, sys.argv[1:]))
-        return cls(id, now(), tuple(runs), command, platform.node(), process.current())
+        return cls(id, clock.now(), tuple(runs), command, platform.node(), process.current())
 
     @classmethod
     def read(cls, folder: Path) -> SweepRecord | None:
@@ -112,16 +113,19 @@ class SweepRecord:
         """Return the record with the end of the command, unless jobs in a queue may still start."""
         if self.outlived and not all((folder / run.folder / "run.json").exists() for run in self.runs):
             return self
-        return replace(self, ended_at=now())
+        return replace(self, ended_at=clock.now())
 
     @property
     def is_running(self) -> bool:
-        """Whether planned runs may still start. True for another host, whose processes cannot be found out."""
+        """Whether planned runs may still start. True for another host, whose processes this machine cannot check."""
         if self.ended_at is not None:
             return False
         return self.outlived or self.process is None or not process.has_ended(self.process, self.host)
 
 
-def now() -> str:
-    """Return the present time in UTC with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def resume_command(folder: Path, sweep: str) -> str:
+    """Return the command that continues a sweep. It names the folder if the sweep is not in the default folder."""
+    name = sweep
+    if folder.absolute() != Path("outputs", sweep).absolute():
+        name = os.path.relpath(folder) if folder.absolute().is_relative_to(Path.cwd()) else str(folder)
+    return shlex.join(["visionbench", "run", f"resume={name}"])

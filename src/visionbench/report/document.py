@@ -166,7 +166,7 @@ def _machine(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
 
 def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
     """Yield the warnings about the complete report."""
-    yield from missing.sentences(runs)
+    yield from (translations.gap(gap, language) for gap in missing.gaps(runs))
     protocols = dict.fromkeys(run.record.plan.protocol for run in runs)
     yield from (translate("quick", language, protocol=name) for name in protocols if name != "standard")
     if len(hosts := summary.host_names([run.record for run in runs])) > 1:
@@ -359,8 +359,8 @@ def _failures(runs: Sequence[Run], names: Names, language: str) -> Iterator[str]
         for row in run.results:
             if row.status not in (OK, PENDING):
                 keys = advice.remedies(run, row)
-                remedies = "; ".join(translate(key, language, sweep=run.sweep) for key in keys)
-                failure = f"{names.name(run)}, {row.case.id}: {row.status}, {row.reason}"
+                remedies = "; ".join(translate(key, language, command=missing.resume_command(run)) for key in keys)
+                failure = f"{names.name(run)}, {row.case.id}: {row.status}, {translations.reason(row.reason, language)}"
                 yield f"{failure} · {translate('try', language)}: {remedies}"
         for name, reason in run.record.plan.refused.items():
             yield f"{names.name(run)}: {name}, {reason}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from visionbench.core import ConfigError
 from visionbench.registry import nearest
 from visionbench.report import advice_words
+from visionbench.results import archive, missing
 from visionbench.results.doubts import MOST_CAUSES, Cause, Doubts
+from visionbench.results.missing import Gap
 
 LANGUAGES = {"en": "English", "zh": "中文"}
 
@@ -99,7 +101,7 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
     "try quantised": ("a quantised checkpoint", "量化后的权重"),
     "try cpu": ("device=cpu, which has the machine's memory", "device=cpu，使用主机内存"),
     "try log": ("worker.log in the folder of the run", "查看运行目录中的 worker.log"),
-    "try resume": ("visionbench run resume={sweep}", "visionbench run resume={sweep}"),
+    "try resume": ("{command}", "{command}"),
     "try again": ("run the same command again", "重新运行同一命令"),
     "try": ("try", "可尝试"),
     "nothing": ("Nothing.", "无。"),
@@ -193,6 +195,37 @@ CAUSES = {
     "part of the data": ("质量只覆盖部分数据", "查看报告中的数量"),
 }
 """The texts and the remedies of causes of doubt in Chinese, by `Cause.name`. Other causes are in English."""
+
+GAPS = {
+    missing.NEVER: "{share}从未开始：{names}",
+    missing.ABSENT: "{share}没有结果（从未开始，或目录已被删除）：{names}",
+    missing.ENDED: "{share}已丢失，因为进程过早结束：{names}",
+    missing.CASES: "{names} 的 {total} 个结果中有 {cases} 个已丢失",
+    missing.UNFINISHED: "{share}尚未结束，还有 {cases} 个结果未测量",
+    missing.ELSEWHERE: "{names} 上的运行视为仍在进行，因为本机无法查看其他机器上的进程",
+}
+"""Sentences about missing results in Chinese, by `Gap.kind`."""
+REASONS = {
+    archive.NO_ROW: "运行已结束，但没有该结果",
+    archive.NEVER_STARTED: "该运行从未开始",
+    archive.NO_FOLDER: "该运行没有结果：从未开始，或目录已被删除",
+}
+"""Reasons of lost cases in Chinese. Other reasons are in English."""
+
+
+def gap(one: Gap, language: str) -> str:
+    """Return a sentence about missing results in a language."""
+    if language != "zh":
+        return one.sentence()
+    shown, more = (one.names, 0) if one.kind == missing.ELSEWHERE else missing.first_names(one.names)
+    names = "、".join(shown) + (f"，另有 {more} 次" if more else "")
+    share = "该运行" if one.total == 1 else f"{one.total} 次运行中有 {len(one.names)} 次"
+    return GAPS[one.kind].format(share=share, names=names, total=one.total, cases=one.cases)
+
+
+def reason(text: str | None, language: str) -> str:
+    """Return the reason of a case without numbers in a language."""
+    return REASONS.get(text or "", str(text)) if language == "zh" else str(text)
 
 
 def cause(one: Cause, language: str) -> tuple[str, str]:

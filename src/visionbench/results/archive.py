@@ -320,7 +320,7 @@ def _distinct(record: RunRecord, rows: Sequence[CaseResult]) -> tuple[list[CaseR
 # ------------------------------------------------------------------------------------------------------------- reading
 @dataclass
 class Damages:
-    """The damaged folders that a command has met. Each is printed once, in one line on standard error."""
+    """The damaged folders that a command has read. Each is printed once, in one line on standard error."""
 
     known: list[Damaged] = field(default_factory=list)
 
@@ -331,7 +331,7 @@ class Damages:
             warn(damaged.line)
 
     def exit_code(self, code: int, runs: Sequence[Run] = ()) -> int:
-        """Print the damage that was met while the runs were used, and return 1 if any folder is damaged."""
+        """Print the damage that was detected while the runs were used, and return 1 if any folder is damaged."""
         for damaged in [damaged for run in runs for damaged in run.damage]:
             if not any(damaged.path == one.path and damaged.reason in one.reason for one in self.known):
                 self(damaged)
@@ -343,10 +343,10 @@ def folders(output_dir: Path) -> list[RunFolder]:
 
     The output folder may be the folder of a run itself. Repeats and the copies of a tracking store are left out.
     """
-    return [RunFolder(path) for path, files in sorted(_paths(output_dir)) if RECORD in files]
+    return [RunFolder(path) for path, files in sorted(walk(output_dir)) if RECORD in files]
 
 
-def _paths(
+def walk(
     output_dir: Path, unreadable: Callable[[OSError], None] = lambda _: None
 ) -> Iterator[tuple[Path, frozenset[str]]]:
     """Yield each folder that has a file of a run or of a sweep, with the names of these files.
@@ -388,7 +388,7 @@ def read(output_dir: Path, report: Callable[[Damaged], None] = print_damage) -> 
         if not isinstance(error, FileNotFoundError):
             report(Damaged(Path(error.filename), f"the folder cannot be read ({error.strerror})", left_out=True))
 
-    for path, files in sorted(_paths(output_dir, unreadable)):
+    for path, files in sorted(walk(output_dir, unreadable)):
         if sweep_record.FILE in files:
             sweeps.append(path)
         if not files & {RECORD, ROWS}:
@@ -507,6 +507,11 @@ def of_sweep(
         state = "which has no runs" if output_dir.is_dir() else "which does not exist"
         raise ConfigError(f"{problem}, {state}", "measure something first (visionbench run), or set --output-dir")
     raise ConfigError(problem + _suggest(sweep, all_runs))
+
+
+def of_sweeps(output_dir: Path, sweeps: Sequence[str], report: Callable[[Damaged], None] = print_damage) -> list[Run]:
+    """Return the runs of several sweeps, or of the latest sweep if none is named, as `of_sweep` does."""
+    return [run for sweep in sweeps or [LATEST] for run in of_sweep(output_dir, sweep, report=report)]
 
 
 def _suggest(sweep: str, runs: Sequence[Run]) -> str:

@@ -55,10 +55,11 @@ class Durations:
 
 
 def _latest(output_dir: Path) -> list[RunFolder]:
-    def modified(folder: RunFolder) -> float:
-        try:
-            return (folder.path / "run.json").stat().st_mtime
-        except OSError:  # another process has removed the folder
-            return 0.0
+    """Return the folders whose records were written last, the latest first."""
+    return sorted(archive.folders(output_dir), key=_written_at, reverse=True)[:MOST_READ]
 
-    return sorted(archive.folders(output_dir), key=modified, reverse=True)[:MOST_READ]
+
+def _written_at(folder: RunFolder) -> float:
+    with suppress(OSError):
+        return (folder.path / archive.RECORD).stat().st_mtime
+    return 0.0

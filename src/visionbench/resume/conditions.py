@@ -26,11 +26,10 @@ class PresentConditions:
     def identify(self, config: ExperimentConfig, config_yaml: str, plan: RunPlan) -> Identity:
         """Return the identity of a planned run. The fork server must have been started. Raises ConfigError."""
         device, data = self._device_and_data(config)
-        content = yaml.safe_load(config_yaml)
         conditions = identity.of_machine(machine.fingerprint(), device, data, runner.describe(config))
         if commit := runner.git_commit():
             conditions["git commit"] = commit
-        return Identity(identity.of_config(content, plan), conditions, content.get("metrics") or {})
+        return Identity.of_config(yaml.safe_load(config_yaml), plan, conditions)
 
     def _device_and_data(self, config: ExperimentConfig) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         key = "".join(to_yaml(section) for section in (config.device, config.precision, config.data))

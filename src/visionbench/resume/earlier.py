@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from visionbench.records.identity import Identity
 from visionbench.records.record import RUNNING, RunRecord
 from visionbench.records.sweep import FILE, SweepRecord
 from visionbench.registry import nearest
+from visionbench.results import archive
 
 LATEST = "latest"
 LOCK = ".resume.lock"
@@ -145,13 +144,6 @@ class EarlierSweep:
             lock.release()
 
 
-def command(folder: Path, sweep: str, output_dir: str) -> str:
-    """Return the command that continues a sweep."""
-    usual = Path(output_dir).absolute() / sweep == folder.absolute() and output_dir == "outputs"
-    name = sweep if usual else os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
-    return shlex.join(["visionbench", "run", f"resume={name}"])
-
-
 def _find(output_dir: Path, name: str) -> Path:
     """Return the folder of a sweep."""
     if name != LATEST:
@@ -175,7 +167,7 @@ def _find(output_dir: Path, name: str) -> Path:
 def _sweeps(output_dir: Path) -> Iterator[tuple[Path, str]]:
     """Yield the folder of each sweep below a folder, with its start."""
     known: set[Path] = set()
-    for path in _folders(output_dir, {FILE}):
+    for path in _folders(output_dir, FILE):
         with suppress(ConfigError):
             if record := SweepRecord.read(path):
                 own = path.parent.name == record.id != path.name  # hydra/launcher=basic: each job writes its own record
@@ -191,16 +183,12 @@ def _sweeps(output_dir: Path) -> Iterator[tuple[Path, str]]:
 
 def _run_folders(folder: Path) -> Iterator[Path]:
     """Yield the folder of each run below a folder, which may be the folder of a run itself."""
-    yield from _folders(folder, {"run.json", "results.jsonl"})
+    yield from _folders(folder, archive.RECORD, archive.ROWS)
 
 
-def _folders(top: Path, names: set[str]) -> Iterator[Path]:
+def _folders(top: Path, *names: str) -> Iterator[Path]:
     """Yield each folder with a file of one of these names, in the order of their paths."""
-    for path, subfolders, files in os.walk(top):
-        parts = ("repeats", "samples") if {"run.json", "results.jsonl"} & set(files) else ()
-        subfolders[:] = sorted(name for name in subfolders if name not in ("mlartifacts", *parts))
-        if names & set(files):
-            yield Path(path)
+    yield from (path for path, files in sorted(archive.walk(top)) if files & set(names))
 
 
 def free_folder(sweep: Path, preferred: Path, occupied: Sequence[Path]) -> Path:

@@ -93,12 +93,12 @@ def assign(
         if not same:
             changed = _similar([earlier for earlier in free if earlier.identity.key not in keys], run)
         assignment = _assign(sweep, run, exact, changed, choices, occupied)
-        if assignment.emptied and (earlier := _at(free, assignment.folder)) is not None:
+        if assignment.emptied and (earlier := _run_in(assignment.folder, free)) is not None:
             free.remove(earlier)
         occupied.append(assignment.folder)
         assignments.append(assignment)
     if choices.on_change == REFUSE:
-        _refuse_changes(sweep, [one for one in assignments if one.changes], choices.with_overrides)
+        _refuse_changes(sweep, [assignment for assignment in assignments if assignment.changes], choices.with_overrides)
     return assignments
 
 
@@ -132,11 +132,11 @@ def _assign(
     changes = tuple(Change(earlier, tuple(_differences(earlier, run))) for earlier in covering)
     if exact is not None:
         return Assignment(exact.path, needed, kept, exact, changes=changes, moved=tuple(moved))
-    empty = next((one for one in changed if not _has_numbers(one) and one.path not in occupied), None)
+    empty = next((other for other in changed if not _has_numbers(other) and other.path not in occupied), None)
     if empty is not None:
         return Assignment(empty.path, needed, kept, emptied=True, changes=changes, moved=tuple(moved))
-    others = [*occupied, *(one.path for one in sweep.runs)]
-    return Assignment(free_folder(sweep.folder, run.folder, others), needed, kept, changes=changes, moved=tuple(moved))
+    used = [*occupied, *(other.path for other in sweep.runs)]
+    return Assignment(free_folder(sweep.folder, run.folder, used), needed, kept, changes=changes, moved=tuple(moved))
 
 
 def _needed(run: Planned, earlier: EarlierRun | None, choices: Choices) -> tuple[Needed, dict[str, str]]:
@@ -151,7 +151,7 @@ def _needed(run: Planned, earlier: EarlierRun | None, choices: Choices) -> tuple
             needed[number, case.id] = "other metrics"
         elif row:
             kept[case.id] = describe(row)
-    return needed, {case: text for case, text in kept.items() if not any(case == one for _, one in needed)}
+    return needed, {case: text for case, text in kept.items() if not any(case == other for _, other in needed)}
 
 
 def _covered(needed: Needed, earlier: EarlierRun, run: Planned, choices: Choices) -> dict[str, str]:
@@ -184,19 +184,19 @@ def _similar(earlier: Sequence[EarlierRun], run: Planned) -> list[EarlierRun]:
     """Return the earlier run of the same model, device and precision whose settings differ least, if there is one."""
     plan = run.plan
     same = [
-        one
-        for one in earlier
-        if (one.record.plan.model, one.record.plan.device, one.record.plan.precision)
+        other
+        for other in earlier
+        if (other.record.plan.model, other.record.plan.device, other.record.plan.precision)
         == (plan.model, plan.device, plan.precision)
     ]
-    return [min(same, key=lambda one: len(_differences(one, run)))] if same else []
+    return [min(same, key=lambda other: len(_differences(other, run)))] if same else []
 
 
 def _has_numbers(earlier: EarlierRun) -> bool:
     return any(row.status == OK for _, rows in earlier.processes.values() for row in rows.values())
 
 
-def _at(runs: Sequence[EarlierRun], folder: Path) -> EarlierRun | None:
+def _run_in(folder: Path, runs: Sequence[EarlierRun]) -> EarlierRun | None:
     return next((run for run in runs if run.path == folder), None)
 
 
@@ -204,16 +204,17 @@ def _refuse_changes(sweep: EarlierSweep, changed: Sequence[Assignment], with_ove
     """Raise ConfigError that names what differs and both ways to continue."""
     if not changed:
         return
-    differences = dict.fromkeys(one for each in changed for change in each.changes for one in change.differences)
-    cases = sum(len({case for _, case in each.needed}) for each in changed)
+    changes = [change for assignment in changed for change in assignment.changes]
+    differences = dict.fromkeys(difference for change in changes for difference in change.differences)
+    cases = sum(len({case for _, case in assignment.needed}) for assignment in changed)
     counted = f"{cases} case{'s' * (cases > 1)} of {len(changed)} run{'s' * (len(changed) > 1)}"
     shown = ", ".join(map(str, list(differences)[:SHOWN]))
     more = f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-    alone = ""
-    if with_overrides and any(one.is_setting for one in differences):
-        alone = f"give resume={sweep.id} without overrides to repeat the command of the sweep; "
+    hint = ""
+    if with_overrides and any(difference.is_setting for difference in differences):
+        hint = f"give resume={sweep.id} without overrides to repeat the command of the sweep; "
     raise ConfigError(
-        f"resume={sweep.id}: conditions changed since {changed[0].changes[0].earlier.name} was measured: {shown}{more}",
-        f"{alone}on_change=measure measures {counted} again as separate runs; on_change=keep measures only the cases "
+        f"resume={sweep.id}: conditions changed since {changes[0].earlier.name} was measured: {shown}{more}",
+        f"{hint}on_change=measure measures {counted} again as separate runs; on_change=keep measures only the cases "
         "that have no result, also as separate runs",
     )

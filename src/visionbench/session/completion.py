@@ -6,15 +6,11 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from visionbench.config import ExperimentConfig
 from visionbench.core import first_line, visible
 from visionbench.session import sweep_file
 from visionbench.session.values import Outcome, PreparedSweep
-
-if TYPE_CHECKING:
-    pass
 
 
 def finish_job(prepared: PreparedSweep, outcome: Outcome) -> None:
@@ -70,14 +66,14 @@ def _advice_command(config: ExperimentConfig, outcome: Outcome) -> str:
 def _resume_command(prepared: PreparedSweep, outcome: Outcome) -> str:
     """Return the command that measures the cases without a valid result, or nothing if no case failed or is missing."""
     from visionbench.core import FAILED
-    from visionbench.resume import earlier
+    from visionbench.records.sweep import resume_command
     from visionbench.resume.choices import WORDS
 
     place = next((run.request.place for run in prepared.previous if run.request and run.request.place), None)
     failed = any(row.status in WORDS[FAILED] for run in outcome.runs for row in run.results)
     if place is None or prepared.elsewhere or not (failed or len(outcome.runs) < outcome.planned):
         return ""
-    return earlier.command(place.sweep_folder, place.sweep, prepared.runs[0].config.output_dir)
+    return resume_command(place.sweep_folder, place.sweep)
 
 
 def _write_report(prepared: PreparedSweep, outcome: Outcome) -> Path | None:

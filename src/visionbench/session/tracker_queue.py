@@ -7,21 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from visionbench.config import ExperimentConfig
 from visionbench.core import Tracker, TrackingError, first_line
 from visionbench.deadline import Call, Caller, DeadlineExceeded
 from visionbench.registry import find
 
-if TYPE_CHECKING:
-    pass
-
-
 SERVER_START_SECONDS = 2.0
 """The time in which a server that works has answered before the first run is prepared further."""
-
-
 UNSENT_REMEDY = "results are safe in the run folder; send them later with visionbench sync"
 
 
@@ -43,6 +36,7 @@ class TrackerQueue:
     """Whether the store could be opened."""
     is_remote: bool = False
     """Whether the tracker sends runs to a server. Runs are then sent while others are measured."""
+    _without_figures: list[Path] = field(default_factory=list)
     _calls: list[Call[str]] = field(default_factory=list)
 
     @classmethod
@@ -60,16 +54,24 @@ class TrackerQueue:
         return queue
 
     def send(self) -> None:
-        """Send all runs that were not sent. A server may receive them while runs are measured."""
+        """Send all runs that were not sent. A server may receive them while runs are measured.
+
+        Figures are sent by `complete`, because drawing them would disturb a measurement or delay the next run.
+        """
         while self.unsent:
-            self._submit(partial(self._log, self.unsent.pop(0)))
+            folder = self.unsent.pop(0)
+            self._without_figures.append(folder)
+            self._submit(partial(self._log, folder, figures=False))
         if self._calls and not self.is_remote:  # it computes, which would disturb a measurement
             with suppress(DeadlineExceeded):
                 self.caller.wait(self._calls[-1])
 
     def complete(self) -> None:
-        """Send all runs that were not sent, and wait until the tracker has received them, or for the deadline."""
-        self.send()
+        """Send all runs that were not sent, and all figures. Wait until the tracker has them, or for the deadline."""
+        for folder in (*self._without_figures, *self.unsent):
+            self._submit(partial(self._log, folder, figures=True))
+        self._without_figures.clear()
+        self.unsent.clear()
         while self._calls:
             call = self._calls[0]
             try:
@@ -106,8 +108,8 @@ class TrackerQueue:
             raise
         return ""
 
-    def _log(self, folder: Path) -> str:
-        return self.tracker.log(folder) if self.tracker is not None and self.is_usable else ""
+    def _log(self, folder: Path, figures: bool) -> str:
+        return self.tracker.log(folder, figures) if self.tracker is not None and self.is_usable else ""
 
     def _attach(self, folder: Path, files: Sequence[Path]) -> str:
         assert self.tracker is not None

@@ -45,8 +45,6 @@ class Role:
 
 
 ALL = Role()
-
-
 GATHERS = Role(measures=False)
 """The role of the process that starts jobs."""
 

@@ -1,8 +1,13 @@
 """Detect pauses of the process during stages whose calls are not timed one by one: load, pipeline, evaluation.
 
 A thread wakes up ten times a second. The process was paused if the thread wakes up late although it did not wait for a
-core, and no other thread used CPU time or read from the disk meanwhile. Timed windows have no such thread, because it
-would disturb them; `windows.activity` and `validity` detect their pauses.
+core, and in this time no other thread used CPU time or read from the disk. Timed windows have no such thread,
+because it would disturb them; `windows.activity` and `validity` detect their pauses.
+
+The cost was measured in a loop that decodes, resizes and convolves images, on two shared cores: a reading prolongs the
+loop by 0.12 ms, which is 0.1 % (difference of the medians of 283 readings and of 285 moments without a reading). It was
+0.47 ms when each reading read a file of /proc, because the thread then waits several times for the lock of the
+interpreter. The wait for a core is therefore read only after late readings.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ LEAST_S = 0.5
 """The least length of a pause."""
 READS_PER_S = 20_000
 """Blocks of 512 bytes per second. A process that reads at this rate or a higher one waits for the disk."""
+MOST_UNREAD_S = 0.2
+"""The lateness of readings after which the thread's wait for a core is read again."""
 SHARE = 0.05
 """The share of a stage from which pauses matter."""
 
@@ -33,12 +40,19 @@ class Beat:
     cpu_s: float
     waited_s: float
     blocks: int
+    unread_s: float = 0.0
+    """The sum of the lateness of the readings since `waited_s` was read, which no wait since then can exceed."""
 
     @staticmethod
-    def now() -> Beat:
-        """Read the clocks and the counters."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return Beat(perf_counter(), time.process_time(), RunDelay.now(True).waited_s or 0.0, usage.ru_inblock)
+    def now(earlier: Beat | None = None) -> Beat:
+        """Read the clocks and the counters. The wait is only read if it may have grown by MOST_UNREAD_S."""
+        clock_s, cpu_s = perf_counter(), time.process_time()
+        blocks = resource.getrusage(resource.RUSAGE_SELF).ru_inblock
+        if earlier is not None:
+            unread_s = earlier.unread_s + max(0.0, clock_s - earlier.clock_s - TICK_S)
+            if unread_s < MOST_UNREAD_S:
+                return Beat(clock_s, cpu_s, earlier.waited_s, blocks, unread_s)
+        return Beat(clock_s, cpu_s, RunDelay.now(this_thread_only=True).waited_s or 0.0, blocks)
 
     def paused_since(self, earlier: Beat) -> float:
         """Return the seconds of a pause between two readings, or 0 if the process ran, waited for a core or read."""
@@ -81,6 +95,6 @@ class Heartbeat:
         last, over = Beat.now(), False
         while not over:
             over = self._over.wait(TICK_S)
-            now = Beat.now()
+            now = Beat.now(last)
             self.paused_s += now.paused_since(last)
             last = now

@@ -21,7 +21,7 @@ class NoTracker:
     def open(self) -> None:
         """Do nothing: there is no store to prepare."""
 
-    def log(self, folder: Path) -> str:
+    def log(self, folder: Path, figures: bool = True) -> str:
         """Send nothing, and return no view hint."""
         return ""
 

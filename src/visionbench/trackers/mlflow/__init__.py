@@ -10,15 +10,18 @@ import hashlib
 import json
 import logging
 import os
+import random
+import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import sleep
 from typing import Any
 
 from filelock import FileLock
@@ -61,6 +64,8 @@ METRICS_TAG = "visionbench.metrics"
 """The declarations of metrics that an experiment's view shows beside the bundled ones, as JSON."""
 VARIED_TAG = "visionbench.varied"
 """The params that differ within a sweep and that an experiment's view shows, the latest first, as JSON."""
+FIGURES_TAG, NOT_DRAWN, DRAWN = "visionbench.figures", "not drawn", "drawn"
+"""The tag of a run that was sent without its figures, and its values before and after they are sent."""
 SEED_TAG = "visionbench.view"
 """The digest of the view that visionbench wrote last."""
 REPORT = "report"
@@ -69,6 +74,10 @@ MOST_FETCHED = 1000
 """The number of runs that a query may match."""
 FETCHED = {"config.yaml", "run.json", "results.jsonl", "samples"}
 """The artifacts that a run is read from."""
+CONFLICT = re.compile("unique|duplicate|already.exists|deadlock|could not serialize|database is locked", re.IGNORECASE)
+"""Words of an error of a database that two processes wrote to at the same time. Each database has its own words."""
+MOST_ATTEMPTS = 4
+"""How often a call is made until it conflicts with no other process."""
 STATUSES = {FINISHED: "FINISHED", UNSUCCESSFUL: "FAILED"}
 """MLflow's statuses. A run that was interrupted or did not end is KILLED."""
 DESCRIPTION = (
@@ -106,30 +115,40 @@ class MlflowTracker:
         with self._one_line_errors(RESULTS_ARE_SAFE):
             _ = self._experiment_id
 
-    def log(self, folder: Path) -> str:
-        """Send the folder of a run, unless the store already has the run.
+    def log(self, folder: Path, figures: bool = True) -> str:
+        """Send the folder of a run, or the part of it that the store does not have.
 
+        Figures take longer to draw than everything else takes to send. Without `figures`, a later call sends them.
         Return the address of the experiment on a server, or the command that shows a local store. Raises TrackingError,
         and ConfigError if the folder is not a run's or its files cannot be read.
         """
-        self.send(Run.read(RunFolder.open(folder)))
+        self.send(Run.read(RunFolder.open(folder)), figures)
         return self.page() if self._on_a_server else self._command()
 
-    def send(self, run: Run) -> None:
-        """Send a run that was read, unless the store already has the run. Raises as `log` does."""
+    def send(self, run: Run, figures: bool = True) -> None:
+        """Send a run that was read, or the part of it that the store does not have. Raises as `log` does."""
         self.open()  # before the lock, because it acquires the same lock
         with self._one_line_errors(RESULTS_ARE_SAFE):
-            if _is_complete(self._with_uid(run.record.uid), run.record):
+            same = self._with_uid(run.record.uid)
+            is_sent = _is_complete(same, run.record, figures=False)
+            if _is_complete(same, run.record, figures):
                 return
-            with TemporaryDirectory(prefix="visionbench-") as staging:
+            with TemporaryDirectory(prefix="visionbench-") as files, TemporaryDirectory(prefix="visionbench-") as drawn:
                 with _local_errors(run):
                     batch = content.batch(run)
-                    content.stage_artifacts(run, Path(staging))
+                    if not is_sent:
+                        content.stage_files(run, Path(files))
+                    if figures:
+                        content.stage_figures(run, Path(drawn))
                 with self._lock():
                     same = self._with_uid(run.record.uid)  # another process may have sent it
-                    if not _is_complete(same, run.record):
-                        self._fill(self._run_to_fill(same, run.record), run.record, batch, staging)
-                        self._extend_view(run)
+                    if not is_sent and not _is_complete(same, run.record, figures=False):
+                        run_id = self._run_to_fill(same, run.record)
+                        _without_conflict(partial(self._fill, run_id, run.record, batch, files))
+                        _without_conflict(partial(self._extend_view, run))
+                        same = [self._client.get_run(run_id)]
+                    if figures and not _is_complete(same, run.record, figures):
+                        self._add_figures(same, run.record, drawn)
 
     def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
         """Add files to the artifacts of a run, below `report/`. Replace earlier files, or keep them if not `again`.
@@ -292,7 +311,11 @@ class MlflowTracker:
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 local = sqlite_file(self.uri) is not None
-                client.create_experiment(name, artifact_location=self._artifacts if local else None)
+                try:
+                    client.create_experiment(name, artifact_location=self._artifacts if local else None)
+                except Exception as error:
+                    if not CONFLICT.search(str(error)):
+                        raise
                 experiment = client.get_experiment_by_name(name)
             if experiment.lifecycle_stage != "active":
                 raise TrackingError(
@@ -303,7 +326,7 @@ class MlflowTracker:
             tags = {key: value for key, value in tags.items() if key not in experiment.tags}
             tags |= _view_tags(experiment.tags, _shown_metrics(experiment.tags), _shown_params(experiment.tags))
             for key, value in tags.items():
-                client.set_experiment_tag(experiment.experiment_id, key, value)
+                _without_conflict(partial(client.set_experiment_tag, experiment.experiment_id, key, value))
         return str(experiment.experiment_id)
 
     def _extend_view(self, run: Run) -> None:
@@ -376,7 +399,7 @@ class MlflowTracker:
             page = self._client.search_runs(
                 [experiment_id], run_view_type=ViewType.ALL, max_results=MOST_FETCHED, page_token=token
             )
-            return {key for run in page if (key := _key_in_store(run)) is not None}, page.token
+            return {key for run in page if (key := _key_in_store(run)) is not None and _has_figures(run)}, page.token
 
     def _with_uid(self, uid: str) -> list[Any]:
         """Return the store's runs of one folder, the latest first, including deleted ones."""
@@ -386,23 +409,46 @@ class MlflowTracker:
         same = f"tags.`visionbench.uid` = '{uid}'"
         return list(self._client.search_runs([experiment_id], same, run_view_type=ViewType.ALL))
 
-    def _fill(self, run_id: str, record: RunRecord, batch: content.Batch, staging: str) -> None:
-        """Send all content and end the run. A second call sends the same content again."""
+    def _fill(self, run_id: str, record: RunRecord, batch: content.Batch, files: str) -> None:
+        """Send all content except figures, and end the run. A second call sends the same content again."""
         from mlflow.entities import Metric, Param, RunTag
 
         began = _ms(record.started_at)
         metric_list = [Metric(name, value, began, step) for name, value, step in batch.metrics]
         param_list = [Param(name, content.text(value)) for name, value in batch.params.items()]
         tag_list = [RunTag(name, content.text(value)) for name, value in batch.tags.items()]
+        tag_list.append(RunTag(FIGURES_TAG, NOT_DRAWN))
         for index in range(1 + max(len(metric_list) // METRICS_PER_CALL, len(param_list + tag_list) // PAIRS_PER_CALL)):
             metrics = metric_list[index * METRICS_PER_CALL : (index + 1) * METRICS_PER_CALL]
             pairs = slice(index * PAIRS_PER_CALL, (index + 1) * PAIRS_PER_CALL)
             self._client.log_batch(run_id, metrics, param_list[pairs], tag_list[pairs])
         if record.data.values:
             self._client.log_inputs(run_id, [content.dataset(record.data)])
-        self._client.log_artifacts(run_id, staging)
+        self._client.log_artifacts(run_id, files)
         ended = max(began, _ms(record.ended_at or record.started_at))
         self._client.set_terminated(run_id, STATUSES.get(record.status, "KILLED"), end_time=ended)
+
+    def _add_figures(self, same: Sequence[Any], record: RunRecord, drawn: str) -> None:
+        """Send the figures of a record's run in the store that does not have them."""
+        for run in same:
+            if _key_in_store(run) == key_of(record) and run.data.tags.get(FIGURES_TAG) == NOT_DRAWN:
+                self._client.log_artifacts(run.info.run_id, drawn)
+                _without_conflict(partial(self._client.set_tag, run.info.run_id, FIGURES_TAG, DRAWN))
+
+
+def _without_conflict(call: Callable[[], None]) -> None:
+    """Make a call that may be repeated, until it does not conflict with another process that writes to the store.
+
+    MLflow adds a data set or a tag that is missing in two steps: it looks for the data set or tag, and then inserts it.
+    If two processes do so at the same time, the database refuses the second insertion.
+    """
+    for attempt in range(MOST_ATTEMPTS):
+        try:
+            return call()
+        except Exception as error:
+            if attempt == MOST_ATTEMPTS - 1 or not CONFLICT.search(str(error)):
+                raise
+            sleep(random.uniform(0, 0.1 * 2**attempt))
 
 
 @contextmanager
@@ -488,6 +534,14 @@ def _key_in_store(run: Any) -> tuple[str, ...] | None:
     return (tags.get("visionbench.uid", ""), tags.get("visionbench.status", ""), tags.get("visionbench.sessions", "1"))
 
 
-def _is_complete(runs: Sequence[Any], record: RunRecord) -> bool:
-    """Return whether one of the store's runs is a record with all its sessions. A deleted run counts."""
-    return any(_key_in_store(run) == key_of(record) for run in runs)
+def _has_figures(run: Any) -> bool:
+    """Return whether the figures of a run of the store were sent. A deleted run gets none."""
+    return bool(run.info.lifecycle_stage != "active" or run.data.tags.get(FIGURES_TAG) != NOT_DRAWN)
+
+
+def _is_complete(runs: Sequence[Any], record: RunRecord, figures: bool) -> bool:
+    """Return whether one of the store's runs is a record with all its sessions, and with its figures if `figures`.
+
+    A deleted run counts.
+    """
+    return any(_key_in_store(run) == key_of(record) and (not figures or _has_figures(run)) for run in runs)

@@ -132,12 +132,12 @@ def tags(record: RunRecord, results: Sequence[CaseResult]) -> dict[str, Any]:
     return {name: value for name, value in all_tags.items() if value not in (None, "")}
 
 
-def stage_artifacts(run: Run, staging: Path) -> None:
-    """Write the artifacts of a run to a folder: its files, the summary as CSV and for the UI, and figures.
+def stage_files(run: Run, staging: Path) -> None:
+    """Write the artifacts of a run to a folder, without its figures: its files, and the summary as CSV and for the UI.
 
-    A file that cannot be read is copied, without the figure that needs it, and is part of the run's `damage`.
+    A file that cannot be read is copied as it is.
     """
-    folder, record, results = run.folder, run.record, run.results
+    folder, results = run.folder, run.results
     assert folder is not None
     samples = [path.relative_to(folder.path) for path in (folder.path / "samples").glob("*.parquet")]
     (staging / "samples").mkdir()
@@ -153,10 +153,18 @@ def stage_artifacts(run: Run, staging: Path) -> None:
         writer.writerows(rows)
     table = {"columns": columns, "data": [list(map(summary.text, row.values())) for row in rows]}
     (staging / "summary.json").write_text(json.dumps(table), "utf-8")
-    if any(row.case.timed for row in results):
-        drawing.write_png(figures.throughput_latency(record, results), staging / "throughput_latency.png")
     if folder.predictions_file.is_file() and folder.predictions_file.stat().st_size <= LARGEST_PREDICTIONS:
         shutil.copyfile(folder.predictions_file, staging / folder.predictions_file.name)
+
+
+def stage_figures(run: Run, staging: Path) -> None:
+    """Draw the figures of a run to a folder.
+
+    A figure whose file cannot be read is not drawn. The file is then part of the run's `damage`.
+    """
+    record, results = run.record, run.results
+    if any(row.case.timed for row in results):
+        drawing.write_png(figures.throughput_latency(record, results), staging / "throughput_latency.png")
     for row in results:
         series = run.series(row.case.id) if row.status == OK and not row.case.timed else {}
         if TRUE_INDEX in series and (predictions := run.predictions()):
