@@ -1,6 +1,7 @@
 """The schema of the configuration, and the conversion of a composed configuration into plain dataclasses.
 
-This module checks names and types; `plan.py` checks the values. Only this module and `composition/` use OmegaConf.
+This module checks names and types; `plan.py` checks the values. Only this module, `references.py` and `composition/`
+use OmegaConf.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from yaml import YAMLError
 from visionbench import suggestions
 from visionbench.core import ConfigError, first_line
 from visionbench.ranges import CALLS, SECONDS, SEED, limits
+from visionbench.references import TOO_MANY_REFERENCES, limited_references
 from visionbench.registry import find, nearest
 from visionbench.suggestions import shown
 from visionbench.yaml_limits import check_limits
@@ -36,8 +38,6 @@ from visionbench.yaml_limits import check_limits
 T = TypeVar("T")
 PROCESSES_WITHIN = 0.1
 """Twice the default threshold of `compare`: a result that is known less precisely cannot show a change of 10 %."""
-
-TOO_MANY_REFERENCES = "the references expand to too many values"
 
 
 @dataclass
@@ -460,6 +460,7 @@ def read_fallback(name: str, config_dir: Path | None = None) -> DataConfig:
     return _read_option(DataConfig, "data", options[name])
 
 
+@limited_references()
 def _read_option(cls: type[T], group: str, path: Path) -> T:
     """Read the YAML file of one option. Raises ConfigError that names the file."""
     merged = merge_file(cls, path, group)
@@ -609,10 +610,34 @@ def schema_keys() -> list[str]:
     return list(list_keys(ExperimentConfig, ""))
 
 
+@lru_cache
+def text_keys() -> frozenset[str]:
+    """Return the keys of the schema whose value is text, such as `model.name`."""
+    return frozenset(
+        f"{prefix}{name}"
+        for prefix, cls in [("", ExperimentConfig), *((f"{key}.", kind) for key, kind in _sections(ExperimentConfig))]
+        for name, kind in get_type_hints(cls).items()
+        if kind is str or kind == str | None
+    )
+
+
+def refuse_truth_values(key: str, value: Any, origin: str = "") -> None:
+    """Raise ConfigError if a text of the schema is `true` or `false`, which OmegaConf converts to text.
+
+    `value` may be a mapping of keys below `key`. In a YAML file, `yes`, `no`, `on` and `off` have the same meaning.
+    """
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            refuse_truth_values(f"{key}.{name}" if key else str(name), inner, origin)
+    elif isinstance(value, bool) and key in text_keys():
+        raise ConfigError(f"{origin}{key}={shown(value)}: not text", "quote the value if it is a name")
+
+
 def refuse_unusable_folder(key: str, folder: Any) -> None:
-    """Raise ConfigError if a text cannot be a folder of results: empty, with `~`, or with a control character."""
-    if not isinstance(folder, str):
-        return  # the schema refuses other types
+    """Raise ConfigError if a value cannot be a folder of results: no text, empty, `~`, or a control character."""
+    if isinstance(folder, bool) or not isinstance(folder, str | int | float):
+        raise ConfigError(f"{key}={shown(folder)}: not a folder", f"give a folder, as in {key}=outputs")
+    folder = str(folder)
     if not folder.strip():
         raise ConfigError(f"{key} is empty", f"give a folder, as in {key}=outputs")
     if folder.startswith("~"):
@@ -670,6 +695,7 @@ def _explain_text(text: str, key: str) -> ConfigError:
         return ConfigError(f"{key or 'config'}: a reference leads back to itself", "replace it by a value")
     if TOO_MANY_REFERENCES in text:
         return ConfigError(f"{key or 'config'}: {TOO_MANY_REFERENCES}", "replace references by values")
+    text = re.sub(r"^\w+ raised while resolving interpolation: ", "a reference cannot be resolved: ", text)
     return ConfigError(f"{key or 'config'}: {text}")
 
 
