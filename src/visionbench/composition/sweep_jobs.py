@@ -1,8 +1,8 @@
 """Composing the jobs of a sweep in less time.
 
 Hydra reads and merges all files for each job, and does so twice: its sweeper composes each job as a check before the
-launcher does. Most jobs of a sweep differ only in values such as `model.seed=1`. `SweepJobs` composes the first of them,
-and sets the values of the others in copies of it.
+launcher does. Most jobs of a sweep differ only in values such as `model.seed=1`. `SweepJobs` composes the first, and
+sets the values of the others in copies.
 """
 
 from __future__ import annotations
