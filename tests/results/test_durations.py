@@ -45,3 +45,11 @@ def test_a_damaged_run_costs_only_its_own_times(output, tmp_path_factory):
     (output / "gone" / "run.json").symlink_to(output / "nothing")
     same = identity(tmp_path_factory.mktemp("other") / "run")
     assert Durations.read(output, "box").of_case(same, BATCH) == 7.0
+
+
+def test_a_negative_time_of_a_damaged_run_is_not_used(output, tmp_path_factory):
+    same = identity(tmp_path_factory.mktemp("other") / "run")
+    path = output / "new" / "run.json"
+    path.write_text(path.read_text().replace("4.0", "-4.0"))
+    os.utime(path, (2e9, 2e9))
+    assert Durations.read(output, "box").of_case(same, BATCH) == 7.0

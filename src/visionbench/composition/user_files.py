@@ -11,7 +11,7 @@ from typing import Any
 from visionbench import credentials
 from visionbench.composition.overrides import refuse_targets
 from visionbench.composition.schema import SCHEMA
-from visionbench.config import check_file, list_options, load_file
+from visionbench.config import check_file, list_options, load_file, refuse_truth_values
 from visionbench.core import ConfigError
 from visionbench.suggestions import option as option_ending
 from visionbench.suggestions import shown
@@ -44,12 +44,13 @@ def refuse_replaced_schema(config_dir: Path | None) -> None:
 
 
 def refuse_unsafe_files(overrides: Sequence[str], config_dir: Path | None) -> None:
-    """Raise ConfigError if a selected file of the user holds a credential, which would be saved, or names code."""
+    """Raise ConfigError if a selected file of the user holds a credential, names code, or has `true` for a text."""
     for path, group, content in selected_files(overrides, config_dir):
         text = path.read_text("utf-8", errors="replace") if content else ""
         is_global = (header := PACKAGE.search(text)) is not None and header[1] == GLOBAL
         refuse_targets("" if is_global else group.replace("/", "."), content, path)
         credentials.refuse(content, "" if is_global else group, lambda _, path=path: path)  # type: ignore[misc]
+        refuse_truth_values("" if is_global else group, content, f"{path}: ")
 
 
 def file_with_default(group: str, option: str, overrides: Sequence[str], config_dir: Path | None) -> Path | None:

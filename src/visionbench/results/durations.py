@@ -29,7 +29,7 @@ class Durations:
         """Read the latest runs below a folder. Runs that cannot be read are left out."""
         durations = cls(host)
         for folder in _latest(output_dir):
-            with suppress(ConfigError):
+            with suppress(ConfigError, OSError):
                 durations.add(folder.record(), folder)
         return durations
 
@@ -40,7 +40,7 @@ class Durations:
         identity = Identity.of_record(record)
         measured = {row.case.id: row.case for row in folder.results() if row.status == OK}
         for case_id, case in measured.items():
-            if (seconds := record.case_seconds.get(case_id)) is not None:
+            if (seconds := record.case_seconds.get(case_id)) is not None and seconds >= 0:
                 self._cases.setdefault((identity.key, identity.content(case)), seconds)
         if (start := record.case_seconds.get("")) is not None:
             self._starts.setdefault(identity.key, start)
