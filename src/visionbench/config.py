@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -299,7 +299,8 @@ class ComposedConfig:
     @classmethod
     def of(cls, cfg: DictConfig) -> ComposedConfig:
         """Check a composed configuration. Raises ConfigError for an unknown key, a wrong type or a missing value."""
-        return cls(from_hydra(cfg), cfg)
+        composed = _without_hydra(cfg)
+        return cls(from_hydra(composed), composed)
 
     def with_changes(self, changes: Mapping[str, Any]) -> ComposedConfig:
         """Return a copy with these values; keys are in dotted form."""
@@ -307,7 +308,7 @@ class ComposedConfig:
 
     def unresolved(self) -> Any:
         """Return the values as they were written, with references."""
-        return OmegaConf.to_container(_without_hydra(self._composed), resolve=False)
+        return OmegaConf.to_container(self._composed, resolve=False)
 
     def to_yaml(self) -> str:
         """Return the YAML that is saved with the results, without secrets."""
@@ -345,7 +346,7 @@ def from_hydra(cfg: DictConfig) -> ExperimentConfig:
     """Return plain dataclasses; raise ConfigError for an unknown key, a wrong type or a missing value."""
     try:
         plain = OmegaConf.to_container(_without_hydra(cfg), resolve=True, throw_on_missing=True)
-        merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), plain)
+        merged = OmegaConf.merge(_schema(), plain)
         config = OmegaConf.to_object(merged)
     except (ConfigKeyError, ConfigAttributeError) as error:
         key = str(error.full_key)
@@ -357,20 +358,35 @@ def from_hydra(cfg: DictConfig) -> ExperimentConfig:
     return config
 
 
+@cache
+def _schema() -> DictConfig:
+    """Return the schema of a run's configuration. A merge copies it."""
+    schema: DictConfig = OmegaConf.structured(ExperimentConfig)
+    return schema
+
+
 def build_part(kind: str, name: str, options: Mapping[str, Any], key: str) -> Any:
     """Build the part registered as `name` with its options, which are below `key` in the configuration."""
-    cls = find(kind, name)
+    cls: Any = find(kind, name)
     if not isinstance(options, Mapping):
         raise ConfigError(f"{key}={options}: not options", f"give options as in {key}={{}} or {key}.option=value")
-    schema = OmegaConf.structured(cls)
-    OmegaConf.set_readonly(schema, False)
     fields_by_option = option_fields(cls)
     try:
         return OmegaConf.to_object(
-            OmegaConf.merge(schema, {fields_by_option.get(name, name): value for name, value in options.items()})
+            OmegaConf.merge(
+                _part_schema(cls), {fields_by_option.get(name, name): value for name, value in options.items()}
+            )
         )
     except OmegaConfBaseException as error:
         raise explain(error, prefix=key, known=list(fields_by_option)) from error
+
+
+@lru_cache(maxsize=64)
+def _part_schema(cls: Any) -> DictConfig:
+    """Return the schema of a part's options. A merge copies it."""
+    schema: DictConfig = OmegaConf.structured(cls)
+    OmegaConf.set_readonly(schema, False)
+    return schema
 
 
 def build_metric(name: str, options: Mapping[str, Any] | None) -> Any:
@@ -558,14 +574,16 @@ def to_safe_yaml(cfg: DictConfig) -> str:
             return [restore_references(a, b) for a, b in zip(raw, resolved, strict=True)]
         return raw if isinstance(raw, str) and reads_environment(raw, resolved) else resolved
 
-    raw = OmegaConf.to_container(_without_hydra(cfg), resolve=False)
-    resolved = OmegaConf.to_container(_without_hydra(cfg), resolve=True)
+    cfg = _without_hydra(cfg)
+    raw, resolved = OmegaConf.to_container(cfg, resolve=False), OmegaConf.to_container(cfg, resolve=True)
     restore_references(raw, resolved)  # the first pass collects the secrets, for references that come before them
     return OmegaConf.to_yaml(OmegaConf.create(restore_references(raw, resolved)))
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:
-    """Return the configuration without Hydra's section."""
+    """Return the configuration without Hydra's section. Without one, the configuration itself is returned."""
+    if "hydra" not in cfg:
+        return cfg
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 

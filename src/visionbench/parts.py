@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from visionbench.config import DataConfig, DeviceConfig, ExperimentConfig, ModelConfig, build_part, option_fields
+from visionbench.config import (
+    DataConfig,
+    DeviceConfig,
+    ExperimentConfig,
+    ModelConfig,
+    build_metric,
+    build_part,
+    option_fields,
+)
 from visionbench.core import Adapter, ConfigError, DataSet, Device, Metric
 from visionbench.registry import find
 
@@ -49,10 +57,7 @@ def build_parts(config: ExperimentConfig) -> Parts:
         adapter=find_adapter(config.model),
         device=find_device(config.device),
         data=find_data(config.data),
-        metrics={
-            name: build_part("metrics", name, options or {}, f"metrics.{name}")
-            for name, options in config.metrics.items()
-        },
+        metrics={name: build_metric(name, options) for name, options in config.metrics.items()},
     )
 
 
