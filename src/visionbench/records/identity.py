@@ -25,14 +25,15 @@ from visionbench.core import Case, RunPlan
 from visionbench.machine import library_version
 from visionbench.records.record import RunRecord
 
-BEYOND_SETTINGS = ("batch", "metrics", "device.name", "device.index", "measure.name", "measure.repeats")
-"""Keys and sections that are not settings of a run. Cases have their own batch size and metrics. The plan has the
-device. Repeats change how often a run is measured, but not its numbers."""
+NEUTRAL_OF_MEASURE = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds", "processes_within")
+"""Keys of `measure` that change how often a run is measured, but not how it is measured."""
 NEUTRAL = (
-    *BEYOND_SETTINGS,
-    *("measure.order_seed", "measure.processes_within", "measure.retries", "measure.retry_pause_seconds"),
+    *("batch", "metrics", "device.name", "device.index"),
+    *(f"measure.{name}" for name in NEUTRAL_OF_MEASURE),
     *RENAMED,
 )
+"""Keys and sections that are not settings of a run. Cases have their own batch size and metrics. The plan has the
+device."""
 LIBRARIES = ("torch", "transformers", "numpy", "pillow", "pandas", "nvidia-ml-py")
 """The libraries of the host's fingerprint that can change numbers."""
 MORE_LIBRARIES = ("safetensors", "scipy", "timm", "tokenizers", "torchvision")

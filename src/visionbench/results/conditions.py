@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionbench.core import MetricDeclaration
+from visionbench.records.identity import NEUTRAL_OF_MEASURE
 from visionbench.results.archive import Run
 
-NEUTRAL = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds", "processes_within")
-"""Keys of `measure` that change how often a run is measured, but not how it is measured."""
 SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz", "cores")
 """Properties of a device that change from moment to moment."""
 DEVICE_CONDITIONS = {"device_name": "device", "driver": "driver", "cuda": "CUDA", "threads": "threads"}
@@ -38,8 +37,6 @@ HEXADECIMAL = re.compile(r"(digest |sha256:)?[0-9a-f]{12,}\+?")
 """A digest of a file, or the id of a commit."""
 SETTINGS = ("model.", "metrics.")
 """The beginnings of the names of reported conditions that the user sets."""
-
-
 CONTENT = ("batch.", "data.root", "metrics")
 """The beginnings of keys that select cases, metrics or a folder, and do not change the conditions of a case."""
 
@@ -81,7 +78,7 @@ def binding(run: Run) -> dict[str, str]:
         **{
             name: value
             for name, value in _flatten("measure", settings.measure).items()
-            if name.removeprefix("measure.") not in NEUTRAL
+            if name.removeprefix("measure.") not in NEUTRAL_OF_MEASURE
         },
     }
     return _as_text(known)
@@ -118,7 +115,7 @@ def settings(run: Run) -> dict[str, str]:
     varied = {
         name: value
         for name, value in run.record.plan.varied.items()
-        if "." in name and not name.startswith(CONTENT) and name.removeprefix("measure.") not in NEUTRAL
+        if "." in name and not name.startswith(CONTENT) and name.removeprefix("measure.") not in NEUTRAL_OF_MEASURE
     }
     return {**reported, **varied}
 
