@@ -306,6 +306,47 @@ def bomb(value):
     return f"name: x\nfamily: dual_encoder\noptions:\n  a0: [x, y]\n{values}"
 
 
+@pytest.fixture
+def elsewhere(refusal, tmp_path):
+    """A function from a model's file to its refusal, in a folder that only the search path of Hydra names."""
+
+    def elsewhere(text, *words):
+        (tmp_path / "elsewhere" / "model").mkdir(parents=True)
+        path = tmp_path / "elsewhere" / "model" / "mine.yaml"
+        os.mkfifo(path) if text is None else path.write_bytes(text)
+        return refusal(*words).removeprefix(f"{tmp_path}/").removeprefix("elsewhere/model/")
+
+    return elsewhere
+
+
+BAD_FILES = [
+    (BOMB.encode(), "mine.yaml: its aliases expand to "),
+    (b"#" * 2_000_000, "mine.yaml: larger than 1,000,000 bytes"),
+    (None, "mine.yaml: a named pipe, not a file"),
+    (b"name: x\n_target_: os.system\n", "mine.yaml: model._target_: a configuration cannot name code to run"),
+    (b"name: [\n", "mine.yaml, line 2: not valid YAML"),
+    (b"\xff\xfe", "mine.yaml: not text in UTF-8"),
+]
+IDS = ["aliases", "large", "pipe", "code", "not YAML", "not UTF-8"]
+
+
+@pytest.mark.parametrize("path", ["elsewhere", "file://elsewhere"])
+@pytest.mark.parametrize(("text", "message"), BAD_FILES, ids=IDS)
+def test_a_file_of_hydras_search_path_is_checked_before_it_is_loaded(elsewhere, text, message, path):
+    assert elsewhere(text, f"hydra.searchpath=[{path}]", "model=mine").startswith(message)
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_FILES[:3], ids=IDS[:3])
+def test_a_file_of_config_path_is_checked_before_it_is_loaded(elsewhere, tmp_path, text, message):
+    words = [f"--config-path={tmp_path / 'elsewhere'}", "--config-name=model/mine"]
+    assert elsewhere(text, *words).startswith(message)
+
+
+def test_a_file_that_a_function_selects_on_hydras_search_path_is_checked(elsewhere):
+    words = ["-m", "hydra.searchpath=[elsewhere]", "model=choice(mine,clip_tiny)"]
+    assert elsewhere(BOMB.encode(), *words).startswith("mine.yaml: its aliases expand to ")
+
+
 REFERENCE = '"${X}"'
 TEXTS = bomb("'" + "${X}" * 9 + "'").replace("..", ".")
 LISTS = bomb("[" + ", ".join([REFERENCE] * 9) + "]")

@@ -33,7 +33,12 @@ from visionbench.composition.new_folders import NewFolders
 from visionbench.composition.paths import UserFiles, resolve_paths
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
-from visionbench.composition.user_files import refuse_faulty_files, refuse_replaced_schema, refuse_unsafe_files
+from visionbench.composition.user_files import (
+    refuse_faulty_files,
+    refuse_replaced_schema,
+    refuse_unsafe_files,
+    search_folders,
+)
 from visionbench.config import ComposedConfig, ComposedRun, Place, project_folder, replaced_option
 from visionbench.core import ConfigError, VisionbenchError, one_line
 from visionbench.engines import End, Engine, Job
@@ -177,7 +182,12 @@ def main(arguments: Arguments, application: Application) -> None:
     register_schema()
     refuse_replaced_schema(arguments.config_dir)
     overrides.check(arguments.overrides, arguments.config_dir)
-    refuse_unsafe_files(arguments.overrides, arguments.config_dir)
+    flags = dict(flag.partition("=")[::2] for flag in arguments.flags)
+    folders = [arguments.config_dir, *search_folders(arguments.overrides, arguments.config_dir)]
+    if "--config-path" in flags:
+        folders.append(Path(flags["--config-path"]))
+    for folder in folders:
+        refuse_unsafe_files((*arguments.overrides, f"={flags.get('--config-name', '')}"), folder)
     task = Task(application, arguments)
     command = hydra.main(version_base="1.3", config_path=str(project_folder("conf")), config_name="config")(task)
     NewFolders.folder, NewFolders.missing = None, ()
@@ -202,6 +212,8 @@ def main(arguments: Arguments, application: Application) -> None:
         remove_unused(task.folder or NewFolders.folder, NewFolders.missing)
         if isinstance(error, VisionbenchError | JobFailed) or task.prepares or not is_raised_by_composition(error):
             raise
+        for folder in folders[1:]:
+            refuse_faulty_files(arguments.overrides, folder)
         raise translate(error, arguments.overrides, arguments.config_dir) from error
 
 
