@@ -6,8 +6,9 @@
     python benchmarks/archive.py --write outputs_10000 --runs 10000   # only write the runs, and keep them
 
 The runs are made up: one run of `clip_tiny` is measured, or given by `--of`, and its samples are scaled by 200 factors.
-The folders are written by `RunFolder`. Shapes: `two` (two sweeps), `usual` (sweeps of 20 runs), `single` (sweeps of one
-run), `batches` (one run with this many batch sizes), `deep` (as `usual`, below a path of 1,000 characters).
+Runs share the files of their samples, as links. Each sweep has its `sweep.json`. Shapes: `two` (two sweeps), `usual`
+(sweeps of 20 runs), `single` (sweeps of one run), `batches` (one run with this many batch sizes), `deep` (as `usual`,
+below a path of 1,000 characters).
 
 `growth` is the factor of the CPU time to that of the previous number of runs, which grows by the factor in brackets.
 The time per run is CPU time, too, so that other programs change it little.
@@ -16,6 +17,7 @@ The time per run is CPU time, too, so that other programs change it little.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -29,12 +31,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 from visionbench.commands.summarize import recompute_run
-from visionbench.core import CaseResult, Samples
+from visionbench.core import Case, CaseResult, Samples
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import RunRecord
+from visionbench.records.sweep import PlannedRun, SweepRecord
 from visionbench.results import archive
 
 COMMAND = str(Path(sys.executable).with_name("visionbench"))
@@ -65,10 +69,22 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Variant:
-    """The rows of a made-up run with the samples of each case."""
+    """The folder of a made-up run, the rows in it, and the samples of each row."""
 
+    folder: Path
     rows: Sequence[CaseResult]
     samples: Sequence[Samples]
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """The cases of the run."""
+        return tuple(row.case for row in self.rows)
+
+    @property
+    def linked(self) -> list[Path]:
+        """The files that no command changes, relative to the folder."""
+        files = [*self.folder.glob("samples/*.parquet"), *self.folder.glob("*.parquet"), self.folder / "config.yaml"]
+        return [file.relative_to(self.folder) for file in files]
 
 
 @dataclass(frozen=True)
@@ -98,14 +114,16 @@ def main() -> None:
             time_all(args, lambda _: args.read, Path(folder))
             return
         original = RunFolder.open(args.of or measure(Path(folder) / "original"))
-        variants = make_variants(original, Path(folder) / "variant")
-        if args.write:
-            write(original, variants, args.write, args.runs[-1], args.shape)
-            return
+        with patch("os.fsync"):  # made-up runs may be lost
+            variants = make_variants(original, Path(folder) / "variant")
+            if args.write:
+                write(original, variants, args.write, args.runs[-1], args.shape)
+                return
 
         def outputs(count: int) -> Path:
             path = Path(folder) / f"outputs{count}"
-            write(original, variants, path, count, args.shape)
+            with patch("os.fsync"):
+                write(original, variants, path, count, args.shape)
             return path
 
         time_all(args, outputs, Path(folder))
@@ -130,7 +148,7 @@ def make_variants(original: RunFolder, place: Path) -> list[Variant]:
 
 def _variant(original: RunFolder, rows: Sequence[CaseResult], factor: float, place: Path) -> Variant:
     """Return a run in which all durations are multiplied by a factor."""
-    folder = RunFolder.create(place, "{}")
+    folder = RunFolder.create(place, (original.path / "config.yaml").read_text())
     folder.write_record(original.record())
     samples = []
     for row in rows:
@@ -139,13 +157,25 @@ def _variant(original: RunFolder, rows: Sequence[CaseResult], factor: float, pla
         samples.append(Samples(series, known.missing, known.flags, known.faults, known.labels))
         folder.append(row, samples[-1])
     link_predictions(original, folder)
-    return Variant(recompute_run(archive.Run.read(folder))[0], samples)
+    computed = recompute_run(archive.Run.read(folder))[0]
+    (place / "results.jsonl").write_text("")
+    for row, values in zip(computed, samples, strict=True):
+        folder.append(row, values)
+    return Variant(place, computed, samples)
 
 
 def link_predictions(original: RunFolder, folder: RunFolder) -> None:
     """Give a run the predictions of the original one, without a copy."""
     if original.predictions_file.is_file():
-        os.link(original.predictions_file, folder.predictions_file)
+        link(original.predictions_file, folder.predictions_file)
+
+
+def link(file: Path, name: Path) -> None:
+    """Give a file a second name, or copy it if the name is on another file system."""
+    try:
+        os.link(file, name)
+    except OSError:
+        shutil.copyfile(file, name)
 
 
 def write(original: RunFolder, variants: Sequence[Variant], outputs: Path, count: int, shape: str) -> None:
@@ -157,13 +187,32 @@ def write(original: RunFolder, variants: Sequence[Variant], outputs: Path, count
     size = RUNS_A_SWEEP.get(shape, -(-count // 2))
     root = outputs / DEEP if shape == "deep" else outputs
     began = datetime.fromisoformat(record.started_at)
-    for number in range(count):
-        started = began + timedelta(seconds=number)
-        sweep = f"{began + timedelta(seconds=number // size * size):%Y-%m-%d_%H-%M-%S}"
-        index = number % size
-        made = made_up(record, sweep, started, index, number)
-        folder = root / sweep / f"{index}_{made.plan.model}_{made.plan.precision}" if size > 1 else root / sweep
-        write_run(original, folder, made, config, variants[index * 7 % VARIANTS])
+    for first in range(0, count, size):
+        start = began + timedelta(seconds=first)
+        sweep = f"{start:%Y-%m-%d_%H-%M-%S}"
+        planned = []
+        for index in range(min(size, count - first)):
+            made = made_up(record, sweep, start + timedelta(seconds=index), index, first + index)
+            name = f"{index}_{made.plan.model}_{made.plan.precision}" if size > 1 else "."
+            variant = variants[index * 7 % VARIANTS]
+            copy_run(variant, root / sweep / name, replace(made, plan=replace(made.plan, cases=variant.cases)))
+            planned.append(PlannedRun(name, made.plan, ("model=clip_tiny",), config))
+        write_sweep(root / sweep, sweep, planned)
+
+
+def copy_run(variant: Variant, folder: Path, record: RunRecord) -> None:
+    """Write the folder of a run. Its samples and predictions are links to the files of the variant."""
+    (folder / "samples").mkdir(parents=True)
+    for name in variant.linked:
+        link(variant.folder / name, folder / name)
+    shutil.copyfile(variant.folder / "results.jsonl", folder / "results.jsonl")
+    (folder / "run.json").write_text(json.dumps(record.to_json(), indent=2) + "\n")
+
+
+def write_sweep(folder: Path, sweep: str, runs: Sequence[PlannedRun]) -> None:
+    """Write the record of a sweep that has ended."""
+    record = SweepRecord.start(sweep, runs)
+    replace(record, command=("visionbench", "run", "model=clip_tiny"), ended_at=record.started_at).write(folder)
 
 
 def made_up(record: RunRecord, sweep: str, started: datetime, index: int, number: int) -> RunRecord:
@@ -194,14 +243,13 @@ def many_batches(variant: Variant, count: int) -> Variant:
     row, samples = variant.rows[0], variant.samples[0]
     cases = [replace(row.case, id=f"batch-{size}", batch_size=size) for size in range(1, count + 1)]
     rows = [replace(row, case=case) for case in cases]
-    return Variant([*rows, *variant.rows[-1:]], [*[samples] * count, *variant.samples[-1:]])
+    return Variant(variant.folder, [*rows, *variant.rows[-1:]], [*[samples] * count, *variant.samples[-1:]])
 
 
 def write_run(original: RunFolder, path: Path, record: RunRecord, config: str, variant: Variant) -> None:
     """Write the folder of a run."""
     folder = RunFolder.create(path, config)
-    cases = tuple(row.case for row in variant.rows)
-    folder.write_record(replace(record, plan=replace(record.plan, cases=cases)))
+    folder.write_record(replace(record, plan=replace(record.plan, cases=variant.cases)))
     for row, samples in zip(variant.rows, variant.samples, strict=True):
         folder.append(row, samples)
     link_predictions(original, folder)

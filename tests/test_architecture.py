@@ -19,7 +19,8 @@ PACKAGE = Path(visionbench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"core"},
-    {"credentials", "deadline", "ranges", "registry", "signals", "statistics", "suggestions", "yaml_limits"},
+    {"credentials", "deadline", "ranges", "references", "registry", "signals", "statistics"}
+    | {"suggestions", "yaml_limits"},
     {"config", "datafiles", "declarations", "machine", "validity", "variation"},
     {"engines", "parts", "records", "weights"},
     {"composition"},
@@ -55,7 +56,7 @@ HEAVY = {"torch", "transformers", "mlflow"}
 ONLY_IN = {
     "mlflow": ("trackers/",),
     "hydra": ("composition/",),
-    "omegaconf": ("config.py", "composition/"),
+    "omegaconf": ("config.py", "references.py", "composition/"),
 }
 
 

@@ -117,7 +117,7 @@ def active(clock_s, thread_cpu_s, process_cpu_s, others, waited_s=0.0, stolen_s=
     return Activity(clock_s, thread_cpu_s, process_cpu_s, others, waited_s, stolen_s, 0.0)
 
 
-def test_idle_time_is_what_neither_cpu_time_nor_waits_nor_the_hypervisor_explain():
+def test_idle_time_excludes_cpu_time_and_waits_and_steal():
     later = active(50.0, 5.0, 8.0, {"2": (3.0, 2.0)}, waited_s=1.0, stolen_s=0.5)
     assert later.idle_since(ACTIVE) == pytest.approx(50 - 5 - 1 - 2 - 0.5)
     assert later.stopped_since(ACTIVE) == pytest.approx(50 - 8 - 3 - 0.5)

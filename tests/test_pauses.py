@@ -108,7 +108,7 @@ def test_a_first_call_that_contains_a_pause_is_missing_with_the_reason(stopped, 
     assert row.metrics.values["load_s"] > 0
 
 
-def test_without_a_pause_nothing_is_paused(config, tmp_path):
+def test_a_window_without_a_pause_is_not_paused(config, tmp_path):
     config.metrics = {"latency": {}, "throughput": {}, "load": {}, "pipeline": {}}
     config.measure.pipeline.min_seconds = 0.05
     fork_server()

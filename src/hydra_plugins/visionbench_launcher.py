@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,10 +38,13 @@ class PreparingLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store the arguments for `launch`, and the sweep's folder, which is removed if the sweep is refused."""
         from visionbench.composition.application import Task
+        from visionbench.composition.sweep_jobs import SweepJobs
 
         if not isinstance(task_function, Task):
             raise TypeError("this launcher runs visionbench only; choose hydra/launcher=basic")
-        self.context, self.task, self.config = hydra_context, task_function, config
+        self.context, self.task, self.config = copy(hydra_context), task_function, config
+        self.sweep_jobs = SweepJobs(hydra_context.config_loader)
+        hydra_context.config_loader = self.sweep_jobs  # for the sweeper, which composes each job as a check
         self.task.folder = Path(str(config.hydra.sweep.dir))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -60,7 +64,7 @@ class PreparingLauncher(Launcher):
 
     def compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         """Compose one job of the sweep."""
-        config: DictConfig = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        config = self.sweep_jobs.take(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id = str(number)
             config.hydra.job.num = number
@@ -141,12 +145,8 @@ class SlurmLauncher(PreparingLauncher):
     """Runs the jobs of a sweep as an array of jobs of SLURM."""
 
     def __init__(self, submitit_folder: str, cluster: str = "slurm", max_num_timeout: int = 0, **options: Any) -> None:
-        self.folder, self.cluster, self.max_num_timeout, self.options = (
-            submitit_folder,
-            cluster,
-            max_num_timeout,
-            options,
-        )
+        self.folder, self.options = submitit_folder, options
+        self.cluster, self.max_num_timeout = cluster, max_num_timeout
 
     def measure(self, jobs: Sequence[DictConfig], runs: Sequence[ComposedRun]) -> Sequence[JobReturn]:
         """Prepare and measure the runs."""

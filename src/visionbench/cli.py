@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from visionbench import __version__, deadline, signals
-from visionbench.core import ConfigError, visible
+from visionbench.core import ConfigError, shortened, visible
 from visionbench.credentials import public
 from visionbench.terminal import streams
 
@@ -495,7 +495,7 @@ def _fail(message: str) -> int:
     """Print a message in one line, without credentials, with control characters escaped, and return the exit code."""
     text = public(message)
     line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-    print(f"visionbench: {visible(line)}", file=sys.stderr)
+    print(f"visionbench: {shortened(visible(line))}", file=sys.stderr)
     return 2
 
 

@@ -1,6 +1,7 @@
 """The schema of the configuration, and the conversion of a composed configuration into plain dataclasses.
 
-This module checks names and types; `plan.py` checks the values. Only this module and `composition/` use OmegaConf.
+This module checks names and types; `plan.py` checks the values. Only this module, `references.py` and `composition/`
+use OmegaConf.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -29,6 +31,7 @@ from yaml import YAMLError
 from visionbench import suggestions
 from visionbench.core import ConfigError, first_line
 from visionbench.ranges import CALLS, SECONDS, SEED, limits
+from visionbench.references import TOO_MANY_REFERENCES, limited_references
 from visionbench.registry import find, nearest
 from visionbench.suggestions import shown
 from visionbench.yaml_limits import check_limits
@@ -36,8 +39,6 @@ from visionbench.yaml_limits import check_limits
 T = TypeVar("T")
 PROCESSES_WITHIN = 0.1
 """Twice the default threshold of `compare`: a result that is known less precisely cannot show a change of 10 %."""
-
-TOO_MANY_REFERENCES = "the references expand to too many values"
 
 
 @dataclass
@@ -328,7 +329,8 @@ class ComposedConfig:
     @classmethod
     def of(cls, cfg: DictConfig) -> ComposedConfig:
         """Check a composed configuration. Raises ConfigError for an unknown key, a wrong type or a missing value."""
-        return cls(from_hydra(cfg), cfg)
+        composed = _without_hydra(cfg)
+        return cls(from_hydra(composed), composed)
 
     def with_changes(self, changes: Mapping[str, Any]) -> ComposedConfig:
         """Return a copy with these values; keys are in dotted form."""
@@ -336,7 +338,7 @@ class ComposedConfig:
 
     def unresolved(self) -> Any:
         """Return the values as they were written, with references."""
-        return OmegaConf.to_container(_without_hydra(self._composed), resolve=False)
+        return OmegaConf.to_container(self._composed, resolve=False)
 
     def to_yaml(self) -> str:
         """Return the YAML that is saved with the results, without secrets."""
@@ -374,7 +376,7 @@ def from_hydra(cfg: DictConfig) -> ExperimentConfig:
     """Return plain dataclasses; raise ConfigError for an unknown key, a wrong type or a missing value."""
     try:
         plain = OmegaConf.to_container(_without_hydra(cfg), resolve=True, throw_on_missing=True)
-        merged = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), plain)
+        merged = OmegaConf.merge(_schema(), plain)
         config = OmegaConf.to_object(merged)
     except (ConfigKeyError, ConfigAttributeError) as error:
         key = str(error.full_key)
@@ -386,20 +388,35 @@ def from_hydra(cfg: DictConfig) -> ExperimentConfig:
     return config
 
 
+@cache
+def _schema() -> DictConfig:
+    """Return the schema of a run's configuration. A merge copies it."""
+    schema: DictConfig = OmegaConf.structured(ExperimentConfig)
+    return schema
+
+
 def build_part(kind: str, name: str, options: Mapping[str, Any], key: str) -> Any:
     """Build the part registered as `name` with its options, which are below `key` in the configuration."""
-    cls = find(kind, name)
+    cls: Any = find(kind, name)
     if not isinstance(options, Mapping):
         raise ConfigError(f"{key}={options}: not options", f"give options as in {key}={{}} or {key}.option=value")
-    schema = OmegaConf.structured(cls)
-    OmegaConf.set_readonly(schema, False)
     fields_by_option = option_fields(cls)
     try:
         return OmegaConf.to_object(
-            OmegaConf.merge(schema, {fields_by_option.get(name, name): value for name, value in options.items()})
+            OmegaConf.merge(
+                _part_schema(cls), {fields_by_option.get(name, name): value for name, value in options.items()}
+            )
         )
     except OmegaConfBaseException as error:
         raise explain(error, prefix=key, known=list(fields_by_option)) from error
+
+
+@lru_cache(maxsize=64)
+def _part_schema(cls: Any) -> DictConfig:
+    """Return the schema of a part's options. A merge copies it."""
+    schema: DictConfig = OmegaConf.structured(cls)
+    OmegaConf.set_readonly(schema, False)
+    return schema
 
 
 def build_metric(name: str, options: Mapping[str, Any] | None) -> Any:
@@ -473,6 +490,7 @@ def read_fallback(name: str, config_dir: Path | None = None) -> DataConfig:
     return _read_option(DataConfig, "data", options[name])
 
 
+@limited_references()
 def _read_option(cls: type[T], group: str, path: Path) -> T:
     """Read the YAML file of one option. Raises ConfigError that names the file."""
     merged = merge_file(cls, path, group)
@@ -552,6 +570,11 @@ def yaml_problem(error: YAMLError, path: Path | None = None) -> str:
     return f"{place or 'a configuration file'}: not valid YAML ({reason})"
 
 
+def from_yaml(text: str) -> Any:
+    """Return the content of a YAML text that `to_safe_yaml` has written. The loader in C is ten times as fast."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def to_yaml(section: Any) -> str:
     """Return the YAML of a section of the configuration."""
     return OmegaConf.to_yaml(OmegaConf.structured(section))
@@ -586,14 +609,16 @@ def to_safe_yaml(cfg: DictConfig) -> str:
             return [restore_references(a, b) for a, b in zip(raw, resolved, strict=True)]
         return raw if isinstance(raw, str) and reads_environment(raw, resolved) else resolved
 
-    raw = OmegaConf.to_container(_without_hydra(cfg), resolve=False)
-    resolved = OmegaConf.to_container(_without_hydra(cfg), resolve=True)
+    cfg = _without_hydra(cfg)
+    raw, resolved = OmegaConf.to_container(cfg, resolve=False), OmegaConf.to_container(cfg, resolve=True)
     restore_references(raw, resolved)  # the first pass collects the secrets, for references that come before them
     return OmegaConf.to_yaml(OmegaConf.create(restore_references(raw, resolved)))
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:
-    """Return the configuration without Hydra's section."""
+    """Return the configuration without Hydra's section. Without one, the configuration itself is returned."""
+    if "hydra" not in cfg:
+        return cfg
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
@@ -620,10 +645,34 @@ def schema_keys() -> list[str]:
     return list(list_keys(ExperimentConfig, ""))
 
 
+@lru_cache
+def text_keys() -> frozenset[str]:
+    """Return the keys of the schema whose value is text, such as `model.name`."""
+    return frozenset(
+        f"{prefix}{name}"
+        for prefix, cls in [("", ExperimentConfig), *((f"{key}.", kind) for key, kind in _sections(ExperimentConfig))]
+        for name, kind in get_type_hints(cls).items()
+        if kind is str or kind == str | None
+    )
+
+
+def refuse_truth_values(key: str, value: Any, origin: str = "") -> None:
+    """Raise ConfigError if a text of the schema is `true` or `false`, which OmegaConf converts to text.
+
+    `value` may be a mapping of keys below `key`. In a YAML file, `yes`, `no`, `on` and `off` have the same meaning.
+    """
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            refuse_truth_values(f"{key}.{name}" if key else str(name), inner, origin)
+    elif isinstance(value, bool) and key in text_keys():
+        raise ConfigError(f"{origin}{key}={shown(value)}: not text", "quote the value if it is a name")
+
+
 def refuse_unusable_folder(key: str, folder: Any) -> None:
-    """Raise ConfigError if a text cannot be a folder of results: empty, with `~`, or with a control character."""
-    if not isinstance(folder, str):
-        return  # the schema refuses other types
+    """Raise ConfigError if a value cannot be a folder of results: no text, empty, `~`, or a control character."""
+    if isinstance(folder, bool) or not isinstance(folder, str | int | float):
+        raise ConfigError(f"{key}={shown(folder)}: not a folder", f"give a folder, as in {key}=outputs")
+    folder = str(folder)
     if not folder.strip():
         raise ConfigError(f"{key} is empty", f"give a folder, as in {key}=outputs")
     if folder.startswith("~"):
@@ -681,6 +730,7 @@ def _explain_text(text: str, key: str) -> ConfigError:
         return ConfigError(f"{key or 'config'}: a reference leads back to itself", "replace it by a value")
     if TOO_MANY_REFERENCES in text:
         return ConfigError(f"{key or 'config'}: {TOO_MANY_REFERENCES}", "replace references by values")
+    text = re.sub(r"^\w+ raised while resolving interpolation: ", "a reference cannot be resolved: ", text)
     return ConfigError(f"{key or 'config'}: {text}")
 
 

@@ -1,6 +1,6 @@
 """Credentials in the configuration: refuse typed ones, because they would be saved, and remove them from messages.
 
-A credential belongs into an environment variable. A reference such as `${oc.env:NAME}` is saved as it is written.
+A credential belongs in an environment variable. A reference such as `${oc.env:NAME}` is saved as it is written.
 """
 
 from __future__ import annotations
@@ -85,10 +85,10 @@ def _leaves(values: Any, key: str) -> Iterator[tuple[str, Any]]:
 def _remedy(key: str) -> str:
     if key.startswith("tracking."):
         return (
-            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or put the address into an environment "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or put the address in an environment "
             "variable: 'tracking.uri=${oc.env:MLFLOW_TRACKING_URI}'"
         )
-    return f"put it into an environment variable, as in '{key}=${{oc.env:NAME}}'"
+    return f"put it in an environment variable, as in '{key}=${{oc.env:NAME}}'"
 
 
 def _is_local(scheme: str) -> bool:

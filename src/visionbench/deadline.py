@@ -1,7 +1,7 @@
 """Calls in a thread of their own, one after the other, each with a deadline.
 
 A call that exceeds its deadline is left behind: its thread may never end, and no further call is made. Nothing that can
-block for ever, such as a request to a server, then blocks the command.
+block forever, such as a request to a server, then blocks the command.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from visionbench.config import (
     ExperimentConfig,
     ModelConfig,
     RuntimeConfig,
+    build_metric,
     build_part,
     option_fields,
 )
@@ -59,10 +60,7 @@ def build_parts(config: ExperimentConfig) -> Parts:
         adapter=find_adapter(config.model),
         device=find_device(config.device),
         data=find_data(config.data),
-        metrics={
-            name: build_part("metrics", name, options or {}, f"metrics.{name}")
-            for name, options in config.metrics.items()
-        },
+        metrics={name: build_metric(name, options) for name, options in config.metrics.items()},
         runtime=find_runtime(config.runtime),
     )
 

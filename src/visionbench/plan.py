@@ -27,6 +27,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS = ("pretrained", "random", "auto")
 RANDOM_WEIGHTS = "random weights have no quality to measure"
 """The reason against quality metrics."""
+MOST_CHARACTERS = 100
+"""The longest name of a model or a precision, because the names of folders contain both."""
 ON_ERROR = ("fail", "skip")
 EXIF = ("stored", "turned")
 
@@ -140,7 +142,9 @@ def check_address(uri: str, prefix: str) -> None:
 
 def _check_name(key: str, name: str) -> None:
     """Refuse a name that cannot be a part of a folder's name."""
-    if not name.strip() or "/" in name or not name.isprintable():
+    if len(name) > MOST_CHARACTERS:
+        raise ConfigError(f"{key}={name}: {len(name):,} characters", f"give at most {MOST_CHARACTERS}")
+    if not name.strip(". ") or "/" in name or not name.isprintable():
         raise ConfigError(f"{key}={name!r}: not a name for a folder", "give a name without slashes")
 
 

@@ -27,7 +27,8 @@ from visionbench.declarations import Declarations
 from visionbench.examples import denominators
 from visionbench.measuring import CaseFinished, Conditions, Event, Reference, StageProgress
 from visionbench.parts import Parts, build_parts
-from visionbench.records import clock, identity, process
+from visionbench.records import clock as time_of_day
+from visionbench.records import identity, process
 from visionbench.records.clock import WallClock
 from visionbench.records.folder import RunFolder
 from visionbench.records.output import Output
@@ -74,11 +75,47 @@ def run(
     the reason. Raises ConfigError if the measuring process finds that the config is wrong, KeyboardInterrupt, and any
     unexpected error, after writing the rows; and NotWritten, which has the rows, if they cannot be written.
     """
-    wall_clock = WallClock()
-    record = RunRecord(
+    clock = WallClock()
+    record = _new_record(config, plan, folder, sweep, clock, left_out)
+    session = Session(record.started_at, tuple(case.id for case in plan.cases), host=record.host.name)
+    if earlier is not None:
+        record = earlier.resumed(record)
+        record = replace(record, declarations=_declarations(build_parts(config), record.plan).to_json())
+    output = Output(folder, record)
+    output.write_record(record)
+    measured = Measured(output, plan, clock, show, labels=_session_label(record, session))
+    ending = Ending(core.NOT_RUN, "the measuring process ended without a result of this case")
+    try:
+        _measure_cases(config, left_out, folder, measured)
+        if output.error is not None:
+            ending = Ending(core.FAILED, f"the results cannot be written: {output.error.strerror or output.error}")
+    except (worker.WorkerDied, worker.WorkerFailed) as error:
+        ending = Ending.by(error, folder)
+    except BaseException as error:
+        ending = Ending.by(error, folder)
+        raise
+    finally:
+        measured.end(ending)
+        status = run_status(output.results()) if output.error is None else UNSUCCESSFUL
+        record = replace(output.record, status=status, ended_at=clock.now(), seconds=measured.stopwatch.seconds)
+        output.write_record(_with_times(record, session, measured.stopwatch, earlier))
+    output.raise_if_failed()
+    return output.results()
+
+
+def _new_record(
+    config: ExperimentConfig,
+    plan: RunPlan,
+    folder: RunFolder,
+    sweep: str,
+    clock: WallClock,
+    left_out: Mapping[str, str],
+) -> RunRecord:
+    """Return the record of a run that starts now, in this process."""
+    return RunRecord(
         uid=uuid4().hex,
         sweep=sweep,
-        started_at=wall_clock.now(),
+        started_at=clock.now(),
         status=RUNNING,
         git_commit=git_commit(),
         host=Host.from_fingerprint(machine.fingerprint()),
@@ -89,54 +126,52 @@ def run(
         declarations=_declarations(build_parts(config), plan).to_json(),
         identity=describe(config),
     )
-    session = Session(record.started_at, tuple(case.id for case in plan.cases), host=record.host.name)
-    if earlier is not None:
-        record = earlier.resumed(record)
-        record = replace(record, declarations=_declarations(build_parts(config), record.plan).to_json())
-    output = Output(folder, record)
-    output.write_record(record)
-    measured = Measured(output, plan, wall_clock, show, labels=_session_label(record, session))
-    status, reason = core.NOT_RUN, "the measuring process ended without a result of this case"
-    problem = reason
-    try:
-        profiled = _profile_in_process(config, plan, left_out, folder, show)
-        measured.stopwatch.add_to("kernels")
-        reference = _reference_in_process(config, left_out, folder, show)
-        measured.stopwatch.add_to("reference")
-        while measured.pending and output.error is None:
-            rest = replace(plan, cases=tuple(measured.pending.values()))
-            try:
-                stream = worker.stream(measuring.measure, config, rest, left_out, profiled, reference, log=folder.log)
-                with closing(stream) as events:
-                    measured.receive(events)
-                break
-            except worker.WorkerDied as death:
-                measured.continue_after(death, len(rest.cases))
-        if output.error is not None:
-            status = core.FAILED
-            reason = problem = f"the results cannot be written: {output.error.strerror or output.error}"
-    except worker.WorkerDied as death:
-        status, reason, problem = core.KILLED, str(death), death.problem
-    except worker.WorkerFailed as failure:
-        status, reason, problem = core.FAILED, f"{failure}; the traceback is in {folder.log}", failure.problem
-    except ConfigError as error:
-        status, reason, problem = core.FAILED, str(error), error.problem
-        raise
-    except KeyboardInterrupt as interrupt:
-        status, reason = core.INTERRUPTED, str(interrupt) or "interrupted from the keyboard"
-        problem = reason
-        raise
-    except BaseException as error:
-        status, reason = core.FAILED, worker.describe(error)
-        problem = reason
-        raise
-    finally:
-        measured.end(status, reason, problem)
-        status = run_status(output.results()) if output.error is None else UNSUCCESSFUL
-        record = replace(output.record, status=status, ended_at=wall_clock.now(), seconds=measured.stopwatch.seconds)
-        output.write_record(_with_times(record, session, measured.stopwatch, earlier))
-    output.raise_if_failed()
-    return output.results()
+
+
+def _measure_cases(
+    config: ExperimentConfig, left_out: Mapping[str, str], folder: RunFolder, measured: Measured
+) -> None:
+    """Measure the pending cases, in a new process after one that was killed. Raises the error of a measuring process.
+
+    Returns early if a row cannot be written.
+    """
+    profiled = _profile_in_process(config, measured.plan, left_out, folder, measured.show)
+    measured.stopwatch.add_to("kernels")
+    reference = _reference_in_process(config, left_out, folder, measured.show)
+    measured.stopwatch.add_to("reference")
+    while measured.pending and measured.output.error is None:
+        rest = replace(measured.plan, cases=tuple(measured.pending.values()))
+        try:
+            stream = worker.stream(measuring.measure, config, rest, left_out, profiled, reference, log=folder.log)
+            with closing(stream) as events:
+                measured.receive(events)
+            return
+        except worker.WorkerDied as death:
+            measured.continue_after(death, len(rest.cases))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the measurement of a run ended, for the rows of the cases without a result."""
+
+    status: str
+    """The status of the case that was being measured."""
+    reason: str
+    problem: str = ""
+    """The reason without a remedy, for the cases that were not started; empty if it is the same."""
+
+    @classmethod
+    def by(cls, error: BaseException, folder: RunFolder) -> Ending:
+        """Return the ending by an error."""
+        if isinstance(error, worker.WorkerDied):
+            return cls(core.KILLED, str(error), error.problem)
+        if isinstance(error, worker.WorkerFailed):
+            return cls(core.FAILED, f"{error}; the traceback is in {folder.log}", error.problem)
+        if isinstance(error, ConfigError):
+            return cls(core.FAILED, str(error), error.problem)
+        if isinstance(error, KeyboardInterrupt):
+            return cls(core.INTERRUPTED, str(error) or "interrupted from the keyboard")
+        return cls(core.FAILED, worker.describe(error))
 
 
 @dataclass
@@ -207,12 +242,12 @@ class Measured:
         self.labels[RESTARTED] = f"in a new process, because the process before it ended at {died.id}"
         self.current = StageProgress("start")
 
-    def end(self, status: str, reason: str, problem: str) -> None:
+    def end(self, ending: Ending) -> None:
         """Write the rows of all pending cases: the current one with the status and the reason, the others not run."""
         for case in list(self.pending.values()):
             was_running = case.id == self.current.case or not self.current.case
-            row = (status, reason) if was_running else (core.NOT_RUN, f"the run had ended: {problem}")
-            self.finish(CaseResult(case, *row), Samples())
+            not_run = (core.NOT_RUN, f"the run had ended: {ending.problem or ending.reason}")
+            self.finish(CaseResult(case, *((ending.status, ending.reason) if was_running else not_run)), Samples())
 
 
 def _with_clock(event: CaseFinished, moved_s: float) -> tuple[CaseResult, Samples]:
@@ -241,7 +276,7 @@ def close(path: Path, config_yaml: str, plan: RunPlan, sweep: str, failure: str)
     if (path / "run.json").exists():
         record = folder.record()
     else:
-        record = RunRecord(uuid4().hex, sweep, clock.now(), RUNNING, Host(), plan, folder.config())
+        record = RunRecord(uuid4().hex, sweep, time_of_day.now(), RUNNING, Host(), plan, folder.config())
         folder.write_record(record)
     if record.status != RUNNING:
         return folder
@@ -250,7 +285,7 @@ def close(path: Path, config_yaml: str, plan: RunPlan, sweep: str, failure: str)
         if case.id not in rows:
             status = core.KILLED if record.host.name else core.NOT_RUN
             folder.append(CaseResult(case, status, failure or NO_ROW), Samples())
-    folder.write_record(replace(record, status=run_status(folder.results()), ended_at=clock.now()))
+    folder.write_record(replace(record, status=run_status(folder.results()), ended_at=time_of_day.now()))
     return folder
 
 

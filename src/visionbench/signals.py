@@ -48,7 +48,7 @@ def end_at_once() -> None:
 
 
 def raise_from_now_on() -> None:
-    """From now on, raise Ended at a signal. Errors that cannot be raised, such as of destructors, are then silent."""
+    """From now on, raise Ended at a signal. Errors of threads and destructors are not printed after a signal."""
     Received.signal = None
 
     def end(number: int, frame: FrameType | None) -> NoReturn:

@@ -5,6 +5,7 @@
 
 import os
 import re
+import warnings
 
 import bad_command_lines
 import pytest
@@ -84,6 +85,15 @@ def test_the_names_of_all_other_commands_are_known():
         (["output_dir="], "output_dir is empty; give a folder, as in output_dir=outputs"),
         (["output_dir=' '"], "output_dir is empty; give a folder, as in output_dir=outputs"),
         (["output_dir='~/x'"], "output_dir=~/x: ~ is not expanded; write the folder in full, as in output_dir=$HOME/x"),
+        (["output_dir=true"], "output_dir=true: not text; quote the value if it is a name"),
+        (["output_dir=null"], "output_dir=null: not a folder; give a folder, as in output_dir=outputs"),
+        (["output_dir=[a]"], "output_dir=[a]: not a folder; give a folder, as in output_dir=outputs"),
+        (["output_dir={}"], "output_dir={}: not a folder; give a folder, as in output_dir=outputs"),
+        (["hydra.run.dir=true"], "hydra.run.dir=true: not a folder; give a folder, as in hydra.run.dir=outputs"),
+        (["-m", "hydra.sweep.dir=null"], "hydra.sweep.dir=null: not a folder; give a folder"),
+        (["data.root=true"], "data.root=true: not text; quote the value if it is a name"),
+        (["tracking={experiment:true}"], "tracking.experiment=true: not text; quote the value if it is a name"),
+        (["-m", "model.checkpoint=a,false"], "model.checkpoint=false: not text; quote the value if it is a name"),
         (["output_dir=${oc.env:NOT_SET}"], "output_dir: the environment variable NOT_SET is not set; set it, or"),
         (["output_dir=${output_dir}"], "output_dir: a reference leads back to itself; replace it by a value"),
         (["model.revision=${nowhere}"], "model.revision: the reference ${nowhere} names no key"),
@@ -95,6 +105,10 @@ def test_the_names_of_all_other_commands_are_known():
         (["hydra.mode=X"], "hydra.mode=X: no such value; there are: RUN, MULTIRUN"),
         (["model.name=''"], "model.name='': not a name for a folder"),
         (["model.name=a/b"], "model.name='a/b': not a name for a folder"),
+        (["model.name=.."], "model.name='..': not a name for a folder"),
+        ([f"model.name={'a' * 101}"], f"model.name={'a' * 101}: 101 characters; give at most 100"),
+        ([f"model={'a' * 5000}"], f"{'a' * 5000}.yaml: File name too long; give a shorter name"),
+        (["model.seed=${oc.env:A,B,C}"], "model.seed: a reference cannot be resolved: env() takes from 1 to 2"),
         (["model=../x"], "model=../x: no such option; there are: "),
         (["hydra/launcher=zzzz"], "hydra/launcher=zzzz: this launcher is not installed; remove hydra/launcher"),
         (["-m", "hydra/launcher=joblib"], "hydra/launcher=joblib: it sets OMP_NUM_THREADS=1, its jobs share cores"),
@@ -186,6 +200,8 @@ def file_refusal(refusal, tmp_path):
         ("model/mine.yaml", "seed: abc\n", "model/mine.yaml: model.seed=abc: not a whole number"),
         ("model/mine.yaml", "options: 5\n", "model/mine.yaml: model.options: a section has keys, not one value"),
         ("model/mine.yaml", "name: ${model.name}\n", "model.name: a reference leads back to itself"),
+        ("model/mine.yaml", "name: no\n", "model/mine.yaml: model.name=false: not text; quote the value if it is a"),
+        ("experiment/mine.yaml", f"{GLOBAL}output_dir: true\n", "experiment/mine.yaml: output_dir=true: not text"),
         ("model/mine.yaml", "defaults: 5\n", "model/mine.yaml: defaults=5: not a list"),
         (
             "model/mine.yaml",
@@ -284,12 +300,101 @@ def test_a_file_whose_aliases_expand_to_millions_of_values_is_refused_before_it_
     )
 
 
-REFERENCES = "".join(f"  a{n}: '{('${.a' + str(n - 1) + '}') * 9}'\n" for n in range(1, 10))
+def bomb(value):
+    """A model whose options refer to each other, so that the last one resolves to 9 ** 9 values."""
+    values = "".join(f"  a{level}: {value.replace('X', f'..a{level - 1}')}\n" for level in range(1, 10))
+    return f"name: x\nfamily: dual_encoder\noptions:\n  a0: [x, y]\n{values}"
 
 
-def test_references_that_expand_to_millions_of_values_are_refused(file_refusal):
-    message = file_refusal("model/mine.yaml", f"name: x\nfamily: dual_encoder\noptions:\n  a0: x\n{REFERENCES}")
-    assert re.match(r"\S+: the references expand to too many values; replace references by values", message)
+@pytest.fixture
+def elsewhere(refusal, tmp_path):
+    """A function from a model's file to its refusal, in a folder that only the search path of Hydra names."""
+
+    def elsewhere(text, *words):
+        (tmp_path / "elsewhere" / "model").mkdir(parents=True)
+        path = tmp_path / "elsewhere" / "model" / "mine.yaml"
+        os.mkfifo(path) if text is None else path.write_bytes(text)
+        return refusal(*words).removeprefix(f"{tmp_path}/").removeprefix("elsewhere/model/")
+
+    return elsewhere
+
+
+BAD_FILES = [
+    (BOMB.encode(), "mine.yaml: its aliases expand to "),
+    (b"#" * 2_000_000, "mine.yaml: larger than 1,000,000 bytes"),
+    (None, "mine.yaml: a named pipe, not a file"),
+    (b"name: x\n_target_: os.system\n", "mine.yaml: model._target_: a configuration cannot name code to run"),
+    (b"name: [\n", "mine.yaml, line 2: not valid YAML"),
+    (b"\xff\xfe", "mine.yaml: not text in UTF-8"),
+]
+IDS = ["aliases", "large", "pipe", "code", "not YAML", "not UTF-8"]
+
+
+@pytest.mark.parametrize("path", ["elsewhere", "file://elsewhere"])
+@pytest.mark.parametrize(("text", "message"), BAD_FILES, ids=IDS)
+def test_a_file_of_hydras_search_path_is_checked_before_it_is_loaded(elsewhere, text, message, path):
+    assert elsewhere(text, f"hydra.searchpath=[{path}]", "model=mine").startswith(message)
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_FILES[:3], ids=IDS[:3])
+def test_a_file_of_config_path_is_checked_before_it_is_loaded(elsewhere, tmp_path, text, message):
+    words = [f"--config-path={tmp_path / 'elsewhere'}", "--config-name=model/mine"]
+    assert elsewhere(text, *words).startswith(message)
+
+
+def test_a_file_that_a_function_selects_on_hydras_search_path_is_checked(elsewhere):
+    words = ["-m", "hydra.searchpath=[elsewhere]", "model=choice(mine,clip_tiny)"]
+    assert elsewhere(BOMB.encode(), *words).startswith("mine.yaml: its aliases expand to ")
+
+
+REFERENCE = '"${X}"'
+TEXTS = bomb("'" + "${X}" * 9 + "'").replace("..", ".")
+LISTS = bomb("[" + ", ".join([REFERENCE] * 9) + "]")
+MAPPINGS = bomb("{" + ", ".join(f"k{number}: {REFERENCE}" for number in range(9)) + "}")
+REPEATED = "name: x\nfamily: dual_encoder\noptions:\n  a: [" + "x, " * 4000 + "]\n  b: [" + '"${..a}", ' * 400 + "]\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--cfg=job", "--resolve"], ["--cfg=all", "--resolve"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "text", [TEXTS, LISTS, MAPPINGS, REPEATED], ids=["texts", "lists", "mappings", "one long list"]
+)
+def test_references_that_expand_to_millions_of_values_are_refused(file_refusal, text, words):
+    message = file_refusal("model/mine.yaml", text, "model=mine", *words)
+    assert re.match(r"model\.options\S+: the references expand to too many values; replace references by", message)
+
+
+def test_references_of_the_section_of_hydra_are_limited(file_refusal):
+    message = file_refusal("model/mine.yaml", TEXTS, "model=mine", "+hydra.job_logging.x=${model.options.a9}")
+    assert "the references expand to too many values" in message
+
+
+def test_a_list_of_models_with_too_many_references_is_refused(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text(LISTS)
+    done = here(tmp_path, "models", "--config-dir", ".")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "model/mine.yaml: model.options.a1" in done.stderr and "the references expand to" in done.stderr
+
+
+def test_a_deprecated_key_is_a_note_of_the_run_and_prints_nothing_else(tmp_path):
+    done = here(tmp_path, "run", "--dry-run", "model.revision=${oc.deprecated:model.name}")
+    note = "! 'model.revision' is deprecated. Change your code and config to use 'model.name'\n"
+    assert (done.returncode, done.stdout.count(note), done.stderr) == (0, 1, "")
+
+
+def test_a_deprecated_key_in_a_shown_configuration_is_one_line(tmp_path):
+    words = ["model.revision=${oc.deprecated:model.name}", "--cfg=job", "--resolve"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # pytest raises warnings
+        done = here(tmp_path, "run", *words)
+    line = "visionbench: 'model.revision' is deprecated. Change your code and config to use 'model.name'\n"
+    assert (done.returncode, done.stderr) == (0, line)
+
+
+@pytest.mark.parametrize("words", [["results", "a" * 5000], ["run", "model.name='" + "a " * 3000 + "b'"]])
+def test_a_long_value_is_shortened_in_the_middle(tmp_path, words):
+    done = here(tmp_path, *words)
+    assert done.returncode == 2 and "…" in done.stderr and len(done.stderr) < 2100
 
 
 @pytest.mark.parametrize("value", ["1" * 5000, "!!int abc", "!!bool maybe", "!!int ''", "!!float x", "!!timestamp x"])

@@ -26,7 +26,7 @@ def test_the_time_of_day_advances_with_the_monotonic_clock(clocks):
     assert watched.now() == "1970-01-12T13:46:42.500+00:00"
 
 
-def test_a_clock_that_is_set_is_noticed_once(clocks):
+def test_a_change_of_the_wall_clock_is_returned_once(clocks):
     watched = watch(clocks)
     clocks["wall"] += 10.0
     clocks["monotonic"] += 10.0

@@ -67,7 +67,7 @@ def test_each_condition_changes_the_digest_and_is_named(more, difference):
         {"sweep": "another"},
     ],
 )
-def test_what_cannot_change_the_numbers_does_not_change_the_digest(more):
+def test_settings_without_effect_on_the_numbers_do_not_change_the_digest(more):
     assert identify(**more).digest(BATCH) == identify().digest(BATCH)
 
 

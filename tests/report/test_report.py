@@ -107,6 +107,8 @@ def test_missing_results_are_stated_in_the_language_of_the_report():
     assert remarks["en"][0] == f"4 of 5 runs never started: {', '.join(names)}, 1 more"
     assert remarks["zh"][0] == f"5 次运行中有 4 次从未开始：{'、'.join(names)}，另有 1 次"
     assert "lost, 该运行从未开始" in next(document._failures(runs, Names.of(runs), "zh"))
+    sections = [section for _, choice in document.compose(runs, "zh").choices for section in choice]
+    assert any("lost；该运行从未开始" in line for _, lines in sections for line in lines)
 
 
 def test_every_kind_of_missing_results_has_a_chinese_sentence():

@@ -16,7 +16,7 @@ def test_a_few_runs_are_all_listed_in_their_order():
     assert selection.listed(runs) == runs
 
 
-def test_of_many_runs_the_fastest_of_each_model_and_then_the_fastest_ones_are_listed():
+def test_a_report_of_many_runs_lists_the_fastest_of_each_model_and_then_the_fastest_ones():
     runs = [*speeds(300), *speeds(1, name="slow")]
     listed = selection.listed(runs)
     assert listed == [*runs[101:300], runs[300]]

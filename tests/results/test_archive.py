@@ -267,7 +267,7 @@ def test_a_run_of_a_killed_process_is_lost_also_while_it_is_a_zombie(tmp_path):
     [(replace(current(), pid=2**22 + 5), "another"), (replace(current(), namespace="pid:[1]"), None), (None, None)],
     ids=["another host", "another container", "an older version"],
 )
-def test_a_run_whose_process_cannot_be_found_out_is_running(tmp_path, process, host):
+def test_a_run_whose_process_cannot_be_checked_is_running(tmp_path, process, host):
     running(tmp_path / "a", process, host)
     (run,) = archive.read(tmp_path, pytest.fail)
     assert statuses(run) == ("running", ["ok", "pending"])

@@ -25,7 +25,7 @@ def identity(folder, **settings):
     return one
 
 
-def test_the_latest_result_counts(output, tmp_path_factory):
+def test_the_time_of_a_case_is_that_of_its_latest_result(output, tmp_path_factory):
     durations, same = Durations.read(output, "box"), identity(tmp_path_factory.mktemp("other") / "run")
     assert durations.of_case(same, BATCH) == 4.0
     assert durations.of_start(same) == 2.0
@@ -37,3 +37,19 @@ def test_failed_cases_other_settings_and_other_hosts_have_no_time(output, tmp_pa
     assert durations.of_case(same, TWO) is None
     assert durations.of_case(identity(folder / "two", config={"model": {"seed": 1}}), BATCH) is None
     assert Durations.read(output, "another").of_case(same, BATCH) is None
+
+
+def test_a_damaged_run_costs_only_its_own_times(output, tmp_path_factory):
+    (output / "new" / "results.jsonl").write_text("{\n")
+    (output / "gone").mkdir()
+    (output / "gone" / "run.json").symlink_to(output / "nothing")
+    same = identity(tmp_path_factory.mktemp("other") / "run")
+    assert Durations.read(output, "box").of_case(same, BATCH) == 7.0
+
+
+def test_a_negative_time_of_a_damaged_run_is_not_used(output, tmp_path_factory):
+    same = identity(tmp_path_factory.mktemp("other") / "run")
+    path = output / "new" / "run.json"
+    path.write_text(path.read_text().replace("4.0", "-4.0"))
+    os.utime(path, (2e9, 2e9))
+    assert Durations.read(output, "box").of_case(same, BATCH) == 7.0

@@ -109,7 +109,7 @@ def test_details_contain_the_digests_that_the_verdict_leaves_out():
     assert "0123456789ab" in as_json(comparison)
 
 
-def test_of_many_runs_those_with_the_worst_verdicts_are_shown():
+def test_a_comparison_of_many_runs_shows_those_with_the_worst_verdicts():
     def side(slow=None):
         return [each for n in range(60) for each in processes([20 if n == slow else 10] * 5, name=f"model_{n:02}")]
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
@@ -29,13 +31,18 @@ from visionbench.composition.arguments import Arguments, command_line
 from visionbench.composition.errors import is_raised_by_composition, translate
 from visionbench.composition.new_folders import NewFolders
 from visionbench.composition.paths import UserFiles, resolve_paths
-from visionbench.composition.references import Count, limited_references
 from visionbench.composition.schema import register_schema
 from visionbench.composition.search_path import user_folder_first
-from visionbench.composition.user_files import refuse_faulty_files, refuse_replaced_schema, refuse_unsafe_files
+from visionbench.composition.user_files import (
+    refuse_faulty_files,
+    refuse_replaced_schema,
+    refuse_unsafe_files,
+    search_folders,
+)
 from visionbench.config import ComposedConfig, ComposedRun, Place, project_folder, replaced_option
-from visionbench.core import ConfigError, VisionbenchError
+from visionbench.core import ConfigError, VisionbenchError, one_line
 from visionbench.engines import End, Engine, Job
+from visionbench.references import limited_references
 from visionbench.variation import EXPERIMENT
 
 INFORMATION = ("--cfg", "--help", "--hydra-help", "--info")
@@ -113,7 +120,6 @@ class Task:
     """Whether the configurations are composed and an application prepares them."""
     folder: Path | None = None
     """The folder that Hydra created for the run or the sweep."""
-    references: Count = field(default_factory=Count)
     error: Exception | None = None
     """The error of a single run. It is stored, because Hydra would print another line if the task raised it."""
 
@@ -152,11 +158,13 @@ class Task:
         config_dir = self.arguments.config_dir
         notes = [note for choice in choices if (note := replaced_option(*choice, config_dir))]
         try:
-            with self.references.all_values():
+            with warnings.catch_warnings(record=True) as deprecations:
+                warnings.simplefilter("always")
                 config = ComposedConfig.of(cfg)
         except ConfigError:
             refuse_faulty_files(self.arguments.overrides, config_dir)  # its message names the file
             raise
+        notes += dict.fromkeys(one_line(str(warning.message)) for warning in deprecations)
         experiment = ",".join(option for group, option in choices if group == EXPERIMENT)
         typed: Any = OmegaConf.to_container(OmegaConf.create(settings.overrides.task), resolve=False)
         overrides_of_run = tuple(map(str, typed))  # a reference to the environment is not replaced by its value
@@ -167,13 +175,19 @@ class Task:
         return ComposedRun(config, overrides_of_run, tuple(notes), experiment, place)
 
 
+@limited_references()
 def main(arguments: Arguments, application: Application) -> None:
     """Run Hydra's command line with an application. Raises ConfigError for bad input and JobFailed for a failed job."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, instead of printing a traceback and ending the process
     register_schema()
     refuse_replaced_schema(arguments.config_dir)
     overrides.check(arguments.overrides, arguments.config_dir)
-    refuse_unsafe_files(arguments.overrides, arguments.config_dir)
+    flags = dict(flag.partition("=")[::2] for flag in arguments.flags)
+    folders = [arguments.config_dir, *search_folders(arguments.overrides, arguments.config_dir)]
+    if "--config-path" in flags:
+        folders.append(Path(flags["--config-path"]))
+    for folder in folders:
+        refuse_unsafe_files((*arguments.overrides, f"={flags.get('--config-name', '')}"), folder)
     task = Task(application, arguments)
     command = hydra.main(version_base="1.3", config_path=str(project_folder("conf")), config_name="config")(task)
     NewFolders.folder, NewFolders.missing = None, ()
@@ -182,7 +196,7 @@ def main(arguments: Arguments, application: Application) -> None:
             user_folder_first(arguments.config_dir),
             command_line(arguments),
             buffered_information(arguments),
-            limited_references() as task.references,
+            warnings_in_one_line(arguments),
         ):
             command()
         if task.error is not None:
@@ -198,13 +212,37 @@ def main(arguments: Arguments, application: Application) -> None:
         remove_unused(task.folder or NewFolders.folder, NewFolders.missing)
         if isinstance(error, VisionbenchError | JobFailed) or task.prepares or not is_raised_by_composition(error):
             raise
+        for folder in folders[1:]:
+            refuse_faulty_files(arguments.overrides, folder)
         raise translate(error, arguments.overrides, arguments.config_dir) from error
+
+
+def shows_information(arguments: Arguments) -> bool:
+    """Return whether Hydra shows something instead of running."""
+    return any(flag.startswith(INFORMATION) for flag in arguments.flags)
+
+
+@contextmanager
+def warnings_in_one_line(arguments: Arguments) -> Iterator[None]:
+    """Print each warning of a library in one line.
+
+    Warnings about deprecated keys, `${oc.deprecated:…}`, are left out if they are notes of a run.
+    """
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"visionbench: {one_line(str(message))}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        if not shows_information(arguments):
+            warnings.filterwarnings("ignore", module=r"omegaconf\.")
+        yield
 
 
 @contextmanager
 def buffered_information(arguments: Arguments) -> Iterator[None]:
     """Print what Hydra shows, such as a configuration, only if no error ends it."""
-    if not any(flag.startswith(INFORMATION) for flag in arguments.flags):
+    if not shows_information(arguments):
         yield
         return
     output = StringIO()

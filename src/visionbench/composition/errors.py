@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -109,6 +110,8 @@ def _sweep_without_flag(overrides: Sequence[str]) -> ConfigError:
 
 
 def _unusable_file(error: OSError) -> ConfigError:
+    if error.errno == errno.ENAMETOOLONG and error.filename:
+        return ConfigError(f"{Path(error.filename).name}: {error.strerror}", "give a shorter name")
     return ConfigError(
         f"{error.filename or 'the folder of results'}: {error.strerror}",
         "free space, or give a folder that can be written to, as in output_dir=results",

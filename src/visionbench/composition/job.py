@@ -1,4 +1,4 @@
-"""One job of a sweep, in this process or in another one. It runs as Hydra runs jobs, with its folder and callbacks."""
+"""Run one job of a sweep as Hydra runs jobs, with its folder and callbacks, in this process or in another one."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quoted
 from hydra.errors import HydraException
 
 from visionbench import credentials
-from visionbench.config import list_options, project_folder, refuse_unusable_folder
+from visionbench.config import list_options, project_folder, refuse_truth_values, refuse_unusable_folder
 from visionbench.core import ConfigError
 from visionbench.suggestions import option, shown
 
@@ -63,6 +63,7 @@ def check(texts: Sequence[str], config_dir: Path | None = None) -> None:
             raise ConfigError(*_describe_form(str(override.input_line), groups))
         for value in [] if override.is_delete() else _values(override):
             refuse_targets(override.key_or_group, value)
+            refuse_truth_values(override.key_or_group, value)
         credentials.refuse([] if override.is_delete() else _values(override), override.key_or_group)
         if override.package is not None or override.is_delete():
             continue

@@ -11,15 +11,16 @@ from typing import Any
 from visionbench import credentials
 from visionbench.composition.overrides import refuse_targets
 from visionbench.composition.schema import SCHEMA
-from visionbench.config import check_file, list_options, load_file
+from visionbench.config import check_file, list_options, load_file, refuse_truth_values
 from visionbench.core import ConfigError
 from visionbench.suggestions import option as option_ending
 from visionbench.suggestions import shown
-from visionbench.yaml_limits import refuse_other_kinds
+from visionbench.yaml_limits import check_limits, refuse_other_kinds
 
 PACKAGE = re.compile(r"^#\s*@package\s+(\S+)", re.MULTILINE)
 GLOBAL = "_global_"
 MAIN_FILE = "config.yaml"
+SEARCH_PATH = "hydra.searchpath"
 OF_SCHEMA = ("batch", "data", "device", "measure", "metrics", "model", "precision", "tracking")
 """Groups whose options are sections of the schema."""
 
@@ -44,12 +45,32 @@ def refuse_replaced_schema(config_dir: Path | None) -> None:
 
 
 def refuse_unsafe_files(overrides: Sequence[str], config_dir: Path | None) -> None:
-    """Raise ConfigError if a selected file of the user holds a credential, which would be saved, or names code."""
+    """Raise ConfigError for a selected file of the user before Hydra loads it.
+
+    The file is too large or no file, holds a credential, names code, or has `true` for a text.
+    """
     for path, group, content in selected_files(overrides, config_dir):
+        check_limits(path)
         text = path.read_text("utf-8", errors="replace") if content else ""
         is_global = (header := PACKAGE.search(text)) is not None and header[1] == GLOBAL
         refuse_targets("" if is_global else group.replace("/", "."), content, path)
         credentials.refuse(content, "" if is_global else group, lambda _, path=path: path)  # type: ignore[misc]
+        refuse_truth_values("" if is_global else group, content, f"{path}: ")
+
+
+def search_folders(overrides: Sequence[str], config_dir: Path | None) -> list[Path]:
+    """Return the folders that `hydra.searchpath` names, in a command or in the main file of the user's folder."""
+    values: list[Any] = []
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key == SEARCH_PATH:
+            values += [folder.strip(" '\"") for folder in value.strip("[] ").split(",")]
+    if config_dir is not None and os.path.lexists(path := config_dir / MAIN_FILE):
+        section = load_file(path).get("hydra")
+        entries = section.get("searchpath") if isinstance(section, dict) else None
+        values += entries if isinstance(entries, list) else []
+    folders = [Path(str(value).removeprefix("file://")) for value in values if not str(value).startswith("pkg://")]
+    return [folder for folder in folders if "\0" not in str(folder) and folder.is_dir()]
 
 
 def file_with_default(group: str, option: str, overrides: Sequence[str], config_dir: Path | None) -> Path | None:
@@ -71,6 +92,8 @@ def selected_files(overrides: Sequence[str], config_dir: Path | None) -> Iterato
     for override in overrides:
         group, _, value = override.lstrip("+").partition("=")
         pending += [(group, option.strip(" '\"")) for option in value.strip("[]").split(",")]
+        if "(" in value:  # a function, such as glob(*)
+            pending += [(group, file.stem) for file in (config_dir / group).glob("*.yaml")]
     visited: set[Path] = set()
     while pending:
         group, option = pending.pop(0)

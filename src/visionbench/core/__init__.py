@@ -76,7 +76,7 @@ from visionbench.core.results import (
     Samples,
     Validity,
 )
-from visionbench.core.text import one_line, visible
+from visionbench.core.text import one_line, shortened, visible
 
 __all__ = [
     "ACROSS_PROCESSES",
@@ -156,5 +156,6 @@ __all__ = [
     "one_line",
     "problem_of",
     "split_unit",
+    "shortened",
     "visible",
 ]

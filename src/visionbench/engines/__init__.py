@@ -23,7 +23,8 @@ class Job:
     folder: Path
     """The folder of the run."""
     call: Callable[[str], int]
-    """Measure the run and return the exit code. The argument describes the other runs beside it. Can be pickled."""
+    """The function that measures the run and returns the exit code. Its argument describes the other runs at the same
+    time. It can be pickled."""
     device: str | None = None
     """The device that only one job may use at a time, such as `cuda:1`; None for the CPU."""
     threads: int | None = None

@@ -1,7 +1,7 @@
 """Execute jobs in processes of this machine, several at a time. Jobs never share a GPU or a core.
 
 Each process is pinned to its own cores before it imports torch, so that all its threads and its measuring process stay
-on them. A job that finds its GPU in use, or too few free cores, waits.
+on them. A job waits while its GPU is in use or too few cores are free.
 """
 
 from __future__ import annotations

@@ -21,7 +21,10 @@ RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
 
 @dataclass
 class Ray:
-    """Ray. `init` are the arguments of `ray.init`, and `remote` those of `ray.remote`."""
+    """An engine that executes jobs as tasks of Ray.
+
+    `init` are the arguments of `ray.init`, and `remote` those of `ray.remote`.
+    """
 
     outlives_command: ClassVar[bool] = False
 
@@ -73,7 +76,7 @@ class Ray:
             return End(1, f"the process of the task ended ({type(error).__name__}: {first_line(error)})")
 
     def _refuse_impossible(self, available: Mapping[str, float]) -> None:
-        """Raise ConfigError for a resource that the cluster does not have, because such tasks would wait for ever."""
+        """Raise ConfigError for a resource that the cluster does not have, because such tasks would wait forever."""
         for name, resource in RESOURCES.items():
             needed = self.remote.get(name) or 0
             if needed > available.get(resource, 0):

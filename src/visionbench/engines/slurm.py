@@ -23,7 +23,7 @@ SECONDS_BETWEEN_CHECKS = 2.0
 
 @dataclass
 class Slurm:
-    """SLURM through submitit. `options` are submitit's parameters, as in `conf/hydra/launcher/submitit_slurm.yaml`."""
+    """An engine that submits jobs to SLURM. `options` are the keys of `conf/hydra/launcher/submitit_slurm.yaml`."""
 
     outlives_command: ClassVar[bool] = True
 

@@ -4,7 +4,7 @@ settings    the configuration of a run that matters: model, device, precision, d
 conditions  what the machine and the code add: versions, weights, data contents, device, driver, host
 case        both together with the batch size, the stages and the metrics of the case
 
-A run of an older version did not store every condition. A condition that one side does not know is not compared.
+A run of an older version did not store every condition. A condition that only one side has is not compared.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from visionbench.core import Case, RunPlan
 from visionbench.machine import library_version
 from visionbench.records.record import RunRecord
 
-BEYOND_SETTINGS = ("batch", "metrics", "device.name", "device.index", "measure.name", "measure.repeats")
-"""Keys and sections that are not settings of a run. Cases have their own batch size and metrics. The plan has the
-device. Repeats change how often a run is measured, but not its numbers."""
+NEUTRAL_OF_MEASURE = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds", "processes_within", "parity")
+"""Keys and sections of `measure` that change how often a run is measured, but not how it is measured."""
 NEUTRAL = (
-    *BEYOND_SETTINGS,
-    *("measure.order_seed", "measure.processes_within", "measure.retries", "measure.retry_pause_seconds"),
-    "measure.parity",
+    *("batch", "metrics", "device.name", "device.index"),
+    *(f"measure.{name}" for name in NEUTRAL_OF_MEASURE),
     *RENAMED,
 )
+"""Keys and sections that are not settings of a run. Cases have their own batch size and metrics. The plan has the
+device."""
 LIBRARIES = ("torch", "transformers", "numpy", "pillow", "pandas", "nvidia-ml-py")
 """The libraries of the host's fingerprint that can change numbers."""
 MORE_LIBRARIES = ("onnx", "onnxruntime", "openvino", "safetensors", "scipy", "timm", "tokenizers", "torchvision")
@@ -103,7 +103,7 @@ class Identity:
         return _digest(self.settings)
 
     def changes(self, now: Identity) -> list[Difference]:
-        """Return what differs now: settings first, then the conditions that both identities know."""
+        """Return what differs now: settings first, then the conditions that both identities have."""
         names = dict.fromkeys([*self.settings, *now.settings])
         pairs = [(name, self.settings.get(name, ABSENT), now.settings.get(name, ABSENT), True) for name in names]
         shared = [name for name in self.conditions if name in now.conditions]

@@ -1,4 +1,4 @@
-"""The output of a run while it is measured. What cannot be written, as on a full disk, is kept in memory."""
+"""The output of a run while it is measured. Rows that cannot be written, as on a full disk, are kept in memory."""
 
 from __future__ import annotations
 

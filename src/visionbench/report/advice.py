@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from visionbench.core import FAILED, KILLED, LOST, OUT_OF_MEMORY, SKIPPED_AFTER_OOM, WARNED, CaseResult
-from visionbench.report import precisions
+from visionbench.report import precisions, translations
 from visionbench.report.translations import task, translate
 from visionbench.results import doubts, summary
 from visionbench.results.advice import candidates, choice, commands
@@ -312,8 +312,10 @@ class _Words:
         }
         for reason, kind, cases in candidates.grouped(self.advice.left_out):
             limit = limits.get(reason)
-            detail = cases[0].row.reason or "" if reason == NOT_MEASURED else cases[0].detail.removeprefix(f"{kind}: ")
-            if reason not in (NOT_MEASURED, INVALID_CASE):
+            detail = cases[0].detail.removeprefix(f"{kind}: ")
+            if reason == NOT_MEASURED:
+                detail = translations.reason(cases[0].row.reason, self.language)
+            elif reason != INVALID_CASE:
                 detail = self._listed(case.detail for case in cases)
             text = self.text(
                 f"out {reason}",

@@ -225,7 +225,8 @@ def gap(one: Gap, language: str) -> str:
 
 def reason(text: str | None, language: str) -> str:
     """Return the reason of a case without numbers in a language."""
-    return REASONS.get(text or "", str(text)) if language == "zh" else str(text)
+    english = text or ""
+    return REASONS.get(english, english) if language == "zh" else english
 
 
 def cause(one: Cause, language: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Indices of mappings, which find those that agree with another one, or differ least, without a loop over them."""
+"""Indices of mappings: search for those that agree with another one, or differ least, without a loop over them."""
 
 from __future__ import annotations
 

@@ -321,7 +321,7 @@ def _distinct(record: RunRecord, rows: Sequence[CaseResult]) -> tuple[list[CaseR
 # ------------------------------------------------------------------------------------------------------------- reading
 @dataclass
 class Damages:
-    """The damaged folders that a command has met. Each is printed once, in one line on standard error."""
+    """The damaged folders that a command has read. Each is printed once, in one line on standard error."""
 
     known: list[Damaged] = field(default_factory=list)
 
@@ -332,7 +332,7 @@ class Damages:
             warn(damaged.line)
 
     def exit_code(self, code: int, runs: Sequence[Run] = ()) -> int:
-        """Print the damage that was met while the runs were used, and return 1 if any folder is damaged."""
+        """Print the damage that was detected while the runs were used, and return 1 if any folder is damaged."""
         for damaged in [damaged for run in runs for damaged in run.damage]:
             if not any(damaged.path == one.path and damaged.reason in one.reason for one in self.known):
                 self(damaged)

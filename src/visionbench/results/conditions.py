@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionbench.core import MetricDeclaration
+from visionbench.records.identity import NEUTRAL_OF_MEASURE
 from visionbench.results.archive import Run
 
-NEUTRAL = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds", "processes_within", "parity")
-"""Keys of `measure` that change how often a run is measured, but not how it is measured."""
 SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz", "cores")
 """Properties of a device that change from moment to moment."""
 DEVICE_CONDITIONS = {"device_name": "device", "driver": "driver", "cuda": "CUDA", "threads": "threads"}
@@ -38,8 +37,6 @@ HEXADECIMAL = re.compile(r"(digest |sha256:)?[0-9a-f]{12,}\+?")
 """A digest of a file, or the id of a commit."""
 SETTINGS = ("model.", "metrics.")
 """The beginnings of the names of reported conditions that the user sets."""
-
-
 CONTENT = ("batch.", "data.root", "metrics")
 """The beginnings of keys that select cases, metrics or a folder, and do not change the conditions of a case."""
 
@@ -85,9 +82,8 @@ def binding(run: Run) -> dict[str, str]:
 
 
 def _is_neutral(key: str) -> bool:
-    """Return whether a key of the configuration is in `NEUTRAL`, or in a section that is."""
-    name = key.removeprefix("measure.")
-    return name in NEUTRAL or name.partition(".")[0] in NEUTRAL
+    """Return whether a key of the configuration changes only how often a run is measured, or is in such a section."""
+    return key.removeprefix("measure.").partition(".")[0] in NEUTRAL_OF_MEASURE
 
 
 def defining(run: Run, declaration: MetricDeclaration) -> dict[str, str]:

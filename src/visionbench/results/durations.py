@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +28,9 @@ class Durations:
     def read(cls, output_dir: Path, host: str | None) -> Durations:
         """Read the latest runs below a folder. Runs that cannot be read are left out."""
         durations = cls(host)
-        for record, folder in _latest(output_dir):
-            durations.add(record, folder)
+        for folder in _latest(output_dir):
+            with suppress(ConfigError, OSError):
+                durations.add(folder.record(), folder)
         return durations
 
     def add(self, record: RunRecord, folder: RunFolder) -> None:
@@ -40,7 +40,7 @@ class Durations:
         identity = Identity.of_record(record)
         measured = {row.case.id: row.case for row in folder.results() if row.status == OK}
         for case_id, case in measured.items():
-            if (seconds := record.case_seconds.get(case_id)) is not None:
+            if (seconds := record.case_seconds.get(case_id)) is not None and seconds >= 0:
                 self._cases.setdefault((identity.key, identity.content(case)), seconds)
         if (start := record.case_seconds.get("")) is not None:
             self._starts.setdefault(identity.key, start)
@@ -54,9 +54,12 @@ class Durations:
         return self._starts.get(identity.key)
 
 
-def _latest(output_dir: Path) -> Iterator[tuple[RunRecord, RunFolder]]:
-    files = [(folder.path / "run.json", folder) for folder in archive.folders(output_dir)]
-    files.sort(key=lambda pair: pair[0].stat().st_mtime, reverse=True)
-    for _, folder in files[:MOST_READ]:
-        with suppress(ConfigError):
-            yield folder.record(), folder
+def _latest(output_dir: Path) -> list[RunFolder]:
+    """Return the folders whose records were written last, the latest first."""
+    return sorted(archive.folders(output_dir), key=_written_at, reverse=True)[:MOST_READ]
+
+
+def _written_at(folder: RunFolder) -> float:
+    with suppress(OSError):
+        return (folder.path / archive.RECORD).stat().st_mtime
+    return 0.0

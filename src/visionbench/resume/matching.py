@@ -6,7 +6,7 @@ other conditions never become part of the same run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,25 +80,30 @@ def assign(
 
     `used` are the folders of runs that an earlier batch of the command continues.
     """
-    keys = {run.identity.key for run in runs}
-    free = [earlier for earlier in sweep.runs if earlier.path not in used]
-    occupied = list(used)
+    keys = [run.identity.key for run in runs]
+    occupied = set(used)
+    free = {earlier.path: earlier for earlier in sweep.runs if earlier.path not in occupied}
+    paths_by_key: dict[str, list[Path]] = {}
+    for earlier in free.values():
+        paths_by_key.setdefault(earlier.key, []).append(earlier.path)
+    planned_keys = set(keys)
+    unmatched = [earlier for earlier in free.values() if earlier.key not in planned_keys]
     assignments = []
-    for run in runs:
-        same = [earlier for earlier in free if earlier.identity.key == run.identity.key]
+    for run, key in zip(runs, keys, strict=True):
+        same = [free[path] for path in paths_by_key.get(key, ()) if path in free]
         exact = next((earlier for earlier in same if not _differences(earlier, run)), None)
         if exact is not None:
-            free.remove(exact)
+            del free[exact.path]
         changed = [earlier for earlier in same if _differences(earlier, run)]
         if not same:
-            changed = _similar([earlier for earlier in free if earlier.identity.key not in keys], run)
+            changed = _similar([earlier for earlier in unmatched if earlier.path in free], run)
         assignment = _assign(sweep, run, exact, changed, choices, occupied)
-        if assignment.emptied and (earlier := _at(free, assignment.folder)) is not None:
-            free.remove(earlier)
-        occupied.append(assignment.folder)
+        if assignment.emptied:
+            free.pop(assignment.folder, None)
+        occupied.add(assignment.folder)
         assignments.append(assignment)
     if choices.on_change == REFUSE:
-        _refuse_changes(sweep, [one for one in assignments if one.changes], choices.with_overrides)
+        _refuse_changes(sweep, [assignment for assignment in assignments if assignment.changes], choices.with_overrides)
     return assignments
 
 
@@ -115,7 +120,7 @@ def _assign(
     exact: EarlierRun | None,
     changed: Sequence[EarlierRun],
     choices: Choices,
-    occupied: Sequence[Path],
+    occupied: Set[Path],
 ) -> Assignment:
     needed, kept = _needed(run, exact, choices)
     covering = {earlier: cases for earlier in changed if (cases := _covered(needed, earlier, run, choices))}
@@ -132,11 +137,11 @@ def _assign(
     changes = tuple(Change(earlier, tuple(_differences(earlier, run))) for earlier in covering)
     if exact is not None:
         return Assignment(exact.path, needed, kept, exact, changes=changes, moved=tuple(moved))
-    empty = next((one for one in changed if not _has_numbers(one) and one.path not in occupied), None)
+    empty = next((other for other in changed if not _has_numbers(other) and other.path not in occupied), None)
     if empty is not None:
         return Assignment(empty.path, needed, kept, emptied=True, changes=changes, moved=tuple(moved))
-    others = [*occupied, *(one.path for one in sweep.runs)]
-    return Assignment(free_folder(sweep.folder, run.folder, others), needed, kept, changes=changes, moved=tuple(moved))
+    used = occupied | sweep.paths
+    return Assignment(free_folder(sweep.folder, run.folder, used), needed, kept, changes=changes, moved=tuple(moved))
 
 
 def _needed(run: Planned, earlier: EarlierRun | None, choices: Choices) -> tuple[Needed, dict[str, str]]:
@@ -151,7 +156,7 @@ def _needed(run: Planned, earlier: EarlierRun | None, choices: Choices) -> tuple
             needed[number, case.id] = "other metrics"
         elif row:
             kept[case.id] = describe(row)
-    return needed, {case: text for case, text in kept.items() if not any(case == one for _, one in needed)}
+    return needed, {case: text for case, text in kept.items() if not any(case == other for _, other in needed)}
 
 
 def _covered(needed: Needed, earlier: EarlierRun, run: Planned, choices: Choices) -> dict[str, str]:
@@ -184,36 +189,33 @@ def _similar(earlier: Sequence[EarlierRun], run: Planned) -> list[EarlierRun]:
     """Return the earlier run of the same model, device and precision whose settings differ least, if there is one."""
     plan = run.plan
     same = [
-        one
-        for one in earlier
-        if (one.record.plan.model, one.record.plan.device, one.record.plan.precision)
+        other
+        for other in earlier
+        if (other.record.plan.model, other.record.plan.device, other.record.plan.precision)
         == (plan.model, plan.device, plan.precision)
     ]
-    return [min(same, key=lambda one: len(_differences(one, run)))] if same else []
+    return [min(same, key=lambda other: len(_differences(other, run)))] if same else []
 
 
 def _has_numbers(earlier: EarlierRun) -> bool:
     return any(row.status == OK for _, rows in earlier.processes.values() for row in rows.values())
 
 
-def _at(runs: Sequence[EarlierRun], folder: Path) -> EarlierRun | None:
-    return next((run for run in runs if run.path == folder), None)
-
-
 def _refuse_changes(sweep: EarlierSweep, changed: Sequence[Assignment], with_overrides: bool) -> None:
     """Raise ConfigError that names what differs and both ways to continue."""
     if not changed:
         return
-    differences = dict.fromkeys(one for each in changed for change in each.changes for one in change.differences)
-    cases = sum(len({case for _, case in each.needed}) for each in changed)
+    changes = [change for assignment in changed for change in assignment.changes]
+    differences = dict.fromkeys(difference for change in changes for difference in change.differences)
+    cases = sum(len({case for _, case in assignment.needed}) for assignment in changed)
     counted = f"{cases} case{'s' * (cases > 1)} of {len(changed)} run{'s' * (len(changed) > 1)}"
     shown = ", ".join(map(str, list(differences)[:SHOWN]))
     more = f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-    alone = ""
-    if with_overrides and any(one.is_setting for one in differences):
-        alone = f"give resume={sweep.id} without overrides to repeat the command of the sweep; "
+    hint = ""
+    if with_overrides and any(difference.is_setting for difference in differences):
+        hint = f"give resume={sweep.id} without overrides to repeat the command of the sweep; "
     raise ConfigError(
-        f"resume={sweep.id}: conditions changed since {changed[0].changes[0].earlier.name} was measured: {shown}{more}",
-        f"{alone}on_change=measure measures {counted} again as separate runs; on_change=keep measures only the cases "
+        f"resume={sweep.id}: conditions changed since {changes[0].earlier.name} was measured: {shown}{more}",
+        f"{hint}on_change=measure measures {counted} again as separate runs; on_change=keep measures only the cases "
         "that have no result, also as separate runs",
     )

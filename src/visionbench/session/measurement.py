@@ -24,21 +24,21 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
     from visionbench.records.folder import RunFolder
 
     run = prepared.runs[index]
-    earlier = None
+    assignment, earlier = run.assignment, None
     signals.raise_if_received()
     if outcome.not_written:
         outcome.not_measured += 1
         return
     try:
-        if run.assignment is None:
+        if assignment is None:
             folder = RunFolder.create(path, run.yaml)
+        elif assignment.is_complete:
+            _add_earlier_results(assignment, prepared.queue, outcome)
+            return
         else:
-            path, sweep = run.assignment.folder, prepared.resumption.sweep.id if prepared.resumption else sweep
-            if run.assignment.is_complete:
-                _add_earlier_results(run.assignment, prepared.queue, outcome)
-                return
-            folder = join_folder(run, run.assignment)
-            earlier = run.assignment.joined.record if run.assignment.joined else None
+            folder = join_folder(run, assignment)
+            earlier = assignment.joined.record if assignment.joined else None
+            sweep = prepared.resumption.sweep.id if prepared.resumption else sweep
     except ConfigError as error:
         _add_error(error, outcome)
         return
@@ -46,7 +46,7 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
         add_write_error(error, outcome)
         outcome.not_measured += 1
         return
-    outcome.folders.append(path)
+    outcome.folders.append(folder.path)
     if prepared.repeated:
         outcome.repeated_runs.append((run, folder, sweep))
         return

@@ -1,13 +1,13 @@
 """Detect pauses of the process during stages whose calls are not timed one by one: load, pipeline, evaluation.
 
 A thread wakes up ten times a second. The process was paused if the thread wakes up late although it did not wait for a
-core, and no other thread used CPU time or read from the disk meanwhile. Timed windows have no such thread, because it
-would disturb them; `windows.activity` and `validity` detect their pauses.
+core, and in this time no other thread used CPU time or read from the disk. Timed windows have no such thread,
+because it would disturb them; `windows.activity` and `validity` detect their pauses.
 
-The cost was measured in a loop that decodes, resizes and convolves images, on two shared cores: a reading prolongs the
-loop by 0.12 ms, which is 0.1 % (difference of the medians of 283 readings and of 285 moments without a reading). It was
-0.47 ms when each reading read a file of /proc, because the thread then waits several times for the lock of the
-interpreter. The wait for a core is therefore read only after late readings.
+`benchmarks/heartbeat.py` measures the cost in a loop that decodes, resizes and convolves images: on two shared cores, a
+reading prolonged the loop by 0.12 and 0.14 ms, which is 0.1 % (two measurements of 285 readings). It was 0.47 ms when
+each reading read a file of /proc, because the thread then waits several times for the lock of the interpreter. The wait
+for a core is therefore read only after late readings.
 """
 
 from __future__ import annotations

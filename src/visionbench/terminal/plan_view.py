@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from visionbench.terminal.progress import clock_time
+
 ESTIMATED = "*"
 """The mark of a time that no earlier result confirms."""
 
@@ -66,7 +68,7 @@ def plan_lines(runs: Sequence[ShownRun], notes: Sequence[str]) -> list[str]:
             skipped.setdefault(f"{name}: {reason}", []).append(run.name)
     if skipped:
         lines += ["", "skipped"]
-        lines += [f"  {text} ({_names(names, len(runs))})" for text, names in skipped.items()]
+        lines += [f"  {text} ({_all_or_listed(names, len(runs))})" for text, names in skipped.items()]
     measured = sum(len(run.cases) for run in runs)
     confirmed = all(run.is_confirmed for run in runs)
     total = _time(sum(run.seconds for run in runs), confirmed)
@@ -92,22 +94,16 @@ def _case(name: str, cases: Sequence[PlannedCase], processes: int) -> str:
     reasons = list(dict.fromkeys(case.reason for case in cases if case.reason))
     if processes > 1:
         numbers = [case.process for case in cases]
-        reasons.append(f"{len(cases)} processes" if len(cases) == processes else f"process {_listed(numbers)}")
+        reasons.append(
+            f"{len(cases)} processes" if len(cases) == processes else f"process {', '.join(map(str, numbers))}"
+        )
     return f"{name} ({'; '.join(reasons)})" if reasons else name
 
 
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
-
-
-def _names(names: Sequence[str], runs: int) -> str:
+def _all_or_listed(names: Sequence[str], runs: int) -> str:
     return f"all {runs} runs" if len(names) == runs > 1 else ", ".join(names)
 
 
 def _time(seconds: float, confirmed: bool) -> str:
-    """Return a time such as `1:05` or `2:01:05`, marked if it is only an estimate by the protocol."""
-    total = round(seconds)
-    minutes, rest = divmod(total, 60)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-    return text if confirmed else f"{text}{ESTIMATED}"
+    """Return a time, marked if it is only an estimate by the protocol."""
+    return clock_time(seconds) + ("" if confirmed else ESTIMATED)

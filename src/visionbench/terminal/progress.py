@@ -79,8 +79,7 @@ class SweepProgress:
     def _left(self, done: float) -> str:
         """Return the remaining time; the estimate grows if the stages so far took longer than expected."""
         slower = max(1.0, (monotonic() - self._began) / done) if done > 0 else 1.0
-        seconds = round((self._expected_total() - done) * slower)
-        return f"about {seconds // 60}:{seconds % 60:02d} left"
+        return f"about {clock_time((self._expected_total() - done) * slower)} left"
 
     def _expected_total(self) -> float:
         return sum(seconds for plan, measure in self.plans for _, _, seconds in steps(plan, measure))
@@ -92,6 +91,13 @@ class SweepProgress:
                 return total + share * seconds
             total += seconds
         return total
+
+
+def clock_time(seconds: float) -> str:
+    """Return a duration such as `1:05` or `2:01:05`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def steps(plan: RunPlan, measure: MeasureConfig) -> list[tuple[str, str, float]]:

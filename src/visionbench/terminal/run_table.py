@@ -43,8 +43,6 @@ UNPLACED = 100
 """The order of metrics that declare no position, such as those of other packages."""
 MOST_QUALITY = 4
 """The most columns of quality metrics with a position; one less beside a spread, so that the line fits."""
-WORKERS = ("loaders", "model", "finisher")
-"""The concurrent workers of the overlapped pipeline."""
 PIPELINE_HEADINGS = ("read", "decode", "prep", "copy", "model", "post")
 WIDTH_OF_BATCH = 5
 LONGEST_REASON = 300
