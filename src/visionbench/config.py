@@ -17,6 +17,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -538,6 +539,11 @@ def yaml_problem(error: YAMLError, path: Path | None = None) -> str:
         reason = "a tab; indent with spaces"
     place = ", ".join(filter(None, [str(file or ""), f"line {mark.line + 1}" if mark else ""]))
     return f"{place or 'a configuration file'}: not valid YAML ({reason})"
+
+
+def from_yaml(text: str) -> Any:
+    """Return the content of a YAML text that `to_safe_yaml` has written. The loader in C is ten times as fast."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def to_yaml(section: Any) -> str:

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import yaml
-
 from visionbench import data_check, model_check, registry, variation, weights, worker
-from visionbench.config import ComposedConfig, ComposedRun
+from visionbench.config import ComposedConfig, ComposedRun, from_yaml
 from visionbench.plan import plan as make_plan
 from visionbench.records.identity import Identity
 from visionbench.resolve import Resolver
@@ -80,7 +78,7 @@ def _resolved(config: ComposedConfig, resolver: Resolver, notes: dict[str, None]
 
 def _shown(run: PreparedRun, durations: Durations) -> ShownRun:
     """Return a run with the expected time of each of its cases."""
-    known = Identity.of_config(yaml.safe_load(run.yaml), run.plan)
+    known = Identity.of_config(from_yaml(run.yaml), run.plan)
     least = _least_seconds(run)
     assignment = run.assignment
     cases: list[PlannedCase] = []

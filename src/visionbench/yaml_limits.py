@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -70,9 +69,12 @@ def check_limits(path: Path) -> None:
         return
     for loader in (FAST_LOADER, yaml.SafeLoader):  # libyaml refuses some files that the loader in Python accepts
         try:
-            _check_events(yaml.parse(text, Loader=loader), path)
+            sizes = Sizes(path)
+            for event in yaml.parse(text, Loader=loader):
+                sizes.count(event)
         except yaml.YAMLError:
             continue
+        sizes.check_total()
         return
 
 
@@ -87,52 +89,77 @@ def refuse_other_kinds(path: Path) -> None:
     raise ConfigError(f"{path}: {kind}, not a file", "write a YAML file of this name, or remove the entry")
 
 
-def _check_events(events: Iterator[yaml.Event], path: Path) -> None:
-    """Raise ConfigError if the values of a file exceed a limit."""
-    document = Part(0)
-    open_parts = [document]
-    anchors: dict[str, Part] = {}
-    has_aliases = False
-    for event in events:
+@dataclass
+class Sizes:
+    """The expanded sizes of the values of one file, counted event by event."""
+
+    path: Path
+    document: Part = field(default_factory=lambda: Part(0))
+    anchors: dict[str, Part] = field(default_factory=dict)
+    has_aliases: bool = False
+
+    def __post_init__(self) -> None:
+        self.open_parts = [self.document]
+
+    def count(self, event: yaml.Event) -> None:
+        """Add the value that ends with an event. Raises ConfigError if a limit is exceeded so far."""
+        part = self._ended_part(event)
+        if part is None:
+            return
+        self.open_parts[-1].add(part)
+        if self.document.values > COUNTED or self.open_parts[-1].values > COUNTED:
+            raise _too_many(self.path, f"more than {COUNTED:,}")
+        if not self.has_aliases and sum(part.values for part in self.open_parts) > MOST_VALUES:
+            raise ConfigError(f"{self.path}: contains more than {MOST_VALUES:,} values", "write fewer values")
+
+    def check_total(self) -> None:
+        """Raise ConfigError if the complete file exceeds a limit."""
+        if self.document.levels - 1 > MOST_LEVELS:
+            raise _too_deep(self.path)
+        if self.document.values > MOST_VALUES:
+            raise _too_many(self.path, f"{self.document.values:,}")
+        if self.document.characters > MOST_CHARACTERS:
+            problem = f"{self.path}: its aliases expand to {self.document.characters:,} characters"
+            raise ConfigError(problem, f"write at most {MOST_CHARACTERS:,}")
+
+    def _ended_part(self, event: yaml.Event) -> Part | None:
+        """Return the value that ends with an event, or None if no value ends."""
         if isinstance(event, yaml.CollectionStartEvent):
-            if len(open_parts) > MOST_LEVELS:
-                raise _too_deep(path)
-            open_parts.append(Part(levels=1, anchor=event.anchor))
-            if event.anchor is not None:
-                anchors.pop(event.anchor, None)
-            continue
+            self._open(event.anchor)
+            return None
+        if isinstance(event, yaml.AliasEvent):
+            return self._repeated(event.anchor)
         if isinstance(event, yaml.CollectionEndEvent):
-            part = open_parts.pop()
-            if part.anchor is not None:
-                anchors[part.anchor] = part
+            part = self.open_parts.pop()
         elif isinstance(event, yaml.ScalarEvent):
-            if len(event.value) > MOST_LENGTH:
-                length = f"a value has {len(event.value):,} characters"
-                raise ConfigError(
-                    f"{path}, line {event.start_mark.line + 1}: {length}", f"write at most {MOST_LENGTH:,}"
-                )
-            part = Part(characters=len(event.value), anchor=event.anchor)
-            if part.anchor is not None:
-                anchors[part.anchor] = part
-        elif isinstance(event, yaml.AliasEvent):
-            has_aliases = True
-            if event.anchor not in anchors and event.anchor in [part.anchor for part in open_parts]:
-                raise ConfigError(f"{path}: an anchor contains itself", "remove the anchor")
-            part = anchors.get(event.anchor, Part())
+            part = self._scalar(event)
         else:
-            continue
-        open_parts[-1].add(part)
-        if document.values > COUNTED or open_parts[-1].values > COUNTED:
-            raise _too_many(path, f"more than {COUNTED:,}")
-        if not has_aliases and sum(part.values for part in open_parts) > MOST_VALUES:
-            raise ConfigError(f"{path}: contains more than {MOST_VALUES:,} values", "write fewer values")
-    if document.levels - 1 > MOST_LEVELS:
-        raise _too_deep(path)
-    if document.values > MOST_VALUES:
-        raise _too_many(path, f"{document.values:,}")
-    if document.characters > MOST_CHARACTERS:
-        problem = f"{path}: its aliases expand to {document.characters:,} characters"
-        raise ConfigError(problem, f"write at most {MOST_CHARACTERS:,}")
+            return None
+        if part.anchor is not None:
+            self.anchors[part.anchor] = part
+        return part
+
+    def _open(self, anchor: str | None) -> None:
+        """Begin a list or a mapping."""
+        if len(self.open_parts) > MOST_LEVELS:
+            raise _too_deep(self.path)
+        self.open_parts.append(Part(levels=1, anchor=anchor))
+        if anchor is not None:
+            self.anchors.pop(anchor, None)
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Part:
+        if len(event.value) > MOST_LENGTH:
+            place = f"{self.path}, line {event.start_mark.line + 1}"
+            problem = f"{place}: a value has {len(event.value):,} characters"
+            raise ConfigError(problem, f"write at most {MOST_LENGTH:,}")
+        return Part(characters=len(event.value), anchor=event.anchor)
+
+    def _repeated(self, anchor: str) -> Part:
+        """Return the value that an alias repeats."""
+        self.has_aliases = True
+        if anchor not in self.anchors and anchor in [part.anchor for part in self.open_parts]:
+            raise ConfigError(f"{self.path}: an anchor contains itself", "remove the anchor")
+        return self.anchors.get(anchor, Part())
 
 
 def _too_many(path: Path, count: str) -> ConfigError:

@@ -6,6 +6,7 @@ import pytest
 from saved_runs import BATCH, record, row, save
 
 from visionbench.core import Case, ConfigError
+from visionbench.records import identity
 from visionbench.records.identity import Identity
 from visionbench.resume.choices import Choices
 from visionbench.resume.earlier import EarlierSweep
@@ -214,3 +215,15 @@ def test_a_run_of_one_process_does_not_become_a_repeated_run(tmp_path):
     earlier(tmp_path, row())
     with pytest.raises(ConfigError, match="measure.repeats 1 → 3"):
         match(tmp_path, planned(tmp_path, processes=3, config={"measure": {"repeats": 3}}))
+
+
+def test_each_run_and_each_planned_run_is_digested_once(tmp_path, monkeypatch):
+    config = record().config
+    seeds = [{**config, "model": {**config["model"], "seed": seed}} for seed in range(6)]
+    paths = [earlier(tmp_path, row(), name=f"{seed}_old", config=content) for seed, content in enumerate(seeds)]
+    runs = [planned(tmp_path, config=content) for content in seeds]
+    digests = []
+    digest = identity._digest
+    monkeypatch.setattr(identity, "_digest", lambda value: digests.append(value) or digest(value))
+    assert [assignment.folder for assignment in match(tmp_path, *runs)] == paths
+    assert len(digests) == len(paths) + len(runs)

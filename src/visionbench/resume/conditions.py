@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from visionbench import machine, measuring, runner, worker
-from visionbench.config import ExperimentConfig, to_yaml
+from visionbench.config import ExperimentConfig, from_yaml, to_yaml
 from visionbench.core import RunPlan
 from visionbench.records import identity
 from visionbench.records.identity import Identity
@@ -29,7 +27,7 @@ class PresentConditions:
         conditions = identity.of_machine(machine.fingerprint(), device, data, runner.describe(config))
         if commit := runner.git_commit():
             conditions["git commit"] = commit
-        return Identity.of_config(yaml.safe_load(config_yaml), plan, conditions)
+        return Identity.of_config(from_yaml(config_yaml), plan, conditions)
 
     def _device_and_data(self, config: ExperimentConfig) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         key = "".join(to_yaml(section) for section in (config.device, config.precision, config.data))

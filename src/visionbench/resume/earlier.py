@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,6 +50,11 @@ class EarlierRun:
         records = [record for record, _ in self.processes.values()]
         return Identity.of_record(next((record for record in records if record.device.values), records[0]))
 
+    @cached_property
+    def key(self) -> str:
+        """The digest of the settings of the run."""
+        return self.identity.key
+
     def row(self, number: int, case: str) -> CaseResult | None:
         """Return the row of a case in one process, or None if there is none."""
         _, rows = self.processes.get(number, (None, {}))
@@ -88,6 +93,11 @@ class EarlierSweep:
     def id(self) -> str:
         """The id that all runs of the sweep share."""
         return self.record.id if self.record else self.runs[0].record.sweep
+
+    @cached_property
+    def paths(self) -> frozenset[Path]:
+        """The folders of the runs."""
+        return frozenset(run.path for run in self.runs)
 
     @property
     def several(self) -> bool:
@@ -191,7 +201,7 @@ def _folders(top: Path, *names: str) -> Iterator[Path]:
     yield from (path for path, files in sorted(archive.walk(top)) if files & set(names))
 
 
-def free_folder(sweep: Path, preferred: Path, occupied: Sequence[Path]) -> Path:
+def free_folder(sweep: Path, preferred: Path, occupied: Container[Path]) -> Path:
     """Return a folder for a new run of the sweep: the preferred one, or the first with a number that is free."""
     base = preferred if preferred != sweep else sweep / "2"
     candidates = [base, *(base.with_name(f"{base.name}_{number}") for number in range(2, 10_000))]

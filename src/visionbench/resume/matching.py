@@ -6,7 +6,7 @@ other conditions never become part of the same run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,22 +80,27 @@ def assign(
 
     `used` are the folders of runs that an earlier batch of the command continues.
     """
-    keys = {run.identity.key for run in runs}
-    free = [earlier for earlier in sweep.runs if earlier.path not in used]
-    occupied = list(used)
+    keys = [run.identity.key for run in runs]
+    occupied = set(used)
+    free = {earlier.path: earlier for earlier in sweep.runs if earlier.path not in occupied}
+    paths_by_key: dict[str, list[Path]] = {}
+    for earlier in free.values():
+        paths_by_key.setdefault(earlier.key, []).append(earlier.path)
+    planned_keys = set(keys)
+    unmatched = [earlier for earlier in free.values() if earlier.key not in planned_keys]
     assignments = []
-    for run in runs:
-        same = [earlier for earlier in free if earlier.identity.key == run.identity.key]
+    for run, key in zip(runs, keys, strict=True):
+        same = [free[path] for path in paths_by_key.get(key, ()) if path in free]
         exact = next((earlier for earlier in same if not _differences(earlier, run)), None)
         if exact is not None:
-            free.remove(exact)
+            del free[exact.path]
         changed = [earlier for earlier in same if _differences(earlier, run)]
         if not same:
-            changed = _similar([earlier for earlier in free if earlier.identity.key not in keys], run)
+            changed = _similar([earlier for earlier in unmatched if earlier.path in free], run)
         assignment = _assign(sweep, run, exact, changed, choices, occupied)
-        if assignment.emptied and (earlier := _run_in(assignment.folder, free)) is not None:
-            free.remove(earlier)
-        occupied.append(assignment.folder)
+        if assignment.emptied:
+            free.pop(assignment.folder, None)
+        occupied.add(assignment.folder)
         assignments.append(assignment)
     if choices.on_change == REFUSE:
         _refuse_changes(sweep, [assignment for assignment in assignments if assignment.changes], choices.with_overrides)
@@ -115,7 +120,7 @@ def _assign(
     exact: EarlierRun | None,
     changed: Sequence[EarlierRun],
     choices: Choices,
-    occupied: Sequence[Path],
+    occupied: Set[Path],
 ) -> Assignment:
     needed, kept = _needed(run, exact, choices)
     covering = {earlier: cases for earlier in changed if (cases := _covered(needed, earlier, run, choices))}
@@ -135,7 +140,7 @@ def _assign(
     empty = next((other for other in changed if not _has_numbers(other) and other.path not in occupied), None)
     if empty is not None:
         return Assignment(empty.path, needed, kept, emptied=True, changes=changes, moved=tuple(moved))
-    used = [*occupied, *(other.path for other in sweep.runs)]
+    used = occupied | sweep.paths
     return Assignment(free_folder(sweep.folder, run.folder, used), needed, kept, changes=changes, moved=tuple(moved))
 
 
@@ -194,10 +199,6 @@ def _similar(earlier: Sequence[EarlierRun], run: Planned) -> list[EarlierRun]:
 
 def _has_numbers(earlier: EarlierRun) -> bool:
     return any(row.status == OK for _, rows in earlier.processes.values() for row in rows.values())
-
-
-def _run_in(folder: Path, runs: Sequence[EarlierRun]) -> EarlierRun | None:
-    return next((run for run in runs if run.path == folder), None)
 
 
 def _refuse_changes(sweep: EarlierSweep, changed: Sequence[Assignment], with_overrides: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionbench import registry, variation, worker
-from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig
+from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, from_yaml
 from visionbench.core import ConfigError, RunPlan
 from visionbench.parts import measured_elsewhere
 from visionbench.plan import RANDOM_WEIGHTS
@@ -155,14 +155,13 @@ def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None, role: R
 
 def _values_to_name(run: PreparedRun) -> Any:
     """Return the configuration of a run, with references to the environment as they are saved, without their values."""
-    import yaml
 
     def hide(value: Any, saved: Any) -> Any:
         if isinstance(value, dict) and isinstance(saved, dict):
             return {key: hide(inner, saved.get(key)) for key, inner in value.items()}
         return saved if isinstance(saved, str) and "${" in saved else value
 
-    return hide(asdict(run.config), yaml.safe_load(run.yaml))
+    return hide(asdict(run.config), from_yaml(run.yaml))
 
 
 def _dropped_metrics(first: RunPlan, final: RunPlan) -> list[str]:
