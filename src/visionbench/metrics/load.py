@@ -58,9 +58,9 @@ class Load:
         by_runtime = {name: key for name, key in OF_RUNTIMES.items() if key in {*samples.series, *samples.missing}}
         names = {**SERIES, **by_runtime}
         seconds = {name: samples.get(series) for name, series in names.items()}
-        values = {name: float(found[0]) if len(found) else None for name, found in seconds.items()}
+        values = {name: float(array[0]) if len(array) else None for name, array in seconds.items()}
         if len(size := samples.get(FILE)):
             values["load_file_mib"] = float(size[0]) / MIB
         return Metrics(
-            values, {name: samples.why_missing(names[name]) for name, found in seconds.items() if not len(found)}
+            values, {name: samples.why_missing(names[name]) for name, array in seconds.items() if not len(array)}
         )

@@ -578,7 +578,9 @@ def _resolve_name(name: str, values: Sequence[Mapping[str, str]], option: str) -
     if matches:
         raise ConfigError(f"{option}: '{name}' may be {' or '.join(matches)}", "give the complete key")
     ends = dict.fromkeys(key.rpartition(".")[2] for key in keys)
-    raise ConfigError(f"{option}: runs have no '{name}'{nearest(name, [*FACTS, *ends])}")
+    fact = nearest(name, FACTS)
+    ending = fact if "did you mean" in fact else nearest(name, [*FACTS, *ends])
+    raise ConfigError(f"{option}: runs have no '{name}'{ending}")
 
 
 def sweeps(runs: Sequence[Run]) -> Iterator[tuple[str, list[Run]]]:

@@ -1,0 +1,82 @@
+"""What a runtime cannot execute is refused in the plan, in one line with a remedy."""
+
+from importlib import util
+
+import pytest
+
+from visionbench.core import ConfigError, Precision
+from visionbench.devices.cuda import Cuda
+from visionbench.plan import plan
+from visionbench.registry import names
+from visionbench.runtimes import onnxruntime, openvino
+from visionbench.runtimes.compile import Compile
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(Cuda, "why_absent", lambda self: "no NVIDIA driver answers")
+
+
+@pytest.fixture
+def refusal(config):
+    """A function from overrides to the message with which `plan` refuses them."""
+
+    def refusal(*overrides):
+        with pytest.raises(ConfigError) as caught:
+            plan(config(*overrides))
+        return str(caught.value)
+
+    return refusal
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["runtime.name=opemvino"], "did you mean 'openvino'?"),
+        (["runtime.mode=fast"], "runtime.mode=fast: runtime=eager does not use it; remove it"),
+        (["runtime=openvino", "runtime.dynamic=true"], "runtime.dynamic=true: runtime=openvino does not use it"),
+        (["runtime=compile", "runtime.mode=fast"], "runtime.mode=fast: no such mode; there are: default"),
+        (["runtime=onnxruntime", "precision=bf16"], "on a CPU it computes in fp32, not in bf16; use precision=fp32"),
+        (["runtime=onnxruntime", "runtime.options.spining=true"], "did you mean 'spinning'?"),
+        (
+            ["runtime=openvino", "model=sam_tiny", "model.options.part=decoder"],
+            "model sam_tiny has no part that a runtime can execute; use runtime=eager",
+        ),
+    ],
+)
+def test_a_runtime_that_cannot_work_is_refused(refusal, overrides, message):
+    assert message in refusal(*overrides)
+
+
+@pytest.mark.parametrize(("runtime", "module"), [("onnxruntime", onnxruntime), ("openvino", openvino)])
+def test_a_missing_package_is_refused_with_the_command_that_installs_it(refusal, monkeypatch, runtime, module):
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == runtime else util.find_spec(name))
+    assert refusal(f"runtime={runtime}") == (
+        f"runtime={runtime}: {runtime} not installed; pip install 'visionbench[{runtime}]'"
+    )
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_gpu_is_refused(refusal, monkeypatch, runtime):
+    monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
+    assert "on a CPU only, not on cuda; use runtime=eager" in refusal(f"runtime={runtime}", "device=cuda")
+
+
+def test_compiling_for_a_cpu_needs_a_compiler(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert "needs a compiler of C++" in Compile().why_unsupported("cpu", Precision("fp32", "float32"))
+    assert Compile().why_unsupported("cuda", Precision("fp32", "float32")) is None
+
+
+@pytest.mark.parametrize("runtime", names("runtimes"))
+def test_a_run_is_named_by_a_runtime_other_than_eager(config, runtime):
+    planned = plan(config(f"runtime={runtime}"))
+    assert planned.runtime == runtime
+    assert planned.name == "clip_tiny · cpu · fp32" + ("" if runtime == "eager" else f" · {runtime}")
+
+
+def test_parity_does_not_apply_to_eager_fp32_only(config):
+    metrics = "metrics=[latency,parity]"
+    assert "parity" in plan(config(metrics)).unsuited
+    for overrides in (["precision=bf16"], ["runtime=openvino"]):
+        assert "parity" in plan(config(metrics, *overrides)).cases[0].metrics
