@@ -183,8 +183,14 @@ def run(config_dir: Path | None, overrides: tuple[str, ...]) -> int:
     """Measure models; `visionbench run --help` lists the groups."""
     from visionbench.commands import run as command
 
-    code = command.run(overrides if config_dir is None else ("--config-dir", str(config_dir), *overrides))
-    if reason := streams.lost_output():  # the exit code is that of the measurement
+    words = overrides if config_dir is None else ("--config-dir", str(config_dir), *overrides)
+    try:
+        code = command.run(words)
+    except SystemExit as end:
+        if end.code:
+            raise
+        return 0  # Hydra ends the process after its help
+    if command.measures(words) and (reason := streams.lost_output()):  # the exit code is that of the measurement
         _fail(f"standard output: {reason}; the results are in their folder: visionbench results latest")
         sys.exit(code)
     return code

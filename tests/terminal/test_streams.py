@@ -57,6 +57,22 @@ def test_the_exit_code_of_a_run_is_that_of_the_measurement_although_its_output_i
     assert capsys.readouterr().err.startswith(f"visionbench: standard output: {os.strerror(errno.ENOSPC)}; the results")
 
 
+@pytest.mark.parametrize("words", [["--dry-run"], ["--cfg=job"], ["--help"]], ids=" ".join)
+def test_lost_output_of_a_command_that_measures_nothing_is_an_error(as_stdout, monkeypatch, capsys, words):
+    def show(_):
+        print("a plan, a configuration or a help text")
+        if words == ["--help"]:
+            raise SystemExit
+
+    as_stdout(errno.ENOSPC)
+    monkeypatch.setattr("sys.argv", ["visionbench", "run", *words])
+    monkeypatch.setattr("visionbench.commands.run.run", show)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(f"visionbench: standard output: {os.strerror(errno.ENOSPC)}; free space")
+
+
 def test_other_streams_lose_no_output():
     assert streams.lost_output() is None
 

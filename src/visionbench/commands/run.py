@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from visionbench import dry_run, jobs, session, signals
-from visionbench.composition import Arguments, JobFailed, JobPlan, main, parse
+from visionbench.composition import Arguments, JobFailed, JobPlan, main, parse, shows_information
 from visionbench.config import ComposedRun, ExperimentConfig
 from visionbench.core import ConfigError
 from visionbench.engines import End, Job
@@ -47,6 +47,12 @@ def run(arguments: Sequence[str]) -> int:
         finally:
             sweep.finish()
     return sweep.outcome.exit_code
+
+
+def measures(arguments: Sequence[str]) -> bool:
+    """Return whether a command measures, instead of showing a plan, a configuration or a help text."""
+    parsed = parse(arguments)
+    return not parsed.dry_run and not shows_information(parsed)
 
 
 def continue_sweep(parsed: Arguments) -> tuple[Arguments, Resumption]:

@@ -4,8 +4,8 @@ Hydra composes configurations. This package converts each into a `ComposedRun`, 
 uses only documented interfaces of Hydra: `hydra.main`, plugins, `ConfigStore`, `HydraConfig` and `run_job`.
 """
 
-from visionbench.composition.application import Application, JobFailed, JobPlan, main
+from visionbench.composition.application import Application, JobFailed, JobPlan, main, shows_information
 from visionbench.composition.arguments import Arguments, parse
 from visionbench.composition.schema import register_schema
 
-__all__ = ["Application", "Arguments", "JobFailed", "JobPlan", "main", "parse", "register_schema"]
+__all__ = ["Application", "Arguments", "JobFailed", "JobPlan", "main", "parse", "register_schema", "shows_information"]
