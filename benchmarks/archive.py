@@ -114,16 +114,17 @@ def main() -> None:
             time_all(args, lambda _: args.read, Path(folder))
             return
         original = RunFolder.open(args.of or measure(Path(folder) / "original"))
-        with patch("os.fsync"):  # made-up runs may be lost
-            variants = make_variants(original, Path(folder) / "variant")
-            if args.write:
+        if args.write:
+            with patch("os.fsync"):  # made-up runs may be lost
+                variants = make_variants(original, Path(folder) / "variant")
                 write(original, variants, args.write, args.runs[-1], args.shape)
-                return
+            return
 
         def outputs(count: int) -> Path:
+            """Write the runs in another process, because the peak memory of this one is part of that of a command."""
             path = Path(folder) / f"outputs{count}"
-            with patch("os.fsync"):
-                write(original, variants, path, count, args.shape)
+            words = ["--of", str(original.path), "--write", str(path), "--runs", str(count), "--shape", args.shape]
+            subprocess.run([sys.executable, __file__, *words], check=True)
             return path
 
         time_all(args, outputs, Path(folder))

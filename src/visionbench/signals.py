@@ -1,18 +1,20 @@
 """The signals that end a command: SIGINT (Ctrl-C), SIGTERM, and SIGHUP (the terminal is closed).
 
 While modules are imported, a signal ends the process at once: an exception within an import may become another error,
-or print a traceback. Later it raises Ended, so that a run can write the rows that it has.
+or print a traceback. Later it raises Ended, so that a run can write the rows that it has. This module imports other
+modules in functions, because Python itself handles a signal before `end_at_once`.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
-import threading
-from types import FrameType
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any, NoReturn
 
 REASONS = {
     signal.SIGINT: "interrupted from the keyboard",
@@ -85,6 +87,8 @@ def _handle(handler: Any) -> None:
 
 
 def _silence_after_signal() -> None:
+    import threading
+
     def unless_received(hook: Any) -> Any:
         def report(arguments: Any) -> None:
             if Received.signal is None:
@@ -98,6 +102,8 @@ def _silence_after_signal() -> None:
 
 def end_with_parent() -> None:
     """Wait until the parent of a process ends, even if it is killed, and then end this process at once."""
+    import multiprocessing
+
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from command_line import SECONDS
@@ -117,3 +118,12 @@ def test_a_signal_that_the_parent_ignores_stays_ignored(handlers):
     assert signals.Received.signal is None
     signals.end_silently()
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_few_modules_are_imported_before_signals_are_handled():
+    code = "import sys; before = {*sys.modules}; import visionbench.signals; print(*sorted({*sys.modules} - before))"
+    modules = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=Path(signals.__file__).parents[1], capture_output=True, text=True
+    )
+    assert {"visionbench.signals", "signal"} <= {*modules.stdout.split()}
+    assert not {"multiprocessing", "threading", "typing", "click"} & {*modules.stdout.split()}

@@ -72,14 +72,14 @@ def test_a_damaged_folder_is_named_and_the_others_are_sent(tmp_path, capsys):
 
 def test_a_local_fault_while_a_run_is_sent_is_not_a_fault_of_the_server(tmp_path, capsys, monkeypatch):
     folders = [save(tmp_path / name, speed(5.0)).path for name in ("first", "second")]
-    real = content.stage_artifacts
+    real = content.stage_files
 
     def fail(run, staging):
         if run.folder.path == folders[0]:
             raise PermissionError(13, "Permission denied", str(folders[0] / "samples"))
         real(run, staging)
 
-    monkeypatch.setattr(content, "stage_artifacts", fail)
+    monkeypatch.setattr(content, "stage_files", fail)
     assert sync.send(tmp_path, None, EXPERIMENT) == 1
     lines = capsys.readouterr()
     assert lines.err == f"visionbench: left out {folders[0]}: {folders[0] / 'samples'}: Permission denied\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -69,10 +71,23 @@ def _complete_runs(tracker: MlflowTracker, caller: Caller) -> set[tuple[str, ...
     keys: set[tuple[str, ...]] = set()
     token: str | None = None
     while True:
-        page, token = caller.make(partial(tracker.complete_runs, token))
+        with _without_garbage_collection():
+            page, token = caller.make(partial(tracker.complete_runs, token))
         keys |= page
         if not token:
             return keys
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Pause the search for unused objects, which takes most of the time while a store creates many objects."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _reports(runs: Sequence[Run]) -> Iterator[tuple[Path, list[Path]]]:
