@@ -37,7 +37,7 @@ def refusal(config):
         (["runtime=openvino", "runtime.dynamic=true"], "runtime.dynamic=true: runtime=openvino does not use it"),
         (["runtime=compile", "runtime.mode=fast"], "runtime.mode=fast: no such mode; there are: default"),
         (["runtime=onnxruntime", "precision=bf16"], "on a CPU it computes in fp32, not in bf16; use precision=fp32"),
-        (["runtime=onnxruntime", "runtime.options.spining=true"], "did you mean 'spinning'?"),
+        (["runtime=onnxruntime", "runtime.options.spining=true"], "did you mean 'runtime.options.spinning'?"),
         (
             ["runtime=openvino", "model=sam_tiny", "model.options.part=decoder"],
             "model sam_tiny has no part that a runtime can execute; use runtime=eager",

@@ -5,11 +5,11 @@ import json
 import pytest
 from command_line import call
 
-from visionbench.registry import names
 from visionbench.results import archive
 
 TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny")
-RUNTIMES = [name for name in names("runtimes") if name != "eager"]
+COMPILED = "classifier_tiny"
+"""The model that is compiled. Compiling all models takes several minutes."""
 METRICS = "metrics=[latency,load,parity,recall,segmentation,captioning,classification]"
 SHORT = ["measure.warmup.calls=1", "measure.latency.calls=6", "measure.retries=0", "data.options.samples=24"]
 SHORT += ["tracking=none", "report.enabled=false", "device.threads=1", "batch.sizes=[1,3]"]
@@ -22,38 +22,48 @@ QUALITY = {
 EXECUTED_BY_TORCH = {"sam_tiny": "torch executes: decoder", "blip2_tiny": "torch executes: prefill, decode"}
 
 
+FROM_FILES = ("onnxruntime", "openvino")
+"""The runtimes that read converted parts. Both read the same files."""
+EXECUTED = [*((model, runtime) for model in TINY for runtime in FROM_FILES), (COMPILED, "compile")]
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """Return the runs of the bundled models in each runtime, by model and runtime."""
+    """Return runs of the bundled models in eager and in other runtimes, by model and runtime."""
     folder = tmp_path_factory.mktemp("runtimes")
-    words = ["run", "-m", f"model={','.join(TINY)}", f"runtime={','.join(['eager', *RUNTIMES])}", METRICS, *SHORT]
-    done = call(folder, *words, VISIONBENCH_CACHE=str(folder / "cache"))
-    assert done.returncode == 0, done.stdout + done.stderr
+    for models, runtimes in (((COMPILED,), ("compile",)), (TINY, ("eager", *FROM_FILES))):
+        words = ["run", "-m", f"model={','.join(models)}", f"runtime={','.join(runtimes)}", METRICS, *SHORT]
+        done = call(folder, *words, VISIONBENCH_CACHE=str(folder / "cache"))
+        assert done.returncode == 0, done.stdout + done.stderr
     return {(run.record.plan.model, run.record.plan.runtime): run for run in archive.read(folder / "outputs")}
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize("model", TINY)
+@pytest.mark.parametrize(("model", "runtime"), EXECUTED)
 def test_a_runtime_gives_the_outputs_and_the_quality_of_eager(measured, model, runtime):
     run, eager = measured[model, runtime], measured[model, "eager"]
     assert [row.status for row in run.results] == ["ok"] * 3
     for row in run.results:
-        assert row.metrics.values["parity_cosine_ratio"] > 0.9999
-        assert row.metrics.values["parity_error_fraction"] < 0.01
+        if row.case.timed:
+            assert row.metrics.values["parity_cosine_ratio"] > 0.9999
+            assert row.metrics.values["parity_error_fraction"] < 0.01
         assert row.labels.get("runtime_eager") == EXECUTED_BY_TORCH.get(model)
     own, expected = (one.results[-1].metrics.values[QUALITY[model]] for one in (run, eager))
     assert own == pytest.approx(expected, abs=0.02)
     assert "parity_cosine_ratio" not in eager.results[0].metrics.values
 
 
+def test_each_batch_size_is_compiled_before_its_warm_up(measured):
+    compiled = [row.metrics.values["load_compile_s"] for row in measured[COMPILED, "compile"].timed]
+    assert len(set(compiled)) == 2
+    assert "load_file_mib" not in measured[COMPILED, "compile"].timed[0].metrics.values
+
+
 @pytest.mark.parametrize("model", TINY)
-def test_the_costs_of_conversion_and_compilation_are_metrics(measured, model):
-    compiled = [row.metrics.values["load_compile_s"] for row in measured[model, "compile"].timed]
-    assert len(set(compiled)) == 2, "each batch size is compiled for itself"
-    files = [measured[model, name].timed[0].metrics for name in ("onnxruntime", "openvino")]
+def test_a_part_is_converted_once_for_both_runtimes_that_read_files(measured, model):
+    files = [measured[model, name].timed[0].metrics for name in FROM_FILES]
     assert files[0].values["load_file_mib"] == files[1].values["load_file_mib"] > 0.1
     seconds = [metrics.values["load_export_s"] for metrics in files]
-    assert sorted(value is None for value in seconds) == [False, True], "both use the same converted files"
+    assert sorted(value is None for value in seconds) == [False, True]
     assert any("read from the cache" in metrics.reasons.get("load_export_s", "") for metrics in files)
 
 
@@ -69,8 +79,8 @@ def test_the_runtime_is_a_fact_of_the_run(measured):
 def test_runs_in_different_runtimes_are_not_compared_as_equal(measured, tmp_path):
     folders = [str(measured["clip_tiny", name].folder.path) for name in ("eager", "openvino")]
     done = call(tmp_path, "compare", *folders)
-    assert done.returncode == 2
-    assert "runtime: eager in the base, openvino in the candidate" in done.stderr
+    assert done.returncode == 3
+    assert "runtime: eager in the base, openvino in the candidate" in done.stdout
 
 
 def test_a_run_whose_outputs_differ_too_much_fails_with_the_cosine(tmp_path):
@@ -81,7 +91,7 @@ def test_a_run_whose_outputs_differ_too_much_fails_with_the_cosine(tmp_path):
     for line in path.read_text().splitlines():
         row = json.loads(line)
         assert row["status"] == "failed"
-        assert "differs from eager fp32: cosine 0.9" in row["reason"]
+        assert "differs from eager fp32: cosine 0.99" in row["reason"]
         assert "measure.parity.min_cosine.bfloat16 is 1" in row["reason"]
 
 
