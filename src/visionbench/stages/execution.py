@@ -67,8 +67,8 @@ def execute(name: str, model: LoadedModel, runtime: Runtime, inputs: Inputs, pre
     other = model.other_work()
     labels = {"runtime_eager": f"torch executes: {other}"} if other else {}
     if "load/file_bytes" in series:
-        kept = _weights_mib(graphs)
-        labels["torch_weights"] = f"the memory of the process includes {kept:,.0f} MiB of torch's own copy of the weights"
+        copy = f"{_weights_mib(graphs):,.0f} MiB of torch's own copy of the weights"
+        labels["torch_weights"] = f"the memory of the process includes {copy}"
     facts = {key: value for one in executed.values() for key, value in one.facts.items()}
     facts["runtime_parts"] = ", ".join(executed)
     changed = model.with_graphs({part: one.call for part, one in executed.items()})
