@@ -9,6 +9,7 @@ from visionbench.report.published import Comparison, Excess
 from visionbench.report.translations import translate
 from visionbench.results import summary
 from visionbench.results.naming import Names
+from visionbench.terminal.marks import MARKS
 
 COLUMNS = (
     "batch",
@@ -23,6 +24,8 @@ COLUMNS = (
 )
 TEXTS = ("figure", "published figure", "published differs", "published source")
 """The columns of text."""
+SIMILAR_BATCH = 4
+"""Batch sizes that differ by a larger factor are named as a difference."""
 
 
 def rows(compared: Sequence[Comparison], names: Names, language: str) -> tuple[list[list[str]], list[str]]:
@@ -53,7 +56,7 @@ def _cells(one: Comparison, language: str) -> list[str]:
     return [
         str(one.row.case.batch_size) if timed else "–",
         summary.unit(figure.metric) if timed else summary.words(figure.metric),
-        summary.text(one.ours),
+        f"{summary.text(one.ours)} {MARKS[one.row.validity.verdict]}".strip(),
         "–" if one.ratio is None else f"{one.ratio:.3g}",
         summary.text(one.expected),
         "–" if share is None else f"{share:.2%}",
@@ -71,8 +74,10 @@ def _published(figure: published.PublishedFigure, language: str) -> str:
 
 
 def _differences(one: Comparison, language: str) -> Iterator[str]:
-    """Yield the conditions, besides device and batch size, that can make the two figures differ."""
-    figure = one.figure
+    """Yield the conditions, besides the device, that can make the two figures differ."""
+    figure, size = one.figure, one.row.case.batch_size
+    if figure.batch and max(size, figure.batch) > SIMILAR_BATCH * min(size, figure.batch):
+        yield translate("batch differs", language, ours=size, published=figure.batch)
     if figure.kind == published.SPEED and figure.part != one.part:
         yield translate("part differs", language, ours=one.part, published=figure.part)
     if figure.precision in published.DTYPES:

@@ -34,7 +34,8 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
     "published ours": ("ours", "本次"),
     "published differs": ("what differs", "差异"),
     "published source": ("source", "来源"),
-    "part differs": ("ours: {ours}; published: {published} only", "本次：{ours}；公开数据仅 {published}"),
+    "batch differs": ("batch size {ours}, published {published}", "批大小 {ours}，公开数据 {published}"),
+    "part differs": ("part {ours}, published {published}", "模型部分 {ours}，公开数据 {published}"),
     "autocast differs": ("published with autocast", "公开数据使用 autocast"),
     "implausible peak": (
         "{name}: implausible, {multiple} times the peak rate of the device; check that calls are synchronised and that "
