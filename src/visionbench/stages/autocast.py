@@ -60,7 +60,7 @@ def in_autocast(model: LoadedModel, place: torch.device, precision: Precision) -
 
         def evaluator(self, columns: frozenset[str], classes: Sequence[str]) -> Evaluator:
             with autocast(place, precision):
-                return _evaluator(super().evaluator(columns, classes))
+                return _evaluator(super().evaluator(columns, classes))  # type: ignore[no-any-return]
 
     def _call(call: Any) -> Any:
         with autocast(place, precision):

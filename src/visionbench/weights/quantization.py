@@ -85,7 +85,7 @@ def kernel_doubts(device_type: str) -> Mapping[str, str]:
     import torchao
 
     if reason := getattr(torchao, "_skip_reason", None):
-        return {"kernels_skipped": f"torchao uses none of its own kernels: {reason}"}
+        return {"kernels_skipped": f"torchao does not use its compiled kernels: {reason}"}
     if device_type != "cpu" and (names := missing_kernels()):
-        return {"kernels_skipped": f"torchao could not load {', '.join(names)}; see worker.log"}
+        return {"kernels_skipped": f"torchao could not load its kernels {', '.join(names)}"}
     return {}
