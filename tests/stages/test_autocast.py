@@ -66,7 +66,10 @@ def test_every_computation_of_a_model_is_in_the_dtype_of_autocast(precision):
     assert computed(changed) == [getattr(torch, precision.dtype)] * 6
     assert computed(model) == [torch.float32] * 6
     assert changed.module.weight.dtype == torch.float32
-    assert (model.identity, changed.identity) == ({"dtype": "float32"}, {"dtype": "float32", "autocast": precision.dtype})
+    assert (model.identity, changed.identity) == (
+        {"dtype": "float32"},
+        {"dtype": "float32", "autocast": precision.dtype},
+    )
     assert isinstance(changed, Model) and not torch.is_autocast_enabled("cpu")
 
 
