@@ -265,7 +265,9 @@ def test_the_report_has_the_comparison_and_the_sources():
     assert [cells[column] for column in (3, 4, 5, 6)] == ["512", "images/s", "13,378", "0.434"]
     assert cells[8] == "19.98%"
     assert cells[-1] == "[1]"
-    assert report.published_sources[0].startswith("[1] https://")
+    assert cells[9] == "8,623 · RTX 4090 · amp_fp16 · batch 512"
+    assert cells[10] == "part both, published image; published with autocast"
+    assert report.published_sources[0].startswith("[1] timm, PyTorch 2.4, channels last: https://")
 
 
 def test_the_report_of_a_processor_has_no_comparison_and_says_nothing_about_it():

@@ -29,11 +29,12 @@ SIMILAR_BATCH = 4
 
 
 def rows(compared: Sequence[Comparison], names: Names, language: str) -> tuple[list[list[str]], list[str]]:
-    """Return the rows of the table, and the sources with their numbers."""
+    """Return the rows of the table, and the sources with their numbers and the software of their figures."""
     numbers: dict[str, int] = {}
     table = []
     for one in compared:
-        number = numbers.setdefault(one.figure.source, len(numbers) + 1)
+        source = f"{one.figure.software}: {one.figure.source}"
+        number = numbers.setdefault(source, len(numbers) + 1)
         table.append([*_head(one, names), *_cells(one, language), f"[{number}]"])
     return table, [f"[{number}] {source}" for source, number in numbers.items()]
 
@@ -68,9 +69,9 @@ def _cells(one: Comparison, language: str) -> list[str]:
 def _published(figure: published.PublishedFigure, language: str) -> str:
     value = summary.text(figure.value)
     if figure.kind == published.QUALITY:
-        return f"{value} · {figure.software}"
-    batch = f"{translate('batch', language)} {figure.batch}"
-    return f"{value} · {figure.hardware} · {figure.precision} · {batch} · {figure.software}"
+        return value
+    hardware = figure.hardware.removeprefix("NVIDIA ").removeprefix("GeForce ")
+    return f"{value} · {hardware} · {figure.precision} · {translate('batch', language)} {figure.batch}"
 
 
 def _differences(one: Comparison, language: str) -> Iterator[str]:
