@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,6 +45,12 @@ def test_a_complete_checkpoint_has_no_warning(own, name, file):
         config.model.pickled_weights = True
     assert read_shapes(folder) == {name: list(tensor.shape) for name, tensor in state.items()}
     assert check(config) == [()]
+
+
+def test_runs_that_differ_in_the_seed_only_are_checked_once(own):
+    _, config = own("classifier_tiny")
+    assert model_check._key(config) == model_check._key(replace(config, model=replace(config.model, seed=7)))
+    assert model_check._key(config) != model_check._key(replace(config, model=replace(config.model, checkpoint="x")))
 
 
 def test_missing_weights_are_an_error_without_reading_the_others(own):

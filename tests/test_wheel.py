@@ -35,6 +35,10 @@ def test_it_holds_every_config_the_documents_and_the_bundled_models(unpacked):
         assert {path.relative_to(inside) for path in inside.rglob("*") if path.is_file()} == files
 
 
+def test_it_contains_the_published_figures(unpacked):
+    assert (unpacked / "site" / "visionbench" / "report" / "published.csv").is_file()
+
+
 def test_it_runs_in_an_empty_folder(unpacked, tmp_path):
     words = ["metrics=[latency,recall]", "batch=single", "measure.warmup.calls=1", "measure.latency.calls=6"]
     done = subprocess.run(

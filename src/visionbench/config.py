@@ -80,6 +80,10 @@ class PrecisionConfig:
     name: str = MISSING
     dtype: str = MISSING
     tf32: bool = False
+    autocast: bool = False
+    """Whether weights and inputs stay in float32, and torch.autocast computes in `dtype`."""
+    quantization: str | None = None
+    """The method by which torchao quantises the linear layers: `int8_dynamic` or `int8_weight_only`."""
 
 
 @dataclass
@@ -236,9 +240,10 @@ class ParityConfig:
     inputs: int = field(default=2, metadata=limits(0, 1000))
     """The number of images; with 0, nothing is compared."""
     min_cosine: dict[str, float] = field(
-        default_factory=lambda: {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.99}, metadata=limits(0, 1)
+        default_factory=lambda: {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.99, "int8": 0.98},
+        metadata=limits(0, 1),
     )
-    """The lowest cosine with which the run is timed, by dtype."""
+    """The lowest cosine with which the run is timed, by dtype; `int8` is for quantised weights in any dtype."""
 
 
 @dataclass

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 from visionbench import ranges, weights
-from visionbench.config import BatchConfig, ExperimentConfig, TrackingConfig, refuse_unusable_folder
+from visionbench.config import (
+    BatchConfig,
+    ExperimentConfig,
+    PrecisionConfig,
+    TrackingConfig,
+    refuse_unusable_folder,
+)
 from visionbench.core import (
     AUTO,
     TRUTHS,
@@ -108,6 +115,7 @@ def _check(config: ExperimentConfig) -> None:
         _check_name(key, name)
     ranges.check(config)
     _check_choice("precision.dtype", config.precision.dtype, DTYPES)
+    _check_precision(config.precision)
     _check_choice("model.weights", config.model.weights, WEIGHTS)
     if config.model.attention is not None:
         _check_choice("model.attention", config.model.attention, weights.ATTENTION)
@@ -125,6 +133,24 @@ def _check(config: ExperimentConfig) -> None:
     _check_device(config)
     _check_search(config)
     _check_runtime(config)
+
+
+def _check_precision(precision: PrecisionConfig) -> None:
+    """Refuse autocast to fp32, an unknown method of quantisation, both together, and a missing torchao."""
+    if precision.autocast and precision.dtype == "float32":
+        raise ConfigError(
+            "precision.autocast=true: weights are in float32, so precision.dtype=float32 changes nothing",
+            "use precision.dtype=bfloat16 or precision.dtype=float16",
+        )
+    if precision.quantization is None:
+        return
+    _check_choice("precision.quantization", precision.quantization, weights.QUANTIZATIONS)
+    if precision.autocast:
+        raise ConfigError(
+            f"precision.quantization={precision.quantization}: not with precision.autocast=true", "use one of them"
+        )
+    if not measured_elsewhere() and (reason := weights.why_no_quantization()):
+        raise ConfigError(f"precision={precision.name}: {reason}")
 
 
 def _check_tracking(tracking: TrackingConfig) -> None:
@@ -264,7 +290,7 @@ def _refusals(
             refused[name] = f"data={config.data.name} has no {' and '.join(sorted(annotations))}"
         elif missing := sorted(metric.needs & unavailable.keys()):
             refused[name] = f"data={config.data.name}: {unavailable[missing[0]]}"
-    if config.runtime.name == EAGER and config.precision.dtype == "float32" and not config.precision.tf32:
+    if config.runtime.name == EAGER and _precision(config).is_fp32:
         unsuited_parity = {"parity": "eager fp32 is what other runs are compared with"}
     else:
         unsuited_parity = {}
@@ -286,7 +312,7 @@ def _warnings(config: ExperimentConfig, parts: Parts) -> Iterable[str]:
 
 
 def _precision(config: ExperimentConfig) -> Precision:
-    return Precision(config.precision.name, config.precision.dtype, config.precision.tf32)
+    return Precision(**asdict(config.precision))
 
 
 def _protocol(name: str, overrides: Sequence[str]) -> str:

@@ -193,8 +193,8 @@ class LoadedDualEncoder:
         )
 
     def other_work(self) -> str:
-        """Return an empty text: the encoders are all of a call."""
-        return ""
+        """Return which encoder is not part of a timed call, and is therefore executed by torch for quality."""
+        return {"image": "text encoder, for quality", "text": "image encoder, for quality"}.get(self.part, "")
 
     def _functions(self, inputs: Inputs) -> dict[str, Callable[..., torch.Tensor]]:
         """Return the functions of a model and the tensors of these inputs, for the parts that have inputs."""

@@ -126,6 +126,8 @@ class PrecisionSettings:
 
     dtype: str | None = None
     tf32: bool | None = None
+    autocast: bool | None = None
+    quantization: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import visionbench
 from visionbench.core import OK, PENDING, CaseResult, ConfigError, MetricDeclaration
-from visionbench.report import advice, precisions, selection, translations
+from visionbench.report import advice, precisions, published, published_table, selection, translations
 from visionbench.report.translations import check, task, translate
 from visionbench.results import declared, missing, relative, summary
 from visionbench.results.advice import choice
@@ -67,6 +67,10 @@ class Report:
     """Every quality metric with its interval."""
     quality_notes: Sequence[str]
     """The loss of quality of each precision against fp32."""
+    published: Grid | None
+    """The figures that have a published figure of the same model beside them."""
+    published_sources: Sequence[str]
+    """The addresses of these published figures, with their numbers in the table."""
     causes: Grid | None
     """The causes of doubt with the number of cases of each."""
     doubts: Sequence[str]
@@ -92,6 +96,9 @@ def compose(
     sweeps = _listed(run.sweep for run in runs)
     listed = selection.listed(runs)
     pairs = [pair for pair in pairs if any(pair.run is run for run in listed)]
+    compared = list(published.comparisons(listed))
+    excesses = list(published.excesses(runs, compared))
+    rows, sources = published_table.rows(compared, names, language)
     return Report(
         language=language,
         title=translate("title", language),
@@ -99,7 +106,11 @@ def compose(
         request=list(_request(runs)),
         machine=list(_machine(runs)),
         verdict=translations.doubts(Doubts.of([row for run in runs for row in run.results]), language),
-        remarks=[*_selection(listed, runs, language), *_limited(_remarks(runs, language), language)],
+        remarks=[
+            *_limited(published_table.doubts(excesses, names, language), language),
+            *_selection(listed, runs, language),
+            *_limited(_remarks(runs, language), language),
+        ],
         rule=advice.method(advised, bounds, language),
         choices=[(task(one.task, language), _choice(one, language)) for one in advised],
         next_commands=advice.command_lines(advised, language),
@@ -108,6 +119,8 @@ def compose(
         relative_notes=list(_relative_notes(pairs, language)),
         quality=_quality(listed, names, language),
         quality_notes=list(precisions.costs(runs, language)),
+        published=_published(rows, names, language) if rows else None,
+        published_sources=sources,
         causes=_causes(runs, names, language),
         doubts=_limited(_doubts(listed, names), language),
         failures=_limited(_failures(runs, names, language), language),
@@ -265,6 +278,13 @@ def _quality(runs: Sequence[Run], names: Names, language: str) -> Grid | None:
     titles = [*heads, *(translate(key, language) for key in ("quality with interval", "interval over"))]
     over, filters = (len(heads) + 1,), range(len(heads))
     return Grid(titles, rows, names=len(heads), texts=over, filters=filters) if rows else None
+
+
+def _published(rows: Sequence[Sequence[str]], names: Names, language: str) -> Grid:
+    heads = _head_titles(names, language)
+    titles = [*heads, *(translate(key, language) for key in published_table.COLUMNS)]
+    texts = [len(heads) + published_table.COLUMNS.index(key) for key in published_table.TEXTS]
+    return Grid(titles, rows, names=len(heads), texts=texts, filters=range(len(heads)))
 
 
 def _quality_text(run: Run, metric: str) -> str:

@@ -132,6 +132,7 @@ def _contents(report: Report, drawn: Mapping[str, Sequence[DrawnFigure]]) -> Ite
     yield from ("choice", "summary")
     yield from ("relative",) if report.relative else ()
     yield from ("figures of quality",) if report.quality else ()
+    yield from ("published",) if report.published else ()
     yield from (section for section in SECTIONS if drawn[section])
     yield from ("doubts", "failures", "request", "machine", "conditions")
 

@@ -19,6 +19,39 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
     "summary": ("Summary", "结果汇总"),
     "relative": ("Relative to the baseline", "相对基线"),
     "figures of quality": ("Quality with its 95 % interval", "质量及 95 % 区间"),
+    "published": ("Beside published figures", "与公开数据对照"),
+    "published rule": (
+        "Each published figure is for the same model; the nearest in part of the model, device, precision and batch "
+        "size. A throughput is scaled by the ratio of the peak rates of the two devices and, if our calls execute more "
+        "of the model, by the ratio of the work of an image. A ratio below 1 is usual at smaller batch sizes.",
+        "每条公开数据属于同一模型，取模型部分、设备、精度与批大小最接近者。吞吐量按两种设备峰值算力之比折算；"
+        "若本次执行的部分更多，再按单图计算量之比折算。批大小较小时比值常低于 1。",
+    ),
+    "published figure": ("published", "公开数据"),
+    "published scaled": ("published, scaled", "折算后"),
+    "published ratio": ("ours ÷ scaled", "本次 ÷ 折算值"),
+    "published share": ("share of the peak rate", "占峰值算力"),
+    "published ours": ("ours", "本次"),
+    "published differs": ("what differs", "差异"),
+    "published source": ("source", "来源"),
+    "batch differs": ("batch size {ours}, published {published}", "批大小 {ours}，公开数据 {published}"),
+    "part differs": ("part {ours}, published {published}", "模型部分 {ours}，公开数据 {published}"),
+    "autocast differs": ("published with autocast", "公开数据使用 autocast"),
+    "implausible peak": (
+        "{name}: implausible, {multiple} times the peak rate of the device; check that calls are synchronised and that "
+        "the work of an image is correct",
+        "{name}：不可信，为设备峰值算力的 {multiple} 倍；请检查同步与单图计算量",
+    ),
+    "implausible ceiling": (
+        "{name}: implausible, {multiple} times the rate of large matrix products that was measured on the device; "
+        "check that calls are synchronised, and measure again on a quiet machine",
+        "{name}：不可信，为设备上实测大矩阵乘法速率的 {multiple} 倍；请检查同步，并在空闲机器上重新测量",
+    ),
+    "implausible published": (
+        "{name}: implausible, {multiple} times the scaled published figure; check that the model and its input are "
+        "those of the published figure",
+        "{name}：不可信，为折算后公开数据的 {multiple} 倍；请检查模型与输入是否一致",
+    ),
     "figure": ("figure", "指标"),
     "quality with interval": ("value", "数值"),
     "interval over": ("interval over", "区间基于"),

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar
 
 from visionbench import exports
-from visionbench.core import ExecutedGraph, Precision
+from visionbench.core import ConfigError, ExecutedGraph, Precision
 from visionbench.registry import register
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ class OpenVino:
         return f"{' and '.join(missing)} not installed; {INSTALL}" if missing else None
 
     def why_unsupported(self, device: str, precision: Precision) -> str | None:
-        """Return that only CPUs are supported."""
+        """Return that only CPUs are supported, and neither autocast nor torchao."""
         if device != "cpu":
             return f"visionbench uses OpenVINO on a CPU only, not on {device}; use runtime=eager or runtime=compile"
-        return None
+        return precision.why_torch_only()
 
     def execute(self, graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...], precision: Precision) -> ExecutedGraph:
         """Convert the part and compile it for a CPU. The result of a call has the dtype of the run."""
@@ -53,16 +53,21 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         compiled = core.compile_model(core.read_model(str(export.file)), "CPU", settings)
+        used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if used != HINTS[precision.dtype]:
+            raise ConfigError(
+                f"OpenVINO computes in {used} on this processor, not in {precision.name}", "use precision=fp32 or bf16"
+            )
         request = compiled.create_infer_request()
         dtype = getattr(torch, precision.dtype)
 
         def call(*tensors: torch.Tensor) -> torch.Tensor:
             feed = [(tensor.float() if tensor.is_floating_point() else tensor).numpy() for tensor in tensors]
-            output = request.infer(dict(enumerate(feed)), share_inputs=True)[0]
+            output = request.infer(dict(enumerate(feed)), share_inputs=True, share_outputs=True)[0]
             return torch.from_numpy(output).to(dtype, copy=True)
 
         facts = {
-            "inference_precision": str(compiled.get_property("INFERENCE_PRECISION_HINT")),
+            "inference_precision": used,
             "runtime_threads": str(compiled.get_property("INFERENCE_NUM_THREADS")),
         }
         return ExecutedGraph(call, export.seconds, perf_counter() - start, export.bytes, facts)

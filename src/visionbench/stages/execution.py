@@ -66,6 +66,9 @@ def execute(name: str, model: LoadedModel, runtime: Runtime, inputs: Inputs, pre
             missing[key] = WHY_MISSING[item]
     other = model.other_work()
     labels = {"runtime_eager": f"torch executes: {other}"} if other else {}
+    if "load/file_bytes" in series:
+        copy = f"{_weights_mib(graphs):,.0f} MiB of torch's own copy of the weights"
+        labels["torch_weights"] = f"the memory of the process includes {copy}"
     facts = {key: value for one in executed.values() for key, value in one.facts.items()}
     facts["runtime_parts"] = ", ".join(executed)
     changed = model.with_graphs({part: one.call for part, one in executed.items()})
@@ -79,6 +82,12 @@ def _execute(
         return runtime.execute(graph, tensors, precision)
     except VisionbenchError as error:
         raise ConfigError(f"runtime={name}: {error.problem}", error.remedy) from error
+
+
+def _weights_mib(graphs: Mapping[str, torch.nn.Module]) -> float:
+    """Return the MiB of all weights of these parts. A weight that several parts use counts once."""
+    weights = {id(weight): weight for graph in graphs.values() for weight in graph.parameters()}
+    return sum(weight.numel() * weight.element_size() for weight in weights.values()) / 2**20
 
 
 def first_of_size(context: Context, runtime: Runtime) -> Samples:

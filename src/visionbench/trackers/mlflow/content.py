@@ -107,6 +107,8 @@ def params(record: RunRecord) -> dict[str, Any]:
         "processes": record.processes,
         "dtype": settings.precision.dtype,
         "tf32": settings.precision.tf32,
+        "autocast": settings.precision.autocast or None,
+        "quantization": settings.precision.quantization,
         "family": facts["family"],
     }
     further = {
