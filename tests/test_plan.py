@@ -163,6 +163,19 @@ def test_other_precisions_and_fp16_on_a_gpu_are_no_warning(config, gpu):
             ["precision=tf32"],
             "precision=tf32: TF32 is a mode of NVIDIA GPUs; on a CPU use fp32 or bf16",
         ),
+        (
+            ["precision.autocast=true"],
+            "precision.autocast=true: weights are in float32, so precision.dtype=float32 changes nothing; "
+            "use precision.dtype=bfloat16 or precision.dtype=float16",
+        ),
+        (
+            ["precision=int8_dynamic", "precision.quantization=int8_dynamc"],
+            "precision.quantization=int8_dynamc: no such value; did you mean 'int8_dynamic'?",
+        ),
+        (
+            ["precision=autocast_bf16", "precision.quantization=int8_dynamic"],
+            "precision.quantization=int8_dynamic: not with precision.autocast=true; use one of them",
+        ),
         (["device=cuda"], f"device=cuda, device.index=0: {ABSENT}; use device=auto or device=cpu"),
         (["device.name=cdua"], "device.name=cdua: no such value; did you mean 'cuda'?"),
         (["device.index=-1"], "device.index=-1: must be at least 0; devices are counted from 0"),

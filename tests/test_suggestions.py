@@ -5,7 +5,8 @@ import pytest
 from visionbench import suggestions
 from visionbench.config import list_options, schema_keys
 
-PRECISIONS = ("bf16", "fp16", "fp32", "tf32")
+PRECISIONS = ("autocast_bf16", "autocast_fp16", "bf16", "fp16", "fp32", "int8_dynamic", "int8_weight_only", "tf32")
+LISTED = f"; there are: {', '.join(PRECISIONS)}"
 
 
 @pytest.mark.parametrize(
@@ -20,9 +21,15 @@ PRECISIONS = ("bf16", "fp16", "fp32", "tf32")
         ("precision", "bfloat16", "; did you mean precision=bf16?"),
         ("precision", 32, "; did you mean precision=fp32?"),
         ("precision", "FP16", "; did you mean 'fp16'?"),
-        ("precision", "fp8", "; there are: bf16, fp16, fp32, tf32"),
-        ("precision", "int8", "; there are: bf16, fp16, fp32, tf32"),
-        ("precision", None, "; there are: bf16, fp16, fp32, tf32"),
+        ("precision", "fp8", LISTED),
+        ("precision", "uint8", LISTED),
+        ("precision", None, LISTED),
+        ("precision", "int8", "; did you mean precision=int8_dynamic?"),
+        ("precision", 8, "; did you mean precision=int8_dynamic?"),
+        ("precision", "w8a16", "; did you mean precision=int8_weight_only?"),
+        ("precision", "amp", "; did you mean precision=autocast_fp16?"),
+        ("precision", "16-mixed", "; did you mean precision=autocast_fp16?"),
+        ("precision", "bf16-mixed", "; did you mean precision=autocast_bf16?"),
         ("device", "gpu", "; did you mean device=cuda?"),
         ("device", 0, "; did you mean device=cuda?"),
         ("device", "cuda:1", "; did you mean device=cuda device.index=1?"),

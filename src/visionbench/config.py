@@ -80,6 +80,10 @@ class PrecisionConfig:
     name: str = MISSING
     dtype: str = MISSING
     tf32: bool = False
+    autocast: bool = False
+    """Whether weights and inputs stay in float32, and torch.autocast computes in `dtype`."""
+    quantization: str | None = None
+    """The method by which torchao quantises the linear layers: `int8_dynamic` or `int8_weight_only`."""
 
 
 @dataclass
@@ -99,9 +103,17 @@ class RuntimeConfig:
 
 @dataclass
 class BatchConfig:
-    """The batch sizes that a run measures."""
+    """The batch sizes that a run measures, or the search for the largest size that fits."""
 
     sizes: list[int] = field(default=MISSING, metadata=limits(1, 1_000_000))
+    auto: bool = False
+    """Whether the run searches for the largest batch size that fits."""
+    max_memory_mib: int | None = field(default=None, metadata=limits(1, 2**30))
+    """The memory limit of the search. With null, it is the free memory of the device."""
+    margin: float = field(default=0.1, metadata=limits(0, 1, open_high=True))
+    """The share of the limit that stays free."""
+    largest: int = field(default=4096, metadata=limits(1, 1_000_000))
+    """The largest size that the search tries."""
 
 
 @dataclass
@@ -228,9 +240,10 @@ class ParityConfig:
     inputs: int = field(default=2, metadata=limits(0, 1000))
     """The number of images; with 0, nothing is compared."""
     min_cosine: dict[str, float] = field(
-        default_factory=lambda: {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.99}, metadata=limits(0, 1)
+        default_factory=lambda: {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.99, "int8": 0.98},
+        metadata=limits(0, 1),
     )
-    """The lowest cosine with which the run is timed, by dtype."""
+    """The lowest cosine with which the run is timed, by dtype; `int8` is for quantised weights in any dtype."""
 
 
 @dataclass

@@ -3,6 +3,7 @@
 measure    load → for each case: stages → samples → metrics → a row
 profile    in a process before it, for metrics=[kernels] on a device with a queue: one profiled call for each case
 reference  in a process before it, for a run that is not in eager fp32: the outputs of eager fp32
+try_batch  in processes before it, for batch=auto: calls of one batch size, and the peak of their memory
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from visionbench.core import (
     Device,
     Example,
     Inputs,
+    LimitsMemory,
     LoadedModel,
+    MemoryLimit,
     Metrics,
     Precision,
     Predictions,
@@ -52,6 +55,7 @@ from visionbench.stages import (
     throughput,
     warmup,
 )
+from visionbench.stages.autocast import autocast, in_autocast
 from visionbench.stages.context import Context, Stage
 from visionbench.stages.evaluation import Evaluation, EvaluationContext, EvaluationError
 from visionbench.stages.inputs import TimedInputs, assemble, batch_count, preprocess
@@ -220,18 +224,21 @@ def load_run(
     OutputCheckError, and ParityError.
     """
     device = parts.device
-    model, loading = load.load(parts.adapter, config.model, device, place, dtype)
+    precision = precision_of(config)
+    model, loading = load.load(parts.adapter, config.model, device, place, dtype, precision.quantization)
     yield StageProgress("inputs", ahead=True)
     inputs = preprocess(model, data.examples, config.measure.inputs)
     raise_on_problems(config.data.name, inputs.unfit, len(data.examples), config.data.on_error)
     if parts.runtime.replaces_eager:
         yield StageProgress("export")
         two = next(assemble(inputs.singles[:2], min(2, len(inputs.singles)), place, dtype))
-        executed = execution.execute(config.runtime.name, model, parts.runtime, two, _precision(config))
+        with autocast(place, precision):
+            executed = execution.execute(config.runtime.name, model, parts.runtime, two, precision)
         model, loading = executed.model, loading.merged(executed.samples)
         facts = executed.facts
     else:
         facts = {}
+    model = in_autocast(model, place, precision)
     yield StageProgress("first_call")
     first_call = load.first_call(model, device, next(assemble(inputs.singles[:1], 1, place, dtype)))
     load.check_output_follows_input(model, inputs.singles, place, dtype)
@@ -267,7 +274,7 @@ def _compare(
         return Samples(missing=missing, flags={"parity_unknown": reference.why_missing})
     rule = config.measure.parity
     own = parity.outputs(model, inputs.singles, rule.inputs, place, dtype)
-    return parity.compare(reference.outputs, own, rule, config.precision.dtype)
+    return parity.compare(reference.outputs, own, rule, precision_of(config).parity_limit)
 
 
 def create_stages(profiled: Mapping[str, Samples]) -> Mapping[str, Stage]:
@@ -395,11 +402,13 @@ def _set_up(config: ExperimentConfig, device: Device) -> tuple[torch.device, tor
     """Set up the device, and return torch's device and the run's dtype."""
     import torch
 
-    device.setup(_precision(config), config.device.threads)
-    return torch.device(device.id), getattr(torch, config.precision.dtype)
+    precision = precision_of(config)
+    device.setup(precision, config.device.threads)
+    return torch.device(device.id), getattr(torch, precision.stored_dtype)
 
 
-def _precision(config: ExperimentConfig) -> Precision:
+def precision_of(config: ExperimentConfig) -> Precision:
+    """Return the precision of a run."""
     return Precision(**asdict(config.precision))
 
 
@@ -413,8 +422,7 @@ class Reference:
 
 def needs_reference(config: ExperimentConfig) -> bool:
     """Return whether a run has another precision or runtime than eager fp32, with which its outputs are compared."""
-    precision, parts = config.precision, build_parts(config)
-    differs = parts.runtime.replaces_eager or precision.dtype != "float32" or precision.tf32
+    differs = build_parts(config).runtime.replaces_eager or not precision_of(config).is_fp32
     return differs and config.measure.parity.inputs > 0
 
 
@@ -439,11 +447,59 @@ def reference(config: ExperimentConfig, left_out: Mapping[str, str]) -> Iterator
         yield Reference(why_missing=f"the device has too little memory for eager fp32 ({core.first_line(error)})")
 
 
+@dataclass(frozen=True)
+class BatchTrial:
+    """The result of a trial of one batch size."""
+
+    peak_bytes: float | None
+    """The peak of the memory in the calls, or None if the device does not report it."""
+    out_of_memory: bool = False
+
+
+def try_batch(
+    config: ExperimentConfig, plan: RunPlan, case: Case, left_out: Mapping[str, str]
+) -> Iterator[StageProgress | MemoryLimit | BatchTrial]:
+    """Yield the memory that this process can use, then load the model, call it with a batch size, and yield the peak.
+
+    The process holds the inputs that a measurement of this size holds. Nothing is timed.
+    """
+    parts = build_parts(config)
+    place, dtype = _set_up(config, parts.device)
+    assert isinstance(parts.device, LimitsMemory)
+    yield parts.device.memory_limit()
+    data = read_data(config, plan, parts, left_out)
+    steps = _load_and_call(config, plan, parts, data, place, dtype, case)
+    peaks = yield from _catch_out_of_memory(parts.device, steps)
+    if isinstance(peaks, OutOfMemory):
+        yield BatchTrial(None, out_of_memory=True)
+    else:
+        yield BatchTrial(parts.device.limited_peak(peaks))
+
+
+def _load_and_call(
+    config: ExperimentConfig,
+    plan: RunPlan,
+    parts: Parts,
+    data: RunData,
+    place: torch.device,
+    dtype: torch.dtype,
+    case: Case,
+) -> Generator[StageProgress, None, Samples]:
+    """Load the model, call it with all batches of a case on the device, and return the peaks of the memory."""
+    loaded = yield from load_run(config, plan, parts, data, place, dtype)
+    batches = _fit_batches(loaded, case, Stage(memory.run, "all"), ())
+    return memory.run(
+        Context(case, loaded.model, parts.device, config.measure, batches, loaded.inputs.kept_bytes, loaded.examples)
+    )
+
+
 def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> Iterator[ProfiledCall]:
     """Load the model and run one call of each case that needs it under the device's profiler. Nothing is timed."""
     parts = build_parts(config)
     place, dtype = _set_up(config, parts.device)
-    model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype)
+    precision = precision_of(config)
+    model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype, precision.quantization)
+    model = in_autocast(model, place, precision)
     examples = usable_examples(with_mask_frame(parts.data.examples(), config.data.exif), left_out)
     singles = preprocess(model, examples, config.measure.inputs).singles
     for case in plan.cases:

@@ -9,8 +9,12 @@ from visionbench.registry import nearest
 
 OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "precision": {
-        "precision=fp16": ("16", "16-mixed", "16bit", "amp", "f16", "fp-16", "float16", "half", "torch.float16"),
-        "precision=bf16": ("b16", "bf16-mixed", "bfloat", "bfloat16", "bfp16", "brain", "torch.bfloat16"),
+        "precision=fp16": ("16", "16bit", "f16", "fp-16", "float16", "half", "torch.float16"),
+        "precision=bf16": ("b16", "bfloat", "bfloat16", "bfp16", "brain", "torch.bfloat16"),
+        "precision=autocast_fp16": ("16-mixed", "amp", "amp_fp16", "fp16_amp", "mixed", "mixed_float16"),
+        "precision=autocast_bf16": ("amp_bf16", "autocast", "bf16-mixed", "bf16_amp", "mixed_bfloat16"),
+        "precision=int8_dynamic": ("8", "8bit", "int8", "int8dq", "w8a8"),
+        "precision=int8_weight_only": ("int8wo", "w8", "w8a16", "weight_only"),
         "precision=fp32": ("32", "32bit", "f32", "fp-32", "float", "float32", "full", "single", "torch.float32"),
         "precision=tf32": ("19", "tensorfloat32", "tensorfloat"),
     },
@@ -37,7 +41,7 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """By group: the option to suggest, with the values that other tools use for it."""
 NOT_SUPPORTED = {
-    "precision": ("4", "8", "fp4", "fp8", "float8", "int4", "int8", "nf4", "uint8", "64", "double", "float64", "fp64"),
+    "precision": ("4", "fp4", "fp8", "float8", "int4", "nf4", "uint8", "64", "double", "float64", "fp64"),
     "device": ("hpu", "metal", "mps", "npu", "rocm", "tpu", "xpu"),
 }
 """By group: values that visionbench has no similar option for, although a name is similar."""

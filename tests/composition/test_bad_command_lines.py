@@ -59,7 +59,7 @@ def test_the_names_of_all_other_commands_are_known():
         (["-m", "batch=small,8"], "batch=8: no such option; did you mean batch.sizes=[8]?"),
         (["precision=16"], "precision=16: no such option; did you mean precision=fp16?"),
         (["precision=float16"], "precision=float16: no such option; did you mean precision=fp16?"),
-        (["precision=null"], "precision=null: no such option; there are: bf16, fp16, fp32, tf32"),
+        (["precision=null"], "precision=null: no such option; there are: autocast_bf16, autocast_fp16, bf16, fp16,"),
         (["tracking=false"], "tracking=false: no such option; did you mean tracking=none?"),
         (["-m", "modle=clip_tiny,vit_b16"], "there is no key 'modle'; did you mean 'model'?"),
         (["batch_size=8"], "there is no key 'batch_size'; did you mean batch.sizes=[8]?"),

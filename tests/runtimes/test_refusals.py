@@ -37,6 +37,10 @@ def refusal(config):
         (["runtime=openvino", "runtime.dynamic=true"], "runtime.dynamic=true: runtime=openvino does not use it"),
         (["runtime=compile", "runtime.mode=fast"], "runtime.mode=fast: no such mode; there are: default"),
         (["runtime=onnxruntime", "precision=bf16"], "on a CPU it computes in fp32, not in bf16; use precision=fp32"),
+        (["runtime=onnxruntime", "precision=int8_dynamic"], "int8_dynamic is done by torchao, which needs torch; use"),
+        (["runtime=openvino", "precision=int8_weight_only"], "by torchao, which needs torch; use runtime=eager"),
+        (["runtime=onnxruntime", "precision=autocast_bf16"], "is done by torch.autocast, which needs torch; use"),
+        (["runtime=openvino", "precision=autocast_fp16"], "autocast_fp16 is done by torch.autocast, which needs torch"),
         (["runtime=onnxruntime", "runtime.options.spining=true"], "did you mean 'runtime.options.spinning'?"),
         (
             ["runtime=openvino", "model=sam_tiny", "model.options.part=decoder"],
@@ -78,5 +82,5 @@ def test_a_run_is_named_by_a_runtime_other_than_eager(config, runtime):
 def test_parity_does_not_apply_to_eager_fp32_only(config):
     metrics = "metrics=[latency,parity]"
     assert "parity" in plan(config(metrics)).unsuited
-    for overrides in (["precision=bf16"], ["runtime=openvino"]):
+    for overrides in (["precision=bf16"], ["precision=int8_dynamic"], ["runtime=openvino"]):
         assert "parity" in plan(config(metrics, *overrides)).cases[0].metrics

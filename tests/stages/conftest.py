@@ -90,6 +90,7 @@ class FakeModel:
     called: list = field(default_factory=list)
     collected_garbage: set = field(default_factory=set)
     inference: set = field(default_factory=set)
+    identity: dict = field(default_factory=dict)
 
     def call(self, inputs):
         self.called.append(inputs["name"])

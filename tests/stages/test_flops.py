@@ -111,3 +111,26 @@ def test_the_ceiling_is_measured_in_the_runs_dtype(context, monkeypatch):
     monkeypatch.setattr(torch, "mm", lambda left, right, out: dtypes.append((left.dtype, right.dtype, out.dtype)))
     flops.product_rate(case)
     assert set(dtypes) == {(torch.float16,) * 3}
+
+
+def test_the_ceiling_of_autocast_is_measured_in_the_dtype_of_its_products(context, monkeypatch):
+    case, dtypes = context(9.0, 0.5, 0.5, 9.0, 20.0, 20.0), []
+    case.model.module, case.model.dtype = torch.nn.Linear(2, 2), torch.float32
+    case.model.identity = {"autocast": "bfloat16"}
+    monkeypatch.setattr(torch, "mm", lambda left, right, out: dtypes.append((left.dtype, right.dtype, out.dtype)))
+    flops.product_rate(case)
+    assert set(dtypes) == {(torch.bfloat16,) * 3}
+
+
+def test_a_quantised_model_has_no_ceiling_and_no_bytes(context, monkeypatch):
+    """Its products are not in the dtype of the run, and the model that the work is counted with is not quantised."""
+    case = context(1.0)
+    case.model.identity = {"quantization": "int8_dynamic"}
+    case.model.parts = lambda inputs: {"image": ModelPart(lambda: None)}
+    monkeypatch.setattr(flops, "copy_rate", lambda context: 2.0)
+    monkeypatch.setattr(flops, "copy_without_values", lambda model: model)
+    monkeypatch.setattr(flops, "count", lambda model, empty, inputs: {"image": flops.Work(3.0, 1.0)})
+    samples = flops.Flops().run(case)
+    assert samples.get("flops/call_flop").tolist() == [3.0]
+    for name in ("ceiling/flop_per_s", "flops/call_bytes"):
+        assert not len(samples.get(name)) and "quantised layers" in samples.why_missing(name)

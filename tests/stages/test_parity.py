@@ -45,6 +45,13 @@ def test_outputs_that_differ_too_much_are_an_error_with_the_cosine(own, text):
         compare(REFERENCE, {"image": np.array(own)}, ParityConfig(), "float32")
 
 
+def test_int8_has_its_own_limit():
+    own = {"image": np.array([[3.0, 4.0], [1.0, 0.17]])}
+    assert compare(REFERENCE, own, ParityConfig(), "int8").get("parity/cosine_ratio").min() < 0.99
+    with pytest.raises(ParityError, match="measure.parity.min_cosine.bfloat16 is 0.99"):
+        compare(REFERENCE, own, ParityConfig(), "bfloat16")
+
+
 def test_a_dtype_without_a_limit_is_only_checked_for_finite_outputs():
     own = {"image": -REFERENCE["image"]}
     samples = compare(REFERENCE, own, ParityConfig(min_cosine={}), "float32")

@@ -84,11 +84,36 @@ class ReportsWarnings(Protocol):
 # ------------------------------------------------------------------------------------------------------------- devices
 @dataclass(frozen=True)
 class Precision:
-    """The number format of a run: the torch dtype of weights and inputs, and whether TF32 may be used."""
+    """The number format of a run, with the keys of `precision` in the configuration."""
 
     name: str
     dtype: str
+    """The torch dtype of weights and inputs. With `autocast`, the dtype that torch.autocast computes in."""
     tf32: bool = False
+    autocast: bool = False
+    quantization: str | None = None
+
+    @property
+    def stored_dtype(self) -> str:
+        """The torch dtype of weights and inputs."""
+        return "float32" if self.autocast else self.dtype
+
+    @property
+    def parity_limit(self) -> str:
+        """The key of `measure.parity.min_cosine` for this precision: `int8`, or the dtype of the products."""
+        return "int8" if self.quantization else self.dtype
+
+    @property
+    def is_fp32(self) -> bool:
+        """Whether products are in IEEE fp32, so that there is nothing to compare with fp32."""
+        return self.dtype == "float32" and not self.tf32 and not self.quantization
+
+    def why_torch_only(self) -> str | None:
+        """Return why only torch can compute in this precision, with a remedy, or None if other runtimes can."""
+        if not self.autocast and self.quantization is None:
+            return None
+        tool = "torch.autocast" if self.autocast else "torchao"
+        return f"{self.name} is done by {tool}, which needs torch; use runtime=eager or runtime=compile"
 
 
 @dataclass(frozen=True)
@@ -195,6 +220,26 @@ class Counted(Protocol):
 
     def count(self) -> int:
         """Return the number of such devices that this process can use."""
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """The memory that a process can use."""
+
+    bytes: float
+    source: str
+    """Where the limit comes from, such as `free memory of the machine`."""
+
+
+@runtime_checkable
+class LimitsMemory(Protocol):
+    """A device whose memory is known, so that batch=auto can search for the largest batch size."""
+
+    def memory_limit(self) -> MemoryLimit:
+        """Return the memory that this process can use, including what it uses now. Called after `setup`."""
+
+    def limited_peak(self, peaks: Samples) -> float | None:
+        """Return the peak that the limit applies to, from the samples of `peak_memory`; None if it is missing."""
 
 
 # -------------------------------------------------------------------------------------------------------------- models

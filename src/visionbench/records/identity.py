@@ -36,7 +36,9 @@ NEUTRAL = (
 device."""
 LIBRARIES = ("torch", "transformers", "numpy", "pillow", "pandas", "nvidia-ml-py")
 """The libraries of the host's fingerprint that can change numbers."""
-MORE_LIBRARIES = ("onnx", "onnxruntime", "openvino", "safetensors", "scipy", "timm", "tokenizers", "torchvision")
+MORE_LIBRARIES = (
+    *("onnx", "onnxruntime", "openvino", "safetensors", "scipy", "timm", "tokenizers", "torchao", "torchvision"),
+)
 """Libraries that are not in the host's fingerprint."""
 HOST = ("host", "system", "cpu", "cpu_cores", "memory_mib", "python", *LIBRARIES)
 MOMENTARY = ("clock_sm_mhz", "clock_memory_mhz", "cores", "cores_usable")

@@ -126,6 +126,8 @@ class PrecisionSettings:
 
     dtype: str | None = None
     tf32: bool | None = None
+    autocast: bool | None = None
+    quantization: str | None = None
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,13 @@ class RunRecord:
             uid=self.uid,
             sweep=self.sweep,
             started_at=self.started_at,
-            plan=replace(now.plan, name=self.plan.name, varied=self.plan.varied, cases=tuple(cases)),
+            plan=replace(
+                now.plan,
+                name=self.plan.name,
+                varied=self.plan.varied,
+                cases=tuple(cases),
+                batch_search=now.plan.batch_search or self.plan.batch_search,
+            ),
             model=self.model,
             device=self.device,
             data=self.data,

@@ -25,6 +25,10 @@ DIGEST = "names, labels, captions and images of the data"
 COMMIT = "git commit"
 LEFT_OUT = "images left out"
 MODEL_CONDITIONS = ("weights", "checkpoint", "revision", "image_size")
+REPORTED_OF_MODEL = (
+    *("model_class", "image_processor", "tokenizer", "dtype"),
+    *("autocast", "quantization", "quantized_layers", "linear_layers", "torchao", "torchao_kernels_missing"),
+)
 RESOLVED_BY_LOADING = ("attention", "image_size", "revision")
 """Conditions whose configured value, such as `auto` or the name of a branch, is replaced when the model is loaded."""
 SENTENCES = {
@@ -105,7 +109,7 @@ def remarked(run: Run) -> dict[str, str]:
         },
         **{f"model.{name}": settings.model.values.get(name) for name in ("family", "seed")},
         "model.attention": _of_model(run, "attention"),
-        **{name: record.model.values.get(name) for name in ("model_class", "image_processor", "tokenizer", "dtype")},
+        **{name: record.model.values.get(name) for name in REPORTED_OF_MODEL},
         **_flatten("metrics", settings.metrics),
     }
     return _as_text(known)

@@ -37,6 +37,8 @@ class OnnxRuntime:
         """Return that only fp32 on a CPU is supported."""
         if device != "cpu":
             return f"visionbench uses ONNX Runtime on a CPU only, not on {device}; use runtime=eager or runtime=compile"
+        if reason := precision.why_torch_only():
+            return reason
         if precision.dtype != "float32":
             return f"on a CPU it computes in fp32, not in {precision.name}; use precision=fp32 or runtime=openvino"
         return None

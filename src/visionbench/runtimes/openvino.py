@@ -34,10 +34,10 @@ class OpenVino:
         return f"{' and '.join(missing)} not installed; {INSTALL}" if missing else None
 
     def why_unsupported(self, device: str, precision: Precision) -> str | None:
-        """Return that only CPUs are supported."""
+        """Return that only CPUs are supported, and neither autocast nor torchao."""
         if device != "cpu":
             return f"visionbench uses OpenVINO on a CPU only, not on {device}; use runtime=eager or runtime=compile"
-        return None
+        return precision.why_torch_only()
 
     def execute(self, graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...], precision: Precision) -> ExecutedGraph:
         """Convert the part and compile it for a CPU. The result of a call has the dtype of the run."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SMALLEST, LARGEST = 512, 16384
 """Sides of the square matrices whose products measure the highest FLOP/s."""
+AUTOCAST, QUANTIZATION = "autocast", "quantization"
+"""Entries of the identity of a model whose products are in another number format than its inputs."""
 MASK = "attention_mask"
 """An input that the count leaves out: it changes no product, and transformers would read its values."""
 
@@ -53,7 +55,7 @@ class Flops:
         """
         if self.ceilings is None:
             self.ceilings = _ceilings(context)
-        series = dict(self.ceilings.series)
+        series, missing = dict(self.ceilings.series), dict(self.ceilings.missing)
         module = context.model.module
         series["flops/parameters_count"] = np.array([float(sum(p.numel() for p in module.parameters()))])
         inputs = context.batches[0]
@@ -63,7 +65,7 @@ class Flops:
             work = count(context.model, self.empty_module, inputs)
         except Exception as error:  # a user's model family may use operations that the meta device does not support
             reason = f"cannot be counted on the meta device: {type(error).__name__}: {first_line(error)}"
-            return Samples(series, {**self.ceilings.missing, "flops/call_flop": reason, "flops/call_bytes": reason})
+            return Samples(series, {**missing, "flops/call_flop": reason, "flops/call_bytes": reason})
         with quiet():
             parts = context.model.parts(inputs)
             for name, part in parts.items():
@@ -74,7 +76,10 @@ class Flops:
         for unit in ("flop", "bytes"):
             by_part = [series[f"flops/{name}_{unit}"] * part.times for name, part in parts.items()]
             series[f"flops/call_{unit}"] = np.sum(by_part, axis=0)
-        return Samples(series, self.ceilings.missing)
+        if QUANTIZATION in context.model.identity:  # the copy without values has the weights before quantisation
+            series = {name: values for name, values in series.items() if not name.endswith("_bytes")}
+            missing["flops/call_bytes"] = "the bytes that quantised layers read are not counted"
+        return Samples(series, missing)
 
 
 def count(model: LoadedModel, empty_module: Any, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, Work]:
@@ -108,6 +113,9 @@ def _ceilings(context: Context) -> Samples:
     """Measure both rates. A rate is missing, with the reason, if the device has too little memory to measure it."""
     series, missing = dict[str, np.ndarray](), dict[str, str]()
     for name, rate in {"ceiling/flop_per_s": product_rate, "ceiling/bytes_per_s": copy_rate}.items():
+        if rate is product_rate and QUANTIZATION in context.model.identity:
+            missing[name] = "the products of quantised layers are in int8, whose rate is not measured"
+            continue
         try:
             series[name] = np.array([rate(context)])
         except Exception as error:
@@ -118,13 +126,17 @@ def _ceilings(context: Context) -> Samples:
 
 
 def product_rate(context: Context) -> float:
-    """Return the FLOP/s of square matrix products in the model's dtype: the best median over growing sizes.
+    """Return the FLOP/s of square matrix products in the model's dtype, or in that of its autocast.
+
+    It is the best median over growing sizes.
 
     Sizes grow until a product takes `measure.ceiling.min_call_ms` or does not fit into the memory.
     """
     import torch
 
     rule, dtype, place = context.measure.ceiling, context.model.dtype, _model_device(context)
+    if name := context.model.identity.get(AUTOCAST):
+        dtype = getattr(torch, name)
 
     def seconds(size: int) -> float:
         left, right = (torch.randn(size, size, device=place).to(dtype) for _ in range(2))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,9 +24,14 @@ class OutputCheckError(VisionbenchError):
 
 
 def load(
-    adapter: Adapter, model: ModelConfig, device: Device, place: torch.device, dtype: torch.dtype
+    adapter: Adapter,
+    model: ModelConfig,
+    device: Device,
+    place: torch.device,
+    dtype: torch.dtype,
+    quantization: str | None = None,
 ) -> tuple[LoadedModel, Samples]:
-    """Load the model, and return it with its samples.
+    """Load the model, quantise it if there is a method for it, and return it with its samples.
 
     Series `load/seconds_s`, `memory/weights_bytes` and `memory/after_load_…` (the memory in use). A model is loaded
     once, so a time that contains a pause is missing with this reason.
@@ -33,13 +39,24 @@ def load(
     with Heartbeat() as heartbeat:
         start = perf_counter()
         loaded = adapter.load(model, place, dtype)
+        flags: Mapping[str, str] = {}
+        if quantization is not None:
+            loaded = with_facts(loaded, weights.quantize(loaded.module, quantization))
+            flags = weights.kernel_doubts(place.type)
         device.synchronize()
         seconds = perf_counter() - start
     in_use = device.memory_in_use()
     after_load = {name.replace("memory/", "memory/after_load_"): value for name, value in in_use.series.items()}
     weights_bytes = np.array([float(loaded.identity["weights_bytes"])])
-    samples = Samples({"memory/weights_bytes": weights_bytes, **after_load}, in_use.missing)
+    samples = Samples({"memory/weights_bytes": weights_bytes, **after_load}, in_use.missing, flags)
     return loaded, samples.merged(_time("load/seconds_s", seconds, heartbeat))
+
+
+def with_facts(model: LoadedModel, facts: Mapping[str, Any]) -> LoadedModel:
+    """Return the model with these facts in its identity."""
+    changed = copy(model)
+    object.__setattr__(changed, "identity", {**model.identity, **facts})  # the class may be a frozen dataclass
+    return changed
 
 
 def first_call(loaded: LoadedModel, device: Device, inputs: Inputs) -> Samples:

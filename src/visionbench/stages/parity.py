@@ -34,11 +34,11 @@ def outputs(
         return {name: output.double().cpu().numpy().reshape(count, -1) for name, output in probed.items()}
 
 
-def compare(reference: Outputs, own: Outputs, rule: ParityConfig, dtype: str) -> Samples:
+def compare(reference: Outputs, own: Outputs, rule: ParityConfig, limit: str) -> Samples:
     """Return `parity/cosine_ratio` and `parity/error_fraction` of each image and output.
 
     The error is the length of the difference ÷ the length of the reference. Raises ParityError if the cosine is below
-    `rule.min_cosine` for this dtype, or if an output is not finite.
+    `rule.min_cosine[limit]`, or if an output is not finite.
     """
     cosines, errors = list[float](), list[float]()
     for name, expected in reference.items():
@@ -47,11 +47,11 @@ def compare(reference: Outputs, own: Outputs, rule: ParityConfig, dtype: str) ->
             cosine = float(a @ b) / (lengths[0] * lengths[1]) if all(lengths) else float(lengths[0] == lengths[1])
             if not np.isfinite(cosine):
                 raise ParityError(f"the {name} output of image {image} is not finite")
-            least = rule.min_cosine.get(dtype)
+            least = rule.min_cosine.get(limit)
             if least is not None and cosine < least:
                 raise ParityError(
                     f"the {name} output of image {image} differs from eager fp32: cosine {cosine:.6g}, and "
-                    f"measure.parity.min_cosine.{dtype} is {least:g}"
+                    f"measure.parity.min_cosine.{limit} is {least:g}"
                 )
             cosines.append(cosine)
             errors.append(float(np.linalg.norm(a - b)) / lengths[0] if lengths[0] else 0.0)

@@ -20,11 +20,15 @@ from visionbench.weights.identification import check_family, known_models
 from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
 from visionbench.weights.processors import check_length, describe_processor, load_image_processor, load_tokenizer
+from visionbench.weights.quantization import METHODS as QUANTIZATIONS
+from visionbench.weights.quantization import kernel_doubts, quantize
+from visionbench.weights.quantization import why_unavailable as why_no_quantization
 from visionbench.weights.state import describe_state
 from visionbench.weights.tensors import count_bytes, place_inputs
 
 __all__ = [
     "ATTENTION",
+    "QUANTIZATIONS",
     "BuiltModel",
     "as_graph",
     "build_config",
@@ -41,12 +45,15 @@ __all__ = [
     "ensure_checkpoint",
     "fetch_checkpoint",
     "find_checkpoint",
+    "kernel_doubts",
     "known_models",
     "load_image_processor",
     "load_tokenizer",
     "local_folder",
     "obtain_checkpoint",
     "place_inputs",
+    "quantize",
     "read_class_names",
     "transformers_modules",
+    "why_no_quantization",
 ]

@@ -15,7 +15,7 @@ from visionbench.results.archive import Run
 from visionbench.statistics.resampling import Difference
 
 FULL = "fp32"
-VARYING = ("precision", "dtype", "tf32")
+VARYING = ("precision", "dtype", "tf32", "autocast", "quantization")
 """Conditions that may differ between the two runs."""
 SECTIONS = ("model.", "device.")
 """Sections of the configuration that must be equal. `conditions.binding` has the data and the protocol."""
