@@ -77,9 +77,9 @@ def sweep_events(tmp_path_factory):
         events.append(stage)
         show(progress, stage, *rest)
 
-    def sending(tracker, path):
-        events.append(f"send {path.name[0]}")
-        return send(tracker, path)
+    def sending(tracker, path, figures=True):
+        events.append(f"{'send with figures' if figures else 'send'} {path.name[0]}")
+        return send(tracker, path, figures)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(preparation, "make_plan", planning)
@@ -103,7 +103,8 @@ def test_each_run_is_planned_once_and_before_the_first_is_measured(sweep_events)
 
 def test_a_run_is_sent_to_the_tracker_while_the_next_one_prepares_its_inputs(sweep_events):
     stages = STAGES_OF_A_RUN
-    assert sweep_events[2:] == [*stages, *stages[:2], "send 0", *stages[2:], "send 1"]
+    at_the_end = ["send with figures 0", "send with figures 1"]
+    assert sweep_events[2:] == [*stages, *stages[:2], "send 0", *stages[2:], *at_the_end]
 
 
 def test_repeats_take_turns_over_the_sweep_and_become_one_run_each(folder):
@@ -334,7 +335,7 @@ def test_a_folder_that_cannot_be_written_is_reported_in_one_line(folder):
 def test_help_lists_the_groups_and_cfg_shows_the_configuration(folder):
     helped = " ".join(call(folder, "run", "--help").stdout.split())
     assert (
-        "metrics: all, captioning, classification, energy, evaluation, flops, kernels, latency, load, memory, "
+        "metrics: all, captioning, classification, energy, evaluation, flops, kernels, latency, load, memory, parity, "
         "pipeline, recall, segmentation, throughput, utilization"
     ) in helped
     assert "own" in call(folder, "run", "--config-dir", "../my_conf", "--help").stdout
