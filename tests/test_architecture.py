@@ -30,7 +30,7 @@ LAYERS = (
     {"stages"},
     {"plan"},
     {"measuring", "worker"},
-    {"model_check"},
+    {"batch_search", "model_check"},
     {"runner"},
     {"results"},
     {"terminal"},

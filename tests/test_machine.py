@@ -145,3 +145,51 @@ def test_a_thread_that_waits_for_an_event_is_idle():
     later = Activity.now()
     assert later.clock_s > earlier.clock_s
     assert later.suspended_s - earlier.suspended_s == pytest.approx(0.0, abs=0.01)
+
+
+GROUP_2 = {"memory.max": "1000\n", "memory.current": "700\n", "memory.stat": "anon 100\ninactive_file 200\n"}
+GROUP_1 = {
+    "memory.limit_in_bytes": "1000\n",
+    "memory.usage_in_bytes": "700\n",
+    "memory.stat": "total_inactive_file 200\n",
+}
+
+
+def write_group(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+def test_a_control_group_has_its_limit_without_what_is_used_and_with_files_that_can_be_dropped(tmp_path, monkeypatch):
+    (tmp_path / "cgroup.controllers").touch()
+    monkeypatch.setattr(machine, "_control_group", lambda controller: "/jobs/7" if controller == "" else "/")
+    write_group(tmp_path / "jobs" / "7", GROUP_2)
+    write_group(tmp_path / "jobs", {**GROUP_2, "memory.max": "max\n"})
+    assert list(machine._control_group_memory(tmp_path)) == [500.0]
+    write_group(tmp_path / "jobs", {**GROUP_2, "memory.max": "600\n"})
+    assert list(machine._control_group_memory(tmp_path)) == [500.0, 100.0]
+
+
+def test_a_control_group_of_version_1_has_its_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "_control_group", lambda controller: "/docker/7")
+    write_group(tmp_path / "memory", GROUP_1)
+    assert list(machine._control_group_memory(tmp_path)) == [500.0]
+
+
+def test_without_control_groups_there_is_no_limit(tmp_path):
+    assert list(machine._control_group_memory(tmp_path)) == []
+
+
+def test_the_smallest_limit_of_the_memory_counts(monkeypatch):
+    monkeypatch.setattr(machine, "_free_memory", lambda: 1000.0)
+    monkeypatch.setattr(machine, "_control_group_memory", lambda root: [2000.0])
+    assert machine.available_memory() == (1000.0, "free memory of the machine")
+    monkeypatch.setattr(machine, "_control_group_memory", lambda root: [2000.0, 300.0])
+    assert machine.available_memory() == (300.0, "free memory of the control group")
+
+
+def test_the_free_memory_of_this_machine_is_at_most_its_memory():
+    free, source = machine.available_memory()
+    assert 0 < free <= machine.memory_bytes()
+    assert source.startswith("free memory of the ")

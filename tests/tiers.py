@@ -37,6 +37,15 @@ SLOW = {
     "data/test_shapes.py::test_the_files_of_two_splits_share_no_composition": "draws many images",
     "data/test_table_mutations.py": "tries many tables",
     "devices/test_cpu.py": "starts a process",
+    "test_batch_search.py::test_the_row_has_the_largest_size_that_did_not_fail_and_the_sizes_that_were_tried": "starts "
+    "processes",
+    "test_batch_search.py::test_a_limit_that_not_even_one_image_fits_is_a_failed_case": "starts processes",
+    "test_batch_search.py::test_an_error_that_is_not_about_memory_ends_the_search": "starts processes",
+    "test_batch_search.py::test_a_second_run_of_the_same_configuration_measures_the_same_size": "starts processes",
+    "test_batch_search.py::test_a_search_without_a_size_is_repeated_by_a_later_session": "starts processes",
+    "test_batch_search.py::test_clip_tiny_gets_the_largest_size_below_a_memory_limit_and_resume_keeps_it": "starts "
+    "processes",
+    "test_batch_search.py::test_all_processes_of_a_run_measure_the_same_size": "starts processes",
     "test_deadline.py::test_a_process_ends_with_its_exit_code_and_its_output_although_a_call_was_left_behind": "starts "
     "a process",
     "devices/test_cuda.py::test_without_nvml_the_cuda_driver_is_queried": "starts a process",

@@ -103,9 +103,17 @@ class RuntimeConfig:
 
 @dataclass
 class BatchConfig:
-    """The batch sizes that a run measures."""
+    """The batch sizes that a run measures, or the search for the largest size that fits."""
 
     sizes: list[int] = field(default=MISSING, metadata=limits(1, 1_000_000))
+    auto: bool = False
+    """Whether the run searches for the largest batch size that fits."""
+    max_memory_mib: int | None = field(default=None, metadata=limits(1, 2**30))
+    """The memory limit of the search. With null, it is the free memory of the device."""
+    margin: float = field(default=0.1, metadata=limits(0, 1, open_high=True))
+    """The share of the limit that stays free."""
+    largest: int = field(default=4096, metadata=limits(1, 1_000_000))
+    """The largest size that the search tries."""
 
 
 @dataclass

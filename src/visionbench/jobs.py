@@ -41,7 +41,7 @@ class Measurement:
         try:
             role = Role(gathers=False, naming=self.naming, beside=beside)
             prepared = session.prepare([self.run], Resolver(self.config_dir), role=role)
-            prepared = replace(prepared, runs=(replace(prepared.runs[0], assignment=self.assignment),))
+            prepared = replace(prepared, runs=(prepared.runs[0].with_assignment(self.assignment),))
             session.measure(prepared, 0, self.folder, self.sweep, outcome)
             session.measure_repeats(prepared, outcome)
         finally:

@@ -6,7 +6,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -63,6 +63,62 @@ def core_list() -> str | None:
 def memory_bytes() -> int:
     """Return the size of the machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+"""The folder of Linux's control groups."""
+
+
+def available_memory() -> tuple[float, str]:
+    """Return the bytes of memory that processes can still take, and where this limit comes from.
+
+    It is the machine's free memory or, if that is less, what the control group of this process has left.
+    """
+    limits = [(_free_memory(), "free memory of the machine")]
+    limits += [(left, "free memory of the control group") for left in _control_group_memory(CGROUPS)]
+    return min(limits)
+
+
+def _free_memory() -> float:
+    """Return MemAvailable of /proc/meminfo, or the size of the memory if it is unknown."""
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+    return float(memory_bytes())
+
+
+def _control_group_memory(root: Path) -> Iterator[float]:
+    """Yield the memory that is left in the control group of this process and in each group above it.
+
+    Pages of files that the kernel can drop count as left.
+    """
+    names = {"max": "memory.max", "current": "memory.current", "cache": "inactive_file"}
+    folder = root / _control_group("").lstrip("/")
+    if not (root / "cgroup.controllers").exists():  # version 1
+        names = {"max": "memory.limit_in_bytes", "current": "memory.usage_in_bytes", "cache": "total_inactive_file"}
+        root = root / "memory"
+        folder = root / _control_group("memory").lstrip("/")
+    if not folder.is_dir():  # a container shows its own group as the root
+        folder = root
+    for group in [folder, *folder.parents]:
+        if not group.is_relative_to(root):
+            return
+        with suppress(OSError, ValueError):  # no limit: `max` is no number
+            limit = int((group / names["max"]).read_text())
+            statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            used = int((group / names["current"]).read_text()) - int(statistics.get(names["cache"], 0))
+            yield float(max(0, limit - used))
+
+
+def _control_group(controller: str) -> str:
+    """Return the path of this process's control group; of version 2 if no controller is named."""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controller in controllers.split(","):
+                return path
+    return "/"
 
 
 @cache

@@ -3,6 +3,7 @@
 measure    load → for each case: stages → samples → metrics → a row
 profile    in a process before it, for metrics=[kernels] on a device with a queue: one profiled call for each case
 reference  in a process before it, for a run that is not in eager fp32: the outputs of eager fp32
+try_batch  in processes before it, for batch=auto: calls of one batch size, and the peak of their memory
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from visionbench.core import (
     Device,
     Example,
     Inputs,
+    LimitsMemory,
     LoadedModel,
+    MemoryLimit,
     Metrics,
     Precision,
     Predictions,
@@ -442,6 +445,52 @@ def reference(config: ExperimentConfig, left_out: Mapping[str, str]) -> Iterator
         if not parts.device.is_out_of_memory(error):
             raise
         yield Reference(why_missing=f"the device has too little memory for eager fp32 ({core.first_line(error)})")
+
+
+@dataclass(frozen=True)
+class BatchTrial:
+    """The result of a trial of one batch size."""
+
+    peak_bytes: float | None
+    """The peak of the memory in the calls, or None if the device does not report it."""
+    out_of_memory: bool = False
+
+
+def try_batch(
+    config: ExperimentConfig, plan: RunPlan, case: Case, left_out: Mapping[str, str]
+) -> Iterator[StageProgress | MemoryLimit | BatchTrial]:
+    """Yield the memory that this process can use, then load the model, call it with a batch size, and yield the peak.
+
+    The process holds the inputs that a measurement of this size holds. Nothing is timed.
+    """
+    parts = build_parts(config)
+    place, dtype = _set_up(config, parts.device)
+    assert isinstance(parts.device, LimitsMemory)
+    yield parts.device.memory_limit()
+    data = read_data(config, plan, parts, left_out)
+    steps = _load_and_call(config, plan, parts, data, place, dtype, case)
+    peaks = yield from _catch_out_of_memory(parts.device, steps)
+    if isinstance(peaks, OutOfMemory):
+        yield BatchTrial(None, out_of_memory=True)
+    else:
+        yield BatchTrial(parts.device.limited_peak(peaks))
+
+
+def _load_and_call(
+    config: ExperimentConfig,
+    plan: RunPlan,
+    parts: Parts,
+    data: RunData,
+    place: torch.device,
+    dtype: torch.dtype,
+    case: Case,
+) -> Generator[StageProgress, None, Samples]:
+    """Load the model, call it with all batches of a case on the device, and return the peaks of the memory."""
+    loaded = yield from load_run(config, plan, parts, data, place, dtype)
+    batches = _fit_batches(loaded, case, Stage(memory.run, "all"), ())
+    return memory.run(
+        Context(case, loaded.model, parts.device, config.measure, batches, loaded.inputs.kept_bytes, loaded.examples)
+    )
 
 
 def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> Iterator[ProfiledCall]:

@@ -7,8 +7,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from visionbench import ranges, weights
-from visionbench.config import ExperimentConfig, PrecisionConfig, TrackingConfig, refuse_unusable_folder
-from visionbench.core import TRUTHS, Case, ConfigError, Metric, NamesGraphs, Precision, QualityMetric, RunPlan
+from visionbench.config import (
+    BatchConfig,
+    ExperimentConfig,
+    PrecisionConfig,
+    TrackingConfig,
+    refuse_unusable_folder,
+)
+from visionbench.core import (
+    AUTO,
+    TRUTHS,
+    Case,
+    ConfigError,
+    LimitsMemory,
+    Metric,
+    NamesGraphs,
+    Precision,
+    QualityMetric,
+    RunPlan,
+)
 from visionbench.credentials import public
 from visionbench.parts import (
     Parts,
@@ -64,7 +81,8 @@ def plan(
         )
     speed = {name: metric for name, metric in metrics.items() if not _needs_evaluation(metric)}
     quality = {name: metric for name, metric in metrics.items() if _needs_evaluation(metric)}
-    cases = [_case(f"batch-{size}", size, speed) for size in sorted(config.batch.sizes)] if speed else []
+    sizes = {AUTO: 0} if config.batch.auto else {f"batch-{size}": size for size in sorted(config.batch.sizes)}
+    cases = [_case(name, size, speed) for name, size in sizes.items()] if speed else []
     if quality:
         cases.append(_case("quality", config.measure.evaluation.batch_size, quality))
     base = [config.model.name, parts.device.id, config.precision.name]
@@ -91,7 +109,7 @@ def _case(name: str, batch_size: int, metrics: Mapping[str, Metric]) -> Case:
 
 
 def _check(config: ExperimentConfig) -> None:
-    _check_batch_sizes(config.batch.sizes)
+    _check_batch(config.batch)
     refuse_unusable_folder("output_dir", config.output_dir)
     for key, name in (("model.name", config.model.name), ("precision.name", config.precision.name)):
         _check_name(key, name)
@@ -113,6 +131,7 @@ def _check(config: ExperimentConfig) -> None:
             f"model {config.model.name} has no checkpoint", "give model.checkpoint=… or model.weights=random"
         )
     _check_device(config)
+    _check_search(config)
     _check_runtime(config)
 
 
@@ -166,6 +185,29 @@ def _check_name(key: str, name: str) -> None:
         raise ConfigError(f"{key}={name}: {len(name):,} characters", f"give at most {MOST_CHARACTERS}")
     if not name.strip(". ") or "/" in name or not name.isprintable():
         raise ConfigError(f"{key}={name!r}: not a name for a folder", "give a name without slashes")
+
+
+def _check_batch(batch: BatchConfig) -> None:
+    """Refuse wrong batch sizes, sizes together with a search for one, and keys of the search without it."""
+    if not batch.auto:
+        defaults = BatchConfig()
+        for name in ("max_memory_mib", "margin", "largest"):
+            if (value := getattr(batch, name)) != getattr(defaults, name):
+                raise ConfigError(f"batch.{name}={value}: only batch=auto uses it", "add batch=auto, or remove it")
+        _check_batch_sizes(batch.sizes)
+    elif batch.sizes:
+        listed = ",".join(map(str, batch.sizes))
+        raise ConfigError(
+            f"batch.auto=true and batch.sizes=[{listed}]: a run has either a search or sizes",
+            f"use batch=auto without batch.sizes, or batch.sizes=[{listed}] without batch.auto",
+        )
+
+
+def _check_search(config: ExperimentConfig) -> None:
+    """Refuse batch=auto on a device of a user that does not report its memory."""
+    device = find_device(config.device)
+    if config.batch.auto and not isinstance(device, LimitsMemory):
+        raise ConfigError(f"batch=auto: device={config.device.name} does not report its memory", "give batch.sizes=[…]")
 
 
 def _check_batch_sizes(sizes: Sequence[int]) -> None:

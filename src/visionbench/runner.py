@@ -2,6 +2,7 @@
 
 run      in the parent process: starts the two processes below, and writes each row to the run's folder as it arrives
 profile  `measuring.profile` in a first process, for metrics=[kernels] on a device with a queue
+search   `batch_search`, for batch=auto: a process for each batch size that is tried
 compare  `measuring.reference` in a first process, for a run that is not in eager fp32: the outputs to compare with
 measure  `measuring.measure` in a second process: load → for each case: stages → samples → metrics → a row
 """
@@ -20,9 +21,9 @@ from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
-from visionbench import core, machine, measuring, weights, worker
+from visionbench import batch_search, core, machine, measuring, weights, worker
 from visionbench.config import ExperimentConfig, to_yaml
-from visionbench.core import Case, CaseResult, ConfigError, Predictions, RunPlan, Samples
+from visionbench.core import BatchSearch, Case, CaseResult, ConfigError, Predictions, RunPlan, Samples
 from visionbench.declarations import Declarations
 from visionbench.examples import denominators
 from visionbench.measuring import CaseFinished, Conditions, Event, Reference, StageProgress
@@ -95,6 +96,7 @@ def run(
         ending = Ending.by(error, folder)
         raise
     finally:
+        session = replace(session, cases=tuple(case.id for case in measured.plan.cases))
         measured.end(ending)
         status = run_status(output.results()) if output.error is None else UNSUCCESSFUL
         record = replace(output.record, status=status, ended_at=clock.now(), seconds=measured.stopwatch.seconds)
@@ -135,6 +137,7 @@ def _measure_cases(
 
     Returns early if a row cannot be written.
     """
+    _find_batch_size(config, left_out, folder, measured)
     profiled = _profile_in_process(config, measured.plan, left_out, folder, measured.show)
     measured.stopwatch.add_to("kernels")
     reference = _reference_in_process(config, left_out, folder, measured.show)
@@ -192,6 +195,25 @@ class Measured:
     def __post_init__(self) -> None:
         self.pending = {case.id: case for case in self.plan.cases}
 
+    def set_batch_size(self, search: BatchSearch) -> None:
+        """Replace the case of batch=auto by the case of the size that was found, in the plan and in run.json.
+
+        If no size was found, the case has a row with the reason. Rows of earlier searches without numbers are removed.
+        """
+        record = self.output.record
+        self.plan = self.plan.with_batch_size(search)
+        self.pending = {case.id: case for case in self.plan.cases}
+        rows = {row.case.id: row for row in self.output.results()}
+        earlier = {record.plan.batch_search.case} if record.plan.batch_search else set()
+        replaced = {name for name in {core.AUTO, *earlier} if name not in rows or rows[name].status != core.OK}
+        self.output.remove_rows(replaced)
+        planned = [case for case in record.plan.cases if case.id not in {*replaced, *self.pending}]
+        cases = sorted([*self.plan.cases, *planned], key=lambda case: (not case.timed, case.batch_size))
+        plan = replace(record.plan, cases=tuple(cases), batch_search=search)
+        self.output.write_record(replace(record, plan=plan))
+        if search.failure:
+            self.finish(CaseResult(self.pending[search.case], core.FAILED, search.failure), Samples())
+
     def receive(self, events: Iterator[Event]) -> None:
         """Write the rows of a measuring process and show its progress, until it ends or a row cannot be written."""
         for event in events:
@@ -216,7 +238,9 @@ class Measured:
 
     def finish(self, result: CaseResult, samples: Samples, predicted: Predictions | None = None) -> None:
         """Write the row of a case."""
-        self.output.append(replace(result, labels={**result.labels, **self.labels}), samples, predicted)
+        search = self.plan.batch_search
+        of_search = search.labels if search and search.case == result.case.id else {}
+        self.output.append(replace(result, labels={**result.labels, **of_search, **self.labels}), samples, predicted)
         del self.pending[result.case.id]
 
     def continue_after(self, death: worker.WorkerDied, cases: int) -> None:
@@ -352,6 +376,31 @@ def _profile_in_process(
 
 _references: dict[str, Reference] = {}
 """The outputs of eager fp32 of the models of this command, by the configuration that determines them."""
+
+
+_searches: dict[str, BatchSearch] = {}
+"""The results of the searches for batch sizes, by configuration: all processes of a run measure the same size."""
+
+
+def _find_batch_size(
+    config: ExperimentConfig, left_out: Mapping[str, str], folder: RunFolder, measured: Measured
+) -> None:
+    """Search for the batch size of a run with batch=auto, if it is not known, and set it."""
+    case = measured.pending.get(core.AUTO)
+    if case is None:
+        return
+
+    def show(stage: StageProgress) -> None:
+        measured.current = StageProgress(batch_search.STAGE)
+        measured.show(stage)
+
+    key = "".join([to_yaml(config), *sorted(left_out)])
+    if key not in _searches:
+        plan = measured.plan
+        _searches[key] = batch_search.search_in_processes(config, plan, case, left_out, folder.log, show)
+    measured.stopwatch.add_to(batch_search.STAGE)
+    measured.set_batch_size(_searches[key])
+    measured.current = StageProgress("start")
 
 
 def _reference_in_process(

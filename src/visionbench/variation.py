@@ -28,6 +28,7 @@ SELECTORS = {
     "device": "device.name",
     "precision": "precision.name",
     "runtime": "runtime.name",
+    "batch": "batch.sizes",
     "data": "data.name",
     "measure": "measure.name",
     "metrics": "metrics",
@@ -177,6 +178,8 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         key = f"{prefix}{part}"
         if key in WITHOUT_EFFECT:
             continue
+        if key == "batch" and isinstance(value, Mapping):
+            value = _of_batch(value)
         is_section = type(value) is dict or isinstance(value, Mapping)  # a check of the type alone is faster
         if is_section and key == "metrics":
             yield key, ",".join(map(str, value))
@@ -184,6 +187,13 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _leaves(value, f"{key}.")
         else:
             yield key, text(value)
+
+
+def _of_batch(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section of the batch with `auto` as its sizes, or without the keys of the search."""
+    if section.get("auto"):
+        return {"sizes": "auto", **{key: value for key, value in section.items() if key not in ("sizes", "auto")}}
+    return {key: value for key, value in section.items() if key == "sizes"}
 
 
 def _differs(key: str, configs: Sequence[Mapping[str, str]]) -> bool:

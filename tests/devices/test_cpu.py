@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from visionbench import machine
 from visionbench.core import Precision, Samples
 from visionbench.devices import cpu
 from visionbench.devices.cpu import Cpu
@@ -284,3 +285,19 @@ def test_a_counter_without_permission_is_missing_with_the_reason(rapl, monkeypat
 def test_a_cpu_has_nothing_to_watch_and_nothing_to_probe():
     assert Cpu().watch()() == Samples()
     assert Cpu().probe() == {}
+
+
+def test_the_memory_limit_is_the_free_memory_with_the_memory_of_this_process(monkeypatch):
+    monkeypatch.setattr(machine, "available_memory", lambda: (100.0 * MIB, "free memory of a test"))
+    limit = Cpu().memory_limit()
+    assert limit.source == "free memory of a test"
+    assert limit.bytes > 100 * MIB
+    assert abs(limit.bytes - 100 * MIB - value(Cpu().memory_in_use(), "process")) < 4 * ABOUT
+
+
+def test_the_limited_peak_is_that_of_the_process_or_unknown():
+    device = Cpu()
+    device.reset_peak_memory()
+    peaks = device.peak_memory(0)
+    assert device.limited_peak(peaks) == value(peaks, "process_peak")
+    assert device.limited_peak(Samples()) is None

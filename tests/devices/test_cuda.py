@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pynvml
 import pytest
 import stand_in_gpu
@@ -661,3 +662,23 @@ def test_a_counter_without_a_value_is_left_out(counters):
     device.probe()
     counters.now += 1.0
     assert gpm(device) == {"telemetry/gpu_gpm_sm_fraction": 0.8}
+
+
+def test_the_memory_limit_is_the_free_memory_with_what_torch_has_reserved(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (5 * 2**30, 8 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda index: 2**30)
+    limit = Cuda().memory_limit()
+    assert (limit.bytes, limit.source) == (6 * 2**30, "free memory of the GPU")
+    peaks = Samples({"memory/peak_reserved_bytes": np.array([7.0])})
+    assert Cuda().limited_peak(peaks) == 7.0
+    assert Cuda().limited_peak(Samples()) is None
+
+
+@gpu
+def test_memory_that_torch_reserves_stays_within_the_limit_of_the_process(device):
+    before = device.memory_limit().bytes
+    device.reset_peak_memory()
+    block = torch.ones(2**28, dtype=torch.uint8, device=device.id)
+    assert abs(device.memory_limit().bytes - before) < 2**26
+    peak = device.limited_peak(device.peak_memory(0))
+    assert block.nbytes <= peak <= before

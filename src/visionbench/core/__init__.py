@@ -22,7 +22,7 @@ from visionbench.core.declarations import (
     split_unit,
 )
 from visionbench.core.errors import ConfigError, TrackingError, VisionbenchError, first_line, problem_of
-from visionbench.core.plan import Case, RunPlan
+from visionbench.core.plan import AUTO, BatchSearch, Case, RunPlan
 from visionbench.core.protocols import (
     Adapter,
     CallTiming,
@@ -38,7 +38,9 @@ from visionbench.core.protocols import (
     FetchSource,
     HasClassNames,
     HasGraphs,
+    LimitsMemory,
     LoadedModel,
+    MemoryLimit,
     Metric,
     ModelPart,
     NamesGraphs,
@@ -80,6 +82,7 @@ from visionbench.core.text import one_line, shortened, visible
 
 __all__ = [
     "ACROSS_PROCESSES",
+    "AUTO",
     "CAPTIONS_CUT",
     "EVALUATION_STEPS",
     "FAILED",
@@ -108,6 +111,7 @@ __all__ = [
     "WITHIN_PROCESS",
     "WORK_UNITS",
     "Adapter",
+    "BatchSearch",
     "CallTiming",
     "Case",
     "CaseResult",
@@ -128,7 +132,9 @@ __all__ = [
     "HasClassNames",
     "HasGraphs",
     "Inputs",
+    "LimitsMemory",
     "LoadedModel",
+    "MemoryLimit",
     "Metric",
     "MetricDeclaration",
     "NamesGraphs",

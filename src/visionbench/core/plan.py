@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+AUTO = "batch-auto"
+"""The id of the case of batch=auto until a search has found its batch size. Until then the batch size is 0."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,29 @@ class Case:
     def timed(self) -> bool:
         """Whether the case times a batch size. False for the quality case."""
         return "evaluation" not in self.stages
+
+    @property
+    def size(self) -> str:
+        """The batch size as text; `auto` if a search has not found it yet."""
+        return "auto" if self.id == AUTO else str(self.batch_size)
+
+    def of_size(self, batch_size: int) -> Case:
+        """Return the case of another batch size, with the id of that size."""
+        return replace(self, id=f"batch-{batch_size}", batch_size=batch_size)
+
+
+@dataclass(frozen=True)
+class BatchSearch:
+    """The result of a search for the largest batch size that fits."""
+
+    case: str
+    """The id of the case: `batch-24`."""
+    batch_size: int
+    """The largest size that fits. If there is none, the size at which the search failed."""
+    labels: Mapping[str, str]
+    """The labels of the case's row: what was requested, the limit of the memory, and the sizes that were tried."""
+    failure: str = ""
+    """Why there is no size, or an empty text."""
 
 
 @dataclass(frozen=True)
@@ -47,3 +73,10 @@ class RunPlan:
     `precision`, and configuration keys such as `device.threads`. The name of the run contains these values."""
     beside: str = ""
     """Which other runs may use this machine at the same time; empty if there are none."""
+    batch_search: BatchSearch | None = None
+    """The search that found the size of a case, with batch=auto."""
+
+    def with_batch_size(self, search: BatchSearch) -> RunPlan:
+        """Return the plan with the batch size that a search found."""
+        cases = (case.of_size(search.batch_size) if case.id == AUTO else case for case in self.cases)
+        return replace(self, cases=tuple(cases), batch_search=search)

@@ -222,6 +222,26 @@ class Counted(Protocol):
         """Return the number of such devices that this process can use."""
 
 
+@dataclass(frozen=True)
+class MemoryLimit:
+    """The memory that a process can use."""
+
+    bytes: float
+    source: str
+    """Where the limit comes from, such as `free memory of the machine`."""
+
+
+@runtime_checkable
+class LimitsMemory(Protocol):
+    """A device whose memory is known, so that batch=auto can search for the largest batch size."""
+
+    def memory_limit(self) -> MemoryLimit:
+        """Return the memory that this process can use, including what it uses now. Called after `setup`."""
+
+    def limited_peak(self, peaks: Samples) -> float | None:
+        """Return the peak that the limit applies to, from the samples of `peak_memory`; None if it is missing."""
+
+
 # -------------------------------------------------------------------------------------------------------------- models
 @dataclass(frozen=True)
 class ModelPart:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from visionbench import machine
-from visionbench.core import CallTiming, Precision, Samples
+from visionbench.core import CallTiming, MemoryLimit, Precision, Samples
 from visionbench.registry import register
 
 KIB = 1024
@@ -128,6 +128,16 @@ class Cpu:
         names = {"VmRSS": "memory/process_bytes", "RssAnon": "memory/process_anonymous_bytes"}
         status = _status()
         return Samples({name: np.array([status[key]]) for key, name in names.items() if key in status})
+
+    def memory_limit(self) -> MemoryLimit:
+        """Return the free memory of the machine or of the control group, and the resident set of this process."""
+        free, source = machine.available_memory()
+        return MemoryLimit(free + _status().get("VmRSS", 0.0), source)
+
+    def limited_peak(self, peaks: Samples) -> float | None:
+        """Return the peak resident set of the process, with the inputs that it keeps."""
+        peak = peaks.get("memory/process_peak_bytes")
+        return float(peak[0]) if len(peak) else None
 
     def watch(self) -> Callable[[], Samples]:
         """Return no samples: `stages.windows` reads the disturbances of the host for every device."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,6 +117,20 @@ class RunFolder:
         row = typed_json.write(result, result.case.id)
         row = {"schema": SCHEMA_VERSION, **row, "samples": typed_json.write(notes, result.case.id)}
         atomic.append_line(self.path / "results.jsonl", json.dumps(row, allow_nan=False))
+
+    def remove_rows(self, cases: Collection[str]) -> None:
+        """Remove the rows of cases. Lines that cannot be read are kept."""
+        file = f"{self.path}: results.jsonl"
+        lines = reading.lines_of(self.path / "results.jsonl", file)
+
+        def concerns(line: str) -> bool:
+            with suppress(ConfigError):
+                return (self._row(line, file).get("case") or {}).get("id") in cases
+            return False
+
+        kept = [line for line in lines if not line or not concerns(line)]
+        if kept != lines:
+            atomic.write(self.path / "results.jsonl", "\n".join(kept))
 
     def results(self) -> list[CaseResult]:
         """Read the rows in the order of the measurement. Of the rows of one case, only the latest is returned.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from visionbench.core import CaseResult, ConfigError, Predictions, Samples, VisionbenchError
@@ -33,6 +33,10 @@ class Output:
         """Write a case."""
         self._rows.append(result)
         self._write(self.folder.append, result, samples, predicted)
+
+    def remove_rows(self, cases: Collection[str]) -> None:
+        """Remove the rows of cases from the folder."""
+        self._write(self.folder.remove_rows, cases)
 
     def write_record(self, record: RunRecord) -> None:
         """Replace run.json. Raises ConfigError for values that JSON cannot hold."""

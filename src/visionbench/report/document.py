@@ -204,7 +204,7 @@ def _summary(runs: Sequence[Run], names: Names, language: str) -> Grid:
         unit = summary.throughput_name(run.timed)
         quality = f"{headline[0].heading(language)} {summary.text(headline[1])}" if headline else "–"
         for row in (run.timed or run.results)[: selection.MOST_ROWS]:
-            batch = str(row.case.batch_size) if row.case.timed else "–"
+            batch = row.case.size if row.case.timed else "–"
             values = row.metrics.values
             if row.status != OK:
                 rows.append([*_head(run, names), batch, row.status, *["–"] * (5 + len(extra))])

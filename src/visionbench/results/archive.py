@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from visionbench import variation
-from visionbench.core import LOST, OK, PENDING, CaseResult, ConfigError, Predictions, Reason, Samples, one_line
+from visionbench.core import AUTO, LOST, OK, PENDING, CaseResult, ConfigError, Predictions, Reason, Samples, one_line
 from visionbench.declarations import Declarations
 from visionbench.records import process, reading
 from visionbench.records import sweep as sweep_record
@@ -211,8 +211,9 @@ class Run:
 
     @cached_property
     def timed(self) -> list[CaseResult]:
-        """The rows of the batch sizes, with or without numbers, by size."""
-        return sorted((row for row in self.results if row.case.timed), key=lambda row: row.case.batch_size)
+        """The rows of the batch sizes, with or without numbers, by size. Without a size that no search has found."""
+        rows = (row for row in self.results if row.case.timed and row.case.id != AUTO)
+        return sorted(rows, key=lambda row: row.case.batch_size)
 
     @cached_property
     def quality(self) -> CaseResult | None:

@@ -7,10 +7,11 @@ other conditions never become part of the same run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from visionbench.core import OK, Case, ConfigError, RunPlan
+from visionbench.core import AUTO, OK, BatchSearch, Case, ConfigError, RunPlan
 from visionbench.records.identity import Difference, Identity
 from visionbench.results import repeats
 from visionbench.resume.choices import KEEP, MEASURE, REFUSE, Choices, describe
@@ -34,6 +35,8 @@ class Planned:
     """Whether processes have folders of their own, because a run of the command has several processes."""
     folder: Path
     """The folder that a command without `resume` would use."""
+    batch: Mapping[str, Any] = field(default_factory=dict)
+    """The section `batch` of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,18 @@ class Assignment:
     emptied: bool = False
     """Whether the folder belongs to an earlier run without numbers, whose files are replaced."""
     changes: tuple[Change, ...] = ()
+    batch_search: BatchSearch | None = None
+    """The search of the joined run whose batch size is measured again, with batch=auto."""
     moved: tuple[tuple[EarlierRun, frozenset[str]], ...] = ()
     """Cases that leave the plans of earlier runs, because this run measures them under other conditions."""
 
     def cases(self, plan: RunPlan, number: int) -> tuple[Case, ...]:
         """Return the cases of a plan that one process measures."""
         return tuple(case for case in plan.cases if (number, case.id) in self.needed)
+
+    def with_batch_size(self, plan: RunPlan) -> RunPlan:
+        """Return a plan with the batch size that an earlier session of the run found, if there is one."""
+        return plan if self.batch_search is None else plan.with_batch_size(self.batch_search)
 
     @property
     def is_complete(self) -> bool:
@@ -122,6 +131,10 @@ def _assign(
     choices: Choices,
     occupied: Set[Path],
 ) -> Assignment:
+    sources = [exact] if exact is not None else changed
+    search = next((search for earlier in sources if (search := _batch_search(earlier, run)) is not None), None)
+    if search is not None:
+        run = replace(run, plan=run.plan.with_batch_size(search))
     needed, kept = _needed(run, exact, choices)
     covering = {earlier: cases for earlier in changed if (cases := _covered(needed, earlier, run, choices))}
     moved = []
@@ -134,14 +147,31 @@ def _assign(
     for earlier in covering:
         ids = {case for _, case in needed if earlier.row(1, case) is None}
         moved.append((earlier, frozenset(ids)))
+    if search is not None and exact is None and choices.on_change == MEASURE:  # other conditions may need more memory
+        needed = {(number, AUTO if case == search.case else case): reason for (number, case), reason in needed.items()}
+        search = None
     changes = tuple(Change(earlier, tuple(_differences(earlier, run))) for earlier in covering)
     if exact is not None:
-        return Assignment(exact.path, needed, kept, exact, changes=changes, moved=tuple(moved))
+        return Assignment(exact.path, needed, kept, exact, changes=changes, batch_search=search, moved=tuple(moved))
     empty = next((other for other in changed if not _has_numbers(other) and other.path not in occupied), None)
     if empty is not None:
-        return Assignment(empty.path, needed, kept, emptied=True, changes=changes, moved=tuple(moved))
+        return Assignment(
+            empty.path, needed, kept, emptied=True, changes=changes, batch_search=search, moved=tuple(moved)
+        )
     used = occupied | sweep.paths
-    return Assignment(free_folder(sweep.folder, run.folder, used), needed, kept, changes=changes, moved=tuple(moved))
+    folder = free_folder(sweep.folder, run.folder, used)
+    return Assignment(folder, needed, kept, changes=changes, batch_search=search, moved=tuple(moved))
+
+
+def _batch_search(earlier: EarlierRun, run: Planned) -> BatchSearch | None:
+    """Return the search of an earlier run by the same keys of `batch`, if a process has measured the size it found."""
+    if all(case.id != AUTO for case in run.plan.cases) or earlier.record.config.get("batch") != run.batch:
+        return None
+    for number, (record, _) in earlier.processes.items():
+        search = record.plan.batch_search
+        if search is not None and (row := earlier.row(number, search.case)) is not None and row.status == OK:
+            return search
+    return None
 
 
 def _needed(run: Planned, earlier: EarlierRun | None, choices: Choices) -> tuple[Needed, dict[str, str]]:

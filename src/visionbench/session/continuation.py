@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ def assign(
             run.config.measure.repeats,
             repeated,
             run.request.place.folder if run.request and run.request.place else sweep.folder,
+            asdict(run.config.batch),
         )
         for run in runs
     ]
@@ -39,8 +40,7 @@ def assign(
     assignments = matching.assign(sweep, planned, resumption.choices, used)
     return tuple(
         replace(
-            run,
-            assignment=assignment,
+            run.with_assignment(assignment),
             request=replace(run.request, place=Place(assignment.folder, sweep.folder, sweep.id))
             if run.request
             else None,

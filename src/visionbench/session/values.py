@@ -64,6 +64,11 @@ class PreparedRun:
     assignment: Assignment | None = None
     """The folder, and the cases that are measured, if a sweep is continued."""
 
+    def with_assignment(self, assignment: Assignment | None) -> PreparedRun:
+        """Return the run with its assignment, and with the batch size that an earlier session found."""
+        plan = self.plan if assignment is None else assignment.with_batch_size(self.plan)
+        return replace(self, assignment=assignment, plan=plan)
+
     def session_plan(self, process: int = 1) -> RunPlan:
         """Return the plan of one process: all its cases, or those without a valid result if a sweep is continued."""
         from visionbench.results import repeats

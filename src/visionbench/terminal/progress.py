@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from visionbench.config import MeasureConfig
-from visionbench.core import FetchProgress, RunPlan
+from visionbench.core import AUTO, FetchProgress, RunPlan
 
+SEARCH = "search"
+"""The stage in which batch=auto tries batch sizes."""
 FIXED_SECONDS = {
     **{"load": 2.0, "inputs": 1.5, "first_call": 0.5, "memory": 0.5, "flops": 5.0, "evaluation": 5.0},
     "kernels": 0.1,  # the call is profiled before the first case
@@ -59,8 +61,9 @@ class SweepProgress:
         count = f"[{self._run + 1}/{len(self.plans)}] " if len(self.plans) > 1 else ""
         label = "  ".join(filter(None, [f"{count}{plan.name}", case.replace("-", " ")]))
         if self._bar is None:
-            if not share and stage == ("load" if not case else _first_stage(plan, case)):
-                self.console.print(label if case else f"{label}  {stage}", highlight=False)
+            if not share and stage in ("load" if not case else _first_stage(plan, case), SEARCH):
+                shows_stage = not case or stage == SEARCH
+                self.console.print(f"{label}  {stage}" if shows_stage else label, highlight=False)
             return
         done = self._expected_before(stage, case, share)
         self._bar.update(
@@ -86,7 +89,11 @@ class SweepProgress:
 
     def _expected_before(self, stage: str, case: str, share: float) -> float:
         total = sum(seconds for plan, measure in self.plans[: self._run] for _, _, seconds in steps(plan, measure))
-        for known_stage, known_case, seconds in steps(*self.plans[self._run]):
+        plan, measure = self.plans[self._run]
+        case = _planned_id(plan, case)
+        if stage == SEARCH:
+            return total
+        for known_stage, known_case, seconds in steps(plan, measure):
             if (known_stage, known_case) == (stage, case):
                 return total + share * seconds
             total += seconds
@@ -115,7 +122,14 @@ def steps(plan: RunPlan, measure: MeasureConfig) -> list[tuple[str, str, float]]
 
 
 def _first_stage(plan: RunPlan, case_id: str) -> str:
-    return next(case.stages[0] for case in plan.cases if case.id == case_id)
+    planned = _planned_id(plan, case_id)
+    return next(case.stages[0] for case in plan.cases if case.id == planned)
+
+
+def _planned_id(plan: RunPlan, case_id: str) -> str:
+    """Return the id of a case in a plan, whose batch size a search may have found since."""
+    known = {case.id for case in plan.cases}
+    return AUTO if case_id and case_id not in known and AUTO in known else case_id
 
 
 @dataclass

@@ -82,13 +82,13 @@ def _table(run: Run, columns: Mapping[MetricColumn, int], notes: dict[str, str],
     if (quality := run.quality) and quality.status == OK:
         _mark(quality, notes)
     failed = [row for row in run.results if row.status != OK]
-    names = [str(row.case.batch_size) if row.case.timed else row.case.id for row in failed]
+    names = [row.case.size if row.case.timed else row.case.id for row in failed]
     lines = [f"{name:>{WIDTH_OF_BATCH}}  {_mark(row, notes)}" for name, row in zip(names, failed, strict=True)]
     return Group(*([fitted(cells, width)] if rows else []), *map(Text, lines))
 
 
 def _batch(row: CaseResult) -> str:
-    return str(row.case.batch_size) if row.case.timed else "–"
+    return row.case.size if row.case.timed else "–"
 
 
 def _intervals(run: Run) -> Iterator[RenderableType]:

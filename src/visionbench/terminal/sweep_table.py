@@ -55,7 +55,7 @@ def name_columns(runs: Sequence[Run], names: Names, without: Sequence[str] = ())
 
 def _case_columns(runs: Sequence[Run], cases: Sequence[tuple[Run, CaseResult]]) -> list[Column]:
     """Return the columns of the numbers of each case, and of its mark or its status."""
-    columns = [Column("batch", [str(row.case.batch_size) if row.case.timed else "–" for _, row in cases])]
+    columns = [Column("batch", [row.case.size if row.case.timed else "–" for _, row in cases])]
     columns += [
         Column(column.title, [run_table.cell(column, row, None) for _, row in cases], rank=column.rank)
         for column in run_table.timed_columns(runs)

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from visionbench import machine
-from visionbench.core import CallTiming, Precision, Samples
+from visionbench.core import CallTiming, MemoryLimit, Precision, Samples
 from visionbench.devices.cuda import nvml
 from visionbench.registry import register
 
@@ -217,6 +217,18 @@ class Cuda:
 
         allocated = np.array([float(torch.cuda.memory_allocated(self.index))])
         return Samples({"memory/allocated_bytes": allocated}).merged(self._nvml_memory("memory/process_bytes"))
+
+    def memory_limit(self) -> MemoryLimit:
+        """Return the free memory of the GPU, and the memory that torch has reserved in this process."""
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(self.index)
+        return MemoryLimit(float(free + torch.cuda.memory_reserved(self.index)), "free memory of the GPU")
+
+    def limited_peak(self, peaks: Samples) -> float | None:
+        """Return the peak that torch has reserved."""
+        peak = peaks.get("memory/peak_reserved_bytes")
+        return float(peak[0]) if len(peak) else None
 
     def watch(self) -> Callable[[], Samples]:
         """Begin a window. NVML's clock reasons, counters and processes are read before and after it."""

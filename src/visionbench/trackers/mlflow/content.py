@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from visionbench import variation
-from visionbench.core import OK, CaseResult, RunPlan
+from visionbench.core import AUTO, OK, CaseResult, RunPlan
 from visionbench.records.record import DataIdentity, RunRecord
 from visionbench.report import drawing, figures
 from visionbench.results import declared, summary
@@ -102,7 +102,7 @@ def params(record: RunRecord) -> dict[str, Any]:
     configured = {name: settings.model.values.get(name) for name in ("weights", "checkpoint", "revision", "attention")}
     first = {
         **{name: facts[name] for name in ("model", "task", "device", "device_name", "precision", "runtime")},
-        "batch_sizes": [case.batch_size for case in plan.cases if case.timed],
+        "batch_sizes": [case.batch_size for case in plan.cases if case.timed and case.id != AUTO],
         **{name: facts[name] for name in ("protocol", "threads")},
         "processes": record.processes,
         "dtype": settings.precision.dtype,
