@@ -27,6 +27,7 @@ def timed(size, speed, **more):
 
 
 def measured(*rows, device=H100, name="clip_vit_b32", part="both", precision="bf16", **more):
+    """Return a run with random weights on this device."""
     config = {"model": {"name": name, "options": {"part": part} if part else {}, "weights": "random"}}
     return run(
         *rows, name=name, kind="cuda", precision=precision, device={"device_name": device}, config=config, **more
@@ -174,6 +175,12 @@ def test_a_figure_for_another_image_size_is_left_out():
         assert len(list(published.comparisons([Run(record, one.results)]))) == count
 
 
+@pytest.mark.parametrize(("gflop", "count"), [(8.8176, 1), (1.5, 0), (12.0, 0)])
+def test_a_model_of_the_same_name_with_another_work_is_not_compared(gflop, count):
+    one = measured(timed(512, 9000, flops_per_image_gflop=gflop), part="image")
+    assert len(list(published.comparisons([one]))) == count
+
+
 def test_a_case_without_a_measured_work_is_not_compared_with_a_figure_of_a_part():
     assert not list(published.comparisons([measured(timed(512, 9000))]))
     assert only(measured(timed(512, 9000, flops_per_image_gflop=WORK))).figure.part == "image"
@@ -216,6 +223,22 @@ def test_a_rate_above_the_measured_ceiling_is_implausible_on_every_device():
 def test_a_rate_in_integers_is_not_compared_with_a_ceiling_in_floating_point():
     values = {"flops_achieved_tflop_per_s": 0.9, "flops_ceiling_tflop_per_s": 0.2}
     assert excesses(measured(timed(8, 90, **values), device="a processor", precision="int8_dynamic")) == []
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "marked"),
+    [
+        ("eager", "bf16", True),
+        ("compile", "bf16", True),
+        ("openvino", "fp32", True),
+        ("openvino", "bf16", False),
+        ("onnxruntime", "fp16", False),
+    ],
+)
+def test_a_runtime_without_torch_is_compared_with_the_ceiling_of_torch_only_in_fp32(runtime, precision, marked):
+    values = {"flops_achieved_tflop_per_s": 0.9, "flops_ceiling_tflop_per_s": 0.2}
+    one = measured(timed(8, 90, **values), device="a processor", precision=precision, plan={"runtime": runtime})
+    assert bool(excesses(one)) is marked
 
 
 def test_a_throughput_far_above_the_scaled_published_figure_is_implausible():

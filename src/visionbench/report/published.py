@@ -38,6 +38,11 @@ algorithm does up to this much less work than the count of FLOPs."""
 ABOVE_PUBLISHED = 10.0
 """A throughput above this multiple of the scaled published figure is implausible. A published figure can be far below
 the peak rate, so that a smaller multiple is possible."""
+TORCH = {"eager", "compile"}
+"""The runtimes that execute a model with torch, which also measures the ceiling. On a CPU, another runtime can compute
+bf16 and fp16 in fp32, at a rate above torch's ceiling for that dtype."""
+SAME_WORK = 0.2
+"""The largest relative difference in the work of an image for the same part of the same model."""
 PEAK_RATE, MEASURED_CEILING, PUBLISHED = "peak", "ceiling", "published"
 """The limits that a figure can exceed."""
 
@@ -153,8 +158,8 @@ def nearest(run: Run, row: CaseResult) -> Comparison | None:
     """Return the throughput of a case beside the nearest published throughput of the same model, if there is one.
 
     The nearest figure is for the same part of the model, then for the same device, then for the nearest precision,
-    then for the nearest batch size, then for the device with the nearest peak rate. Figures for another image size,
-    and figures that cannot be scaled to this device and to this part, are left out.
+    then for the nearest batch size, then for the device with the nearest peak rate. Figures for another image size or
+    another work of an image, and figures that cannot be scaled to this device and to this part, are left out.
     """
     ours = row.metrics.values.get(THROUGHPUT)
     device, precision = run.facts()["device_name"], run.record.plan.precision
@@ -165,7 +170,7 @@ def nearest(run: Run, row: CaseResult) -> Comparison | None:
         if not ours or figure.kind != SPEED or figure.model != run.model or figure.precision not in accepted:
             continue
         expected = _expected(figure, device, precision, part, row)
-        if expected is None or (pixels and figure.pixels and pixels != figure.pixels):
+        if expected is None or (pixels and figure.pixels and pixels != figure.pixels) or _other_work(figure, part, row):
             continue
         rank = (
             figure.part != part,
@@ -203,7 +208,7 @@ def _multiples(run: Run, row: CaseResult) -> Iterator[tuple[str, float, float]]:
     """Yield each limit of the device that is known, the achieved rate ÷ this limit, and the largest accepted value."""
     values = row.metrics.values
     achieved, ceiling = values.get(ACHIEVED), values.get(CEILING)
-    if achieved and ceiling:
+    if achieved and ceiling and (run.facts()["runtime"] in TORCH or run.record.plan.precision == "fp32"):
         yield MEASURED_CEILING, achieved / ceiling, ABOVE_LIMIT
     share = share_of_peak(run, row)
     if share is not None:
@@ -236,6 +241,14 @@ def _expected(figure: PublishedFigure, device: str, precision: str, part: str, r
             return None
         scale *= figure.gflop / work
     return figure.value * scale
+
+
+def _other_work(figure: PublishedFigure, part: str, row: CaseResult) -> bool:
+    """Return whether the work of an image shows that the model is another one, such as one with fewer layers."""
+    work = row.metrics.values.get(WORK)
+    if figure.part != part or not work or not figure.gflop:
+        return False
+    return abs(work / figure.gflop - 1) > SAME_WORK
 
 
 def _distance(figure: PublishedFigure, device: str, precision: str) -> float:
