@@ -27,6 +27,7 @@ def test_linear_layers_are_quantised_and_counted(method):
         facts = weights.quantize(module, method)
         after = module(images)
     assert (facts["quantization"], facts["quantized_layers"], facts["linear_layers"]) == (method, 2, 2)
+    assert facts["quantized_parameters"] == 72 * 64 + 64 * 32
     assert facts["torchao"] == torchao.__version__
     assert not torch.equal(before, after)
     assert nn.functional.cosine_similarity(before, after).min() > 0.99

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from saved_runs import record
 
-from visionbench.core import OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Reason, Validity
+from visionbench.core import INTERRUPTED, OK, OUT_OF_MEMORY, Case, CaseResult, Metrics, Reason, Validity
 from visionbench.report.drawing import BLUE, VERMILLION
 from visionbench.report.figures import confusion_matrix, throughput_latency
 
@@ -40,6 +40,12 @@ def measured(batch_size: int, verdict: str = "valid", unit: str = "images") -> C
 def texts(*results: CaseResult) -> list[str]:
     figure = throughput_latency(RECORD, results)
     return [text.get_text() for artist in (figure, *figure.axes) for text in artist.texts]
+
+
+def test_a_case_whose_size_no_search_has_found_is_not_drawn(tmp_path: Path) -> None:
+    interrupted = CaseResult(Case("batch-auto", 0, ("latency", "throughput"), ()), INTERRUPTED, "Ctrl-C")
+    throughput_latency(RECORD, [interrupted]).savefig(tmp_path / "figure.png")  # no warning, which would be an error
+    assert INTERRUPTED not in texts(interrupted, measured(4))
 
 
 def test_the_figure_is_written_as_png(tmp_path: Path) -> None:

@@ -261,6 +261,14 @@ def test_one_batch_size_has_no_knee_and_the_next_command_measures_several():
     assert "'batch.sizes=[4,8,16,32]'" in commands.next_steps(advice)[0].command
 
 
+@pytest.mark.parametrize(
+    ("override", "is_replaced"),
+    [("batch=auto", True), ("batch.max_memory_mib=480", True), ("batch.sizes=[1]", True), ("model=clip_tiny", False)],
+)
+def test_batch_sizes_in_a_next_command_replace_a_search(override, is_replaced):
+    assert commands._is_replaced(override, ["batch.sizes"]) == is_replaced
+
+
 def test_a_knee_at_the_largest_batch_size_leads_to_larger_ones():
     advice = advised(run(timed(1, 10), timed(2, 20), timed(4, 40)))
     assert any("this is the largest measured batch size" in line for line in lines(advice))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visionbench.core import INVALID, OK, VALID, WARNED, CaseResult, Reason
+from visionbench.core import AUTO, INVALID, OK, VALID, WARNED, CaseResult, Reason
 from visionbench.records.record import RunRecord
 from visionbench.report import drawing
 from visionbench.report.drawing import BLUE, GREY, VERMILLION
@@ -30,7 +30,7 @@ def throughput_latency(record: RunRecord, results: Sequence[CaseResult]) -> Figu
     """Draw throughput and median latency over batch size; mark questionable points and sizes without numbers."""
     from matplotlib.figure import Figure
 
-    timed = [row for row in results if row.case.timed]
+    timed = [row for row in results if row.case.timed and row.case.id != AUTO]
     throughput = summary.throughput_name(timed)
     figure = Figure(figsize=(9, 4.2), dpi=drawing.DPI)
     left, right = figure.subplots(1, 2)

@@ -27,7 +27,8 @@ LEFT_OUT = "images left out"
 MODEL_CONDITIONS = ("weights", "checkpoint", "revision", "image_size")
 REPORTED_OF_MODEL = (
     *("model_class", "image_processor", "tokenizer", "dtype"),
-    *("autocast", "quantization", "quantized_layers", "linear_layers", "torchao", "torchao_kernels_missing"),
+    *("autocast", "quantization", "quantized_layers", "linear_layers", "quantized_parameters", "torchao"),
+    "torchao_kernels_missing",
 )
 RESOLVED_BY_LOADING = ("attention", "image_size", "revision")
 """Conditions whose configured value, such as `auto` or the name of a branch, is replaced when the model is loaded."""

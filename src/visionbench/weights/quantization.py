@@ -31,8 +31,9 @@ def why_unavailable() -> str | None:
 def quantize(module: torch.nn.Module, method: str) -> dict[str, Any]:
     """Quantise the linear layers of a module in place, and return the facts for the identity of the model.
 
-    `quantized_layers` is the number of layers that torchao has quantised, and `linear_layers` the number of all linear
-    layers. Raises ConfigError if torchao fails, or if no layer is quantised.
+    `quantized_layers` is the number of layers that torchao has quantised, `linear_layers` the number of all linear
+    layers, and `quantized_parameters` the number of quantised weights. Raises ConfigError if torchao fails, or if no
+    layer is quantised.
     """
     from torch.nn import Linear
     from torchao import quantization
@@ -45,7 +46,7 @@ def quantize(module: torch.nn.Module, method: str) -> dict[str, Any]:
             "use precision=fp32",
         ) from error
     linear = [layer for layer in module.modules() if isinstance(layer, Linear)]
-    quantized = sum(is_quantized(layer.weight) for layer in linear)
+    quantized = [layer for layer in linear if is_quantized(layer.weight)]
     if not quantized:
         raise ConfigError(
             f"precision.quantization={method}: torchao quantised none of the {len(linear)} linear layers of this model",
@@ -53,8 +54,9 @@ def quantize(module: torch.nn.Module, method: str) -> dict[str, Any]:
         )
     return {
         "quantization": method,
-        "quantized_layers": quantized,
+        "quantized_layers": len(quantized),
         "linear_layers": len(linear),
+        "quantized_parameters": sum(layer.weight.numel() for layer in quantized),
         "weights_bytes": count_bytes(module),
         "torchao": library_version("torchao"),
         "torchao_kernels_missing": ", ".join(missing_kernels()) or "none",

@@ -142,7 +142,8 @@ def command(runs: Sequence[Run], replaced: Mapping[str, str], removed: Sequence[
 
 def _is_replaced(override: str, keys: Sequence[str]) -> bool:
     name = override.lstrip("+~").partition("=")[0]
-    return any(name == key or name.startswith(f"{key}.") or (key == "batch.sizes" and name == "batch") for key in keys)
+    sections = ["batch" if key == "batch.sizes" else key for key in keys]  # sizes also replace a search for a size
+    return any(name == section or name.startswith(f"{section}.") for section in sections)
 
 
 def _from_configurations(runs: Sequence[Run]) -> Iterator[str]:
