@@ -33,15 +33,8 @@ from visionbench.signals import end_with_parent, kill_reason
 _context = multiprocessing.get_context("forkserver")
 _TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGHUP}
 """The signals of a terminal to all processes of a command. Only the parent reacts to them."""
-NOISY_LOGGERS = ("torchao", "torch.utils._pytree")
-"""Loggers that warn whenever torchao is imported, which transformers does if torchao is installed. Their warnings would
-be printed by the fork server. The identity of a quantised model has the kernels that torchao could not load."""
 UNKNOWN_CODE = 255
 """The exit code of a process whose fork server has ended."""
-
-
-for _name in NOISY_LOGGERS:
-    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 class WorkerDied(VisionbenchError):

@@ -6,6 +6,7 @@ int8_weight_only   weights in int8; products are computed in the dtype of the in
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 METHODS = {"int8_dynamic": "Int8DynamicActivationInt8WeightConfig", "int8_weight_only": "Int8WeightOnlyConfig"}
 """The methods, each with torchao's class of its options."""
 INSTALL = "pip install 'visionbench[torchao]'"
+NOISY_LOGGERS = ("torchao", "torch.utils._pytree")
+"""Loggers that warn whenever torchao is imported, which transformers does if torchao is installed. The identity of a
+quantised model has the kernels that torchao could not load."""
+
+for _name in NOISY_LOGGERS:
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 def why_unavailable() -> str | None:
