@@ -297,7 +297,7 @@ class Processes:
         self.cases, self.scripts = [], iter(scripts)
         monkeypatch.setattr(runner.worker, "stream", self.stream)
 
-    def stream(self, generate, config, plan, left_out, profiled, log):
+    def stream(self, generate, config, plan, left_out, profiled, reference, log):
         self.cases.append([case.id for case in plan.cases])
         for case, outcome in zip(plan.cases, next(self.scripts), strict=False):
             yield StageProgress("warmup", case.id)
