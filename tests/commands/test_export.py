@@ -23,6 +23,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 WORK = {f"work/{unit}_count": np.array([2.0]) for unit in ("images", "texts", "prompts", "tokens")}
 TEXTS_ONLY = {"work/texts_count": np.array([2.0])}
 COUNTED = ("pictures", "captions", "instances")
+RUNTIME = {f"load/{name}": np.array([1.0]) for name in ("export_s", "compile_s", "file_bytes")}
 GPM = {f"telemetry/{name}": np.array([0.5]) for name in COUNTERS}
 
 
@@ -92,7 +93,7 @@ def measurable(table):
     measured = set(table) - set(dataframe.TYPES)
     for group in names("metrics"):
         for work in (WORK, TEXTS_ONLY):
-            measured |= set(find("metrics", group)().compute(Samples({**work, **GPM})).values)
+            measured |= set(find("metrics", group)().compute(Samples({**work, **GPM, **RUNTIME})).values)
     counted = {f"data/{kind}_{of}_count": np.array([1.0]) for kind in COUNTED for of in ("used", "found")}
     measured |= set(denominators.compute_metrics(Samples(counted)).values)
     across = {f"{repeats.ACROSS}{name}": np.array([1.0, 2.0, 3.0]) for name in measured}

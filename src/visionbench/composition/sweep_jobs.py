@@ -99,8 +99,9 @@ def _with_values(first: DictConfig, values: Sequence[tuple[str, Any]], overrides
         return None
     job = config.hydra.job
     settings = job.config.override_dirname
-    config.hydra.overrides.task = [text for text in overrides if not _is_of_hydra(text)]
-    lines = [text for text in config.hydra.overrides.task if _key(text) not in settings.exclude_keys]
+    tasks = [text for text in overrides if not _is_of_hydra(text)]  # the configuration would resolve them
+    config.hydra.overrides.task = tasks
+    lines = [text for text in tasks if _key(text) not in settings.exclude_keys]
     job.override_dirname = settings.item_sep.join(sorted(lines)).replace("=", settings.kv_sep)
     return config
 
