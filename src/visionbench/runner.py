@@ -421,8 +421,8 @@ def _reference_in_process(
     if key not in _references:
         show(StageProgress("reference"))
         try:
-            with closing(worker.stream(measuring.reference, config, left_out, log=folder.log)) as events:
-                _references[key] = next(events)
+            for outputs in worker.stream(measuring.reference, config, left_out, log=folder.log):
+                _references[key] = outputs
         except (worker.WorkerDied, worker.WorkerFailed) as failure:
             return Reference(why_missing=f"eager fp32 could not be measured: {failure.problem}")
     return _references[key]
