@@ -290,16 +290,16 @@ def _refusals(
             refused[name] = f"data={config.data.name} has no {' and '.join(sorted(annotations))}"
         elif missing := sorted(metric.needs & unavailable.keys()):
             refused[name] = f"data={config.data.name}: {unavailable[missing[0]]}"
-    if config.runtime.name == EAGER and _precision(config).is_fp32:
-        unsuited_parity = {"parity": "eager fp32 is what other runs are compared with"}
-    else:
-        unsuited_parity = {}
     if len(unsuited) == len(quality):
         refused, unsuited = {**refused, **unsuited}, {}
     if set(quality) == {*refused, *unsuited}:
         timings = [name for name, metric in parts.metrics.items() if _needs_evaluation(metric) and name not in quality]
         unsuited |= dict.fromkeys(timings, "no quality metric is measured, so there is no evaluation pass")
-    return refused, unsuited | {name: why for name, why in unsuited_parity.items() if name in parts.metrics}
+    if config.runtime.name != EAGER and "kernels" in parts.metrics:
+        refused["kernels"] = f"the profiled call is executed by torch eager, not by runtime={config.runtime.name}"
+    elif config.runtime.name == EAGER and _precision(config).is_fp32 and "parity" in parts.metrics:
+        unsuited["parity"] = "eager fp32 is what other runs are compared with"
+    return refused, unsuited
 
 
 def _warnings(config: ExperimentConfig, parts: Parts) -> Iterable[str]:

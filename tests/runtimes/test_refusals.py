@@ -6,9 +6,9 @@ import pytest
 
 from visionbench.core import ConfigError, Precision
 from visionbench.devices.cuda import Cuda
+from visionbench.exports import onnx
 from visionbench.plan import plan
 from visionbench.registry import names
-from visionbench.runtimes import onnxruntime, openvino
 from visionbench.runtimes.compile import Compile
 
 
@@ -52,12 +52,19 @@ def test_a_runtime_that_cannot_work_is_refused(refusal, overrides, message):
     assert message in refusal(*overrides)
 
 
-@pytest.mark.parametrize(("runtime", "module"), [("onnxruntime", onnxruntime), ("openvino", openvino)])
-def test_a_missing_package_is_refused_with_the_command_that_installs_it(refusal, monkeypatch, runtime, module):
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == runtime else util.find_spec(name))
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_missing_package_is_refused_with_the_command_that_installs_it(refusal, monkeypatch, runtime):
+    monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == runtime else util.find_spec(name))
     assert refusal(f"runtime={runtime}") == (
         f"runtime={runtime}: {runtime} not installed; pip install 'visionbench[{runtime}]'"
     )
+
+
+def test_kernels_are_counted_in_eager_only(config):
+    planned = plan(config("runtime=compile", "metrics=[latency,kernels]"))
+    assert planned.refused["kernels"] == "the profiled call is executed by torch eager, not by runtime=compile"
+    assert all("kernels" not in case.stages for case in planned.cases)
+    assert "kernels" not in plan(config("metrics=[latency,kernels]")).refused
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

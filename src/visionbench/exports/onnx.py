@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,15 @@ class Export:
     seconds: float | None
     """The seconds of the conversion; None if the part was converted before."""
     bytes: int
+
+
+def why_unavailable(runtime: str) -> str | None:
+    """Return which package is missing to convert a part and to execute it with a runtime, or None. Imports nothing.
+
+    The runtime has the name of its package and of the extra that installs it.
+    """
+    missing = [name for name in ("onnx", "onnxscript", runtime) if find_spec(name) is None]
+    return f"{' and '.join(missing)} not installed; pip install 'visionbench[{runtime}]'" if missing else None
 
 
 def to_onnx(graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Export:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,9 +12,6 @@ from visionbench.registry import register
 
 if TYPE_CHECKING:
     import torch
-
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-INSTALL = "pip install 'visionbench[onnxruntime]'"
 
 
 @register("runtimes", "onnxruntime")
@@ -30,8 +26,7 @@ class OnnxRuntime:
 
     def why_unavailable(self) -> str | None:
         """Return which package is missing."""
-        missing = [name for name in PACKAGES if find_spec(name) is None]
-        return f"{' and '.join(missing)} not installed; {INSTALL}" if missing else None
+        return exports.why_unavailable("onnxruntime")
 
     def why_unsupported(self, device: str, precision: Precision) -> str | None:
         """Return that only fp32 on a CPU is supported."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from time import perf_counter
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,8 +13,6 @@ from visionbench.registry import register
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("onnx", "onnxscript", "openvino")
-INSTALL = "pip install 'visionbench[openvino]'"
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """OpenVINO's names of the types that it may compute in."""
 
@@ -30,8 +27,7 @@ class OpenVino:
 
     def why_unavailable(self) -> str | None:
         """Return which package is missing."""
-        missing = [name for name in PACKAGES if find_spec(name) is None]
-        return f"{' and '.join(missing)} not installed; {INSTALL}" if missing else None
+        return exports.why_unavailable("openvino")
 
     def why_unsupported(self, device: str, precision: Precision) -> str | None:
         """Return that only CPUs are supported, and neither autocast nor torchao."""
