@@ -33,6 +33,8 @@ from visionbench.config import (
     from_hydra,
     project_folder,
 )
+from visionbench.core import ConfigError
+from visionbench.plan import plan
 
 GUARDED = pytest.StashKey[list[str]]()
 
@@ -115,6 +117,18 @@ def config(compose):
         return from_hydra(OmegaConf.unsafe_merge(OmegaConf.create(OmegaConf.to_container(of_groups(*groups))), keys))
 
     return config
+
+
+@pytest.fixture
+def refusal(config):
+    """A function from overrides to the message with which `plan` refuses them."""
+
+    def refusal(*overrides):
+        with pytest.raises(ConfigError) as caught:
+            plan(config(*overrides))
+        return str(caught.value)
+
+    return refusal
 
 
 @pytest.fixture

@@ -22,18 +22,6 @@ def gpu(monkeypatch):
     monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
 
 
-@pytest.fixture
-def refusal(config):
-    """A function from overrides to the message with which `plan` refuses them."""
-
-    def refusal(*overrides):
-        with pytest.raises(ConfigError) as caught:
-            plan(config(*overrides))
-        return str(caught.value)
-
-    return refusal
-
-
 # ------------------------------------------------------------------------------------------------------------- cases
 @pytest.mark.parametrize(
     ("metrics", "stages"),

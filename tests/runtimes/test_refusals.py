@@ -4,7 +4,7 @@ from importlib import util
 
 import pytest
 
-from visionbench.core import ConfigError, Precision
+from visionbench.core import Precision
 from visionbench.devices.cuda import Cuda
 from visionbench.exports import onnx
 from visionbench.plan import plan
@@ -15,18 +15,6 @@ from visionbench.runtimes.compile import Compile
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch):
     monkeypatch.setattr(Cuda, "why_absent", lambda self: "no NVIDIA driver answers")
-
-
-@pytest.fixture
-def refusal(config):
-    """A function from overrides to the message with which `plan` refuses them."""
-
-    def refusal(*overrides):
-        with pytest.raises(ConfigError) as caught:
-            plan(config(*overrides))
-        return str(caught.value)
-
-    return refusal
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,9 @@ MOST_ATTEMPTS = 4
 STATUSES = {FINISHED: "FINISHED", UNSUCCESSFUL: "FAILED"}
 """MLflow's statuses. A run that was interrupted or did not end is KILLED."""
 DESCRIPTION = (
-    "A run is one model on one device in one precision. **Step = batch size.**\n\n`best_…` and `lowest_…` are over "
-    "the batch sizes of a run. Compare runs under equal conditions only: `protocol`, `device_name`, "
-    "`visionbench.validity`. `visionbench docs measuring` explains each metric."
+    "A run is one model on one device, in one precision and runtime. **Step = batch size.**\n\n"
+    "`best_…` and `lowest_…` are over the batch sizes of a run. Compare runs under equal conditions only: `protocol`, "
+    "`device_name`, `visionbench.validity`. `visionbench docs measuring` explains each metric."
 )
 
 
