@@ -37,10 +37,12 @@ from visionbench.core import (
     Samples,
 )
 from visionbench.examples import content_digest, denominators
+from visionbench.examples.calibration import choose_images
 from visionbench.examples.labelling import Labelling, resolve_labelling
 from visionbench.examples.screening import raise_on_problems, usable_examples, with_mask_frame
-from visionbench.parts import Parts, build_parts
+from visionbench.parts import Parts, build_parts, torchao_method
 from visionbench.stages import (
+    calibration,
     data_used,
     evaluation,
     execution,
@@ -192,8 +194,6 @@ class LoadedRun:
     """The examples that the model's processor accepts."""
     left_out: Mapping[str, str]
     """The ids of examples that are not used, with the reason."""
-    runtime_facts: Mapping[str, str] = field(default_factory=dict)
-    """Facts about the parts that a runtime executes."""
 
     @property
     def max_mib(self) -> int:
@@ -225,19 +225,19 @@ def load_run(
     """
     device = parts.device
     precision = precision_of(config)
-    model, loading = load.load(parts.adapter, config.model, device, place, dtype, precision.quantization)
+    model, loading = load.load(
+        parts.adapter, config.model, device, place, dtype, torchao_method(parts.runtime, precision)
+    )
     yield StageProgress("inputs", ahead=True)
     inputs = preprocess(model, data.examples, config.measure.inputs)
     raise_on_problems(config.data.name, inputs.unfit, len(data.examples), config.data.on_error)
     if parts.runtime.replaces_eager:
         yield StageProgress("export")
         two = next(assemble(inputs.singles[:2], min(2, len(inputs.singles)), place, dtype))
+        calibrator = _calibrator(config, parts, model, place, dtype) if precision.is_calibrated else None
         with autocast(place, precision):
-            executed = execution.execute(config.runtime.name, model, parts.runtime, two, precision)
+            executed = execution.execute(config.runtime.name, model, parts.runtime, two, precision, calibrator)
         model, loading = executed.model, loading.merged(executed.samples)
-        facts = executed.facts
-    else:
-        facts = {}
     model = in_autocast(model, place, precision)
     yield StageProgress("first_call")
     first_call = load.first_call(model, device, next(assemble(inputs.singles[:1], 1, place, dtype)))
@@ -256,8 +256,17 @@ def load_run(
         inputs,
         usable_examples(data.examples, inputs.unfit),
         {**data.left_out, **inputs.unfit},
-        facts,
     )
+
+
+def _calibrator(
+    config: ExperimentConfig, parts: Parts, model: LoadedModel, place: torch.device, dtype: torch.dtype
+) -> calibration.Calibrator:
+    """Return the model with the images of its calibration, none of which is measured."""
+    count = precision_of(config).calibration_images
+    assert count is not None
+    images = choose_images(config.data.name, parts.data, count)
+    return calibration.prepare(model, images.examples, images.source, place, dtype)
 
 
 def _compare(
@@ -498,7 +507,8 @@ def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     parts = build_parts(config)
     place, dtype = _set_up(config, parts.device)
     precision = precision_of(config)
-    model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype, precision.quantization)
+    method = torchao_method(parts.runtime, precision)
+    model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype, method)
     model = in_autocast(model, place, precision)
     examples = usable_examples(with_mask_frame(parts.data.examples(), config.data.exif), left_out)
     singles = preprocess(model, examples, config.measure.inputs).singles
@@ -556,7 +566,7 @@ def _work(loaded: LoadedRun, case: Case) -> Samples:
 
 
 def _conditions(parts: Parts, loaded: LoadedRun, examples: Sequence[Example]) -> Conditions:
-    model = {**loaded.model.identity, **_image_size(loaded), **loaded.runtime_facts}
+    model = {**loaded.model.identity, **_image_size(loaded)}
     return Conditions(model, dict(parts.device.fingerprint()), _describe_data(parts, examples), dict(loaded.left_out))
 
 

@@ -24,7 +24,9 @@ from visionbench.core.declarations import (
 from visionbench.core.errors import ConfigError, TrackingError, VisionbenchError, first_line, problem_of
 from visionbench.core.plan import AUTO, BatchSearch, Case, RunPlan
 from visionbench.core.protocols import (
+    CALIBRATED,
     Adapter,
+    Calibration,
     CallTiming,
     Counted,
     DataSet,
@@ -38,6 +40,7 @@ from visionbench.core.protocols import (
     FetchSource,
     HasClassNames,
     HasGraphs,
+    HasOtherImages,
     LimitsMemory,
     LoadedModel,
     MemoryLimit,
@@ -47,6 +50,7 @@ from visionbench.core.protocols import (
     Precision,
     Predictor,
     QualityMetric,
+    Quantizes,
     ReportsWarnings,
     Resampled,
     Runtime,
@@ -83,6 +87,7 @@ from visionbench.core.text import one_line, shortened, visible
 __all__ = [
     "ACROSS_PROCESSES",
     "AUTO",
+    "CALIBRATED",
     "CAPTIONS_CUT",
     "EVALUATION_STEPS",
     "FAILED",
@@ -112,6 +117,7 @@ __all__ = [
     "WORK_UNITS",
     "Adapter",
     "BatchSearch",
+    "Calibration",
     "CallTiming",
     "Case",
     "CaseResult",
@@ -131,6 +137,7 @@ __all__ = [
     "Fetchable",
     "HasClassNames",
     "HasGraphs",
+    "HasOtherImages",
     "Inputs",
     "LimitsMemory",
     "LoadedModel",
@@ -145,6 +152,7 @@ __all__ = [
     "Predictions",
     "Predictor",
     "QualityMetric",
+    "Quantizes",
     "Reason",
     "ReportsWarnings",
     "Resampled",
