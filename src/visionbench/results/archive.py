@@ -58,6 +58,7 @@ FACTS = (
     "device_name",
     "precision",
     "runtime",
+    "decoder",
     "threads",
     "data",
     "protocol",

@@ -18,7 +18,6 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.core import PIPELINE_STEPS, Example, Inputs, Samples
-from visionbench.datafiles.images import decode_example
 from visionbench.stages.context import Context
 from visionbench.stages.heartbeat import Heartbeat
 from visionbench.stages.inputs import input_bytes
@@ -174,7 +173,7 @@ def _read(context: Context, batch: PipelineBatch) -> None:
 
 def _decode(context: Context, batch: PipelineBatch) -> None:
     pairs = zip(batch.examples, batch.encoded, strict=True)
-    batch.images = [decode_example(example, encoded) for example, encoded in pairs]
+    batch.images = [context.decoding.decode(example, encoded) for example, encoded in pairs]
 
 
 def _preprocess(context: Context, batch: PipelineBatch) -> None:
