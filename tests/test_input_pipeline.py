@@ -29,12 +29,17 @@ def runs_of(folder, *words):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """Return runs of the bundled models by model and decoder."""
+    """Return runs of the bundled models by model, and by their decoder or by `device` for data.preprocess=device."""
     folder = tmp_path_factory.mktemp("decoders")
     models = ",".join(QUALITY)
     runs_of(folder, "-m", f"model={models}", "data.decoder=pillow,simplejpeg", METRICS, *SHAPES)
+    runs_of(folder, "-m", f"model={models}", "data.preprocess=device", METRICS, *SHAPES)
     words = ["-m", "model=clip_tiny,blip2_tiny", "data.decoder=pillow_draft", METRICS, *SHAPES]
-    return {(run.record.plan.model, run.record.plan.decoder): run for run in runs_of(folder, *words)}
+    keyed = {}
+    for run in runs_of(folder, *words):
+        plan = run.record.plan
+        keyed[plan.model, "device" if plan.preprocess == "device" else plan.decoder] = run
+    return keyed
 
 
 @pytest.mark.parametrize(("model", "decoder"), DECODED)
@@ -51,6 +56,21 @@ def test_a_decoder_gives_the_quality_of_pillow_and_its_difference_is_in_each_row
     assert "parity_cosine_ratio" not in timed
     name = QUALITY[model]
     assert quality[name] == pytest.approx(reference.results[-1].metrics.values[name], abs=0.1 if reduced else 0)
+
+
+@pytest.mark.parametrize("model", QUALITY)
+def test_preprocessing_on_the_device_gives_the_quality_of_transformers_within_half_a_level(measured, model):
+    run, reference = measured[model, "device"], measured[model, "pillow"]
+    assert [row.status for row in run.results] == ["ok"] * 2
+    timed, quality = (row.metrics.values for row in run.results)
+    assert timed["parity_decoder_mean_levels"] is None
+    assert 0 < timed["parity_input_mean_levels"] < 0.5
+    assert timed["parity_input_max_levels"] <= 3
+    name = QUALITY[model]
+    assert quality[name] == pytest.approx(reference.results[-1].metrics.values[name], abs=0.05)
+    assert run.facts()["preprocess"] == "device"
+    assert run.record.model.values["image_backend"] == "torch"
+    assert run.record.model.values["image_size"] == reference.record.model.values["image_size"]
 
 
 def test_the_decoder_is_a_fact_of_the_run(measured):
@@ -82,9 +102,11 @@ def test_the_row_says_which_images_pillow_decoded(tmp_path):
 def test_a_run_without_the_key_of_a_later_version_has_the_reference_pipeline(measured):
     path = measured["clip_tiny", "pillow"].folder.path / "run.json"
     content = json.loads(path.read_text())
-    assert content["config"]["data"].pop("decoder") == content["plan"].pop("decoder") == "pillow"
+    for key in ("decoder", "preprocess"):
+        assert content["config"]["data"].pop(key) == content["plan"].pop(key)
     record = type(measured["clip_tiny", "pillow"].record).from_json(content)
     assert record.plan.decoder == record.config["data"]["decoder"] == "pillow"
+    assert record.plan.preprocess == record.config["data"]["preprocess"] == "transformers"
 
 
 def test_a_run_whose_images_differ_too_much_fails_with_the_difference(tmp_path):

@@ -42,6 +42,7 @@ from visionbench.examples.screening import raise_on_problems, usable_examples, w
 from visionbench.parts import Parts, build_parts
 from visionbench.stages import (
     data_used,
+    device_processor,
     evaluation,
     execution,
     flops,
@@ -230,10 +231,12 @@ def load_run(
     precision = precision_of(config)
     model, loading = load.load(parts.adapter, config.model, device, place, dtype, precision.quantization)
     yield StageProgress("inputs", ahead=True)
-    decoding = decoding_of(config, parts, model)
+    original = model
+    model, decoding = with_input_pipeline(config, parts, model, place)
     inputs = preprocess(model, data.examples, config.measure.inputs, decoding)
     raise_on_problems(config.data.name, inputs.unfit, len(data.examples), config.data.on_error)
-    pixels = input_parity.compare(model, usable_examples(data.examples, inputs.unfit), decoding, config.measure.parity)
+    examples = usable_examples(data.examples, inputs.unfit)
+    pixels = input_parity.compare(model, original, examples, decoding, config.measure.parity)
     loading = loading.merged(pixels)
     if parts.runtime.replaces_eager:
         yield StageProgress("export")
@@ -260,7 +263,7 @@ def load_run(
         model,
         loading.merged(first_call),
         inputs,
-        usable_examples(data.examples, inputs.unfit),
+        examples,
         {**data.left_out, **inputs.unfit},
         decoding,
         facts,
@@ -428,11 +431,15 @@ def _catch_out_of_memory(
     return OutOfMemory(reason)
 
 
-def decoding_of(config: ExperimentConfig, parts: Parts, model: LoadedModel) -> Decoding:
-    """Return the decoder of a run, with the size that the loaded model needs if the decoder reduces images.
+def with_input_pipeline(
+    config: ExperimentConfig, parts: Parts, model: LoadedModel, place: torch.device
+) -> tuple[LoadedModel, Decoding]:
+    """Return the loaded model with its images processed as configured, and the decoder of the run.
 
-    Raises ConfigError if that size is unknown.
+    Raises ConfigError if the model's processor cannot be replaced, or if the decoder needs its size and it is unknown.
     """
+    if config.data.preprocess == "device":
+        model = device_processor.on_device(model, place)
     least = None
     if parts.decoder.reduces:
         least = weights.least_size(model)
@@ -442,7 +449,7 @@ def decoding_of(config: ExperimentConfig, parts: Parts, model: LoadedModel) -> D
                 "not known",
                 "use data.decoder=pillow",
             )
-    return Decoding(config.data.decoder, parts.decoder, least)
+    return model, Decoding(config.data.decoder, parts.decoder, least)
 
 
 def _set_up(config: ExperimentConfig, device: Device) -> tuple[torch.device, torch.dtype]:
@@ -486,7 +493,7 @@ def reference(config: ExperimentConfig, left_out: Mapping[str, str]) -> Iterator
     try:
         model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype)
         examples = usable_examples(with_mask_frame(parts.data.examples(), config.data.exif), left_out)
-        decoding = decoding_of(config, parts, model)
+        model, decoding = with_input_pipeline(config, parts, model, place)
         singles = preprocess(model, examples, config.measure.inputs, decoding).singles
         yield Reference(parity.outputs(model, singles, config.measure.parity.inputs, place, dtype))
     except Exception as error:
@@ -545,9 +552,10 @@ def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     place, dtype = _set_up(config, parts.device)
     precision = precision_of(config)
     model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype, precision.quantization)
+    model, decoding = with_input_pipeline(config, parts, model, place)
     model = in_autocast(model, place, precision)
     examples = usable_examples(with_mask_frame(parts.data.examples(), config.data.exif), left_out)
-    singles = preprocess(model, examples, config.measure.inputs, decoding_of(config, parts, model)).singles
+    singles = preprocess(model, examples, config.measure.inputs, decoding).singles
     for case in plan.cases:
         if "kernels" in case.stages:
             batch = next(assemble(singles, case.batch_size, place, dtype))

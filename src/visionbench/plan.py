@@ -38,7 +38,7 @@ from visionbench.parts import (
     measured_elsewhere,
 )
 from visionbench.registry import find, names, nearest
-from visionbench.variation import EAGER, PILLOW, SEPARATOR, base_parts
+from visionbench.variation import EAGER, PILLOW, SEPARATOR, TRANSFORMERS, base_parts
 
 STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "kernels", "evaluation")
 """The stages in the order of the protocol. Each case runs the stages that its metrics need."""
@@ -50,6 +50,7 @@ MOST_CHARACTERS = 100
 """The longest name of a model or a precision, because the names of folders contain both."""
 ON_ERROR = ("fail", "skip")
 EXIF = ("stored", "turned")
+PREPROCESS = (TRANSFORMERS, "device")
 
 
 def plan(
@@ -94,6 +95,7 @@ def plan(
         precision=config.precision.name,
         runtime=config.runtime.name,
         decoder=config.data.decoder,
+        preprocess=config.data.preprocess,
         cases=tuple(cases),
         refused=refused,
         unsuited=unsuited,
@@ -134,6 +136,7 @@ def _check(config: ExperimentConfig) -> None:
     _check_search(config)
     _check_runtime(config)
     _check_decoder(config)
+    _check_choice("data.preprocess", config.data.preprocess, PREPROCESS)
 
 
 def _check_precision(precision: PrecisionConfig) -> None:
@@ -320,7 +323,8 @@ def _refusals(
 
 def _is_reference(config: ExperimentConfig, parts: Parts) -> bool:
     """Return whether other runs are compared with a run of this configuration."""
-    return config.runtime.name == EAGER and _precision(config).is_fp32 and parts.decoder.is_reference
+    has_reference_inputs = parts.decoder.is_reference and config.data.preprocess == TRANSFORMERS
+    return config.runtime.name == EAGER and _precision(config).is_fp32 and has_reference_inputs
 
 
 def _warnings(config: ExperimentConfig, parts: Parts) -> Iterable[str]:

@@ -60,9 +60,14 @@ def examples(tmp_path):
     return [Example(path.stem, path) for path in paths]
 
 
-def compared(examples, decoder, model=None, **rule):
-    decoding = Decoding("brighter", decoder)
-    return Parity().compute(compare(model or Model(), examples, decoding, ParityConfig(**rule))).values
+def with_decoder(examples, decoder, model=None, original=None, **rule):
+    """The samples of the comparison. `original` is the model with the reference processor, if it is another one."""
+    model = model or Model()
+    return compare(model, original or model, examples, Decoding("brighter", decoder), ParityConfig(**rule))
+
+
+def compared(examples, decoder, model=None, original=None, **rule):
+    return Parity().compute(with_decoder(examples, decoder, model, original, **rule)).values
 
 
 def test_differences_are_in_levels_of_eight_bits(examples):
@@ -106,13 +111,13 @@ class HalvesUnexpectedly(Brighter):
 
 
 def test_reduced_images_are_compared_as_inputs_only_with_a_limit_of_their_own(examples):
-    samples = compare(Model(), examples, Decoding("brighter", Brighter(reduces=True)), ParityConfig())
+    samples = with_decoder(examples, Brighter(reduces=True))
     metrics = Parity().compute(samples)
     assert metrics.values["parity_input_mean_levels"] == pytest.approx(0.0, abs=1e-4)
     assert metrics.values["parity_decoder_mean_levels"] is None
     assert metrics.reasons["parity_decoder_mean_levels"] == "brighter gives smaller images"
     with pytest.raises(ParityError, match=r"the inputs of 0 differ .*max_levels\.draft is 4"):
-        compare(Model(), examples, Decoding("inverse", Inverse(reduces=True)), ParityConfig())
+        with_decoder(examples, Inverse(reduces=True))
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ class Inverse(Brighter):
 
 
 def test_a_model_without_pixels_has_no_difference_of_inputs(examples):
-    samples = compare(Model(gives_pixels=False), examples, Decoding("brighter", Brighter(1)), ParityConfig())
+    samples = with_decoder(examples, Brighter(1), Model(gives_pixels=False))
     metrics = Parity().compute(samples)
     assert metrics.values["parity_decoder_mean_levels"] == 1.0
     assert metrics.reasons["parity_input_mean_levels"] == "the model's inputs have no pixel_values"
@@ -130,8 +135,7 @@ def test_a_model_without_pixels_has_no_difference_of_inputs(examples):
 
 @pytest.mark.parametrize(("decoder", "images"), [(None, 16), (Brighter(is_reference=True), 16), (Brighter(200), 0)])
 def test_nothing_is_compared_with_the_reference_or_without_images(examples, decoder, images):
-    decoding = Decoding("brighter", decoder)
-    assert compare(Model(), examples, decoding, ParityConfig(images=images)) == Samples()
+    assert with_decoder(examples, decoder, images=images) == Samples()
 
 
 def test_files_left_to_pillow_are_counted_by_their_format(examples):
@@ -150,3 +154,33 @@ def test_a_row_whose_images_pillow_decoded_is_questionable(examples):
     assert decoding.describe(examples[3:]).flags == {"decoder_unused": text}
     assert decoding.describe(examples[3:], used=False).flags == {}
     assert decoding.describe(examples[:3]) == Samples()
+
+
+@dataclass
+class OtherProcessor(Model):
+    """A model whose processor adds levels to each pixel."""
+
+    levels: float = 0.0
+
+    def preprocess(self, images, captions):
+        return {"pixel_values": Model.preprocess(self, images, captions)["pixel_values"] + self.levels / 255 / 0.5}
+
+
+def test_another_processor_is_compared_with_that_of_transformers(examples):
+    values = compared(examples, None, OtherProcessor(levels=0.25), Model())
+    assert values["parity_decoder_mean_levels"] is None
+    assert values["parity_input_mean_levels"] == pytest.approx(0.25, abs=1e-4)
+
+
+def test_the_limit_of_another_processor_has_its_own_key(examples):
+    message = r"data\.preprocess=device: the inputs of 0 differ .*max_levels\.preprocess is 0\.5"
+    with pytest.raises(ParityError, match=message):
+        compared(examples, None, OtherProcessor(levels=0.75), Model())
+
+
+def test_with_both_the_higher_limit_counts_for_inputs(examples):
+    assert compared(examples, Brighter(), OtherProcessor(levels=0.75), Model())["parity_input_mean_levels"] > 0.7
+    with pytest.raises(
+        ParityError, match=r"^data\.decoder=brighter, data\.preprocess=device: .*max_levels\.decoder is 1"
+    ):
+        compared(examples, Brighter(), OtherProcessor(levels=1.5), Model())

@@ -1,5 +1,5 @@
 """Parity: how far outputs are from those of the same model in eager fp32, and pixels from those of the reference
-decoder, on images of the data."""
+input pipeline, on images of the data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEVELS = tuple(f"parity_{part}_{kind}_levels" for part in ("decoder", "input") f
 @dataclass
 class Parity:
     """No options. The check itself is `measure.parity`. It is made for each run that is not in eager fp32, or that has
-    another decoder than Pillow."""
+    another input pipeline than Pillow and transformers."""
 
     stages: ClassVar[tuple[str, ...]] = ()
 
@@ -50,7 +50,7 @@ class Parity:
         MetricDeclaration(
             "parity_input_mean_levels",
             "levels",
-            "The difference of the model's pixels from those of the reference decoder: the largest mean of an image",
+            "The difference of the model's pixels from those of the reference pipeline: the largest mean of an image",
             LOWER,
             title="input off (levels)",
             translations={"zh": "输入偏差（灰度级）"},
@@ -66,7 +66,7 @@ class Parity:
     def compute(self, samples: Samples) -> Metrics:
         """Return the lowest cosine and the largest relative error over images and outputs.
 
-        A run with another decoder than Pillow also has the largest differences of pixels over images, in levels of
+        A run with another input pipeline also has the largest differences of pixels over images, in levels of
         8 bits.
         """
         return self._outputs(samples).merged(self._pixels(samples))

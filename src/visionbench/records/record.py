@@ -27,7 +27,7 @@ LOST, PENDING = "lost", "pending"
 measured it has ended without an end of the run, and `pending` if a running sweep has not started it yet."""
 EAGER_RUNTIME: Mapping[str, Any] = {"name": "eager", "mode": None, "dynamic": None, "fullgraph": None, "options": {}}
 """The runtime of runs of earlier versions, which had no other."""
-REFERENCE_INPUTS: Mapping[str, Any] = {"decoder": "pillow"}
+REFERENCE_INPUTS: Mapping[str, Any] = {"decoder": "pillow", "preprocess": "transformers"}
 """The keys of `data` of runs of earlier versions, which had no other input pipeline."""
 LEFT_OUT_IF_EMPTY = ("case_seconds", "identity", "sessions")
 """The keys of run.json that are left out if they are empty."""
@@ -319,6 +319,7 @@ class RunRecord:
             "precision": self.plan.precision,
             "runtime": self.plan.runtime,
             "decoder": self.plan.decoder,
+            "preprocess": self.plan.preprocess,
             "dtype": self.model.dtype or settings.precision.dtype,
             "protocol": self.plan.protocol,
             "data": settings.data.name,

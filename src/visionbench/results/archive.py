@@ -59,6 +59,7 @@ FACTS = (
     "precision",
     "runtime",
     "decoder",
+    "preprocess",
     "threads",
     "data",
     "protocol",

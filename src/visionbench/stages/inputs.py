@@ -64,7 +64,7 @@ def preprocess(
             continue
         accepted += 1
         if not full:
-            singles.append(inputs)
+            singles.append({name: tensor.cpu() for name, tensor in inputs.items()})
             full = len(singles) >= 2 and (len(singles) + 1) * input_bytes(singles[0]) > rule.max_mib * 2**20
     if errors and not accepted:
         raise errors[0]
