@@ -25,7 +25,7 @@ MATRIX = JOB["strategy"]["matrix"]["include"]
 COMMANDS = [line for step in JOB["steps"] if "run" in step for line in step["run"].splitlines()]
 NAMESPACES = {"mlflow": "mlflow", "PIL": "pillow"}
 """Imported names that several distributions provide, and the distribution that is declared."""
-OF_EXTRAS = {name: name for name in ("ray", "onnxruntime", "openvino", "nncf", "torchao")} | {
+OF_EXTRAS = {name: name for name in ("ray", "onnxruntime", "openvino", "nncf", "simplejpeg", "torchao")} | {
     "submitit": "slurm",
     "onnx": "onnxruntime",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from visionbench import ranges, weights
 from visionbench.config import (
@@ -36,13 +36,14 @@ from visionbench.parts import (
     accelerators,
     build_parts,
     find_adapter,
+    find_decoder,
     find_device,
     find_runtime,
     measured_elsewhere,
     quantizations,
 )
 from visionbench.registry import find, names, nearest
-from visionbench.variation import EAGER, SEPARATOR
+from visionbench.variation import EAGER, PILLOW, SEPARATOR, TRANSFORMERS, base_parts
 
 STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "kernels", "evaluation")
 """The stages in the order of the protocol. Each case runs the stages that its metrics need."""
@@ -54,6 +55,7 @@ MOST_CHARACTERS = 100
 """The longest name of a model or a precision, because the names of folders contain both."""
 ON_ERROR = ("fail", "skip")
 EXIF = ("stored", "turned")
+PREPROCESS = (TRANSFORMERS, "device")
 
 
 def plan(
@@ -90,22 +92,22 @@ def plan(
     cases = [_case(name, size, speed) for name, size in sizes.items()] if speed else []
     if quality:
         cases.append(_case("quality", config.measure.evaluation.batch_size, quality))
-    base = [config.model.name, parts.device.id, config.precision.name]
-    if config.runtime.name != EAGER:
-        base.append(config.runtime.name)
-    return RunPlan(
-        name=SEPARATOR.join(base),
+    planned = RunPlan(
+        name="",
         model=config.model.name,
         task=parts.adapter.task,
         device=parts.device.id,
         precision=config.precision.name,
         runtime=config.runtime.name,
+        decoder=config.data.decoder,
+        preprocess=config.data.preprocess,
         cases=tuple(cases),
         refused=refused,
         unsuited=unsuited,
         warnings=tuple(_warnings(config, parts)),
         protocol=_protocol(config.measure.name, overrides),
     )
+    return replace(planned, name=SEPARATOR.join(base_parts(planned).values()))
 
 
 def _case(name: str, batch_size: int, metrics: Mapping[str, Metric]) -> Case:
@@ -138,6 +140,8 @@ def _check(config: ExperimentConfig) -> None:
     _check_device(config)
     _check_search(config)
     _check_runtime(config)
+    _check_decoder(config)
+    _check_choice("data.preprocess", config.data.preprocess, PREPROCESS)
 
 
 def _check_precision(precision: PrecisionConfig) -> None:
@@ -293,6 +297,21 @@ def _why_no_quantization(runtime: Runtime, method: str) -> str | None:
     return runtime.why_no_quantization(method) if isinstance(runtime, Quantizes) else weights.why_no_quantization()
 
 
+def _check_decoder(config: ExperimentConfig) -> None:
+    """Refuse an unknown decoder, one that is not installed, and smaller images for masks in pixels of the image."""
+    name = config.data.decoder
+    _check_registered("data.decoder", name, "decoders")
+    decoder = find_decoder(name)
+    if not measured_elsewhere() and (reason := decoder.why_unavailable()):
+        raise ConfigError(f"data.decoder={name}: {reason}")
+    if decoder.reduces and "truth_masks" in find_adapter(config.model).predicts:
+        raise ConfigError(
+            f"data.decoder={name}: model {config.model.name} predicts masks in the size of the stored image, and this "
+            "decoder gives smaller images",
+            f"use data.decoder={PILLOW}",
+        )
+
+
 def _check_choice(key: str, value: str, choices: Iterable[str]) -> None:
     if value not in (choices := list(choices)):
         raise ConfigError(f"{key}={value}: no such value{nearest(value, choices)}")
@@ -338,9 +357,15 @@ def _refusals(
         unsuited |= dict.fromkeys(timings, "no quality metric is measured, so there is no evaluation pass")
     if config.runtime.name != EAGER and "kernels" in parts.metrics:
         refused["kernels"] = f"the profiled call is executed by torch eager, not by runtime={config.runtime.name}"
-    elif config.runtime.name == EAGER and _precision(config).is_fp32 and "parity" in parts.metrics:
+    elif _is_reference(config, parts) and "parity" in parts.metrics:
         unsuited["parity"] = "eager fp32 is what other runs are compared with"
     return refused, unsuited
+
+
+def _is_reference(config: ExperimentConfig, parts: Parts) -> bool:
+    """Return whether other runs are compared with a run of this configuration."""
+    has_reference_inputs = parts.decoder.is_reference and config.data.preprocess == TRANSFORMERS
+    return config.runtime.name == EAGER and _precision(config).is_fp32 and has_reference_inputs
 
 
 def _warnings(config: ExperimentConfig, parts: Parts) -> Iterable[str]:

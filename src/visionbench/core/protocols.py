@@ -18,6 +18,29 @@ if TYPE_CHECKING:
 
 
 # ---------------------------------------------------------------------------------------------------------------- data
+LeastSize = Callable[[int, int], tuple[int, int]]
+"""From the width and height of a stored image to the size, in the same order, to which the model resizes it."""
+
+
+class Decoder(Protocol):
+    """A way to decode image files: a registered dataclass without options. Several threads call it at once."""
+
+    is_reference: ClassVar[bool]
+    """Whether it is the reference, with which other decoders are compared."""
+    reduces: ClassVar[bool]
+    """Whether an image can be smaller than stored, as small as the model's processor needs it."""
+
+    def why_unavailable(self) -> str | None:
+        """Return why the decoder cannot be used on this machine, with a remedy, or None. Imports nothing large."""
+
+    def decode(self, opened: Image, least: LeastSize | None) -> Image | None:
+        """Return the pixels as stored, before a rotation by EXIF, or None to leave the file to Pillow.
+
+        `opened` is the file as Pillow opened it, with its header read and its pixels not decoded. `least` is None if
+        the decoder does not reduce images.
+        """
+
+
 class DataSet(Protocol):
     """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
 

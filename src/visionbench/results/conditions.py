@@ -78,6 +78,8 @@ def binding(run: Run) -> dict[str, str]:
         **{words: record.device.values.get(name) for name, words in DEVICE_CONDITIONS.items()},
         "processor": record.host.cpu,
         "runtime": record.plan.runtime,
+        "decoder": record.plan.decoder,
+        "preprocess": record.plan.preprocess,
         "other runs": record.plan.beside or "none",
         **{name: _of_model(run, name) for name in MODEL_CONDITIONS},
         **_flatten("model.options", settings.model.options),

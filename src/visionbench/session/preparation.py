@@ -48,7 +48,7 @@ def prepare(
     if role.measures:
         modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
         worker.start_fork_server(
-            ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
+            ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "decoders", "metrics")]
         )
     if resumption is not None:
         runs = assign(runs, resumption, earlier)

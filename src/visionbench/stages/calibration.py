@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from visionbench import weights
 from visionbench.core import Calibration, Example, HasGraphs, Inputs, LoadedModel
-from visionbench.datafiles.images import decode_example
+from visionbench.stages.decoding import Decoding
 from visionbench.stages.windows import quiet
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Calibrator:
     """Where the images come from."""
     digest: str
     """The SHA-256 of the preprocessed images and captions."""
+    decoding: Decoding
     place: torch.device
     dtype: torch.dtype
 
@@ -50,7 +51,9 @@ class Calibrator:
 
         assert isinstance(self.model, HasGraphs)
         for start in range(0, len(self.examples), BATCH):
-            singles = [_preprocess(self.model, example) for example in self.examples[start : start + BATCH]]
+            singles = [
+                _preprocess(self.model, example, self.decoding) for example in self.examples[start : start + BATCH]
+            ]
             batch = {name: torch.cat([single[name] for single in singles]) for name in singles[0]}
             with quiet():
                 tensors = self.model.graph_inputs(weights.place_inputs(batch, self.place, self.dtype))[part]
@@ -58,7 +61,12 @@ class Calibrator:
 
 
 def prepare(
-    model: LoadedModel, examples: Sequence[Example], source: str, place: torch.device, dtype: torch.dtype
+    model: LoadedModel,
+    examples: Sequence[Example],
+    source: str,
+    decoding: Decoding,
+    place: torch.device,
+    dtype: torch.dtype,
 ) -> Calibrator:
     """Preprocess the images once, to find those that the model's processor accepts, and to compute their digest.
 
@@ -67,7 +75,7 @@ def prepare(
     sha, accepted, errors = hashlib.sha256(), list[Example](), list[Exception]()
     for example in examples:
         try:
-            inputs = _preprocess(model, example)
+            inputs = _preprocess(model, example, decoding)
         except MemoryError:
             raise
         except Exception as error:
@@ -79,8 +87,9 @@ def prepare(
             sha.update(tensor.contiguous().numpy().tobytes())
     if errors and not accepted:
         raise errors[0]
-    return Calibrator(model, accepted, source, sha.hexdigest(), place, dtype)
+    return Calibrator(model, accepted, source, sha.hexdigest(), decoding, place, dtype)
 
 
-def _preprocess(model: LoadedModel, example: Example) -> Inputs:
-    return model.preprocess([decode_example(example)], [next(iter(example.captions), "")])
+def _preprocess(model: LoadedModel, example: Example, decoding: Decoding) -> Inputs:
+    inputs = model.preprocess([decoding.decode(example)], [next(iter(example.captions), "")])
+    return {name: tensor.cpu() for name, tensor in inputs.items()}
