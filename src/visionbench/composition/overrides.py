@@ -32,6 +32,7 @@ COMMANDS = [
     "selftest",
     "summarize",
     "sync",
+    "tune",
     "ui",
 ]
 """The other commands of visionbench, for a command that is written after `run`."""
@@ -114,6 +115,16 @@ def parse(text: str, groups: dict[str, list[str]]) -> Override:
         raise ConfigError(*_describe_form(text, groups)) from error
     except RecursionError as error:
         raise ConfigError(f"'{text[:40]}…': nested too deeply") from error
+
+
+def choices(text: str, groups: dict[str, list[str]]) -> tuple[str, ...]:
+    """Return the values of an override as typed, more than one if it is a sweep. Raises ConfigError for its form."""
+    override = parse(text, groups)
+    if not override.is_sweep_override():
+        return (text.partition("=")[2],)
+    if not isinstance(override.value(), ChoiceSweep):
+        raise ConfigError(f"{text}: not a list of values", "write the values, as in a,b")
+    return tuple(str(override.get_value_string()).split(","))
 
 
 def wrong_form(text: str, config_dir: Path | None) -> ConfigError:
