@@ -26,7 +26,7 @@ LAYERS = (
     {"composition"},
     {"examples"},
     {"data_check", "diagnosis"},
-    {"models", "devices", "data", "metrics", "runtimes"},
+    {"models", "devices", "data", "decoders", "metrics", "runtimes"},
     {"stages"},
     {"plan"},
     {"measuring", "worker"},
@@ -41,7 +41,7 @@ LAYERS = (
     {"session"},
     {"dry_run", "jobs", "tuning"},
 )
-PARTS = {"models", "devices", "data", "metrics", "runtimes"}
+PARTS = {"models", "devices", "data", "decoders", "metrics", "runtimes"}
 """A file imports from its own room and from the layers above this line in the list, except that parts do not import
 each other."""
 MAY_IMPORT = {

@@ -1,6 +1,7 @@
 """Runs that other processes measure: which GPU each gets, and the rows of runs whose process ended early."""
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 from command_line import plan_runs
@@ -9,9 +10,11 @@ from visionbench import jobs, registry, runner
 from visionbench.config import ComposedConfig, ComposedRun
 from visionbench.core import ConfigError
 from visionbench.devices.cpu import Cpu
+from visionbench.engines import End, Job
 from visionbench.parts import devices_of_other_machines, find_device
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import Host
+from visionbench.session import Outcome
 
 
 @dataclass
@@ -103,6 +106,22 @@ def test_a_run_that_ended_is_not_changed(tmp_path, plan):
     before = (folder.path / "results.jsonl").read_text()
     assert RunFolder(runner.close(folder.path, CONFIG, plan, "sweep", "again").path).results() == folder.results()
     assert (folder.path / "results.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("reason", ["", "the process of the task ended"])
+def test_the_line_of_a_job_names_the_device_that_it_used(tmp_path, plan, reason, monkeypatch, capsys):
+    """`device=auto` is planned for a GPU, and the machine of the job may have none."""
+    lines = []
+    started = runner.close(tmp_path / "run", CONFIG, plan, "sweep", "killed")
+    planned = replace(plan, name=plan.name.replace("cpu", "cuda:0"), device="cuda:0")
+    place = SimpleNamespace(folder=started.path, sweep="sweep")
+    run = SimpleNamespace(plan=planned, yaml=CONFIG, request=SimpleNamespace(place=place))
+    prepared = SimpleNamespace(runs=[run], previous=[run], queue=SimpleNamespace(unsent=[]))
+    monkeypatch.setattr(jobs, "show", lambda prepared, line: lines.append(line))
+    job = Job(0, planned.name, started.path, lambda beside: 0)
+    jobs.add_end(prepared, job, End(int(bool(reason)), reason), Outcome())
+    assert lines == [f"{plan.name}  failed"]
+    assert capsys.readouterr().err == (f"visionbench: {plan.name}: {reason}\n" if reason else "")
 
 
 CONFIG = """\

@@ -135,7 +135,7 @@ def _run() -> int:
         _route_completion()
         code: int = cli(prog_name="visionbench", standalone_mode=False) or 0
         if reason := streams.lost_output():
-            code = code or _fail(f"standard output: {reason}; {REMEDY}")
+            code = code or _fail(f"standard output: {reason}; free space, or write the output to another place")
         return code
     except click.exceptions.NoArgsIsHelpError as error:  # `visionbench` or `visionbench data` alone
         click.echo(error.format_message())

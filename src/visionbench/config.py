@@ -83,7 +83,10 @@ class PrecisionConfig:
     autocast: bool = False
     """Whether weights and inputs stay in float32, and torch.autocast computes in `dtype`."""
     quantization: str | None = None
-    """The method by which torchao quantises the linear layers: `int8_dynamic` or `int8_weight_only`."""
+    """The method that quantises the model, by torchao or by the runtime: `int8_dynamic`, `int8_weight_only` or
+    `int8_static`."""
+    calibration_images: int | None = field(default=None, metadata=limits(1, 100_000))
+    """The number of images that calibrate `int8_static`. They are not among the images that are measured."""
 
 
 @dataclass
@@ -132,6 +135,10 @@ class DataConfig:
     exif: str | None = None
     """The pixels that masks were drawn on if an image has an EXIF orientation: `stored`, or `turned` by the
     orientation. By default such images are refused. Images without masks are always turned."""
+    decoder: str = "pillow"
+    """The decoder of the image files."""
+    preprocess: str = "transformers"
+    """The library that resizes and normalises images: `transformers`, or `device` for torch on the run's device."""
     clusters: str | None = None
     """A CSV file with the columns `picture` and `cluster`, for images that are not independent, such as frames of a
     video or slices of one patient. Intervals of quality are then over clusters."""
@@ -235,7 +242,8 @@ class PipelineConfig:
 
 @dataclass
 class ParityConfig:
-    """The comparison of the outputs with those of eager fp32, before a run in another precision or runtime is timed."""
+    """The comparison of the outputs with those of eager fp32, before a run in another precision or runtime is timed,
+    and of images with those of Pillow and transformers, before a run with another input pipeline is timed."""
 
     inputs: int = field(default=2, metadata=limits(0, 1000))
     """The number of images; with 0, nothing is compared."""
@@ -244,6 +252,13 @@ class ParityConfig:
         metadata=limits(0, 1),
     )
     """The lowest cosine with which the run is timed, by dtype; `int8` is for quantised weights in any dtype."""
+    images: int = field(default=16, metadata=limits(0, 10_000))
+    """The number of images whose pixels are compared with those of the reference pipeline; with 0, none."""
+    max_levels: dict[str, float] = field(
+        default_factory=lambda: {"decoder": 1.0, "draft": 4.0, "preprocess": 0.5}, metadata=limits(0, 255)
+    )
+    """The largest mean difference of an image's pixels, in levels of 8 bits: `decoder` for a decoder that gives images
+    in full size, `draft` for the model's inputs if it reduces them, `preprocess` for inputs with preprocess=device."""
 
 
 @dataclass

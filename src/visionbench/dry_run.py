@@ -31,7 +31,7 @@ def show(requests: Sequence[ComposedRun], resolver: Resolver, resumption: Resump
     prepared = tuple(replace(run, plan=plan) for run, plan in zip(runs, plans, strict=True))
     lines: list[str] = []
     if resumption is not None:
-        worker.start_fork_server(["torch", *registry.modules("models", "devices", "data", "metrics")])
+        worker.start_fork_server(["torch", *registry.modules("models", "devices", "data", "decoders", "metrics")])
         prepared = assign(prepared, resumption)
         lines = describe_assignments(prepared, resumption)
     output_dir = Path(prepared[0].config.output_dir)

@@ -107,8 +107,6 @@ def add_end(prepared: PreparedSweep, job: Job, end: End, outcome: Outcome) -> No
     run = prepared.runs[job.number - len(prepared.previous) + len(prepared.runs)]
     assert run.request is not None and run.request.place is not None
     path, sweep = job.folder, run.request.place.sweep
-    if end.reason:
-        print(f"visionbench: {job.name}: {end.reason}", file=sys.stderr)
     outcome.exit_code = outcome.exit_code or end.exit_code
     outcome.folders.append(path)
     try:
@@ -119,8 +117,13 @@ def add_end(prepared: PreparedSweep, job: Job, end: End, outcome: Outcome) -> No
                 repeats.write(RunFolder(path), run.config.measure.order_seed, run.config.measure.repeats)
         folder = runner.close(path, run.yaml, run.plan, sweep, end.reason)
         session.add_result(folder, prepared.queue, outcome)
-        show(prepared, f"{job.name}  {outcome.runs[-1].record.status}")
+        name = outcome.runs[-1].name  # the machine of the job may have another device than the plan
+        if end.reason:
+            print(f"visionbench: {name}: {end.reason}", file=sys.stderr)
+        show(prepared, f"{name}  {outcome.runs[-1].record.status}")
     except (ConfigError, OSError) as error:
+        if end.reason:
+            print(f"visionbench: {job.name}: {end.reason}", file=sys.stderr)
         outcome.errors.append(f"{job.name}: {error}")
         outcome.exit_code = outcome.exit_code or 1
     _sort(prepared, outcome)

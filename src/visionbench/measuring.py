@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from visionbench import core, validity
+from visionbench import core, validity, weights
 from visionbench.config import ExperimentConfig, PrecisionConfig, RuntimeConfig
 from visionbench.core import (
     Case,
@@ -37,14 +37,18 @@ from visionbench.core import (
     Samples,
 )
 from visionbench.examples import content_digest, denominators
+from visionbench.examples.calibration import choose_images
 from visionbench.examples.labelling import Labelling, resolve_labelling
 from visionbench.examples.screening import raise_on_problems, usable_examples, with_mask_frame
-from visionbench.parts import Parts, build_parts
+from visionbench.parts import Parts, build_parts, torchao_method
 from visionbench.stages import (
+    calibration,
     data_used,
+    device_processor,
     evaluation,
     execution,
     flops,
+    input_parity,
     kernels,
     latency,
     load,
@@ -57,6 +61,7 @@ from visionbench.stages import (
 )
 from visionbench.stages.autocast import autocast, in_autocast
 from visionbench.stages.context import Context, Stage
+from visionbench.stages.decoding import Decoding
 from visionbench.stages.evaluation import Evaluation, EvaluationContext, EvaluationError
 from visionbench.stages.inputs import TimedInputs, assemble, batch_count, preprocess
 from visionbench.statistics.resampling import CLUSTER
@@ -192,8 +197,7 @@ class LoadedRun:
     """The examples that the model's processor accepts."""
     left_out: Mapping[str, str]
     """The ids of examples that are not used, with the reason."""
-    runtime_facts: Mapping[str, str] = field(default_factory=dict)
-    """Facts about the parts that a runtime executes."""
+    decoding: Decoding
 
     @property
     def max_mib(self) -> int:
@@ -225,19 +229,24 @@ def load_run(
     """
     device = parts.device
     precision = precision_of(config)
-    model, loading = load.load(parts.adapter, config.model, device, place, dtype, precision.quantization)
+    model, loading = load.load(
+        parts.adapter, config.model, device, place, dtype, torchao_method(parts.runtime, precision)
+    )
     yield StageProgress("inputs", ahead=True)
-    inputs = preprocess(model, data.examples, config.measure.inputs)
+    original = model
+    model, decoding = with_input_pipeline(config, parts, model, place)
+    inputs = preprocess(model, data.examples, config.measure.inputs, decoding)
     raise_on_problems(config.data.name, inputs.unfit, len(data.examples), config.data.on_error)
+    examples = usable_examples(data.examples, inputs.unfit)
+    pixels = input_parity.compare(model, original, examples, decoding, config.measure.parity)
+    loading = loading.merged(pixels)
     if parts.runtime.replaces_eager:
         yield StageProgress("export")
         two = next(assemble(inputs.singles[:2], min(2, len(inputs.singles)), place, dtype))
+        calibrator = _calibrator(config, parts, model, decoding, place, dtype) if precision.is_calibrated else None
         with autocast(place, precision):
-            executed = execution.execute(config.runtime.name, model, parts.runtime, two, precision)
+            executed = execution.execute(config.runtime.name, model, parts.runtime, two, precision, calibrator)
         model, loading = executed.model, loading.merged(executed.samples)
-        facts = executed.facts
-    else:
-        facts = {}
     model = in_autocast(model, place, precision)
     yield StageProgress("first_call")
     first_call = load.first_call(model, device, next(assemble(inputs.singles[:1], 1, place, dtype)))
@@ -254,10 +263,25 @@ def load_run(
         model,
         loading.merged(first_call),
         inputs,
-        usable_examples(data.examples, inputs.unfit),
+        examples,
         {**data.left_out, **inputs.unfit},
-        facts,
+        decoding,
     )
+
+
+def _calibrator(
+    config: ExperimentConfig,
+    parts: Parts,
+    model: LoadedModel,
+    decoding: Decoding,
+    place: torch.device,
+    dtype: torch.dtype,
+) -> calibration.Calibrator:
+    """Return the model with the images of its calibration, none of which is measured."""
+    count = precision_of(config).calibration_images
+    assert count is not None
+    images = choose_images(config.data.name, parts.data, count)
+    return calibration.prepare(model, images.examples, images.source, decoding, place, dtype)
 
 
 def _compare(
@@ -295,24 +319,25 @@ def measure_case(
     loaded: LoadedRun, case: Case, stages: Mapping[str, Stage]
 ) -> Generator[StageProgress, None, CaseFinished]:
     """Measure one batch size: run the stages of the case in order, then compute the metrics from their samples."""
-    device, measure = loaded.parts.device, loaded.config.measure
+    device = loaded.parts.device
     samples = _work(loaded, case).merged(loaded.loading)
     retried: dict[str, str] = {}
     batches: Sequence[Inputs] = ()
     if loaded.parts.runtime.compiles_each_size:
         batches = _fit_batches(loaded, case, Stage(warmup.run, "one"), batches)
-        context = Context(case, loaded.model, device, measure, batches, loaded.inputs.kept_bytes, loaded.examples)
+        context = _context(loaded, case, batches)
         yield StageProgress("compile", case.id)
         samples = samples.merged(execution.first_of_size(context, loaded.parts.runtime))
     for name in case.stages:
         batches = _fit_batches(loaded, case, stages[name], batches)
-        context = Context(case, loaded.model, device, measure, batches, loaded.inputs.kept_bytes, loaded.examples)
+        context = _context(loaded, case, batches)
         yield StageProgress(name, case.id)
         with device.mark(f"{case.id} {name}"):
             stage_samples, invalid_attempts = _measure_until_valid(stages[name], context)
         samples = samples.merged(stage_samples)
         if invalid_attempts:
             retried[f"{name}_retried"] = "; ".join(invalid_attempts)
+    samples = samples.merged(loaded.decoding.describe(_timed_examples(loaded, case), "pipeline" in case.stages))
     return _with_metrics(loaded, case, samples, retried)
 
 
@@ -322,11 +347,20 @@ def evaluate_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress, Non
     metrics = {name: parts.metrics[name] for name in case.metrics}
     classes = data.labelling.classes or parts.data.classes()
     context = EvaluationContext(
-        case, loaded.model, parts.device, loaded.config.measure, loaded.examples, metrics, classes, on_error
+        case,
+        loaded.model,
+        parts.device,
+        loaded.config.measure,
+        loaded.examples,
+        metrics,
+        classes,
+        on_error,
+        loaded.decoding,
     )
     evaluated = yield from _with_progress(context)
     left_out = {**loaded.left_out, **evaluated.left_out}
     samples = _work(loaded, case).merged(loaded.loading).merged(evaluated.samples)
+    samples = samples.merged(loaded.decoding.describe(loaded.examples))
     samples = samples.merged(data_used.count_left_out(left_out, len(loaded.examples) + len(loaded.left_out)))
     samples = samples.merged(data_used.count_used(parts.data, list(metrics.values()), len(data.sampled), evaluated))
     samples = samples.merged(Samples(flags=data.labelling.flags))
@@ -358,6 +392,19 @@ def _fit_batches(loaded: LoadedRun, case: Case, stage: Stage, batches: Sequence[
     if count > len(batches):
         return tuple(islice(assemble(singles, size, loaded.place, loaded.dtype, loaded.max_mib), count))
     return batches[:count]
+
+
+def _context(loaded: LoadedRun, case: Case, batches: Sequence[Inputs]) -> Context:
+    return Context(
+        case,
+        loaded.model,
+        loaded.parts.device,
+        loaded.config.measure,
+        batches,
+        loaded.inputs.kept_bytes,
+        loaded.examples,
+        loaded.decoding,
+    )
 
 
 def _measure_until_valid(stage: Stage, context: Context) -> tuple[Samples, list[str]]:
@@ -396,6 +443,27 @@ def _catch_out_of_memory(
     device.reset_peak_memory()
     device.peak_memory(0)  # ends the window, in which the allocator of a CPU is slower
     return OutOfMemory(reason)
+
+
+def with_input_pipeline(
+    config: ExperimentConfig, parts: Parts, model: LoadedModel, place: torch.device
+) -> tuple[LoadedModel, Decoding]:
+    """Return the loaded model with its images processed as configured, and the decoder of the run.
+
+    Raises ConfigError if the model's processor cannot be replaced, or if the decoder needs its size and it is unknown.
+    """
+    if config.data.preprocess == "device":
+        model = device_processor.on_device(model, place)
+    least = None
+    if parts.decoder.reduces:
+        least = weights.least_size(model)
+        if least is None:
+            raise ConfigError(
+                f"data.decoder={config.data.decoder}: the size to which this model's processor resizes an image is "
+                "not known",
+                "use data.decoder=pillow",
+            )
+    return model, Decoding(config.data.decoder, parts.decoder, least)
 
 
 def _set_up(config: ExperimentConfig, device: Device) -> tuple[torch.device, torch.dtype]:
@@ -439,7 +507,8 @@ def reference(config: ExperimentConfig, left_out: Mapping[str, str]) -> Iterator
     try:
         model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype)
         examples = usable_examples(with_mask_frame(parts.data.examples(), config.data.exif), left_out)
-        singles = preprocess(model, examples, config.measure.inputs).singles
+        model, decoding = with_input_pipeline(config, parts, model, place)
+        singles = preprocess(model, examples, config.measure.inputs, decoding).singles
         yield Reference(parity.outputs(model, singles, config.measure.parity.inputs, place, dtype))
     except Exception as error:
         if not parts.device.is_out_of_memory(error):
@@ -488,9 +557,7 @@ def _load_and_call(
     """Load the model, call it with all batches of a case on the device, and return the peaks of the memory."""
     loaded = yield from load_run(config, plan, parts, data, place, dtype)
     batches = _fit_batches(loaded, case, Stage(memory.run, "all"), ())
-    return memory.run(
-        Context(case, loaded.model, parts.device, config.measure, batches, loaded.inputs.kept_bytes, loaded.examples)
-    )
+    return memory.run(_context(loaded, case, batches))
 
 
 def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> Iterator[ProfiledCall]:
@@ -498,10 +565,12 @@ def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     parts = build_parts(config)
     place, dtype = _set_up(config, parts.device)
     precision = precision_of(config)
-    model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype, precision.quantization)
+    method = torchao_method(parts.runtime, precision)
+    model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype, method)
+    model, decoding = with_input_pipeline(config, parts, model, place)
     model = in_autocast(model, place, precision)
     examples = usable_examples(with_mask_frame(parts.data.examples(), config.data.exif), left_out)
-    singles = preprocess(model, examples, config.measure.inputs).singles
+    singles = preprocess(model, examples, config.measure.inputs, decoding).singles
     for case in plan.cases:
         if "kernels" in case.stages:
             batch = next(assemble(singles, case.batch_size, place, dtype))
@@ -550,13 +619,21 @@ def _labels(loaded: LoadedRun, case: Case) -> dict[str, str]:
     return {"protocol": loaded.plan.protocol, "distinct_inputs": str(distinct)}
 
 
+def _timed_examples(loaded: LoadedRun, case: Case) -> Sequence[Example]:
+    """Return the examples whose images a timed case decodes: those of its inputs, and those of its pipeline."""
+    count = len(loaded.inputs.singles)
+    if "pipeline" in case.stages:
+        count = max(count, loaded.config.measure.inputs.distinct_samples)
+    return loaded.examples[:count]
+
+
 def _work(loaded: LoadedRun, case: Case) -> Samples:
     units = loaded.model.work(case.batch_size)
     return Samples({f"work/{unit}_count": np.array([float(count)]) for unit, count in units.items()})
 
 
 def _conditions(parts: Parts, loaded: LoadedRun, examples: Sequence[Example]) -> Conditions:
-    model = {**loaded.model.identity, **_image_size(loaded), **loaded.runtime_facts}
+    model = {**loaded.model.identity, **_image_size(loaded)}
     return Conditions(model, dict(parts.device.fingerprint()), _describe_data(parts, examples), dict(loaded.left_out))
 
 

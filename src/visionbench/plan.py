@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from visionbench import ranges, weights
 from visionbench.config import (
     BatchConfig,
     ExperimentConfig,
     PrecisionConfig,
+    RuntimeConfig,
     TrackingConfig,
     refuse_unusable_folder,
 )
 from visionbench.core import (
     AUTO,
+    CALIBRATED,
     TRUTHS,
     Case,
     ConfigError,
@@ -24,7 +26,9 @@ from visionbench.core import (
     NamesGraphs,
     Precision,
     QualityMetric,
+    Quantizes,
     RunPlan,
+    Runtime,
 )
 from visionbench.credentials import public
 from visionbench.parts import (
@@ -32,12 +36,14 @@ from visionbench.parts import (
     accelerators,
     build_parts,
     find_adapter,
+    find_decoder,
     find_device,
     find_runtime,
     measured_elsewhere,
+    quantizations,
 )
 from visionbench.registry import find, names, nearest
-from visionbench.variation import EAGER, SEPARATOR
+from visionbench.variation import EAGER, PILLOW, SEPARATOR, TRANSFORMERS, base_parts
 
 STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "kernels", "evaluation")
 """The stages in the order of the protocol. Each case runs the stages that its metrics need."""
@@ -49,6 +55,7 @@ MOST_CHARACTERS = 100
 """The longest name of a model or a precision, because the names of folders contain both."""
 ON_ERROR = ("fail", "skip")
 EXIF = ("stored", "turned")
+PREPROCESS = (TRANSFORMERS, "device")
 
 
 def plan(
@@ -85,22 +92,22 @@ def plan(
     cases = [_case(name, size, speed) for name, size in sizes.items()] if speed else []
     if quality:
         cases.append(_case("quality", config.measure.evaluation.batch_size, quality))
-    base = [config.model.name, parts.device.id, config.precision.name]
-    if config.runtime.name != EAGER:
-        base.append(config.runtime.name)
-    return RunPlan(
-        name=SEPARATOR.join(base),
+    planned = RunPlan(
+        name="",
         model=config.model.name,
         task=parts.adapter.task,
         device=parts.device.id,
         precision=config.precision.name,
         runtime=config.runtime.name,
+        decoder=config.data.decoder,
+        preprocess=config.data.preprocess,
         cases=tuple(cases),
         refused=refused,
         unsuited=unsuited,
         warnings=tuple(_warnings(config, parts)),
         protocol=_protocol(config.measure.name, overrides),
     )
+    return replace(planned, name=SEPARATOR.join(base_parts(planned).values()))
 
 
 def _case(name: str, batch_size: int, metrics: Mapping[str, Metric]) -> Case:
@@ -133,24 +140,39 @@ def _check(config: ExperimentConfig) -> None:
     _check_device(config)
     _check_search(config)
     _check_runtime(config)
+    _check_decoder(config)
+    _check_choice("data.preprocess", config.data.preprocess, PREPROCESS)
 
 
 def _check_precision(precision: PrecisionConfig) -> None:
-    """Refuse autocast to fp32, an unknown method of quantisation, both together, and a missing torchao."""
+    """Refuse autocast to fp32, autocast with quantisation, and a calibration that is missing or has no use."""
     if precision.autocast and precision.dtype == "float32":
         raise ConfigError(
             "precision.autocast=true: weights are in float32, so precision.dtype=float32 changes nothing",
             "use precision.dtype=bfloat16 or precision.dtype=float16",
         )
+    _check_calibration(precision)
     if precision.quantization is None:
         return
-    _check_choice("precision.quantization", precision.quantization, weights.QUANTIZATIONS)
     if precision.autocast:
         raise ConfigError(
             f"precision.quantization={precision.quantization}: not with precision.autocast=true", "use one of them"
         )
-    if not measured_elsewhere() and (reason := weights.why_no_quantization()):
-        raise ConfigError(f"precision={precision.name}: {reason}")
+
+
+def _check_calibration(precision: PrecisionConfig) -> None:
+    """Refuse a static quantisation without calibration images, and calibration images without it."""
+    needed = precision.quantization in CALIBRATED
+    if needed and precision.calibration_images is None:
+        raise ConfigError(
+            f"precision.calibration_images is null, and precision.quantization={precision.quantization} needs images",
+            "give a number, as in precision.calibration_images=64",
+        )
+    if not needed and precision.calibration_images is not None:
+        raise ConfigError(
+            f"precision.calibration_images={precision.calibration_images}: {precision.name} is not calibrated",
+            "remove it, or use precision=int8_static",
+        )
 
 
 def _check_tracking(tracking: TrackingConfig) -> None:
@@ -240,6 +262,8 @@ def _check_runtime(config: ExperimentConfig) -> None:
     """Refuse a runtime that is not installed, or that cannot execute this model on this device in this precision."""
     _check_registered("runtime.name", config.runtime.name, "runtimes")
     runtime, adapter, device = find_runtime(config.runtime), find_adapter(config.model), find_device(config.device)
+    if config.precision.quantization is not None:
+        _check_quantization(config.precision, config.runtime.name, runtime)
     if not runtime.replaces_eager:
         return
     unavailable = None if measured_elsewhere() else runtime.why_unavailable()
@@ -249,6 +273,42 @@ def _check_runtime(config: ExperimentConfig) -> None:
         raise ConfigError(
             f"runtime={config.runtime.name}: model {config.model.name} has no part that a runtime can execute",
             "use runtime=eager",
+        )
+
+
+def _check_quantization(precision: PrecisionConfig, name: str, runtime: Runtime) -> None:
+    """Refuse a method of quantisation that no runtime has or that this runtime does not have, and missing packages."""
+    method = str(precision.quantization)
+    by_runtime = {one: quantizations(find_runtime(RuntimeConfig(one))) for one in names("runtimes")}
+    by_runtime[name] = quantizations(runtime)
+    _check_choice("precision.quantization", method, {method for methods in by_runtime.values() for method in methods})
+    if method not in by_runtime[name]:
+        able = [f"runtime={one}" for one, methods in by_runtime.items() if method in methods]
+        raise ConfigError(
+            f"precision={precision.name}: runtime={name} cannot quantise by {method}, only by "
+            f"{' or '.join(by_runtime[name])}",
+            f"use {' or '.join(able)}",
+        )
+    if not measured_elsewhere() and (reason := _why_no_quantization(runtime, method)):
+        raise ConfigError(f"precision={precision.name}: {reason}")
+
+
+def _why_no_quantization(runtime: Runtime, method: str) -> str | None:
+    return runtime.why_no_quantization(method) if isinstance(runtime, Quantizes) else weights.why_no_quantization()
+
+
+def _check_decoder(config: ExperimentConfig) -> None:
+    """Refuse an unknown decoder, one that is not installed, and smaller images for masks in pixels of the image."""
+    name = config.data.decoder
+    _check_registered("data.decoder", name, "decoders")
+    decoder = find_decoder(name)
+    if not measured_elsewhere() and (reason := decoder.why_unavailable()):
+        raise ConfigError(f"data.decoder={name}: {reason}")
+    if decoder.reduces and "truth_masks" in find_adapter(config.model).predicts:
+        raise ConfigError(
+            f"data.decoder={name}: model {config.model.name} predicts masks in the size of the stored image, and this "
+            "decoder gives smaller images",
+            f"use data.decoder={PILLOW}",
         )
 
 
@@ -297,9 +357,15 @@ def _refusals(
         unsuited |= dict.fromkeys(timings, "no quality metric is measured, so there is no evaluation pass")
     if config.runtime.name != EAGER and "kernels" in parts.metrics:
         refused["kernels"] = f"the profiled call is executed by torch eager, not by runtime={config.runtime.name}"
-    elif config.runtime.name == EAGER and _precision(config).is_fp32 and "parity" in parts.metrics:
+    elif _is_reference(config, parts) and "parity" in parts.metrics:
         unsuited["parity"] = "eager fp32 is what other runs are compared with"
     return refused, unsuited
+
+
+def _is_reference(config: ExperimentConfig, parts: Parts) -> bool:
+    """Return whether other runs are compared with a run of this configuration."""
+    has_reference_inputs = parts.decoder.is_reference and config.data.preprocess == TRANSFORMERS
+    return config.runtime.name == EAGER and _precision(config).is_fp32 and has_reference_inputs
 
 
 def _warnings(config: ExperimentConfig, parts: Parts) -> Iterable[str]:

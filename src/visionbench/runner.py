@@ -332,7 +332,8 @@ def describe(config: ExperimentConfig) -> dict[str, Any]:
     """Return `identity` of run.json: the code, the libraries and the weights of a run."""
     parts = build_parts(config)
     own = {
-        inspect.getsourcefile(type(part)) for part in (parts.adapter, parts.device, parts.data, *parts.metrics.values())
+        inspect.getsourcefile(type(part))
+        for part in (parts.adapter, parts.device, parts.data, parts.decoder, *parts.metrics.values())
     }
     package = Path(__file__).parent
     paths = (Path(name) for name in own if name is not None)

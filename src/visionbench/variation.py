@@ -23,6 +23,8 @@ WITHOUT_EFFECT = (
 )
 """Keys and sections that do not change what is measured."""
 RUNTIME = "runtime.name"
+DECODER = "data.decoder"
+PREPROCESS = "data.preprocess"
 SELECTORS = {
     "model": "model.name",
     "device": "device.name",
@@ -37,6 +39,10 @@ SELECTORS = {
 SEPARATOR = " · "
 EAGER = "eager"
 """The runtime that a name does not show, unless the runs of a sweep differ in it."""
+PILLOW = "pillow"
+"""The decoder that a name does not show, unless the runs of a sweep differ in it."""
+TRANSFORMERS = "transformers"
+"""The same for the library that resizes and normalises images."""
 MOST_CHARACTERS = 24
 """The longest value in a name. A longer value is shortened in the middle."""
 ABSENT = "–"
@@ -91,8 +97,9 @@ class Naming:
         known = labels(self.values)
         differing = differing_parts({known[key]: value for key, value in self.values.items()})
         base = base_parts(plan)
-        if RUNTIME in self.values:
-            base.pop("runtime", None)
+        for key, part in {RUNTIME: "runtime", DECODER: "decoder", PREPROCESS: "preprocess"}.items():
+            if key in self.values:
+                base.pop(part, None)
         varied = {part: base[part] for part in self.parts} | dict(self.values)
         return replace(plan, name=SEPARATOR.join([*base.values(), *differing]), varied=varied)
 
@@ -109,12 +116,20 @@ def with_experiment(config: Mapping[str, Any], plan: RunPlan) -> Mapping[str, An
 
 
 def base_parts(plan: RunPlan) -> dict[str, str]:
-    """Return the parts that the name of a run has: model, device, precision, and a runtime other than eager.
+    """Return the parts that the name of a run has: model, device, precision, and a runtime, a decoder or a library for
+    preprocessing other than the usual one.
 
-    If the runs of a sweep differ in their runtime, it is among what differs.
+    If the runs of a sweep differ in one of the latter, it is among what differs.
     """
-    runtime = {} if plan.runtime == EAGER or RUNTIME in plan.varied else {"runtime": plan.runtime}
-    return {"model": plan.model, "device": plan.device, "precision": plan.precision, **runtime}
+    further = {
+        "runtime": (RUNTIME, plan.runtime, EAGER, plan.runtime),
+        "decoder": (DECODER, plan.decoder, PILLOW, f"decoder {plan.decoder}"),
+        "preprocess": (PREPROCESS, plan.preprocess, TRANSFORMERS, f"preprocess {plan.preprocess}"),
+    }
+    shown = {
+        part: words for part, (key, value, usual, words) in further.items() if value != usual and key not in plan.varied
+    }
+    return {"model": plan.model, "device": plan.device, "precision": plan.precision, **shown}
 
 
 def varying_parts(plans: Sequence[RunPlan]) -> tuple[str, ...]:

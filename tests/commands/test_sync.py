@@ -36,12 +36,14 @@ def test_runs_and_their_report_are_sent(tmp_path, capsys):
     assert attached(second) == set()
 
 
-def test_the_list_of_complete_runs_replaces_one_search_for_each_run(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("is_database", [True, False])
+def test_the_list_of_complete_runs_replaces_one_search_for_each_run(tmp_path, capsys, monkeypatch, is_database):
     first, second = (save(tmp_path / name, speed(5.0)).record() for name in ("first", "second"))
     assert sync.send(tmp_path, None, EXPERIMENT) == 0
     third = save(tmp_path / "third", speed(6.0)).record()
     monkeypatch.setattr(sync, "FEW_RUNS", 0)
-    monkeypatch.setattr(mlflow, "MOST_FETCHED", 1)  # a page has one run
+    monkeypatch.setattr(mlflow, "RUNS_PER_PAGE", 1)
+    monkeypatch.setattr(mlflow, "is_database", lambda uri: is_database)
     real, sent = MlflowTracker.send, []
     monkeypatch.setattr(MlflowTracker, "send", lambda tracker, run: (sent.append(run.record.uid), real(tracker, run)))
     assert sync.send(tmp_path, None, EXPERIMENT) == 0

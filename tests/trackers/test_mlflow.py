@@ -44,7 +44,7 @@ from visionbench.records.record import RunRecord
 from visionbench.registry import find
 from visionbench.results import archive, declared
 from visionbench.trackers import mlflow as mlflow_tracker
-from visionbench.trackers.mlflow import MlflowTracker, content, view
+from visionbench.trackers.mlflow import MlflowTracker, content, sent, view
 
 STARTED, ENDED = "2026-01-02T03:04:05.678+00:00", "2026-01-02T03:05:05.678+00:00"
 STARTED_MS = 1767323045678
@@ -474,7 +474,40 @@ def test_figures_may_be_sent_later(tracker: MlflowTracker, tmp_path: Path) -> No
     assert only_run(tracker).info.run_id == first.info.run_id
     assert "throughput_latency.png" in names()
     assert history(tracker, "throughput_images_per_s") == [(1, 100.0), (4, 250.0)]
-    assert tracker.complete_runs(None) == ({mlflow_tracker.key_of(record)}, None)
+    assert tracker.complete_runs(None) == ({sent.key_of(record)}, None)
+
+
+def test_the_tables_of_a_database_have_the_same_complete_runs_as_the_search(
+    tracker: MlflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {name: write(tmp_path / name, *RESULTS) for name in ("complete", "deleted", "no_figures", "unfinished")}
+    uids = {name: RunFolder(folder).record().uid for name, folder in folders.items()}
+    assert len(set(uids.values())) == len(folders)
+    for name, folder in folders.items():
+        tracker.log(folder, figures=name not in ("deleted", "no_figures"))
+    client = tracker._client
+    runs = {run.data.tags["visionbench.uid"]: run.info.run_id for run in client.search_runs([tracker._experiment_id])}
+    client.create_run(tracker._experiment_id)
+    client.delete_run(runs[uids["deleted"]])
+    client.update_run(runs[uids["unfinished"]], "RUNNING")
+    by_tables, token = tracker.complete_runs(None)
+    monkeypatch.setattr(mlflow_tracker, "is_database", lambda uri: False)
+    by_search, _ = tracker.complete_runs(None)
+    assert token is None
+    assert by_tables == by_search
+    assert {key[0] for key in by_tables} == {uids["complete"], uids["deleted"]}
+
+
+def test_a_query_may_match_more_runs_than_one_page(
+    tracker: MlflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second", "third"):
+        tracker.log(write(tmp_path / name, *RESULTS))
+    monkeypatch.setattr(mlflow_tracker, "RUNS_PER_PAGE", 2)
+    assert len(tracker.matches("attributes.status = 'FINISHED'")) == 3
+    monkeypatch.setattr(mlflow_tracker, "MOST_FETCHED", 2)
+    with pytest.raises(TrackingError, match="over 2 runs match"):
+        tracker.matches("attributes.status = 'FINISHED'")
 
 
 def test_a_deleted_run_gets_no_figures(tracker: MlflowTracker, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from visionbench.report import page
 from visionbench.results import archive
 from visionbench.results.archive import Damaged, Damages, Run
 from visionbench.terminal.console import screen
-from visionbench.trackers.mlflow import MlflowTracker, key_of
+from visionbench.trackers.mlflow import MlflowTracker
+from visionbench.trackers.mlflow.sent import Key, key_of
 
 FEW_RUNS = 50
 """For so few runs, each is searched in the store. For more, the list of all runs in the store takes less time."""
@@ -66,9 +67,9 @@ def send(output_dir: Path, uri: str | None, experiment: str, timeout_seconds: fl
     return damages.exit_code(0, sent)
 
 
-def _complete_runs(tracker: MlflowTracker, caller: Caller) -> set[tuple[str, ...]]:
+def _complete_runs(tracker: MlflowTracker, caller: Caller) -> set[Key]:
     """Return the keys of all runs that the store has completely. One page is one exchange."""
-    keys: set[tuple[str, ...]] = set()
+    keys: set[Key] = set()
     token: str | None = None
     while True:
         with _without_garbage_collection():

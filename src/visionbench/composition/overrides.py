@@ -193,7 +193,9 @@ def _refuse_wrong_option(override: Override, values: Sequence[Any], groups: dict
     for value in values:
         entries = value if isinstance(value, list) else [value]
         names = all(isinstance(entry, str) for entry in entries)
-        if (names and (entries == [value] or group in LISTS)) or (isinstance(value, dict) and group in groups):
+        if names and (entries == [value] or group in LISTS):
+            continue
+        if isinstance(value, dict) and group in groups and group != "experiment":  # which has no keys of its own
             continue
         if names and group in groups and set(entries) <= set(groups[group]):
             sweep = f"-m {group}={','.join(entries)}"

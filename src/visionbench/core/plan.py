@@ -68,6 +68,10 @@ class RunPlan:
     """The name of the experiment config, if one was chosen."""
     runtime: str = "eager"
     """The library that executes the model."""
+    decoder: str = "pillow"
+    """The decoder of the image files."""
+    preprocess: str = "transformers"
+    """The library that resizes and normalises images."""
     varied: Mapping[str, str] = field(default_factory=dict)
     """What differs between the runs of the sweep, with the values of this run as text: `model`, `device` and
     `precision`, and configuration keys such as `device.threads`. The name of the run contains these values."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from visionbench.core import Example, VisionbenchError
+from visionbench.core import Decoder, Example, LeastSize, VisionbenchError
 from visionbench.datafiles.text_file import is_lfs_pointer
 
 INVERSE_ROTATIONS = {
@@ -24,6 +24,12 @@ INVERSE_ROTATIONS = {
     8: Image.Transpose.ROTATE_270,
 }
 """EXIF orientation to the operation that restores the stored pixels of an image that was turned by it."""
+ROTATIONS = {
+    **INVERSE_ROTATIONS,
+    6: Image.Transpose.ROTATE_270,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation to the operation that turns an image upright, as in `ImageOps.exif_transpose`."""
 SIDEWAYS = (5, 6, 7, 8)
 """Orientations that exchange width and height."""
 
@@ -80,21 +86,51 @@ def decode_example(example: Example, encoded: bytes | None = None) -> Image.Imag
 
 
 def decode(path: Path, encoded: bytes | None = None, turned: bool = True) -> Image.Image:
-    """Return an image in RGB: the first frame of an animation, on white if it has transparency.
+    """Return an image in RGB, decoded by Pillow: the first frame of an animation, on white if it has transparency.
 
     With `turned`, the image is turned upright by its EXIF orientation; otherwise its pixels are as stored. `encoded`
     is the content of the file, if it was read already. Raises PictureError, also for more pixels than Pillow accepts
     without a warning. Can be called from several threads.
     """
+    return decode_by(None, path, encoded, turned).image
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image in RGB, and the format of its file if the decoder left it to Pillow."""
+
+    image: Image.Image
+    left_to_pillow: str = ""
+
+
+def decode_by(
+    decoder: Decoder | None,
+    path: Path,
+    encoded: bytes | None = None,
+    turned: bool = True,
+    least: LeastSize | None = None,
+) -> Decoded:
+    """Return an image like `decode`, with its pixels from a decoder. None is Pillow, which also decodes the files that
+    the decoder leaves to it. `least` is for upright images."""
     with _name_errors(path), Image.open(path if encoded is None else BytesIO(encoded)) as picture:
         _check_pixel_count(path, picture)
+        left_to_pillow = ""
+        if decoder is not None:
+            orientation = _read_orientation(picture)
+            decoded = decoder.decode(picture, _as_stored(least, orientation) if turned else least)
+            if decoded is None:
+                left_to_pillow = _describe_format(picture)
+            elif decoded is not picture:
+                rotate = turned and orientation > 1
+                return Decoded(decoded.transpose(ROTATIONS[orientation]) if rotate else decoded)
         if turned:
-            return _to_rgb(ImageOps.exif_transpose(picture))
+            return Decoded(_to_rgb(ImageOps.exif_transpose(picture)), left_to_pillow)
         orientation = _read_orientation(picture)
         picture.load()
         # Pillow turns a TIFF while loading it
         restore = picture.format == "TIFF" and orientation > 1
-        return _to_rgb(picture.transpose(INVERSE_ROTATIONS[orientation]) if restore else picture)
+        stored = picture.transpose(INVERSE_ROTATIONS[orientation]) if restore else picture
+        return Decoded(_to_rgb(stored), left_to_pillow)
 
 
 def read_numbered_masks(path: Path) -> np.ndarray:
@@ -112,6 +148,24 @@ def _read_orientation(picture: Image.Image) -> int:
     """Return the EXIF orientation, or 1 (as stored) if it is missing or not valid."""
     orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
     return orientation if orientation in INVERSE_ROTATIONS else 1
+
+
+def _as_stored(least: LeastSize | None, orientation: int) -> LeastSize | None:
+    """Return the function of a least size for the stored image instead of the upright image."""
+    if least is None or orientation not in SIDEWAYS:
+        return least
+
+    def swapped(width: int, height: int) -> tuple[int, int]:
+        least_height, least_width = least(height, width)
+        return least_width, least_height
+
+    return swapped
+
+
+def _describe_format(picture: Image.Image) -> str:
+    """Return the format of a file, and its mode if a decoder may leave it to Pillow because of the mode."""
+    usual = picture.format != "JPEG" or picture.mode in ("RGB", "L")
+    return str(picture.format) if usual else f"{picture.format} in {picture.mode}"
 
 
 def _check_pixel_count(path: Path, picture: Image.Image) -> None:

@@ -37,7 +37,18 @@ device."""
 LIBRARIES = ("torch", "transformers", "numpy", "pillow", "pandas", "nvidia-ml-py")
 """The libraries of the host's fingerprint that can change numbers."""
 MORE_LIBRARIES = (
-    *("onnx", "onnxruntime", "openvino", "safetensors", "scipy", "timm", "tokenizers", "torchao", "torchvision"),
+    *(
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "safetensors",
+        "scipy",
+        "simplejpeg",
+        "timm",
+        "tokenizers",
+        "torchao",
+        "torchvision",
+    ),
 )
 """Libraries that are not in the host's fingerprint."""
 HOST = ("host", "system", "cpu", "cpu_cores", "memory_mib", "python", *LIBRARIES)

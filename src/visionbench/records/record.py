@@ -27,6 +27,8 @@ LOST, PENDING = "lost", "pending"
 measured it has ended without an end of the run, and `pending` if a running sweep has not started it yet."""
 EAGER_RUNTIME: Mapping[str, Any] = {"name": "eager", "mode": None, "dynamic": None, "fullgraph": None, "options": {}}
 """The runtime of runs of earlier versions, which had no other."""
+REFERENCE_INPUTS: Mapping[str, Any] = {"decoder": "pillow", "preprocess": "transformers"}
+"""The keys of `data` of runs of earlier versions, which had no other input pipeline."""
 LEFT_OUT_IF_EMPTY = ("case_seconds", "identity", "sessions")
 """The keys of run.json that are left out if they are empty."""
 VERSIONS = ("python", *LIBRARIES)
@@ -198,8 +200,8 @@ class RunRecord:
         """
         if isinstance(content, Mapping):
             refuse_newer(content.get("schema"), place)
-            if isinstance(config := content.get("config"), Mapping) and "runtime" not in config:
-                content = {**content, "config": {**config, "runtime": dict(EAGER_RUNTIME)}}
+            if isinstance(config := content.get("config"), Mapping):
+                content = {**content, "config": _with_later_keys(config)}
             if "declarations" in content:
                 content = {**content, "declarations": _shared(content["declarations"])}
         record = typed_json.read(cls, content, place)
@@ -316,6 +318,8 @@ class RunRecord:
             "threads": device.threads,
             "precision": self.plan.precision,
             "runtime": self.plan.runtime,
+            "decoder": self.plan.decoder,
+            "preprocess": self.plan.preprocess,
             "dtype": self.model.dtype or settings.precision.dtype,
             "protocol": self.plan.protocol,
             "data": settings.data.name,
@@ -329,6 +333,13 @@ class RunRecord:
             "host_memory_mib": host.memory_mib,
             **{f"version_{name.replace('-', '_')}": host.version(name) for name in VERSIONS},
         }
+
+
+def _with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a composed configuration with the keys that an earlier version did not have."""
+    data = config.get("data")
+    later = {"data": {**REFERENCE_INPUTS, **data}} if isinstance(data, Mapping) else {}
+    return {"runtime": dict(EAGER_RUNTIME), **config, **later}
 
 
 _latest: deque[Any] = deque(maxlen=8)

@@ -58,6 +58,8 @@ FACTS = (
     "device_name",
     "precision",
     "runtime",
+    "decoder",
+    "preprocess",
     "threads",
     "data",
     "protocol",

@@ -29,7 +29,7 @@ STRING, INTEGER, TIME = "string", "Int64", "datetime64[us, UTC]"
 TYPES = {
     **dict.fromkeys(("uid", "sweep", "run", "run_status", "model", "task", "family"), STRING),
     **dict.fromkeys(("weights", "checkpoint", "revision", "device", "device_name", "driver", "cuda"), STRING),
-    **dict.fromkeys(("precision", "runtime", "dtype"), STRING),
+    **dict.fromkeys(("precision", "runtime", "decoder", "preprocess", "dtype"), STRING),
     **dict.fromkeys(("threads", "batch_size"), INTEGER),
     **dict.fromkeys(("case", "status", "reason", "validity", "validity_reasons", "protocol"), STRING),
     **dict.fromkeys(("processes", "distinct_inputs"), INTEGER),

@@ -10,7 +10,7 @@ from visionbench.core import OK, CaseResult, ConfigError
 from visionbench.results import summary
 from visionbench.results.archive import Run, choose
 
-IDENTITY = ("model", "device", "device_name", "precision", "runtime")
+IDENTITY = ("model", "device", "device_name", "precision", "runtime", "decoder", "preprocess")
 
 
 @dataclass(frozen=True)

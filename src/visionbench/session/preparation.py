@@ -69,7 +69,7 @@ def start_fork_server(configs: Sequence[ExperimentConfig]) -> None:
 
     modules = dict.fromkeys(module for config in configs for module in weights.transformers_modules(config.model))
     worker.start_fork_server(
-        ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "metrics")]
+        ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "decoders", "metrics")]
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
 from typing import Literal
 
 from visionbench.config import MeasureConfig
 from visionbench.core import Case, Device, Example, Inputs, LoadedModel, Samples
+from visionbench.stages.decoding import Decoding
 
 Call = Callable[[], object]
 
@@ -28,6 +29,7 @@ class Context:
     """Host memory of the preprocessed inputs of all batch sizes. It belongs to the benchmark, not to the model."""
     examples: Sequence[Example] = ()
     """The examples that the pipeline stage reads."""
+    decoding: Decoding = field(default_factory=Decoding)
 
     def calls(self) -> Iterator[Call]:
         """Return an endless iterator of calls of the model, in rotation over the batches."""

@@ -34,8 +34,9 @@ from visionbench.core import (
     VisionbenchError,
     first_line,
 )
-from visionbench.datafiles.images import PictureError, decode_example
+from visionbench.datafiles.images import PictureError
 from visionbench.stages import answers
+from visionbench.stages.decoding import Decoding
 from visionbench.stages.heartbeat import LEAST_S as PAUSE_LEAST_S
 from visionbench.stages.heartbeat import Heartbeat
 from visionbench.stages.inputs import reason_for
@@ -64,6 +65,7 @@ class EvaluationContext:
     """The classes of the labels, in the order of the model, if a metric reads labels."""
     on_error: str = "fail"
     """Whether an image without a prediction ends the case (`fail`) or is left out and named (`skip`)."""
+    decoding: Decoding = field(default_factory=Decoding)
 
 
 @dataclass(frozen=True)
@@ -171,21 +173,21 @@ def predicted_batches(
         return _predict_without_unfit(batch, evaluator, columns, working, error, context.device)
 
     source = (examples[first : first + size] for first in range(0, len(examples), size))
-    load = partial(_load, evaluator=evaluator, with_masks=MASKS in columns)
+    load = partial(_load, decoding=context.decoding, evaluator=evaluator, with_masks=MASKS in columns)
     finish = partial(_finish, evaluator=evaluator, columns=columns)
     for batch, waited in overlap(source, load, forward, finish, loader_count(context.measure.evaluation), recover):
         working = next((picture for picture in batch.pictures if picture.example.id in batch.rows), working)
         yield batch, waited
 
 
-def _load(examples: Sequence[Example], evaluator: Evaluator, with_masks: bool) -> Batch:
+def _load(examples: Sequence[Example], decoding: Decoding, evaluator: Evaluator, with_masks: bool) -> Batch:
     import torch
 
     batch = Batch([])
     with batch.timed("decode"):
         for example in examples:
             try:
-                batch.pictures.append(_decode(example, with_masks))
+                batch.pictures.append(_decode(example, decoding, with_masks))
             except PictureError as error:
                 batch.unusable[example.id] = error.reason
     if batch.pictures:
@@ -268,8 +270,8 @@ def _predict(batch: Batch, evaluator: Evaluator, columns: frozenset[str]) -> Bat
         return _finish(batch, evaluator, columns)
 
 
-def _decode(example: Example, with_masks: bool) -> Picture:
-    image = decode_example(example)
+def _decode(example: Example, decoding: Decoding, with_masks: bool) -> Picture:
+    image = decoding.decode(example)
     masks = None
     if with_masks and example.masks is not None:
         try:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from visionbench import weights
 from visionbench.config import InputsConfig
 from visionbench.core import Example, Inputs, LoadedModel, first_line
-from visionbench.datafiles.images import PictureError, decode_example
+from visionbench.datafiles.images import PictureError
+from visionbench.stages.decoding import Decoding
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,9 @@ class TimedInputs:
         return sum(map(input_bytes, self.singles))
 
 
-def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConfig) -> TimedInputs:
+def preprocess(
+    model: LoadedModel, examples: Sequence[Example], rule: InputsConfig, decoding: Decoding | None = None
+) -> TimedInputs:
     """Decode and preprocess `rule.distinct_samples` examples, and keep the inputs that fit into `rule.max_mib`.
 
     At least two inputs are kept if there are two. Further examples are preprocessed too, to find those that the
@@ -43,6 +46,7 @@ def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConf
     Raises the processor's error if it accepts none of the first `rule.distinct_samples` images, because the cause is
     then not a single image.
     """
+    decoding = decoding or Decoding()
     singles: list[Inputs] = []
     unfit: dict[str, str] = {}
     errors: list[Exception] = []
@@ -51,7 +55,7 @@ def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConf
         if accepted == rule.distinct_samples or (not accepted and len(errors) == rule.distinct_samples):
             break
         try:
-            inputs = model.preprocess([decode_example(example)], list(example.captions[:1]) or [""])
+            inputs = model.preprocess([decoding.decode(example)], list(example.captions[:1]) or [""])
         except MemoryError:
             raise
         except Exception as error:
@@ -60,7 +64,7 @@ def preprocess(model: LoadedModel, examples: Sequence[Example], rule: InputsConf
             continue
         accepted += 1
         if not full:
-            singles.append(inputs)
+            singles.append({name: tensor.cpu() for name, tensor in inputs.items()})
             full = len(singles) >= 2 and (len(singles) + 1) * input_bytes(singles[0]) > rule.max_mib * 2**20
     if errors and not accepted:
         raise errors[0]

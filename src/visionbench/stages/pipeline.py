@@ -18,7 +18,6 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.core import PIPELINE_STEPS, Example, Inputs, Samples
-from visionbench.datafiles.images import decode_example
 from visionbench.stages.context import Context
 from visionbench.stages.heartbeat import Heartbeat
 from visionbench.stages.inputs import input_bytes
@@ -153,7 +152,7 @@ def time_copies(context: Context, batch: PipelineBatch) -> Samples:
     if context.device.shares_host_memory:
         return Samples(missing=dict.fromkeys(names, "on a CPU nothing is copied to a device"))
     place = context.model.module.device
-    tensors = list(batch.inputs.values())
+    tensors = [tensor.cpu() for tensor in batch.inputs.values()]
     pinned = [tensor.pin_memory() for tensor in tensors]
     series = {}
     for name, sources in zip(names, (pinned, [tensor.clone() for tensor in tensors]), strict=True):
@@ -174,7 +173,7 @@ def _read(context: Context, batch: PipelineBatch) -> None:
 
 def _decode(context: Context, batch: PipelineBatch) -> None:
     pairs = zip(batch.examples, batch.encoded, strict=True)
-    batch.images = [decode_example(example, encoded) for example, encoded in pairs]
+    batch.images = [context.decoding.decode(example, encoded) for example, encoded in pairs]
 
 
 def _preprocess(context: Context, batch: PipelineBatch) -> None:
@@ -224,9 +223,14 @@ def _load(context: Context, examples: Sequence[Example], pinned: bool = False) -
             _run_step(context, batch, step)
         if pinned:
             start = perf_counter()
-            batch.inputs = {name: tensor.pin_memory() for name, tensor in batch.inputs.items()}
+            batch.inputs = {name: _pinned(tensor) for name, tensor in batch.inputs.items()}
             batch.seconds["preprocess"] += perf_counter() - start
     return batch
+
+
+def _pinned(tensor: Any) -> Any:
+    """Return a tensor of the host in pinned memory. A tensor that is on the device already is returned as it is."""
+    return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
 
 
 def _finish(context: Context, batch: PipelineBatch) -> PipelineBatch:

@@ -21,6 +21,9 @@ from visionbench.stages.windows import activity, quiet
 LEAST_ENERGY_S = 10.0
 """The length of a window in which the steps of an energy counter are small enough."""
 
+NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}
+"""The clocks of a machine that busy time leaves out. The time of guests is also part of the user time."""
+
 
 def run(context: Context) -> Samples:
     """Return the energy and the readings of both windows.
@@ -124,6 +127,7 @@ class Sampler:
 
         machine = psutil.cpu_times()
         process = self._process.cpu_times()
+        counted = machine._asdict().items()
+        busy = sum(value for name, value in counted if name not in NOT_BUSY)
         idle = machine.idle + getattr(machine, "iowait", 0.0)
-        total = sum(machine[:8]) if len(machine) >= 8 else sum(machine)  # user time includes guest time already
-        return perf_counter(), process.user + process.system, total - idle, total
+        return perf_counter(), process.user + process.system, busy, busy + idle

@@ -19,7 +19,15 @@ from visionbench.weights.graphs import as_graph
 from visionbench.weights.identification import check_family, known_models
 from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
-from visionbench.weights.processors import check_length, describe_processor, load_image_processor, load_tokenizer
+from visionbench.weights.processors import (
+    check_length,
+    describe_processor,
+    image_processor_of,
+    least_size,
+    levels,
+    load_image_processor,
+    load_tokenizer,
+)
 from visionbench.weights.quantization import METHODS as QUANTIZATIONS
 from visionbench.weights.quantization import kernel_doubts, quantize
 from visionbench.weights.quantization import why_unavailable as why_no_quantization
@@ -45,8 +53,11 @@ __all__ = [
     "ensure_checkpoint",
     "fetch_checkpoint",
     "find_checkpoint",
+    "image_processor_of",
     "kernel_doubts",
     "known_models",
+    "least_size",
+    "levels",
     "load_image_processor",
     "load_tokenizer",
     "local_folder",

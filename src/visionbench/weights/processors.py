@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionbench.config import ModelConfig
-from visionbench.core import ConfigError
+from visionbench.core import ConfigError, LeastSize, LoadedModel
 from visionbench.weights.building import BuiltModel
 from visionbench.weights.errors import one_line_errors
 from visionbench.weights.image_size import resize_processor
+
+if TYPE_CHECKING:
+    import torch
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -93,6 +97,43 @@ def describe_processor(image_processor: Any) -> Mapping[str, str]:
         "image_processor": type(image_processor).__name__,
         "image_backend": str(getattr(image_processor, "backend", "unknown")),
     }
+
+
+def image_processor_of(model: LoadedModel) -> Any:
+    """Return the image processor of a loaded model, or None if the model has none."""
+    processor = getattr(model, "processor", None)
+    return getattr(processor, "image_processor", processor)
+
+
+def least_size(model: LoadedModel) -> LeastSize | None:
+    """Return the function from the size of an image to the size to which the model's processor resizes it.
+
+    Return None if the processor does not resize, or resizes in a way that is not known.
+    """
+    processor = image_processor_of(model)
+    size = getattr(processor, "size", None)
+    side = {name: pixels for name, pixels in dict(size or {}).items() if pixels is not None}
+    if not getattr(processor, "do_resize", False) or set(side) not in ({"height", "width"}, {"shortest_edge"}):
+        return None
+    if "height" in side:
+        return lambda width, height: (side["width"], side["height"])
+    shortest = side["shortest_edge"] / (getattr(processor, "crop_pct", None) or 1.0)
+
+    def scaled(width: int, height: int) -> tuple[int, int]:
+        scale = shortest / min(width, height)
+        return ceil(width * scale), ceil(height * scale)
+
+    return scaled
+
+
+def levels(model: LoadedModel) -> torch.Tensor:
+    """Return the levels of 8 bits [3, 1, 1], or [], that are one unit of the processor's normalised pixels."""
+    import torch
+
+    processor = image_processor_of(model)
+    factor = processor.rescale_factor if getattr(processor, "do_rescale", False) else 1.0
+    std = processor.image_std if getattr(processor, "do_normalize", False) else 1.0
+    return torch.tensor(std, dtype=torch.float64).reshape(-1, 1, 1) / factor
 
 
 def _text_config(built: BuiltModel) -> Any:

@@ -36,8 +36,9 @@ from visionbench.records.record import FINISHED, UNSUCCESSFUL, RunRecord
 from visionbench.registry import register
 from visionbench.results import archive, declared
 from visionbench.results.archive import Run
-from visionbench.trackers.mlflow import content, database, view
-from visionbench.trackers.mlflow.address import reason, remove_stray_folder, sqlite_file, sqlite_uri
+from visionbench.trackers.mlflow import content, database, sent, view
+from visionbench.trackers.mlflow.address import is_database, reason, remove_stray_folder, sqlite_file, sqlite_uri
+from visionbench.trackers.mlflow.sent import DRAWN, FIGURES_TAG, NOT_DRAWN
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -64,14 +65,14 @@ METRICS_TAG = "visionbench.metrics"
 """The declarations of metrics that an experiment's view shows beside the bundled ones, as JSON."""
 VARIED_TAG = "visionbench.varied"
 """The params that differ within a sweep and that an experiment's view shows, the latest first, as JSON."""
-FIGURES_TAG, NOT_DRAWN, DRAWN = "visionbench.figures", "not drawn", "drawn"
-"""The tag of a run that was sent without its figures, and its values before and after they are sent."""
 SEED_TAG = "visionbench.view"
 """The digest of the view that visionbench wrote last."""
 REPORT = "report"
 """The folder of attached files among a run's artifacts."""
 MOST_FETCHED = 1000
 """The number of runs that a query may match."""
+RUNS_PER_PAGE = 100
+"""The number of runs in one answer of a server, which has every metric of each run and must arrive in seconds."""
 FETCHED = {"config.yaml", "run.json", "results.jsonl", "samples"}
 """The artifacts that a run is read from."""
 CONFLICT = re.compile("unique|duplicate|already.exists|deadlock|could not serialize|database is locked", re.IGNORECASE)
@@ -85,11 +86,6 @@ DESCRIPTION = (
     "`best_…` and `lowest_…` are over the batch sizes of a run. Compare runs under equal conditions only: `protocol`, "
     "`device_name`, `visionbench.validity`. `visionbench docs measuring` explains each metric."
 )
-
-
-def key_of(record: RunRecord) -> tuple[str, ...]:
-    """Return what a complete run in a store has in common with a record: uid, status, and the number of sessions."""
-    return (record.uid, record.status, str(len(record.all_sessions)))
 
 
 @register("trackers", "mlflow")
@@ -130,8 +126,8 @@ class MlflowTracker:
         self.open()  # before the lock, because it acquires the same lock
         with self._one_line_errors(RESULTS_ARE_SAFE):
             same = self._with_uid(run.record.uid)
-            is_sent = _is_complete(same, run.record, figures=False)
-            if _is_complete(same, run.record, figures):
+            is_sent = sent.is_complete(same, run.record, figures=False)
+            if sent.is_complete(same, run.record, figures):
                 return
             with TemporaryDirectory(prefix="visionbench-") as files, TemporaryDirectory(prefix="visionbench-") as drawn:
                 with _local_errors(run):
@@ -142,12 +138,12 @@ class MlflowTracker:
                         content.stage_figures(run, Path(drawn))
                 with self._lock():
                     same = self._with_uid(run.record.uid)  # another process may have sent it
-                    if not is_sent and not _is_complete(same, run.record, figures=False):
+                    if not is_sent and not sent.is_complete(same, run.record, figures=False):
                         run_id = self._run_to_fill(same, run.record)
                         _without_conflict(partial(self._fill, run_id, run.record, batch, files))
                         _without_conflict(partial(self._extend_view, run))
                         same = [self._client.get_run(run_id)]
-                    if figures and not _is_complete(same, run.record, figures):
+                    if figures and not sent.is_complete(same, run.record, figures):
                         self._add_figures(same, run.record, drawn)
 
     def attach(self, folder: Path, files: Sequence[Path], again: bool = True) -> None:
@@ -185,10 +181,18 @@ class MlflowTracker:
             experiment = self._client.get_experiment_by_name(self.config.experiment)
             if experiment is None:
                 raise TrackingError(f"tracking.experiment={self.config.experiment}: not in {public(self.uri)}")
-            runs = self._client.search_runs([experiment.experiment_id], query, max_results=MOST_FETCHED)
-            if runs.token:
-                raise TrackingError(f"over {MOST_FETCHED} runs match {query}", "narrow the query")
-            return [run.info.run_id for run in runs]
+            runs: list[str] = []
+            token: str | None = None
+            while True:
+                page = self._client.search_runs(
+                    [experiment.experiment_id], query, max_results=RUNS_PER_PAGE, page_token=token
+                )
+                runs += [run.info.run_id for run in page]
+                if len(runs) > MOST_FETCHED:
+                    raise TrackingError(f"over {MOST_FETCHED} runs match {query}", "narrow the query")
+                token = page.token
+                if not token:
+                    return runs
 
     def download(self, run_id: str, into: Path) -> None:
         """Download the files of a run to a folder below `into`. Raises TrackingError if it has no results."""
@@ -377,7 +381,7 @@ class MlflowTracker:
         created = self._client.create_run(
             self._experiment_id,
             start_time=_ms(record.started_at),
-            tags={"visionbench.uid": record.uid, COLOUR_TAG: self._next_colour()},
+            tags={sent.UID_TAG: record.uid, COLOUR_TAG: self._next_colour()},
             run_name=content.run_name(record.plan),
         )
         return str(created.info.run_id)
@@ -387,26 +391,28 @@ class MlflowTracker:
         latest = self._client.search_runs([self._experiment_id], max_results=1, order_by=["attributes.start_time DESC"])
         return view.colour_after(latest[0].data.tags.get(COLOUR_TAG) if latest else None)
 
-    def complete_runs(self, token: str | None) -> tuple[set[tuple[str, ...]], str | None]:
+    def complete_runs(self, token: str | None) -> tuple[set[sent.Key], str | None]:
         """Return the keys of one page of complete runs of the store, and the token of the next page.
 
-        `key_of` returns the key of a record. Raises TrackingError.
+        A database has one page. `sent.key_of` returns the key of a record. Raises TrackingError.
         """
         with self._one_line_errors():
             experiment_id = self._experiment_id
+            if is_database(self.uri):
+                return sent.complete_keys_of_database(self.uri, experiment_id), None
             from mlflow.entities import ViewType
 
             page = self._client.search_runs(
-                [experiment_id], run_view_type=ViewType.ALL, max_results=MOST_FETCHED, page_token=token
+                [experiment_id], run_view_type=ViewType.ALL, max_results=RUNS_PER_PAGE, page_token=token
             )
-            return {key for run in page if (key := _key_in_store(run)) is not None and _has_figures(run)}, page.token
+            return sent.complete_keys(page), page.token
 
     def _with_uid(self, uid: str) -> list[Any]:
         """Return the store's runs of one folder, the latest first, including deleted ones."""
         experiment_id = self._experiment_id
         from mlflow.entities import ViewType  # only after the store is opened, which sets MLflow's environment
 
-        same = f"tags.`visionbench.uid` = '{uid}'"
+        same = f"tags.`{sent.UID_TAG}` = '{uid}'"
         return list(self._client.search_runs([experiment_id], same, run_view_type=ViewType.ALL))
 
     def _fill(self, run_id: str, record: RunRecord, batch: content.Batch, files: str) -> None:
@@ -431,7 +437,7 @@ class MlflowTracker:
     def _add_figures(self, same: Sequence[Any], record: RunRecord, drawn: str) -> None:
         """Send the figures of a record's run in the store that does not have them."""
         for run in same:
-            if _key_in_store(run) == key_of(record) and run.data.tags.get(FIGURES_TAG) == NOT_DRAWN:
+            if sent.is_sent(run, record) and sent.lacks_figures(run):
                 self._client.log_artifacts(run.info.run_id, drawn)
                 _without_conflict(partial(self._client.set_tag, run.info.run_id, FIGURES_TAG, DRAWN))
 
@@ -524,24 +530,3 @@ def _ms(moment: str) -> int:
 
 def _now_ms() -> int:
     return round(datetime.now(UTC).timestamp() * 1000)
-
-
-def _key_in_store(run: Any) -> tuple[str, ...] | None:
-    """Return the key of a run of the store as in `key_of`, or None if it was not sent completely."""
-    tags = run.data.tags
-    if run.info.status == "RUNNING":
-        return None
-    return (tags.get("visionbench.uid", ""), tags.get("visionbench.status", ""), tags.get("visionbench.sessions", "1"))
-
-
-def _has_figures(run: Any) -> bool:
-    """Return whether the figures of a run of the store were sent. A deleted run gets none."""
-    return bool(run.info.lifecycle_stage != "active" or run.data.tags.get(FIGURES_TAG) != NOT_DRAWN)
-
-
-def _is_complete(runs: Sequence[Any], record: RunRecord, figures: bool) -> bool:
-    """Return whether one of the store's runs is a record with all its sessions, and with its figures if `figures`.
-
-    A deleted run counts.
-    """
-    return any(_key_in_store(run) == key_of(record) and (not figures or _has_figures(run)) for run in runs)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from visionbench.credentials import public
 
 LONGEST_REASON = 300
 """The number of characters of an error's reason."""
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+"""The databases in which MLflow stores runs."""
 
 SERVER_FAULTS = {
     r"failed with error code (\d{3}) != 200": r"the server refused the request (status \1)",
@@ -22,6 +25,11 @@ SERVER_FAULTS = {
     r"NameResolutionError|getaddrinfo failed": "there is no server of this name",
 }
 """Patterns of MLflow's messages about a server, and the reason in short."""
+
+
+def is_database(uri: str) -> bool:
+    """Return whether a store is a database that this process opens by itself, and not a server."""
+    return urlsplit(uri).scheme.partition("+")[0] in DATABASES
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -34,6 +34,8 @@ TAG_FACTS = (
         "device",
         "precision",
         "runtime",
+        "decoder",
+        "preprocess",
         "family",
         "weights",
         "data",
@@ -101,7 +103,8 @@ def params(record: RunRecord) -> dict[str, Any]:
     facts, plan, settings = record.facts(), record.plan, record.settings
     configured = {name: settings.model.values.get(name) for name in ("weights", "checkpoint", "revision", "attention")}
     first = {
-        **{name: facts[name] for name in ("model", "task", "device", "device_name", "precision", "runtime")},
+        **{name: facts[name] for name in ("model", "task", "device", "device_name")},
+        **{name: facts[name] for name in ("precision", "runtime", "decoder", "preprocess")},
         "batch_sizes": [case.batch_size for case in plan.cases if case.timed and case.id != AUTO],
         **{name: facts[name] for name in ("protocol", "threads")},
         "processes": record.processes,
