@@ -195,7 +195,7 @@ def _refuse_wrong_option(override: Override, values: Sequence[Any], groups: dict
         names = all(isinstance(entry, str) for entry in entries)
         if names and (entries == [value] or group in LISTS):
             continue
-        if isinstance(value, dict) and group in groups and group != "experiment":  # which has no keys of its own
+        if isinstance(value, dict) and group in groups and group != "experiment":  # an experiment has no section
             continue
         if names and group in groups and set(entries) <= set(groups[group]):
             sweep = f"-m {group}={','.join(entries)}"
