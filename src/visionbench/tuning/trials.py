@@ -339,7 +339,8 @@ def attention_choices(
         elif text == "none":
             left_out[f"attention {name}"] = "the model has no attention layers"
         elif text in chosen.values():
-            left_out[f"attention {name}"] = f"it is {text}, as {next(key for key in chosen if chosen[key] == text)}"
+            same = next(key for key in chosen if chosen[key] == text)
+            left_out[f"attention {name}"] = f"{same} is {text} for this model"
         else:
             chosen[name] = text
     left_out.pop(f"attention {names[0]}", None)
