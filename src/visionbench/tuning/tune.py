@@ -77,7 +77,7 @@ class Tuning:
     def run(self) -> None:
         """Search, measure the finalists, and write the result."""
         self.search.run()
-        self._write_tried()
+        self.store_tried()
         self._measure_finals()
 
     def _measure_finals(self) -> None:
@@ -137,7 +137,7 @@ class Tuning:
     # ----------------------------------------------------------------------------------------------------------- record
     def add_tried(self, combination: Combination, tried: Tried) -> None:
         """Store the outcome of a configuration, and print it."""
-        self._write_tried()
+        self.store_tried()
         if line := describe_tried(combination, tried, self.search):
             self.show_line(line)
 
@@ -145,7 +145,8 @@ class Tuning:
         """Store a run before it is measured."""
         self._write(replace(self.record, runs=tuple(self.trials.runs)))
 
-    def _write_tried(self) -> None:
+    def store_tried(self) -> None:
+        """Store the outcomes of all configurations."""
         qualities = self.search.qualities
         tried = tuple(
             replace(one, quality=one.quality or qualities.get(combination.pair))
