@@ -85,6 +85,10 @@ def test_configurations_that_were_not_measured_are_counted_and_listed_in_the_rep
     assert tuning.tried(RECORD, every=True).rows[-1][0] == "fp16 · eager · threads 1"
 
 
+def test_invalid_trials_are_counted():
+    assert next(line for line in tuning.notes(RECORD) if "invalid" in line and "trials" in line).startswith("1 of 8")
+
+
 def test_a_broken_and_an_open_bound_have_signs():
     record = replace(RECORD, tried=(Tried(combination(), MEASURED, "", (one(1, 50, 20, bounds=BROKEN),)),))
     assert tuning.tried(record).rows[0][5] == "40 >"

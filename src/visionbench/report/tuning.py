@@ -100,6 +100,9 @@ def sentences(record: TuneRecord) -> Iterator[str]:
 def notes(record: TuneRecord) -> Iterator[str]:
     """Yield how to read the tables."""
     yield "[ ] 95 % intervals across processes   ? questionable   ! invalid   > above a bound   ~ bound not decided"
+    trials = [each for one in record.tried for each in one.measured]
+    if invalid := sum(each.status == OK and each.verdict == INVALID for each in trials):
+        yield f"{invalid} of {len(trials)} trials are invalid, so they cannot win; measure again on a quiet machine"
     unmeasured = Counter(_kind(one.reason) for one in record.tried if not one.measured)
     for reason, count in unmeasured.most_common():
         yield f"not measured: {count} × {reason}"
