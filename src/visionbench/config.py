@@ -83,7 +83,10 @@ class PrecisionConfig:
     autocast: bool = False
     """Whether weights and inputs stay in float32, and torch.autocast computes in `dtype`."""
     quantization: str | None = None
-    """The method by which torchao quantises the linear layers: `int8_dynamic` or `int8_weight_only`."""
+    """The method that quantises the model, by torchao or by the runtime: `int8_dynamic`, `int8_weight_only` or
+    `int8_static`."""
+    calibration_images: int | None = field(default=None, metadata=limits(1, 100_000))
+    """The number of images that calibrate `int8_static`. They are not among the images that are measured."""
 
 
 @dataclass
@@ -395,6 +398,8 @@ class ComposedRun:
     """The options of the group `experiment` that were chosen, separated by commas."""
     place: Place | None = None
     """The folders of the run; None if it is only planned."""
+    choices: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    """The chosen option of each group of visionbench, or the options of a group that is a list."""
 
 
 def from_hydra(cfg: DictConfig) -> ExperimentConfig:

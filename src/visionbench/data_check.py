@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from visionbench.config import DataConfig, ExperimentConfig, to_yaml
 from visionbench.core import Example, RunPlan
 from visionbench.examples import screening
+from visionbench.examples.calibration import choose_images
 from visionbench.examples.labelling import find_label_mismatch, resolve_labelling
 from visionbench.parts import build_parts
 from visionbench.statistics.resampling import read_clusters
@@ -36,16 +37,20 @@ def unusable_examples(runs: Sequence[tuple[ExperimentConfig, RunPlan]]) -> list[
     """Return for each run the ids of the examples that it cannot use, with the reasons.
 
     For metrics of labels, an example whose class is unknown to the model is unusable too. Raises ConfigError if
-    `data.on_error=fail` and an example is unusable.
+    `data.on_error=fail` and an example is unusable, or if a run needs images for a calibration and there are none.
     """
     checked: dict[str, tuple[Sequence[Example], Mapping[str, str]]] = {}
     unusable: list[dict[str, str]] = []
+    calibrated: set[str] = set()
     for config, plan in runs:
         key = to_yaml(config.data)
         if key not in checked:
             read = screening.with_mask_frame(build_parts(config).data.examples(), config.data.exif)
             checked[key] = read, screening.find_problems(read, config.measure.inputs.distinct_samples)
             _raise_on_problems(config.data, checked[key][1], read)
+        if config.precision.calibration_images is not None and key not in calibrated:
+            calibrated.add(key)
+            choose_images(config.data.name, build_parts(config).data, config.precision.calibration_images)
         examples, problems = checked[key]
         labelling = resolve_labelling(config, build_parts(config), plan.cases)
         reasons = {**labelling.find_problems(examples), **problems}

@@ -37,10 +37,12 @@ from visionbench.core import (
     Samples,
 )
 from visionbench.examples import content_digest, denominators
+from visionbench.examples.calibration import choose_images
 from visionbench.examples.labelling import Labelling, resolve_labelling
 from visionbench.examples.screening import raise_on_problems, usable_examples, with_mask_frame
-from visionbench.parts import Parts, build_parts
+from visionbench.parts import Parts, build_parts, torchao_method
 from visionbench.stages import (
+    calibration,
     data_used,
     device_processor,
     evaluation,
@@ -196,8 +198,6 @@ class LoadedRun:
     left_out: Mapping[str, str]
     """The ids of examples that are not used, with the reason."""
     decoding: Decoding
-    runtime_facts: Mapping[str, str] = field(default_factory=dict)
-    """Facts about the parts that a runtime executes."""
 
     @property
     def max_mib(self) -> int:
@@ -229,7 +229,9 @@ def load_run(
     """
     device = parts.device
     precision = precision_of(config)
-    model, loading = load.load(parts.adapter, config.model, device, place, dtype, precision.quantization)
+    model, loading = load.load(
+        parts.adapter, config.model, device, place, dtype, torchao_method(parts.runtime, precision)
+    )
     yield StageProgress("inputs", ahead=True)
     original = model
     model, decoding = with_input_pipeline(config, parts, model, place)
@@ -241,12 +243,10 @@ def load_run(
     if parts.runtime.replaces_eager:
         yield StageProgress("export")
         two = next(assemble(inputs.singles[:2], min(2, len(inputs.singles)), place, dtype))
+        calibrator = _calibrator(config, parts, model, decoding, place, dtype) if precision.is_calibrated else None
         with autocast(place, precision):
-            executed = execution.execute(config.runtime.name, model, parts.runtime, two, precision)
+            executed = execution.execute(config.runtime.name, model, parts.runtime, two, precision, calibrator)
         model, loading = executed.model, loading.merged(executed.samples)
-        facts = executed.facts
-    else:
-        facts = {}
     model = in_autocast(model, place, precision)
     yield StageProgress("first_call")
     first_call = load.first_call(model, device, next(assemble(inputs.singles[:1], 1, place, dtype)))
@@ -266,8 +266,22 @@ def load_run(
         examples,
         {**data.left_out, **inputs.unfit},
         decoding,
-        facts,
     )
+
+
+def _calibrator(
+    config: ExperimentConfig,
+    parts: Parts,
+    model: LoadedModel,
+    decoding: Decoding,
+    place: torch.device,
+    dtype: torch.dtype,
+) -> calibration.Calibrator:
+    """Return the model with the images of its calibration, none of which is measured."""
+    count = precision_of(config).calibration_images
+    assert count is not None
+    images = choose_images(config.data.name, parts.data, count)
+    return calibration.prepare(model, images.examples, images.source, decoding, place, dtype)
 
 
 def _compare(
@@ -551,7 +565,8 @@ def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     parts = build_parts(config)
     place, dtype = _set_up(config, parts.device)
     precision = precision_of(config)
-    model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype, precision.quantization)
+    method = torchao_method(parts.runtime, precision)
+    model, _ = load.load(parts.adapter, config.model, parts.device, place, dtype, method)
     model, decoding = with_input_pipeline(config, parts, model, place)
     model = in_autocast(model, place, precision)
     examples = usable_examples(with_mask_frame(parts.data.examples(), config.data.exif), left_out)
@@ -618,7 +633,7 @@ def _work(loaded: LoadedRun, case: Case) -> Samples:
 
 
 def _conditions(parts: Parts, loaded: LoadedRun, examples: Sequence[Example]) -> Conditions:
-    model = {**loaded.model.identity, **_image_size(loaded), **loaded.runtime_facts}
+    model = {**loaded.model.identity, **_image_size(loaded)}
     return Conditions(model, dict(parts.device.fingerprint()), _describe_data(parts, examples), dict(loaded.left_out))
 
 

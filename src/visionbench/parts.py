@@ -17,9 +17,10 @@ from visionbench.config import (
     build_part,
     option_fields,
 )
-from visionbench.core import Adapter, ConfigError, DataSet, Decoder, Device, Metric, Runtime
+from visionbench.core import Adapter, ConfigError, DataSet, Decoder, Device, Metric, Precision, Quantizes, Runtime
 from visionbench.registry import find
 from visionbench.variation import PILLOW, text
+from visionbench.weights import QUANTIZATIONS
 
 ACCELERATORS = ("cuda",)
 """Device kinds that `device=auto` prefers to the CPU, best first."""
@@ -78,6 +79,16 @@ def find_runtime(config: RuntimeConfig) -> Runtime:
         )
     runtime: Runtime = build_part("runtimes", config.name, {**config.options, **given}, "runtime.options")
     return runtime
+
+
+def quantizations(runtime: Runtime) -> tuple[str, ...]:
+    """Return the methods by which a runtime can be quantised: its own, or else those of torchao."""
+    return runtime.quantizations if isinstance(runtime, Quantizes) else tuple(QUANTIZATIONS)
+
+
+def torchao_method(runtime: Runtime, precision: Precision) -> str | None:
+    """Return the method by which torchao quantises the loaded model, or None if torchao does not quantise it."""
+    return None if isinstance(runtime, Quantizes) else precision.quantization
 
 
 def find_decoder(name: str) -> Decoder:

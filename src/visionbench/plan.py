@@ -11,11 +11,13 @@ from visionbench.config import (
     BatchConfig,
     ExperimentConfig,
     PrecisionConfig,
+    RuntimeConfig,
     TrackingConfig,
     refuse_unusable_folder,
 )
 from visionbench.core import (
     AUTO,
+    CALIBRATED,
     TRUTHS,
     Case,
     ConfigError,
@@ -24,7 +26,9 @@ from visionbench.core import (
     NamesGraphs,
     Precision,
     QualityMetric,
+    Quantizes,
     RunPlan,
+    Runtime,
 )
 from visionbench.credentials import public
 from visionbench.parts import (
@@ -36,6 +40,7 @@ from visionbench.parts import (
     find_device,
     find_runtime,
     measured_elsewhere,
+    quantizations,
 )
 from visionbench.registry import find, names, nearest
 from visionbench.variation import EAGER, PILLOW, SEPARATOR, TRANSFORMERS, base_parts
@@ -140,21 +145,34 @@ def _check(config: ExperimentConfig) -> None:
 
 
 def _check_precision(precision: PrecisionConfig) -> None:
-    """Refuse autocast to fp32, an unknown method of quantisation, both together, and a missing torchao."""
+    """Refuse autocast to fp32, autocast with quantisation, and a calibration that is missing or has no use."""
     if precision.autocast and precision.dtype == "float32":
         raise ConfigError(
             "precision.autocast=true: weights are in float32, so precision.dtype=float32 changes nothing",
             "use precision.dtype=bfloat16 or precision.dtype=float16",
         )
+    _check_calibration(precision)
     if precision.quantization is None:
         return
-    _check_choice("precision.quantization", precision.quantization, weights.QUANTIZATIONS)
     if precision.autocast:
         raise ConfigError(
             f"precision.quantization={precision.quantization}: not with precision.autocast=true", "use one of them"
         )
-    if not measured_elsewhere() and (reason := weights.why_no_quantization()):
-        raise ConfigError(f"precision={precision.name}: {reason}")
+
+
+def _check_calibration(precision: PrecisionConfig) -> None:
+    """Refuse a static quantisation without calibration images, and calibration images without it."""
+    needed = precision.quantization in CALIBRATED
+    if needed and precision.calibration_images is None:
+        raise ConfigError(
+            f"precision.calibration_images is null, and precision.quantization={precision.quantization} needs images",
+            "give a number, as in precision.calibration_images=64",
+        )
+    if not needed and precision.calibration_images is not None:
+        raise ConfigError(
+            f"precision.calibration_images={precision.calibration_images}: {precision.name} is not calibrated",
+            "remove it, or use precision=int8_static",
+        )
 
 
 def _check_tracking(tracking: TrackingConfig) -> None:
@@ -244,6 +262,8 @@ def _check_runtime(config: ExperimentConfig) -> None:
     """Refuse a runtime that is not installed, or that cannot execute this model on this device in this precision."""
     _check_registered("runtime.name", config.runtime.name, "runtimes")
     runtime, adapter, device = find_runtime(config.runtime), find_adapter(config.model), find_device(config.device)
+    if config.precision.quantization is not None:
+        _check_quantization(config.precision, config.runtime.name, runtime)
     if not runtime.replaces_eager:
         return
     unavailable = None if measured_elsewhere() else runtime.why_unavailable()
@@ -254,6 +274,27 @@ def _check_runtime(config: ExperimentConfig) -> None:
             f"runtime={config.runtime.name}: model {config.model.name} has no part that a runtime can execute",
             "use runtime=eager",
         )
+
+
+def _check_quantization(precision: PrecisionConfig, name: str, runtime: Runtime) -> None:
+    """Refuse a method of quantisation that no runtime has or that this runtime does not have, and missing packages."""
+    method = str(precision.quantization)
+    by_runtime = {one: quantizations(find_runtime(RuntimeConfig(one))) for one in names("runtimes")}
+    by_runtime[name] = quantizations(runtime)
+    _check_choice("precision.quantization", method, {method for methods in by_runtime.values() for method in methods})
+    if method not in by_runtime[name]:
+        able = [f"runtime={one}" for one, methods in by_runtime.items() if method in methods]
+        raise ConfigError(
+            f"precision={precision.name}: runtime={name} cannot quantise by {method}, only by "
+            f"{' or '.join(by_runtime[name])}",
+            f"use {' or '.join(able)}",
+        )
+    if not measured_elsewhere() and (reason := _why_no_quantization(runtime, method)):
+        raise ConfigError(f"precision={precision.name}: {reason}")
+
+
+def _why_no_quantization(runtime: Runtime, method: str) -> str | None:
+    return runtime.why_no_quantization(method) if isinstance(runtime, Quantizes) else weights.why_no_quantization()
 
 
 def _check_decoder(config: ExperimentConfig) -> None:

@@ -4,12 +4,15 @@ from importlib import util
 
 import pytest
 
+from visionbench.config import RuntimeConfig
 from visionbench.core import Precision
 from visionbench.devices.cuda import Cuda
 from visionbench.exports import onnx
+from visionbench.parts import find_runtime, quantizations
 from visionbench.plan import plan
 from visionbench.registry import names
 from visionbench.runtimes.compile import Compile
+from visionbench.weights import quantization
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +28,32 @@ def no_gpu(monkeypatch):
         (["runtime=openvino", "runtime.dynamic=true"], "runtime.dynamic=true: runtime=openvino does not use it"),
         (["runtime=compile", "runtime.mode=fast"], "runtime.mode=fast: no such mode; there are: default"),
         (["runtime=onnxruntime", "precision=bf16"], "on a CPU it computes in fp32, not in bf16; use precision=fp32"),
-        (["runtime=onnxruntime", "precision=int8_dynamic"], "int8_dynamic is done by torchao, which needs torch; use"),
-        (["runtime=openvino", "precision=int8_weight_only"], "by torchao, which needs torch; use runtime=eager"),
+        (
+            ["runtime=onnxruntime", "precision=int8_weight_only"],
+            "precision=int8_weight_only: runtime=onnxruntime cannot quantise by int8_weight_only, only by "
+            "int8_dynamic or int8_static; use runtime=compile or runtime=eager",
+        ),
+        (
+            ["runtime=openvino", "precision=int8_dynamic"],
+            "cannot quantise by int8_dynamic, only by int8_static; use runtime=compile or runtime=eager or "
+            "runtime=onnxruntime",
+        ),
+        (
+            ["precision=int8_static"],
+            "precision=int8_static: runtime=eager cannot quantise by int8_static, only by int8_dynamic or "
+            "int8_weight_only; use runtime=onnxruntime or runtime=openvino",
+        ),
+        (["precision=int8_static", "runtime=compile"], "runtime=compile cannot quantise by int8_static"),
+        (
+            ["precision=int8_static", "runtime=openvino", "precision.calibration_images=null"],
+            "precision.calibration_images is null, and precision.quantization=int8_static needs images; give a number",
+        ),
+        (["precision=int8_static", "runtime=openvino", "precision.calibration_images=0"], "calibration_images=0"),
+        (
+            ["precision=int8_dynamic", "precision.calibration_images=8"],
+            "precision.calibration_images=8: int8_dynamic is not calibrated; remove it, or use precision=int8_static",
+        ),
+        (["precision.calibration_images=8"], "precision.calibration_images=8: fp32 is not calibrated"),
         (["runtime=onnxruntime", "precision=autocast_bf16"], "is done by torch.autocast, which needs torch; use"),
         (["runtime=openvino", "precision=autocast_fp16"], "autocast_fp16 is done by torch.autocast, which needs torch"),
         (["runtime=onnxruntime", "runtime.options.spining=true"], "did you mean 'runtime.options.spinning'?"),
@@ -46,6 +73,28 @@ def test_a_missing_package_is_refused_with_the_command_that_installs_it(refusal,
     assert refusal(f"runtime={runtime}") == (
         f"runtime={runtime}: {runtime} not installed; pip install 'visionbench[{runtime}]'"
     )
+
+
+def test_a_missing_nncf_is_refused_with_the_command_that_installs_it(refusal, config, monkeypatch):
+    monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "nncf" else util.find_spec(name))
+    message = refusal("runtime=openvino", "precision=int8_static")
+    assert message == "precision=int8_static: nncf not installed; pip install 'visionbench[nncf]'"
+    plan(config("runtime=onnxruntime", "precision=int8_static"))
+    plan(config("runtime=openvino", "precision=bf16"))
+
+
+def test_a_runtime_that_quantises_by_itself_does_not_need_torchao(config, monkeypatch):
+    monkeypatch.setattr(quantization, "find_spec", lambda name: None)
+    assert plan(config("runtime=onnxruntime", "precision=int8_dynamic")).precision == "int8_dynamic"
+
+
+@pytest.mark.parametrize("runtime", names("runtimes"))
+def test_the_precision_of_a_run_is_in_its_name_and_its_plan(config, runtime):
+    methods = quantizations(find_runtime(RuntimeConfig(runtime)))
+    planned = [plan(config(f"runtime={runtime}", f"precision={method}")) for method in methods]
+    assert [one.precision for one in planned] == list(methods)
+    assert len({one.name for one in planned}) == len(methods)
+    assert all(method in one.name for one, method in zip(planned, methods, strict=True))
 
 
 def test_kernels_are_counted_in_eager_only(config):

@@ -24,7 +24,9 @@ from visionbench.core.declarations import (
 from visionbench.core.errors import ConfigError, TrackingError, VisionbenchError, first_line, problem_of
 from visionbench.core.plan import AUTO, BatchSearch, Case, RunPlan
 from visionbench.core.protocols import (
+    CALIBRATED,
     Adapter,
+    Calibration,
     CallTiming,
     Counted,
     DataSet,
@@ -39,6 +41,7 @@ from visionbench.core.protocols import (
     FetchSource,
     HasClassNames,
     HasGraphs,
+    HasOtherImages,
     LeastSize,
     LimitsMemory,
     LoadedModel,
@@ -49,6 +52,7 @@ from visionbench.core.protocols import (
     Precision,
     Predictor,
     QualityMetric,
+    Quantizes,
     ReportsWarnings,
     Resampled,
     Runtime,
@@ -85,6 +89,7 @@ from visionbench.core.text import one_line, shortened, visible
 __all__ = [
     "ACROSS_PROCESSES",
     "AUTO",
+    "CALIBRATED",
     "CAPTIONS_CUT",
     "EVALUATION_STEPS",
     "FAILED",
@@ -114,6 +119,7 @@ __all__ = [
     "WORK_UNITS",
     "Adapter",
     "BatchSearch",
+    "Calibration",
     "CallTiming",
     "Case",
     "CaseResult",
@@ -134,6 +140,7 @@ __all__ = [
     "Fetchable",
     "HasClassNames",
     "HasGraphs",
+    "HasOtherImages",
     "Inputs",
     "LeastSize",
     "LimitsMemory",
@@ -149,6 +156,7 @@ __all__ = [
     "Predictions",
     "Predictor",
     "QualityMetric",
+    "Quantizes",
     "Reason",
     "ReportsWarnings",
     "Resampled",

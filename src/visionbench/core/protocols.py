@@ -104,7 +104,19 @@ class ReportsWarnings(Protocol):
         """Return flags for the quality case: a flag such as `other_endings`, and its detail."""
 
 
+@runtime_checkable
+class HasOtherImages(Protocol):
+    """A data set that can give images of the same kind that are not its examples, such as those of another split."""
+
+    def other_images(self, count: int) -> DataSet:
+        """Return a data set with at most this number of other images. Its `identity` names where they come from."""
+
+
 # ------------------------------------------------------------------------------------------------------------- devices
+CALIBRATED = ("int8_static",)
+"""The methods of quantisation that need calibration images."""
+
+
 @dataclass(frozen=True)
 class Precision:
     """The number format of a run, with the keys of `precision` in the configuration."""
@@ -115,6 +127,8 @@ class Precision:
     tf32: bool = False
     autocast: bool = False
     quantization: str | None = None
+    calibration_images: int | None = None
+    """The number of images that calibrate a static quantisation."""
 
     @property
     def stored_dtype(self) -> str:
@@ -127,16 +141,20 @@ class Precision:
         return "int8" if self.quantization else self.dtype
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether the quantisation reads images, to find the ranges of the values between the layers."""
+        return self.quantization in CALIBRATED
+
+    @property
     def is_fp32(self) -> bool:
         """Whether products are in IEEE fp32, so that there is nothing to compare with fp32."""
         return self.dtype == "float32" and not self.tf32 and not self.quantization
 
     def why_torch_only(self) -> str | None:
         """Return why only torch can compute in this precision, with a remedy, or None if other runtimes can."""
-        if not self.autocast and self.quantization is None:
+        if not self.autocast:
             return None
-        tool = "torch.autocast" if self.autocast else "torchao"
-        return f"{self.name} is done by {tool}, which needs torch; use runtime=eager or runtime=compile"
+        return f"{self.name} is done by torch.autocast, which needs torch; use runtime=eager or runtime=compile"
 
 
 @dataclass(frozen=True)
@@ -336,8 +354,10 @@ class ExecutedGraph:
     """The seconds of preparing the execution."""
     file_bytes: int | None = None
     """The size of the converted part."""
-    facts: Mapping[str, str] = field(default_factory=dict)
-    """Further facts for run.json, such as the precision that the runtime computes in."""
+    quantize_s: float | None = None
+    """The seconds of quantising the part; None if it was not quantised now."""
+    facts: Mapping[str, str | int] = field(default_factory=dict)
+    """Further facts for run.json, such as the precision that the runtime computes in. Numbers are added over parts."""
 
 
 class Runtime(Protocol):
@@ -362,6 +382,42 @@ class Runtime(Protocol):
 
     def reset(self) -> None:
         """Forget what was compiled for other batch sizes."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Inputs of a part that calibrate its static quantisation. Their images are not evaluated."""
+
+    batches: Callable[[], Iterable[tuple[torch.Tensor, ...]]]
+    """Compute the inputs, as batches of tensors on the host."""
+    count: int
+    """The number of batches."""
+    digest: str
+    """A digest of the preprocessed images and captions."""
+
+
+@runtime_checkable
+class Quantizes(Runtime, Protocol):
+    """A runtime that quantises the parts with its own library. Another runtime executes what torchao has quantised."""
+
+    quantizations: ClassVar[tuple[str, ...]]
+    """The methods, such as `int8_dynamic`."""
+
+    def why_no_quantization(self, method: str) -> str | None:
+        """Return which package is missing for a method, with the command that installs it, or None."""
+
+    def execute_quantized(
+        self,
+        graph: torch.nn.Module,
+        inputs: tuple[torch.Tensor, ...],
+        precision: Precision,
+        calibration: Calibration | None,
+    ) -> ExecutedGraph:
+        """Quantise a part by the method of the precision, and prepare its execution as `execute` does.
+
+        A method of `CALIBRATED` has a calibration. The facts of the result have `quantized_layers`, `linear_layers`,
+        `quantized_parameters` and the version of the library. Raises ConfigError if no layer is quantised.
+        """
 
 
 class Evaluator(Protocol):

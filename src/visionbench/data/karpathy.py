@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -44,6 +44,10 @@ class Karpathy:
         if self.split not in SPLITS:
             raise ConfigError(f"data.options.split={self.split}: no such split{nearest(self.split, SPLITS)}")
         check_counts(captions_per_image=self.captions_per_image, samples=self.samples)
+
+    def other_images(self, count: int) -> Karpathy:
+        """Return images of the validation split, or of the test split if these are images of the validation split."""
+        return replace(self, split="test" if self.split == "val" else "val", samples=count)
 
     def examples(self) -> Sequence[Example]:
         """Return the images of the split in the order of the file."""

@@ -15,7 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import permutations, product
 from pathlib import Path
@@ -192,6 +192,11 @@ class Shapes:
             )
             for row in rows
         )
+
+    def other_images(self, count: int) -> Shapes:
+        """Return images of the training split, or of the validation split if these are images of the training split."""
+        split = "validation" if self.split == "train" else "train"
+        return replace(self, split=split, samples=min(count, len(compositions(split))))
 
     def classes(self) -> tuple[str, ...]:
         """Return the 15 pairs of shapes."""

@@ -28,7 +28,7 @@ def digest_examples(examples: Sequence[Example], cache: Path = CACHE) -> str:
 
     `data.exif` is included because it changes the frame of the masks. An image that cannot be read counts as missing.
     """
-    files = _digest_files([example.image for example in examples], cache)
+    files = digest_files([example.image for example in examples], cache)
     rows = [
         [example.id, example.label, list(example.captions), files[example.image], *filter(None, [example.exif])]
         for example in examples
@@ -37,7 +37,7 @@ def digest_examples(examples: Sequence[Example], cache: Path = CACHE) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _digest_files(paths: Sequence[Path], cache: Path) -> dict[Path, str]:
+def digest_files(paths: Sequence[Path], cache: Path = CACHE) -> dict[Path, str]:
     """Return the digest of each file, from the cache if the file has not changed."""
     absolute = {path: os.path.abspath(path) for path in dict.fromkeys(paths)}
     cache_file = cache / f"{hashlib.sha256(os.fsencode(_common_folder(list(absolute.values())))).hexdigest()[:16]}.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -33,14 +33,24 @@ class Export:
     """The seconds of the conversion; None if the part was converted before."""
     bytes: int
 
+    @property
+    def digest(self) -> str:
+        """The digest of the weights, the layers and the versions, which is the name of the file's folder."""
+        return self.file.parent.name
+
 
 def why_unavailable(runtime: str) -> str | None:
     """Return which package is missing to convert a part and to execute it with a runtime, or None. Imports nothing.
 
     The runtime has the name of its package and of the extra that installs it.
     """
-    missing = [name for name in ("onnx", "onnxscript", runtime) if find_spec(name) is None]
-    return f"{' and '.join(missing)} not installed; pip install 'visionbench[{runtime}]'" if missing else None
+    return why_missing(("onnx", "onnxscript", runtime), runtime)
+
+
+def why_missing(packages: Sequence[str], extra: str) -> str | None:
+    """Return which of these packages is missing, with the command that installs an extra, or None. Imports nothing."""
+    missing = [name for name in packages if find_spec(name) is None]
+    return f"{' and '.join(missing)} not installed; pip install 'visionbench[{extra}]'" if missing else None
 
 
 def to_onnx(graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Export:

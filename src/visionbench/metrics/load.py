@@ -9,7 +9,11 @@ from visionbench.core import LOWER, MEMORY, SPEED, MetricDeclaration, Metrics, S
 from visionbench.registry import register
 
 SERIES = {"load_s": "load/seconds_s", "load_first_call_s": "load/first_call_s"}
-OF_RUNTIMES = {"load_export_s": "load/export_s", "load_compile_s": "load/compile_s"}
+OF_RUNTIMES = {
+    "load_export_s": "load/export_s",
+    "load_quantize_s": "load/quantize_s",
+    "load_compile_s": "load/compile_s",
+}
 FILE, MIB = "load/file_bytes", 2**20
 
 
@@ -44,6 +48,7 @@ class Load:
             order=31,
         ),
         MetricDeclaration("load_export_s", "s", "Converting the model for the runtime", LOWER, SPEED),
+        MetricDeclaration("load_quantize_s", "s", "Quantising the converted model by the runtime", LOWER, SPEED),
         MetricDeclaration(
             "load_compile_s", "s", "Compiling by the runtime, at this batch size if it compiles each", LOWER, SPEED
         ),

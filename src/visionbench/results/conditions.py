@@ -28,7 +28,8 @@ MODEL_CONDITIONS = ("weights", "checkpoint", "revision", "image_size")
 REPORTED_OF_MODEL = (
     *("model_class", "image_processor", "tokenizer", "dtype"),
     *("autocast", "quantization", "quantized_layers", "linear_layers", "quantized_parameters", "torchao"),
-    "torchao_kernels_missing",
+    *("torchao_kernels_missing", "nncf", "onnxruntime", "openvino"),
+    *("calibration_images", "calibration_source", "calibration_sha256"),
 )
 RESOLVED_BY_LOADING = ("attention", "image_size", "revision")
 """Conditions whose configured value, such as `auto` or the name of a branch, is replaced when the model is loaded."""

@@ -1,13 +1,15 @@
-"""ONNX Runtime on a CPU, from parts that are converted to ONNX."""
+"""ONNX Runtime on a CPU, from parts that are converted to ONNX, in fp32 or int8."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import exports
-from visionbench.core import ExecutedGraph, Precision
+from visionbench.core import Calibration, ExecutedGraph, Precision
+from visionbench.exports import onnx_int8
 from visionbench.registry import register
 
 if TYPE_CHECKING:
@@ -23,13 +25,14 @@ class OnnxRuntime:
 
     replaces_eager: ClassVar[bool] = True
     compiles_each_size: ClassVar[bool] = False
+    quantizations: ClassVar[tuple[str, ...]] = onnx_int8.METHODS
 
     def why_unavailable(self) -> str | None:
         """Return which package is missing."""
         return exports.why_unavailable("onnxruntime")
 
     def why_unsupported(self, device: str, precision: Precision) -> str | None:
-        """Return that only fp32 on a CPU is supported."""
+        """Return that only a CPU is supported, with products in fp32 or int8."""
         if device != "cpu":
             return f"visionbench uses ONNX Runtime on a CPU only, not on {device}; use runtime=eager or runtime=compile"
         if reason := precision.why_torch_only():
@@ -40,17 +43,38 @@ class OnnxRuntime:
 
     def execute(self, graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...], precision: Precision) -> ExecutedGraph:
         """Convert the part, and open a session with torch's number of threads."""
+        export = exports.to_onnx(graph, inputs)
+        return replace(self._open(export.file), export_s=export.seconds, file_bytes=export.bytes)
+
+    def why_no_quantization(self, method: str) -> None:
+        """Return None: ONNX Runtime contains its quantiser."""
+
+    def execute_quantized(
+        self,
+        graph: torch.nn.Module,
+        inputs: tuple[torch.Tensor, ...],
+        precision: Precision,
+        calibration: Calibration | None,
+    ) -> ExecutedGraph:
+        """Convert the part, quantise it, and open a session."""
+        assert precision.quantization is not None
+        export = exports.to_onnx(graph, inputs)
+        part = onnx_int8.quantize(export, precision.quantization, calibration)
+        opened = self._open(part.file(onnx_int8.FILE))
+        return part.complete(opened, export)
+
+    def _open(self, file: Path) -> ExecutedGraph:
+        """Open a session with torch's number of threads."""
         import onnxruntime
         import torch
 
-        export = exports.to_onnx(graph, inputs)
         start = perf_counter()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self.spinning)))
-        session = onnxruntime.InferenceSession(str(export.file), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         names = [one.name for one in session.get_inputs()]
 
         def call(*tensors: torch.Tensor) -> torch.Tensor:
@@ -58,7 +82,7 @@ class OnnxRuntime:
             return torch.from_numpy(session.run(None, feed)[0])
 
         facts = {"provider": session.get_providers()[0], "runtime_threads": str(options.intra_op_num_threads)}
-        return ExecutedGraph(call, export.seconds, perf_counter() - start, export.bytes, facts)
+        return ExecutedGraph(call, compile_s=perf_counter() - start, facts=facts)
 
     def reset(self) -> None:
         """Do nothing: one session runs every batch size."""
