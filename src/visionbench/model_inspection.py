@@ -44,7 +44,7 @@ MOST_CHARACTERS = 4000
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in a checkpoint."""
+    """The configuration of a model, with facts for its YAML."""
 
     model: ModelConfig
     """The configuration of the model."""

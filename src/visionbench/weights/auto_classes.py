@@ -15,19 +15,19 @@ def auto_classes() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     """
     from transformers.models.auto import modeling_auto
 
-    found = {}
+    classes_of = {}
     for name, member in vars(modeling_auto).items():
         mapping: Any = getattr(member, "_model_mapping", None)
         if name.startswith("Auto") and name != "AutoBackbone" and mapping is not None:
             classes = mapping._model_mapping.items()
-            found[name] = {kind: (value,) if isinstance(value, str) else tuple(value) for kind, value in classes}
-    return found
+            classes_of[name] = {kind: (value,) if isinstance(value, str) else tuple(value) for kind, value in classes}
+    return classes_of
 
 
 def auto_class_of(model_type: str, model_class: str | None) -> str | None:
     """Return the Auto class that builds a model class of a model type, or None if there is none.
 
-    Without a class, it is AutoModel if it knows the type. `AutoModel` is preferred, then the order of transformers.
+    Without a class, it is AutoModel if AutoModel builds the type. `AutoModel` is preferred, then the order of transformers.
     """
     known = auto_classes()
     order = sorted(known, key=lambda name: (name != "AutoModel", name == "AutoModelForPreTraining"))

@@ -62,13 +62,13 @@ def check_adapter(setting: str, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Description:
-    """What the config.json of a checkpoint says about its model."""
+    """The kind of a model, from the config.json of its checkpoint."""
 
     model_class: str | None
     """The class of transformers, or None if it is not written."""
     model_type: str
     needs_code: bool
-    """Whether the checkpoint has Python code of its own."""
+    """Whether the checkpoint has Python code for the model."""
     families: tuple[str, ...]
     """The families that read the model, without the generic one."""
 
