@@ -27,7 +27,8 @@ def auto_classes() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
 def auto_class_of(model_type: str, model_class: str | None) -> str | None:
     """Return the Auto class that builds a model class of a model type, or None if there is none.
 
-    Without a class, it is AutoModel if AutoModel builds the type. `AutoModel` is preferred, then the order of transformers.
+    Without a class, it is AutoModel if AutoModel builds the type. With one, AutoModel is preferred, then the order of
+    transformers.
     """
     known = auto_classes()
     order = sorted(known, key=lambda name: (name != "AutoModel", name == "AutoModelForPreTraining"))
