@@ -12,7 +12,7 @@ from visionbench.core import HIGHER, LOWER, PIPELINE_STEPS, SPEED, MetricDeclara
 from visionbench.registry import register
 
 RESOURCES = {"loaders": ("read", "decode", "preprocess"), "model": ("copy", "forward"), "finisher": ("postprocess",)}
-"""The steps that each worker runs while the steps overlap."""
+"""The steps that each worker runs while the steps overlap, unless the loaders also copy to the device."""
 
 
 @register("metrics", "pipeline")
@@ -120,6 +120,13 @@ def _source(name: str) -> str:
     return f"pipeline/{sources.get(name, 'serial_s')}"
 
 
+def _resources(samples: Samples) -> dict[str, tuple[str, ...]]:
+    """Return the steps of each worker. On CUDA the loaders copy to the device while the model runs."""
+    if not _mean(samples, "copied_ahead_count"):
+        return RESOURCES
+    return {**RESOURCES, "loaders": (*RESOURCES["loaders"], "copy"), "model": ("forward",)}
+
+
 def _bound_s(samples: Samples, mean: Mapping[str, float | None]) -> float | None:
     """Return the least time in seconds that one batch adds to the overlapped pass, from the times in series.
 
@@ -128,7 +135,7 @@ def _bound_s(samples: Samples, mean: Mapping[str, float | None]) -> float | None
     and model compete for cores.
     """
     cpu, cores, loaders = (_mean(samples, name) for name in ("serial_cpu_s", "cores_count", "loaders_count"))
-    times = {worker: [mean[step] for step in steps] for worker, steps in RESOURCES.items()}
+    times = {worker: [mean[step] for step in steps] for worker, steps in _resources(samples).items()}
     if cpu is None or not cores or not loaders or any(None in steps for steps in times.values()):
         return None
     seconds = {worker: sum(filter(None, steps)) for worker, steps in times.items()}
@@ -152,7 +159,7 @@ def _scaled(value: float | None, factor: float) -> float | None:
 def _busy(samples: Samples, worker: str) -> float | None:
     """Return the busy seconds of a worker ÷ the seconds that it was available."""
     duration, loaders = _mean(samples, "overlapped_s"), _mean(samples, "loaders_count")
-    steps = [_mean(samples, f"overlapped_{step}_s") for step in RESOURCES[worker]]
+    steps = [_mean(samples, f"overlapped_{step}_s") for step in _resources(samples)[worker]]
     if not duration or not loaders or None in steps:
         return None
     return sum(filter(None, steps)) / duration / (loaders if worker == "loaders" else 1.0)
