@@ -120,6 +120,7 @@ SLOW = {
     "commands/test_results.py::test_an_empty_folder_is_refused_in_one_line": "runs the command",
     "runtimes/test_int8.py": "runs the commands",
     "test_input_pipeline.py": "runs the commands",
+    "stages/test_loader_processes.py": "starts processes",
     "runtimes/test_runtimes.py": "runs the commands",
     "test_precision_runs.py": "runs the commands",
     "test_runner.py": "measures for several seconds",

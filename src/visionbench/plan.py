@@ -142,6 +142,7 @@ def _check(config: ExperimentConfig) -> None:
     _check_runtime(config)
     _check_decoder(config)
     _check_choice("data.preprocess", config.data.preprocess, PREPROCESS)
+    _check_processes(config)
 
 
 def _check_precision(precision: PrecisionConfig) -> None:
@@ -309,6 +310,17 @@ def _check_decoder(config: ExperimentConfig) -> None:
             f"data.decoder={name}: model {config.model.name} predicts masks in the size of the stored image, and this "
             "decoder gives smaller images",
             f"use data.decoder={PILLOW}",
+        )
+
+
+def _check_processes(config: ExperimentConfig) -> None:
+    """Refuse loader processes that would each use the GPU."""
+    kind = find_device(config.device).kind
+    if config.measure.pipeline.processes and config.data.preprocess == "device" and kind != "cpu":
+        raise ConfigError(
+            f"measure.pipeline.processes=true: not with data.preprocess=device on {kind}, because each process would "
+            "use the device",
+            "use data.preprocess=transformers or measure.pipeline.processes=false",
         )
 
 

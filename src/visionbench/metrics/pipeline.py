@@ -46,6 +46,9 @@ class Pipeline:
             HIGHER,
             SPEED,
         ),
+        MetricDeclaration(
+            "pipeline_loaders_start_s", "s", "Starting loader processes, which is not part of the rates", LOWER, SPEED
+        ),
         MetricDeclaration("pipeline_efficiency_fraction", "fraction", "Overlapped ÷ upper bound", HIGHER, SPEED),
         MetricDeclaration(
             "pipeline_{loaders,model,finisher}_busy_fraction",
@@ -93,6 +96,7 @@ class Pipeline:
             "pipeline_serial_images_per_s": slow,
             "pipeline_overlapped_images_per_s": fast,
             "pipeline_overlap_speedup_ratio": fast / slow if fast and slow else None,
+            "pipeline_loaders_start_s": _mean(samples, "loaders_start_s"),
             "pipeline_bound_images_per_s": most,
             "pipeline_efficiency_fraction": fast / most if fast and most else None,
             **{f"pipeline_{worker}_busy_fraction": _busy(samples, worker) for worker in RESOURCES},
@@ -111,6 +115,7 @@ def _source(name: str) -> str:
     sources = {
         "pipeline_copy_pinned_gb_per_s": "copy_pinned_bytes_per_s",
         "pipeline_copy_pageable_gb_per_s": "copy_pageable_bytes_per_s",
+        "pipeline_loaders_start_s": "loaders_start_s",
         "pipeline_bound_images_per_s": "serial_cpu_s",
         "pipeline_efficiency_fraction": "serial_cpu_s",
         "pipeline_vision_ms": "vision_s",

@@ -8,6 +8,7 @@ more thread postprocesses. On CUDA the loader threads also copy, in streams of t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle, islice
@@ -22,6 +23,7 @@ from visionbench.machine import usable_cores
 from visionbench.stages.context import Context
 from visionbench.stages.heartbeat import Heartbeat
 from visionbench.stages.inputs import input_bytes
+from visionbench.stages.loader_processes import LoaderProcesses, images_of
 from visionbench.stages.overlap import loader_count, overlap
 from visionbench.stages.windows import quiet
 
@@ -117,10 +119,11 @@ def overlapped(context: Context) -> Samples:
             _run_step(context, batch, "copy", wait=False)  # the model's work is queued behind the copy
         _run_step(context, batch, "forward")
 
-    load = partial(_load, context, pinned=not context.device.shares_host_memory)
-    for batch, _ in overlap(issue(), load, forward, partial(_finish, context), loaders):
-        batches.append(batch)
-        end = perf_counter()
+    with _loading(context, loaders) as (load, more):
+        start = end = perf_counter()  # the processes of the loaders are ready
+        for batch, _ in overlap(issue(), load, forward, partial(_finish, context), loaders):
+            batches.append(batch)
+            end = perf_counter()
     busy = {step: sum(batch.seconds[step] for batch in batches) for step in PIPELINE_STEPS}
     values = {
         "copied_ahead_count": float(_copies_ahead(context)),
@@ -130,7 +133,33 @@ def overlapped(context: Context) -> Samples:
         "cores_count": float(usable_cores()),
         **{f"overlapped_{step}_s": value for step, value in busy.items()},
     }
-    return Samples({f"pipeline/{name}": np.array([value]) for name, value in values.items()})
+    samples = Samples({f"pipeline/{name}": np.array([value]) for name, value in values.items()})
+    return samples.merged(more)
+
+
+@contextmanager
+def _loading(context: Context, loaders: int) -> Iterator[tuple[Callable[[Sequence[Example]], PipelineBatch], Samples]]:
+    """Provide the function that loads a batch in one of the loaders, and the series `pipeline/loaders_start_s`."""
+    pinned = not context.device.shares_host_memory
+    if not context.measure.pipeline.processes:
+        reason = "the loaders are threads"
+        yield partial(_load, context, pinned=pinned), Samples(missing={"pipeline/loaders_start_s": reason})
+        return
+    with LoaderProcesses.start(context.model, context.decoding, context.examples[0], loaders) as processes:
+        start_s = Samples({"pipeline/loaders_start_s": np.array([processes.start_s])})
+        yield partial(_load_in_process, context, processes, pinned=pinned), start_s
+
+
+def _load_in_process(
+    context: Context, processes: LoaderProcesses, examples: Sequence[Example], pinned: bool
+) -> PipelineBatch:
+    """Load a batch in another process. This thread waits for it and copies its tensors."""
+    loaded, tensors = processes.load(examples)
+    context.decoding.left_to_pillow.update(loaded.left_to_pillow)
+    batch = PipelineBatch(examples, images=images_of(loaded), inputs=tensors, seconds=dict(loaded.seconds))
+    if pinned:
+        _pin(context, batch)
+    return batch
 
 
 def time_tokens(context: Context, batch: PipelineBatch) -> Samples:
@@ -232,12 +261,17 @@ def _load(context: Context, examples: Sequence[Example], pinned: bool = False) -
         for step in HOST_STEPS:
             _run_step(context, batch, step)
         if pinned:
-            start = perf_counter()
-            batch.inputs = {name: _pinned(tensor) for name, tensor in batch.inputs.items()}
-            batch.seconds["preprocess"] += perf_counter() - start
-            if _copies_ahead(context):
-                _copy_ahead(context, batch)
+            _pin(context, batch)
     return batch
+
+
+def _pin(context: Context, batch: PipelineBatch) -> None:
+    """Move a batch to pinned memory, and on CUDA to the device."""
+    start = perf_counter()
+    batch.inputs = {name: _pinned(tensor) for name, tensor in batch.inputs.items()}
+    batch.seconds["preprocess"] += perf_counter() - start
+    if _copies_ahead(context):
+        _copy_ahead(context, batch)
 
 
 def _copies_ahead(context: Context) -> bool:
