@@ -107,6 +107,7 @@ SLOW = {
     "statistics/test_resampling.py": "simulates many samples",
     "commands/test_results.py::test_a_broken_run_is_reported_and_the_others_are_listed": "runs the command",
     "commands/test_results.py::test_an_empty_folder_is_refused_in_one_line": "runs the command",
+    "exports/test_onnx.py": "converts models",
     "runtimes/test_int8.py": "runs the commands",
     "test_input_pipeline.py": "runs the commands",
     "runtimes/test_runtimes.py": "runs the commands",

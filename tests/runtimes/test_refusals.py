@@ -8,6 +8,7 @@ from visionbench.config import RuntimeConfig
 from visionbench.core import Precision
 from visionbench.devices.cuda import Cuda
 from visionbench.exports import onnx
+from visionbench.models.promptable_segmenter import PromptableSegmenter
 from visionbench.parts import find_runtime, quantizations
 from visionbench.plan import plan
 from visionbench.registry import names
@@ -57,14 +58,22 @@ def no_gpu(monkeypatch):
         (["runtime=onnxruntime", "precision=autocast_bf16"], "is done by torch.autocast, which needs torch; use"),
         (["runtime=openvino", "precision=autocast_fp16"], "autocast_fp16 is done by torch.autocast, which needs torch"),
         (["runtime=onnxruntime", "runtime.options.spining=true"], "did you mean 'runtime.options.spinning'?"),
-        (
-            ["runtime=openvino", "model=sam_tiny", "model.options.part=decoder"],
-            "model sam_tiny has no part that a runtime can execute; use runtime=eager",
-        ),
     ],
 )
 def test_a_runtime_that_cannot_work_is_refused(refusal, overrides, message):
     assert message in refusal(*overrides)
+
+
+def test_a_model_without_a_part_for_a_runtime_is_refused(refusal, monkeypatch):
+    monkeypatch.delattr(PromptableSegmenter, "graph_names")
+    message = "model sam_tiny has no part that a runtime can execute; use runtime=eager"
+    assert message in refusal("runtime=openvino", "model=sam_tiny")
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "both"])
+def test_each_part_of_a_segmenter_can_be_executed_by_a_runtime(config, part):
+    planned = plan(config("runtime=openvino", "model=sam_tiny", f"model.options.part={part}"))
+    assert planned.runtime == "openvino"
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
