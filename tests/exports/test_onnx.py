@@ -9,7 +9,6 @@ from visionbench.core import ConfigError
 from visionbench.exports import to_onnx
 from visionbench.weights import as_graph
 
-
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # of torch.onnx
 
 
