@@ -78,6 +78,7 @@ SLOW = {
             "commands/test_tune.py::test_precisions_and_runtimes_are_those_of_the_groups",
             "commands/test_tune.py::test_a_search_ends_with_a_best_configuration_that_its_file_reproduces",
             "commands/test_tune.py::test_other_commands_read_the_runs_of_a_search",
+            "commands/test_tune.py::test_a_model_of_the_user_is_reproduced_without_its_folder_of_options",
             "commands/test_tune.py::test_the_same_command_continues_an_interrupted_search",
         ),
         "runs the command",
