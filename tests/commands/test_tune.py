@@ -212,6 +212,6 @@ def commands_of_the_documents():
                 yield shlex.split(line, comments=True)[2:]
 
 
-@pytest.mark.parametrize("words", commands_of_the_documents(), ids=" ".join)
+@pytest.mark.parametrize("words", list(commands_of_the_documents()), ids=" ".join)
 def test_each_command_of_the_documents_is_accepted(words):
     assert parse(words).given("model")
