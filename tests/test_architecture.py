@@ -39,7 +39,7 @@ LAYERS = (
     {"resolve"},
     {"resume"},
     {"session"},
-    {"dry_run", "jobs"},
+    {"dry_run", "jobs", "tuning"},
 )
 PARTS = {"models", "devices", "data", "decoders", "metrics", "runtimes"}
 """A file imports from its own room and from the layers above this line in the list, except that parts do not import
@@ -52,10 +52,11 @@ MAY_IMPORT = {
 """The first name below `visionbench` of a file, and the names that it may import; `cli` and `commands` may import any
 other room."""
 SIBLINGS_APART = PARTS | {"trackers"}
-HEAVY = {"torch", "transformers", "mlflow"}
+HEAVY = {"torch", "transformers", "mlflow", "optuna"}
 ONLY_IN = {
     "mlflow": ("trackers/",),
     "hydra": ("composition/",),
+    "optuna": ("tuning/",),
     "omegaconf": ("config.py", "references.py", "composition/"),
 }
 

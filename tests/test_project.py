@@ -28,6 +28,7 @@ NAMESPACES = {"mlflow": "mlflow", "PIL": "pillow"}
 OF_EXTRAS = {name: name for name in ("ray", "onnxruntime", "openvino", "nncf", "simplejpeg", "torchao")} | {
     "submitit": "slurm",
     "onnx": "onnxruntime",
+    "optuna": "tune",
 }
 """Imported names that an extra of the same or of another name installs."""
 USED_WITHOUT_IMPORT = {

@@ -71,6 +71,18 @@ SLOW = {
     "commands/test_commands.py": "runs the commands",
     "commands/test_interrupts.py": "runs the command",
     "commands/test_options.py": "runs the commands",
+    **dict.fromkeys(
+        (
+            "commands/test_tune.py::test_bad_input_exits_with_2_in_one_line_and_leaves_no_folder",
+            "commands/test_tune.py::test_a_missing_optuna_is_one_line_with_the_command",
+            "commands/test_tune.py::test_precisions_and_runtimes_are_those_of_the_groups",
+            "commands/test_tune.py::test_a_search_ends_with_a_best_configuration_that_its_file_reproduces",
+            "commands/test_tune.py::test_other_commands_read_the_runs_of_a_search",
+            "commands/test_tune.py::test_a_model_of_the_user_is_reproduced_without_its_folder_of_options",
+            "commands/test_tune.py::test_the_same_command_continues_an_interrupted_search",
+        ),
+        "runs the command",
+    ),
     "commands/test_models.py": "counts the parameters of all models",
     "commands/test_compare.py::test_a_git_revision_selects_its_runs": "starts a process",
     "commands/test_compare.py::test_a_revision_outside_a_repository_is_refused": "starts a process",

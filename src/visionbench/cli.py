@@ -46,7 +46,7 @@ CONFIG_DIR = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder with your own configuration files, such as models.",
 )
-READ_CONFIG_DIR = ("run", "models")
+READ_CONFIG_DIR = ("run", "models", "tune")
 """The commands that read `--config-dir`. It can be given before or after the name of the command."""
 URI = click.option("--uri", help="A tracking store other than that of the output folder.")
 TIMEOUT = click.option(
@@ -194,6 +194,35 @@ def run(config_dir: Path | None, overrides: tuple[str, ...]) -> int:
         _fail(f"standard output: {reason}; the results are in their folder: visionbench results latest")
         sys.exit(code)
     return code
+
+
+@cli.command()
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="KEY=VALUE…")
+@CONFIG_DIR
+@click.pass_obj
+def tune(outer_config_dir: Path | None, config_dir: Path | None, words: tuple[str, ...]) -> int:
+    """Search the best configuration of a model on this machine: precision, runtime, batch size, threads, attention.
+
+    KEY is one of the keys below, or a group or a key of `visionbench run`, such as model or device. A key that is
+    searched, such as precision, is fixed by one value and restricted by several: precision=fp32,bf16.
+
+    \b
+    objective=throughput     or latency_p50, latency_p95
+    max_latency_p95_ms=50    bounds; each is optional
+    min_quality=0.99         share of the quality of eager fp32
+    max_memory_mib=2000
+    trials=60                most batch sizes to measure; by default a third of all
+    finalists=3              measured again beside eager fp32 at batch size 4
+    final_repeats=3          processes of each finalist
+    search_measure=quick     protocol of the search
+    final_measure=standard   protocol of the finals
+    seed=0
+
+    The same command continues an interrupted search. `visionbench docs tuning` describes the search.
+    """
+    from visionbench.commands import tune as command
+
+    return command.run(words, config_dir or outer_config_dir)
 
 
 @cli.command()

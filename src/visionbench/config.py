@@ -398,6 +398,8 @@ class ComposedRun:
     """The options of the group `experiment` that were chosen, separated by commas."""
     place: Place | None = None
     """The folders of the run; None if it is only planned."""
+    choices: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    """The chosen option of each group of visionbench, or the options of a group that is a list."""
 
 
 def from_hydra(cfg: DictConfig) -> ExperimentConfig:

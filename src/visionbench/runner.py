@@ -65,11 +65,13 @@ def run(
     show: Callable[[StageProgress], None],
     left_out: Mapping[str, str],
     earlier: RunRecord | None = None,
+    is_last: Callable[[CaseResult], bool] = lambda row: False,
 ) -> list[CaseResult]:
     """Measure a plan in a fresh process, write every row as it arrives, and return the rows of the run.
 
     `left_out` holds the ids of examples that cannot be used, with the reason. `earlier` is the record of the folder if
-    this is a further session of a run; the plan then holds only the cases of the session.
+    this is a further session of a run; the plan then holds only the cases of the session. `is_last` receives each row;
+    if it returns True, the cases that are left are removed from the plan.
 
     If the measuring process dies in a case, the cases that are left are measured in a new process, without those that
     are larger than a killed one. If it fails, or dies before its first case, the cases that are left become rows with
@@ -84,7 +86,7 @@ def run(
         record = replace(record, declarations=_declarations(build_parts(config), record.plan).to_json())
     output = Output(folder, record)
     output.write_record(record)
-    measured = Measured(output, plan, clock, show, labels=_session_label(record, session))
+    measured = Measured(output, plan, clock, show, _session_label(record, session), is_last)
     ending = Ending(core.NOT_RUN, "the measuring process ended without a result of this case")
     try:
         _measure_cases(config, left_out, folder, measured)
@@ -187,6 +189,8 @@ class Measured:
     show: Callable[[StageProgress], None]
     labels: dict[str, str]
     """Labels of all further rows."""
+    is_last: Callable[[CaseResult], bool] = lambda row: False
+    """Whether no further case is measured after a row."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     current: StageProgress = StageProgress("start")
     too_large: Case | None = None
@@ -223,6 +227,9 @@ class Measured:
                 self.current = StageProgress("inputs", next(iter(self.pending), ""))
                 if event.result.status == core.OUT_OF_MEMORY:
                     self.too_large = event.result.case
+                if self.output.error is None and self.is_last(event.result):
+                    self.drop_pending()
+                    return
             elif isinstance(event, Conditions):
                 record = self.output.record
                 record = record.with_identities(event.model, event.device, event.data, event.left_out)
@@ -242,6 +249,14 @@ class Measured:
         of_search = search.labels if search and search.case == result.case.id else {}
         self.output.append(replace(result, labels={**result.labels, **of_search, **self.labels}), samples, predicted)
         del self.pending[result.case.id]
+
+    def drop_pending(self) -> None:
+        """Remove the cases without a row from the plan and from run.json."""
+        record, dropped = self.output.record, set(self.pending)
+        self.pending.clear()
+        self.plan = replace(self.plan, cases=tuple(case for case in self.plan.cases if case.id not in dropped))
+        cases = tuple(case for case in record.plan.cases if case.id not in dropped)
+        self.output.write_record(replace(record, plan=replace(record.plan, cases=cases)))
 
     def continue_after(self, death: worker.WorkerDied, cases: int) -> None:
         """Write the row of the case in which a process died, and of the cases that are not tried after it.

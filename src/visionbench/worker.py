@@ -33,6 +33,8 @@ from visionbench.signals import end_with_parent, kill_reason
 _context = multiprocessing.get_context("forkserver")
 _TERMINAL_SIGNALS = {signal.SIGINT, signal.SIGHUP}
 """The signals of a terminal to all processes of a command. Only the parent reacts to them."""
+SECONDS_TO_END = 10.0
+"""The time in which a process that waits for the next request must end after its iterator was closed."""
 UNKNOWN_CODE = 255
 """The exit code of a process whose fork server has ended."""
 
@@ -68,10 +70,11 @@ def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Gen
 
     The process waits after each item until the next is requested, unless the item has a true attribute `ahead`.
     Raises WorkerFailed if the generator raised an error (a ConfigError is raised unchanged) or if an item cannot be
-    transferred, and WorkerDied if the process ended before its generator. Closing the iterator ends the process.
+    transferred, and WorkerDied if the process ended before its generator. Closing the iterator ends the process: a
+    process that waits for the next request ends by itself, another one is killed.
     """
     pipe, child = _start(generate, args, log)
-    server, ended = None, False
+    server, ended, waiting = None, False, False
     try:
         while True:
             wait([pipe, child.sentinel])
@@ -88,7 +91,9 @@ def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Gen
             if kind == "started":
                 server = item
             elif kind == "item":
+                waiting = not _continues(item)
                 yield item
+                waiting = False
                 if not _continues(item):
                     with suppress(BrokenPipeError, ConnectionResetError):  # the next `recv` has the reason
                         pipe.send("go on")
@@ -99,6 +104,9 @@ def stream(generate: Callable[..., Iterator[Any]], *args: Any, log: Path) -> Gen
                     raise item
                 return
     finally:
+        if waiting:  # the end of the pipe ends the process, which then removes its semaphores
+            pipe.close()
+            child.join(SECONDS_TO_END)
         if not ended:
             _end(child)
         pipe.close()

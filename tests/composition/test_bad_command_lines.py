@@ -70,6 +70,8 @@ def test_the_names_of_all_other_commands_are_known():
             "model=[clip_tiny,vit_b16]: one run has one option of model; sweep over several",
         ),
         (["+model=sam_tiny"], "+model=sam_tiny: model has an option already; write model=sam_tiny, which replaces it"),
+        (["experiment={}"], "experiment={}: no such option; there are: choose, quick, tutorial"),
+        (["experiment={a:1}"], "experiment={'a': 1}: no such option; there are: choose, quick, tutorial"),
         (["metrics=[latency,1]"], "metrics=1: no such option; there are: all, "),
         (["clip_tiny"], "'clip_tiny': not of the form key=value; did you mean model=clip_tiny?"),
         (["model"], "'model': no option is given; write model=…; there are: "),
@@ -416,3 +418,14 @@ def test_an_option_that_is_not_a_file_is_refused_with_its_name(refusal, tmp_path
 def test_a_main_file_without_the_schema_is_refused(file_refusal):
     message = file_refusal("config.yaml", "output_dir: x\n", "batch=single")
     assert message.startswith("config.yaml: replaces the bundled config.yaml, but its defaults lack visionbench_schema")
+
+
+@pytest.mark.parametrize(
+    "word", ["hydra.run.dir=null", "hydra.sweep.dir=null", "hydra.sweep.dir=", "hydra/launcher=joblib", "model=[a"]
+)
+def test_a_plan_refuses_the_overrides_that_a_run_refuses(tmp_path, word):
+    """A plan replaces the folders and the launcher, so their values are checked before."""
+    runs = [here(tmp_path, "run", "-m", word, *words) for words in ([], ["--dry-run"])]
+    assert [run.returncode for run in runs] == [2, 2]
+    assert runs[0].stderr == runs[1].stderr != ""
+    assert list(tmp_path.iterdir()) == []

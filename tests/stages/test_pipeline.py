@@ -56,6 +56,7 @@ def test_the_steps_of_serial_batches_add_up(context):
     assert samples.get("pipeline/serial_s").tolist() == [10.0] * 3
     means = {step: samples.get(f"pipeline/{step}_s").mean() for step in PIPELINE_STEPS}
     assert means == {"read": 0, "decode": 0, "preprocess": 3.0, "copy": 0, "forward": 5.0, "postprocess": 2.0}
+    assert len(samples.get("pipeline/serial_cpu_s")) == 3
     assert samples.get("pipeline/copied_bytes").tolist() == [2 * 4 * 4 * 3 * 4.0] * 3
     assert not samples.flags
 

@@ -330,6 +330,15 @@ def test_the_pipeline_steps_have_a_table_with_the_limiting_resource():
     assert max(map(len, lines[start + 1 : start + 3])) <= 80
 
 
+def test_the_upper_bound_of_the_overlapped_rate_is_beside_it():
+    values = {"pipeline_serial_ms": 152.1, "pipeline_overlapped_images_per_s": 94.0}
+    lines = print_table(run(timed(8, pipeline_bound_images_per_s=99.5, pipeline_model_busy_fraction=0.97, **values)))
+    start = next(number for number, line in enumerate(lines) if line.endswith("overlapped and its upper bound"))
+    assert lines[start + 1].split()[-3:] == ["overlap", "bound", "limit"]
+    assert lines[start + 2].split()[-4:] == ["94.0", "99.5", "model", "97%"]
+    assert max(map(len, lines[start + 1 : start + 3])) <= 80
+
+
 # ----------------------------------------------------------------------------------------------------------- intervals
 def test_quality_with_its_intervals_is_below_the_rows_of_its_run():
     values = {"recall_i2t_at_1_fraction": 0.98, "recall_t2i_at_1_fraction": 0.99}

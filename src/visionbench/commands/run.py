@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from visionbench import dry_run, jobs, session, signals
-from visionbench.composition import Arguments, JobFailed, JobPlan, main, parse, shows_information
+from visionbench.composition import Arguments, JobFailed, JobPlan, check_overrides, main, parse, shows_information
 from visionbench.config import ComposedRun, ExperimentConfig
 from visionbench.core import ConfigError
 from visionbench.engines import End, Job
@@ -92,16 +92,17 @@ def quoted(path: Path) -> str:
 
 def show_plan(parsed: Arguments, resumption: Resumption | None) -> int:
     """Print the plan of the command, and return the exit code. Nothing is measured, fetched or written."""
+    check_overrides(parsed.overrides, parsed.config_dir)  # those of folders are replaced below
     with TemporaryDirectory(prefix="visionbench-") as folder:
         words = [text for text in parsed.overrides if not text.startswith(FOLDER_KEYS) and not is_foreign(text)]
         if resumption is not None:
             resumption.sweep.refuse_running()
-        overrides = (
+        replaced = (
             *words,
             f"hydra.run.dir={quoted(Path(folder, 'run'))}",
             f"hydra.sweep.dir={quoted(Path(folder, 'sweep'))}",
         )
-        main(replace(parsed, overrides=overrides), PlanView(Resolver(parsed.config_dir), resumption))
+        main(replace(parsed, overrides=replaced), PlanView(Resolver(parsed.config_dir), resumption))
     return 0
 
 

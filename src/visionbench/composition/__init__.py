@@ -6,6 +6,17 @@ uses only documented interfaces of Hydra: `hydra.main`, plugins, `ConfigStore`, 
 
 from visionbench.composition.application import Application, JobFailed, JobPlan, main, shows_information
 from visionbench.composition.arguments import Arguments, parse
+from visionbench.composition.overrides import check as check_overrides
 from visionbench.composition.schema import register_schema
 
-__all__ = ["Application", "Arguments", "JobFailed", "JobPlan", "main", "parse", "register_schema", "shows_information"]
+__all__ = [
+    "Application",
+    "Arguments",
+    "JobFailed",
+    "JobPlan",
+    "check_overrides",
+    "main",
+    "parse",
+    "register_schema",
+    "shows_information",
+]

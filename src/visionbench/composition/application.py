@@ -172,7 +172,12 @@ class Task:
         credentials.refuse(config.unresolved(), origin=files.find)
         credentials.refuse(OmegaConf.to_container(OmegaConf.create(settings.job.env_set)), "hydra.job.env_set")
         config = config.with_changes(resolve_paths(config.values, overrides_of_run, files))
-        return ComposedRun(config, overrides_of_run, tuple(notes), experiment, place)
+        chosen: dict[str, str | tuple[str, ...]] = {
+            str(group): tuple(map(str, options)) if OmegaConf.is_list(options) else str(options)
+            for group, options in settings.runtime.choices.items()
+            if not str(group).startswith("hydra") and group != EXPERIMENT
+        }
+        return ComposedRun(config, overrides_of_run, tuple(notes), experiment, place, chosen)
 
 
 @limited_references()

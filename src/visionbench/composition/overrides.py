@@ -32,6 +32,7 @@ COMMANDS = [
     "selftest",
     "summarize",
     "sync",
+    "tune",
     "ui",
 ]
 """The other commands of visionbench, for a command that is written after `run`."""
@@ -116,6 +117,16 @@ def parse(text: str, groups: dict[str, list[str]]) -> Override:
         raise ConfigError(f"'{text[:40]}…': nested too deeply") from error
 
 
+def choices(text: str, groups: dict[str, list[str]]) -> tuple[str, ...]:
+    """Return the values of an override as typed, more than one if it is a sweep. Raises ConfigError for its form."""
+    override = parse(text, groups)
+    if not override.is_sweep_override():
+        return (text.partition("=")[2],)
+    if not isinstance(override.value(), ChoiceSweep):
+        raise ConfigError(f"{text}: not a list of values", "write the values, as in a,b")
+    return tuple(str(override.get_value_string()).split(","))
+
+
 def wrong_form(text: str, config_dir: Path | None) -> ConfigError:
     """Return the error for an override that cannot be parsed."""
     return ConfigError(*_describe_form(text, list_groups(config_dir)))
@@ -182,7 +193,9 @@ def _refuse_wrong_option(override: Override, values: Sequence[Any], groups: dict
     for value in values:
         entries = value if isinstance(value, list) else [value]
         names = all(isinstance(entry, str) for entry in entries)
-        if (names and (entries == [value] or group in LISTS)) or (isinstance(value, dict) and group in groups):
+        if names and (entries == [value] or group in LISTS):
+            continue
+        if isinstance(value, dict) and group in groups and group != "experiment":  # an experiment has no section
             continue
         if names and group in groups and set(entries) <= set(groups[group]):
             sweep = f"-m {group}={','.join(entries)}"

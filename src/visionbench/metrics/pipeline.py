@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,6 +40,14 @@ class Pipeline:
         ),
         MetricDeclaration("pipeline_overlap_speedup_ratio", "ratio", "Overlapped ÷ serial", HIGHER, SPEED),
         MetricDeclaration(
+            "pipeline_bound_images_per_s",
+            "1/s",
+            "Upper bound of the overlapped rate: that of the slowest worker, or that of all cores at work",
+            HIGHER,
+            SPEED,
+        ),
+        MetricDeclaration("pipeline_efficiency_fraction", "fraction", "Overlapped ÷ upper bound", HIGHER, SPEED),
+        MetricDeclaration(
             "pipeline_{loaders,model,finisher}_busy_fraction",
             "fraction",
             "Share of the overlapped time in which each was busy; the highest is the limit",
@@ -63,8 +72,8 @@ class Pipeline:
         """Compute the mean time of each step of a batch in ms, and images/s from file to output, serial and overlapped.
 
         The busy fraction of a worker is its share of the overlapped time; the worker with the highest is the limit.
-        Captioners also have the median times of vision, of the first token (vision and prefill), and of each further
-        token.
+        The upper bound of the overlapped rate follows from the times in series. Captioners also have the median times
+        of vision, of the first token (vision and prefill), and of each further token.
         """
         mean = {step: _mean(samples, f"{step}_s") for step in (*PIPELINE_STEPS, "serial")}
         serial = samples.get("pipeline/serial_s")
@@ -73,6 +82,8 @@ class Pipeline:
         duration, finished = _mean(samples, "overlapped_s"), _mean(samples, "overlapped_images_count")
         fast = finished / duration if finished is not None and duration else None
         slow = per_batch / mean["serial"] if per_batch and mean["serial"] else None
+        bound = _bound_s(samples, mean)
+        most = per_batch / bound if per_batch and bound else None
         busy = sum(samples.get(f"pipeline/{step}_s").sum() for step in PIPELINE_STEPS)
         vision, prefill, token = (_median(samples, f"{name}_s") for name in ("vision", "prefill", "token"))
         first_token = vision + prefill if vision is not None and prefill is not None else None
@@ -82,6 +93,8 @@ class Pipeline:
             "pipeline_serial_images_per_s": slow,
             "pipeline_overlapped_images_per_s": fast,
             "pipeline_overlap_speedup_ratio": fast / slow if fast and slow else None,
+            "pipeline_bound_images_per_s": most,
+            "pipeline_efficiency_fraction": fast / most if fast and most else None,
             **{f"pipeline_{worker}_busy_fraction": _busy(samples, worker) for worker in RESOURCES},
             "pipeline_copy_pinned_gb_per_s": _scaled(_mean(samples, "copy_pinned_bytes_per_s"), 1e-9),
             "pipeline_copy_pageable_gb_per_s": _scaled(_mean(samples, "copy_pageable_bytes_per_s"), 1e-9),
@@ -98,11 +111,28 @@ def _source(name: str) -> str:
     sources = {
         "pipeline_copy_pinned_gb_per_s": "copy_pinned_bytes_per_s",
         "pipeline_copy_pageable_gb_per_s": "copy_pageable_bytes_per_s",
+        "pipeline_bound_images_per_s": "serial_cpu_s",
+        "pipeline_efficiency_fraction": "serial_cpu_s",
         "pipeline_vision_ms": "vision_s",
         "pipeline_first_token_ms": "prefill_s",
         "pipeline_output_token_ms": "token_s",
     }
     return f"pipeline/{sources.get(name, 'serial_s')}"
+
+
+def _bound_s(samples: Samples, mean: Mapping[str, float | None]) -> float | None:
+    """Return the least time in seconds that one batch adds to the overlapped pass, from the times in series.
+
+    It is the largest of: the time of the loaders divided by their number, the time of the model, the time of the
+    finisher, and the processor time of the batch divided by the number of cores. The last is the largest if loaders
+    and model compete for cores.
+    """
+    cpu, cores, loaders = (_mean(samples, name) for name in ("serial_cpu_s", "cores_count", "loaders_count"))
+    times = {worker: [mean[step] for step in steps] for worker, steps in RESOURCES.items()}
+    if cpu is None or not cores or not loaders or any(None in steps for steps in times.values()):
+        return None
+    seconds = {worker: sum(filter(None, steps)) for worker, steps in times.items()}
+    return max(seconds["loaders"] / loaders, seconds["model"], seconds["finisher"], cpu / cores)
 
 
 def _mean(samples: Samples, name: str) -> float | None:

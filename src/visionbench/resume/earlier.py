@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -123,6 +124,10 @@ class EarlierSweep:
                 f"resume={self.id}: the sweep does not store its command", "repeat the command with resume=… added"
             )
         words = command[1:]
+        if words[:1] == ["tune"]:
+            raise ConfigError(
+                f"resume={self.id}: it is a search of visionbench tune", f"repeat its command: {shlex.join(command)}"
+            )
         words = words[1:] if words[:1] == ["run"] else words
         return words
 

@@ -8,10 +8,10 @@
 Only `Outcome` and the tracker's queue change after `prepare`, so an interrupted sweep still shows its finished runs.
 """
 
-from visionbench.session.completion import finish, finish_job
+from visionbench.session.completion import finish, finish_job, publish
 from visionbench.session.continuation import assign, describe_assignments, folder_of, is_complete
 from visionbench.session.measurement import add_result, add_write_error, measure, measure_repeats
-from visionbench.session.preparation import plan_request, prepare
+from visionbench.session.preparation import plan_request, prepare, start_fork_server
 from visionbench.session.sweep_file import expect_jobs_after_command, remove_sweep_record
 from visionbench.session.values import GATHERS, Outcome, PreparedRun, PreparedSweep, Resumption, Role
 
@@ -35,5 +35,7 @@ __all__ = [
     "measure_repeats",
     "plan_request",
     "prepare",
+    "publish",
     "remove_sweep_record",
+    "start_fork_server",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from visionbench.config import ExperimentConfig
@@ -30,16 +31,10 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
 
     console, queue = prepared.console, prepared.queue
     prepared.progress.close()
-    sweep_file.write_end(prepared.previous)
     if outcome.runs:
         table.show(outcome.runs, console, verbose)
         console.print()
-    queue.complete()
-    report = None if outcome.not_written else _write_report(prepared, outcome)
-    if outcome.not_measured:
-        outcome.errors.append(f"{outcome.not_measured} of {outcome.planned} runs were not measured")
-    for line in dict.fromkeys([*queue.errors, *outcome.errors]):
-        print(f"visionbench: {visible(line)}", file=sys.stderr)
+    report = publish(prepared, outcome)
     if outcome.folders:
         shared = prepared.resumption.sweep.folder if prepared.resumption else _shared_folder(outcome)
         lines = {"results": _relative(shared)}
@@ -53,6 +48,23 @@ def finish(prepared: PreparedSweep, outcome: Outcome, verbose: bool = False) -> 
             lines["view"] = queue.view_hint
         for name, value in lines.items():
             console.print(f"{name:<9}{value}", soft_wrap=True, highlight=False, markup=False)
+
+
+def publish(prepared: PreparedSweep, outcome: Outcome, files: Sequence[Path] = ()) -> Path | None:
+    """Send the unsent runs, write the report, and print errors. Return the page of the report, or None.
+
+    `files` are sent to the tracker with the report.
+    """
+    queue = prepared.queue
+    prepared.progress.close()
+    sweep_file.write_end(prepared.previous)
+    queue.complete()
+    report = None if outcome.not_written else _write_report(prepared, outcome, files)
+    if outcome.not_measured:
+        outcome.errors.append(f"{outcome.not_measured} of {outcome.planned} runs were not measured")
+    for line in dict.fromkeys([*queue.errors, *outcome.errors]):
+        print(f"visionbench: {visible(line)}", file=sys.stderr)
+    return report
 
 
 def _advice_command(config: ExperimentConfig, outcome: Outcome) -> str:
@@ -76,8 +88,8 @@ def _resume_command(prepared: PreparedSweep, outcome: Outcome) -> str:
     return resume_command(place.sweep_folder, place.sweep)
 
 
-def _write_report(prepared: PreparedSweep, outcome: Outcome) -> Path | None:
-    """Write the report beside the runs' folders, and attach it to the first run in the tracker.
+def _write_report(prepared: PreparedSweep, outcome: Outcome, more: Sequence[Path] = ()) -> Path | None:
+    """Write the report beside the runs' folders, and attach it and `more` files to the first run in the tracker.
 
     The report of a continued sweep has all its runs.
     """
@@ -99,7 +111,7 @@ def _write_report(prepared: PreparedSweep, outcome: Outcome) -> Path | None:
     except Exception as error:  # an error of any kind must not hide the results, which are on disk
         outcome.errors.append(f"report: {type(error).__name__}: {first_line(error)}; try visionbench report")
         return None
-    queue.attach(first.path, files)
+    queue.attach(first.path, [*files, *more])
     return files[0]
 
 

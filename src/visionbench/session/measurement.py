@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench import signals
-from visionbench.core import ConfigError, RunPlan
+from visionbench.core import CaseResult, ConfigError, RunPlan
 from visionbench.records.output import NotWritten
 from visionbench.session.continuation import join_folder
 from visionbench.session.tracker_queue import TrackerQueue
@@ -19,8 +20,18 @@ if TYPE_CHECKING:
     from visionbench.resume.matching import Assignment
 
 
-def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome: Outcome) -> None:
-    """Measure one run into its folder; with repeats, only create the folder. A ConfigError ends only this run."""
+def measure(
+    prepared: PreparedSweep,
+    index: int,
+    path: Path,
+    sweep: str,
+    outcome: Outcome,
+    is_last: Callable[[CaseResult], bool] = lambda row: False,
+) -> None:
+    """Measure one run into its folder; with repeats, only create the folder. A ConfigError ends only this run.
+
+    `is_last` receives each row that was written; if it returns True, the other cases are removed from the plan.
+    """
     from visionbench.records.folder import RunFolder
 
     run = prepared.runs[index]
@@ -51,7 +62,7 @@ def measure(prepared: PreparedSweep, index: int, path: Path, sweep: str, outcome
         outcome.repeated_runs.append((run, folder, sweep))
         return
     try:
-        _measure_once(prepared, run, run.session_plan(), folder, sweep, outcome, earlier)
+        _measure_once(prepared, run, run.session_plan(), folder, sweep, outcome, earlier, is_last)
     except NotWritten as error:
         _add_unwritten(error, folder, outcome)
         return
@@ -103,6 +114,7 @@ def _measure_once(
     sweep: str,
     outcome: Outcome,
     earlier: RunRecord | None = None,
+    is_last: Callable[[CaseResult], bool] = lambda row: False,
 ) -> None:
     """Measure in one fresh process. Send earlier runs while the process prepares its inputs, which is not timed."""
     from visionbench import runner
@@ -115,7 +127,7 @@ def _measure_once(
             prepared.queue.send()
 
     try:
-        runner.run(run.config, plan, folder, sweep, show, run.left_out, earlier)
+        runner.run(run.config, plan, folder, sweep, show, run.left_out, earlier, is_last)
     except ConfigError as error:
         _add_error(error, outcome)
 

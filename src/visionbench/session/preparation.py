@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,18 +38,14 @@ def prepare(
     The fork server imports torch while the tracker's store is opened. `earlier` is the previous batch of runs of this
     sweep, whose tracker is used again. `resumption` is the sweep that the command continues.
     """
-    from visionbench import weights
-
     plans = [plan_request(request, resolver.config_dir) for request in requests]
     console = screen()
     if any(request.config.values.check for request in requests):
         _show_diagnosis(console)
-    runs = _named(_resolve_and_plan(requests, plans, resolver, console), earlier, role)
+    shown = {warning for run in (earlier.previous if earlier else ()) for warning in run.plan.warnings}
+    runs = _named(_resolve_and_plan(requests, plans, resolver, console, shown), earlier, role)
     if role.measures:
-        modules = dict.fromkeys(module for run in runs for module in weights.transformers_modules(run.config.model))
-        worker.start_fork_server(
-            ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "decoders", "metrics")]
-        )
+        start_fork_server([run.config for run in runs])
     if resumption is not None:
         runs = assign(runs, resumption, earlier)
         for line in describe_assignments(runs, resumption):
@@ -60,19 +56,34 @@ def prepare(
         queue = TrackerQueue.open(runs[0].config)
     else:  # a single process writes to a file
         queue = TrackerQueue(None)
-    runs = _add_model_warnings(runs, console)
+    runs = _add_model_warnings(runs, console, shown)
     sweep_file.write(runs, resumption)
     progress = SweepProgress(_steps(runs), console, bar=role.measures)
     previous = (*(earlier.previous if earlier else ()), *runs)
     return PreparedSweep(runs, console, progress, queue, previous, resumption, measured_elsewhere())
 
 
-def _add_model_warnings(runs: Sequence[PreparedRun], console: Console) -> tuple[PreparedRun, ...]:
-    """Check the models of all runs, and return the runs with the warnings about them. Raises ConfigError."""
+def start_fork_server(configs: Sequence[ExperimentConfig]) -> None:
+    """Start the fork server with the modules that runs of these configurations import."""
+    from visionbench import weights
+
+    modules = dict.fromkeys(module for config in configs for module in weights.transformers_modules(config.model))
+    worker.start_fork_server(
+        ["torch", "transformers", *modules, *registry.modules("models", "devices", "data", "decoders", "metrics")]
+    )
+
+
+def _add_model_warnings(
+    runs: Sequence[PreparedRun], console: Console, shown: Collection[str]
+) -> tuple[PreparedRun, ...]:
+    """Check the models of all runs, and return the runs with the warnings about them. Raises ConfigError.
+
+    Warnings in `shown` are not printed again.
+    """
     from visionbench import model_check
 
     warnings = model_check.check_models([run.config for run in runs])
-    _warn(console, [warning for lines in warnings for warning in lines])
+    _warn(console, [warning for lines in warnings for warning in lines if warning not in shown])
     return tuple(
         replace(run, plan=replace(run.plan, warnings=(*run.plan.warnings, *lines)))
         for run, lines in zip(runs, warnings, strict=True)
@@ -105,11 +116,16 @@ def _show_diagnosis(console: Console) -> None:
 
 
 def _resolve_and_plan(
-    requests: Sequence[ComposedRun], plans: Sequence[RunPlan], resolver: Resolver, console: Console
+    requests: Sequence[ComposedRun],
+    plans: Sequence[RunPlan],
+    resolver: Resolver,
+    console: Console,
+    shown: Collection[str],
 ) -> tuple[PreparedRun, ...]:
     """Fetch data and checkpoints, replace open values, and check the data. Raises ConfigError.
 
     A run is planned again only if a value was open, or if the data lack annotations that their class declares.
+    Warnings in `shown` are not printed again.
     """
     from visionbench import data_check, model_check, weights
 
@@ -119,7 +135,7 @@ def _resolve_and_plan(
         for request, resolution in zip(requests, resolutions, strict=True)
     ]
     notes = [(*request.notes, *resolution.notes) for request, resolution in zip(requests, resolutions, strict=True)]
-    _warn(console, [note for lines in notes for note in lines])
+    _warn(console, [note for lines in notes for note in lines if note not in shown])
     for config in configs:
         weights.ensure_checkpoint(config.values.model)
     model_check.check_families([config.values for config in configs])
@@ -135,7 +151,7 @@ def _resolve_and_plan(
         _warn(console, _dropped_metrics(plans[index], plan))
         warnings = (*notes[index], *plan.warnings)
         final.append(replace(plan, warnings=warnings, experiment=requests[index].experiment))
-    shown = {note for lines in notes for note in lines}
+    shown = {*shown, *(note for lines in notes for note in lines)}
     _warn(console, [warning for plan in final for warning in plan.warnings if warning not in shown])
     left_out = data_check.unusable_examples([(c.values, plan) for c, plan in zip(configs, final, strict=True)])
     return tuple(
@@ -146,8 +162,11 @@ def _resolve_and_plan(
 
 def _named(runs: tuple[PreparedRun, ...], earlier: PreparedSweep | None, role: Role) -> tuple[PreparedRun, ...]:
     """Return the runs with names that show what differs between the runs of the sweep so far."""
-    if role.naming is not None:
-        return tuple(replace(run, plan=replace(role.naming.apply(run.plan), beside=role.beside)) for run in runs)
+    namings = role.namings if role.naming is None else (role.naming,) * len(runs)
+    if namings:
+        named = [naming.apply(run.plan) for naming, run in zip(namings, runs, strict=True)]
+        plans = [replace(plan, beside=role.beside) for plan in named]
+        return tuple(replace(run, plan=plan) for run, plan in zip(runs, plans, strict=True))
     known = [*(earlier.previous if earlier else ()), *runs]
     plans = variation.named([run.plan for run in known], [_values_to_name(run) for run in known])
     return tuple(replace(run, plan=plan) for run, plan in zip(runs, plans[-len(runs) :], strict=True))

@@ -40,6 +40,8 @@ class Role:
     """Whether it sends and shows the results."""
     naming: variation.Naming | None = None
     """What differs between the runs of the sweep, if this process has only one of them."""
+    namings: tuple[variation.Naming, ...] = ()
+    """What each of the runs shows in its name, if that is not what differs between their configurations."""
     beside: str = ""
     """Which other runs may use this machine at the same time."""
 

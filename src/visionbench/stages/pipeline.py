@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle, islice
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from visionbench import weights
 from visionbench.core import PIPELINE_STEPS, Example, Inputs, Samples
+from visionbench.machine import usable_cores
 from visionbench.stages.context import Context
 from visionbench.stages.heartbeat import Heartbeat
 from visionbench.stages.inputs import input_bytes
@@ -61,9 +62,11 @@ def run(context: Context) -> Samples:
 def serial(context: Context) -> Samples:
     """Run batches one after the other. The first batch is not counted.
 
-    Series `pipeline/<step>_s`, `serial_s` and `copied_bytes`, one value for each batch; flag `stages_do_not_add_up`.
+    Series `pipeline/<step>_s`, `serial_s`, `serial_cpu_s` (the time of all cores) and `copied_bytes`, one value for
+    each batch; flag `stages_do_not_add_up`.
     """
-    rule, batches, durations = context.measure.pipeline, list[PipelineBatch](), list[float]()
+    rule, batches = context.measure.pipeline, list[PipelineBatch]()
+    durations, cpu_seconds = list[float](), list[float]()
     start = 0.0
     for number, examples in enumerate(_batches(context)):
         if number == 1:
@@ -71,16 +74,18 @@ def serial(context: Context) -> Samples:
         if number > rule.min_batches and perf_counter() - start >= rule.min_seconds:
             break
         batch = PipelineBatch(examples)
-        began = perf_counter()
+        began, began_cpu = perf_counter(), process_time()
         for step in PIPELINE_STEPS:
             _run_step(context, batch, step)
-        duration = perf_counter() - began
+        duration, cpu_time = perf_counter() - began, process_time() - began_cpu
         if number:
             batches.append(batch)
             durations.append(duration)
+            cpu_seconds.append(cpu_time)
         batch.encoded, batch.images, batch.inputs, batch.output, batch.answers = [], [], {}, None, []
     series = {f"pipeline/{step}_s": np.array([batch.seconds[step] for batch in batches]) for step in PIPELINE_STEPS}
     series["pipeline/serial_s"] = np.array(durations)
+    series["pipeline/serial_cpu_s"] = np.array(cpu_seconds)
     series["pipeline/copied_bytes"] = np.array([float(batch.copied_bytes) for batch in batches])
     difference = sum(sum(batch.seconds.values()) for batch in batches) / sum(durations) - 1
     flags = {}
@@ -92,8 +97,8 @@ def serial(context: Context) -> Samples:
 def overlapped(context: Context) -> Samples:
     """Run at least `min_batches` batches for at least `min_seconds`, and load the next batches while the model runs.
 
-    Series `pipeline/overlapped_s`, `overlapped_images_count`, `loaders_count`, and `overlapped_<step>_s`, the busy
-    seconds of each step.
+    Series `pipeline/overlapped_s`, `overlapped_images_count`, `loaders_count`, `cores_count` (the cores that this
+    process may use), and `overlapped_<step>_s`, the busy seconds of each step.
     """
     rule, loaders = context.measure.pipeline, loader_count(context.measure.evaluation)
     source, batches = _batches(context), list[PipelineBatch]()
@@ -118,6 +123,7 @@ def overlapped(context: Context) -> Samples:
         "overlapped_s": end - start,
         "overlapped_images_count": float(sum(len(batch.examples) for batch in batches)),
         "loaders_count": float(loaders),
+        "cores_count": float(usable_cores()),
         **{f"overlapped_{step}_s": value for step, value in busy.items()},
     }
     return Samples({f"pipeline/{name}": np.array([value]) for name, value in values.items()})

@@ -43,6 +43,7 @@ UNPLACED = 100
 """The order of metrics that declare no position, such as those of other packages."""
 MOST_QUALITY = 4
 """The most columns of quality metrics with a position; one less beside a spread, so that the line fits."""
+BOUND = "pipeline_bound_images_per_s"
 PIPELINE_HEADINGS = ("read", "decode", "prep", "copy", "model", "post")
 WIDTH_OF_BATCH = 5
 LONGEST_REASON = 300
@@ -115,13 +116,17 @@ def _pipeline_steps(run: Run, width: int) -> Iterator[RenderableType]:
     if not rows:
         return
     names = [*(f"pipeline_{step}_ms" for step in PIPELINE_STEPS), "pipeline_serial_ms"]
-    names += ["pipeline_serial_images_per_s", "pipeline_overlapped_images_per_s"]
-    headings = (*PIPELINE_HEADINGS, "sum", "img/s", "overlapped")
+    names += [f"pipeline_{name}_images_per_s" for name in ("serial", "overlapped")]
+    headings = [*PIPELINE_HEADINGS, "sum", "img/s", "overlapped"]
+    if any(row.metrics.values.get(BOUND) is not None for row in rows):
+        names.append(BOUND)
+        headings[-1:] = ["overlap", "bound"]  # the table fits 80 columns
     columns = [
         Column(heading, [_three_digits(row.metrics.values.get(name)) for row in rows], least_width=5)
         for heading, name in zip(headings, names, strict=True)
     ]
-    yield Text("from files to outputs, ms per batch; img/s in series and overlapped", style="dim")
+    bound = " and its upper bound" if BOUND in names else ""
+    yield Text(f"from files to outputs, ms per batch; img/s in series and overlapped{bound}", style="dim")
     yield fitted(
         [
             Column("batch", [str(row.case.batch_size) for row in rows], least_width=WIDTH_OF_BATCH),
