@@ -185,6 +185,14 @@ def test_larger_batches_are_not_measured_after_one_without_a_gain():
     assert reasons == ["", "", "no gain from batch size 8 to batch size 16"]
 
 
+def test_two_invalid_sizes_in_a_row_end_a_direction():
+    surface = Surface(0, invalid=["/".join(pair) for pair in PAIRS])
+    found = search(surface, space(threads=("null",), attention=("auto",)))
+    assert found.leader() is None
+    assert [one.batch_size for one in found.tried[Combination()].measured] == [2, 4, 8]
+    assert "invalid at batch sizes 4 and 8" in found.tried[Combination()].reason
+
+
 def test_smaller_batches_are_measured_if_the_first_one_does_not_fit():
     surface = Surface(0, out_of_memory_from=4)
     found = search(surface, space(threads=("null",), attention=("auto",)))

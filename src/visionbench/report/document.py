@@ -9,7 +9,8 @@ from typing import Any
 
 import visionbench
 from visionbench.core import OK, PENDING, CaseResult, ConfigError, MetricDeclaration
-from visionbench.report import advice, precisions, published, published_table, selection, translations
+from visionbench.records.tuning import TuneRecord
+from visionbench.report import advice, precisions, published, published_table, selection, translations, tuning
 from visionbench.report.translations import check, task, translate
 from visionbench.results import declared, missing, relative, summary
 from visionbench.results.advice import choice
@@ -44,6 +45,16 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Search:
+    """A search of `visionbench tune`: its result, its tables with their headings, and notes."""
+
+    result: str
+    lines: Sequence[str]
+    tables: Sequence[tuple[str, Grid]]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Report:
     """The parts of a report in their order; any of them may be empty."""
 
@@ -56,6 +67,8 @@ class Report:
     """One sentence about all cases if some are questionable or invalid, with the next step."""
     remarks: Sequence[str]
     rule: str
+    searches: Sequence[Search]
+    """The searches of `visionbench tune` whose runs are reported."""
     choices: Sequence[tuple[str, Sequence[tuple[str, Sequence[str]]]]]
     """For each task, the recommendation and then its reasons, as headings with their lines."""
     next_commands: Sequence[str]
@@ -111,6 +124,7 @@ def compose(
             *_selection(listed, runs, language),
             *_limited(_remarks(runs, language), language),
         ],
+        searches=[_search(record, language) for record in tuning.records(runs)],
         rule=advice.method(advised, bounds, language),
         choices=[(task(one.task, language), _choice(one, language)) for one in advised],
         next_commands=advice.command_lines(advised, language),
@@ -127,6 +141,15 @@ def compose(
         conditions=_conditions(listed, names),
         colophon=translate("printed", language, version=visionbench.__version__, sweep=sweeps),
     )
+
+
+def _search(record: TuneRecord, language: str) -> Search:
+    """Return the result of a search, and its tables: finals, Pareto front, and each configuration."""
+    words = tuning.result(record, language, every=True)
+    tables = [
+        (table.title, Grid(table.headings, table.rows, names=1, texts=table.text_columns)) for table in words.tables
+    ]
+    return Search(words.title, words.lines, tables, [*words.notes, translate("tuning advice", language)])
 
 
 def _selection(listed: Sequence[Run], runs: Sequence[Run], language: str) -> Iterator[str]:

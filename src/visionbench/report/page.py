@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench.records import atomic
-from visionbench.report import document, drawing, svg, sweep_figures
+from visionbench.report import document, drawing, svg, sweep_figures, tuning, tuning_figure
 from visionbench.report.document import NO_BOUNDS, Report
 from visionbench.report.sweep_figures import SweepFigure
 from visionbench.report.translations import translate
@@ -23,7 +23,7 @@ PAGE, TEXT, FIGURES = "report.html", "report.md", "figures"
 """The files of a report, in its folder."""
 HTML, MARKDOWN = "page.html", "page.md"
 """The templates."""
-SECTIONS = ("curves", "tradeoff", "distribution", "memory", "stages", "roofline")
+SECTIONS = ("tuning front", "curves", "tradeoff", "distribution", "memory", "stages", "roofline")
 """The sections of figures, in the order of the page."""
 
 
@@ -75,8 +75,8 @@ def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
         path.unlink()
     paths: list[Path] = []
     selective: set[str] = set()
-    for each in sweep_figures.figures(runs, report.language):
-        key = f"{each.section}-{len(drawn[each.section]) + 1}"
+    for each in (*_search_figures(runs, report.language), *sweep_figures.figures(runs, report.language)):
+        key = f"{each.section.replace(' ', '-')}-{len(drawn[each.section]) + 1}"
         path = images / f"{key}.png"
         with drawing.styled(report.language):
             drawing.write_png(each.figure, path)
@@ -89,6 +89,14 @@ def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
     for file, template in zip(files, (HTML, MARKDOWN), strict=True):
         atomic.write(file, render(template, report, drawn, selective))
     return [*files, *paths]
+
+
+def _search_figures(runs: Sequence[Run], language: str) -> Iterator[SweepFigure]:
+    """Yield the figure of each search of `visionbench tune`."""
+    with drawing.styled(language):
+        for record in tuning.records(runs):
+            if (figure := tuning_figure.draw(record, language)) is not None:
+                yield figure
 
 
 def written(folder: Path) -> list[Path]:
@@ -129,6 +137,7 @@ def render(
 
 def _contents(report: Report, drawn: Mapping[str, Sequence[DrawnFigure]]) -> Iterator[str]:
     """Yield the keys of the headings of the page, in order."""
+    yield from ("tuning",) if report.searches else ()
     yield from ("choice", "summary")
     yield from ("relative",) if report.relative else ()
     yield from ("figures of quality",) if report.quality else ()

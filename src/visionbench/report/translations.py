@@ -19,6 +19,28 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
     "summary": ("Summary", "结果汇总"),
     "relative": ("Relative to the baseline", "相对基线"),
     "figures of quality": ("Quality with its 95 % interval", "质量及 95 % 区间"),
+    "tuning": ("Search of the best configuration", "最佳配置搜索"),
+    "tuning front": ("Throughput against latency", "吞吐量与延迟"),
+    "caption tuning front": (
+        "Each mark is a batch size of a configuration of the search. The dashed line is the Pareto front: no other "
+        "measurement has both more throughput and less latency.",
+        "每个标记是搜索中某配置的一个批大小。虚线为帕累托前沿：没有其他测量同时具有更高吞吐量与更低延迟。",
+    ),
+    "front note": ("Windows of the search, in one process each.", "搜索阶段的测量窗口，各为单进程。"),
+    "tuning advice": (
+        "The finals decide the search. The section “What to choose” uses all its runs, also those with short windows.",
+        "搜索结果由决赛决定；“如何选择”一节使用全部运行，包括短窗口的运行。",
+    ),
+    "tuning notes": ("Notes", "说明"),
+    "tuning result": ("result", "结果"),
+    "tuning finals": ("Finals, beside the baseline", "决赛（与基线对照）"),
+    "tuning tried": ("Configurations of the search", "搜索过的配置"),
+    "tuning pareto": ("Pareto front of throughput and latency", "吞吐量与延迟的帕累托前沿"),
+    "configuration": ("configuration", "配置"),
+    "sizes": ("sizes", "批大小"),
+    "÷ baseline": ("÷ baseline", "÷ 基线"),
+    "÷ best": ("÷ best", "÷ 最佳"),
+    "outcome": ("outcome", "结果"),
     "published": ("Beside published figures", "与公开数据对照"),
     "published rule": (
         "Each published figure is for the same model; the nearest in part of the model, device, precision and batch "

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
-from visionbench.core import INVALID, OK
-from visionbench.records.tuning import BROKEN, FINISHED, OPEN, Figure, Finalist, Measurement, Tried, TuneRecord
+from visionbench.core import INVALID, OK, ConfigError
+from visionbench.records.tuning import BROKEN, FINISHED, OPEN, Figure, Measurement, Tried, TuneRecord
+from visionbench.report.translations import translate
 from visionbench.results import summary
+from visionbench.results.archive import Run
 from visionbench.terminal.marks import MARKS
 from visionbench.terminal.tuning_view import Table, Words
 
@@ -16,6 +19,7 @@ DEFAULTS = {"attention": "auto", "threads": "null"}
 """The values that the name of a configuration does not show."""
 TITLES = {"throughput": "throughput", "latency_p50": "median latency", "latency_p95": "p95 latency"}
 NONE = "–"
+UNITS = ("images/s", "p50 ms", "p95 ms", "MiB")
 
 
 def plan(record: TuneRecord, resumed: bool) -> Words:
@@ -38,11 +42,26 @@ def left_out(reasons: Mapping[str, str]) -> Iterator[str]:
     yield from (f"{', '.join(members)}: {reason}" for reason, members in names.items())
 
 
-def result(record: TuneRecord) -> Words:
-    """Return the tables of what was tried, of the front and of the finals, and the result."""
-    tables = [tried(record), front_table(record)]
+def records(runs: Sequence[Run]) -> list[TuneRecord]:
+    """Return the records of the searches to which these runs belong. A record that cannot be read is left out."""
+    folders = dict.fromkeys(run.folder.path.parent for run in runs if run.folder is not None)
+    known = []
+    for folder in folders:
+        with suppress(ConfigError):
+            if (record := TuneRecord.read(folder)) is not None:
+                known.append(record)
+    return known
+
+
+def result(record: TuneRecord, language: str = "en", every: bool = False) -> Words:
+    """Return the tables of what was tried, of the front and of the finals, and the result.
+
+    With `every`, the table also has the configurations that were not measured, and is the last one.
+    """
+    tables = [tried(record, language, every), front_table(record, language)]
     if record.finalists:
-        tables.append(finals(record))
+        tables.append(finals(record, language))
+    tables = tables[::-1] if every else tables
     return Words(
         headline(record), list(sentences(record)), [table for table in tables if table.rows], list(notes(record))
     )
@@ -66,7 +85,8 @@ def sentences(record: TuneRecord) -> Iterator[str]:
         return
     best, base = record.finalists[record.best], record.finalists[0]
     one = best.measurement
-    parts = [f"{interval(one.throughput)} images/s", f"p50 {number(one.p50)} ms", f"p95 {number(one.p95)} ms"]
+    parts = [f"{interval(one.throughput)} images/s"]
+    parts += [f"{key} {number(value)} ms" for key, value in (("p50", one.p50), ("p95", one.p95)) if value]
     if one.peak_mib is not None:
         parts.append(f"peak {one.peak_mib:,.0f} MiB")
     yield " · ".join(parts)
@@ -74,20 +94,23 @@ def sentences(record: TuneRecord) -> Iterator[str]:
         baseline = f"the baseline ({name(base.combination)}, batch size {base.measurement.batch_size})"
         yield f"{TITLES[record.objective]} ÷ that of {baseline}: {interval(best.ratio, 3)}"
     if best.quality is not None and best.quality.ratio is not None:
-        yield f"{best.quality.metric} ÷ that of eager fp32: {interval(best.quality.ratio, 4)}"
+        reason = f" ({best.quality.reason})" if best.quality.reason else ""
+        yield f"{best.quality.metric} ÷ that of eager fp32: {interval(best.quality.ratio, 4)}{reason}"
     yield from record.notes
 
 
 def notes(record: TuneRecord) -> Iterator[str]:
     """Yield how to read the tables."""
     yield "[ ] 95 % intervals across processes   ? questionable   ! invalid   > above a bound   ~ bound not decided"
+    trials = [each for one in record.tried for each in one.measured]
+    if invalid := sum(each.status == OK and each.verdict == INVALID for each in trials):
+        yield f"{invalid} of {len(trials)} trials are invalid, so they cannot win; measure again on a quiet machine"
     unmeasured = Counter(_kind(one.reason) for one in record.tried if not one.measured)
     for reason, count in unmeasured.most_common():
         yield f"not measured: {count} × {reason}"
     missing = record.space // max(1, len(record.searched.get("batch size", ()))) - len(record.tried)
     if record.state == FINISHED and missing > 0:
         yield f"not tried, because the trials were used: {missing} configurations"
-    yield from (f"left out: {line}" for line in left_out(record.left_out))
 
 
 def _kind(reason: str) -> str:
@@ -96,21 +119,22 @@ def _kind(reason: str) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
-def tried(record: TuneRecord, all_rows: bool = False) -> Table:
+def tried(record: TuneRecord, language: str = "en", every: bool = False) -> Table:
     """Return a row for each configuration that was measured, the best first, or for all."""
     rows = []
     for one in sorted(record.tried, key=lambda one: _rank(one, record)):
         best = best_of(one, record)
-        if not one.measured and not all_rows:
+        if not one.measured and not every:
             continue
         outcome = ": ".join(filter(None, (one.outcome, one.reason)))
         sizes = ",".join(str(each.batch_size) for each in one.measured) or NONE
         rows.append([name(one.combination), sizes, *_figures(best), quality(one), outcome])
-    headings = ["configuration", "sizes", "batch", "images/s", "p50 ms", "p95 ms", "MiB", "quality", "outcome"]
-    return Table("tried", headings, rows)
+    names = ("configuration", "sizes", "batch"), ("quality", "outcome")
+    first, last = ([translate(key, language) for key in keys] for keys in names)
+    return Table(translate("tuning tried", language), [*first, *UNITS, *last], rows)
 
 
-def finals(record: TuneRecord) -> Table:
+def finals(record: TuneRecord, language: str = "en") -> Table:
     """Return a row for each finalist, the baseline first."""
     rows = []
     for index, one in enumerate(record.finalists):
@@ -119,14 +143,16 @@ def finals(record: TuneRecord) -> Table:
         share = one.quality.ratio if one.quality else None
         ratios = [interval(each, 3) for each in (share, one.ratio, one.to_best)]
         rows.append([label, *_figures(one.measurement), *ratios, outcome])
-    headings = ["finals", "batch", "images/s", "p50 ms", "p95 ms", "MiB", "quality", "÷ baseline", "÷ best", ""]
-    return Table("finals", headings, rows, 1)
+    names = ("configuration", "batch"), ("quality", "÷ baseline", "÷ best", "tuning result")
+    first, last = ([translate(key, language) for key in keys] for keys in names)
+    return Table(translate("tuning finals", language), [*first, *UNITS, *last], rows, 1)
 
 
-def front_table(record: TuneRecord) -> Table:
+def front_table(record: TuneRecord, language: str = "en") -> Table:
     """Return the Pareto front: no other measurement has both more throughput and less latency."""
     rows = [[name(combination), *_figures(one)] for combination, one in front(record)]
-    return Table("Pareto front", ["Pareto front", "batch", "images/s", "p50 ms", "p95 ms", "MiB"], rows, 1)
+    first = [translate(key, language) for key in ("configuration", "batch")]
+    return Table(translate("tuning pareto", language), [*first, *UNITS], rows, 1, ends_in_text=False)
 
 
 def front(record: TuneRecord) -> list[tuple[Mapping[str, str], Measurement]]:
@@ -224,8 +250,3 @@ def interval(figure: Figure | None, digits: int | None = None) -> str:
     if figure.low is None or figure.high is None:
         return text(figure.value)
     return f"{text(figure.value)} [{text(figure.low)}, {text(figure.high)}]"
-
-
-def excluded(finalists: Sequence[Finalist]) -> Iterator[str]:
-    """Yield why finalists cannot win."""
-    yield from (f"{name(one.combination)}: {one.excluded}" for one in finalists if one.excluded)

@@ -12,12 +12,18 @@ from rich.text import Text
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts. The first `texts` columns and the last one are text, the others are numbers."""
+    """A table of texts. The first `texts` columns and, with `ends_in_text`, the last one are text."""
 
     title: str
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     texts: int = 2
+    ends_in_text: bool = True
+
+    @property
+    def text_columns(self) -> tuple[int, ...]:
+        """The indices of the columns of text."""
+        return (*range(self.texts), *([len(self.headings) - 1] if self.ends_in_text else []))
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,9 @@ def result(words: Words) -> RenderableType:
 
 def _table(content: Table) -> table.Table:
     shown = table.Table(box=None, pad_edge=False, header_style="bold")
-    last = len(content.headings) - 1
+    shown.title, shown.title_justify, shown.title_style = content.title, "left", "bold"
     for index, heading in enumerate(content.headings):
-        text = index < content.texts or index == last
+        text = index in content.text_columns
         shown.add_column(heading, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for row in content.rows:
         shown.add_row(*row)

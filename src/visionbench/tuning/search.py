@@ -7,6 +7,7 @@ cannot win      the upper end of the first size, times REACH, is below the lower
 variant         a configuration that differs only in threads or attention from one whose upper end, times VARIANT, is
                 below the lower end of the best one so far, is not measured
 no gain         a size that is not better than the best size of the configuration by GAIN ends a direction
+invalid         two invalid sizes in a row end a direction
 bounds          a larger size than one that breaks a bound is not measured
 
 A score is the throughput, or 1 ÷ latency, so that a larger one is better.
@@ -98,9 +99,18 @@ class Walk:
         if measurement.bounds == BROKEN:
             return f"{size}: {measurement.bounds_reason}"
         score = self.search.objective.score(measurement)
-        if measurement.verdict == INVALID or score is None:
+        if measurement.verdict == INVALID:
+            return self._why_invalid(measurement)
+        if score is None:
             return ""
         return self._why_not_better(score, best, size)
+
+    def _why_invalid(self, measurement: Measurement) -> str:
+        """Return why an invalid size ends a direction: the size before it is invalid, too."""
+        before = [one for one in self.results.values() if one is not measurement][-1:]
+        if not before or before[0].verdict != INVALID:
+            return ""
+        return f"invalid at batch sizes {before[0].batch_size} and {measurement.batch_size}"
 
     def _why_not_better(self, score: Figure, best: Measurement | None, size: str) -> str:
         """Return why a score ends a direction: it is much lower than the best so far, or `best` is as good."""
@@ -126,6 +136,8 @@ class Walk:
             score = self.search.objective.score(measurement)
             assert score is not None
             reason = self._why_not_better(score, best, size)
+        elif measurement.verdict == INVALID:
+            reason = self._why_invalid(measurement)
         if reason:
             self.reasons.append(reason)
         return reason

@@ -81,10 +81,14 @@ def build(
     sizes: Iterable[int],
     left_out: Mapping[str, str],
 ) -> Space:
-    """Return the product of all values. The first value of attention and of threads is their default."""
+    """Return the product of all values. The first value of attention and of threads is their default.
 
-    def distance(one: Combination) -> int:
-        return (one.attention != attention[0]) + (one.threads != threads[0])
+    Eager fp32 comes first, then other precisions in eager mode.
+    """
+
+    def distance(one: Combination) -> tuple[int, bool, bool]:
+        others = (one.attention != attention[0]) + (one.threads != threads[0])
+        return others, one.runtime != BASELINE.runtime, one.pair != BASELINE.pair
 
     combinations = [Combination(*pair, *rest) for pair, *rest in product(pairs, attention, threads)]
     baseline = Combination(BASELINE.precision, BASELINE.runtime, attention[0], threads[0])

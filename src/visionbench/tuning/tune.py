@@ -77,17 +77,22 @@ class Tuning:
     def run(self) -> None:
         """Search, measure the finalists, and write the result."""
         self.search.run()
-        self._write_tried()
+        self.store_tried()
         self._measure_finals()
 
     def _measure_finals(self) -> None:
         chosen = self.search.finalists(self.request.finalists)
+        if not chosen:
+            self._write(replace(self.record, state=FINISHED))
+            return
         size = BASELINE_BATCH if self.search.objective.is_throughput else self.search.space.sizes[0]
         entries = [(self.search.space.baseline, size)]
         entries += [
             (combination, one.batch_size) for combination, one in chosen if (combination, one.batch_size) != entries[0]
         ]
-        self.show_line(f"finals: {len(entries)} configurations, {self.request.final_repeats} processes each, in turns")
+        self.show_line(
+            f"finals: the baseline and {len(entries) - 1} others, {self.request.final_repeats} processes each, in turns"
+        )
         runs = self.trials.measure_finals(entries, self.request.final_repeats, self.request.seed)
         judged = []
         for (combination, _), run in zip(entries, runs, strict=True):
@@ -137,7 +142,7 @@ class Tuning:
     # ----------------------------------------------------------------------------------------------------------- record
     def add_tried(self, combination: Combination, tried: Tried) -> None:
         """Store the outcome of a configuration, and print it."""
-        self._write_tried()
+        self.store_tried()
         if line := describe_tried(combination, tried, self.search):
             self.show_line(line)
 
@@ -145,7 +150,8 @@ class Tuning:
         """Store a run before it is measured."""
         self._write(replace(self.record, runs=tuple(self.trials.runs)))
 
-    def _write_tried(self) -> None:
+    def store_tried(self) -> None:
+        """Store the outcomes of all configurations."""
         qualities = self.search.qualities
         tried = tuple(
             replace(one, quality=one.quality or qualities.get(combination.pair))
@@ -165,7 +171,8 @@ def describe_tried(combination: Combination, tried: Tried, search: Search) -> st
     best_one = search.best_of(tried.measured)
     count = f"{search.budget - search.left} of at most {search.budget} trials"
     if best_one is None:
-        return f"  {combination}: {tried.reason or 'no result'} · {count}"
+        reason = "; ".join(filter(None, (tried.reason, tried.measured[0].reason)))
+        return f"  {combination}: no valid result ({reason}) · {count}"
     figure = search.objective.text(search.objective.figure(best_one))
     mark = " ?" if best_one.questionable else ""
     return (
