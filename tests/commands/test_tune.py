@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 from dataclasses import replace
@@ -11,6 +13,7 @@ import yaml
 from command_line import COMMAND, FEW_CALLS, here, python_path
 
 from visionbench.commands import tune as command
+from visionbench.config import project_folder
 from visionbench.core import VALID, ConfigError
 from visionbench.records.tuning import FINISHED, SEARCHING, TuneRecord
 from visionbench.tuning import finals, trials
@@ -184,3 +187,31 @@ def test_the_same_command_continues_an_interrupted_search(tmp_path):
     assert again == folder and record.state == FINISHED
     assert record.tried[0] == measured
     assert len(list((tmp_path / "outputs").glob("*/tune.json"))) == 1
+
+
+def test_a_model_of_the_user_is_reproduced_without_its_folder_of_options(tmp_path, quiet_machine):
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    shutil.copytree(project_folder("data") / "classifier_tiny", tmp_path / "conf" / "model" / "ck")
+    model = "name: mine\nfamily: image_classifier\ncheckpoint: ./ck\n"
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text(model)
+    words = ["model=mine", "precision=fp32", "runtime=eager", "tracking=none", "objective=latency_p50", *SHORT[1:4]]
+    done = here(tmp_path, "tune", "--config-dir", "conf", *words, "final_repeats=2", *FEW_CALLS, "report.enabled=false")
+    assert done.returncode == 0, done.stderr
+    folder, record = record_of(tmp_path)
+    assert record.finalists[record.best].measurement.batch_size == 1
+    run = here(tmp_path, "run", "--config-dir", str(folder), "experiment=best", "output_dir=again", "--dry-run")
+    assert run.returncode == 0, run.stderr
+    assert "mine · cpu · fp32" in run.stdout
+
+
+def commands_of_the_documents():
+    root = project_folder("docs").parent
+    for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+        for line in path.read_text("utf-8").splitlines():
+            if line.startswith("visionbench tune "):
+                yield shlex.split(line, comments=True)[2:]
+
+
+@pytest.mark.parametrize("words", list(commands_of_the_documents()), ids=" ".join)
+def test_each_command_of_the_documents_is_accepted(words):
+    assert parse(words).given("model")

@@ -85,7 +85,8 @@ def sentences(record: TuneRecord) -> Iterator[str]:
         return
     best, base = record.finalists[record.best], record.finalists[0]
     one = best.measurement
-    parts = [f"{interval(one.throughput)} images/s", f"p50 {number(one.p50)} ms", f"p95 {number(one.p95)} ms"]
+    parts = [f"{interval(one.throughput)} images/s"]
+    parts += [f"{key} {number(value)} ms" for key, value in (("p50", one.p50), ("p95", one.p95)) if value]
     if one.peak_mib is not None:
         parts.append(f"peak {one.peak_mib:,.0f} MiB")
     yield " · ".join(parts)
@@ -93,7 +94,8 @@ def sentences(record: TuneRecord) -> Iterator[str]:
         baseline = f"the baseline ({name(base.combination)}, batch size {base.measurement.batch_size})"
         yield f"{TITLES[record.objective]} ÷ that of {baseline}: {interval(best.ratio, 3)}"
     if best.quality is not None and best.quality.ratio is not None:
-        yield f"{best.quality.metric} ÷ that of eager fp32: {interval(best.quality.ratio, 4)}"
+        reason = f" ({best.quality.reason})" if best.quality.reason else ""
+        yield f"{best.quality.metric} ÷ that of eager fp32: {interval(best.quality.ratio, 4)}{reason}"
     yield from record.notes
 
 

@@ -122,7 +122,7 @@ def _notes(finalists: Sequence[Finalist], best: int | None, objective: Objective
     name: Callable[[Finalist], str] = describe
     notes = []
     if best is None:
-        return ["no finalist is valid and holds all bounds"]
+        return []
     winner = finalists[best]
     if winner.baseline:
         notes.append("no configuration is better than the baseline")

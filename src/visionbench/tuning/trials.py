@@ -32,6 +32,7 @@ TIMED = ("latency", "throughput", "memory")
 """The metric groups that the search needs."""
 PERCENTILE_CALLS = 100
 """The calls of a case at the bound of p95 for which the window of the search has time."""
+NO_IMAGE_DIFFERS = "no image has another result"
 LEAST_CALLS = 72
 """The calls that an interval of p95 needs."""
 
@@ -108,10 +109,12 @@ class Trials:
         compared = paired.differences([reference], [run], [shown[0].name])
         difference = compared.by_metric.get(shown[0].name)
         ratio = Figure(shown[1] / base[1])
+        if difference is not None and not difference.differing:
+            return self._judged(Quality(name, shown[1], ratio, reason=NO_IMAGE_DIFFERS), False)
         if difference is not None and difference.interval is not None:
             low, high = difference.interval
             ratio = Figure(ratio.value, (base[1] + low) / base[1], (base[1] + high) / base[1])
-        return self._judged(Quality(name, shown[1], ratio), difference is None or difference.differing > 0)
+        return self._judged(Quality(name, shown[1], ratio), True)
 
     def _judged(self, quality: Quality, images_differ: bool) -> Quality:
         bound, reason = self.limits.judge_quality(quality, images_differ)

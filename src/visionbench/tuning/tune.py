@@ -82,12 +82,17 @@ class Tuning:
 
     def _measure_finals(self) -> None:
         chosen = self.search.finalists(self.request.finalists)
+        if not chosen:
+            self._write(replace(self.record, state=FINISHED))
+            return
         size = BASELINE_BATCH if self.search.objective.is_throughput else self.search.space.sizes[0]
         entries = [(self.search.space.baseline, size)]
         entries += [
             (combination, one.batch_size) for combination, one in chosen if (combination, one.batch_size) != entries[0]
         ]
-        self.show_line(f"finals: {len(entries)} configurations, {self.request.final_repeats} processes each, in turns")
+        self.show_line(
+            f"finals: the baseline and {len(entries) - 1} others, {self.request.final_repeats} processes each, in turns"
+        )
         runs = self.trials.measure_finals(entries, self.request.final_repeats, self.request.seed)
         judged = []
         for (combination, _), run in zip(entries, runs, strict=True):
@@ -166,7 +171,8 @@ def describe_tried(combination: Combination, tried: Tried, search: Search) -> st
     best_one = search.best_of(tried.measured)
     count = f"{search.budget - search.left} of at most {search.budget} trials"
     if best_one is None:
-        return f"  {combination}: {tried.reason or 'no result'} · {count}"
+        reason = "; ".join(filter(None, (tried.reason, tried.measured[0].reason)))
+        return f"  {combination}: no valid result ({reason}) · {count}"
     figure = search.objective.text(search.objective.figure(best_one))
     mark = " ?" if best_one.questionable else ""
     return (
