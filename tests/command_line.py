@@ -16,8 +16,8 @@ import pytest
 
 from visionbench import worker
 from visionbench.cli import main
+from visionbench.composition import Collector, parse
 from visionbench.composition import main as compose_and_run
-from visionbench.composition import parse
 from visionbench.config import ModelConfig
 from visionbench.parts import devices_of_other_machines
 from visionbench.resolve import Resolver
@@ -90,10 +90,11 @@ def here(folder: Path, *words: str) -> Any:
     return SimpleNamespace(returncode=ended.value.code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
-class PlanOnly:
+class PlanOnly(Collector):
     """An application that plans the runs that Hydra composes, and measures nothing."""
 
     def __init__(self, resolver: Resolver) -> None:
+        super().__init__()
         self.resolver = resolver
         self.planned: list[Any] = []
 
@@ -103,20 +104,10 @@ class PlanOnly:
 
     def prepare_jobs(self, runs: Any, plan: Any) -> list[Any]:
         with devices_of_other_machines() if not plan.here else nullcontext():
-            self.prepare(runs)
-        return []
-
-    def folder_of(self, index: int) -> None:
-        pass
+            return super().prepare_jobs(runs, plan)
 
     def is_complete(self, index: int) -> bool:
         return False
-
-    def measure(self, index: int, folder: Path, sweep: str) -> None:
-        pass
-
-    def complete(self) -> None:
-        pass
 
 
 def plan_runs(words: Any) -> list[Any]:

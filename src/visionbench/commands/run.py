@@ -9,7 +9,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from visionbench import dry_run, jobs, session, signals
-from visionbench.composition import Arguments, JobFailed, JobPlan, check_overrides, main, parse, shows_information
+from visionbench.composition import (
+    Arguments,
+    Collector,
+    JobFailed,
+    JobPlan,
+    check_overrides,
+    main,
+    parse,
+    shows_information,
+)
 from visionbench.config import ComposedRun, ExperimentConfig
 from visionbench.core import ConfigError
 from visionbench.engines import End, Job
@@ -113,7 +122,7 @@ def is_foreign(override: str) -> bool:
 
 
 @dataclass
-class PlanView:
+class PlanView(Collector):
     """An application that prints the plan of its runs, for `--dry-run`."""
 
     resolver: Resolver
@@ -123,38 +132,10 @@ class PlanView:
         """Print the plan of a batch of runs."""
         dry_run.show(runs, self.resolver, self.resumption)
 
-    def folder_of(self, index: int) -> Path | None:
-        """Return None: nothing is measured."""
-        return None
-
-    def is_complete(self, index: int) -> bool:
-        """Return True: nothing is measured."""
-        return True
-
-    def measure(self, index: int, folder: Path, sweep: str) -> None:
-        """Measure nothing."""
-
-    def complete(self) -> None:
-        """Measure nothing."""
-
-    def run_alone(self, run: ComposedRun, folder: Path, sweep: str) -> int:
-        """Measure nothing."""
-        return 0
-
     def prepare_jobs(self, runs: Sequence[ComposedRun], plan: JobPlan) -> list[Job]:
         """Print the plan of a batch of runs, and return no jobs."""
         with nullcontext() if plan.here else devices_of_other_machines():
-            self.prepare(jobs.assign_gpus(runs, plan.gpus))
-        return []
-
-    def add_end(self, job: Job, end: End) -> None:
-        """Do nothing: there are no jobs."""
-
-    def withdraw(self) -> None:
-        """Do nothing: there are no jobs."""
-
-    def show(self, line: str) -> None:
-        """Do nothing: there are no jobs."""
+            return super().prepare_jobs(jobs.assign_gpus(runs, plan.gpus), plan)
 
 
 @dataclass

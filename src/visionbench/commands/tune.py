@@ -5,17 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from visionbench import session, signals
-from visionbench.composition import Arguments, JobPlan, main
+from visionbench.composition import Arguments, Collector, main
 from visionbench.composition.overrides import choices, list_groups
 from visionbench.config import ComposedRun
 from visionbench.core import ConfigError
-from visionbench.engines import End, Job
 from visionbench.records.tuning import FINISHED
 from visionbench.report import tuning as words
 from visionbench.resolve import Resolver
@@ -168,47 +166,3 @@ def _program_name() -> Iterator[None]:
         yield
     finally:
         sys.argv[:] = original
-
-
-@dataclass
-class Collector:
-    """An application that keeps the composed runs and measures nothing."""
-
-    runs: list[ComposedRun] = field(default_factory=list)
-
-    def prepare(self, runs: Sequence[ComposedRun]) -> None:
-        """Keep the runs."""
-        self.runs += runs
-
-    def folder_of(self, index: int) -> Path | None:
-        """Return None: nothing is measured."""
-        return None
-
-    def is_complete(self, index: int) -> bool:
-        """Return True: nothing is measured."""
-        return True
-
-    def measure(self, index: int, folder: Path, sweep: str) -> None:
-        """Measure nothing."""
-
-    def complete(self) -> None:
-        """Measure nothing."""
-
-    def run_alone(self, run: ComposedRun, folder: Path, sweep: str) -> int:
-        """Keep the run."""
-        self.runs.append(run)
-        return 0
-
-    def prepare_jobs(self, runs: Sequence[ComposedRun], plan: JobPlan) -> list[Job]:
-        """Keep the runs, and return no jobs."""
-        self.runs += runs
-        return []
-
-    def add_end(self, job: Job, end: End) -> None:
-        """Do nothing: there are no jobs."""
-
-    def withdraw(self) -> None:
-        """Do nothing: there are no jobs."""
-
-    def show(self, line: str) -> None:
-        """Do nothing: there are no jobs."""

@@ -4,7 +4,7 @@ Hydra composes configurations. This package converts each into a `ComposedRun`, 
 uses only documented interfaces of Hydra: `hydra.main`, plugins, `ConfigStore`, `HydraConfig` and `run_job`.
 """
 
-from visionbench.composition.application import Application, JobFailed, JobPlan, main, shows_information
+from visionbench.composition.application import Application, Collector, JobFailed, JobPlan, main, shows_information
 from visionbench.composition.arguments import Arguments, parse
 from visionbench.composition.overrides import check as check_overrides
 from visionbench.composition.schema import register_schema
@@ -12,6 +12,7 @@ from visionbench.composition.schema import register_schema
 __all__ = [
     "Application",
     "Arguments",
+    "Collector",
     "JobFailed",
     "JobPlan",
     "check_overrides",

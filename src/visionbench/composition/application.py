@@ -99,6 +99,50 @@ class Application(Protocol):
         """Print a line about the jobs."""
 
 
+@dataclass
+class Collector:
+    """An application that keeps the composed runs, and measures nothing. A subclass may show them in `prepare`."""
+
+    runs: list[ComposedRun] = field(default_factory=list, init=False)
+
+    def prepare(self, runs: Sequence[ComposedRun]) -> None:
+        """Keep a batch of runs."""
+        self.runs += runs
+
+    def folder_of(self, index: int) -> Path | None:
+        """Return None: nothing is measured."""
+        return None
+
+    def is_complete(self, index: int) -> bool:
+        """Return True: nothing is measured."""
+        return True
+
+    def measure(self, index: int, folder: Path, sweep: str) -> None:
+        """Measure nothing."""
+
+    def complete(self) -> None:
+        """Measure nothing."""
+
+    def run_alone(self, run: ComposedRun, folder: Path, sweep: str) -> int:
+        """Keep the run, and return 0."""
+        self.runs.append(run)
+        return 0
+
+    def prepare_jobs(self, runs: Sequence[ComposedRun], plan: JobPlan) -> list[Job]:
+        """Prepare the runs, and return no jobs."""
+        self.prepare(runs)
+        return []
+
+    def add_end(self, job: Job, end: End) -> None:
+        """Do nothing: there are no jobs."""
+
+    def withdraw(self) -> None:
+        """Do nothing: there are no jobs."""
+
+    def show(self, line: str) -> None:
+        """Do nothing: there are no jobs."""
+
+
 @dataclass(frozen=True)
 class JobPlan:
     """How the runs of a sweep are distributed over other processes."""
