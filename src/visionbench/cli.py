@@ -263,6 +263,25 @@ def fetch(outer_config_dir: Path | None, config_dir: Path | None, names: tuple[s
     return command.fetch(names, config_dir or outer_config_dir)
 
 
+@models.command()
+@click.argument("checkpoint")
+@click.option("--revision", help="The commit of a Hub repository; by default its latest.")
+@click.option(
+    "--write",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write, FOLDER/model/NAME.yaml; by default the YAML is printed.",
+)
+def inspect(checkpoint: str, revision: str | None, file: Path | None) -> int:
+    """Print the YAML that measures the model of a folder or of a Hub repository.
+
+    The family is the one that reads the model, or generic. Only small files are fetched.
+    """
+    from visionbench.commands import models as command
+
+    return command.inspect(checkpoint, revision, file)
+
+
 @cli.group()
 def data() -> None:
     """Prepare data sets."""

@@ -142,6 +142,7 @@ def _check(config: ExperimentConfig) -> None:
     _check_runtime(config)
     _check_decoder(config)
     _check_choice("data.preprocess", config.data.preprocess, PREPROCESS)
+    _check_processes(config)
 
 
 def _check_precision(precision: PrecisionConfig) -> None:
@@ -263,7 +264,7 @@ def _check_runtime(config: ExperimentConfig) -> None:
     _check_registered("runtime.name", config.runtime.name, "runtimes")
     runtime, adapter, device = find_runtime(config.runtime), find_adapter(config.model), find_device(config.device)
     if config.precision.quantization is not None:
-        _check_quantization(config.precision, config.runtime.name, runtime)
+        _check_quantization(config, runtime, device.kind)
     if not runtime.replaces_eager:
         return
     unavailable = None if measured_elsewhere() else runtime.why_unavailable()
@@ -276,18 +277,23 @@ def _check_runtime(config: ExperimentConfig) -> None:
         )
 
 
-def _check_quantization(precision: PrecisionConfig, name: str, runtime: Runtime) -> None:
+def _check_quantization(config: ExperimentConfig, runtime: Runtime, device: str) -> None:
     """Refuse a method of quantisation that no runtime has or that this runtime does not have, and missing packages."""
+    precision, own = config.precision, quantizations(runtime)
     method = str(precision.quantization)
-    by_runtime = {one: quantizations(find_runtime(RuntimeConfig(one))) for one in names("runtimes")}
-    by_runtime[name] = quantizations(runtime)
-    _check_choice("precision.quantization", method, {method for methods in by_runtime.values() for method in methods})
-    if method not in by_runtime[name]:
-        able = [f"runtime={one}" for one, methods in by_runtime.items() if method in methods]
+    others = {name: find_runtime(RuntimeConfig(name)) for name in names("runtimes") if name != config.runtime.name}
+    known = {*own, *(method for other in others.values() for method in quantizations(other))}
+    _check_choice("precision.quantization", method, known)
+    if method not in own:
+        able = [
+            f"runtime={name}"
+            for name, other in others.items()
+            if method in quantizations(other) and other.why_unsupported(device, _precision(config)) is None
+        ]
         raise ConfigError(
-            f"precision={precision.name}: runtime={name} cannot quantise by {method}, only by "
-            f"{' or '.join(by_runtime[name])}",
-            f"use {' or '.join(able)}",
+            f"precision={precision.name}: runtime={config.runtime.name} cannot quantise by {method}, only by "
+            f"{' or '.join(own)}",
+            f"use {' or '.join(able) or 'another precision'}",
         )
     if not measured_elsewhere() and (reason := _why_no_quantization(runtime, method)):
         raise ConfigError(f"precision={precision.name}: {reason}")
@@ -309,6 +315,17 @@ def _check_decoder(config: ExperimentConfig) -> None:
             f"data.decoder={name}: model {config.model.name} predicts masks in the size of the stored image, and this "
             "decoder gives smaller images",
             f"use data.decoder={PILLOW}",
+        )
+
+
+def _check_processes(config: ExperimentConfig) -> None:
+    """Refuse loader processes that would each use the GPU."""
+    kind = find_device(config.device).kind
+    if config.measure.pipeline.processes and config.data.preprocess == "device" and kind != "cpu":
+        raise ConfigError(
+            f"measure.pipeline.processes=true: not with data.preprocess=device on {kind}, because each process would "
+            "use the device",
+            "use data.preprocess=transformers or measure.pipeline.processes=false",
         )
 
 
@@ -342,7 +359,9 @@ def _refusals(
     unsuited: dict[str, str] = {}
     quality = {name: metric for name, metric in parts.metrics.items() if isinstance(metric, QualityMetric)}
     for name, metric in quality.items():
-        if columns := metric.reads - TRUTHS - parts.adapter.predicts:
+        if not parts.adapter.predicts:
+            unsuited[name] = f"model.family={config.model.family} gives no predictions"
+        elif columns := metric.reads - TRUTHS - parts.adapter.predicts:
             unsuited[name] = f"a model for {parts.adapter.task} does not give {' and '.join(sorted(columns))}"
         elif config.model.weights == "random":
             refused[name] = RANDOM_WEIGHTS

@@ -8,11 +8,14 @@ from visionbench.config import RuntimeConfig
 from visionbench.core import Precision
 from visionbench.devices.cuda import Cuda
 from visionbench.exports import onnx
+from visionbench.models.promptable_segmenter import PromptableSegmenter
 from visionbench.parts import find_runtime, quantizations
 from visionbench.plan import plan
 from visionbench.registry import names
 from visionbench.runtimes.compile import Compile
 from visionbench.weights import quantization
+
+ON_A_CPU = [name for name in names("runtimes") if name != "cuda_graph"]
 
 
 @pytest.fixture(autouse=True)
@@ -56,15 +59,25 @@ def no_gpu(monkeypatch):
         (["precision.calibration_images=8"], "precision.calibration_images=8: fp32 is not calibrated"),
         (["runtime=onnxruntime", "precision=autocast_bf16"], "is done by torch.autocast, which needs torch; use"),
         (["runtime=openvino", "precision=autocast_fp16"], "autocast_fp16 is done by torch.autocast, which needs torch"),
+        (["runtime=cuda_graph"], "runtime=cuda_graph: CUDA graphs are for NVIDIA GPUs, not for cpu; use runtime=eager"),
+        (["runtime=cuda_graph", "runtime.mode=default"], "runtime.mode=default: runtime=cuda_graph does not use it"),
         (["runtime=onnxruntime", "runtime.options.spining=true"], "did you mean 'runtime.options.spinning'?"),
-        (
-            ["runtime=openvino", "model=sam_tiny", "model.options.part=decoder"],
-            "model sam_tiny has no part that a runtime can execute; use runtime=eager",
-        ),
     ],
 )
 def test_a_runtime_that_cannot_work_is_refused(refusal, overrides, message):
     assert message in refusal(*overrides)
+
+
+def test_a_model_without_a_part_for_a_runtime_is_refused(refusal, monkeypatch):
+    monkeypatch.delattr(PromptableSegmenter, "graph_names")
+    message = "model sam_tiny has no part that a runtime can execute; use runtime=eager"
+    assert message in refusal("runtime=openvino", "model=sam_tiny")
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "both"])
+def test_each_part_of_a_segmenter_can_be_executed_by_a_runtime(config, part):
+    planned = plan(config("runtime=openvino", "model=sam_tiny", f"model.options.part={part}"))
+    assert planned.runtime == "openvino"
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
@@ -73,6 +86,12 @@ def test_a_missing_package_is_refused_with_the_command_that_installs_it(refusal,
     assert refusal(f"runtime={runtime}") == (
         f"runtime={runtime}: {runtime} not installed; pip install 'visionbench[{runtime}]'"
     )
+
+
+def test_a_quantisation_for_a_cpu_has_no_runtime_on_a_gpu(refusal, monkeypatch):
+    monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
+    message = refusal("precision=int8_static", "device=cuda")
+    assert message.endswith("only by int8_dynamic or int8_weight_only; use another precision")
 
 
 def test_a_missing_nncf_is_refused_with_the_command_that_installs_it(refusal, config, monkeypatch):
@@ -88,7 +107,7 @@ def test_a_runtime_that_quantises_by_itself_does_not_need_torchao(config, monkey
     assert plan(config("runtime=onnxruntime", "precision=int8_dynamic")).precision == "int8_dynamic"
 
 
-@pytest.mark.parametrize("runtime", names("runtimes"))
+@pytest.mark.parametrize("runtime", ON_A_CPU)
 def test_the_precision_of_a_run_is_in_its_name_and_its_plan(config, runtime):
     methods = quantizations(find_runtime(RuntimeConfig(runtime)))
     planned = [plan(config(f"runtime={runtime}", f"precision={method}")) for method in methods]
@@ -116,7 +135,13 @@ def test_compiling_for_a_cpu_needs_a_compiler(monkeypatch):
     assert Compile().why_unsupported("cuda", Precision("fp32", "float32")) is None
 
 
-@pytest.mark.parametrize("runtime", names("runtimes"))
+def test_a_run_with_cuda_graphs_is_planned_for_a_gpu(config, monkeypatch):
+    monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
+    planned = plan(config("runtime=cuda_graph", "device=cuda"))
+    assert planned.name == "clip_tiny · cuda:0 · fp32 · cuda_graph"
+
+
+@pytest.mark.parametrize("runtime", ON_A_CPU)
 def test_a_run_is_named_by_a_runtime_other_than_eager(config, runtime):
     planned = plan(config(f"runtime={runtime}"))
     assert planned.runtime == runtime

@@ -19,7 +19,11 @@ QUALITY = {
     "blip2_tiny": "captioning_cider_score",
     "classifier_tiny": "classification_top_1_fraction",
 }
-EXECUTED_BY_TORCH = {"sam_tiny": "torch executes: decoder", "blip2_tiny": "torch executes: prefill, decode"}
+EXECUTED_BY_TORCH = {
+    "sam_tiny": "torch executes: decoder of boxes, for quality",
+    "blip2_tiny": "torch executes: prefill, decode",
+}
+PARTS = {"clip_tiny": "image, text", "sam_tiny": "encoder, decoder", "blip2_tiny": "vision, queries"}
 
 
 FROM_FILES = ("onnxruntime", "openvino")
@@ -31,7 +35,8 @@ EXECUTED = [*((model, runtime) for model in TINY for runtime in FROM_FILES), (CO
 def measured(tmp_path_factory):
     """Return runs of the bundled models in eager and in other runtimes, by model and runtime."""
     folder = tmp_path_factory.mktemp("runtimes")
-    for models, runtimes in (((COMPILED,), ("compile",)), (TINY, ("eager", *FROM_FILES))):
+    ways = ("eager", *FROM_FILES)
+    for models, runtimes in (((COMPILED,), ("compile",)), (TINY[:2], ways), (TINY[2:], ways)):
         words = ["run", "-m", f"model={','.join(models)}", f"runtime={','.join(runtimes)}", METRICS, *SHORT]
         done = call(folder, *words, VISIONBENCH_CACHE=str(folder / "cache"))
         assert done.returncode == 0, done.stdout + done.stderr
@@ -50,6 +55,12 @@ def test_a_runtime_gives_the_outputs_and_the_quality_of_eager(measured, model, r
     own, expected = (one.results[-1].metrics.values[QUALITY[model]] for one in (run, eager))
     assert own == pytest.approx(expected, abs=0.02)
     assert "parity_cosine_ratio" not in eager.results[0].metrics.values
+
+
+@pytest.mark.parametrize("model", PARTS)
+def test_the_row_of_a_runtime_names_the_parts_that_it_executes(measured, model):
+    for runtime in FROM_FILES:
+        assert measured[model, runtime].record.model.values["runtime_parts"] == PARTS[model]
 
 
 def test_each_batch_size_is_compiled_before_its_warm_up(measured):

@@ -330,10 +330,10 @@ class HasGraphs(Protocol):
     """A loaded model with parts that a runtime can execute. A call of the model is one call of each part, in order."""
 
     def graphs(self) -> Mapping[str, torch.nn.Module]:
-        """Return the parts by name (`image`). Each takes tensors with a batch axis, and returns a tensor."""
+        """Return the parts by name (`image`). Each takes tensors with a batch axis, and returns a tensor or a tuple."""
 
-    def graph_inputs(self, inputs: Inputs) -> Mapping[str, tuple[torch.Tensor, ...]]:
-        """Return the tensors for each part that has inputs in this batch."""
+    def graph_inputs(self, part: str, inputs: Inputs) -> tuple[torch.Tensor, ...]:
+        """Return the tensors of a part for this batch. An output of an earlier part is computed by torch."""
 
     def with_graphs(self, executed: Mapping[str, Callable[..., Any]]) -> LoadedModel:
         """Return the model in which these functions replace its parts, for timed calls and for quality."""
@@ -347,7 +347,7 @@ class ExecutedGraph:
     """A part of a model that a runtime executes."""
 
     call: Callable[..., Any]
-    """It takes the tensors of the part, and returns its tensor, on the same device and in the same dtype."""
+    """It takes the tensors of the part, and returns what the part returns, on the same device and in the same dtype."""
     export_s: float | None = None
     """The seconds of converting the part to a file; None if it was not converted now."""
     compile_s: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,12 +61,19 @@ def to_onnx(graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> Export:
     """
     facts = {
         "opset": OPSET,
+        "source_sha256": _source_digest(graph),
         "inputs": [[tuple(tensor.shape[1:]), str(tensor.dtype)] for tensor in inputs],
         **{name: library_version(name) for name in VERSIONS},
     }
     start = perf_counter()
     place, is_new = cache.entry(f"onnx-{cache.digest(graph, facts)}", lambda draft: _convert(graph, inputs, draft))
     return Export(place / FILE, perf_counter() - start if is_new else None, cache.size_bytes(place))
+
+
+def _source_digest(graph: torch.nn.Module) -> str | None:
+    """Return the SHA-256 of the file that defines the computation of a part, or None if there is no such file."""
+    file = Path(getattr(graph, "source", ""))
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def _convert(graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...], folder: Path) -> None:
@@ -100,11 +108,20 @@ def _export(graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...], file: Path
         dynamo=True,
         opset_version=OPSET,
         input_names=[f"input_{index}" for index in range(len(inputs))],
-        output_names=["output"],
         dynamic_shapes=(tuple({0: batch} for _ in inputs),),
         external_data=True,
         verbose=False,
     )
+    if _has_fixed_batch(file):
+        raise ValueError("its batch size became a constant")
+
+
+def _has_fixed_batch(file: Path) -> bool:
+    """Return whether the first axis of an input has a fixed length."""
+    import onnx
+
+    inputs = onnx.load(str(file), load_external_data=False).graph.input
+    return any(value.type.tensor_type.shape.dim[0].HasField("dim_value") for value in inputs)
 
 
 def _needs_copy(graph: torch.nn.Module) -> bool:

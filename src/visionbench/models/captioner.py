@@ -51,7 +51,7 @@ class Captioner:
         return frozenset()
 
     def graph_names(self) -> tuple[str, ...]:
-        """Return the vision model. A runtime cannot execute the language model yet."""
+        """Return the vision model. A runtime also executes a Q-Former, but not the language model."""
         return ("vision",)
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
@@ -136,17 +136,24 @@ class LoadedCaptioner:
         return parts
 
     def graphs(self) -> Mapping[str, torch.nn.Module]:
-        """Return one part, `vision`: pixels [B, 3, H, W] to the states [B, patches + 1, D] of the vision model."""
-        return {"vision": weights.as_graph(self.module.vision_model, _states)}
+        """Return `vision`: pixels [B, 3, H, W] to the states [B, patches + 1, D] of the vision model. BLIP-2 also has
+        `queries`: these states to the output [B, queries, D] of the Q-Former."""
+        parts = {"vision": weights.as_graph(self.module.vision_model, _states)}
+        if _count_queries(self.module.config):
+            parts["queries"] = weights.as_graph(_with_queries(self.module), _query_output)
+        return parts
 
-    def graph_inputs(self, inputs: Inputs) -> Mapping[str, tuple[torch.Tensor, ...]]:
-        """Return the pixels."""
-        return {"vision": (inputs["pixel_values"],)}
+    def graph_inputs(self, part: str, inputs: Inputs) -> tuple[torch.Tensor, ...]:
+        """Return the pixels, or the states of the vision model."""
+        pixels = inputs["pixel_values"]
+        return (pixels,) if part == "vision" else (_states(self.module.vision_model, pixels),)
 
     def with_graphs(self, executed: Mapping[str, Any]) -> LoadedModel:
-        """Return this captioner, whose vision model then calls this function."""
+        """Return this captioner, whose vision model and Q-Former then call these functions."""
         if executed:
-            self.module.vision_model = _replaced(self.module.vision_model, executed["vision"])
+            self.module.vision_model = _replaced(self.module.vision_model, "pixel_values", executed["vision"])
+        if "queries" in executed:
+            self.module.qformer = _replaced(self.module.qformer, "encoder_hidden_states", executed["queries"])
         return self
 
     def other_work(self) -> str:
@@ -264,19 +271,39 @@ def _states(vision_model: Any, pixels: torch.Tensor) -> torch.Tensor:
     return states
 
 
-def _replaced(vision_model: Any, call: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Return a module in the place of a vision model that calls a function for its states. It keeps the weights."""
+def _with_queries(model: Any) -> Any:
+    """Return a module that has only the Q-Former of BLIP-2 and its query tokens."""
+    import torch
+
+    class WithQueries(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qformer, self.query_tokens = model.qformer, model.query_tokens
+
+    return WithQueries().eval()
+
+
+def _query_output(model: Any, states: torch.Tensor) -> torch.Tensor:
+    """Return the output of the Q-Former [B, queries, D], in the dtype of the states."""
+    queries = model.query_tokens.expand(states.shape[0], -1, -1)  # len() would make the batch size a constant
+    output: torch.Tensor = model.qformer(query_embeds=queries, encoder_hidden_states=states)[0]
+    return output.to(states.dtype)
+
+
+def _replaced(module: Any, name: str, call: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Return a module in the place of another that calls a function of its input `name`. It keeps the weights."""
     import torch
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
     class Replaced(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.replaced = vision_model
-            self.config = vision_model.config
+            self.replaced = module
+            self.config = module.config
 
-        def forward(self, pixel_values: torch.Tensor, **_: Any) -> Any:
-            return BaseModelOutputWithPooling(last_hidden_state=call(pixel_values))
+        def forward(self, *tensors: torch.Tensor, **named: Any) -> Any:
+            tensor = named[name] if name in named else tensors[0]
+            return BaseModelOutputWithPooling(last_hidden_state=call(tensor))
 
     return Replaced().eval()
 

@@ -159,9 +159,10 @@ class LoadedDualEncoder:
     def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """Return the parts `image` and `text` that have inputs, each an encoder with its projection."""
         functions = self._functions(inputs)
-        tensors = self.graph_inputs(inputs)
         return {
-            name: ModelPart(partial(self.executed.get(name, partial(function, self.module)), *tensors[name]))
+            name: ModelPart(
+                partial(self.executed.get(name, partial(function, self.module)), *self.graph_inputs(name, inputs))
+            )
             for name, function in functions.items()
         }
 
@@ -172,11 +173,9 @@ class LoadedDualEncoder:
             inputs |= dict.fromkeys(self.tokenize([""]))
         return {name: weights.as_graph(self.module, function) for name, function in self._functions(inputs).items()}
 
-    def graph_inputs(self, inputs: Inputs) -> Mapping[str, tuple[torch.Tensor, ...]]:
-        """Return the pixels [B, 3, H, W], and the tokenizer's tensors [B, text_tokens]."""
-        tokens = tuple(tensor for name, tensor in inputs.items() if name != "pixel_values")
-        pixels = {"image": (inputs["pixel_values"],)} if "pixel_values" in inputs else {}
-        return pixels | ({"text": tokens} if tokens else {})
+    def graph_inputs(self, part: str, inputs: Inputs) -> tuple[torch.Tensor, ...]:
+        """Return the pixels [B, 3, H, W], or the tokenizer's tensors [B, text_tokens]."""
+        return tuple(tensor for name, tensor in inputs.items() if (name == "pixel_values") == (part == "image"))
 
     def with_graphs(self, executed: Mapping[str, Any]) -> LoadedModel:
         """Return the model that calls these functions instead of its encoders."""

@@ -127,9 +127,9 @@ class LoadedClassifier:
         """Return one part, `image`: pixels [B, 3, H, W] to logits [B, classes]."""
         return {"image": weights.as_graph(self.module, _logits)}
 
-    def graph_inputs(self, inputs: Inputs) -> Mapping[str, tuple[torch.Tensor, ...]]:
+    def graph_inputs(self, part: str, inputs: Inputs) -> tuple[torch.Tensor, ...]:
         """Return the pixels."""
-        return {"image": (inputs["pixel_values"],)}
+        return (inputs["pixel_values"],)
 
     def with_graphs(self, executed: Mapping[str, Any]) -> LoadedModel:
         """Return the classifier that calls this function instead of its model."""

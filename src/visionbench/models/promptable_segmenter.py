@@ -63,8 +63,8 @@ class PromptableSegmenter:
         return frozenset()
 
     def graph_names(self) -> tuple[str, ...]:
-        """Return the encoder, if a timed call has it. A runtime cannot execute the decoder yet."""
-        return () if self.part == "decoder" else ("encoder",)
+        """Return those of `encoder` and `decoder` that a timed call runs."""
+        return ("encoder", "decoder") if self.part == "both" else (self.part,)
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load a SamModel with the processor that scales images and prompts to its frame."""
@@ -120,10 +120,10 @@ class LoadedSegmenter:
         """Return the encoder's embeddings, or masks [B, P, 3, S/4, S/4] with the model's estimate of their IoU."""
         if self.part == "encoder":
             return self.encode(inputs["pixel_values"])
-        if self.executed:
-            inputs = {**inputs, "image_embeddings": self.encode(inputs["pixel_values"])}
-            del inputs["pixel_values"]
-        return self.module(**inputs, multimask_output=True)
+        if "pixel_values" in inputs and not self.executed:
+            return self.module(**inputs, multimask_output=True)
+        embeddings = self.encode(inputs["pixel_values"]) if "pixel_values" in inputs else inputs["image_embeddings"]
+        return self.decode(self.prompt, embeddings, inputs[INPUTS[self.prompt]])
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return embeddings [B, C, S/16, S/16] of pixels [B, 3, S, S]."""
@@ -131,23 +131,49 @@ class LoadedSegmenter:
         embeddings: torch.Tensor = execute(pixels)
         return embeddings
 
-    def graphs(self) -> Mapping[str, torch.nn.Module]:
-        """Return one part, `encoder`: pixels to embeddings. A timed call of the decoder alone has no part."""
-        if self.part == "decoder":
-            return {}
-        return {"encoder": weights.as_graph(self.module, lambda model, pixels: model.get_image_embeddings(pixels))}
+    def decode(self, kind: str, embeddings: torch.Tensor, prompts: torch.Tensor) -> Any:
+        """Return `pred_masks` [B, P, 3, S/4, S/4] and `iou_scores` [B, P, 3] of embeddings and prompts of a kind."""
+        if "decoder" not in self.executed or kind != self.prompt:
+            return self.module(image_embeddings=embeddings, multimask_output=True, **{INPUTS[kind]: prompts})
+        masks, scores = self.executed["decoder"](*_one_prompt_each(embeddings, prompts))
+        shape = prompts.shape[:2]
+        return Masks(masks.view(*shape, *masks.shape[2:]), scores.view(*shape, *scores.shape[2:]))
 
-    def graph_inputs(self, inputs: Inputs) -> Mapping[str, tuple[torch.Tensor, ...]]:
-        """Return the pixels."""
-        return {"encoder": (inputs["pixel_values"],)} if "pixel_values" in inputs else {}
+    def graphs(self) -> Mapping[str, torch.nn.Module]:
+        """Return those of `encoder` and `decoder` that a timed call runs: pixels to embeddings, and embeddings with one
+        prompt each to masks and estimates."""
+        name = INPUTS[self.prompt]
+
+        def decode(model: Any, embeddings: torch.Tensor, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            output = model(image_embeddings=embeddings, multimask_output=True, **{name: prompts})
+            return output.pred_masks, output.iou_scores
+
+        functions: dict[str, Callable[..., Any]] = {
+            "encoder": lambda model, pixels: model.get_image_embeddings(pixels),
+            "decoder": decode,
+        }
+        names = PARTS[:2] if self.part == "both" else (self.part,)
+        return {part: weights.as_graph(self.module, functions[part]) for part in names}
+
+    def graph_inputs(self, part: str, inputs: Inputs) -> tuple[torch.Tensor, ...]:
+        """Return the pixels, or the embeddings of the encoder with one prompt each."""
+        if part == "encoder":
+            return (inputs["pixel_values"],)
+        embeddings = inputs.get("image_embeddings")
+        if embeddings is None:
+            embeddings = self.encode(inputs["pixel_values"])
+        return _one_prompt_each(embeddings, inputs[INPUTS[self.prompt]])
 
     def with_graphs(self, executed: Mapping[str, Any]) -> LoadedModel:
-        """Return the segmenter that calls this function instead of its encoder."""
+        """Return the segmenter that calls these functions instead of its encoder and its decoder."""
         return replace(self, executed=executed)
 
     def other_work(self) -> str:
-        """Return that torch runs the decoder, if a call has it."""
-        return "" if self.part == "encoder" else "decoder"
+        """Return the parts that only quality needs, which torch runs."""
+        other = {"point": "decoder of boxes", "box": "decoder of points"}[self.prompt]
+        return {"encoder": "decoder, for quality", "decoder": f"encoder and {other}, for quality"}.get(
+            self.part, f"{other}, for quality"
+        )
 
     def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """Return those of `encoder` (images to embeddings) and `decoder` (embeddings and prompts to masks) that run."""
@@ -157,10 +183,8 @@ class LoadedSegmenter:
         if embeddings is None:
             parts["encoder"] = ModelPart(partial(self.encode, inputs["pixel_values"]))
             embeddings = parts["encoder"].call() if prompts else None
-        if prompts:
-            parts["decoder"] = ModelPart(
-                partial(self.module, image_embeddings=embeddings, multimask_output=True, **prompts)
-            )
+        if prompts and embeddings is not None:
+            parts["decoder"] = ModelPart(partial(self.decode, self.prompt, embeddings, prompts[INPUTS[self.prompt]]))
         return parts
 
     def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
@@ -179,7 +203,7 @@ class LoadedSegmenter:
 
     def evaluator(self, columns: frozenset[str], classes: Sequence[str]) -> Evaluator:
         """Return an evaluator that predicts masks of every instance, from one point and from its box."""
-        return SegmenterEvaluator(self.module, self.dtype, self.processor.image_processor, self.encode)
+        return SegmenterEvaluator(self.module, self.dtype, self.processor.image_processor, self.encode, self.decode)
 
     def _make_prompts(self, images: Sequence[Image]) -> dict[str, Any]:
         """Return points on the diagonal of each image, or boxes around them with a third of the image's sides."""
@@ -199,6 +223,19 @@ class LoadedSegmenter:
 
 
 @dataclass(frozen=True)
+class Masks:
+    """The output of a decoder that a runtime executes, with the names of transformers."""
+
+    pred_masks: torch.Tensor
+    iou_scores: torch.Tensor
+
+
+def _one_prompt_each(embeddings: torch.Tensor, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return embeddings [B, …] and prompts [B, P, …] as B · P pairs of embeddings and one prompt [B · P, 1, …]."""
+    return embeddings.repeat_interleave(prompts.shape[1], dim=0), prompts.flatten(0, 1).unsqueeze(1)
+
+
+@dataclass(frozen=True)
 class SegmenterEvaluator:
     """The evaluation of a promptable segmenter; see `core.Evaluator`.
 
@@ -209,6 +246,8 @@ class SegmenterEvaluator:
     image_processor: Any
     encode: Callable[[torch.Tensor], torch.Tensor]
     """From pixels to embeddings."""
+    decode: Callable[[str, torch.Tensor, torch.Tensor], Any]
+    """From a kind of prompt, embeddings and prompts to masks and estimates."""
     classes: Sequence[str] = ()
 
     def prepare(self, pictures: Sequence[Picture]) -> Inputs:
@@ -270,11 +309,7 @@ class SegmenterEvaluator:
         masks = [np.empty((0, 3, *size), bool)]
         estimates = [np.empty((0, 3), np.float32)]
         for batch in torch.split(prompts.to(embedding.device), DECODER_PROMPTS) if len(prompts) else ():
-            output = self.module(
-                image_embeddings=embedding[None],
-                multimask_output=True,
-                **{INPUTS[kind]: batch[None]},
-            )
+            output = self.decode(kind, embedding[None], batch[None])
             logits = output.pred_masks.float()[0]
             finite = logits.isfinite().flatten(2).all(dim=2)
             for one in logits:  # the full-size masks of many instances at once would need gigabytes

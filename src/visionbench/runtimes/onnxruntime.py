@@ -77,9 +77,10 @@ class OnnxRuntime:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         names = [one.name for one in session.get_inputs()]
 
-        def call(*tensors: torch.Tensor) -> torch.Tensor:
+        def call(*tensors: torch.Tensor) -> Any:
             feed: dict[str, Any] = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
-            return torch.from_numpy(session.run(None, feed)[0])
+            outputs = tuple(torch.from_numpy(output) for output in session.run(None, feed))
+            return outputs if len(outputs) > 1 else outputs[0]
 
         facts = {"provider": session.get_providers()[0], "runtime_threads": str(options.intra_op_num_threads)}
         return ExecutedGraph(call, compile_s=perf_counter() - start, facts=facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import exports
 from visionbench.core import Calibration, ConfigError, ExecutedGraph, Precision
@@ -81,10 +81,11 @@ class OpenVino:
         request = compiled.create_infer_request()
         dtype = getattr(torch, precision.dtype)
 
-        def call(*tensors: torch.Tensor) -> torch.Tensor:
+        def call(*tensors: torch.Tensor) -> Any:
             feed = [(tensor.float() if tensor.is_floating_point() else tensor).numpy() for tensor in tensors]
-            output = request.infer(dict(enumerate(feed)), share_inputs=True, share_outputs=True)[0]
-            return torch.from_numpy(output).to(dtype, copy=True)
+            results = request.infer(dict(enumerate(feed)), share_inputs=True, share_outputs=True)
+            outputs = tuple(torch.from_numpy(array).to(dtype, copy=True) for array in results.values())
+            return outputs if len(outputs) > 1 else outputs[0]
 
         facts = {
             "inference_precision": used,

@@ -56,7 +56,7 @@ class Calibrator:
             ]
             batch = {name: torch.cat([single[name] for single in singles]) for name in singles[0]}
             with quiet():
-                tensors = self.model.graph_inputs(weights.place_inputs(batch, self.place, self.dtype))[part]
+                tensors = self.model.graph_inputs(part, weights.place_inputs(batch, self.place, self.dtype))
             yield tuple(tensor.float().cpu() if tensor.is_floating_point() else tensor.cpu() for tensor in tensors)
 
 

@@ -70,10 +70,9 @@ def execute(
     graphs = model.graphs() if isinstance(model, HasGraphs) else {}
     if not graphs or not isinstance(model, HasGraphs):
         raise ConfigError(f"runtime={name}: this model has no part that a runtime can execute", "use runtime=eager")
-    tensors = model.graph_inputs(inputs)
     with quiet():
         executed = {
-            part: _execute(name, part, runtime, graph, tensors[part], precision, calibrator)
+            part: _execute(name, part, runtime, graph, model.graph_inputs(part, inputs), precision, calibrator)
             for part, graph in graphs.items()
         }
     quantizes = isinstance(runtime, Quantizes) and precision.quantization is not None
