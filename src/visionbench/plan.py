@@ -359,7 +359,9 @@ def _refusals(
     unsuited: dict[str, str] = {}
     quality = {name: metric for name, metric in parts.metrics.items() if isinstance(metric, QualityMetric)}
     for name, metric in quality.items():
-        if columns := metric.reads - TRUTHS - parts.adapter.predicts:
+        if not parts.adapter.predicts:
+            unsuited[name] = f"model.family={config.model.family} gives no predictions"
+        elif columns := metric.reads - TRUTHS - parts.adapter.predicts:
             unsuited[name] = f"a model for {parts.adapter.task} does not give {' and '.join(sorted(columns))}"
         elif config.model.weights == "random":
             refused[name] = RANDOM_WEIGHTS
