@@ -6,6 +6,7 @@
 
 decoders   the time of each decoder and of each preprocessing for one image, and its ratio to the reference
 stages     the stage table of a model: pillow and transformers, and two faster pipelines, in series and overlapped
+loaders    images/s of 1, 2, 4 and 8 loaders without a model, as far as there are cores: threads, and processes
 simulate   rates with 1, 2, 4 and 8 loaders, simulated from the measured times, each loader on a core that is free
 
 The images are noise on smooth colours, as JPEG of quality 90. The model has random weights. Run it on a quiet machine.
@@ -15,12 +16,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,11 +33,13 @@ from visionbench import measuring
 from visionbench.composition.schema import register_schema
 from visionbench.config import ExperimentConfig, from_hydra
 from visionbench.core import PIPELINE_STEPS, Case, Example, LoadedModel, Metrics, Samples
+from visionbench.machine import usable_cores
 from visionbench.metrics.pipeline import Pipeline
 from visionbench.parts import build_parts, find_decoder
 from visionbench.stages import load, pipeline
 from visionbench.stages.context import Context
 from visionbench.stages.decoding import Decoding
+from visionbench.stages.overlap import overlap
 from visionbench.stages.windows import quiet
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -46,7 +50,7 @@ LOADERS = (1, 2, 4, 8)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=("all", "decoders", "stages", "simulate"), default="all")
+    parser.add_argument("--part", choices=("all", "decoders", "stages", "loaders", "simulate"), default="all")
     parser.add_argument("--model", default="clip_vit_b32")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=10, help="rounds in which the pipelines alternate")
@@ -60,9 +64,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if args.part in ("all", "decoders"):
             print_decoders(Path(folder), args.model, args.rounds)
+        config = configuration(Path(folder) / "640x480", args)
+        write_images(Path(folder) / "640x480", SIZES[0], 64)
+        if args.part in ("all", "loaders"):
+            print_loaders(config, args.seconds)
         if args.part in ("all", "stages", "simulate"):
-            config = configuration(Path(folder) / "640x480", args)
-            write_images(Path(folder) / "640x480", SIZES[0], 64)
             measured = measure_stages(config, args.rounds if args.part != "simulate" else 1)
             if args.part != "simulate":
                 print_stages(measured)
@@ -208,6 +214,44 @@ def print_stages(measured: Mapping[tuple[str, str], Sequence[Samples]]) -> None:
 
 def computed(samples: Samples) -> Metrics:
     return Pipeline().compute(samples)
+
+
+# ------------------------------------------------------------------------------------------------------------- loaders
+def print_loaders(config: ExperimentConfig, seconds: float) -> None:
+    """Print the rates of loaders without a model, and the ratio of each to one thread of the same pipeline."""
+    parts = build_parts(config)
+    place, dtype = measuring._set_up(config, parts.device)
+    loaded, _ = load.load(parts.adapter, config.model, parts.device, place, dtype)
+    examples, size = list(parts.data.examples()), config.batch.sizes[0]
+    counts = [count for count in LOADERS if count <= usable_cores()]
+    print(f"\nloaders without a model, batches of {size}, measured on {usable_cores()} cores: images/s (× one thread)")
+    print(f"{'pipeline':26}{'loaders':12}" + "".join(f"{count:>18}" for count in counts))
+    for decoder, preprocess in PIPELINES:
+        own, decoding = measuring.with_input_pipeline(*of_pipeline(config, decoder, preprocess), loaded, place)
+        context = Context(Case("", size, (), ()), own, parts.device, config.measure, (), 0, examples, decoding)
+        one_thread = 0.0
+        for kind in ("threads", "processes"):
+            cells = []
+            for count in counts:
+                context.measure.pipeline.processes = kind == "processes"
+                with pipeline._loading(context, count) as (load_batch, _), quiet():
+                    rate = loaded_per_second(partial(load_batch), pipeline._batches(context), count, seconds) * size
+                one_thread = one_thread or rate
+                cells.append(f"{rate:10.0f} ({rate / one_thread:4.2f})")
+            print(f"{f'{decoder} + {preprocess}':26}{kind:12}" + "".join(f"{cell:>18}" for cell in cells))
+
+
+def loaded_per_second(
+    load_batch: Callable[[Sequence[Example]], Any], batches: Iterator[Sequence[Example]], count: int, seconds: float
+) -> float:
+    """Return the batches per second that `count` loaders load, without the first batches of each."""
+    ends: list[float] = []
+    deadline = perf_counter() + seconds
+    source = iter(lambda: next(batches) if perf_counter() < deadline else None, None)
+    for _ in overlap(source, load_batch, lambda batch: ends.append(perf_counter()), lambda batch: batch, count):
+        pass
+    counted = ends[2 * count :]
+    return (len(counted) - 1) / (counted[-1] - counted[0])
 
 
 # ---------------------------------------------------------------------------------------------------------- simulation

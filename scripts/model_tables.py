@@ -23,6 +23,7 @@ def written(page: str) -> str:
         if not find("models", family).__module__.startswith("visionbench."):
             continue  # a family of a user
         types = ", ".join(f"`{kind}`" for kind in sorted(weights.known_models(family)))
+        types = types or "all that an Auto class of transformers builds"
         rows.append(f"| `{family}` | {find('models', family).task} | {types} |")
     return before + heading + TABLE.sub("\n".join(rows) + "\n", after, count=1)
 

@@ -31,6 +31,7 @@ LAYERS = (
     {"plan"},
     {"measuring", "worker"},
     {"batch_search", "model_check"},
+    {"model_inspection"},
     {"runner"},
     {"results"},
     {"terminal"},

@@ -87,6 +87,16 @@ def test_runs_with_different_decoders_are_not_compared_as_equal(measured, tmp_pa
     assert "decoder: pillow in the base, simplejpeg in the candidate" in done.stdout
 
 
+@pytest.mark.parametrize("model", ["clip_tiny", "sam_tiny", "blip2_tiny"])
+def test_loaders_can_be_processes(tmp_path, model):
+    words = [f"model={model}", "precision=autocast_bf16", "data.preprocess=device", "metrics=[pipeline]", *SHAPES]
+    [run] = runs_of(tmp_path, *words, "measure.pipeline.processes=true", "measure.evaluation.workers=2")
+    [row] = run.results
+    assert row.status == "ok"
+    assert row.metrics.values["pipeline_overlapped_images_per_s"] > 0
+    assert row.metrics.values["pipeline_loaders_start_s"] > 0
+
+
 def test_the_row_says_which_images_pillow_decoded(tmp_path):
     (tmp_path / "images").mkdir()
     for number in range(4):

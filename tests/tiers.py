@@ -37,6 +37,7 @@ SLOW = {
     "data/test_shapes.py::test_the_files_of_two_splits_share_no_composition": "draws many images",
     "data/test_table_mutations.py": "tries many tables",
     "devices/test_cpu.py": "starts a process",
+    "test_model_inspection.py": "builds models",
     "test_batch_search.py::test_the_row_has_the_largest_size_that_did_not_fail_and_the_sizes_that_were_tried": "starts "
     "processes",
     "test_batch_search.py::test_a_limit_that_not_even_one_image_fits_is_a_failed_case": "starts processes",
@@ -53,6 +54,7 @@ SLOW = {
     "metrics/test_recall.py::test_the_tile_size_does_not_change_ranks_and_ties": "tries many sizes",
     "models/test_checkpoints.py": "loads checkpoints",
     "models/test_families.py": "builds every family",
+    "models/test_generic.py": "builds models",
     "results/test_archive.py::test_a_run_of_a_killed_process_is_lost_also_while_it_is_a_zombie": ("starts a process"),
     "results/test_comparison.py::test_identical_processes_rarely_look_different": "simulates many comparisons",
     "results/test_comparison.py::test_more_processes_detect_a_change_that_five_do_not": "simulates many comparisons",
@@ -122,6 +124,7 @@ SLOW = {
     "exports/test_onnx.py": "converts models",
     "runtimes/test_int8.py": "runs the commands",
     "test_input_pipeline.py": "runs the commands",
+    "stages/test_loader_processes.py": "starts processes",
     "runtimes/test_runtimes.py": "runs the commands",
     "test_precision_runs.py": "runs the commands",
     "test_runner.py": "measures for several seconds",

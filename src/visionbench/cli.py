@@ -211,7 +211,7 @@ def tune(outer_config_dir: Path | None, config_dir: Path | None, words: tuple[st
     max_latency_p95_ms=50    bounds; each is optional
     min_quality=0.99         share of the quality of eager fp32
     max_memory_mib=2000
-    trials=60                most batch sizes to measure; by default a third of all
+    trials=60                most batch sizes to measure; by default a third of the space
     finalists=3              measured again beside eager fp32 at batch size 4
     final_repeats=3          processes of each finalist
     search_measure=quick     protocol of the search
@@ -261,6 +261,25 @@ def fetch(outer_config_dir: Path | None, config_dir: Path | None, names: tuple[s
     from visionbench.commands import models as command
 
     return command.fetch(names, config_dir or outer_config_dir)
+
+
+@models.command()
+@click.argument("checkpoint")
+@click.option("--revision", help="The commit of a Hub repository; by default its latest.")
+@click.option(
+    "--write",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write, FOLDER/model/NAME.yaml; by default the YAML is printed.",
+)
+def inspect(checkpoint: str, revision: str | None, file: Path | None) -> int:
+    """Print the YAML that measures the model of a folder or of a Hub repository.
+
+    The family is the one that reads the model, or generic. Only small files are fetched.
+    """
+    from visionbench.commands import models as command
+
+    return command.inspect(checkpoint, revision, file)
 
 
 @cli.group()

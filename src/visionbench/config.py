@@ -238,6 +238,8 @@ class PipelineConfig:
 
     min_batches: int = field(default=8, metadata=limits(1, 1_000_000))
     min_seconds: float = field(default=10.0, metadata=SECONDS)
+    processes: bool = False
+    """Whether the loaders of the overlapped pass are processes instead of threads."""
 
 
 @dataclass

@@ -19,6 +19,10 @@ from visionbench.core import ConfigError, LoadedModel, first_line
 from visionbench.parts import find_adapter, find_device
 
 FLASH = "flash_attention_2"
+IMAGE_INPUTS = {"pixel_values", "pixel_mask"}
+"""The inputs of models that only read images."""
+SIDE = 64
+"""The side in pixels of an image that checks a call. The model's processor resizes it."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,13 @@ def build_shapes(configs: Sequence[ExperimentConfig]) -> Iterator[CheckedModel]:
     for config in configs:
         adapter = find_adapter(config.model)
         warnings: list[str] = []
-        if weights.known_models(config.model.family):
+        if hasattr(adapter, "auto_class"):
             try:
                 loaded = adapter.load(config.model, torch.device("meta"), getattr(torch, config.precision.dtype))
-                if (size := config.model.options.get("image_size")) is not None:
-                    _check_size(loaded, size)
+                size = config.model.options.get("image_size")
+                if size is not None or not weights.known_models(config.model.family):
+                    _check_call(loaded, size)
+                if size is not None:
                     border = weights.describe_border(loaded.module.config, size)
                     warnings += [border] if border else []
             except ConfigError:
@@ -72,19 +78,38 @@ def build_shapes(configs: Sequence[ExperimentConfig]) -> Iterator[CheckedModel]:
         yield CheckedModel(tuple(warnings))
 
 
-def _check_size(loaded: LoadedModel, size: int) -> None:
-    """Raise ConfigError if a model that only reads images cannot process images of this size."""
+def call_with_shapes(loaded: LoadedModel, side: int = SIDE) -> None:
+    """Call a model on the meta device with a square image, if images are its only input. Raises the model's error.
+
+    An operation that needs values, and so cannot run on the meta device, is no error.
+    """
     import torch
     from PIL import Image
 
-    inputs = loaded.preprocess([Image.new("RGB", (size, size))], [""])
-    if set(inputs) != {"pixel_values"}:
+    inputs = loaded.preprocess([Image.new("RGB", (side, side))], [""])
+    if not IMAGE_INPUTS.issuperset(inputs):
         return
+    on_meta = {
+        name: tensor.to("meta", loaded.dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in inputs.items()
+    }
     try:
         with torch.inference_mode():
-            loaded.probe_outputs({"pixel_values": inputs["pixel_values"].to("meta", loaded.dtype)})
+            loaded.probe_outputs(on_meta)
     except (RuntimeError, ValueError) as error:
         if "meta" not in str(error):
+            raise
+
+
+def _check_call(loaded: LoadedModel, size: int | None) -> None:
+    """Raise ConfigError if the model cannot process images of this size. None is the model's own size.
+
+    An error at the model's own size is left to the measuring process, unless an option is its reason.
+    """
+    try:
+        call_with_shapes(loaded, size or SIDE)
+    except (RuntimeError, ValueError) as error:
+        if size is not None:
             raise ConfigError(
                 f"model.options.image_size={size}: {type(loaded.module).__name__} cannot process images of this size "
                 f"({first_line(error)})",

@@ -142,6 +142,7 @@ def _check(config: ExperimentConfig) -> None:
     _check_runtime(config)
     _check_decoder(config)
     _check_choice("data.preprocess", config.data.preprocess, PREPROCESS)
+    _check_processes(config)
 
 
 def _check_precision(precision: PrecisionConfig) -> None:
@@ -317,6 +318,17 @@ def _check_decoder(config: ExperimentConfig) -> None:
         )
 
 
+def _check_processes(config: ExperimentConfig) -> None:
+    """Refuse loader processes that would each use the GPU."""
+    kind = find_device(config.device).kind
+    if config.measure.pipeline.processes and config.data.preprocess == "device" and kind != "cpu":
+        raise ConfigError(
+            f"measure.pipeline.processes=true: not with data.preprocess=device on {kind}, because each process would "
+            "use the device",
+            "use data.preprocess=transformers or measure.pipeline.processes=false",
+        )
+
+
 def _check_choice(key: str, value: str, choices: Iterable[str]) -> None:
     if value not in (choices := list(choices)):
         raise ConfigError(f"{key}={value}: no such value{nearest(value, choices)}")
@@ -347,7 +359,9 @@ def _refusals(
     unsuited: dict[str, str] = {}
     quality = {name: metric for name, metric in parts.metrics.items() if isinstance(metric, QualityMetric)}
     for name, metric in quality.items():
-        if columns := metric.reads - TRUTHS - parts.adapter.predicts:
+        if not parts.adapter.predicts:
+            unsuited[name] = f"model.family={config.model.family} gives no predictions"
+        elif columns := metric.reads - TRUTHS - parts.adapter.predicts:
             unsuited[name] = f"a model for {parts.adapter.task} does not give {' and '.join(sorted(columns))}"
         elif config.model.weights == "random":
             refused[name] = RANDOM_WEIGHTS

@@ -5,6 +5,7 @@ from importlib import util
 import pytest
 
 from visionbench.decoders import simplejpeg
+from visionbench.devices.cuda import Cuda
 from visionbench.plan import plan
 
 
@@ -23,6 +24,14 @@ from visionbench.plan import plan
 )
 def test_an_input_pipeline_that_cannot_work_is_refused(refusal, overrides, message):
     assert refusal(*overrides) == message
+
+
+def test_loader_processes_are_refused_if_each_would_use_the_gpu(refusal, monkeypatch):
+    monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
+    assert refusal("device=cuda", "data.preprocess=device", "measure.pipeline.processes=true") == (
+        "measure.pipeline.processes=true: not with data.preprocess=device on cuda, because each process would use the "
+        "device; use data.preprocess=transformers or measure.pipeline.processes=false"
+    )
 
 
 def test_a_missing_package_is_refused_with_the_command_that_installs_it(refusal, monkeypatch):

@@ -74,6 +74,12 @@ def test_the_busy_share_of_each_resource_is_over_the_overlapped_time(values):
     assert values["pipeline_finisher_busy_fraction"] == pytest.approx(0.03 / 0.12)
 
 
+def test_a_copy_by_the_loaders_is_part_of_their_busy_share(series):
+    values = Pipeline().compute(Samples({**series, "pipeline/copied_ahead_count": np.array([1.0])})).values
+    assert values["pipeline_loaders_busy_fraction"] == pytest.approx(0.07 / 0.12 / 2)
+    assert values["pipeline_model_busy_fraction"] == pytest.approx(0.10 / 0.12)
+
+
 def test_the_time_to_the_first_token_is_vision_plus_prefill(values):
     assert values["pipeline_vision_ms"] == pytest.approx(20.0)
     assert values["pipeline_first_token_ms"] == pytest.approx(50.0)

@@ -103,6 +103,42 @@ def test_overlapped_batches_are_pinned_unless_the_device_shares_host_memory(cont
     assert bool(copies) is pinned
 
 
+def test_a_copy_ahead_by_the_loaders_is_not_repeated_before_the_model(context, monkeypatch):
+    copies = []
+
+    def copy_ahead(context, batch):
+        copies.append(batch)
+        pipeline._copy(context, batch)
+        batch.seconds["copy"] = 0.25
+
+    monkeypatch.setattr(pipeline, "_copies_ahead", lambda context: True)
+    monkeypatch.setattr(pipeline, "_copy_ahead", copy_ahead)
+    monkeypatch.setattr(pipeline, "_pinned", lambda tensor: tensor)
+    case = context()
+    case.device.shares_host_memory = False
+    samples = pipeline.overlapped(case)
+    assert len(copies) == 3
+    assert samples.get("pipeline/overlapped_copy_s").tolist() == [0.75]
+    assert samples.get("pipeline/copied_ahead_count").tolist() == [1.0]
+    assert case.model.outputs[:2] == pipeline_outputs(case)
+
+
+def pipeline_outputs(case):
+    """The sums of the first two images, as the model computes them."""
+    return [float(np.asarray(Image.open(example.image)).sum()) for example in case.examples[:2]]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_on_a_gpu_the_loaders_copy_while_the_model_runs(context):
+    case = context()
+    case.device.shares_host_memory = False
+    case.model.module.to("cuda")
+    samples = pipeline.overlapped(case)
+    assert samples.get("pipeline/copied_ahead_count").tolist() == [1.0]
+    assert case.model.outputs[:2] == pipeline_outputs(case)
+
+
 def test_an_error_in_a_loader_is_raised(context):
     case = context()
     case.examples[3].image.write_bytes(b"no picture")

@@ -1,8 +1,9 @@
-"""`visionbench models`: list the models, and fetch their checkpoints."""
+"""`visionbench models`: list the models, fetch their checkpoints, and write the YAML of another checkpoint."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from visionbench import weights
 from visionbench.config import ModelConfig, models, replaced_option
 from visionbench.core import ConfigError
+from visionbench.parts import find_adapter
 from visionbench.registry import find, nearest
 from visionbench.terminal.console import screen
 
@@ -53,7 +55,7 @@ def _count_parameters(model: ModelConfig) -> str:
     It is counted on the meta device, from `architecture:` or, without one, from a checkpoint on this machine. Raises
     ConfigError if the family does not read the checkpoint.
     """
-    auto_class = getattr(find("models", model.family), "auto_class", None)
+    auto_class = getattr(find_adapter(model), "auto_class", None)
     if auto_class is None:
         return "–"
     if model.architecture:
@@ -73,6 +75,37 @@ def fetch(names: Sequence[str], config_dir: Path | None) -> int:
     for name in names:
         console.print(f"{name}: {weights.obtain_checkpoint(known[name])}", soft_wrap=True, highlight=False)
     return 0
+
+
+def inspect(checkpoint: str, revision: str | None, file: Path | None) -> int:
+    """Print the YAML of a checkpoint's model, or write it to a file that does not exist yet.
+
+    Raises ConfigError if the model cannot be measured, or if the file has a wrong place.
+    """
+    from visionbench.model_inspection import inspect as inspect_checkpoint
+
+    if file is not None:
+        _refuse_place(file)
+    inspection = inspect_checkpoint(checkpoint, file.stem if file else None, revision)
+    folder = file.absolute().parent.parent if file else Path("FOLDER")
+    command = f"visionbench run --config-dir {shlex.quote(str(folder))} model={inspection.model.name}"
+    text = inspection.to_yaml(command)
+    if file is None:
+        print(text, end="")
+        return 0
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("x", encoding="utf-8") as stream:
+        stream.write(text)
+    screen().print(f"{file}: {inspection.task}; {command}", soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
+def _refuse_place(file: Path) -> None:
+    """Raise ConfigError if a new YAML of a model cannot have this path."""
+    if file.suffix != ".yaml" or file.absolute().parent.name != "model":
+        raise ConfigError(f"--write {file}: not the place of a model's YAML", "write FOLDER/model/NAME.yaml")
+    if file.exists():
+        raise ConfigError(f"--write {file}: it exists", "give another name, or remove the file")
 
 
 def _show_replaced(console: Console, names: Iterable[str], config_dir: Path | None) -> None:

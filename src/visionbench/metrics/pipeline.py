@@ -12,7 +12,7 @@ from visionbench.core import HIGHER, LOWER, PIPELINE_STEPS, SPEED, MetricDeclara
 from visionbench.registry import register
 
 RESOURCES = {"loaders": ("read", "decode", "preprocess"), "model": ("copy", "forward"), "finisher": ("postprocess",)}
-"""The steps that each worker runs while the steps overlap."""
+"""The steps that each worker runs while the steps overlap, unless the loaders also copy to the device."""
 
 
 @register("metrics", "pipeline")
@@ -45,6 +45,9 @@ class Pipeline:
             "Upper bound of the overlapped rate: that of the slowest worker, or that of all cores at work",
             HIGHER,
             SPEED,
+        ),
+        MetricDeclaration(
+            "pipeline_loaders_start_s", "s", "Starting loader processes, which is not part of the rates", LOWER, SPEED
         ),
         MetricDeclaration("pipeline_efficiency_fraction", "fraction", "Overlapped ÷ upper bound", HIGHER, SPEED),
         MetricDeclaration(
@@ -93,6 +96,7 @@ class Pipeline:
             "pipeline_serial_images_per_s": slow,
             "pipeline_overlapped_images_per_s": fast,
             "pipeline_overlap_speedup_ratio": fast / slow if fast and slow else None,
+            "pipeline_loaders_start_s": _mean(samples, "loaders_start_s"),
             "pipeline_bound_images_per_s": most,
             "pipeline_efficiency_fraction": fast / most if fast and most else None,
             **{f"pipeline_{worker}_busy_fraction": _busy(samples, worker) for worker in RESOURCES},
@@ -111,6 +115,7 @@ def _source(name: str) -> str:
     sources = {
         "pipeline_copy_pinned_gb_per_s": "copy_pinned_bytes_per_s",
         "pipeline_copy_pageable_gb_per_s": "copy_pageable_bytes_per_s",
+        "pipeline_loaders_start_s": "loaders_start_s",
         "pipeline_bound_images_per_s": "serial_cpu_s",
         "pipeline_efficiency_fraction": "serial_cpu_s",
         "pipeline_vision_ms": "vision_s",
@@ -118,6 +123,13 @@ def _source(name: str) -> str:
         "pipeline_output_token_ms": "token_s",
     }
     return f"pipeline/{sources.get(name, 'serial_s')}"
+
+
+def _resources(samples: Samples) -> dict[str, tuple[str, ...]]:
+    """Return the steps of each worker. On CUDA the loaders copy to the device while the model runs."""
+    if not _mean(samples, "copied_ahead_count"):
+        return RESOURCES
+    return {**RESOURCES, "loaders": (*RESOURCES["loaders"], "copy"), "model": ("forward",)}
 
 
 def _bound_s(samples: Samples, mean: Mapping[str, float | None]) -> float | None:
@@ -128,7 +140,7 @@ def _bound_s(samples: Samples, mean: Mapping[str, float | None]) -> float | None
     and model compete for cores.
     """
     cpu, cores, loaders = (_mean(samples, name) for name in ("serial_cpu_s", "cores_count", "loaders_count"))
-    times = {worker: [mean[step] for step in steps] for worker, steps in RESOURCES.items()}
+    times = {worker: [mean[step] for step in steps] for worker, steps in _resources(samples).items()}
     if cpu is None or not cores or not loaders or any(None in steps for steps in times.values()):
         return None
     seconds = {worker: sum(filter(None, steps)) for worker, steps in times.items()}
@@ -152,7 +164,7 @@ def _scaled(value: float | None, factor: float) -> float | None:
 def _busy(samples: Samples, worker: str) -> float | None:
     """Return the busy seconds of a worker ÷ the seconds that it was available."""
     duration, loaders = _mean(samples, "overlapped_s"), _mean(samples, "loaders_count")
-    steps = [_mean(samples, f"overlapped_{step}_s") for step in RESOURCES[worker]]
+    steps = [_mean(samples, f"overlapped_{step}_s") for step in _resources(samples)[worker]]
     if not duration or not loaders or None in steps:
         return None
     return sum(filter(None, steps)) / duration / (loaders if worker == "loaders" else 1.0)

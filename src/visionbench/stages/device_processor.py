@@ -109,16 +109,19 @@ class DeviceProcessor:
         import torch
 
         scaled = [self._scaled_size(image.height, image.width) for image in images]
-        pixels: list[torch.Tensor | None] = [None] * len(images)
         by_size: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
             by_size.setdefault(image.size, []).append(index)
-        for indices in by_size.values():
-            group = self._normalize(self._resize([images[index] for index in indices], scaled[indices[0]]))
-            for index, one in zip(indices, self._pad(group), strict=True):
-                pixels[index] = one
+        groups = [
+            self._pad(self._normalize(self._resize([images[index] for index in indices], scaled[indices[0]])))
+            for indices in by_size.values()
+        ]
+        pixels = groups[0] if len(groups) == 1 else torch.cat(groups)
+        order = [index for indices in by_size.values() for index in indices]
+        if len(groups) > 1 and order != sorted(order):
+            pixels = pixels[torch.tensor(np.argsort(order), device=pixels.device)]
         return {
-            "pixel_values": torch.stack([one for one in pixels if one is not None]),
+            "pixel_values": pixels,
             "original_sizes": torch.tensor([(image.height, image.width) for image in images]),
             "reshaped_input_sizes": torch.tensor(scaled),
         }
@@ -177,19 +180,28 @@ class DeviceProcessor:
         return levels[..., top : top + crop[0], left : left + crop[1]]
 
     def _normalize(self, levels: torch.Tensor) -> torch.Tensor:
+        """Return pixels in float32.
+
+        On a CPU numpy computes them: torch would start threads in each loader, which compete with those of the model.
+        """
         import torch
 
-        processor = self.processor
+        scale, shift = (value.astype(np.float32).reshape(-1, 1, 1) for value in self._scale_and_shift())
+        if self.device.type == "cpu":
+            array = np.multiply(levels.numpy(), scale, dtype=np.float32, order="C")
+            array += shift
+            return torch.from_numpy(array)
         pixels = levels.to(torch.float32, memory_format=torch.contiguous_format)
-        if getattr(processor, "do_rescale", False):
-            pixels = pixels.mul_(processor.rescale_factor)
-        if getattr(processor, "do_normalize", False):
-            mean, std = (
-                torch.tensor(values, dtype=torch.float32, device=pixels.device).reshape(-1, 1, 1)
-                for values in (processor.image_mean, processor.image_std)
-            )
-            pixels = pixels.sub_(mean).div_(std)
-        return pixels
+        return pixels.mul_(torch.from_numpy(scale).to(self.device)).add_(torch.from_numpy(shift).to(self.device))
+
+    def _scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the factor of levels and the number that is added, of rescaling and normalising together."""
+        processor = self.processor
+        factor = processor.rescale_factor if getattr(processor, "do_rescale", False) else 1.0
+        if not getattr(processor, "do_normalize", False):
+            return np.array([factor]), np.zeros(1)
+        mean, std = (np.array(values, np.float64).reshape(-1) for values in (processor.image_mean, processor.image_std))
+        return factor / std, -mean / std
 
     def _pad(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return images with zeros at the right and at the bottom. Raises ValueError if they are too large."""

@@ -2,12 +2,13 @@
 
 In the serial pass, every step is synchronised, so that the steps add up to the time of the batch; this is checked. In
 the overlapped pass, loader threads read, decode and preprocess, the calling thread copies and runs the model, and one
-more thread postprocesses.
+more thread postprocesses. On CUDA the loader threads also copy, in streams of their own, while the model runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle, islice
@@ -22,10 +23,12 @@ from visionbench.machine import usable_cores
 from visionbench.stages.context import Context
 from visionbench.stages.heartbeat import Heartbeat
 from visionbench.stages.inputs import input_bytes
+from visionbench.stages.loader_processes import LoaderProcesses, images_of
 from visionbench.stages.overlap import loader_count, overlap
 from visionbench.stages.windows import quiet
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
 
 SUM_WITHIN = 0.05
@@ -98,7 +101,8 @@ def overlapped(context: Context) -> Samples:
     """Run at least `min_batches` batches for at least `min_seconds`, and load the next batches while the model runs.
 
     Series `pipeline/overlapped_s`, `overlapped_images_count`, `loaders_count`, `cores_count` (the cores that this
-    process may use), and `overlapped_<step>_s`, the busy seconds of each step.
+    process may use), `copied_ahead_count` (1 if loaders copy to the device), and `overlapped_<step>_s`, the busy
+    seconds of each step.
     """
     rule, loaders = context.measure.pipeline, loader_count(context.measure.evaluation)
     source, batches = _batches(context), list[PipelineBatch]()
@@ -111,22 +115,51 @@ def overlapped(context: Context) -> Samples:
             issued += 1
 
     def forward(batch: PipelineBatch) -> None:
-        _run_step(context, batch, "copy", wait=False)  # from pinned memory: the model's work is queued behind the copy
+        if "copy" not in batch.seconds:
+            _run_step(context, batch, "copy", wait=False)  # the model's work is queued behind the copy
         _run_step(context, batch, "forward")
 
-    load = partial(_load, context, pinned=not context.device.shares_host_memory)
-    for batch, _ in overlap(issue(), load, forward, partial(_finish, context), loaders):
-        batches.append(batch)
-        end = perf_counter()
+    with _loading(context, loaders) as (load, more):
+        start = end = perf_counter()  # the processes of the loaders are ready
+        for batch, _ in overlap(issue(), load, forward, partial(_finish, context), loaders):
+            batches.append(batch)
+            end = perf_counter()
     busy = {step: sum(batch.seconds[step] for batch in batches) for step in PIPELINE_STEPS}
     values = {
+        "copied_ahead_count": float(_copies_ahead(context)),
         "overlapped_s": end - start,
         "overlapped_images_count": float(sum(len(batch.examples) for batch in batches)),
         "loaders_count": float(loaders),
         "cores_count": float(usable_cores()),
         **{f"overlapped_{step}_s": value for step, value in busy.items()},
     }
-    return Samples({f"pipeline/{name}": np.array([value]) for name, value in values.items()})
+    samples = Samples({f"pipeline/{name}": np.array([value]) for name, value in values.items()})
+    return samples.merged(more)
+
+
+@contextmanager
+def _loading(context: Context, loaders: int) -> Iterator[tuple[Callable[[Sequence[Example]], PipelineBatch], Samples]]:
+    """Provide the function that loads a batch in one of the loaders, and the series `pipeline/loaders_start_s`."""
+    pinned = not context.device.shares_host_memory
+    if not context.measure.pipeline.processes:
+        reason = "the loaders are threads"
+        yield partial(_load, context, pinned=pinned), Samples(missing={"pipeline/loaders_start_s": reason})
+        return
+    with LoaderProcesses.start(context.model, context.decoding, context.examples[0], loaders) as processes:
+        start_s = Samples({"pipeline/loaders_start_s": np.array([processes.start_s])})
+        yield partial(_load_in_process, context, processes, pinned=pinned), start_s
+
+
+def _load_in_process(
+    context: Context, processes: LoaderProcesses, examples: Sequence[Example], pinned: bool
+) -> PipelineBatch:
+    """Load a batch in another process. This thread waits for it and copies its tensors."""
+    loaded, tensors = processes.load(examples)
+    context.decoding.left_to_pillow.update(loaded.left_to_pillow)
+    batch = PipelineBatch(examples, images=images_of(loaded), inputs=tensors, seconds=dict(loaded.seconds))
+    if pinned:
+        _pin(context, batch)
+    return batch
 
 
 def time_tokens(context: Context, batch: PipelineBatch) -> Samples:
@@ -228,10 +261,37 @@ def _load(context: Context, examples: Sequence[Example], pinned: bool = False) -
         for step in HOST_STEPS:
             _run_step(context, batch, step)
         if pinned:
-            start = perf_counter()
-            batch.inputs = {name: _pinned(tensor) for name, tensor in batch.inputs.items()}
-            batch.seconds["preprocess"] += perf_counter() - start
+            _pin(context, batch)
     return batch
+
+
+def _pin(context: Context, batch: PipelineBatch) -> None:
+    """Move a batch to pinned memory, and on CUDA to the device."""
+    start = perf_counter()
+    batch.inputs = {name: _pinned(tensor) for name, tensor in batch.inputs.items()}
+    batch.seconds["preprocess"] += perf_counter() - start
+    if _copies_ahead(context):
+        _copy_ahead(context, batch)
+
+
+def _copies_ahead(context: Context) -> bool:
+    """Return whether loaders copy to the device while the model runs."""
+    return not context.device.shares_host_memory and _place(context).type == "cuda"
+
+
+def _copy_ahead(context: Context, batch: PipelineBatch) -> None:
+    """Copy a batch from pinned memory in a separate stream, and return when it is on the device."""
+    import torch
+
+    place = _place(context)
+    start = perf_counter()
+    stream = torch.cuda.Stream(place)  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(stream):
+        _copy(context, batch)
+    stream.synchronize()
+    for tensor in batch.inputs.values():
+        tensor.record_stream(torch.cuda.default_stream(place))  # the model's stream also uses this memory
+    batch.seconds["copy"] = perf_counter() - start
 
 
 def _pinned(tensor: Any) -> Any:
@@ -249,8 +309,12 @@ def _finish(context: Context, batch: PipelineBatch) -> PipelineBatch:
 
 
 def _place_inputs(context: Context, inputs: Inputs) -> Inputs:
-    first = next(iter(context.model.module.parameters()))
-    return weights.place_inputs(inputs, first.device, context.model.dtype)
+    return weights.place_inputs(inputs, _place(context), context.model.dtype)
+
+
+def _place(context: Context) -> torch.device:
+    place: torch.device = next(iter(context.model.module.parameters())).device
+    return place
 
 
 def _batches(context: Context) -> Iterator[Sequence[Example]]:

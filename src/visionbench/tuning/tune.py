@@ -40,8 +40,8 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2")
 SHARE = 3
 """By default, a search measures at most the space divided by this number."""
-FEWEST = 12
-"""The number of trials that a search may measure although they are more than this share."""
+FEWEST = 3
+"""The trials for each precision and runtime that a search may measure although they are more than this share."""
 LOCK = ".tune.lock"
 
 
@@ -313,7 +313,7 @@ def thread_choices(config: ExperimentConfig) -> tuple[list[str], dict[str, str]]
 def default_trials(space: Space) -> int:
     """Return the number of trials that a search may measure by default: a third, but enough for each pair."""
     pairs = len({one.pair for one in space.combinations})
-    return max(-(-len(space) // SHARE), pairs, min(len(space), FEWEST))
+    return max(-(-len(space) // SHARE), min(len(space), FEWEST * pairs))
 
 
 def hash_of(space: Space) -> str:

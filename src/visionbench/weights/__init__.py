@@ -12,11 +12,12 @@ from visionbench.weights.architecture import (
     transformers_modules,
 )
 from visionbench.weights.attention import ATTENTION
+from visionbench.weights.auto_classes import auto_class_of, auto_classes
 from visionbench.weights.building import BuiltModel, build_model
 from visionbench.weights.checkpoint_classes import read_class_names
-from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, obtain_checkpoint
+from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, fetch_description, obtain_checkpoint
 from visionbench.weights.graphs import as_graph
-from visionbench.weights.identification import check_family, known_models
+from visionbench.weights.identification import Description, check_family, describe, known_models
 from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
 from visionbench.weights.processors import (
@@ -38,7 +39,10 @@ __all__ = [
     "ATTENTION",
     "QUANTIZATIONS",
     "BuiltModel",
+    "Description",
     "as_graph",
+    "auto_class_of",
+    "auto_classes",
     "build_config",
     "build_model",
     "check_family",
@@ -47,11 +51,13 @@ __all__ = [
     "count_bytes",
     "count_checkpoint_parameters",
     "count_parameters",
+    "describe",
     "describe_border",
     "describe_processor",
     "describe_state",
     "ensure_checkpoint",
     "fetch_checkpoint",
+    "fetch_description",
     "find_checkpoint",
     "image_processor_of",
     "kernel_doubts",

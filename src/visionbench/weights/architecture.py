@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 BLOCK, OFFSETS = 4_194_304, 65_536
 """Random weights are copied from a block of this many normal numbers, which begins at one of this many offsets."""
 
+CONSTANT_BUFFERS = {"weight": 1.0, "bias": 0.0}
+"""Values of buffers that transformers copies from parameters, which have no values yet at this time."""
+
 
 def build_random(
     model: ModelConfig, auto_class: str, device: torch.device, dtype: torch.dtype, image_size: int | None = None
@@ -50,6 +53,9 @@ def build_random(
             for piece in parameter.view(-1).split(BLOCK):
                 start = offsets.randrange(OFFSETS)
                 torch.mul(block[start : start + len(piece)], fan_in**-0.5, out=piece)
+        for name, buffer in module.named_buffers():  # of a frozen batch normalisation
+            if (constant := CONSTANT_BUFFERS.get(name.rpartition(".")[2])) is not None:
+                buffer.fill_(constant)
     return module
 
 

@@ -53,7 +53,12 @@ def obtain_checkpoint(model: ModelConfig) -> Path:
     raise ConfigError(f"model.checkpoint={model.checkpoint}: there is no folder {os.path.abspath(path)}{suggestion}")
 
 
-def fetch_checkpoint(model: ModelConfig) -> Path:
+def fetch_description(model: ModelConfig) -> Path:
+    """Download the files of a checkpoint that describe it, without its weights. Raises as `fetch_checkpoint` does."""
+    return fetch_checkpoint(model, with_weights=False)
+
+
+def fetch_checkpoint(model: ModelConfig, with_weights: bool = True) -> Path:
     """Download the checkpoint at its pinned revision into the Hub's cache. An interrupted download is resumed.
 
     Only one format of weights is fetched, safetensors if available. Raises ConfigError if the Hub refuses the request,
@@ -73,7 +78,7 @@ def fetch_checkpoint(model: ModelConfig) -> Path:
     setting = f"model.checkpoint={model.checkpoint or ''}"
     fallback = "or measure only speed and memory with model.weights=random"
     try:
-        return _fetch_files(model, setting)
+        return _fetch_files(model, setting, with_weights)
     except HFValidationError:
         raise ConfigError(f"{setting}: {NO_NAME}") from None
     except GatedRepoError:
@@ -98,7 +103,7 @@ def fetch_checkpoint(model: ModelConfig) -> Path:
         ) from None
 
 
-def _fetch_files(model: ModelConfig, setting: str) -> Path:
+def _fetch_files(model: ModelConfig, setting: str, with_weights: bool) -> Path:
     """Fetch the files of the checkpoint, and return their folder."""
     from huggingface_hub import HfApi
 
@@ -112,6 +117,8 @@ def _fetch_files(model: ModelConfig, setting: str) -> Path:
     for name in sorted(names):
         if "/" not in name and name.endswith(suffixes) and not name.endswith(".index.json"):
             _fetch_file(repo, revision, name)
+    if not with_weights:
+        return _fetch_file(repo, revision, "config.json").parent
     weights = _fetch_file(repo, revision, choose_weights(names))
     for shard in list_shards(weights):
         _fetch_file(repo, revision, shard)

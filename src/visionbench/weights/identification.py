@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,32 @@ def check_adapter(setting: str, folder: Path) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Description:
+    """The kind of a model, from the config.json of its checkpoint."""
+
+    model_class: str | None
+    """The class of transformers, or None if it is not written."""
+    model_type: str
+    needs_code: bool
+    """Whether the checkpoint has Python code for the model."""
+    families: tuple[str, ...]
+    """The families that read the model, without the generic one."""
+
+
+def describe(setting: str, folder: Path) -> Description:
+    """Return the description of the checkpoint in a folder. Raises ConfigError if config.json has no model type."""
+    check_adapter(setting, folder)
+    content = read_config(folder)
+    model_class, model_type = _first_class(content), TIMM if is_timm(content) else content.get("model_type")
+    if not isinstance(model_type, str):
+        raise ConfigError(
+            f"{setting}: {folder}/config.json has no model_type, so its architecture is unknown", "add it"
+        )
+    families = tuple(family for family in names("models") if _reads(family, model_class, model_type))
+    return Description(model_class, model_type, "auto_map" in content, families)
+
+
 def check_family(model: ModelConfig, folder: Path) -> None:
     """Raise ConfigError if the family of the model does not read the kind of model in a checkpoint's folder.
 
@@ -66,24 +93,24 @@ def check_family(model: ModelConfig, folder: Path) -> None:
     """
     setting = f"model.checkpoint={model.checkpoint}"
     check_adapter(setting, folder)
-    content = read_config(folder)
-    if not known_models(model.family) or ("auto_map" in content and model.trust_remote_code):
+    if not known_models(model.family) or (model.trust_remote_code and "auto_map" in read_config(folder)):
         return
-    model_class, model_type = _first_class(content), TIMM if is_timm(content) else content.get("model_type")
-    if not isinstance(model_type, str):
-        raise ConfigError(
-            f"{setting}: {folder}/config.json has no model_type, so its architecture is unknown", "add it"
-        )
-    if _reads(model.family, model_class, model_type):
+    described = describe(setting, folder)
+    if model.family in described.families:
         return
-    described = f"{setting}: config.json describes a {model_class or f'model of the type {model_type}'}"
-    if right := [family for family in names("models") if _reads(family, model_class, model_type)]:
+    kind = described.model_class or f"model of the type {described.model_type}"
+    problem = f"{setting}: config.json describes a {kind}"
+    if described.families:
         raise ConfigError(
-            f"{described}, which model.family={model.family} does not read", f"use model.family={' or '.join(right)}"
+            f"{problem}, which model.family={model.family} does not read",
+            f"use model.family={' or '.join(described.families)}",
         )
-    if "auto_map" in content:
-        raise ConfigError(f"{described}, a model with custom code", "model.trust_remote_code=true would run it")
-    raise ConfigError(f"{described}; {_explain(model.family, model_class, model_type)}")
+    if described.needs_code:
+        raise ConfigError(f"{problem}, a model with custom code", "model.trust_remote_code=true would run it")
+    raise ConfigError(
+        f"{problem}; {_explain(model.family, described.model_class, described.model_type)}",
+        f"to measure its speed and memory, see 'visionbench models inspect {model.checkpoint}'",
+    )
 
 
 def known_models(family: str) -> Mapping[str, str]:

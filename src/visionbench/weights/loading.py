@@ -66,7 +66,7 @@ def load_checkpoint(
                 module, report = _load_shapes(model, auto_class, source, dtype, options)
             else:
                 module, report = getattr(transformers, auto_class).from_pretrained(
-                    source, local_files_only=True, trust_remote_code=model.trust_remote_code, **options
+                    str(source), local_files_only=True, trust_remote_code=model.trust_remote_code, **options
                 )
         except (ImportError, ValueError):
             if attention is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,14 +117,32 @@ def least_size(model: LoadedModel) -> LeastSize | None:
     if not getattr(processor, "do_resize", False) or set(side) not in ({"height", "width"}, {"shortest_edge"}):
         return None
     if "height" in side:
-        return lambda width, height: (side["width"], side["height"])
-    shortest = side["shortest_edge"] / (getattr(processor, "crop_pct", None) or 1.0)
+        return FixedSize(side["width"], side["height"])
+    return ShortestEdge(side["shortest_edge"] / (getattr(processor, "crop_pct", None) or 1.0))
 
-    def scaled(width: int, height: int) -> tuple[int, int]:
-        scale = shortest / min(width, height)
+
+@dataclass(frozen=True)
+class FixedSize:
+    """A `core.LeastSize`: every image is resized to this width and height."""
+
+    width: int
+    height: int
+
+    def __call__(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height."""
+        return self.width, self.height
+
+
+@dataclass(frozen=True)
+class ShortestEdge:
+    """A `core.LeastSize`: the shortest edge of an image is resized to this number of pixels."""
+
+    pixels: float
+
+    def __call__(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height of the resized image, not rounded down."""
+        scale = self.pixels / min(width, height)
         return ceil(width * scale), ceil(height * scale)
-
-    return scaled
 
 
 def levels(model: LoadedModel) -> torch.Tensor:
