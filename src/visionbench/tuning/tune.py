@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -362,6 +363,13 @@ def _changes(folder: Path, record: TuneRecord, trials: Trials) -> list[str]:
         now = PresentConditions().identify(request.config.values, request.config.to_yaml(), plan)
         return [str(change) for change in earlier.identity.changes(now) if not change.is_setting]
     return []
+
+
+def remove(folder: Path) -> None:
+    """Remove the folder of a search in which nothing was measured, and its parent if it is empty."""
+    shutil.rmtree(folder)
+    with suppress(OSError):  # other results
+        folder.parent.rmdir()
 
 
 @contextmanager
