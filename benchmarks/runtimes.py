@@ -1,9 +1,9 @@
 """Measure runtimes and precisions side by side, and print a table with the ratio to the tutorial's way.
 
-    python benchmarks/runtimes.py --tiny               # bundled models, with quality
-    python benchmarks/runtimes.py --full clip          # CLIP ViT-B/32, image part, random weights: 8 minutes
+    python benchmarks/runtimes.py --tiny               # bundled models, with quality: 10 minutes if quiet
+    python benchmarks/runtimes.py --full clip          # CLIP ViT-B/32, image part, random weights: about 8 minutes
     python benchmarks/runtimes.py --full sam           # SAM ViT-B, random weights
-    python benchmarks/runtimes.py --full blip2         # BLIP-2 2.7B, random weights: needs 24 GiB of memory
+    python benchmarks/runtimes.py --full blip2 --rounds 1   # BLIP-2 2.7B, random weights: needs 24 GiB of memory
     python benchmarks/runtimes.py --tiny --seconds 0.3 --rounds 1   # a trial of this script
 
 Each way is a run of `visionbench run`. One command measures all ways of a model, with `measure.repeats`: each round
@@ -40,7 +40,7 @@ from visionbench.results.archive import Run
 COMMAND = str(Path(sys.executable).with_name("visionbench"))
 TINY = ("clip_tiny", "classifier_tiny", "sam_tiny", "blip2_tiny")
 QUALITY = ("recall", "segmentation", "captioning", "classification")
-COMPILED = ("fp32", "bf16")
+COMPILED = ("fp32",)
 RATE = "throughput_images_per_s"
 
 
@@ -98,14 +98,16 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--tiny", action="store_true", help="the bundled models")
     which.add_argument("--full", choices=FULL, help="a model of full size")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds that measure every way once")
-    parser.add_argument("--seconds", type=float, default=3.0, help="shortest throughput window in seconds")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds that measure every way once")
+    parser.add_argument("--seconds", type=float, help="shortest throughput window (default: 0.5, or 3 with --full)")
     parser.add_argument("--models", nargs="+", default=TINY, choices=TINY, help="bundled models of --tiny")
     parser.add_argument("--ways", nargs="+", help="only ways whose name contains one of these texts, such as openvino")
     parser.add_argument("--folder", type=Path, help="folder of the results (default: a new temporary folder)")
     args = parser.parse_args()
+    seconds = args.seconds or (3.0 if args.full else 0.5)
     folder = args.folder or Path(tempfile.mkdtemp(prefix="runtimes-"))
-    print(f"{machine.cpu_name()}; results in {folder}", flush=True)
+    versions = [f"{name} {machine.library_version(name)}" for name in ("torch", "openvino", "onnxruntime", "torchao")]
+    print(f"{machine.cpu_name()}; {', '.join(versions)}; results in {folder}", flush=True)
     if args.tiny:
         jobs = [([f"model={model}"], list(tiny_ways())) for model in args.models]
     else:
@@ -114,7 +116,7 @@ def main() -> None:
     for words, ways in jobs:
         chosen = [way for way in ways if way == ways[0] or not args.ways or any(text in way.name for text in args.ways)]
         start = perf_counter()
-        runs = measure(folder, words, chosen, args.rounds, args.seconds, quality=args.tiny)
+        runs = measure(folder, words, chosen, args.rounds, seconds, quality=args.tiny)
         print(f"\n**{words[0].removeprefix('model=')}**, {args.rounds} rounds, {perf_counter() - start:.0f} s\n")
         print("\n".join(table(runs, chosen)), flush=True)
 
@@ -122,7 +124,7 @@ def main() -> None:
 def tiny_ways() -> Iterator[Way]:
     """Yield the tutorial's way, then the precisions in each runtime that a CPU can do, at the same batch size.
 
-    torch.compile takes a minute for a model and a precision, so it has the precisions of `COMPILED` only.
+    torch.compile takes up to a minute for a model and a precision, so it has the precisions of `COMPILED` only.
     """
     yield TUTORIAL
     precisions = {}

@@ -211,7 +211,7 @@ def tune(outer_config_dir: Path | None, config_dir: Path | None, words: tuple[st
     max_latency_p95_ms=50    bounds; each is optional
     min_quality=0.99         share of the quality of eager fp32
     max_memory_mib=2000
-    trials=60                most batch sizes to measure; by default a third of all
+    trials=60                most batch sizes to measure; by default a third of the space
     finalists=3              measured again beside eager fp32 at batch size 4
     final_repeats=3          processes of each finalist
     search_measure=quick     protocol of the search

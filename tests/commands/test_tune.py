@@ -81,6 +81,7 @@ def test_bad_keys_are_refused_in_one_line(words, message):
         (["model=clip_tiny", "precision=tf32", "device=cpu"], "tune: no configuration can be measured (precision=tf32"),
         (["model=clip_tiny", "objective=latency_p50", "batch.sizes=[1,2]"], "the latencies of 2 batch sizes"),
         (["model=clip_tiny", "batch.sizes=[0]"], "0"),
+        (["model=classifier_tiny", "data=image_folder", "data.root=nowhere", "device=cpu"], "nowhere"),
         (["-m", "model=clip_tiny"], "No such option '-m'"),
         (["--config-dir", "nowhere", "model=clip_tiny"], "nowhere"),
     ],

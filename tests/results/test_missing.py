@@ -8,6 +8,7 @@ from saved_runs import record, speed
 from visionbench.core import LOST, Case, CaseResult
 from visionbench.records.folder import RunFolder
 from visionbench.records.record import ModelIdentity
+from visionbench.records.sweep import SweepRecord
 from visionbench.results import gate, missing
 from visionbench.results.archive import NEVER_STARTED, NO_ROW, Run, complete
 from visionbench.results.comparison import compare
@@ -87,3 +88,13 @@ def test_a_run_that_never_started_is_compared_with_its_run_in_the_base():
     comparison = compare(base, lost)
     assert [row.verdict for row in comparison.rows] == ["failed"] * 4
     assert gate.judge(comparison).exit_code == 1
+
+
+def test_a_search_is_continued_by_its_own_command(tmp_path):
+    lost = run("lost")
+    folder = tmp_path / lost.sweep
+    folder.mkdir()
+    command = ("visionbench", "tune", "model=clip_tiny", "precision=fp32,bf16")
+    SweepRecord(lost.sweep, "2026-01-02T03:04:05+00:00", (), command).write(folder)
+    commands = missing.resume_commands([replace(lost, folder=RunFolder(folder / "000_fp32_eager"))])
+    assert commands == ["visionbench tune model=clip_tiny precision=fp32,bf16"]

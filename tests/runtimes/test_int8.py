@@ -69,8 +69,9 @@ def test_the_conditions_have_the_layers_and_the_calibration(measured, model, way
         assert "calibration_images" not in values
 
 
-@pytest.mark.parametrize("model", TINY)
+@pytest.mark.parametrize("model", ["clip_tiny", "classifier_tiny"])
 def test_the_file_of_a_model_with_static_scales_is_smaller_than_its_weights_in_fp32(measured, model):
+    """The files of the smaller bundled models consist mostly of the description of their layers."""
     full = measured[model, "eager", "fp32"].record.model.values["parameters"] * 4 / 2**20
     for way in (way for way in WAYS if way[1] == "int8_static"):
         assert measured[model, *way].timed[0].metrics.values["load_file_mib"] < full

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from visionbench.config import InputsConfig, PipelineConfig
-from visionbench.core import PIPELINE_STEPS, CallTiming, Case, Example, ModelPart
+from visionbench.core import PIPELINE_STEPS, CallTiming, Case, Example, ModelPart, Samples
 from visionbench.stages import pipeline
 
 
@@ -137,6 +137,17 @@ def test_on_a_gpu_the_loaders_copy_while_the_model_runs(context):
     samples = pipeline.overlapped(case)
     assert samples.get("pipeline/copied_ahead_count").tolist() == [1.0]
     assert case.model.outputs[:2] == pipeline_outputs(case)
+
+
+@pytest.mark.parametrize(("overlapped_s", "flagged"), [(10.0, False), (5.1, False), (4.6, False), (4.4, True)])
+def test_a_rate_above_its_upper_bound_is_flagged(overlapped_s, flagged):
+    """Ten images in batches of two, with a bound of one second for a batch: more than 10 % above is not possible."""
+    series = {f"pipeline/{step}_s": np.array([0.0]) for step in PIPELINE_STEPS}
+    series |= {"pipeline/forward_s": np.array([1.0]), "pipeline/serial_cpu_s": np.array([1.0])}
+    counts = {"cores_count": 4.0, "loaders_count": 2.0, "overlapped_images_count": 10.0, "overlapped_s": overlapped_s}
+    series |= {f"pipeline/{name}": np.array([value]) for name, value in counts.items()}
+    flags = pipeline.check_bound(Samples(series), 2).flags
+    assert list(flags) == (["bound_exceeded"] if flagged else [])
 
 
 def test_an_error_in_a_loader_is_raised(context):

@@ -7,6 +7,7 @@ from visionbench.records.tuning import BROKEN, FAILED, HELD, MEASURED, OPEN, PRU
 from visionbench.tuning.objectives import Limits, Objective, with_bounds
 from visionbench.tuning.search import Walk
 from visionbench.tuning.space import Combination, build, thread_counts
+from visionbench.tuning.tune import default_trials
 
 SEEDS = range(12)
 
@@ -294,3 +295,11 @@ def test_the_score_of_a_latency_is_larger_if_the_latency_is_smaller():
     objective = Objective("latency_p50")
     score = objective.score(Measurement(1, "ok", p50=Figure(2.0, 1.6, 2.5)))
     assert (score.value, score.low, score.high) == (0.5, 0.4, 0.625)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "threads", "trials"),
+    [(SIZES, ("null",), 42), (SIZES, ("null", "1"), 84), ((1, 4), ("null",), 28), ((1,), ("null",), 14)],
+)
+def test_by_default_a_search_measures_a_third_but_enough_for_each_precision_and_runtime(sizes, threads, trials):
+    assert default_trials(space(attention=("auto",), threads=threads, sizes=sizes)) == trials

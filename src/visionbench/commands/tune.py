@@ -56,8 +56,11 @@ def run(arguments: Sequence[str], config_dir: Path | None) -> int:
             code = 0 if tuning.record.best is not None else NOT_FOUND
         except NotWritten:
             pass
-        except signals.Ended as ended:
-            ended.reported = True
+        except (ConfigError, signals.Ended) as error:
+            if isinstance(error, signals.Ended):
+                error.reported = tuning.trials.prepared is not None
+            if tuning.trials.prepared is None and not tuning.resumed:
+                tune.remove(tuning.folder)
             raise
         finally:
             finish(tuning, show_line)
@@ -67,6 +70,8 @@ def run(arguments: Sequence[str], config_dir: Path | None) -> int:
 def finish(tuning: Tuning, show_line: Any) -> None:
     """Print the result, send the runs to the tracker, and write the report; also after an error or an interrupt."""
     console, record, trials = screen(highlight=False), tuning.record, tuning.trials
+    if trials.prepared is None and not tuning.resumed:
+        return  # nothing was measured
     if trials.prepared is not None:
         trials.prepared.progress.close()
     if record.tried:

@@ -85,7 +85,7 @@ class Pipeline:
         duration, finished = _mean(samples, "overlapped_s"), _mean(samples, "overlapped_images_count")
         fast = finished / duration if finished is not None and duration else None
         slow = per_batch / mean["serial"] if per_batch and mean["serial"] else None
-        bound = _bound_s(samples, mean)
+        bound = bound_s(samples, mean)
         most = per_batch / bound if per_batch and bound else None
         busy = sum(samples.get(f"pipeline/{step}_s").sum() for step in PIPELINE_STEPS)
         vision, prefill, token = (_median(samples, f"{name}_s") for name in ("vision", "prefill", "token"))
@@ -132,7 +132,7 @@ def _resources(samples: Samples) -> dict[str, tuple[str, ...]]:
     return {**RESOURCES, "loaders": (*RESOURCES["loaders"], "copy"), "model": ("forward",)}
 
 
-def _bound_s(samples: Samples, mean: Mapping[str, float | None]) -> float | None:
+def bound_s(samples: Samples, mean: Mapping[str, float | None]) -> float | None:
     """Return the least time in seconds that one batch adds to the overlapped pass, from the times in series.
 
     It is the largest of: the time of the loaders divided by their number, the time of the model, the time of the

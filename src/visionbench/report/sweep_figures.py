@@ -129,7 +129,7 @@ def _curve_figure(shown: Sequence[Series], metric: str, label: str, language: st
     drawing.plain_log_ticks(axes.yaxis, [value for line in axes.lines for value in np.asarray(line.get_ydata(), float)])
     axes.set(xlabel=translate("batch size", language), ylabel=label)
     drawing.grid(axes)
-    legend = _verdict_entries({row.validity.verdict for one in shown for row in _rows(one, metric)}, language)
+    legend = verdict_entries({row.validity.verdict for one in shown for row in _rows(one, metric)}, language)
     if len(shown) > 1 and not _label_ends(axes, shown, metric):
         legend = [*((_symbol(one, line=True), shorten(one.name, LONGEST_NAME)) for one in shown), *legend]
     drawing.legend_below(figure, legend)
@@ -205,7 +205,7 @@ def _tradeoff(
     axes.set(xlabel=f"{translate('throughput', language)} ({unit})", ylabel=heading)
     drawing.grid(axes)
     entries = _identities(shown) if with_legend else []
-    drawing.legend_below(figure, [*entries, *_verdict_entries({one.verdict for one in shown}, language)])
+    drawing.legend_below(figure, [*entries, *verdict_entries({one.verdict for one in shown}, language)])
     names = _names_within_model(shown) if entries else {id(one): one.name for one in shown}
     targets = [
         Target(*_speed_and_quality(one), shorten(names[id(one)], LONGEST_NAME), one.style.colour)
@@ -395,7 +395,7 @@ def _roofline(members: Sequence[Series], task: str, prefix: str, most: int, lang
     drawing.plain_log_ticks(axes.yaxis, [value for line in axes.lines for value in np.asarray(line.get_ydata(), float)])
     drawing.grid(axes)
     verdicts = {row.validity.verdict for _, row, _ in measured}
-    drawing.legend_below(figure, [*_identities(shown), *_verdict_entries(verdicts, language), *entries])
+    drawing.legend_below(figure, [*_identities(shown), *verdict_entries(verdicts, language), *entries])
     yield SweepFigure("roofline", task, figure, len(shown), len(known))
 
 
@@ -424,7 +424,7 @@ def _symbol(one: Series, line: bool = False) -> Artist:
     return drawing.symbol(color=style.colour, marker=style.shape, ms=5.5, lw=1.4, ls=style.line if line else "none")
 
 
-def _verdict_entries(verdicts: Collection[str], language: str) -> list[tuple[Artist, str]]:
+def verdict_entries(verdicts: Collection[str], language: str) -> list[tuple[Artist, str]]:
     """Return the entries of a legend for the verdicts of these points; none if all points are valid."""
     if set(verdicts) <= {VALID}:
         return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from visionbench.core import VALID
@@ -10,7 +10,7 @@ from visionbench.records.tuning import Measurement, TuneRecord
 from visionbench.report import drawing, labels, tuning
 from visionbench.report.drawing import SERIES, SOFT
 from visionbench.report.labels import Target, shorten
-from visionbench.report.sweep_figures import LONGEST_NAME, SIZE, WIDE_RANGE, SweepFigure
+from visionbench.report.sweep_figures import LONGEST_NAME, SIZE, WIDE_RANGE, SweepFigure, verdict_entries
 from visionbench.report.translations import translate
 
 if TYPE_CHECKING:
@@ -41,11 +41,12 @@ def draw(record: TuneRecord, language: str) -> SweepFigure | None:
     axes.set(xlabel=f"{translate('throughput', language)} (images/s)", ylabel=translate("latency, p50 (ms)", language))
     drawing.grid(axes)
     entries = [(drawing.symbol(ls="none", **drawing.marks(colours[name])[VALID]), name) for name in runtimes]
-    drawing.legend_below(figure, entries)
+    verdicts = {one.verdict for _, one in points}
+    drawing.legend_below(figure, [*entries, *verdict_entries(verdicts, language)])
     targets = [
         Target(
             *_place(one),
-            shorten(f"{tuning.name(combination)} · {one.batch_size}", LONGEST_NAME),
+            shorten(f"{_label(combination)}, {translate('batch', language)} {one.batch_size}", LONGEST_NAME),
             colours[combination["runtime"]],
         )
         for combination, one in reversed(front)
@@ -53,6 +54,11 @@ def draw(record: TuneRecord, language: str) -> SweepFigure | None:
     labels.place(axes, targets, [_place(one) for _, one in points], list(zip(line, line[1:], strict=False)))
     title = f"{record.model} · {record.id}"
     return SweepFigure("tuning front", title, figure, len(points), len(points), translate("front note", language))
+
+
+def _label(combination: Mapping[str, str]) -> str:
+    """Return the name of a configuration without its runtime, which the colour shows."""
+    return tuning.name(combination).replace(f" · {combination['runtime']}", "", 1)
 
 
 def _place(one: Measurement) -> tuple[float, float]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from visionbench.core import INTERRUPTED, LOST, NOT_RUN, PENDING
+from visionbench.core import INTERRUPTED, LOST, NOT_RUN, PENDING, ConfigError
 from visionbench.records import sweep
 from visionbench.records.record import LOST as LOST_RUN
 from visionbench.records.record import PENDING as PENDING_RUN
 from visionbench.records.record import RUNNING
+from visionbench.records.sweep import SweepRecord
 from visionbench.results.archive import NEVER_STARTED, NO_FOLDER, Run
 
 MOST_NAMES = 3
@@ -93,9 +96,13 @@ def resume_commands(runs: Sequence[Run]) -> list[str]:
 
 
 def resume_command(run: Run) -> str:
-    """Return the command that continues the sweep of a run."""
+    """Return the command that continues the sweep of a run. A search of `visionbench tune` repeats its own command."""
     path = Path("outputs", run.sweep) if run.folder is None else run.folder.path
     folder = next((parent for parent in (path, *path.parents) if parent.name == run.sweep), path.parent)
+    with suppress(ConfigError):
+        record = SweepRecord.read(folder)
+        if record is not None and record.command[1:2] == ("tune",):
+            return shlex.join(record.command)
     return sweep.resume_command(folder, run.sweep)
 
 

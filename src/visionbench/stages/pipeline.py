@@ -20,6 +20,7 @@ import numpy as np
 from visionbench import weights
 from visionbench.core import PIPELINE_STEPS, Example, Inputs, Samples
 from visionbench.machine import usable_cores
+from visionbench.metrics.pipeline import bound_s
 from visionbench.stages.context import Context
 from visionbench.stages.heartbeat import Heartbeat
 from visionbench.stages.inputs import input_bytes
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 SUM_WITHIN = 0.05
 """The largest share by which the sum of the steps may differ from the time of the batches."""
+BOUND_WITHIN = 0.1
+"""The largest share by which the overlapped rate may be above the bound that follows from the batches in series."""
 COPY_CALLS = 20
 HOST_STEPS = ("read", "decode", "preprocess")
 """The steps of the loader threads. `copy` and `forward` run in the calling thread, `postprocess` in the last one."""
@@ -56,6 +59,7 @@ def run(context: Context) -> Samples:
     """Return the series of `serial`, `overlapped`, `time_tokens` and `time_copies`, and the fault `paused`."""
     with quiet(), Heartbeat() as heartbeat:
         samples = serial(context).merged(overlapped(context))
+        samples = samples.merged(check_bound(samples, context.case.batch_size))
         batch = _load(context, next(_batches(context)))
         samples = samples.merged(time_tokens(context, batch)).merged(time_copies(context, batch))
     reason = heartbeat.reason("the pipeline stage")
@@ -160,6 +164,18 @@ def _load_in_process(
     if pinned:
         _pin(context, batch)
     return batch
+
+
+def check_bound(samples: Samples, batch_size: int) -> Samples:
+    """Return the flag `bound_exceeded` if the overlapped rate is above its upper bound by more than `BOUND_WITHIN`."""
+    bound = bound_s(samples, {step: float(samples.get(f"pipeline/{step}_s").mean()) for step in PIPELINE_STEPS})
+    duration, images = (
+        float(samples.get(f"pipeline/{name}")[0]) for name in ("overlapped_s", "overlapped_images_count")
+    )
+    if bound is None or not duration or (ratio := bound * images / batch_size / duration) <= 1 + BOUND_WITHIN:
+        return Samples()
+    detail = f"the overlapped rate is {ratio:.2f} times its upper bound, so the batches in series were disturbed"
+    return Samples(flags={"bound_exceeded": detail})
 
 
 def time_tokens(context: Context, batch: PipelineBatch) -> Samples:

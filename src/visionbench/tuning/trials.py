@@ -11,7 +11,18 @@ from typing import Any
 
 from visionbench import session, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place, RuntimeConfig
-from visionbench.core import INTERRUPTED, NOT_RUN, OK, Case, CaseResult, ConfigError, Validity
+from visionbench.core import (
+    FAILED,
+    INTERRUPTED,
+    LOST,
+    NOT_RUN,
+    OK,
+    PENDING,
+    Case,
+    CaseResult,
+    ConfigError,
+    Validity,
+)
 from visionbench.parts import find_adapter
 from visionbench.records.folder import RunFolder
 from visionbench.records.tuning import BASELINE, FINAL, HELD, QUALITY, SEARCH, Figure, Measurement, Quality, TrialRun
@@ -32,6 +43,8 @@ TIMED = ("latency", "throughput", "memory")
 """The metric groups that the search needs."""
 PERCENTILE_CALLS = 100
 """The calls of a case at the bound of p95 for which the window of the search has time."""
+UNMEASURED = (INTERRUPTED, NOT_RUN, LOST, PENDING)
+"""The statuses of a batch size that an interrupted search has not measured."""
 NO_IMAGE_DIFFERS = "no image has another result"
 LEAST_CALLS = 72
 """The calls that an interval of p95 needs."""
@@ -68,19 +81,27 @@ class Trials:
         for trial in self.runs:
             if trial.purpose == SEARCH and trial.combination == combination.values:
                 for one in self.read(trial):
-                    if one.status not in (INTERRUPTED, NOT_RUN):
+                    if one.status not in UNMEASURED:
                         measured[one.batch_size] = one
         return list(measured.values())
 
     def measure(self, combination: Combination, sizes: Sequence[int], stop: Stop) -> None:
-        """Measure these sizes in this order in one process, until `stop` returns a reason."""
+        """Measure these sizes in this order in one process, until `stop` returns a reason.
+
+        A configuration that is refused before it is measured has failed. Raises ConfigError if it is the first one.
+        """
         request = self.request(combination, sizes, TIMED, typed_changes=self._search_changes())
         trial = self._start(SEARCH, combination)
 
         def is_last(row: CaseResult) -> bool:
             return bool(stop(self.measurement(trial, row)))
 
-        self._measure([request], [trial], is_last, sizes)
+        try:
+            self._measure([request], [trial], is_last, sizes)
+        except ConfigError as error:
+            if self.prepared is None:
+                raise
+            stop(Measurement(sizes[0], FAILED, reason=str(error), run=trial.folder))
 
     def quality(self, combination: Combination) -> Quality:
         """Measure the quality of a configuration beside that of eager fp32, once for each precision and runtime."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -40,8 +41,8 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2")
 SHARE = 3
 """By default, a search measures at most the space divided by this number."""
-FEWEST = 12
-"""The number of trials that a search may measure although they are more than this share."""
+FEWEST = 3
+"""The trials for each precision and runtime that a search may measure although they are more than this share."""
 LOCK = ".tune.lock"
 
 
@@ -313,7 +314,7 @@ def thread_choices(config: ExperimentConfig) -> tuple[list[str], dict[str, str]]
 def default_trials(space: Space) -> int:
     """Return the number of trials that a search may measure by default: a third, but enough for each pair."""
     pairs = len({one.pair for one in space.combinations})
-    return max(-(-len(space) // SHARE), pairs, min(len(space), FEWEST))
+    return max(-(-len(space) // SHARE), min(len(space), FEWEST * pairs))
 
 
 def hash_of(space: Space) -> str:
@@ -362,6 +363,13 @@ def _changes(folder: Path, record: TuneRecord, trials: Trials) -> list[str]:
         now = PresentConditions().identify(request.config.values, request.config.to_yaml(), plan)
         return [str(change) for change in earlier.identity.changes(now) if not change.is_setting]
     return []
+
+
+def remove(folder: Path) -> None:
+    """Remove the folder of a search in which nothing was measured, and its parent if it is empty."""
+    shutil.rmtree(folder)
+    with suppress(OSError):  # other results
+        folder.parent.rmdir()
 
 
 @contextmanager
