@@ -19,7 +19,7 @@ def network():
     return nn.Sequential(*layers).eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("method", weights.QUANTIZATIONS)
+@pytest.mark.parametrize("method", ["int8_dynamic", "int8_weight_only"])
 def test_linear_layers_are_quantised_and_counted(method):
     module, images = network(), torch.randn(4, 3, 4, 4)
     with torch.inference_mode():
@@ -31,6 +31,22 @@ def test_linear_layers_are_quantised_and_counted(method):
     assert facts["torchao"] == torchao.__version__
     assert not torch.equal(before, after)
     assert nn.functional.cosine_similarity(before, after).min() > 0.99
+
+
+@pytest.mark.gpu
+def test_linear_layers_are_quantised_to_fp8():
+    if torch.cuda.get_device_capability() < (8, 9):
+        pytest.skip("this GPU has no fp8 products")
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 32)).to("cuda", torch.bfloat16)
+    inputs = torch.randn(16, 64, device="cuda", dtype=torch.bfloat16)
+    with torch.inference_mode():
+        before = module(inputs)
+        facts = weights.quantize(module.eval().requires_grad_(False), "fp8_dynamic")
+        after = module(inputs)
+    assert (facts["quantization"], facts["quantized_layers"], facts["linear_layers"]) == ("fp8_dynamic", 2, 2)
+    assert not torch.equal(before, after)
+    assert nn.functional.cosine_similarity(before.float(), after.float()).min() > 0.98
 
 
 def test_the_bytes_of_quantised_weights_are_those_of_int8_and_of_the_scales():
@@ -107,6 +123,7 @@ def test_a_missing_torchao_is_refused_with_the_command_that_installs_it(monkeypa
         ({"dtype": "bfloat16", "autocast": True}, "float32", "bfloat16", False),
         ({"dtype": "float32", "quantization": "int8_dynamic"}, "float32", "int8", False),
         ({"dtype": "bfloat16", "quantization": "int8_dynamic"}, "bfloat16", "int8", False),
+        ({"dtype": "bfloat16", "quantization": "fp8_dynamic"}, "bfloat16", "fp8", False),
     ],
 )
 def test_a_precision_has_a_dtype_of_weights_and_a_limit_of_parity(options, stored, limit, fp32):

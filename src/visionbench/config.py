@@ -83,7 +83,7 @@ class PrecisionConfig:
     autocast: bool = False
     """Whether weights and inputs stay in float32, and torch.autocast computes in `dtype`."""
     quantization: str | None = None
-    """The method that quantises the model, by torchao or by the runtime: `int8_dynamic`, `int8_weight_only` or
+    """The method that quantises the model, by torchao or by the runtime: `int8_dynamic`, `int8_weight_only`, `fp8_dynamic` or
     `int8_static`."""
     calibration_images: int | None = field(default=None, metadata=limits(1, 100_000))
     """The number of images that calibrate `int8_static`. They are not among the images that are measured."""
@@ -250,7 +250,7 @@ class ParityConfig:
     inputs: int = field(default=2, metadata=limits(0, 1000))
     """The number of images; with 0, nothing is compared."""
     min_cosine: dict[str, float] = field(
-        default_factory=lambda: {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.99, "int8": 0.98},
+        default_factory=lambda: {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.99, "int8": 0.98, "fp8": 0.98},
         metadata=limits(0, 1),
     )
     """The lowest cosine with which the run is timed, by dtype; `int8` is for quantised weights in any dtype."""

@@ -137,8 +137,8 @@ class Precision:
 
     @property
     def parity_limit(self) -> str:
-        """The key of `measure.parity.min_cosine` for this precision: `int8`, or the dtype of the products."""
-        return "int8" if self.quantization else self.dtype
+        """The key of `measure.parity.min_cosine` for this precision: `int8`, `fp8`, or the dtype of the products."""
+        return self.quantization.partition("_")[0] if self.quantization else self.dtype
 
     @property
     def is_calibrated(self) -> bool:

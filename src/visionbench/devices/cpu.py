@@ -48,8 +48,12 @@ class Cpu:
         """Return None: the CPU can always be used."""
 
     def why_unsupported(self, precision: Precision) -> str | None:
-        """Return why TF32 is refused: it is a mode of NVIDIA GPUs."""
-        return "TF32 is a mode of NVIDIA GPUs; on a CPU use fp32 or bf16" if precision.tf32 else None
+        """Return why TF32 and fp8 are refused: they are modes of NVIDIA GPUs."""
+        if precision.tf32:
+            return "TF32 is a mode of NVIDIA GPUs; on a CPU use fp32 or bf16"
+        if precision.quantization == "fp8_dynamic":
+            return "fp8 products need an NVIDIA GPU of compute capability 8.9; on a CPU use int8_dynamic or int8_static"
+        return None
 
     def precision_warning(self, precision: Precision) -> str | None:
         """Return a warning for float16, because most CPUs have no instructions for it."""

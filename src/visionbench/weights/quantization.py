@@ -2,6 +2,7 @@
 
 int8_dynamic       weights in int8; the inputs of each linear layer are converted to int8 in each call
 int8_weight_only   weights in int8; products are computed in the dtype of the inputs
+fp8_dynamic        weights in fp8; the inputs of each linear layer are converted to fp8 in each call; GPUs only
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from visionbench.weights.tensors import count_bytes
 if TYPE_CHECKING:
     import torch
 
-METHODS = {"int8_dynamic": "Int8DynamicActivationInt8WeightConfig", "int8_weight_only": "Int8WeightOnlyConfig"}
+METHODS = {
+    "int8_dynamic": "Int8DynamicActivationInt8WeightConfig",
+    "int8_weight_only": "Int8WeightOnlyConfig",
+    "fp8_dynamic": "Float8DynamicActivationFloat8WeightConfig",
+}
 """The methods, each with torchao's class of its options."""
 INSTALL = "pip install 'visionbench[torchao]'"
 NOISY_LOGGERS = ("torchao", "torch.utils._pytree")
