@@ -5,7 +5,17 @@ import pytest
 from visionbench import suggestions
 from visionbench.config import list_options, schema_keys
 
-PRECISIONS = ("autocast_bf16", "autocast_fp16", "bf16", "fp16", "fp32", "fp8", "int8_dynamic", "int8_weight_only", "tf32")
+PRECISIONS = (
+    "autocast_bf16",
+    "autocast_fp16",
+    "bf16",
+    "fp16",
+    "fp32",
+    "fp8",
+    "int8_dynamic",
+    "int8_weight_only",
+    "tf32",
+)
 LISTED = f"; there are: {', '.join(PRECISIONS)}"
 
 

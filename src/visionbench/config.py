@@ -54,6 +54,8 @@ class ModelConfig:
     """`pretrained`, `random`, or `auto`: pretrained if the checkpoint is present or can be fetched, else random."""
     attention: str | None = "auto"
     """The attention implementation of transformers. `auto` is the best one of the model: `sdpa`, else `eager`."""
+    channels_last: bool = False
+    """Whether the weights of convolutions are stored with the channels last, as in `torch.channels_last`."""
     trust_remote_code: bool = False
     pickled_weights: bool = False
     """Whether weights may be read from `pytorch_model.bin`, with torch's restricted unpickler, without safetensors."""
@@ -83,8 +85,8 @@ class PrecisionConfig:
     autocast: bool = False
     """Whether weights and inputs stay in float32, and torch.autocast computes in `dtype`."""
     quantization: str | None = None
-    """The method that quantises the model, by torchao or by the runtime: `int8_dynamic`, `int8_weight_only`, `fp8_dynamic` or
-    `int8_static`."""
+    """The method that quantises the model, by torchao or by the runtime: `int8_dynamic`, `int8_weight_only`,
+    `fp8_dynamic` or `int8_static`."""
     calibration_images: int | None = field(default=None, metadata=limits(1, 100_000))
     """The number of images that calibrate `int8_static`. They are not among the images that are measured."""
 

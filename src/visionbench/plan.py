@@ -265,6 +265,10 @@ def _check_runtime(config: ExperimentConfig) -> None:
     runtime, adapter, device = find_runtime(config.runtime), find_adapter(config.model), find_device(config.device)
     if config.precision.quantization is not None:
         _check_quantization(config, runtime, device.kind)
+    if config.model.channels_last and not runtime.keeps_layout:
+        raise ConfigError(
+            f"model.channels_last=true: runtime={config.runtime.name} chooses the layout of its weights", "remove it"
+        )
     if not runtime.replaces_eager:
         return
     unavailable = None if measured_elsewhere() else runtime.why_unavailable()

@@ -35,7 +35,11 @@ TRIED = (
     Tried(combination("bf16", "openvino"), MEASURED, "", (one(1, 90, 11), one(8, 400, 20), one(16, 390, 41))),
     Tried(combination("int8_dynamic"), MEASURED, "", (one(1, 900, 1, "invalid"), one(8, 300, 26, "warned"))),
     Tried(combination("fp16"), PRUNED, "cannot win: 10% of the best so far", (one(8, 40, 200),)),
-    Tried(combination("fp16", threads="1"), PRUNED, "cannot win: with other threads or attention 10% of the best"),
+    Tried(
+        combination("fp16", threads="1"),
+        PRUNED,
+        "cannot win: with other threads, attention or memory format 10% of the best",
+    ),
 )
 RECORD = TuneRecord(
     "2026-11-26_12-00-00",
@@ -81,7 +85,7 @@ def test_configurations_are_listed_with_the_best_first_and_a_mark():
 
 
 def test_configurations_that_were_not_measured_are_counted_and_listed_in_the_report():
-    assert "not measured: 1 × cannot win with other threads or attention" in list(tuning.notes(RECORD))
+    assert "not measured: 1 × cannot win with other threads, attention or memory format" in list(tuning.notes(RECORD))
     assert tuning.tried(RECORD, every=True).rows[-1][0] == "fp16 · eager · threads 1"
 
 

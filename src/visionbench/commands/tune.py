@@ -30,7 +30,7 @@ from visionbench.tuning.tune import Composed, Tuning
 NOT_FOUND = 3
 """The exit code if no configuration is valid and holds all bounds."""
 DIMENSIONS = {"precision": ("precision",), "runtime": ("runtime",)} | {
-    name: (KEYS[name],) for name in ("attention", "threads")
+    name: (KEYS[name],) for name in ("attention", "threads", "channels_last")
 }
 """The key or the group of each part that is searched unless the user gives it."""
 

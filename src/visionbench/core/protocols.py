@@ -365,6 +365,8 @@ class Runtime(Protocol):
 
     replaces_eager: ClassVar[bool]
     """Whether parts are executed by this runtime, and not by torch as the model calls it."""
+    keeps_layout: ClassVar[bool]
+    """Whether torch computes with the memory format of the weights, so that `model.channels_last` has an effect."""
     compiles_each_size: ClassVar[bool]
     """Whether the first call at a new batch size compiles. `reset` is then called before each batch size."""
 

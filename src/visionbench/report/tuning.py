@@ -15,7 +15,7 @@ from visionbench.terminal.marks import MARKS
 from visionbench.terminal.tuning_view import Table, Words
 
 THROUGHPUT = "throughput"
-DEFAULTS = {"attention": "auto", "threads": "null"}
+DEFAULTS = {"attention": "auto", "threads": "null", "channels_last": "false"}
 """The values that the name of a configuration does not show."""
 TITLES = {"throughput": "throughput", "latency_p50": "median latency", "latency_p95": "p95 latency"}
 NONE = "–"
@@ -115,7 +115,7 @@ def notes(record: TuneRecord) -> Iterator[str]:
 
 def _kind(reason: str) -> str:
     """Return a reason without its figures, so that equal reasons are counted together."""
-    return "cannot win with other threads or attention" if reason.startswith("cannot win") else reason
+    return "cannot win with other threads, attention or memory format" if reason.startswith("cannot win") else reason
 
 
 # --------------------------------------------------------------------------------------------------------------- tables

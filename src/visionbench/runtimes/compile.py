@@ -28,6 +28,7 @@ class Compile:
     fullgraph: bool = False
 
     replaces_eager: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = True
     compiles_each_size: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

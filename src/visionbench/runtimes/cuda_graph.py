@@ -23,6 +23,7 @@ class CudaGraph:
     """No options. A call copies its inputs to the memory that was recorded, and its outputs from there."""
 
     replaces_eager: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = True
     compiles_each_size: ClassVar[bool] = True
 
     def why_unavailable(self) -> None:

@@ -18,6 +18,7 @@ class Eager:
     """No options. The model is executed as it was loaded."""
 
     replaces_eager: ClassVar[bool] = False
+    keeps_layout: ClassVar[bool] = True
     compiles_each_size: ClassVar[bool] = False
 
     def why_unavailable(self) -> None:

@@ -24,6 +24,7 @@ class OnnxRuntime:
     spinning: bool = False
 
     replaces_eager: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = False
     compiles_each_size: ClassVar[bool] = False
     quantizations: ClassVar[tuple[str, ...]] = onnx_int8.METHODS
 

@@ -27,6 +27,7 @@ class OpenVino:
     """No options. It computes in the type of `precision` and with torch's number of threads."""
 
     replaces_eager: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = False
     compiles_each_size: ClassVar[bool] = False
     quantizations: ClassVar[tuple[str, ...]] = nncf.METHODS
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import Adapter, Device, Inputs, LoadedModel, Samples, VisionbenchError
+from visionbench.core import Adapter, ConfigError, Device, Inputs, LoadedModel, Samples, VisionbenchError
 from visionbench.stages.heartbeat import Heartbeat
 from visionbench.stages.windows import quiet
 
@@ -39,6 +39,8 @@ def load(
     with Heartbeat() as heartbeat:
         start = perf_counter()
         loaded = adapter.load(model, place, dtype)
+        if model.channels_last and loaded.identity.get("memory_format") != weights.CHANNELS_LAST:
+            raise ConfigError(f"model.channels_last=true: model.family={model.family} does not use it", "remove it")
         flags: Mapping[str, str] = {}
         if quantization is not None:
             loaded = with_facts(loaded, weights.quantize(loaded.module, quantization))

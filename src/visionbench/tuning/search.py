@@ -260,7 +260,7 @@ class Search:
         reach = max(self._score(best).ends[1] for best in bests)
         if reach * VARIANT < leader.ends[0]:
             share = max(self._score(best).value for best in bests) / leader.value
-            return f"cannot win: with other threads or attention {share:.0%} of the best so far"
+            return f"cannot win: with other threads, attention or memory format {share:.0%} of the best so far"
         return ""
 
     def _try(self, combination: Combination) -> Tried:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-DEFAULTS = {"attention": "auto", "threads": "null"}
+DEFAULTS = {"attention": "auto", "threads": "null", "channels_last": "false"}
 """The value of each part that a configuration has beside its precision and runtime, if it is not searched."""
 BATCH = "batch size"
 
@@ -19,6 +19,7 @@ class Combination:
     runtime: str = "eager"
     attention: str = DEFAULTS["attention"]
     threads: str = DEFAULTS["threads"]
+    channels_last: str = DEFAULTS["channels_last"]
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -80,18 +81,25 @@ def build(
     threads: Sequence[str],
     sizes: Iterable[int],
     left_out: Mapping[str, str],
+    channels_last: Sequence[str] = (DEFAULTS["channels_last"],),
+    own_layout: Collection[str] = (),
 ) -> Space:
-    """Return the product of all values. The first value of attention and of threads is their default.
+    """Return the product of all values. The first value of each part is its default.
 
-    Eager fp32 comes first, then other precisions in eager mode.
+    The runtimes of `own_layout` have only the default of `channels_last`. Eager fp32 comes first, then other precisions
+    in eager mode.
     """
 
     def distance(one: Combination) -> tuple[int, bool, bool]:
         others = (one.attention != attention[0]) + (one.threads != threads[0])
+        others += one.channels_last != channels_last[0]
         return others, one.runtime != BASELINE.runtime, one.pair != BASELINE.pair
 
-    combinations = [Combination(*pair, *rest) for pair, *rest in product(pairs, attention, threads)]
-    baseline = Combination(BASELINE.precision, BASELINE.runtime, attention[0], threads[0])
+    product_of_all = [Combination(*pair, *rest) for pair, *rest in product(pairs, attention, threads, channels_last)]
+    combinations = [
+        one for one in product_of_all if one.channels_last == channels_last[0] or one.runtime not in own_layout
+    ]
+    baseline = Combination(BASELINE.precision, BASELINE.runtime, attention[0], threads[0], channels_last[0])
     return Space(tuple(sorted(combinations, key=distance)), tuple(sorted(sizes)), baseline, left_out)
 
 

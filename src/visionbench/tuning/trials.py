@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from visionbench import session, worker
+from visionbench import session, weights, worker
 from visionbench.config import ComposedRun, ExperimentConfig, MeasureConfig, Place, RuntimeConfig
 from visionbench.core import (
     FAILED,
@@ -37,7 +37,13 @@ from visionbench.tuning.space import BASELINE as BASELINE_OF_TUTORIAL
 from visionbench.tuning.space import DEFAULTS, Combination
 from visionbench.variation import Naming
 
-KEYS = {"precision": "precision", "runtime": "runtime", "attention": "model.attention", "threads": "device.threads"}
+KEYS = {
+    "precision": "precision",
+    "runtime": "runtime",
+    "attention": "model.attention",
+    "threads": "device.threads",
+    "channels_last": "model.channels_last",
+}
 """The key or the group of each part of a configuration."""
 TIMED = ("latency", "throughput", "memory")
 """The metric groups that the search needs."""
@@ -181,6 +187,7 @@ class Trials:
             "metrics": {name: options.get(name) or {} for name in metrics},
             "model.attention": combination.attention if combination.attention != "null" else None,
             "device.threads": None if combination.threads == "null" else int(combination.threads),
+            "model.channels_last": combination.channels_last == "true",
             **(changes or {}),
             **(typed_changes or {}),
         }
@@ -345,6 +352,27 @@ def usable_attention(configs: Sequence[ExperimentConfig]) -> Any:
             yield True, str(loaded.identity.get("attention") or "none")
         except Exception as error:
             yield False, str(error)
+
+
+def convolutions(configs: Sequence[ExperimentConfig]) -> Any:
+    """Yield the number of convolutions of each model. It runs in a process of `worker`, as `usable_attention` does."""
+    import torch
+
+    for config in configs:
+        loaded = find_adapter(config.model).load(config.model, torch.device("meta"), torch.float32)
+        yield weights.count_convolutions(loaded.module)
+
+
+def layout_choices(config: ExperimentConfig, log: Path) -> tuple[list[str], dict[str, str]]:
+    """Return the values of model.channels_last that may differ for a model, and why the other one is left out."""
+    session.start_fork_server([config])
+    counts: list[int] = []
+    with suppress(worker.WorkerDied, worker.WorkerFailed):
+        counts = list(worker.stream(convolutions, [config], log=log))
+    if counts and counts[0] > 1:
+        return ["false", "true"], {}
+    known = f"the model has {counts[0]} convolution{'s' * (counts[0] != 1)}" if counts else "the model was not built"
+    return ["false"], {"channels_last true": known}
 
 
 def attention_choices(

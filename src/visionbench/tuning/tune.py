@@ -24,6 +24,7 @@ from visionbench.machine import usable_cores
 from visionbench.parts import find_device
 from visionbench.records import clock
 from visionbench.records.tuning import FINISHED, QUALITY, SEARCH, SEARCHING, TrialRun, Tried, TuneRecord
+from visionbench.registry import find
 from visionbench.resolve import Resolver
 from visionbench.resume.conditions import PresentConditions
 from visionbench.resume.earlier import EarlierRun
@@ -34,7 +35,7 @@ from visionbench.tuning.proposals import Proposals
 from visionbench.tuning.request import Request
 from visionbench.tuning.search import Search
 from visionbench.tuning.space import BASELINE, BASELINE_BATCH, DEFAULTS, Combination, Space, build, thread_counts
-from visionbench.tuning.trials import TIMED, Trials, attention_choices
+from visionbench.tuning.trials import TIMED, Trials, attention_choices, layout_choices
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """The batch sizes of a search for throughput."""
@@ -267,7 +268,11 @@ def quality_metrics(composed: Composed, request: Request, resolver: Resolver) ->
 def build_space(composed: Composed, config: ExperimentConfig, trials: Trials, sizes: list[int]) -> Space:
     """Return the configurations that can be planned. Raises ConfigError if there is none."""
     attention, threads = list(composed.chosen.get("attention", ())), list(composed.chosen.get("threads", ()))
-    first = {"attention": (attention or [DEFAULTS["attention"]])[0], "threads": (threads or [DEFAULTS["threads"]])[0]}
+    layouts = [text.lower() for text in composed.chosen.get("channels_last", ())]
+    if unknown := next((text for text in layouts if text not in ("true", "false")), None):
+        raise ConfigError(f"model.channels_last={unknown}: not true or false")
+    given = {"attention": attention, "threads": threads, "channels_last": layouts}
+    first = {name: (values or [DEFAULTS[name]])[0] for name, values in given.items()}
     pairs, left_out = possible_pairs(composed, trials, sizes, first)
     if not pairs:
         raise ConfigError(f"tune: no configuration can be measured ({next(iter(left_out.values()))})")
@@ -281,7 +286,11 @@ def build_space(composed: Composed, config: ExperimentConfig, trials: Trials, si
 
         attention, reasons = attention_choices(config, with_attention, ATTENTION, Path(os.devnull))
         left_out |= reasons
-    space = build(pairs, attention, threads, sizes, left_out)
+    own_layout = {runtime for _, runtime in pairs if not find("runtimes", runtime).keeps_layout}
+    if not layouts:
+        layouts, reasons = layout_choices(config, Path(os.devnull))
+        left_out |= reasons
+    space = build(pairs, attention, threads, sizes, left_out, layouts, own_layout)
     session.plan_request(trials.request(space.baseline, sizes, TIMED), composed.config_dir)
     return space
 

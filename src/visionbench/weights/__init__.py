@@ -13,7 +13,7 @@ from visionbench.weights.architecture import (
 )
 from visionbench.weights.attention import ATTENTION
 from visionbench.weights.auto_classes import auto_class_of, auto_classes
-from visionbench.weights.building import BuiltModel, build_model
+from visionbench.weights.building import CHANNELS_LAST, BuiltModel, build_model, count_convolutions
 from visionbench.weights.checkpoint_classes import read_class_names
 from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, fetch_description, obtain_checkpoint
 from visionbench.weights.graphs import as_graph
@@ -37,6 +37,7 @@ from visionbench.weights.tensors import count_bytes, place_inputs
 
 __all__ = [
     "ATTENTION",
+    "CHANNELS_LAST",
     "QUANTIZATIONS",
     "BuiltModel",
     "Description",
@@ -50,6 +51,7 @@ __all__ = [
     "check_length",
     "count_bytes",
     "count_checkpoint_parameters",
+    "count_convolutions",
     "count_parameters",
     "describe",
     "describe_border",

@@ -19,6 +19,9 @@ from visionbench.weights.tensors import count_bytes
 if TYPE_CHECKING:
     import torch
 
+CHANNELS_LAST = "channels_last"
+"""torch's name of the memory format in which the channels of a pixel are adjacent."""
+
 
 @dataclass(frozen=True)
 class BuiltModel:
@@ -51,6 +54,8 @@ def build_model(
         if image_size is not None:
             module = resize_model(module, image_size)
         module = module.to(device)
+    if model.channels_last:
+        _store_channels_last(module, model)
     module.eval().requires_grad_(False)
     return BuiltModel(
         module,
@@ -64,5 +69,23 @@ def build_model(
             "weights_bytes": count_bytes(module),
             "dtype": str(dtype).removeprefix("torch."),
             "attention": used_attention(module),
+            **({"memory_format": CHANNELS_LAST} if model.channels_last else {}),
         },
     )
+
+
+def count_convolutions(module: torch.nn.Module) -> int:
+    """Return the number of layers whose weights can be stored with the channels last."""
+    return sum(parameter.ndim == 4 for parameter in module.parameters())
+
+
+def _store_channels_last(module: torch.nn.Module, model: ModelConfig) -> None:
+    """Store the weights of convolutions with the channels last. torch then converts the inputs of a convolution.
+
+    Raises ConfigError if the model has no convolution.
+    """
+    import torch
+
+    if not count_convolutions(module):
+        raise ConfigError(f"model.channels_last=true: {type(module).__name__} has no convolution", "remove it")
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
