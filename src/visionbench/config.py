@@ -86,7 +86,7 @@ class PrecisionConfig:
     """Whether weights and inputs stay in float32, and torch.autocast computes in `dtype`."""
     quantization: str | None = None
     """The method that quantises the model, by torchao or by the runtime: `int8_dynamic`, `int8_weight_only`,
-    `fp8_dynamic` or `int8_static`."""
+    `fp8` or `int8_static`."""
     calibration_images: int | None = field(default=None, metadata=limits(1, 100_000))
     """The number of images that calibrate `int8_static`. They are not among the images that are measured."""
 

@@ -44,7 +44,7 @@ def no_gpu(monkeypatch):
         (
             ["precision=int8_static"],
             "precision=int8_static: runtime=eager cannot quantise by int8_static, only by int8_dynamic or "
-            "int8_weight_only or fp8_dynamic; use runtime=onnxruntime or runtime=openvino",
+            "int8_weight_only or fp8; use runtime=onnxruntime or runtime=openvino",
         ),
         (["precision=fp8"], "fp8 products need an NVIDIA GPU of compute capability 8.9; on a CPU use int8_dynamic or"),
         (["precision=int8_static", "runtime=compile"], "runtime=compile cannot quantise by int8_static"),
@@ -92,7 +92,7 @@ def test_a_missing_package_is_refused_with_the_command_that_installs_it(refusal,
 def test_a_quantisation_for_a_cpu_has_no_runtime_on_a_gpu(refusal, monkeypatch):
     monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
     message = refusal("precision=int8_static", "device=cuda")
-    assert message.endswith("only by int8_dynamic or int8_weight_only or fp8_dynamic; use another precision")
+    assert message.endswith("only by int8_dynamic or int8_weight_only or fp8; use another precision")
 
 
 def test_a_missing_nncf_is_refused_with_the_command_that_installs_it(refusal, config, monkeypatch):

@@ -51,7 +51,7 @@ class Cpu:
         """Return why TF32 and fp8 are refused: they are modes of NVIDIA GPUs."""
         if precision.tf32:
             return "TF32 is a mode of NVIDIA GPUs; on a CPU use fp32 or bf16"
-        if precision.quantization == "fp8_dynamic":
+        if precision.quantization == "fp8":
             return "fp8 products need an NVIDIA GPU of compute capability 8.9; on a CPU use int8_dynamic or int8_static"
         return None
 

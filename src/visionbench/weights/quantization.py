@@ -2,7 +2,7 @@
 
 int8_dynamic       weights in int8; the inputs of each linear layer are converted to int8 in each call
 int8_weight_only   weights in int8; products are computed in the dtype of the inputs
-fp8_dynamic        weights in fp8; the inputs of each linear layer are converted to fp8 in each call; GPUs only
+fp8                weights in fp8; the inputs of each linear layer are converted to fp8 in each call; GPUs only
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 METHODS = {
     "int8_dynamic": "Int8DynamicActivationInt8WeightConfig",
     "int8_weight_only": "Int8WeightOnlyConfig",
-    "fp8_dynamic": "Float8DynamicActivationFloat8WeightConfig",
+    "fp8": "Float8DynamicActivationFloat8WeightConfig",
 }
 """The methods, each with torchao's class of its options."""
 INSTALL = "pip install 'visionbench[torchao]'"
