@@ -109,7 +109,8 @@ def test_every_bundled_part_has_an_option():
 
 
 def test_every_bundled_family_has_a_model():
-    assert {read(path)["family"] for path in MODELS} == shipped("models")
+    """The generic family is for models of users: `visionbench models inspect` writes their files."""
+    assert {read(path)["family"] for path in MODELS} == shipped("models") - {"generic"}
 
 
 def test_every_option_has_the_name_of_its_file():

@@ -110,9 +110,9 @@ def test_a_runtime_that_quantises_by_itself_does_not_need_torchao(config, monkey
 
 @pytest.mark.parametrize("runtime", ON_A_CPU)
 def test_the_precision_of_a_run_is_in_its_name_and_its_plan(config, runtime):
-    methods = quantizations(find_runtime(RuntimeConfig(runtime)))
+    methods = [method for method in quantizations(find_runtime(RuntimeConfig(runtime))) if method != "fp8"]
     planned = [plan(config(f"runtime={runtime}", f"precision={method}")) for method in methods]
-    assert [one.precision for one in planned] == list(methods)
+    assert [one.precision for one in planned] == methods
     assert len({one.name for one in planned}) == len(methods)
     assert all(method in one.name for one, method in zip(planned, methods, strict=True))
 
