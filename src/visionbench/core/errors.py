@@ -5,6 +5,7 @@ VisionbenchError
 │   └── Unreachable        a server cannot be reached (datafiles.download)
 ├── PictureError           an image file cannot be used (datafiles.images)
 ├── OutputCheckError       a model's output does not follow its input (stages.load)
+├── LoaderError            a process that loads images ended early (stages.loader_processes)
 ├── ParityError            the outputs differ too much from those of eager fp32 (stages.parity)
 ├── EvaluationError        an image has no usable prediction (stages.evaluation)
 ├── NotWritten             the results of a run cannot be written (records.output)
