@@ -27,7 +27,7 @@ from visionbench.tuning.tune import Tuning
 
 WORDS = [
     *("model=clip_tiny", "precision=fp32,bf16,int8_dynamic", "runtime=eager,openvino", "device=cpu"),
-    *("model.attention=auto", "tracking=none", "report.enabled=false"),
+    *("model.attention=auto", "model.channels_last=false", "tracking=none", "report.enabled=false"),
 ]
 """The space of the comparison without words."""
 

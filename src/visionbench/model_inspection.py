@@ -24,7 +24,6 @@ from visionbench.parts import find_adapter
 from visionbench.registry import find
 
 GENERIC = "generic"
-PIXELS = "pixel_values"
 LEFT_OUT = {
     "_name_or_path",
     "architectures",
@@ -132,7 +131,7 @@ def _generic_options(setting: str, described: weights.Description) -> dict[str, 
     classes = weights.auto_classes()[auto_class][described.model_type]
     built = getattr(transformers, described.model_class or classes[0], None)
     main_input = getattr(built, "main_input_name", None)
-    if main_input != PIXELS:
+    if main_input != weights.PIXELS:
         raise ConfigError(
             f"{setting}: {name} reads {main_input or 'an unknown input'}, and visionbench measures models that read "
             "images"

@@ -73,3 +73,13 @@ def test_a_frozen_batch_normalisation_has_values_with_random_weights(tmp_path):
     expected = {"weight": 1, "bias": 0, "running_mean": 0, "running_var": 1}
     assert len(buffers) > 20
     assert [name for name, buffer in buffers.items() if not (buffer == expected[name.rpartition(".")[2]]).all()] == []
+
+
+def test_a_runtime_gets_the_part_that_a_call_runs(checkpoint):
+    model = load(checkpoint, output="logits")
+    inputs = model.preprocess(IMAGES, [])
+
+    assert list(model.graphs()) == ["image"]
+    torch.testing.assert_close(model.graphs()["image"](*model.graph_inputs("image", inputs)), model.call(inputs))
+    executed = model.with_graphs({"image": lambda pixels: pixels.mean((2, 3))})
+    assert executed.call(inputs).shape == (2, 3)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import ConfigError, Inputs, LoadedModel, ModelPart
+from visionbench.core import ConfigError, Inputs, LoadedModel
 from visionbench.registry import nearest, register
+from visionbench.weights import LoadedImageModel
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
-
-PIXELS = "pixel_values"
 
 
 @register("models", "generic")
@@ -32,7 +30,7 @@ class Generic:
     """
 
     auto_class: str = "AutoModel"
-    inputs: Any = PIXELS
+    inputs: Any = weights.PIXELS
     output: str | None = None
     image_size: int | None = None
 
@@ -48,7 +46,7 @@ class Generic:
         if not self.names or not all(isinstance(name, str) and name for name in self.names):
             raise ConfigError(
                 f"model.options.inputs={self.inputs}: not a name or a list of names",
-                f"give the inputs of the model, such as {PIXELS}",
+                f"give the inputs of the model, such as {weights.PIXELS}",
             )
         weights.check_image_size(self.image_size)
 
@@ -72,25 +70,19 @@ class Generic:
         built = weights.build_model(model, self.auto_class, device, dtype, self.image_size)
         processor = weights.load_image_processor(model, built.source, self.image_size)
         identity = {**built.identity, **weights.describe_processor(processor), "output": self.output or "first"}
-        return LoadedGeneric(built.module, dtype, processor, identity, self.names, self.output)
+        return LoadedGeneric(built.module, dtype, processor, identity, {}, self.names, self.output)
 
 
 @dataclass
-class LoadedGeneric:
+class LoadedGeneric(LoadedImageModel):
     """A model on its device."""
 
-    module: Any
-    dtype: torch.dtype
-    processor: Any
-    identity: Mapping[str, Any]
-    names: tuple[str, ...]
-    output: str | None
-    executed: Mapping[str, Any] = field(default_factory=dict)
-    """The parts that a runtime executes; see `core.HasGraphs`."""
+    given_names: tuple[str, ...] = (weights.PIXELS,)
+    output: str | None = None
 
-    def work(self, batch_size: int) -> Mapping[str, int]:
-        """Return the number of images."""
-        return {"images": batch_size}
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the inputs, of the option `inputs`."""
+        return self.given_names
 
     def preprocess(self, images: Sequence[Image], captions: Sequence[str]) -> Inputs:
         """Return the inputs of the model, such as `pixel_values` [B, 3, H, W].
@@ -98,46 +90,16 @@ class LoadedGeneric:
         Raises ConfigError if the image processor does not give one of them.
         """
         processed = self.processor(images=list(images), return_tensors="pt")
-        if missing := next((name for name in self.names if name not in processed), None):
+        if missing := next((name for name in self.names() if name not in processed), None):
             raise ConfigError(
                 f"model.options.inputs={missing}: {type(self.processor).__name__} does not give it",
                 f"it gives {', '.join(sorted(processed))}",
             )
-        return {name: processed[name] for name in self.names}
+        return {name: processed[name] for name in self.names()}
 
-    def call(self, inputs: Inputs) -> torch.Tensor:
+    def forward(self, module: Any, *tensors: torch.Tensor) -> torch.Tensor:
         """Return the tensor of the output."""
-        execute = self.executed.get("image", partial(self._forward, self.module))
-        tensor: torch.Tensor = execute(*(inputs[name] for name in self.names))
-        return tensor
-
-    def _forward(self, module: Any, *tensors: torch.Tensor) -> torch.Tensor:
-        output = module(**dict(zip(self.names, tensors, strict=True)))
-        return select(output, self.output)
-
-    def graphs(self) -> Mapping[str, torch.nn.Module]:
-        """Return one part, `image`: the inputs to the tensor of the output."""
-        return {"image": weights.as_graph(self.module, self._forward)}
-
-    def graph_inputs(self, inputs: Inputs) -> Mapping[str, tuple[torch.Tensor, ...]]:
-        """Return the inputs in the order of their names."""
-        return {"image": tuple(inputs[name] for name in self.names)}
-
-    def with_graphs(self, executed: Mapping[str, Any]) -> LoadedModel:
-        """Return the model whose call is this function."""
-        return replace(self, executed=executed)
-
-    def other_work(self) -> str:
-        """Return an empty text: the part is the complete call."""
-        return ""
-
-    def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
-        """Return one part, `image`: the complete call."""
-        return {"image": ModelPart(partial(self.call, inputs))}
-
-    def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
-        """Return the tensor of the output."""
-        return {"image": self.call(inputs)}
+        return select(module(**dict(zip(self.names(), tensors, strict=True))), self.output)
 
     def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
         """Return the tensor of each image, or the complete tensor for each if its first axis is not the batch."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import ConfigError, DataClass, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
+from visionbench.core import ConfigError, DataClass, Evaluator, Inputs, LoadedModel, Picture, Row
 from visionbench.examples.class_matching import describe_unknown, match_classes
 from visionbench.examples.class_names import make_unique
 from visionbench.registry import register
+from visionbench.weights import LoadedImageModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,53 +99,13 @@ class ImageClassifier:
 
 
 @dataclass
-class LoadedClassifier:
+class LoadedClassifier(LoadedImageModel):
     """A classifier on its device."""
 
-    module: Any
-    dtype: torch.dtype
-    processor: Any
-    identity: Mapping[str, Any]
-    executed: Mapping[str, Any] = field(default_factory=dict)
-    """The parts that a runtime executes; see `core.HasGraphs`."""
-
-    def work(self, batch_size: int) -> Mapping[str, int]:
-        """Return the number of images."""
-        return {"images": batch_size}
-
-    def preprocess(self, images: Sequence[Image], captions: Sequence[str]) -> Inputs:
-        """Return `pixel_values` [B, 3, H, W]."""
-        return {"pixel_values": self.processor(images=list(images), return_tensors="pt")["pixel_values"]}
-
-    def call(self, inputs: Inputs) -> torch.Tensor:
-        """Return logits [B, classes]."""
-        execute = self.executed.get("image", partial(_logits, self.module))
-        logits: torch.Tensor = execute(inputs["pixel_values"])
+    def forward(self, module: Any, *tensors: torch.Tensor) -> torch.Tensor:
+        """Return logits [B, classes] of pixels [B, 3, H, W]."""
+        logits: torch.Tensor = module(pixel_values=tensors[0]).logits
         return logits
-
-    def graphs(self) -> Mapping[str, torch.nn.Module]:
-        """Return one part, `image`: pixels [B, 3, H, W] to logits [B, classes]."""
-        return {"image": weights.as_graph(self.module, _logits)}
-
-    def graph_inputs(self, part: str, inputs: Inputs) -> tuple[torch.Tensor, ...]:
-        """Return the pixels."""
-        return (inputs["pixel_values"],)
-
-    def with_graphs(self, executed: Mapping[str, Any]) -> LoadedModel:
-        """Return the classifier that calls this function instead of its model."""
-        return replace(self, executed=executed)
-
-    def other_work(self) -> str:
-        """Return an empty text: the part is the complete call."""
-        return ""
-
-    def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
-        """Return one part, `image`: the complete call."""
-        return {"image": ModelPart(partial(self.call, inputs))}
-
-    def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
-        """Return the logits."""
-        return {"image": self.call(inputs)}
 
     def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
         """Return the name of the most probable class of each image."""
@@ -176,18 +136,12 @@ class ClassifierEvaluator:
 
     def forward(self, inputs: Inputs) -> np.ndarray:
         """Return logits [B, classes] in fp32."""
-        placed = weights.place_inputs(inputs, self.model.module.device, self.model.dtype)
-        logits: np.ndarray = self.model.call(placed).float().cpu().numpy()
+        logits: np.ndarray = self.model.call_on_host(inputs)
         return logits
 
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
         """Return `class_scores` [classes] for each image."""
         return [{"class_scores": scores} for scores in output]
-
-
-def _logits(model: Any, pixels: torch.Tensor) -> torch.Tensor:
-    logits: torch.Tensor = model(pixel_values=pixels).logits
-    return logits
 
 
 def _list_names(id2label: Mapping[Any, Any], source: str) -> list[str]:

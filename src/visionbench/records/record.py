@@ -355,7 +355,7 @@ def _shared(content: Any) -> Any:
     return content
 
 
-def refuse_newer(schema: Any, place: str) -> None:
-    """Raise ConfigError if a newer version of visionbench wrote this schema."""
-    if isinstance(schema, int) and schema > SCHEMA_VERSION:
+def refuse_newer(schema: Any, place: str, version: int = SCHEMA_VERSION) -> None:
+    """Raise ConfigError if a newer visionbench wrote this schema, one above `version`."""
+    if isinstance(schema, int) and schema > version:
         raise ConfigError(f"{place}: written by a newer visionbench (schema {schema})", "update to read it")

@@ -6,7 +6,6 @@ can measure them. A command that measures one run writes it too, into the folder
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shlex
@@ -18,9 +17,9 @@ from typing import Any
 
 from visionbench.core import ConfigError, RunPlan, first_line
 from visionbench.credentials import public
-from visionbench.records import atomic, clock, process, reading, typed_json
+from visionbench.records import clock, process, record_file, typed_json
 from visionbench.records.process import ProcessIdentity
-from visionbench.records.record import Settings, refuse_newer
+from visionbench.records.record import Settings
 
 FILE = "sweep.json"
 SCHEMA_VERSION = 1
@@ -86,18 +85,11 @@ class SweepRecord:
     @classmethod
     def read(cls, folder: Path) -> SweepRecord | None:
         """Read the record in a folder, or return None if there is none. Raises ConfigError that names the folder."""
-        path = folder / FILE
-        if not path.exists():
-            return None
-        place = f"{folder}: {FILE}"
-        content = reading.json_file(path, place)
-        if isinstance(content, dict):
-            refuse_newer(content.get("schema"), place)
-        return typed_json.read(cls, content, place)
+        return record_file.read(cls, folder, FILE, SCHEMA_VERSION)
 
     def write(self, folder: Path) -> None:
         """Replace the record in a folder."""
-        atomic.write(folder / FILE, json.dumps(typed_json.write(self, FILE), ensure_ascii=False) + "\n")
+        record_file.write(self, folder, FILE)
 
     def joined(self, earlier: SweepRecord | None) -> SweepRecord:
         """Return this record with the runs of an earlier command in the same folder, which keep their places."""

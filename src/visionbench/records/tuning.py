@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from visionbench.core import VALID, WARNED
-from visionbench.records import atomic, reading, typed_json
-from visionbench.records.record import refuse_newer
+from visionbench.records import record_file
 
 FILE = "tune.json"
 SCHEMA_VERSION = 1
@@ -169,15 +167,8 @@ class TuneRecord:
     @classmethod
     def read(cls, folder: Path) -> TuneRecord | None:
         """Read the record in a folder, or return None if there is none. Raises ConfigError that names the folder."""
-        path = folder / FILE
-        if not path.exists():
-            return None
-        place = f"{folder}: {FILE}"
-        content = reading.json_file(path, place)
-        if isinstance(content, dict):
-            refuse_newer(content.get("schema"), place)
-        return typed_json.read(cls, content, place)
+        return record_file.read(cls, folder, FILE, SCHEMA_VERSION)
 
     def write(self, folder: Path) -> None:
         """Replace the record in a folder."""
-        atomic.write(folder / FILE, json.dumps(typed_json.write(self, FILE), ensure_ascii=False) + "\n")
+        record_file.write(self, folder, FILE)

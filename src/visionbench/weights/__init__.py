@@ -18,6 +18,7 @@ from visionbench.weights.checkpoint_classes import read_class_names
 from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, fetch_description, obtain_checkpoint
 from visionbench.weights.graphs import as_graph
 from visionbench.weights.identification import Description, check_family, describe, known_models
+from visionbench.weights.image_model import PIXELS, LoadedImageModel
 from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
 from visionbench.weights.processors import (
@@ -38,9 +39,11 @@ from visionbench.weights.tensors import count_bytes, place_inputs
 __all__ = [
     "ATTENTION",
     "CHANNELS_LAST",
+    "PIXELS",
     "QUANTIZATIONS",
     "BuiltModel",
     "Description",
+    "LoadedImageModel",
     "as_graph",
     "auto_class_of",
     "auto_classes",
