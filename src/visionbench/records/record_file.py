@@ -1,4 +1,4 @@
-"""Read and write a record that is a JSON file of its own in a folder, such as sweep.json."""
+"""Read and write a record that has a separate JSON file in a folder, such as sweep.json."""
 
 from __future__ import annotations
 
