@@ -68,14 +68,14 @@ def _yolos() -> Any:
     return t.YolosForObjectDetection(config)
 
 
-GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+SAVED: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "dinov2": (lambda: t.Dinov2Model(t.Dinov2Config(**DINOV2)), lambda: t.ViTImageProcessor(size=SQUARE)),
     "convnextv2": (
         lambda: t.ConvNextV2Model(t.ConvNextV2Config(**STAGES)),
         lambda: t.ConvNextImageProcessor(size={"shortest_edge": 32}),
     ),
     "vit_mae": (
-        lambda: t.ViTMAEModel(t.ViTMAEConfig(**VIT, mask_ratio=0.0)),
+        lambda: t.ViTMAEModel(t.ViTMAEConfig(**VIT)),
         lambda: t.ViTImageProcessor(size=SQUARE),
     ),
     "siglip_vision": (
@@ -102,12 +102,21 @@ GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: t.Swin2SRImageProcessor(),
     ),
 }
-"""Models that only the generic family reads, each with its image processor."""
+"""Models without text, each with its image processor."""
+
+FAMILIES = {
+    "convnextv2": "feature_extractor",
+    "dinov2": "feature_extractor",
+    "resnet": "feature_extractor",
+    "siglip_vision": "feature_extractor",
+    "vit_mae": "feature_extractor",
+}
+"""The families of these models. Only the generic family reads the others."""
 
 
 def save(name: str, folder: Path) -> Path:
     """Save the model and its image processor to a folder below this one, and return it."""
-    build_model, build_processor = GENERIC[name]
+    build_model, build_processor = SAVED[name]
     build_model().save_pretrained(folder / name)
     build_processor().save_pretrained(folder / name)
     return folder / name

@@ -10,7 +10,7 @@ import transformers
 import yaml
 from command_line import FEW_CALLS, call
 from PIL import Image
-from saved_models import GENERIC, SQUARE, save
+from saved_models import FAMILIES, SAVED, SQUARE, save
 
 from visionbench.commands import models
 from visionbench.config import ModelConfig
@@ -25,21 +25,21 @@ TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
-    return {name: save(name, folder) for name in GENERIC}
+    return {name: save(name, folder) for name in SAVED}
 
 
 def read(file):
     return ModelConfig(**yaml.safe_load(file.read_text()))
 
 
-@pytest.mark.parametrize("name", GENERIC)
+@pytest.mark.parametrize("name", SAVED)
 def test_a_yaml_that_is_written_is_built_and_called_with_both_kinds_of_weights(checkpoints, name, tmp_path):
     file = tmp_path / "my_conf" / "model" / "mine.yaml"
     assert models.inspect(str(checkpoints[name]), None, file) == 0
     model = read(file)
-    assert (model.name, model.family, model.weights) == ("mine", "generic", "pretrained")
-    class_name = type(GENERIC[name][0]()).__name__
-    expected = sum(parameter.numel() for parameter in GENERIC[name][0]().parameters())
+    assert (model.name, model.family, model.weights) == ("mine", FAMILIES.get(name, "generic"), "pretrained")
+    class_name = type(SAVED[name][0]()).__name__
+    expected = sum(parameter.numel() for parameter in SAVED[name][0]().parameters())
     assert f"# {class_name}: {expected:,} parameters" in file.read_text().splitlines()
     image = Image.effect_mandelbrot((60, 50), (-2, -1.5, 1, 1.5), 80).convert("RGB")
     for weights in ("pretrained", "random"):
@@ -99,7 +99,7 @@ def test_pickled_weights_are_allowed_in_the_yaml_with_a_note(checkpoints, tmp_pa
     folder = tmp_path / "mine"
     shutil.copytree(checkpoints["dinov2"], folder)
     (folder / "model.safetensors").unlink()
-    torch.save(GENERIC["dinov2"][0]().state_dict(), folder / "pytorch_model.bin")
+    torch.save(SAVED["dinov2"][0]().state_dict(), folder / "pytorch_model.bin")
     text = inspect(str(folder)).to_yaml("")
     assert "\npickled_weights: true\n" in text
     assert "the weights are a pickle" in text

@@ -27,7 +27,7 @@ SMALLEST, LARGEST = 512, 16384
 AUTOCAST, QUANTIZATION = "autocast", "quantization"
 """Entries of the identity of a model whose products are in another number format than its inputs."""
 MASK = "attention_mask"
-"""An input that the count leaves out: it changes no product, and transformers would read its values."""
+"""An input that the count leaves out if it can: it changes no product, and transformers would read its values."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,26 @@ class Flops:
 
 
 def count(model: LoadedModel, empty_module: Any, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, Work]:
-    """Return the work of each part of a model on inputs of these shapes, counted with its module without values."""
+    """Return the work of each part of a model on inputs of these shapes, counted with its module without values.
+
+    Some models make a mask themselves if there is none, and read its values. They get the mask of each pair of tokens,
+    which transformers does not read.
+    """
     import torch
 
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in inputs.items() if name != MASK}
     if isinstance(model, HasGraphs):
         model = model.with_graphs({})
+    empty: Any = replace(model, module=empty_module)  # type: ignore[type-var]
     with torch.no_grad():
-        parts = replace(model, module=empty_module).parts(shapes)  # type: ignore[type-var]
-        return {name: _work(part) for name, part in parts.items()}
+        try:
+            return {name: _work(part) for name, part in empty.parts(shapes).items()}
+        except RuntimeError:
+            if MASK not in inputs or inputs[MASK].ndim != 2:
+                raise
+            rows, tokens = inputs[MASK].shape
+            shapes[MASK] = torch.empty(rows, 1, tokens, tokens, dtype=model.dtype, device="meta")
+            return {name: _work(part) for name, part in empty.parts(shapes).items()}
 
 
 def copy_without_values(model: LoadedModel) -> Any:

@@ -82,8 +82,9 @@ def describe(setting: str, folder: Path) -> Description:
         raise ConfigError(
             f"{setting}: {folder}/config.json has no model_type, so its architecture is unknown", "add it"
         )
-    families = tuple(family for family in names("models") if _reads(family, model_class, model_type))
-    return Description(model_class, model_type, "auto_map" in content, families)
+    families = [family for family in names("models") if _reads(family, model_class, model_type)]
+    families.sort(key=_has_no_head)  # a class that is not written is more often one with a head
+    return Description(model_class, model_type, "auto_map" in content, tuple(families))
 
 
 def check_family(model: ModelConfig, folder: Path) -> None:
@@ -96,7 +97,7 @@ def check_family(model: ModelConfig, folder: Path) -> None:
     if not known_models(model.family) or (model.trust_remote_code and "auto_map" in read_config(folder)):
         return
     described = describe(setting, folder)
-    if model.family in described.families:
+    if model.family in described.families or _leaves_head_out(model.family, described):
         return
     kind = described.model_class or f"model of the type {described.model_type}"
     problem = f"{setting}: config.json describes a {kind}"
@@ -111,6 +112,22 @@ def check_family(model: ModelConfig, folder: Path) -> None:
         f"{problem}; {_explain(model.family, described.model_class, described.model_type)}",
         f"to measure its speed and memory, see 'visionbench models inspect {model.checkpoint}'",
     )
+
+
+def has_unused_head(model: ModelConfig, folder: Path) -> bool:
+    """Return whether the family leaves out the head of the model in a checkpoint's folder."""
+    setting = f"model.checkpoint={model.checkpoint}"
+    return bool(known_models(model.family)) and _leaves_head_out(model.family, describe(setting, folder))
+
+
+def _leaves_head_out(family: str, described: Description) -> bool:
+    pattern = getattr(find("models", family), "without_head", None)
+    known = described.model_type in known_models(family)
+    return bool(pattern and known and re.search(pattern, described.model_class or ""))
+
+
+def _has_no_head(family: str) -> bool:
+    return hasattr(find("models", family), "without_head")
 
 
 def known_models(family: str) -> Mapping[str, str]:
