@@ -70,13 +70,13 @@ def test_a_model_of_a_family_gets_this_family(tmp_path):
         (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
         (lambda folder: edit(folder, model_type=None), "has no model_type"),
         (lambda folder: edit(folder, model_type="mine", auto_map={"AutoModel": "mine.Mine"}), "is Python code of"),
-        (lambda folder: edit(folder, model_type="vit_mae", architectures=["Mine"]), "no Auto class .* builds Mine"),
+        (lambda folder: edit(folder, model_type="mine", architectures=["Mine"]), "no Auto class .* builds Mine"),
         (lambda folder: shutil.rmtree(folder), "there is no folder"),
     ],
 )
 def test_what_prevents_a_measurement_is_one_line(checkpoints, tmp_path, change, message):
     folder = tmp_path / "mine"
-    shutil.copytree(checkpoints["dinov2"], folder)
+    shutil.copytree(checkpoints["swin2sr"], folder)
     change(folder)
     with pytest.raises(ConfigError, match=message):
         inspect(str(folder))

@@ -50,12 +50,12 @@ SMALL = {
         "vision_config": {
             "backbone_config": {
                 "hidden_size": 8,
-                "blocks_per_stage": [1, 1, 1, 1],
-                "embed_dim_per_stage": [8, 8, 16, 16],
+                "blocks_per_stage": [1, 1, 2, 1],
+                "embed_dim_per_stage": [8, 16, 32, 64],
                 "num_attention_heads_per_stage": [1, 1, 1, 1],
                 "global_attention_blocks": [3],
             },
-            "backbone_channel_list": [16, 16, 8, 8],
+            "backbone_channel_list": [64, 32, 16, 8],
             "fpn_hidden_size": 32,
         },
         "prompt_encoder_config": {"hidden_size": 32},

@@ -7,7 +7,7 @@ import torch
 from command_line import call
 from torch import nn
 
-from visionbench import exports
+from visionbench import exports, weights
 from visionbench.core import ConfigError, Precision
 from visionbench.results import archive
 from visionbench.runtimes.onnxruntime import OnnxRuntime, provider_settings
@@ -15,6 +15,7 @@ from visionbench.runtimes.onnxruntime.binding import bound_call
 
 FP32, TF32 = Precision("fp32", "float32"), Precision("tf32", "float32", tf32=True)
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch's converter warns
 
 
 class TwoOutputs(nn.Module):
@@ -39,7 +40,8 @@ def batch(size, seed=0):
 def session(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VISIONBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        file = exports.to_onnx(TwoOutputs().eval(), batch(2)).file
+        graph = weights.as_graph(TwoOutputs().eval(), lambda model, images, numbers: model(images, numbers))
+        file = exports.to_onnx(graph, batch(2)).file
         return onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
 

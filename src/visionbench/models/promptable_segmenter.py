@@ -45,7 +45,7 @@ class PromptableSegmenter:
 
     auto_class: ClassVar[str] = "AutoModelForMaskGeneration"
     task: ClassVar[str] = "promptable segmentation"
-    model_types: ClassVar[Mapping[str, str]] = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2VideoModel"}
+    model_types: ClassVar[Mapping[str, str]] = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model"}
     without_head: ClassVar[str] = r"^Sam2VideoModel$"
     """The memory of SAM 2 for videos is left out."""
     predicts: ClassVar[frozenset[str]] = frozenset(

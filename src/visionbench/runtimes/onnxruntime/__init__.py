@@ -124,24 +124,24 @@ class OnnxRuntime:
         import torch
 
         start = perf_counter()
-        wanted = PROVIDERS[self.provider]
-        if wanted not in (available := onnxruntime.get_available_providers()):
+        name = PROVIDERS[self.provider]
+        if name not in (available := onnxruntime.get_available_providers()):
             raise ConfigError(
-                f"the installed ONNX Runtime has no {wanted}, only {', '.join(available)}",
+                f"the installed ONNX Runtime has no {name}, only {', '.join(available)}",
                 "install onnxruntime-gpu instead of onnxruntime",
             )
         session_options = onnxruntime.SessionOptions()
         session_options.log_severity_level = 3
         stream = str(torch.cuda.current_stream(device).cuda_stream)
         settings = provider_settings(self.provider, device.index or 0, stream, precision)
-        session = onnxruntime.InferenceSession(str(file), session_options, providers=[(wanted, settings)])
-        if session.get_providers()[0] != wanted:
+        session = onnxruntime.InferenceSession(str(file), session_options, providers=[(name, settings)])
+        if session.get_providers()[0] != name:
             raise ConfigError(
-                f"ONNX Runtime cannot load {wanted} and would use {session.get_providers()[0]}",
+                f"ONNX Runtime cannot load {name} and would use {session.get_providers()[0]}",
                 "install the CUDA and cuDNN libraries that this onnxruntime-gpu needs",
             )
         call = bound_call(session, device, getattr(torch, precision.dtype))
-        return ExecutedGraph(call, compile_s=perf_counter() - start, facts={"provider": wanted})
+        return ExecutedGraph(call, compile_s=perf_counter() - start, facts={"provider": name})
 
     def reset(self) -> None:
         """Do nothing: one session runs every batch size."""
