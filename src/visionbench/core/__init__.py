@@ -3,7 +3,7 @@
 ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → results.jsonl → tracker
 """
 
-from visionbench.core.data import DataClass, Example, Inputs, Picture, Row
+from visionbench.core.data import DataClass, Example, Inputs, Picture, Question, Row
 from visionbench.core.declarations import (
     ACROSS_PROCESSES,
     GEOMETRIC_MEAN,
@@ -28,11 +28,13 @@ from visionbench.core.protocols import (
     Adapter,
     Calibration,
     CallTiming,
+    Collates,
     Counted,
     DataSet,
     DeclaresMetrics,
     Decoder,
     DescribesClasses,
+    DescribesInputs,
     Device,
     Evaluator,
     ExecutedGraph,
@@ -49,6 +51,7 @@ from visionbench.core.protocols import (
     Metric,
     ModelPart,
     NamesGraphs,
+    NeedsValues,
     Precision,
     Predictor,
     QualityMetric,
@@ -123,6 +126,7 @@ __all__ = [
     "CallTiming",
     "Case",
     "CaseResult",
+    "Collates",
     "ConfigError",
     "Counted",
     "Contributions",
@@ -131,6 +135,7 @@ __all__ = [
     "DeclaresMetrics",
     "Decoder",
     "DescribesClasses",
+    "DescribesInputs",
     "Device",
     "Evaluator",
     "Example",
@@ -151,12 +156,14 @@ __all__ = [
     "NamesGraphs",
     "Metrics",
     "ModelPart",
+    "NeedsValues",
     "Picture",
     "Precision",
     "Predictions",
     "Predictor",
     "QualityMetric",
     "Quantizes",
+    "Question",
     "Reason",
     "ReportsWarnings",
     "Resampled",

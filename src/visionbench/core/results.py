@@ -18,8 +18,9 @@ WORK_UNITS = ("images", "texts", "prompts", "tokens")
 """The units that throughput counts. A run is compared by the first unit that it has."""
 CAPTIONS_CUT = "captions_cut"
 """An optional column beside `caption_embeddings`: the number of an image's captions that the model truncated."""
-TRUTHS = frozenset({"references", "label"})
-"""Columns of the predictions that come from the data set: the captions [C] and the class of an image."""
+TRUTHS = frozenset({"references", "label", "questions"})
+"""Columns of the predictions that come from the data set: the captions [C], the class, and the questions [Q] of an
+image, each `{"question": text, "answers": [texts]}`."""
 
 VALID, WARNED, INVALID = "valid", "warned", "invalid"
 """Verdicts of `Validity`."""

@@ -64,11 +64,11 @@ class Pipeline:
             HIGHER,
             SPEED,
         ),
-        MetricDeclaration("pipeline_vision_ms", "ms", "Captioners only: median of the vision part", LOWER, SPEED),
+        MetricDeclaration("pipeline_vision_ms", "ms", "Models that write texts: median of the vision part", LOWER, SPEED),
         MetricDeclaration(
-            "pipeline_first_token_ms", "ms", "Captioners only: vision and prefill, up to the first token", LOWER, SPEED
+            "pipeline_first_token_ms", "ms", "Models that write texts: vision and prefill, up to the first token", LOWER, SPEED
         ),
-        MetricDeclaration("pipeline_output_token_ms", "ms", "Captioners only: each further token", LOWER, SPEED),
+        MetricDeclaration("pipeline_output_token_ms", "ms", "Models that write texts: each further token", LOWER, SPEED),
     )
 
     def compute(self, samples: Samples) -> Metrics:

@@ -293,12 +293,21 @@ def _finish(batch: Batch, evaluator: Evaluator, columns: frozenset[str]) -> Batc
         output, batch.output = batch.output, None
         predicted = evaluator.finish(output, batch.pictures) if batch.pictures else []
         for picture, row in zip(batch.pictures, predicted, strict=True):
-            truths = {"references": list(picture.example.captions), "label": picture.example.label}
+            truths = _truths(picture.example)
             if column := next((name for name, value in row.items() if not _is_finite(value)), None):
                 batch.unusable[picture.example.id] = f"the model's {column} holds NaN or infinity"
             else:
                 batch.rows[picture.example.id] = {**row, **{name: truths[name] for name in columns & TRUTHS}}
     return batch
+
+
+def _truths(example: Example) -> Row:
+    """Return the columns of an image that come from the data set."""
+    return {
+        "references": list(example.captions),
+        "label": example.label,
+        "questions": [{"question": one.text, "answers": list(one.answers)} for one in example.questions],
+    }
 
 
 def _is_finite(value: Any) -> bool:

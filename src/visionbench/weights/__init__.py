@@ -30,6 +30,14 @@ from visionbench.weights.processors import (
     load_image_processor,
     load_tokenizer,
 )
+from visionbench.weights.prompts import (
+    STAND_IN,
+    chat_template,
+    default_template,
+    load_processor,
+    read_arguments,
+    render_chat,
+)
 from visionbench.weights.quantization import METHODS as QUANTIZATIONS
 from visionbench.weights.quantization import kernel_doubts, quantize
 from visionbench.weights.quantization import why_unavailable as why_no_quantization
@@ -41,6 +49,7 @@ __all__ = [
     "CHANNELS_LAST",
     "PIXELS",
     "QUANTIZATIONS",
+    "STAND_IN",
     "BuiltModel",
     "Description",
     "LoadedImageModel",
@@ -49,6 +58,7 @@ __all__ = [
     "auto_classes",
     "build_config",
     "build_model",
+    "chat_template",
     "check_family",
     "check_image_size",
     "check_length",
@@ -56,6 +66,7 @@ __all__ = [
     "count_checkpoint_parameters",
     "count_convolutions",
     "count_parameters",
+    "default_template",
     "describe",
     "describe_border",
     "describe_processor",
@@ -70,12 +81,15 @@ __all__ = [
     "least_size",
     "levels",
     "load_image_processor",
+    "load_processor",
     "load_tokenizer",
     "local_folder",
     "obtain_checkpoint",
     "place_inputs",
     "quantize",
+    "read_arguments",
     "read_class_names",
+    "render_chat",
     "transformers_modules",
     "why_no_quantization",
 ]
