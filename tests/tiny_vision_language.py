@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from visionbench import weights
-from visionbench.config import ModelConfig, build_part, models
+from visionbench.config import ModelConfig, models
 from visionbench.core import LoadedModel
+from visionbench.parts import find_adapter
 from visionbench.weights.prompts import make_tokenizer
 
 ENCODER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -128,8 +129,7 @@ def small(name: str, **options: object) -> ModelConfig:
 
 def load(model: ModelConfig, dtype: torch.dtype = torch.float32, device: str = "cpu") -> LoadedModel:
     """Load a model."""
-    adapter = build_part("models", model.family, model.options, "model.options")
-    return adapter.load(model, torch.device(device), dtype)
+    return find_adapter(model).load(model, torch.device(device), dtype)
 
 
 def save(name: str, folder: Path, chat: bool = True) -> Path:

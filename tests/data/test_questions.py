@@ -140,7 +140,9 @@ def test_the_identity_has_a_digest_of_questions_and_answers(lines):
     first = Questions(lines(LINE)).identity()
     assert first["questions"] == "questions.jsonl"
     assert first["samples"] == "1"
-    assert Questions(lines({**LINE, "answers": ["blue"]})).identity()["annotations_sha256"] != first["annotations_sha256"]
+    assert (
+        Questions(lines({**LINE, "answers": ["blue"]})).identity()["annotations_sha256"] != first["annotations_sha256"]
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------- VQAv2

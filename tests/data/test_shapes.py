@@ -8,8 +8,8 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -300,7 +300,7 @@ def test_a_cache_without_annotations_is_an_error(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------------------- questions
 def test_questions_have_the_answers_of_the_composition() -> None:
-    """Each answer is compared with the composition by a second implementation, which reads the words of the question."""
+    """A second implementation reads the words of the question."""
     for composition in compositions("test")[:200]:
         names = {"left of": ("left", "right"), "above": ("top", "bottom")}[composition.relation]
         objects = dict(zip(names, (composition.first, composition.second), strict=True))
@@ -321,9 +321,10 @@ def test_each_question_has_ten_equal_answers_and_its_own_text() -> None:
 
 
 def test_answers_are_balanced() -> None:
-    counts = [Counter(question.answers[0] for question in questions) for questions in zip(
-        *(composition.questions for composition in compositions("test")), strict=True
-    )]
+    counts = [
+        Counter(question.answers[0] for question in questions)
+        for questions in zip(*(composition.questions for composition in compositions("test")), strict=True)
+    ]
     for kind, choices in zip(counts, (8, 5, 4, 2), strict=True):
         assert len(kind) == choices
         expected = 1000 / choices

@@ -91,7 +91,7 @@ SMALL = {
         "text_config": {
             **{"model_type": "t5", "vocab_size": 99, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2},
             **{"num_heads": 2, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
-            **{"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0},
+            **{"eos_token_id": 1, "pad_token_id": 0},
         },
     },
     "vit_b16": {**ENCODER, "image_size": 224, "patch_size": 32, "num_labels": 7},
@@ -388,7 +388,8 @@ def test_a_captioner_writes_exactly_the_configured_number_of_tokens(name, photog
 
 
 @pytest.mark.parametrize(
-    ("name", "last"), [("blip2_opt_2_7b", 2), ("blip2_flan_t5_xl", 1)]  # BOS, or the end token of T5
+    ("name", "last"),
+    [("blip2_opt_2_7b", 2), ("blip2_flan_t5_xl", 1)],  # BOS, or the end token of T5
 )
 def test_the_prompt_of_blip2_has_an_image_token_for_every_query(name, last, photographs):
     ids = load(small(name)).preprocess(photographs, ["", ""])["input_ids"]

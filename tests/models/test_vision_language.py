@@ -1,5 +1,7 @@
 """Vision-language models with small sizes: prompts, batches of images and texts of several sizes, parts and answers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -222,7 +224,9 @@ def test_a_saved_checkpoint_is_loaded_with_its_processor_and_template(name, chec
 
 
 def test_the_processor_argument_of_random_weights_must_be_one_of_the_class():
-    with pytest.raises(ConfigError, match="SmolVLMProcessor has no argument image_tokens; there are: image_seq_len"):
+    with pytest.raises(
+        ConfigError, match="SmolVLMProcessor has no argument image_tokens; did you mean 'image_seq_len'"
+    ):
         load(small("smolvlm2_256m", processor={"image_tokens": 4}))
 
 
@@ -233,7 +237,8 @@ def test_the_processor_argument_of_random_weights_must_be_one_of_the_class():
         ({"question": "{question} {question}"}, r"it must contain \{question\} once"),
         ({"new_tokens": 0}, r"model\.options\.new_tokens=0: must be at least 1"),
         ({"answer_tokens": 0}, r"model\.options\.answer_tokens=0: must be at least 1"),
-        ({"processor": 7}, r"model\.options\.processor=7: not a mapping"),
+        ({"processor": 7}, r"model\.options\.processor: a section has keys"),
+        ({"prompt": None}, r"model\.options\.prompt"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
@@ -247,7 +252,6 @@ def test_options_out_of_range_are_refused(options, message):
         ("smolvlm2_256m", 256_484_928),
         ("smolvlm2_500m", 507_482_304),
         ("qwen2_5_vl_3b", 3_754_622_976),
-        ("llava_onevision_0_5b", 893_617_184),
         ("paligemma2_3b", 3_032_242_416),
     ],
 )
@@ -266,6 +270,8 @@ def test_the_original_size_is_counted_on_the_meta_device(name, images):
     work = flops.count(loaded, flops.copy_without_values(loaded), inputs)
     assert set(work) == {"vision", "prefill", "decode"}
     tokens = int(loaded.describe_inputs([inputs])["image_tokens"])
+    inputs.pop("attention_mask", None)  # transformers reads its values
     shapes = {key: tensor if key in loaded.host_inputs else tensor.to("meta") for key, tensor in inputs.items()}
+    counted = replace(loaded, module=flops.copy_without_values(loaded))
     with torch.no_grad():
-        assert len(loaded.parts(shapes)["vision"].call()) == tokens
+        assert len(counted.parts(shapes)["vision"].call()) == tokens

@@ -114,7 +114,7 @@ def _make_row(place: str, image: Id, text: Any, answers: Sequence[Any]) -> Quest
             return QuestionRow(place, image, problem=f"its {role} has half a character (a lone surrogate)")
     if text.strip().lower() in MISSING_VALUES:
         return QuestionRow(place, image, problem=f"its question is only '{text}', which denotes a missing value")
-    return QuestionRow(place, image, Question(text.strip(), tuple(one.strip() for one in texts)))
+    return QuestionRow(place, image, Question(text.strip(), tuple(str(one).strip() for one in texts)))
 
 
 def _by_question_id(path: Path, key: str) -> Mapping[Id, Mapping[str, Any]]:

@@ -1,4 +1,5 @@
-"""The denominators of quality metrics: the numbers of images, captions, questions, instances and classes, used and found."""
+"""The denominators of quality metrics: the numbers of images, captions, questions, instances and classes, used and
+found."""
 
 from __future__ import annotations
 

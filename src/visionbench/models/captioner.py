@@ -61,6 +61,7 @@ class Captioner:
                 f"model.options.prompt='{self.prompt}': random weights have no tokenizer", "leave the prompt empty"
             )
         built = weights.build_model(model, self.auto_class, device, dtype, self.image_size)
+        _set_start_token(built.module)
         processor = weights.load_image_processor(model, built.source, self.image_size)
         tokenizer = None if built.source is None else weights.load_tokenizer(model, built)
         words = tokenizer(self.prompt, add_special_tokens=False).input_ids if tokenizer and self.prompt else []
@@ -147,7 +148,10 @@ class LoadedCaptioner:
 
     def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Return the logits of the first new token."""
-        return {"image": self.module(**inputs).logits[:, -1]}
+        start = {}
+        if _is_seq2seq(self.module.config):
+            start = {"decoder_input_ids": _start_tokens(self.module, inputs["input_ids"])}
+        return {"image": self.module(**inputs, **start).logits[:, -1]}
 
     def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
         """Return a caption for each image, or the ids of the new tokens if there is no tokenizer."""
@@ -215,7 +219,7 @@ def _steps_of(module: Any) -> Steps:
             lambda _, prompt: prompt[:, :-1],
             lambda prompt: len(prompt) - 1,
         )
-    if module.config.text_config.is_encoder_decoder:
+    if _is_seq2seq(module.config):
         return Steps(_encode_to_queries, _decode_seq2seq, _start_tokens, lambda _: 1)
     return Steps(_encode_to_queries, _decode_with_queries, lambda _, prompt: prompt, len)
 
@@ -242,6 +246,21 @@ def _decode_with_queries(
         return language(input_ids=tokens, past_key_values=cache, use_cache=True)
     words = language.get_input_embeddings()(tokens[:, features.shape[1] :])
     return language(inputs_embeds=torch.cat([features, words], dim=1), use_cache=True, logits_to_keep=1)
+
+
+def _is_seq2seq(config: Any) -> bool:
+    """Return whether the language model has an encoder and a decoder, as T5."""
+    return bool(config.get_text_config().is_encoder_decoder)
+
+
+def _set_start_token(module: Any) -> None:
+    """Let the decoder of T5 start with its padding token if neither configuration has a token."""
+    if not _is_seq2seq(module.config):
+        return
+    text, generation_config = module.config.text_config, module.language_model.generation_config
+    known = (generation_config.decoder_start_token_id, getattr(text, "decoder_start_token_id", None))
+    token = next((one for one in known if one is not None), text.pad_token_id)
+    text.decoder_start_token_id = generation_config.decoder_start_token_id = token
 
 
 def _start_tokens(module: Any, prompt: torch.Tensor) -> torch.Tensor:
@@ -369,7 +388,7 @@ def _build_prompt(config: Any, words: Sequence[int]) -> list[int]:
     text = config.get_text_config()
     if queries := _count_queries(config):
         images = [config.image_token_index] * queries
-        if text.is_encoder_decoder:
+        if _is_seq2seq(config):
             return [*images, *words, text.eos_token_id]
         return [*images, text.bos_token_id, *words]
     end = getattr(text, "sep_token_id", None) if config.model_type == "blip" else None

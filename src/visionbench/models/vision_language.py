@@ -33,9 +33,9 @@ class VisionLanguage:
     which contains `{question}`; and `new_tokens`, the exact number of tokens that a timed call writes.
 
     The chat template of the checkpoint writes the prompt. `template`, a text with `{prompt}`, is used for a model
-    without one, and for random weights; by default it is the image and the prompt. For quality, a text ends at the model's end token, or after `caption_tokens` or
-    `answer_tokens`, and the best of `beams` is used (1 is greedy). `processor` has arguments of the processor's class
-    for random weights.
+    without one, and for random weights; by default it is the image and the prompt. For quality, a text ends at the
+    model's end token, or after `caption_tokens` or `answer_tokens`, and the best of `beams` is used (1 is greedy).
+    `processor` has arguments of the processor's class for random weights.
     """
 
     prompt: str = "Describe this image in one sentence."
@@ -70,8 +70,6 @@ class VisionLanguage:
                 continue
             if not isinstance(text, str) or text.count(part) != 1:
                 raise ConfigError(f"model.options.{option}={text}: it must contain {part} once", f"add {part}")
-        if not isinstance(self.processor, Mapping):
-            raise ConfigError(f"model.options.processor={self.processor}: not a mapping", "give names with values")
 
     @staticmethod
     def read_options(source: Path) -> dict[str, Any]:
@@ -175,10 +173,9 @@ class LoadedVisionLanguage:
 
     def describe_inputs(self, inputs: Sequence[Inputs]) -> Mapping[str, str]:
         """Return the number of image tokens and of all tokens of the prompt; see `core.DescribesInputs`."""
-        image = [int((one[IDS] == self.image_token).sum()) for one in inputs]
         return {
-            "image_tokens": _range_text(image),
-            "prompt_tokens": _range_text([int(one[MASK].sum()) if MASK in one else one[IDS].shape[1] for one in inputs]),
+            "image_tokens": _range_text([int((one[IDS] == self.image_token).sum()) for one in inputs]),
+            "prompt_tokens": _range_text([one[IDS].shape[1] for one in inputs]),
         }
 
     @property
@@ -203,8 +200,8 @@ class LoadedVisionLanguage:
         return 1 if self.config.is_encoder_decoder else None
 
     def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
-        """Return the parts `vision` (images to the input of the language model), `prefill` (this input and the prompt to
-        the first token), and `decode` (one more token, at the mean length over all tokens)."""
+        """Return the parts `vision` (images to the input of the language model), `prefill` (this input and the prompt
+        to the first token), and `decode` (one more token, at the mean length over all tokens)."""
         encode = partial(self._encode, inputs)
         ids, mask = inputs[IDS], inputs.get(MASK)
         if self.config.is_encoder_decoder:
@@ -250,9 +247,7 @@ class LoadedVisionLanguage:
         language, head = self.module.get_decoder(), self.module.get_output_embeddings()
         length = tokens.shape[1] + (cache.get_seq_length() if cache is not None else 0)
         given = {"input_ids": tokens} if cache is not None else {"inputs_embeds": self._embed(features, tokens)}
-        output = language(
-            **given, attention_mask=_extend(mask, length), past_key_values=cache, use_cache=True
-        )
+        output = language(**given, attention_mask=_extend(mask, length), past_key_values=cache, use_cache=True)
         return CausalLMOutputWithPast(
             logits=head(output.last_hidden_state[:, -1:]), past_key_values=output.past_key_values
         )
@@ -411,11 +406,17 @@ def _range_text(counts: Sequence[int]) -> str:
 def _encode_shapes_of_tiles(model: Any, pixels: torch.Tensor, pixel_mask: torch.Tensor) -> torch.Tensor:
     """Return the features of the tiles of Idefics3 and SmolVLM on the meta device, without the tiles of padding.
 
-    `pixel_mask` [B, tiles, H, W] has values. The method of the model would select the tiles by the values of `pixels`.
+    `pixel_mask` [B, tiles, H, W] has values. The method of the model would select the tiles by the values of `pixels`,
+    and read those of a mask.
     """
-    count = int(pixel_mask.flatten(2).any(-1).sum())
-    states = model.vision_model(pixel_values=pixels.new_empty((count, *pixels.shape[2:]))).last_hidden_state
-    features: torch.Tensor = model.connector(states)
+    import torch
+
+    vision, count = model.vision_model, int(pixel_mask.flatten(2).any(-1).sum())
+    tiles = pixels.new_empty((count, *pixels.shape[2:]))
+    sides = [side // vision.patch_size for side in tiles.shape[2:]]
+    patches = torch.ones((count, *sides), dtype=torch.bool, device=tiles.device)
+    states = vision.encoder(inputs_embeds=vision.embeddings(tiles, patches), attention_mask=None).last_hidden_state
+    features: torch.Tensor = model.connector(vision.post_layernorm(states))
     return features
 
 
@@ -428,7 +429,10 @@ def _positions_of_grid(vision: Any, grid: torch.Tensor) -> Mapping[str, Any]:
     }
     if hasattr(vision, "window_size"):
         index, lengths = vision_utils.get_vision_window_index(
-            grid, spatial_merge_size=vision.spatial_merge_size, window_size=vision.window_size, patch_size=vision.patch_size
+            grid,
+            spatial_merge_size=vision.spatial_merge_size,
+            window_size=vision.window_size,
+            patch_size=vision.patch_size,
         )
         options |= {"window_index": index.to("meta"), "cu_window_seqlens": lengths}
     return options

@@ -26,13 +26,15 @@ from visionbench.weights.processors import load_image_processor, load_tokenizer
 IMAGE, VIDEO = "<image>", "<video>"
 STAND_IN = "stand-in"
 """The name of the tokenizer of random weights, for the identity of a run."""
-COMMON_WORDS = (
-    "a about above all an and answer any are as at below between big black blue bottom by can caption colour cross "
-    "describe do does for from green how image in is it large left many number object of on one or orange question "
-    "red right ring phrase purple sentence shape short show single size small square star that the there these this "
-    "to top triangle two using using what where which white who with word yellow yes no cyan en User Assistant user "
-    "assistant system helpful You"
-).split()
+COMMON_WORDS = tuple(
+    """
+    a about above all an and answer any are as Assistant assistant at below between big black blue bottom by can
+    caption colour cross cyan describe do does en for from green helpful how image in is it large left many no
+    number object of on one or orange phrase purple question red right ring sentence shape short show single size
+    small square star system that the there these this to top triangle two user User using what where which white
+    who with word yellow yes You
+    """.split()  # noqa: SIM905
+)
 """Words of which each is a token of the stand-in. Any other word is the unknown token."""
 PIECES = r"<[^<>\s]+>|\w+|\n+|[^\w\s]"
 """What the stand-in counts as one token: a token in angle brackets, a word, line ends, or a punctuation mark."""
@@ -52,7 +54,7 @@ def load_processor(model: ModelConfig, built: BuiltModel, arguments: Mapping[str
         tokenizer, setting = load_tokenizer(model, built), f"model.checkpoint={model.checkpoint}"
     tokenizer.padding_side = "right" if config.is_encoder_decoder else "left"
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     with one_line_errors(model, setting):
         kind = _processor_class(config)
         if built.source is not None:
@@ -125,6 +127,9 @@ def _without_videos(kind: Any) -> Any:
                 return NoVideos
             return super().check_argument_for_proper_class(argument_name, argument)
 
+        def __repr__(self) -> str:
+            return str(kind.__name__)  # that of transformers writes all parts as JSON
+
         def __reduce__(self) -> tuple[Any, ...]:
             return _restore, (kind, self.__dict__)
 
@@ -179,7 +184,11 @@ def make_tokenizer(config: Any) -> Any:
     named = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "pad") if f"<{name}>" in special}
     extra = {f"{token[1:-1]}_token": token for token in (IMAGE, VIDEO) if token in special}
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", **named, extra_special_tokens=extra, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        **named,
+        extra_special_tokens=extra,
+        clean_up_tokenization_spaces=False,
     )
 
 
