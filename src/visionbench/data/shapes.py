@@ -111,18 +111,18 @@ class Composition(NamedTuple):
     def questions(self) -> tuple[Question, ...]:
         """Four questions: a colour, a shape, a position and a size. Each has one answer, which the image shows.
 
-        A digest of the composition selects the object of each question, so that both are asked about equally often.
+        A digest of the composition selects the object of each question, so that each of the two is chosen equally often.
         """
         digest = hashlib.sha256(f"questions {self}".encode()).digest()
         chosen = [bit % 2 for bit in digest[:4]]
         objects, places, positions = (self.first, self.second), PLACES[self.relation], POSITIONS[self.relation]
-        asked = {
+        answers = {
             f"What colour is the object {places[chosen[0]]}?": objects[chosen[0]].colour,
             f"What shape is the object {places[chosen[1]]}?": objects[chosen[1]].shape,
             f"Where is the {objects[chosen[2]]}: {' or '.join(positions)}?": positions[chosen[2]],
             f"Is the object {places[chosen[3]]} small or large?": objects[chosen[3]].size,
         }
-        return tuple(Question(text, (answer,) * REPEATS) for text, answer in asked.items())
+        return tuple(Question(text, (answer,) * REPEATS) for text, answer in answers.items())
 
     @property
     def label(self) -> str:

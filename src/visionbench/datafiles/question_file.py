@@ -55,9 +55,9 @@ def read_vqa(questions: Path, annotations: Path) -> tuple[QuestionRow, ...]:
     Answers to other questions are not used. Raises ConfigError if the ids of a file are missing or not unique, or if no
     row can be read.
     """
-    asked = _by_question_id(questions, "questions")
-    answered = _by_question_id(annotations, "annotations")
-    rows = tuple(_join(id, row, answered.get(id), annotations.name) for id, row in asked.items())
+    questions_by_id = _by_question_id(questions, "questions")
+    answers_by_id = _by_question_id(annotations, "annotations")
+    rows = tuple(_join(id, row, answers_by_id.get(id), annotations.name) for id, row in questions_by_id.items())
     return _check_any(questions, rows)
 
 
@@ -139,20 +139,20 @@ def _by_question_id(path: Path, key: str) -> Mapping[Id, Mapping[str, Any]]:
     return by_id
 
 
-def _join(id: Id, asked: Mapping[str, Any], answered: Mapping[str, Any] | None, name: str) -> QuestionRow:
+def _join(id: Id, row: Mapping[str, Any], annotation: Mapping[str, Any] | None, name: str) -> QuestionRow:
     """Return the row of a question of VQAv2. `name` is the name of the file of answers."""
-    place, image = f"question {id}", parse_id(asked.get("image_id"))
+    place, image = f"question {id}", parse_id(row.get("image_id"))
     if image is None:
-        return QuestionRow(place, None, problem=f"its image_id is {show(asked.get('image_id'))}")
-    if answered is None:
+        return QuestionRow(place, None, problem=f"its image_id is {show(row.get('image_id'))}")
+    if annotation is None:
         return QuestionRow(place, image, problem=f"it has no answers in {name}")
-    other = parse_id(answered.get("image_id", image))
+    other = parse_id(annotation.get("image_id", image))
     if other != image:
         return QuestionRow(place, image, problem=f"its image_id is {show(image)}, but {show(other)} in {name}")
-    answers = answered.get("answers")
+    answers = annotation.get("answers")
     if not isinstance(answers, list):
         return QuestionRow(place, image, problem=f"its answers are {show(answers)} in {name}, not a list")
-    return _make_row(place, image, asked.get("question"), answers)
+    return _make_row(place, image, row.get("question"), answers)
 
 
 def list_image_names(id: Id, folder: str) -> Iterator[str]:

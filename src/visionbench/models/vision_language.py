@@ -320,13 +320,13 @@ class VisionLanguageEvaluator:
         if "caption" in self.columns:
             batches["caption"] = [self.model.preprocess([picture.image for picture in pictures], [])]
         if "answers" in self.columns:
-            asked = [(picture.image, question.text) for picture in pictures for question in picture.example.questions]
+            pairs = [(picture.image, question.text) for picture in pictures for question in picture.example.questions]
             batches["answers"] = [
                 self.model.prepare(
                     [image for image, _ in group],
                     [options.question.replace("{question}", text) for _, text in group],
                 )
-                for group in (asked[first : first + len(pictures)] for first in range(0, len(asked), len(pictures)))
+                for group in (pairs[first : first + len(pictures)] for first in range(0, len(pairs), len(pictures)))
             ]
         return batches
 

@@ -9,11 +9,13 @@ about as many tokens as a real one.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from string import punctuation
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from visionbench.config import ModelConfig
@@ -171,25 +173,31 @@ def make_tokenizer(config: Any) -> Any:
 
     A word, a mark, or a token in angle brackets is one token. Words that are not in a short list are the unknown token.
     """
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     special = dict(_special_tokens(config))
     size = config.get_text_config().vocab_size
-    taken = set(special.values())
-    free = (number for number in range(size) if number not in taken)
+    used = set(special.values())
+    free = (number for number in range(size) if number not in used)
     words = dict(zip(["<unk>", *dict.fromkeys(["\n", *punctuation, *COMMON_WORDS])], free, strict=False))
-    tokenizer = Tokenizer(models.WordLevel({**words, **special}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), "removed", invert=True)
+    content = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": PIECES}, "behavior": "Removed", "invert": True},
+        "model": {"type": "WordLevel", "vocab": {**words, **special}, "unk_token": "<unk>"},
+    }
     named = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "pad") if f"<{name}>" in special}
     extra = {f"{token[1:-1]}_token": token for token in (IMAGE, VIDEO) if token in special}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="<unk>",
-        **named,
-        extra_special_tokens=extra,
-        clean_up_tokenization_spaces=False,
-    )
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "tokenizer.json"
+        file.write_text(json.dumps(content), "utf-8")
+        return PreTrainedTokenizerFast(
+            tokenizer_file=str(file),
+            unk_token="<unk>",
+            **named,
+            extra_special_tokens=extra,
+            clean_up_tokenization_spaces=False,
+        )
 
 
 def _special_tokens(config: Any) -> Iterator[tuple[str, int]]:
