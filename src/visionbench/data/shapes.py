@@ -111,7 +111,7 @@ class Composition(NamedTuple):
     def questions(self) -> tuple[Question, ...]:
         """Four questions: a colour, a shape, a position and a size. Each has one answer, which the image shows.
 
-        A digest of the composition selects the object of each question, so that each of the two is chosen equally often.
+        A digest of the composition selects the object of each question, so that each is chosen equally often.
         """
         digest = hashlib.sha256(f"questions {self}".encode()).digest()
         chosen = [bit % 2 for bit in digest[:4]]
