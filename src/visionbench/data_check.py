@@ -8,7 +8,7 @@ from visionbench.config import DataConfig, ExperimentConfig, to_yaml
 from visionbench.core import Example, RunPlan
 from visionbench.examples import screening
 from visionbench.examples.calibration import choose_images
-from visionbench.examples.labelling import find_label_mismatch, resolve_labelling
+from visionbench.examples.labelling import CLASS_MAP, LABELS, find_label_mismatch, resolve_labelling
 from visionbench.parts import build_parts
 from visionbench.statistics.resampling import read_clusters
 
@@ -21,15 +21,17 @@ def unavailable_annotations(configs: Sequence[ExperimentConfig]) -> list[dict[st
     unavailable: list[dict[str, str]] = []
     for config in configs:
         parts = build_parts(config)
-        reason = None
-        needs_labels = any("labels" in getattr(metric, "needs", ()) for metric in parts.metrics.values())
-        if needs_labels and "labels" in parts.data.provides:
+        needs = frozenset().union(*(getattr(metric, "needs", ()) for metric in parts.metrics.values()))
+        reasons: dict[str, str | None] = {}
+        if LABELS in needs & parts.data.provides:
             key = to_yaml(config.data)
             if key not in without_labels:
                 without_labels[key] = not parts.data.classes()
             mismatch = find_label_mismatch(config, parts)
-            reason = NO_LABELS if without_labels[key] else mismatch
-        unavailable.append({"labels": reason} if reason else {})
+            reasons[LABELS] = NO_LABELS if without_labels[key] else mismatch
+        if CLASS_MAP in needs & parts.data.provides:
+            reasons[CLASS_MAP] = find_label_mismatch(config, parts, CLASS_MAP)
+        unavailable.append({name: reason for name, reason in reasons.items() if reason})
     return unavailable
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import dense_models
 import numpy as np
 import pytest
 import torch
@@ -77,6 +78,7 @@ SMALL = {
     },
     "vit_b16": {**ENCODER, "image_size": 224, "patch_size": 32, "num_labels": 7},
     "resnet50": {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 1], "num_labels": 7},
+    **dense_models.SMALL,
 }
 
 
@@ -454,7 +456,7 @@ def test_the_parts_of_a_model_are_the_complete_work_of_its_call(name, photograph
     assert all(one.moved_bytes > 0 for one in work.values())
 
 
-@pytest.mark.parametrize("name", ["clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny"])
+@pytest.mark.parametrize("name", ["clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny", "segformer_tiny"])
 def test_the_parts_of_a_bundled_model_are_the_complete_work_of_its_call(name, photographs):
     """Within 1 %: if the number of steps is even, no step has the mean length."""
     loaded = load(eager(models()[name]))

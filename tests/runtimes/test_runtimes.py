@@ -7,10 +7,10 @@ from command_line import call
 
 from visionbench.results import archive
 
-TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny")
+TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny", "segformer_tiny")
 COMPILED = "classifier_tiny"
 """The model that is compiled. Compiling all models takes several minutes."""
-METRICS = "metrics=[latency,load,parity,recall,segmentation,captioning,classification]"
+METRICS = "metrics=[latency,load,parity,recall,segmentation,semantic_segmentation,captioning,classification]"
 SHORT = ["measure.warmup.calls=1", "measure.latency.calls=6", "measure.retries=0", "data.options.samples=24"]
 SHORT += ["tracking=none", "report.enabled=false", "device.threads=1", "batch.sizes=[1,3]"]
 QUALITY = {
@@ -18,6 +18,7 @@ QUALITY = {
     "sam_tiny": "segmentation_point_miou_fraction",
     "blip2_tiny": "captioning_cider_score",
     "classifier_tiny": "classification_top_1_fraction",
+    "segformer_tiny": "semantic_segmentation_miou_fraction",
 }
 EXECUTED_BY_TORCH = {
     "sam_tiny": "torch executes: decoder of boxes, for quality",

@@ -3,7 +3,7 @@
 ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → results.jsonl → tracker
 """
 
-from visionbench.core.data import DataClass, Example, Inputs, Picture, Row
+from visionbench.core.data import ARRAYS, IGNORED, ArrayAnnotation, DataClass, Example, Inputs, Picture, Row
 from visionbench.core.declarations import (
     ACROSS_PROCESSES,
     GEOMETRIC_MEAN,
@@ -28,6 +28,7 @@ from visionbench.core.protocols import (
     Adapter,
     Calibration,
     CallTiming,
+    ComparesImages,
     Counted,
     DataSet,
     DeclaresMetrics,
@@ -39,6 +40,7 @@ from visionbench.core.protocols import (
     Fetchable,
     FetchProgress,
     FetchSource,
+    HasClassMaps,
     HasClassNames,
     HasGraphs,
     HasOtherImages,
@@ -62,6 +64,7 @@ from visionbench.core.results import (
     CAPTIONS_CUT,
     EVALUATION_STEPS,
     FAILED,
+    IN_PIXELS,
     INTERRUPTED,
     INVALID,
     KILLED,
@@ -88,6 +91,7 @@ from visionbench.core.text import one_line, shortened, visible
 
 __all__ = [
     "ACROSS_PROCESSES",
+    "ARRAYS",
     "AUTO",
     "CALIBRATED",
     "CAPTIONS_CUT",
@@ -95,7 +99,9 @@ __all__ = [
     "FAILED",
     "GEOMETRIC_MEAN",
     "HIGHER",
+    "IGNORED",
     "INTERRUPTED",
+    "IN_PIXELS",
     "INVALID",
     "KILLED",
     "LARGEST",
@@ -118,11 +124,13 @@ __all__ = [
     "WITHIN_PROCESS",
     "WORK_UNITS",
     "Adapter",
+    "ArrayAnnotation",
     "BatchSearch",
     "Calibration",
     "CallTiming",
     "Case",
     "CaseResult",
+    "ComparesImages",
     "ConfigError",
     "Counted",
     "Contributions",
@@ -138,6 +146,7 @@ __all__ = [
     "FetchProgress",
     "FetchSource",
     "Fetchable",
+    "HasClassMaps",
     "HasClassNames",
     "HasGraphs",
     "HasOtherImages",

@@ -223,6 +223,7 @@ TASKS = {
     "promptable segmentation": "提示分割",
     "image captioning": "图像描述",
     "image classification": "图像分类",
+    "semantic segmentation": "语义分割",
 }
 """Names of tasks in Chinese. Other tasks keep their English name."""
 
