@@ -393,7 +393,7 @@ def test_masks_that_cannot_be_read_are_a_problem_of_their_image(examples):
 
     example = Example("odd", examples[0].image, masks=broken_masks)
     with pytest.raises(PictureError, match=r"its masks cannot be read \(no region\)"):
-        evaluation._decode(example, Decoding(), with_masks=True)
+        evaluation._decode(example, Decoding(), frozenset({"masks"}))
 
 
 @pytest.mark.parametrize("size", [(4, 6), (6, 6)], ids=["oblong", "square"])
@@ -411,5 +411,5 @@ def test_masks_match_their_pixels_in_both_frames_for_each_orientation(tmp_path, 
     for frame, mask in (("stored", stored), ("turned", turned)):
         example = Example("a", path, masks=lambda mask=mask: mask[None], size=mask.shape, exif=frame)
         assert not screening.find_problems([example], decoded=1)
-        picture = evaluation._decode(example, Decoding(), with_masks=True)
+        picture = evaluation._decode(example, Decoding(), frozenset({"masks"}))
         np.testing.assert_array_equal(np.asarray(picture.image)[..., 0] > 0, picture.masks[0])

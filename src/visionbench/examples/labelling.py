@@ -113,8 +113,8 @@ def find_label_mismatch(config: ExperimentConfig, run: Parts, annotation: str = 
     remedy = f"choose data with the model's classes, data={OTHER_DATA[annotation]} data.root=…"
     if all(UNNAMED.fullmatch(name) for name in model_names):
         return (
-            f"its {subject} are not the model's: the checkpoint has no names for its classes, only '{model_names[0]}' and "
-            f"so on; write the names into id2label of its config.json, and {remedy}"
+            f"its {subject} are not the model's: the checkpoint has no names for its classes, only '{model_names[0]}' "
+            f"and so on; write the names into id2label of its config.json, and {remedy}"
         )
     return (
         f"its {subject} are not the model's: the model does not have {len(matches.unknown)} of its {len(described)} "

@@ -128,6 +128,4 @@ class SegmenterEvaluator(MapEvaluator):
 
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
         """Return `predicted_map` [H, W] for each image: indices into `classes`, or NaN if a logit was not finite."""
-        return [
-            {"predicted_map": self.indices[one] if np.issubdtype(one.dtype, np.integer) else one} for one in output
-        ]
+        return [{"predicted_map": self.indices[one] if np.issubdtype(one.dtype, np.integer) else one} for one in output]
