@@ -109,7 +109,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Requested:
     """What the metrics of the case read."""
 
     columns: frozenset[str]
@@ -122,7 +122,7 @@ class Wanted:
     """The columns that are dropped after the comparisons, because no other metric reads them."""
 
     @classmethod
-    def by(cls, scorers: Sequence[QualityMetric]) -> Wanted:
+    def by(cls, scorers: Sequence[QualityMetric]) -> Requested:
         """Return what these metrics read."""
         columns = frozenset().union(*(metric.reads for metric in scorers))
         needs = frozenset().union(*(metric.needs for metric in scorers), {"masks"} if MASKS in columns else ())
@@ -150,7 +150,7 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluation]:
     starved = 0.0
     start = last_progress = perf_counter()
     with Heartbeat() as heartbeat:
-        for batch, waited in predicted_batches(context, evaluator, Wanted.by(scorers)):
+        for batch, waited in predicted_batches(context, evaluator, Requested.by(scorers)):
             if batch.unusable and context.on_error == "fail":
                 name, reason = next(iter(batch.unusable.items()))
                 raise EvaluationError(f"{name}: {reason}", "data.on_error=skip would leave it out")
@@ -182,7 +182,7 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluation]:
 
 
 def predicted_batches(
-    context: EvaluationContext, evaluator: Evaluator, wanted: Wanted
+    context: EvaluationContext, evaluator: Evaluator, requested: Requested
 ) -> Iterator[tuple[Batch, float]]:
     """Yield batches with their rows, in order, each with the seconds that the model waited for it to be loaded."""
     import torch
@@ -196,11 +196,11 @@ def predicted_batches(
                 batch.output = evaluator.forward(batch.inputs)
 
     def recover(batch: Batch, error: Exception) -> Batch:
-        return _predict_without_unfit(batch, evaluator, wanted, working, error, context.device)
+        return _predict_without_unfit(batch, evaluator, requested, working, error, context.device)
 
     source = (examples[first : first + size] for first in range(0, len(examples), size))
-    load = partial(_load, decoding=context.decoding, evaluator=evaluator, arrays=wanted.arrays)
-    finish = partial(_finish, evaluator=evaluator, wanted=wanted)
+    load = partial(_load, decoding=context.decoding, evaluator=evaluator, arrays=requested.arrays)
+    finish = partial(_finish, evaluator=evaluator, requested=requested)
     for batch, waited in overlap(source, load, forward, finish, loader_count(context.measure.evaluation), recover):
         working = next((picture for picture in batch.pictures if picture.example.id in batch.rows), working)
         yield batch, waited
@@ -250,7 +250,7 @@ def _prepare(batch: Batch, evaluator: Evaluator) -> None:
 def _predict_without_unfit(
     batch: Batch,
     evaluator: Evaluator,
-    wanted: Wanted,
+    requested: Requested,
     working: Picture | None,
     error: Exception,
     device: Device,
@@ -263,20 +263,22 @@ def _predict_without_unfit(
     """
     if device.is_out_of_memory(error):
         raise error
-    reasons = {picture.example.id: _reason_alone(picture, evaluator, wanted, device) for picture in batch.pictures}
+    reasons = {picture.example.id: _reason_alone(picture, evaluator, requested, device) for picture in batch.pictures}
     unfit = {id: reason for id, reason in reasons.items() if reason is not None}
     fit = [picture for picture in batch.pictures if picture.example.id not in unfit]
-    model_fails = len(unfit) > 1 if working is None else _reason_alone(working, evaluator, wanted, device) is not None
+    model_fails = (
+        len(unfit) > 1 if working is None else _reason_alone(working, evaluator, requested, device) is not None
+    )
     if not unfit or (not fit and model_fails):
         raise error
     repeated = Batch(fit, unusable={**batch.unusable, **unfit}, seconds=batch.seconds)
-    return _predict(repeated, evaluator, wanted) if fit else repeated
+    return _predict(repeated, evaluator, requested) if fit else repeated
 
 
-def _reason_alone(picture: Picture, evaluator: Evaluator, wanted: Wanted, device: Device) -> str | None:
+def _reason_alone(picture: Picture, evaluator: Evaluator, requested: Requested, device: Device) -> str | None:
     """Return why an image alone has no row, or None if it has one. Raises the error if memory is short."""
     try:
-        _predict(Batch([picture]), evaluator, wanted)
+        _predict(Batch([picture]), evaluator, requested)
     except Exception as error:
         if device.is_out_of_memory(error):
             raise
@@ -284,7 +286,7 @@ def _reason_alone(picture: Picture, evaluator: Evaluator, wanted: Wanted, device
     return None
 
 
-def _predict(batch: Batch, evaluator: Evaluator, wanted: Wanted) -> Batch:
+def _predict(batch: Batch, evaluator: Evaluator, requested: Requested) -> Batch:
     """Run all steps after decoding for a batch, in this thread."""
     import torch
 
@@ -293,7 +295,7 @@ def _predict(batch: Batch, evaluator: Evaluator, wanted: Wanted) -> Batch:
             batch.inputs = evaluator.prepare(batch.pictures)
         with batch.timed("forward"):
             batch.output = evaluator.forward(batch.inputs)
-        return _finish(batch, evaluator, wanted)
+        return _finish(batch, evaluator, requested)
 
 
 def _decode(example: Example, decoding: Decoding, arrays: frozenset[str]) -> Picture:
@@ -327,7 +329,7 @@ def _read_array(example: Example, name: str, image_size: tuple[int, int]) -> np.
     return array
 
 
-def _finish(batch: Batch, evaluator: Evaluator, wanted: Wanted) -> Batch:
+def _finish(batch: Batch, evaluator: Evaluator, requested: Requested) -> Batch:
     with batch.timed("postprocess"):
         output, batch.output = batch.output, None
         predicted = evaluator.finish(output, batch.pictures) if batch.pictures else []
@@ -335,7 +337,7 @@ def _finish(batch: Batch, evaluator: Evaluator, wanted: Wanted) -> Batch:
             if column := next((name for name, value in row.items() if not _is_finite(value)), None):
                 batch.unusable[picture.example.id] = f"the model's {column} holds NaN or infinity"
             else:
-                batch.rows[picture.example.id] = _compare({**row, **_truths(picture, wanted.columns)}, wanted)
+                batch.rows[picture.example.id] = _compare({**row, **_truths(picture, requested.columns)}, requested)
     return batch
 
 
@@ -346,10 +348,10 @@ def _truths(picture: Picture, columns: frozenset[str]) -> Row:
     return {name: truths[name] for name in columns & TRUTHS}
 
 
-def _compare(row: Row, wanted: Wanted) -> Row:
+def _compare(row: Row, requested: Requested) -> Row:
     """Return the row in which the results of comparisons replace the columns that are as large as the image."""
-    compared = {name: value for metric in wanted.comparisons for name, value in metric.compare(row).items()}
-    return {**{name: value for name, value in row.items() if name not in wanted.replaced}, **compared}
+    compared = {name: value for metric in requested.comparisons for name, value in metric.compare(row).items()}
+    return {**{name: value for name, value in row.items() if name not in requested.replaced}, **compared}
 
 
 def _is_finite(value: Any) -> bool:
