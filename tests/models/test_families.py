@@ -115,6 +115,8 @@ def singles(loaded, photographs):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", SMALL)
 def test_a_different_photograph_changes_the_output(name, dtype, photographs):
+    if (name, dtype) == ("mask2former_swin_tiny", torch.bfloat16):
+        pytest.skip("torch's grid_sample in bfloat16 gives NaN on a CPU, so that such a run is refused")
     loaded = load(small(name), dtype)
     check_output_follows_input(loaded, singles(loaded, photographs), CPU, dtype)
 
