@@ -121,7 +121,8 @@ class SemanticSegmentation:
         contributions = self.contributions(samples)
         if not contributions:
             missing = [declared.name for declared in self.declarations if "<" not in declared.name]
-            return Metrics(dict.fromkeys(missing), dict.fromkeys(missing, samples.why_missing(CELLS)))
+            metrics = Metrics(dict.fromkeys(missing), dict.fromkeys(missing, samples.why_missing(CELLS)))
+            return with_intervals(metrics, [MIOU, PIXELS, ACCURACY], {}, samples)
         sums = np.asarray(contributions[MIOU].parts.sum(axis=0)).ravel()
         true, predicted, _ = np.split(sums, 3)
         values: dict[str, float | None] = {name: float(one.value(sums)) for name, one in contributions.items()}
