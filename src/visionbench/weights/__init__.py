@@ -13,11 +13,11 @@ from visionbench.weights.architecture import (
 )
 from visionbench.weights.attention import ATTENTION
 from visionbench.weights.auto_classes import auto_class_for, auto_class_of, auto_classes
-from visionbench.weights.building import CHANNELS_LAST, BuiltModel, build_model, count_convolutions
+from visionbench.weights.building import CHANNELS_LAST, BuiltModel, build_model, count_convolutions, find_revision
 from visionbench.weights.checkpoint_classes import list_class_names, read_class_names
 from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, fetch_description, obtain_checkpoint
 from visionbench.weights.graphs import as_graph
-from visionbench.weights.identification import Description, check_family, describe, known_models
+from visionbench.weights.identification import Description, check_family, describe, known_models, prepare_architecture
 from visionbench.weights.image_model import PIXELS, LoadedImageModel
 from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
@@ -68,6 +68,7 @@ __all__ = [
     "fetch_checkpoint",
     "fetch_description",
     "find_checkpoint",
+    "find_revision",
     "image_processor_of",
     "kernel_doubts",
     "known_models",
@@ -80,6 +81,7 @@ __all__ = [
     "local_folder",
     "obtain_checkpoint",
     "place_inputs",
+    "prepare_architecture",
     "quantize",
     "read_class_names",
     "transformers_modules",
