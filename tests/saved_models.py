@@ -68,6 +68,14 @@ def _yolos() -> Any:
     return t.YolosForObjectDetection(config)
 
 
+SEMANTIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "segformer": (_segformer, lambda: t.SegformerImageProcessor(size=SQUARE)),
+    "mask2former": (
+        _mask2former,
+        lambda: t.Mask2FormerImageProcessor(size={"shortest_edge": 128, "longest_edge": 128}),
+    ),
+}
+"""Semantic segmenters, each with its image processor."""
 GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "dinov2": (lambda: t.Dinov2Model(t.Dinov2Config(**DINOV2)), lambda: t.ViTImageProcessor(size=SQUARE)),
     "convnextv2": (
@@ -88,11 +96,6 @@ GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     ),
     "yolos": (_yolos, lambda: t.YolosImageProcessor(size=EDGES)),
     "detr": (_detr, lambda: t.DetrImageProcessor(size=EDGES)),
-    "segformer": (_segformer, lambda: t.SegformerImageProcessor(size=SQUARE)),
-    "mask2former": (
-        _mask2former,
-        lambda: t.Mask2FormerImageProcessor(size={"shortest_edge": 128, "longest_edge": 128}),
-    ),
     "depth_anything": (_depth_anything, lambda: t.DPTImageProcessor(size=SQUARE)),
     "dpt": (_dpt, lambda: t.DPTImageProcessor(size=SQUARE)),
     "swin2sr": (
@@ -107,7 +110,7 @@ GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
 
 def save(name: str, folder: Path) -> Path:
     """Save the model and its image processor to a folder below this one, and return it."""
-    build_model, build_processor = GENERIC[name]
+    build_model, build_processor = {**GENERIC, **SEMANTIC}[name]
     build_model().save_pretrained(folder / name)
     build_processor().save_pretrained(folder / name)
     return folder / name

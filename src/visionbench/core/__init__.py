@@ -3,7 +3,7 @@
 ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → results.jsonl → tracker
 """
 
-from visionbench.core.data import DataClass, Example, Inputs, Picture, Question, Row
+from visionbench.core.data import ARRAYS, IGNORED, ArrayAnnotation, DataClass, Example, Inputs, Picture, Question, Row
 from visionbench.core.declarations import (
     ACROSS_PROCESSES,
     GEOMETRIC_MEAN,
@@ -29,6 +29,7 @@ from visionbench.core.protocols import (
     Calibration,
     CallTiming,
     Collates,
+    ComparesImages,
     Counted,
     DataSet,
     DeclaresMetrics,
@@ -41,8 +42,10 @@ from visionbench.core.protocols import (
     Fetchable,
     FetchProgress,
     FetchSource,
+    HasClassMaps,
     HasClassNames,
     HasGraphs,
+    HasOptionalAnnotations,
     HasOtherImages,
     LeastSize,
     LimitsMemory,
@@ -65,6 +68,7 @@ from visionbench.core.results import (
     CAPTIONS_CUT,
     EVALUATION_STEPS,
     FAILED,
+    IN_PIXELS,
     INTERRUPTED,
     INVALID,
     KILLED,
@@ -91,6 +95,7 @@ from visionbench.core.text import one_line, shortened, visible
 
 __all__ = [
     "ACROSS_PROCESSES",
+    "ARRAYS",
     "AUTO",
     "CALIBRATED",
     "CAPTIONS_CUT",
@@ -98,7 +103,9 @@ __all__ = [
     "FAILED",
     "GEOMETRIC_MEAN",
     "HIGHER",
+    "IGNORED",
     "INTERRUPTED",
+    "IN_PIXELS",
     "INVALID",
     "KILLED",
     "LARGEST",
@@ -121,12 +128,14 @@ __all__ = [
     "WITHIN_PROCESS",
     "WORK_UNITS",
     "Adapter",
+    "ArrayAnnotation",
     "BatchSearch",
     "Calibration",
     "CallTiming",
     "Case",
     "CaseResult",
     "Collates",
+    "ComparesImages",
     "ConfigError",
     "Counted",
     "Contributions",
@@ -143,8 +152,10 @@ __all__ = [
     "FetchProgress",
     "FetchSource",
     "Fetchable",
+    "HasClassMaps",
     "HasClassNames",
     "HasGraphs",
+    "HasOptionalAnnotations",
     "HasOtherImages",
     "Inputs",
     "LeastSize",

@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from visionbench.core import ConfigError, Example, Question
+from visionbench.core import ConfigError, DataClass, Example, Question
+from visionbench.datafiles.class_maps import read_mapped
 from visionbench.datafiles.images import read_numbered_masks
 from visionbench.registry import nearest, register
 
@@ -46,6 +47,8 @@ COLOURS = {
     "white": (245, 245, 245),
 }
 SHAPES = ("ring", "square", "triangle", "cross", "star")
+MAP_CLASSES = ("background", *SHAPES)
+"""The classes of the pixels."""
 LABELS = tuple(f"{a} and {b}" for i, a in enumerate(SHAPES) for b in SHAPES[i:])
 RELATIONS = ("left of", "above")
 TEMPLATES = {
@@ -169,7 +172,7 @@ def save_jpeg(image: Pixels, file: Path | IO[bytes]) -> None:
 class Shapes:
     """Images of a split, rendered into `cache_dir` at first use. Raises ConfigError for options out of range."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks", "questions"})
+    provides: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks", "class_map", "questions"})
 
     split: str = "test"
     samples: int = 1000
@@ -212,6 +215,7 @@ class Shapes:
                 masks=partial(read_numbered_masks, self.folder / row["mask"]),
                 instances=2,
                 questions=_read_composition(row["composition"]).questions,
+                class_map=partial(read_mapped, self.folder / row["mask"], _number_classes(row["composition"])),
             )
             for row in rows
         )
@@ -224,6 +228,10 @@ class Shapes:
     def classes(self) -> tuple[str, ...]:
         """Return the 15 pairs of shapes."""
         return LABELS
+
+    def map_classes(self) -> tuple[DataClass, ...]:
+        """Return the background and the five shapes."""
+        return tuple(DataClass(name) for name in MAP_CLASSES)
 
     def identity(self) -> Mapping[str, str]:
         """Return the options that determine the images, and a digest of the annotations. Renders them if necessary."""
@@ -282,6 +290,12 @@ class Shapes:
 def _read_composition(words: Sequence[str]) -> Composition:
     """Return the composition whose words are stored with an image."""
     return Composition(ShapeObject(*words[:3]), ShapeObject(*words[4:]), words[3])
+
+
+def _number_classes(words: Sequence[str]) -> dict[int, int]:
+    """Return the class of each number of a mask, from the words of its composition."""
+    objects = ShapeObject(*words[:3]), ShapeObject(*words[4:])
+    return {0: 0, **{number: MAP_CLASSES.index(one.shape) for number, one in enumerate(objects, start=1)}}
 
 
 def _draw_coverage(shape: str, centre: tuple[float, float], radius: float, size: int) -> Pixels:

@@ -84,7 +84,7 @@ class VisionLanguage:
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load an AutoModelForImageTextToText with its processor. With random weights, the tokenizer is a stand-in."""
         built = weights.build_model(model, self.auto_class, device, dtype)
-        processor = weights.load_processor(model, built, self.processor)
+        processor = weights.load_prompt_processor(model, built, self.processor)
         template = None if weights.chat_template(processor) else self.template or weights.default_template(processor)
         stand_in = built.source is None
         identity = {

@@ -12,15 +12,16 @@ from visionbench.weights.architecture import (
     transformers_modules,
 )
 from visionbench.weights.attention import ATTENTION
-from visionbench.weights.auto_classes import auto_class_of, auto_classes
-from visionbench.weights.building import CHANNELS_LAST, BuiltModel, build_model, count_convolutions
-from visionbench.weights.checkpoint_classes import read_class_names
+from visionbench.weights.auto_classes import auto_class_for, auto_class_of, auto_classes
+from visionbench.weights.building import CHANNELS_LAST, BuiltModel, build_model, count_convolutions, find_revision
+from visionbench.weights.checkpoint_classes import list_class_names, read_class_names
 from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, fetch_description, obtain_checkpoint
 from visionbench.weights.graphs import as_graph
-from visionbench.weights.identification import Description, check_family, describe, known_models
+from visionbench.weights.identification import Description, check_family, describe, known_models, prepare_architecture
 from visionbench.weights.image_model import PIXELS, LoadedImageModel
 from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
+from visionbench.weights.map_model import LoadedMapModel, MapEvaluator, load_processors
 from visionbench.weights.processors import (
     check_length,
     describe_processor,
@@ -34,7 +35,7 @@ from visionbench.weights.prompts import (
     STAND_IN,
     chat_template,
     default_template,
-    load_processor,
+    load_prompt_processor,
     read_arguments,
     render_chat,
 )
@@ -53,7 +54,10 @@ __all__ = [
     "BuiltModel",
     "Description",
     "LoadedImageModel",
+    "LoadedMapModel",
+    "MapEvaluator",
     "as_graph",
+    "auto_class_for",
     "auto_class_of",
     "auto_classes",
     "build_config",
@@ -75,17 +79,21 @@ __all__ = [
     "fetch_checkpoint",
     "fetch_description",
     "find_checkpoint",
+    "find_revision",
     "image_processor_of",
     "kernel_doubts",
     "known_models",
     "least_size",
     "levels",
+    "list_class_names",
     "load_image_processor",
-    "load_processor",
+    "load_prompt_processor",
+    "load_processors",
     "load_tokenizer",
     "local_folder",
     "obtain_checkpoint",
     "place_inputs",
+    "prepare_architecture",
     "quantize",
     "read_arguments",
     "read_class_names",

@@ -42,7 +42,7 @@ PIECES = r"<[^<>\s]+>|\w+|\n+|[^\w\s]"
 """What the stand-in counts as one token: a token in angle brackets, a word, line ends, or a punctuation mark."""
 
 
-def load_processor(model: ModelConfig, built: BuiltModel, arguments: Mapping[str, Any]) -> Any:
+def load_prompt_processor(model: ModelConfig, built: BuiltModel, arguments: Mapping[str, Any]) -> Any:
     """Return the processor of images and texts of a checkpoint, or with random weights one with a stand-in tokenizer.
 
     `arguments` are those of the processor's class for random weights. Texts are padded on the left, or on the right for
