@@ -38,6 +38,8 @@ multiply-accumulates of timm are doubled. An encoder's figure is compared with t
 
 {table}
 
+A dash marks models that read values to choose what they compute. Their FLOPs are counted when they are measured.
+
 The published counts have two decimals of a million parameters and of a billion multiply-accumulates. timm also counts
 small operations, such as normalisations, in some models. `convnextv2_tiny` is without its head here, and `mobilenet_v2`
 has a class for the background.
@@ -52,9 +54,12 @@ class Counts:
 
     parameters: int
     gflops: dict[str, float]
+    """By part; empty if the model reads values to choose what it computes."""
 
-    def of(self, part: str) -> float:
+    def of(self, part: str) -> float | None:
         """Return the GFLOPs of a part, or of all parts."""
+        if not self.gflops:
+            return None
         return self.gflops[part] if part in self.gflops else sum(self.gflops.values())
 
 
@@ -67,11 +72,16 @@ def read(name: str) -> ModelConfig:
 def count_model(model: ModelConfig) -> Counts:
     """Count a model with shapes only."""
     loaded = find_adapter(model).load(replace(model, attention=None), torch.device("meta"), torch.float32)
-    with torch.inference_mode():
-        inputs = loaded.preprocess([Image.new("RGB", SIDE[::-1])], [CAPTION])
-        work = count(loaded, copy_without_values(loaded), inputs)
-        times = {name: part.times for name, part in loaded.parts(to_meta(inputs)).items()}
     parameters = sum(parameter.numel() for parameter in loaded.module.parameters())
+    try:
+        with torch.inference_mode():
+            inputs = loaded.preprocess([Image.new("RGB", SIDE[::-1])], [CAPTION])
+            work = count(loaded, copy_without_values(loaded), inputs)
+            times = {name: part.times for name, part in loaded.parts(to_meta(inputs)).items()}
+    except (NotImplementedError, RuntimeError) as error:
+        if "meta" not in str(error):
+            raise
+        return Counts(parameters, {})
     return Counts(parameters, {name: one.flop * times[name] / 1e9 for name, one in work.items()})
 
 
@@ -97,11 +107,13 @@ def rows() -> Iterator[tuple[str, ...]]:
         if part:
             cells[3] += f"; {number(counts.of(figure.part))}{part}"
         source = f"[{figure.software}]({figure.source}): {figure.note}"
-        yield (*cells, f"{figure.value:g} M{part}", f"{number(figure.gflop or 0.0)}{part}", source)
+        yield (*cells, f"{figure.value:g} M{part}", f"{number(figure.gflop)}{part}", source)
 
 
-def number(value: float) -> str:
-    """Return a number with three digits or more."""
+def number(value: float | None) -> str:
+    """Return a number with three digits or more, or a dash."""
+    if value is None:
+        return "–"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 

@@ -107,7 +107,9 @@ SAVED: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
 FAMILIES = {
     "convnextv2": "feature_extractor",
     "dinov2": "feature_extractor",
+    "mask2former": "semantic_segmenter",
     "resnet": "feature_extractor",
+    "segformer": "semantic_segmenter",
     "siglip_vision": "feature_extractor",
     "vit_mae": "feature_extractor",
 }

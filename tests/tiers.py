@@ -39,6 +39,8 @@ SLOW = {
     "devices/test_cpu.py": "starts a process",
     "test_model_inspection.py": "builds models",
     "test_channels_last.py": "builds models",
+    "test_efficientnet_lite.py": "builds models",
+    "weights/test_open_clip.py": "loads checkpoints",
     "test_batch_search.py::test_the_row_has_the_largest_size_that_did_not_fail_and_the_sizes_that_were_tried": "starts "
     "processes",
     "test_batch_search.py::test_a_limit_that_not_even_one_image_fits_is_a_failed_case": "starts processes",
@@ -57,6 +59,8 @@ SLOW = {
     "models/test_families.py": "builds every family",
     "models/test_generic.py": "builds models",
     "test_model_counts.py": "builds models",
+    "models/test_vision_language.py": "builds models",
+    "models/test_semantic_segmenter.py": "builds models",
     "results/test_archive.py::test_a_run_of_a_killed_process_is_lost_also_while_it_is_a_zombie": ("starts a process"),
     "results/test_comparison.py::test_identical_processes_rarely_look_different": "simulates many comparisons",
     "results/test_comparison.py::test_more_processes_detect_a_change_that_five_do_not": "simulates many comparisons",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,16 +83,17 @@ def inspect(checkpoint: str, name: str | None = None, revision: str | None = Non
     )
     local = weights.local_folder(model)
     if local is not None:
-        folder = local
-        if weights.find_checkpoint(model) is None:
-            weights.obtain_checkpoint(model)  # raises the error about the missing file
+        folder = weights.find_checkpoint(model) or weights.obtain_checkpoint(model)
         if not checkpoint.startswith("bundled:"):
-            model = replace(model, checkpoint=str(folder.expanduser().absolute()))
+            model = replace(model, checkpoint=str(local.expanduser().absolute()))
     else:
         folder = weights.find_checkpoint(model) or weights.fetch_description(model)
-        model = replace(model, revision=folder.name)
+        if not (folder / "config.json").is_file():  # a checkpoint of open_clip, which is converted as a whole
+            folder = weights.obtain_checkpoint(model)
+        model = replace(model, revision=weights.find_revision(model))
     setting = f"model.checkpoint={checkpoint}"
     described = weights.describe(setting, folder)
+    weights.prepare_architecture(setting, folder)
     if described.needs_code and not described.families:
         raise ConfigError(
             f"{setting}: its model is Python code of the checkpoint",
@@ -101,6 +102,8 @@ def inspect(checkpoint: str, name: str | None = None, revision: str | None = Non
     notes = []
     if described.families:
         model = replace(model, family=described.families[0])
+        if read_options := getattr(find("models", model.family), "read_options", None):
+            model = replace(model, options=read_options(folder))
     else:
         model = replace(model, options=_generic_options(setting, described))
         notes.append("speed, memory, FLOPs and pipeline of the forward pass; quality is refused")
@@ -119,7 +122,8 @@ def _with_working_options(model: ModelConfig, setting: str, has_weights: bool) -
     Raises ConfigError of the first options if it cannot be called with any.
     """
     first: ConfigError | None = None
-    for options in getattr(find("models", model.family), "inspected_options", ({},)):
+    choices: Sequence[Mapping[str, Any]] = getattr(find("models", model.family), "inspected_options", ({},))
+    for options in choices:
         candidate = replace(model, options={**model.options, **options})
         try:
             loaded = _build_shapes(_buildable(candidate, has_weights))
@@ -189,7 +193,7 @@ def _with_architecture(model: ModelConfig, folder: Path) -> ModelConfig:
 
 
 def _auto_class(model: ModelConfig) -> str:
-    return str(model.options.get("auto_class") or find("models", model.family).auto_class)
+    return str(model.options.get("auto_class") or weights.auto_class_for(find("models", model.family), model))
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

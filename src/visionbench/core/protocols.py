@@ -45,7 +45,7 @@ class DataSet(Protocol):
     """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
 
     provides: ClassVar[frozenset[str]]
-    """The annotations of its examples: any of `captions`, `labels` and `masks`."""
+    """The annotations of its examples: any of `captions`, `labels`, `masks`, `class_map` and `questions`."""
 
     def examples(self) -> Sequence[Example]:
         """Return all examples in a fixed order. May read or write files. Raises ConfigError if files are missing."""
@@ -97,11 +97,27 @@ class DescribesClasses(Protocol):
 
 
 @runtime_checkable
+class HasClassMaps(Protocol):
+    """A data set whose examples have a class for each pixel."""
+
+    def map_classes(self) -> Sequence[DataClass]:
+        """Return the classes of the pixels, by index."""
+
+
+@runtime_checkable
 class ReportsWarnings(Protocol):
     """A data set that warns about files of its folder that its examples may not include."""
 
     def warnings(self) -> Mapping[str, str]:
         """Return flags for the quality case: a flag such as `other_endings`, and its detail."""
+
+
+@runtime_checkable
+class HasOptionalAnnotations(Protocol):
+    """A data set whose files need not have all annotations that its class `provides`."""
+
+    def absent_annotations(self) -> Mapping[str, str]:
+        """Return the kinds of annotations that no image has, each with the reason. May read or write files."""
 
 
 @runtime_checkable
@@ -326,6 +342,30 @@ class LoadedModel(Protocol):
 
 
 @runtime_checkable
+class Collates(Protocol):
+    """A loaded model whose inputs of single images cannot be concatenated, such as texts of several lengths."""
+
+    def collate(self, inputs: Sequence[Inputs]) -> Inputs:
+        """Return one batch from the inputs of single images. `preprocess` gives the same for these images together."""
+
+
+@runtime_checkable
+class DescribesInputs(Protocol):
+    """A loaded model whose speed depends on properties of its inputs that images of several sizes change."""
+
+    def describe_inputs(self, inputs: Sequence[Inputs]) -> Mapping[str, str]:
+        """Return these properties over the inputs of single images, as labels of timed cases."""
+
+
+@runtime_checkable
+class NeedsValues(Protocol):
+    """A loaded model for which the values of some inputs determine the shapes of the computation."""
+
+    host_inputs: ClassVar[frozenset[str]]
+    """The names of these inputs. They keep their values when `parts` is called for a module without values."""
+
+
+@runtime_checkable
 class HasGraphs(Protocol):
     """A loaded model with parts that a runtime can execute. A call of the model is one call of each part, in order."""
 
@@ -425,15 +465,16 @@ class Quantizes(Runtime, Protocol):
 class Evaluator(Protocol):
     """A model that predicts for quality metrics, in three steps for each batch. Each step runs in its own thread.
 
-    Columns by name: `image_embedding` [D], `caption_embeddings` [C, D], `class_scores` [classes], `caption`, `features`
-    [D], and for
-    each kind of prompt `<kind>_masks` [K][3] and `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's
-    compressed run lengths), `mask_size` (height, width) and `empty_masks`, the number of masks without a pixel.
+    Columns by name: `image_embedding` [D], `caption_embeddings` [C, D], `class_scores` [classes], `caption`,
+    `features` [D], `answers` [Q] to the questions about an image, and for each kind of prompt `<kind>_masks` [K][3] and
+    `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's compressed run lengths), `mask_size` (height,
+    width) and `empty_masks`, the number of masks without a pixel. `predicted_map` [H, W] holds the class of each pixel
+    as an index into `classes`, or their number for another class of the model.
     """
 
     @property
     def classes(self) -> Sequence[str]:
-        """The class names in the order of `class_scores`, or nothing if there are no scores."""
+        """The class names in the order of `class_scores` or `predicted_map`, or nothing if there are none."""
 
     def prepare(self, pictures: Sequence[Picture]) -> Inputs:
         """Convert images to a batch on the host with the model's processor. Several threads call it at once."""
@@ -515,6 +556,18 @@ class QualityMetric(Metric, Protocol):
 
     def score(self, predictions: Predictions) -> Samples:
         """Compute raw samples from the predictions of the complete data set, one or more for each item."""
+
+
+@runtime_checkable
+class ComparesImages(QualityMetric, Protocol):
+    """A quality metric that compares each prediction with its annotation at once, because both are as large as the
+    image and are not kept."""
+
+    replaces: ClassVar[frozenset[str]]
+    """The columns that are dropped after the comparison."""
+
+    def compare(self, row: Row) -> Row:
+        """Return the columns that replace them, for one image. Several threads call it at once."""
 
 
 @runtime_checkable

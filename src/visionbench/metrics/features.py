@@ -167,7 +167,8 @@ def vote_of_neighbours(embeddings: np.ndarray, classes: np.ndarray, k: int) -> n
     count = int(classes.max()) + 1
     votes = np.zeros((len(classes), count), np.int64)
     np.add.at(votes, (np.arange(len(classes))[:, None], neighbours), 1)
-    return votes.argmax(axis=1)
+    most: np.ndarray = votes.argmax(axis=1)
+    return most
 
 
 def probe(embeddings: np.ndarray, classes: np.ndarray, folds: int, c: float) -> tuple[np.ndarray, int]:

@@ -115,22 +115,23 @@ class LoadedFeatureExtractor(LoadedImageModel):
         if "noise" in inspect.signature(module.forward).parameters:  # its order is that of the patches
             patches = (pixels.shape[-2] // module.config.patch_size) * (pixels.shape[-1] // module.config.patch_size)
             arguments["noise"] = torch.arange(patches, device=pixels.device).expand(len(pixels), patches)
-        embedding: torch.Tensor
+        embedding: torch.Tensor | None
         if hasattr(module, "get_image_features"):
             if self.pool != POOLER:
                 raise ConfigError(
                     f"model.options.pool={self.pool}: {type(module).__name__} gives only pooled embeddings",
                     "give pooler",
                 )
-            embedding = module.get_image_features(pixel_values=pixels).pooler_output
-            return embedding
+            projected: torch.Tensor = module.get_image_features(pixel_values=pixels).pooler_output
+            return projected
         output = module(pixel_values=pixels, **arguments)
         if self.pool == POOLER:
             if (embedding := getattr(output, "pooler_output", None)) is None:
                 raise ConfigError(
                     f"model.options.pool=pooler: {type(module).__name__} has no pooled output", "give cls or mean"
                 )
-            return embedding.flatten(1)
+            pooled: torch.Tensor = embedding.flatten(1)
+            return pooled
         hidden: torch.Tensor = output.last_hidden_state
         if self.pool == CLS:
             if hidden.ndim != 3 or not _prefix(module, pixels, hidden):

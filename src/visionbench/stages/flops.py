@@ -1,8 +1,8 @@
 """FLOPs: the work of a call, counted on the meta device, and the highest rates that the device reaches.
 
 The work is counted for each part of the model, in a copy of the model that has shapes and no values. The copy computes
-attention without fused kernels, because torch's counter does not count fused attention on a CPU. A multiply-accumulate
-is two FLOPs.
+attention without fused kernels. If a model reads values to choose what it computes, a call of the model itself is counted
+instead. A multiply-accumulate is two FLOPs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionbench.core import HasGraphs, LoadedModel, ModelPart, Samples, first_line
+from visionbench.core import HasGraphs, LoadedModel, ModelPart, NeedsValues, Samples, first_line
 from visionbench.stages.context import Context
 from visionbench.stages.windows import quiet
 
@@ -63,9 +63,12 @@ class Flops:
             if self.empty_module is None:
                 self.empty_module = copy_without_values(context.model)
             work = count(context.model, self.empty_module, inputs)
-        except Exception as error:  # a user's model family may use operations that the meta device does not support
-            reason = f"cannot be counted on the meta device: {type(error).__name__}: {first_line(error)}"
-            return Samples(series, {**missing, "flops/call_flop": reason, "flops/call_bytes": reason})
+        except Exception:  # some models read values to choose what they compute
+            try:
+                work = count_with_values(context.model, inputs)
+            except Exception as error:
+                reason = f"cannot be counted: {type(error).__name__}: {first_line(error)}"
+                return Samples(series, {**missing, "flops/call_flop": reason, "flops/call_bytes": reason})
         with quiet():
             parts = context.model.parts(inputs)
             for name, part in parts.items():
@@ -90,7 +93,12 @@ def count(model: LoadedModel, empty_module: Any, inputs: Mapping[str, torch.Tens
     """
     import torch
 
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in inputs.items() if name != MASK}
+    kept = model.host_inputs if isinstance(model, NeedsValues) else frozenset()
+    shapes = {
+        name: tensor.cpu() if name in kept else torch.empty_like(tensor, device="meta")
+        for name, tensor in inputs.items()
+        if name != MASK
+    }
     if isinstance(model, HasGraphs):
         model = model.with_graphs({})
     empty: Any = replace(model, module=empty_module)  # type: ignore[type-var]
@@ -105,6 +113,14 @@ def count(model: LoadedModel, empty_module: Any, inputs: Mapping[str, torch.Tens
             return {name: _work(part) for name, part in empty.parts(shapes).items()}
 
 
+def count_with_values(model: LoadedModel, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, Work]:
+    """Return the work of each part of a model, counted in one call of torch with the model's own weights."""
+    if isinstance(model, HasGraphs):
+        model = model.with_graphs({})
+    with quiet():
+        return {name: _work(part) for name, part in model.parts(inputs).items()}
+
+
 def copy_without_values(model: LoadedModel) -> Any:
     """Return the model's architecture on the meta device, in the run's dtype and with attention that is not fused."""
     import torch
@@ -112,12 +128,8 @@ def copy_without_values(model: LoadedModel) -> Any:
     module: Any = model.module
     config = deepcopy(module.config)
     with torch.device("meta"):
-        return (
-            type(module)
-            ._from_config(config, dtype=model.dtype, attn_implementation="eager")
-            .eval()
-            .requires_grad_(False)
-        )
+        empty = type(module)._from_config(config, dtype=model.dtype, attn_implementation="eager")
+    return empty.to("meta").eval().requires_grad_(False)  # some constructors make tensors on the CPU
 
 
 def _ceilings(context: Context) -> Samples:
@@ -194,6 +206,14 @@ def _times(context: Context, part: ModelPart) -> np.ndarray:
     return np.array([timing.host_s if timing.device_s is None else timing.device_s for timing in timings])
 
 
+def _attention_on_a_cpu() -> dict[Any, Any]:
+    """Return torch's formula for attention, for the fused kernel on a CPU, to which torch does not apply it."""
+    import torch
+    from torch.utils.flop_counter import sdpa_flop
+
+    return {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
+
+
 def _work(part: ModelPart) -> Work:
     """Count the FLOPs of one run of a part, and the bytes that it reads (weights, inputs, caches) and returns.
 
@@ -203,7 +223,7 @@ def _work(part: ModelPart) -> Work:
     from torch.utils.flop_counter import FlopCounterMode
 
     reader = _reader()
-    with FlopCounterMode(display=False) as flops, reader:
+    with FlopCounterMode(display=False, custom_mapping=_attention_on_a_cpu()) as flops, reader:
         output = part.call()
     leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
     returned = sum(leaf.numel() * leaf.element_size() for leaf in leaves if hasattr(leaf, "element_size"))

@@ -10,6 +10,7 @@ from typing import Any
 from visionbench.config import ModelConfig
 from visionbench.core import ConfigError
 from visionbench.weights.errors import first_sentence
+from visionbench.weights.identification import prepare_architecture
 from visionbench.weights.location import find_checkpoint
 
 
@@ -38,10 +39,20 @@ def read_class_names(model: ModelConfig) -> Mapping[Any, Any]:
     return names
 
 
+def list_class_names(id2label: Mapping[Any, Any], source: str) -> list[str]:
+    """Return the class names by index. Raises ConfigError if an index is missing."""
+    try:
+        names = {int(index): str(name) for index, name in id2label.items()}
+        return [names[index] for index in range(len(names))]
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError(f"{source}: its id2label does not number the classes from 0", "correct it") from None
+
+
 def _read_default_names(model: ModelConfig, source: Path) -> Mapping[Any, Any]:
     """Return the class names that transformers gives to a checkpoint without names."""
     from transformers import AutoConfig
 
+    prepare_architecture(f"model.checkpoint={model.checkpoint}", source)
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
