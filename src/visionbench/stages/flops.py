@@ -1,8 +1,8 @@
 """FLOPs: the work of a call, counted on the meta device, and the highest rates that the device reaches.
 
 The work is counted for each part of the model, in a copy of the model that has shapes and no values. The copy computes
-attention without fused kernels. If a model reads values to choose what it computes, a call of the model itself is counted
-instead. A multiply-accumulate is two FLOPs.
+attention without fused kernels. If a model reads values to choose what it computes, a call of the model itself is
+counted instead. A multiply-accumulate is two FLOPs.
 """
 
 from __future__ import annotations
@@ -209,9 +209,12 @@ def _times(context: Context, part: ModelPart) -> np.ndarray:
 def _attention_on_a_cpu() -> dict[Any, Any]:
     """Return torch's formula for attention, for the fused kernel on a CPU, to which torch does not apply it."""
     import torch
-    from torch.utils.flop_counter import sdpa_flop
+    from torch.utils.flop_counter import sdpa_flop_count
 
-    return {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
+    def formula(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))
+
+    return {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: formula}
 
 
 def _work(part: ModelPart) -> Work:
