@@ -21,15 +21,16 @@ def unavailable_annotations(configs: Sequence[ExperimentConfig]) -> list[dict[st
     unavailable: list[dict[str, str]] = []
     for config in configs:
         parts = build_parts(config)
-        reason = None
-        needs_labels = any("labels" in getattr(metric, "needs", ()) for metric in parts.metrics.values())
-        if needs_labels and "labels" in parts.data.provides:
+        reasons = {}
+        needs = frozenset().union(*(getattr(metric, "needs", ()) for metric in parts.metrics.values()))
+        if "labels" in needs & parts.data.provides:
             key = to_yaml(config.data)
             if key not in without_labels:
                 without_labels[key] = not parts.data.classes()
-            mismatch = find_label_mismatch(config, parts)
-            reason = NO_LABELS if without_labels[key] else mismatch
-        unavailable.append({"labels": reason} if reason else {})
+            reasons["labels"] = NO_LABELS if without_labels[key] else find_label_mismatch(config, parts)
+        if "boxes" in needs & parts.data.provides & parts.adapter.predicts:
+            reasons["boxes"] = find_label_mismatch(config, parts, "boxes")
+        unavailable.append({name: reason for name, reason in reasons.items() if reason})
     return unavailable
 
 

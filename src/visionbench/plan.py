@@ -69,7 +69,7 @@ def plan(
     """
     _check(config)
     parts = build_parts(config)
-    if config.data.exif == "stored" and "masks" not in parts.data.provides:
+    if config.data.exif == "stored" and not parts.data.provides & {"masks", "boxes"}:
         raise ConfigError(
             f"data.exif=stored: data={config.data.name} gives no masks, and images without masks are always turned",
             "remove data.exif",
@@ -314,10 +314,12 @@ def _check_decoder(config: ExperimentConfig) -> None:
     decoder = find_decoder(name)
     if not measured_elsewhere() and (reason := decoder.why_unavailable()):
         raise ConfigError(f"data.decoder={name}: {reason}")
-    if decoder.reduces and "truth_masks" in find_adapter(config.model).predicts:
+    drawn = {"masks": "truth_masks", "boxes": "boxes"}
+    predicted = [name for name, column in drawn.items() if column in find_adapter(config.model).predicts]
+    if decoder.reduces and predicted:
         raise ConfigError(
-            f"data.decoder={name}: model {config.model.name} predicts masks in the size of the stored image, and this "
-            "decoder gives smaller images",
+            f"data.decoder={name}: model {config.model.name} predicts {predicted[0]} in the size of the stored image, "
+            "and this decoder gives smaller images",
             f"use data.decoder={PILLOW}",
         )
 

@@ -20,6 +20,22 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Box:
+    """The box of an annotated object, in pixels of the image. `x` and `y` are its left and upper edge."""
+
+    name: str
+    """The class of the object."""
+    x: float
+    y: float
+    width: float
+    height: float
+    area: float
+    """The area of the object, by which COCO calls it small, medium or large."""
+    crowd: bool = False
+    """Whether the box is a region of many objects, which COCO's metrics ignore."""
+
+
+@dataclass(frozen=True)
 class Example:
     """One example of a data set: the path of its image, and its annotations."""
 
@@ -34,10 +50,18 @@ class Example:
     """The problems of its annotations. An example with problems is refused or left out, never corrected."""
     instances: int = 0
     """The number of masks that `masks` returns."""
+    boxes: tuple[Box, ...] = ()
+    """The boxes of its objects, and of its crowd regions."""
     size: tuple[int, int] | None = None
-    """Height and width of its masks, if the annotations give them."""
+    """Height and width of its masks and boxes, if the annotations give them."""
     exif: str | None = None
-    """The pixels that its masks were drawn on, if `data.exif` names them: `stored`, or `turned` as EXIF describes."""
+    """The pixels that its masks and boxes were drawn on, if `data.exif` names them: `stored`, or `turned` as EXIF
+    describes."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it has annotations in pixels of the image."""
+        return self.masks is not None or bool(self.boxes) or self.size is not None
 
     @property
     def turned(self) -> bool:

@@ -45,7 +45,7 @@ class DataSet(Protocol):
     """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
 
     provides: ClassVar[frozenset[str]]
-    """The annotations of its examples: any of `captions`, `labels` and `masks`."""
+    """The annotations of its examples: any of `captions`, `labels`, `masks` and `boxes`."""
 
     def examples(self) -> Sequence[Example]:
         """Return all examples in a fixed order. May read or write files. Raises ConfigError if files are missing."""
@@ -94,6 +94,22 @@ class DescribesClasses(Protocol):
 
     def described_classes(self) -> Sequence[DataClass]:
         """Return its classes in the order of `classes()`."""
+
+
+@runtime_checkable
+class HasBoxes(Protocol):
+    """A data set whose examples have boxes of objects."""
+
+    def box_classes(self) -> Sequence[DataClass]:
+        """Return the classes of its boxes in a fixed order. Raises ConfigError if the annotations do not have them."""
+
+
+@runtime_checkable
+class DependsOnPredictions(Protocol):
+    """A data set that gives different examples to models with different predictions."""
+
+    def for_predictions(self, columns: frozenset[str]) -> DataSet:
+        """Return the data set for a model that predicts these columns."""
 
 
 @runtime_checkable
@@ -326,6 +342,14 @@ class LoadedModel(Protocol):
 
 
 @runtime_checkable
+class PadsImages(Protocol):
+    """A loaded model whose image processor gives images of several sizes, which a batch pads to one size."""
+
+    def pad(self, singles: Sequence[Inputs]) -> tuple[list[Inputs], str]:
+        """Return the inputs of one image each in one common size, and a description of the padding, or ''."""
+
+
+@runtime_checkable
 class HasGraphs(Protocol):
     """A loaded model with parts that a runtime can execute. A call of the model is one call of each part, in order."""
 
@@ -427,12 +451,14 @@ class Evaluator(Protocol):
 
     Columns by name: `image_embedding` [D], `caption_embeddings` [C, D], `class_scores` [classes], `caption`, and for
     each kind of prompt `<kind>_masks` [K][3] and `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's
-    compressed run lengths), `mask_size` (height, width) and `empty_masks`, the number of masks without a pixel.
+    compressed run lengths), `mask_size` (height, width) and `empty_masks`, the number of masks without a pixel; and
+    `boxes` [N, 4] (x, y, width and height in pixels of the image), `box_scores` [N] and `box_classes` [N], the index in
+    `classes`.
     """
 
     @property
     def classes(self) -> Sequence[str]:
-        """The class names in the order of `class_scores`, or nothing if there are no scores."""
+        """The class names by index, in the order of `class_scores`, or nothing if there are no classes."""
 
     def prepare(self, pictures: Sequence[Picture]) -> Inputs:
         """Convert images to a batch on the host with the model's processor. Several threads call it at once."""

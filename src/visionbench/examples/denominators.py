@@ -51,6 +51,9 @@ def count_used(
             flags["captions_without_words"] = (
                 f"{wordless} of {len(captions)} captions contain no letter and no digit; correct them in the file"
             )
+    if "boxes" in needs:
+        for kind, counted in (("used", used_examples), ("found", examples)):
+            counts[f"instances_{kind}"] = sum(not box.crowd for example in counted for box in example.boxes)
     if "masks" in needs:
         prompted = scored.get(PROMPTED)
         described = sum(example.instances for example in used_examples)

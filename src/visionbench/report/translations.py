@@ -223,6 +223,7 @@ TASKS = {
     "promptable segmentation": "提示分割",
     "image captioning": "图像描述",
     "image classification": "图像分类",
+    "object detection": "目标检测",
 }
 """Names of tasks in Chinese. Other tasks keep their English name."""
 

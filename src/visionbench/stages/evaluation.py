@@ -17,6 +17,7 @@ import numpy as np
 from visionbench.config import MeasureConfig
 from visionbench.core import (
     EVALUATION_STEPS,
+    TRUTH_BOXES,
     TRUTHS,
     Case,
     Device,
@@ -62,7 +63,7 @@ class EvaluationContext:
     examples: Sequence[Example]
     metrics: Mapping[str, Metric]
     classes: Sequence[str] = ()
-    """The classes of the labels, in the order of the model, if a metric reads labels."""
+    """The classes of the labels or boxes, in the order of the model, if a metric reads them."""
     on_error: str = "fail"
     """Whether an image without a prediction ends the case (`fail`) or is left out and named (`skip`)."""
     decoding: Decoding = field(default_factory=Decoding)
@@ -293,12 +294,25 @@ def _finish(batch: Batch, evaluator: Evaluator, columns: frozenset[str]) -> Batc
         output, batch.output = batch.output, None
         predicted = evaluator.finish(output, batch.pictures) if batch.pictures else []
         for picture, row in zip(batch.pictures, predicted, strict=True):
-            truths = {"references": list(picture.example.captions), "label": picture.example.label}
             if column := next((name for name, value in row.items() if not _is_finite(value)), None):
                 batch.unusable[picture.example.id] = f"the model's {column} holds NaN or infinity"
             else:
-                batch.rows[picture.example.id] = {**row, **{name: truths[name] for name in columns & TRUTHS}}
+                batch.rows[picture.example.id] = {**row, **_truths(picture.example, columns, evaluator.classes)}
     return batch
+
+
+def _truths(example: Example, columns: frozenset[str], classes: Sequence[str]) -> Row:
+    """Return the requested columns of `TRUTHS` of an example."""
+    truths: dict[str, Any] = {"references": list(example.captions), "label": example.label}
+    if columns & set(TRUTH_BOXES):
+        boxes = example.boxes
+        truths |= {
+            "truth_boxes": np.array([(box.x, box.y, box.width, box.height) for box in boxes], float).reshape(-1, 4),
+            "truth_classes": np.array([classes.index(box.name) for box in boxes], np.int64),
+            "truth_areas": np.array([box.area for box in boxes], float),
+            "truth_crowds": np.array([box.crowd for box in boxes], bool),
+        }
+    return {name: truths[name] for name in columns & TRUTHS}
 
 
 def _is_finite(value: Any) -> bool:

@@ -148,6 +148,7 @@ def _build_empty(
                 raise unsupported from error
             raise explain_error(model, f"model.architecture of {model.name}", error) from error
     module.tie_weights()
+    module = module.to(device)  # some constructors create a tensor on the CPU
     plan = module._get_dtype_plan(dtype)
     for name, tensor in module.state_dict(keep_vars=True).items():
         planned = next((kind for pattern, kind in plan.items() if re.search(pattern, name)), tensor.dtype)
