@@ -173,7 +173,9 @@ def test_timed_inputs_have_one_size_and_a_label_for_the_padding(index, folder, p
     assert shapes == {(1, 3, height, width)}
     share = 1 - sum(shape[2] * shape[3] for shape in own) / (2 * height * width)
     mask = "with" if "pixel_mask" in batch else "without"
-    text = f"images of 2 sizes are padded to {height}x{width} {mask} a pixel mask: {share:.0%} of the pixels are padding"
+    text = (
+        f"images of 2 sizes are padded to {height}x{width} {mask} a pixel mask: {share:.0%} of the pixels are padding"
+    )
     assert inputs.samples.labels == {"padding": text}
     if "pixel_mask" in batch:
         assert [int(mask.sum()) for mask in batch["pixel_mask"]] == [shape[2] * shape[3] for shape in own]
@@ -258,7 +260,10 @@ def test_a_runtime_pads_an_image_only_if_the_model_takes_a_mask(name, padded, fo
             rows, alone = (predict(one, photographs, list(NAMES.values())) for one in (executed, loaded))
             assert [len(row["boxes"]) for row in rows] == [len(row["boxes"]) for row in alone]
             return
-        for call in (lambda: executed.preprocess(photographs[1:], [""]), lambda: predict(executed, photographs, ["cat"])):
+        for call in (
+            lambda: executed.preprocess(photographs[:1], [""]),
+            lambda: predict(executed, photographs, ["cat"]),
+        ):
             with pytest.raises(ConfigError, match=r"an image has .* pixels; give all images one size"):
                 call()
 
@@ -295,7 +300,8 @@ def test_the_score_of_a_class_is_the_mean_over_its_tokens():
 def test_a_tokenizer_of_the_checkpoint_gives_the_tokens_of_the_joined_text():
     words = ["[PAD]", *(f"[unused{n}]" for n in range(99)), "[UNK]", "[CLS]", "[SEP]", "traffic", "light", "dog"]
     vocabulary = {**{word: index for index, word in enumerate(words)}, ".": 1012}
-    from tokenizers import Tokenizer, models as kinds, pre_tokenizers
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers import models as kinds
 
     backend = Tokenizer(kinds.WordLevel(vocabulary, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -303,7 +309,9 @@ def test_a_tokenizer_of_the_checkpoint_gives_the_tokens_of_the_joined_text():
     layout = OneText(t.GroundingDinoConfig(), tokenizer, "{}")
     ids = layout.encode(["traffic light", "dog"], "the test").tensors["input_ids"][0].tolist()
     assert ids == [101, *tokenizer("traffic light. dog.", add_special_tokens=False)["input_ids"], 102]
-    with pytest.raises(ConfigError, match="the text of the 200 names of the test has 402 tokens, and the model takes 256"):
+    with pytest.raises(
+        ConfigError, match="the text of the 200 names of the test has 402 tokens, and the model takes 256"
+    ):
         layout.encode(["dog"] * 200, "the test")
 
 

@@ -24,8 +24,8 @@ class CocoInstances:
     model's class for a category, by name or index.
 
     Masks are polygons or run lengths. Crowd regions have no mask, and images without another instance are left out,
-    because they have no prompt. For a model that predicts boxes, the examples have boxes instead of masks, crowd regions
-    are kept, and all listed images are used.
+    because they have no prompt. For a model that predicts boxes, the examples have boxes instead of masks, crowd
+    regions are kept, and all listed images are used.
     """
 
     root: str

@@ -57,12 +57,14 @@ def add_boxes(example: Example, image: ListedImage, annotations: Annotations, ca
     boxes: list[Box] = []
     if image.size is not None:
         for row in annotations.values:
-            found = list(_find_problems(row, image.size, categories))
-            problems += found
-            if not found:
+            own = list(_find_problems(row, image.size, categories))
+            problems += own
+            if not own:
                 boxes.append(_make_box(row, categories))
         if boxes and max(image.size) > 2 and all(max(box.x, box.y, box.width, box.height) <= 1 for box in boxes):
-            problems.append("boxes that are all within one pixel: boxes are in pixels, not fractions of the image's sides")
+            problems.append(
+                "boxes that are all within one pixel: boxes are in pixels, not fractions of the image's sides"
+            )
     return replace(
         example,
         problems=tuple(dict.fromkeys([*example.problems, *problems])),
@@ -105,9 +107,7 @@ def _find_problems(row: Mapping[str, Any], size: tuple[int, int], categories: Ca
         yield f"bbox of {name} is {show(box)}, not four numbers"
     elif min(box[2:]) < 0:
         yield f"bbox of {name} has a negative width or height"
-    elif (
-        min(box[:2]) < -TOLERANCE or box[0] + box[2] > width + TOLERANCE or box[1] + box[3] > height + TOLERANCE
-    ):
+    elif min(box[:2]) < -TOLERANCE or box[0] + box[2] > width + TOLERANCE or box[1] + box[3] > height + TOLERANCE:
         yield f"bbox of {name} is {show(box)}, outside its image of {width} × {height} (x, y, width, height)"
 
 

@@ -59,7 +59,7 @@ class CocoFiles:
         return dict(_read_annotations(self.file, json_file.file_version(self.file), None, False))
 
     def read_categories(self) -> Categories:
-        """Return the categories by rising id. Raises ConfigError if the file has none, or their names are not unique."""
+        """Return the categories by rising id. Raises ConfigError if one has no unique name."""
         return _read_categories(self.file, json_file.file_version(self.file))
 
     def make_example(self, image: ListedImage) -> Example:

@@ -97,8 +97,7 @@ def match_classes(model_names: Sequence[str], classes: Sequence[DataClass]) -> C
 
 
 def use_synonyms(model_names: Sequence[str], classes: Sequence[DataClass]) -> list[DataClass]:
-    """Return the classes, of which those that the model only knows by their other name of `SYNONYMS` have it as their
-    target."""
+    """Return the classes. If the model only has the other name of a class in `SYNONYMS`, this name is its target."""
     known = {normalize(name) for name in model_names}
     pairs = {**SYNONYMS, **{other: name for name, other in SYNONYMS.items()}}
     renamed = []

@@ -117,8 +117,8 @@ def find_label_mismatch(config: ExperimentConfig, run: Parts, annotation: str = 
     remedy = "choose data with the model's classes, data=image_folder data.root=…"
     if all(UNNAMED.fullmatch(name) for name in model_names):
         return (
-            f"its {annotation} are not the model's: the checkpoint has no names for its classes, only '{model_names[0]}' and "
-            f"so on; write the names into id2label of its config.json, and {remedy}"
+            f"its {annotation} are not the model's: the checkpoint has no names for its classes, only "
+            f"'{model_names[0]}' and so on; write the names into id2label of its config.json, and {remedy}"
         )
     return (
         f"its labels are not the model's: the model does not have {len(matches.unknown)} of its {len(described)} "
@@ -135,7 +135,7 @@ def _describe_classes(run: Parts, annotation: str) -> list[DataClass]:
 
 
 def _match(model_names: Sequence[str], described: Sequence[DataClass], annotation: str) -> ClassMatches:
-    """Return the matches of classes. The categories of COCO have two sets of names, which count as the same for boxes."""
+    """Return the matches of classes. For boxes, both names of a category of COCO count as the same."""
     return match_classes(model_names, use_synonyms(model_names, described) if annotation == BOXES else described)
 
 

@@ -1,8 +1,8 @@
 """Find the examples of a data set that cannot be used, before anything is measured.
 
 The existence, size and header of every image are checked, and whether its masks and boxes fit the size and EXIF
-orientation in the header. The images of timed calls are also decoded. The evaluation detects other problems later, such as a truncated
-image or an output that is not finite.
+orientation in the header. The images of timed calls are also decoded. The evaluation detects other problems later, such
+as a truncated image or an output that is not finite.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _find_problem(example: Example, decode: bool) -> str | None:
 
 
 def _find_mask_problem(example: Example) -> str | None:
-    """Return why the masks or boxes of an example do not fit its image, according to its header. Raises PictureError."""
+    """Return why masks or boxes of an example do not fit its image, according to its header. Raises PictureError."""
     image = read_header(example.image)
     if image.orientation > 1 and example.exif is None:
         return (

@@ -142,4 +142,3 @@ class ClassifierEvaluator:
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
         """Return `class_scores` [classes] for each image."""
         return [{"class_scores": scores} for scores in output]
-

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @register("models", "object_detector")
 @dataclass
 class ObjectDetector:
-    """From images to boxes with classes. Options: `most_boxes`, the number of boxes of an image that are evaluated, from
-    the highest score; and `image_size`, the side of its square images in pixels, null for the size of the checkpoint's
-    image processor, which may keep the ratio of the sides."""
+    """From images to boxes with classes. Options: `most_boxes`, the number of boxes of an image that are evaluated,
+    from the highest score; and `image_size`, the side of its square images in pixels, null for the size of the
+    checkpoint's image processor, which may keep the ratio of the sides."""
 
     most_boxes: int = 100
     image_size: int | None = None

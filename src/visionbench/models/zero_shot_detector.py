@@ -118,7 +118,7 @@ class Layout(Protocol):
 
 @dataclass(frozen=True)
 class TextPerClass:
-    """Each class is a text of its own, as in OWL-ViT."""
+    """Each class has a separate text, as in OWL-ViT."""
 
     config: Any
     tokenizer: Any

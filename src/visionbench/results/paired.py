@@ -57,7 +57,9 @@ def differences(base: Sequence[Run], candidate: Sequence[Run], metrics: Sequence
         {
             name: difference(_averaged(olds, name), _averaged(news, name), first.clusters, level)
             for name in metrics
-            if all(name in one for one in (*olds, *news)) and _can_be_averaged(olds, name) and _can_be_averaged(news, name)
+            if all(name in one for one in (*olds, *news))
+            and _can_be_averaged(olds, name)
+            and _can_be_averaged(news, name)
         },
         "the samples of one side have no results of single images",
     )
@@ -102,7 +104,8 @@ def _ordered(scored: Scored, ids: Sequence[str]) -> dict[str, Contributions]:
 def _can_be_averaged(runs: Sequence[Mapping[str, Contributions]], name: str) -> bool:
     """Return whether several runs have mean contributions. Rankings of boxes only have them if they are equal."""
     contents = [run[name].content for run in runs]
-    return all(content is None or np.array_equal(content, contents[0]) for content in contents)
+    first = contents[0]
+    return first is None or all(content is not None and np.array_equal(content, first) for content in contents)
 
 
 def _averaged(runs: Sequence[Mapping[str, Contributions]], name: str) -> Contributions:

@@ -114,8 +114,8 @@ class LoadedDetector(LoadedImageModel):
     def find_boxes(self, logits: torch.Tensor, boxes: torch.Tensor, sizes: Sequence[tuple[int, int]]) -> list[Boxes]:
         """Return the boxes of each image in the size of the image, all with a score above 0, by the processor."""
         outputs = SimpleNamespace(logits=logits, pred_boxes=boxes)
-        found = self.processor.post_process_object_detection(outputs, threshold=0.0, target_sizes=list(sizes))
-        return [_sorted(one["boxes"].numpy(), one["scores"].numpy(), one["labels"].numpy()) for one in found]
+        detected = self.processor.post_process_object_detection(outputs, threshold=0.0, target_sizes=list(sizes))
+        return [_sorted(one["boxes"].numpy(), one["scores"].numpy(), one["labels"].numpy()) for one in detected]
 
     def _pad(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         from torch.nn.functional import pad
@@ -140,9 +140,7 @@ class DetectorEvaluator:
 
     def prepare(self, pictures: Sequence[Picture]) -> Inputs:
         """Return the inputs of each image by itself, so that no image is padded, and the `sizes` of the images."""
-        processed = [
-            self.model.processor(images=[picture.image], return_tensors="pt") for picture in pictures
-        ]
+        processed = [self.model.processor(images=[picture.image], return_tensors="pt") for picture in pictures]
         images = [{name: one[name] for name in self.model.image_inputs} for one in processed]
         return {"images": images, "sizes": [(picture.image.height, picture.image.width) for picture in pictures]}
 
@@ -159,8 +157,8 @@ class DetectorEvaluator:
             step = max(1, FORWARD_PIXELS // (shape[-2] * shape[-1]))
             for start in range(0, len(indices), step):
                 own = indices[start : start + step]
-                found = self._detect([images[index] for index in own], [sizes[index] for index in own])
-                boxes |= dict(zip(own, found, strict=True))
+                detected = self._detect([images[index] for index in own], [sizes[index] for index in own])
+                boxes |= dict(zip(own, detected, strict=True))
         return [boxes[index] for index in range(len(images))]
 
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
@@ -169,9 +167,7 @@ class DetectorEvaluator:
         for one in output:
             kinds = np.array([self.indices.get(label, -1) for label in one.labels.tolist()], np.int64)
             kept = np.flatnonzero(kinds >= 0)[: self.model.most_boxes]
-            rows.append(
-                {"boxes": one.boxes[kept], "box_scores": one.scores[kept], "box_classes": kinds[kept]}
-            )
+            rows.append({"boxes": one.boxes[kept], "box_scores": one.scores[kept], "box_classes": kinds[kept]})
         return rows
 
     def _detect(self, images: Sequence[Inputs], sizes: Sequence[tuple[int, int]]) -> list[Boxes]:

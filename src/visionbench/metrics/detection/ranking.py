@@ -1,7 +1,7 @@
 """Average precision and average recall as functions of the weights of images, for intervals by resampling.
 
-Average precision is no function of sums over images, because it depends on the order of the boxes of all images. But the
-matches of an image do not depend on other images, so that its boxes can count once, never or several times. With a
+Average precision is no function of sums over images, because it depends on the order of the boxes of all images. But
+the matches of an image do not depend on other images, so that its boxes can count once, never or several times. With a
 weight of 1 for each image the figures are those of `COCOeval`.
 """
 
@@ -144,17 +144,17 @@ def _least_hits(instances: np.ndarray) -> np.ndarray:
     count = np.maximum(instances, 1.0)[:, None]
     least = np.floor(RECALLS * count)
     least = np.where(least / count < RECALLS, least + 1, least)
-    return np.where((least > 0) & ((least - 1) / count >= RECALLS), least - 1, least)
+    return np.asarray(np.where((least > 0) & ((least - 1) / count >= RECALLS), least - 1, least))
 
 
 def _read_at(best: np.ndarray, correct: np.ndarray, least: np.ndarray) -> np.ndarray:
     """Return the precision [rows, recalls] at the first box with this number of hits, 0 if there is none."""
     size = best.shape[1]
     offsets = np.arange(len(best))[:, None] * (max(float(correct.max()), float(least.max())) + 2)
-    found = np.searchsorted((correct + offsets).ravel(), (least + offsets).ravel()).reshape(least.shape)
-    found -= np.arange(len(best))[:, None] * size
-    reached = np.take_along_axis(best, np.minimum(found, size - 1), axis=1)
-    return np.where(found < size, reached, 0.0)
+    positions = np.searchsorted((correct + offsets).ravel(), (least + offsets).ravel()).reshape(least.shape)
+    positions -= np.arange(len(best))[:, None] * size
+    reached = np.take_along_axis(best, np.minimum(positions, size - 1), axis=1)
+    return np.where(positions < size, reached, 0.0)
 
 
 def _mean_recall(sums: np.ndarray) -> np.ndarray:
@@ -194,7 +194,9 @@ def _digest(samples: Samples, images: int) -> np.ndarray:
     order = np.argsort(of_image, kind="stable")
     bounds = np.searchsorted(of_image[order], np.arange(images + 1))
     rows = np.ascontiguousarray(rows[order])
-    digests = (hashlib.sha256(rows[start:end].tobytes()).digest()[:8] for start, end in zip(bounds, bounds[1:], strict=False))
+    digests = (
+        hashlib.sha256(rows[start:end].tobytes()).digest()[:8] for start, end in zip(bounds, bounds[1:], strict=False)
+    )
     return np.array([int.from_bytes(digest) for digest in digests], np.uint64)
 
 
