@@ -200,8 +200,8 @@ def find_image_inputs(module: Any, processor: Any) -> tuple[str, ...]:
     from PIL import Image
 
     processed = processor(images=[Image.new("RGB", (64, 64))], return_tensors="pt")
-    taken = inspect.signature(module.forward).parameters
-    return tuple(name for name in (PIXELS, PIXEL_MASK) if name in processed and name in taken)
+    parameters = inspect.signature(module.forward).parameters
+    return tuple(name for name in (PIXELS, PIXEL_MASK) if name in processed and name in parameters)
 
 
 def _sorted(corners: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> Boxes:
