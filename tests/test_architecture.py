@@ -19,7 +19,7 @@ PACKAGE = Path(visionbench.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"core"},
-    {"credentials", "deadline", "ranges", "references", "registry", "signals", "statistics"}
+    {"architectures", "credentials", "deadline", "ranges", "references", "registry", "signals", "statistics"}
     | {"suggestions", "yaml_limits"},
     {"config", "datafiles", "declarations", "machine", "validity", "variation"},
     {"engines", "exports", "parts", "records", "weights"},
@@ -145,7 +145,18 @@ def test_a_library_is_imported_only_where_it_belongs(path):
     assert not misplaced
 
 
+DEFINITIONS = [path for path in FILES if layer(path) == "architectures" and path.name != "__init__.py"]
+"""Models that are written as classes of transformers, so that their modules import it."""
+
+
 @pytest.mark.parametrize("path", FILES, ids=name)
+def test_the_definition_of_a_model_is_never_imported_by_name(path):
+    """Only `architectures.register` imports it, when a model needs it."""
+    parts = [parts for parts in ours(path) if parts[0] == "architectures"]
+    assert all(len(words) == 1 or words[1] not in {definition.stem for definition in DEFINITIONS} for words in parts)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path not in DEFINITIONS], ids=name)
 def test_importing_a_module_imports_nothing_heavy(path):
     statements = run_at_import(ast.parse(path.read_text()))
     lines = [line for line in statements if isinstance(line, ast.Import | ast.ImportFrom)]

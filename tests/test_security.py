@@ -14,7 +14,7 @@ from visionbench.config import ModelConfig, TrackingConfig, models, project_fold
 from visionbench.core import ConfigError
 from visionbench.datafiles import coco_download
 from visionbench.trackers.mlflow import MlflowTracker
-from visionbench.weights.location import refuse_pickled
+from visionbench.weights.location import local_folder, refuse_pickled
 
 GLOBAL = "# @package _global_\n"
 PACKAGE = Path(visionbench.__file__).parent
@@ -67,7 +67,7 @@ def test_code_and_pickles_of_a_checkpoint_are_off_by_default():
 
 def test_every_bundled_model_of_the_hub_has_a_pinned_revision():
     for name, model in models().items():
-        if model.checkpoint and not model.checkpoint.startswith("bundled:"):
+        if model.checkpoint and local_folder(model) is None:
             assert re.fullmatch("[0-9a-f]{40}", model.revision or ""), name
 
 

@@ -461,6 +461,58 @@ def test_every_shard_of_the_index_is_needed(checkpoint):
         weights.ensure_checkpoint(model)
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_one_file_and_several_files_give_the_same_model(checkpoint, suffix):
+    folder, model = checkpoint
+    expected = build(model).state_dict()
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names, files = sorted(state), {"safetensors": "model", "bin": "pytorch_model"}
+    halves = {f"{files[suffix]}-{part + 1:05}-of-00002.{suffix}": names[part::2] for part in range(2)}
+    for file, half in halves.items():
+        part = {name: state[name] for name in half}
+        save_file(part, folder / file, {"format": "pt"}) if suffix == "safetensors" else torch.save(part, folder / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, half in halves.items() for name in half}}
+    (folder / f"{files[suffix]}.{suffix}.index.json").write_text(json.dumps(index))
+    if suffix == "bin":
+        with pytest.raises(ConfigError, match=r"pytorch_model\.bin\.index\.json is a pickle, .*pickled_weights=true"):
+            build(model)
+        model.pickled_weights = True
+    loaded = build(model).state_dict()
+    assert set(loaded) == set(expected)
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "../model.safetensors", "/model.safetensors", "a/model.safetensors"]
+)
+def test_an_index_names_only_files_of_its_format_beside_it(checkpoint, name):
+    """Otherwise an index of safetensors could name a pickle, which is then read although it is not allowed."""
+    folder, model = checkpoint
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"logit_scale": name}}))
+    with pytest.raises(ConfigError, match=r"index\.json: it names '.*', which is not a file \.safetensors beside it"):
+        weights.find_checkpoint(model)
+
+
+class Code:
+    """An object whose pickle calls a function when it is read."""
+
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_the_code_in_a_pickle_is_not_run_although_pickles_are_allowed(checkpoint, capsys):
+    folder, model = checkpoint
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save({**state, "logit_scale": Code()}, folder / "pytorch_model.bin")
+    model.pickled_weights = True
+    with pytest.raises(ConfigError, match=f"^model.checkpoint={folder}: "):
+        build(model)
+    assert "executed" not in capsys.readouterr().out
+
+
 def test_an_invalid_index_is_an_error_of_one_line(checkpoint):
     folder, model = checkpoint
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")

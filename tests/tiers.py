@@ -39,6 +39,8 @@ SLOW = {
     "devices/test_cpu.py": "starts a process",
     "test_model_inspection.py": "builds models",
     "test_channels_last.py": "builds models",
+    "test_efficientnet_lite.py": "builds models",
+    "weights/test_open_clip.py": "loads checkpoints",
     "test_batch_search.py::test_the_row_has_the_largest_size_that_did_not_fail_and_the_sizes_that_were_tried": "starts "
     "processes",
     "test_batch_search.py::test_a_limit_that_not_even_one_image_fits_is_a_failed_case": "starts processes",

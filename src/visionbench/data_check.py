@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from visionbench.config import DataConfig, ExperimentConfig, to_yaml
-from visionbench.core import Example, RunPlan
+from visionbench.core import DataSet, Example, HasOptionalAnnotations, RunPlan
 from visionbench.examples import screening
 from visionbench.examples.calibration import choose_images
 from visionbench.examples.labelling import find_label_mismatch, resolve_labelling
@@ -17,21 +17,31 @@ NO_LABELS = "it has no labels, because data.root has no folder of a class"
 
 def unavailable_annotations(configs: Sequence[ExperimentConfig]) -> list[dict[str, str]]:
     """Return for each run the annotations that its data set class declares but cannot give here, with the reasons."""
-    without_labels: dict[str, bool] = {}
+    absent: dict[tuple[str, frozenset[str]], Mapping[str, str]] = {}
     unavailable: list[dict[str, str]] = []
     for config in configs:
         parts = build_parts(config)
-        reasons = {}
-        needs = frozenset().union(*(getattr(metric, "needs", ()) for metric in parts.metrics.values()))
-        if "labels" in needs & parts.data.provides:
-            key = to_yaml(config.data)
-            if key not in without_labels:
-                without_labels[key] = not parts.data.classes()
-            reasons["labels"] = NO_LABELS if without_labels[key] else find_label_mismatch(config, parts)
-        if "boxes" in needs & parts.data.provides & parts.adapter.predicts:
-            reasons["boxes"] = find_label_mismatch(config, parts, "boxes")
-        unavailable.append({name: reason for name, reason in reasons.items() if reason})
+        needed = parts.adapter.uses().union(*(getattr(metric, "needs", ()) for metric in parts.metrics.values()))
+        needed &= parts.data.provides
+        key = to_yaml(config.data), needed
+        if key not in absent:
+            absent[key] = _find_absent(parts.data, needed)
+        reasons = dict(absent[key])
+        if "labels" in needed and "labels" not in reasons:
+            mismatch = find_label_mismatch(config, parts)
+            reasons |= {"labels": mismatch} if mismatch else {}
+        if "boxes" in needed & parts.adapter.predicts:
+            mismatch = find_label_mismatch(config, parts, "boxes")
+            reasons |= {"boxes": mismatch} if mismatch else {}
+        unavailable.append(reasons)
     return unavailable
+
+
+def _find_absent(data: DataSet, needed: Collection[str]) -> Mapping[str, str]:
+    """Return the needed annotations that the files of a data set do not have, although its class provides them."""
+    if needed and isinstance(data, HasOptionalAnnotations):
+        return {kind: reason for kind, reason in data.absent_annotations().items() if kind in needed}
+    return {"labels": NO_LABELS} if "labels" in needed and not data.classes() else {}
 
 
 def unusable_examples(runs: Sequence[tuple[ExperimentConfig, RunPlan]]) -> list[dict[str, str]]:

@@ -83,16 +83,17 @@ def inspect(checkpoint: str, name: str | None = None, revision: str | None = Non
     )
     local = weights.local_folder(model)
     if local is not None:
-        folder = local
-        if weights.find_checkpoint(model) is None:
-            weights.obtain_checkpoint(model)  # raises the error about the missing file
+        folder = weights.find_checkpoint(model) or weights.obtain_checkpoint(model)
         if not checkpoint.startswith("bundled:"):
-            model = replace(model, checkpoint=str(folder.expanduser().absolute()))
+            model = replace(model, checkpoint=str(local.expanduser().absolute()))
     else:
         folder = weights.find_checkpoint(model) or weights.fetch_description(model)
-        model = replace(model, revision=folder.name)
+        if not (folder / "config.json").is_file():  # a checkpoint of open_clip, which is converted as a whole
+            folder = weights.obtain_checkpoint(model)
+        model = replace(model, revision=weights.find_revision(model))
     setting = f"model.checkpoint={checkpoint}"
     described = weights.describe(setting, folder)
+    weights.prepare_architecture(setting, folder)
     if described.needs_code and not described.families:
         raise ConfigError(
             f"{setting}: its model is Python code of the checkpoint",

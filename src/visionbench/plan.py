@@ -81,7 +81,8 @@ def plan(
     if not metrics:
         reasons = [f"{name}: {reason}" for name, reason in refused.items()]
         raise ConfigError("; ".join(["metrics: nothing is left to measure", *reasons]))
-    if missing := parts.adapter.uses() - parts.data.provides:
+    absent = frozenset(unavailable or {}) - {"labels"}  # a label that the model does not have is still one of the data
+    if missing := parts.adapter.uses() - (parts.data.provides - absent):
         raise ConfigError(
             f"data={config.data.name} has no {' or '.join(sorted(missing))}, which model {config.model.name} reads",
             "choose other data, or a part of the model that does not read it (model.options.part=image)",

@@ -121,6 +121,14 @@ class ReportsWarnings(Protocol):
 
 
 @runtime_checkable
+class HasOptionalAnnotations(Protocol):
+    """A data set whose files need not have all annotations that its class `provides`."""
+
+    def absent_annotations(self) -> Mapping[str, str]:
+        """Return the kinds of annotations that no image has, each with the reason. May read or write files."""
+
+
+@runtime_checkable
 class HasOtherImages(Protocol):
     """A data set that can give images of the same kind that are not its examples, such as those of another split."""
 

@@ -9,14 +9,11 @@ from typing import Any, ClassVar
 
 from visionbench.core import ConfigError, DataClass, Example
 from visionbench.datafiles.data_folder import check_counts, find_folder
-from visionbench.datafiles.folder_listing import COMMON_SUFFIXES, FolderListing, describe_others, list_folder
+from visionbench.datafiles.folder_listing import COMMON_SUFFIXES, SPLITS, FolderListing, describe_others, list_folder
 from visionbench.datafiles.messages import escape_unprintable, quote_first
 from visionbench.examples.class_mapping import find_targets, parse_mapping
 from visionbench.examples.sampling import sample_evenly
 from visionbench.registry import register
-
-SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"})
-"""Names of folders that contain the folders of classes."""
 
 
 @register("data", "image_folder")

@@ -26,6 +26,8 @@ TEXT_SUFFIXES = frozenset(
     {".csv", ".html", ".json", ".jsonl", ".log", ".md", ".rst", ".toml", ".tsv", ".txt", ".xml", ".yaml"}
 )
 """Suffixes of files that are certainly not images, and are not reported."""
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"})
+"""Names, in lower case, of folders that contain one split of a data set."""
 SUFFIXES_SHOWN = 5
 """Number of suffixes that a message names; the others are counted."""
 

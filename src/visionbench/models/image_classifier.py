@@ -32,6 +32,7 @@ MODEL_TYPES = {
     "dinov2_with_registers": "Dinov2WithRegistersForImageClassification",
     "donut-swin": "DonutSwinForImageClassification",
     "efficientnet": "EfficientNetForImageClassification",
+    "efficientnet_lite": "EfficientNetLiteForImageClassification",
     "focalnet": "FocalNetForImageClassification",
     "hgnet_v2": "HGNetV2ForImageClassification",
     "hiera": "HieraForImageClassification",

@@ -13,13 +13,13 @@ from visionbench.weights.architecture import (
 )
 from visionbench.weights.attention import ATTENTION
 from visionbench.weights.auto_classes import auto_class_of, auto_classes
-from visionbench.weights.building import CHANNELS_LAST, BuiltModel, build_model, count_convolutions
+from visionbench.weights.building import CHANNELS_LAST, BuiltModel, build_model, count_convolutions, find_revision
 from visionbench.weights.checkpoint_classes import list_class_names, read_class_names
 from visionbench.weights.detector import LoadedDetector, check_most_boxes, find_image_inputs, make_evaluator
 from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, fetch_description, obtain_checkpoint
 from visionbench.weights.graphs import as_graph
 from visionbench.weights.hashed_tokenizer import HashedTokenizer, hash_word
-from visionbench.weights.identification import Description, check_family, describe, known_models
+from visionbench.weights.identification import Description, check_family, describe, known_models, prepare_architecture
 from visionbench.weights.image_model import PIXELS, LoadedImageModel
 from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
@@ -70,6 +70,7 @@ __all__ = [
     "fetch_description",
     "find_checkpoint",
     "find_image_inputs",
+    "find_revision",
     "hash_word",
     "image_processor_of",
     "kernel_doubts",
@@ -83,6 +84,7 @@ __all__ = [
     "make_evaluator",
     "obtain_checkpoint",
     "place_inputs",
+    "prepare_architecture",
     "quantize",
     "read_class_names",
     "transformers_modules",

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionbench import architectures
 from visionbench.config import ModelConfig
 from visionbench.core import ConfigError
 from visionbench.registry import nearest
 from visionbench.weights.attention import explain_unsupported, requested_attention
 from visionbench.weights.errors import explain_error, one_line_errors
-from visionbench.weights.identification import check_family
+from visionbench.weights.identification import check_family, prepare_architecture
 from visionbench.weights.image_size import set_config_size
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def count_checkpoint_parameters(model: ModelConfig, auto_class: str, folder: Pat
     from transformers.initialization import no_init_weights
 
     check_family(model, folder)
+    prepare_architecture(f"model.checkpoint={model.checkpoint}", folder)
     trusted = {"trust_remote_code": model.trust_remote_code}
     with one_line_errors(model, f"model.checkpoint={model.checkpoint}"):
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **trusted)
@@ -84,8 +86,10 @@ def count_checkpoint_parameters(model: ModelConfig, auto_class: str, folder: Pat
 
 
 def transformers_modules(model: ModelConfig) -> list[str]:
-    """Return the modules of transformers with this architecture, for a fork server to import in advance."""
+    """Return the modules with this architecture, for a fork server to import in advance."""
     kind = str(model.architecture.get("model_type", "")).replace("-", "_")
+    if kind in architectures.names():
+        return [f"{architectures.__name__}.{kind}"]
     package = f"transformers.models.{kind}"
     return [f"{package}.modeling_{kind}", f"{package}.processing_{kind}"] if kind else []
 
@@ -107,6 +111,7 @@ def _build_config(values: Mapping[str, Any], default: Any, path: str) -> Any:
     options = dict(values)
     default_kind = getattr(default, "model_type", None)
     kind = str(options.pop("model_type", default_kind))
+    architectures.register(kind)
     if kind != default_kind:
         if kind not in CONFIG_MAPPING:
             raise ConfigError(f"{path}.model_type={kind}: not in transformers{nearest(kind, CONFIG_MAPPING.keys())}")

@@ -13,7 +13,7 @@ from visionbench.weights.architecture import build_random
 from visionbench.weights.attention import used_attention
 from visionbench.weights.image_size import resize_model
 from visionbench.weights.loading import load_checkpoint
-from visionbench.weights.location import find_checkpoint, local_folder
+from visionbench.weights.location import find_checkpoint, find_source, local_folder
 from visionbench.weights.tensors import count_bytes
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def build_model(
         {
             "weights": model.weights,
             "checkpoint": model.checkpoint if source else None,
-            "revision": source.name if source and local_folder(model) is None else None,
+            "revision": find_revision(model) if source else None,
             "model_class": type(module).__name__,
             "parameters": sum(parameter.numel() for parameter in module.parameters()),
             "weights_bytes": count_bytes(module),
@@ -72,6 +72,12 @@ def build_model(
             **({"memory_format": CHANNELS_LAST} if model.channels_last else {}),
         },
     )
+
+
+def find_revision(model: ModelConfig) -> str | None:
+    """Return the commit of a checkpoint from the Hub, which is the name of its folder in the cache."""
+    source = None if local_folder(model) is not None else find_source(model)
+    return source.name if source is not None else None
 
 
 def count_convolutions(module: torch.nn.Module) -> int:

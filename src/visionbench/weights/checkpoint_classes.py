@@ -10,6 +10,7 @@ from typing import Any
 from visionbench.config import ModelConfig
 from visionbench.core import ConfigError
 from visionbench.weights.errors import first_sentence
+from visionbench.weights.identification import prepare_architecture
 from visionbench.weights.location import find_checkpoint
 
 
@@ -51,6 +52,7 @@ def _read_default_names(model: ModelConfig, source: Path) -> Mapping[Any, Any]:
     """Return the class names that transformers gives to a checkpoint without names."""
     from transformers import AutoConfig
 
+    prepare_architecture(f"model.checkpoint={model.checkpoint}", source)
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from visionbench.config import ModelConfig
+from visionbench.config import ModelConfig, models, project_folder
 from visionbench.core import ConfigError
 from visionbench.datafiles.download import Unreachable
 from visionbench.registry import nearest
@@ -16,14 +16,18 @@ from visionbench.weights.errors import first_sentence
 from visionbench.weights.identification import check_adapter
 from visionbench.weights.location import (
     NO_NAME,
+    OPEN_CLIP,
+    choose_open_clip_weights,
     choose_weights,
     find_checkpoint,
     find_missing_file,
     find_missing_kind,
+    is_open_clip,
     list_shards,
     local_folder,
     refuse_pickled,
 )
+from visionbench.weights.open_clip import convert as convert_open_clip
 
 SIDE_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 """Suffixes of the files beside the weights: configs, vocabularies, templates."""
@@ -42,7 +46,10 @@ def obtain_checkpoint(model: ModelConfig) -> Path:
         return complete
     path = local_folder(model)
     if path is None:
-        return fetch_checkpoint(model)
+        path = fetch_checkpoint(model)
+        return convert_open_clip(model, path) if is_open_clip(path) else path
+    if is_open_clip(path):
+        return convert_open_clip(model, path)
     if path.is_dir():
         check_adapter(f"model.checkpoint={model.checkpoint}", path)
         raise ConfigError(
@@ -50,7 +57,19 @@ def obtain_checkpoint(model: ModelConfig) -> Path:
         )
     siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
     suggestion = nearest(path.name, siblings)
-    raise ConfigError(f"model.checkpoint={model.checkpoint}: there is no folder {os.path.abspath(path)}{suggestion}")
+    raise ConfigError(
+        f"model.checkpoint={model.checkpoint}: there is no folder {os.path.abspath(path)}{suggestion}",
+        _remedy_of_bundled(model),
+    )
+
+
+def _remedy_of_bundled(model: ModelConfig) -> str:
+    """Return the remedy if the folder is that of a bundled model, whose file has the commands that write the folder."""
+    file = project_folder("conf") / "model" / f"{model.name}.yaml"
+    bundled = models().get(model.name)
+    if bundled is None or bundled.checkpoint != model.checkpoint:
+        return ""
+    return f"the first lines of {file} have the commands that write it; or use model.weights=random"
 
 
 def fetch_description(model: ModelConfig) -> Path:
@@ -110,16 +129,21 @@ def _fetch_files(model: ModelConfig, setting: str, with_weights: bool) -> Path:
     repo, revision = model.checkpoint or "", model.revision
     info = HfApi().model_info(repo, revision=revision, timeout=HUB_TIMEOUT_S)
     names = {item.rfilename for item in info.siblings or []}
-    if kind := find_missing_kind(names, timm=getattr(info, "library_name", None) == "timm"):
+    description, chosen = "config.json", choose_open_clip_weights(names)
+    if OPEN_CLIP in names and "config.json" not in names and chosen is not None:
+        description = OPEN_CLIP
+    elif kind := find_missing_kind(names, timm=getattr(info, "library_name", None) == "timm"):
         raise ConfigError(f"{setting}: the repository has no {kind}")
-    refuse_pickled(model, choose_weights(names))
+    else:
+        chosen = choose_weights(names)
+    refuse_pickled(model, chosen)
     suffixes = (*SIDE_SUFFIXES, ".py") if model.trust_remote_code else SIDE_SUFFIXES
     for name in sorted(names):
         if "/" not in name and name.endswith(suffixes) and not name.endswith(".index.json"):
             _fetch_file(repo, revision, name)
     if not with_weights:
-        return _fetch_file(repo, revision, "config.json").parent
-    weights = _fetch_file(repo, revision, choose_weights(names))
+        return _fetch_file(repo, revision, description).parent
+    weights = _fetch_file(repo, revision, chosen)
     for shard in list_shards(weights):
         _fetch_file(repo, revision, shard)
     return weights.parent

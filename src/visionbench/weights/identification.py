@@ -6,6 +6,7 @@ BlipForQuestionAnswering has all weights of a captioner.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from visionbench import architectures
 from visionbench.config import ModelConfig
 from visionbench.core import ConfigError
 from visionbench.registry import find, names
@@ -49,6 +51,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: it does not contain a JSON object", "fetch it again")
     return content
+
+
+def prepare_architecture(setting: str, folder: Path) -> None:
+    """Register the architecture of a checkpoint with transformers, if visionbench defines it.
+
+    Raises ConfigError for a model of timm if its packages are not installed.
+    """
+    content = read_config(folder)
+    architectures.register(content.get("model_type"))
+    missing = [name for name in ("timm", "torchvision") if importlib.util.find_spec(name) is None]
+    if is_timm(content) and missing:
+        raise ConfigError(
+            f"{setting}: a model of timm, and {' and '.join(missing)} {'are' if missing[1:] else 'is'} not installed",
+            "pip install 'visionbench[timm]'",
+        )
 
 
 def check_adapter(setting: str, folder: Path) -> None:

@@ -16,7 +16,7 @@ from visionbench.core import ConfigError
 from visionbench.datafiles.text_file import is_lfs_pointer
 from visionbench.weights.attention import explain_unsupported, requested_attention
 from visionbench.weights.errors import one_line_errors
-from visionbench.weights.identification import check_family
+from visionbench.weights.identification import check_family, prepare_architecture
 from visionbench.weights.location import choose_weights, is_timm, list_shards, refuse_pickled
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def load_checkpoint(
     _check_files(source, setting)
     refuse_pickled(model, choose_weights({path.name for path in source.iterdir()}))
     check_family(model, source)
+    prepare_architecture(setting, source)
     attention = requested_attention(model)
     options = {
         "dtype": dtype,

@@ -28,6 +28,22 @@ NEEDED_FILES = {
     "model.safetensors or pytorch_model.bin": WEIGHT_FILES,
 }
 """The files that every checkpoint needs, each with its possible names."""
+OPEN_CLIP = "open_clip_config.json"
+"""The file that describes a model of open_clip."""
+OPEN_CLIP_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+"""Files with a tokenizer's vocabulary. At least one is needed: without it, transformers makes an empty tokenizer."""
 NO_NAME = "neither a folder nor the name of a Hub repository, owner/name"
 
 
@@ -42,8 +58,27 @@ def local_folder(model: ModelConfig) -> Path | None:
 
 def find_checkpoint(model: ModelConfig) -> Path | None:
     """Return the folder with the complete checkpoint on this machine, or None. Use no network."""
-    path = local_folder(model) or _find_in_cache(model)
+    path = find_source(model)
+    if path is not None and is_open_clip(path):
+        from visionbench.weights.open_clip import find_converted
+
+        return find_converted(path)
     return path if path is not None and find_missing_file(path) is None else None
+
+
+def find_source(model: ModelConfig) -> Path | None:
+    """Return the local folder of the checkpoint, or its folder in the Hub's cache. It may be incomplete."""
+    return local_folder(model) or _find_in_cache(model)
+
+
+def is_open_clip(folder: Path) -> bool:
+    """Return whether a folder has a checkpoint of open_clip, and none of transformers."""
+    return (folder / OPEN_CLIP).is_file() and not (folder / "config.json").is_file()
+
+
+def choose_open_clip_weights(names: Collection[str]) -> str | None:
+    """Return the file of weights of open_clip to use if there are several formats, or None if there is none."""
+    return next((name for name in OPEN_CLIP_WEIGHTS if name in names), None)
 
 
 def find_missing_kind(names: Collection[str], timm: bool = False) -> str | None:
@@ -73,13 +108,21 @@ def refuse_pickled(model: ModelConfig, weights: str) -> None:
 
 
 def list_shards(weights: Path) -> list[str]:
-    """Return the names of the files with the weights: those in the index, or the file itself."""
+    """Return the names of the files with the weights: those in the index, or the file itself.
+
+    Raises ConfigError if the index names a file outside its folder, or in another format than its own.
+    """
     if weights.suffix != ".json":
         return [weights.name]
     try:
-        return sorted(set(json.loads(weights.read_text())["weight_map"].values()))
+        names = sorted(set(json.loads(weights.read_text())["weight_map"].values()))
+        suffix = Path(weights.name.removesuffix(".index.json")).suffix
+        other = next((name for name in names if Path(name).name != name or Path(name).suffix != suffix), None)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{weights}: not an index of weights", "fetch it again") from None
+    if other is not None:
+        raise ConfigError(f"{weights}: it names {other!r}, which is not a file {suffix} beside it", "fetch it again")
+    return names
 
 
 def _find_in_cache(model: ModelConfig) -> Path | None:
@@ -87,11 +130,14 @@ def _find_in_cache(model: ModelConfig) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    try:
-        config = try_to_load_from_cache(model.checkpoint or "", "config.json", revision=model.revision)
-    except HFValidationError:
-        raise ConfigError(f"model.checkpoint={model.checkpoint}: {NO_NAME}") from None
-    return Path(config).parent if isinstance(config, str) else None
+    for name in ("config.json", OPEN_CLIP):
+        try:
+            config = try_to_load_from_cache(model.checkpoint or "", name, revision=model.revision)
+        except HFValidationError:
+            raise ConfigError(f"model.checkpoint={model.checkpoint}: {NO_NAME}") from None
+        if isinstance(config, str):
+            return Path(config).parent
+    return None
 
 
 def find_missing_file(folder: Path) -> str | None:

@@ -15,19 +15,10 @@ from visionbench.core import ConfigError, LeastSize, LoadedModel
 from visionbench.weights.building import BuiltModel
 from visionbench.weights.errors import one_line_errors
 from visionbench.weights.image_size import resize_processor
+from visionbench.weights.location import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     import torch
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-)
-"""Files with a tokenizer's vocabulary. At least one is needed: without it, transformers makes an empty tokenizer."""
 
 
 def load_image_processor(model: ModelConfig, source: Path | None, image_size: int | None = None) -> Any:
