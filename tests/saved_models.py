@@ -68,6 +68,14 @@ def _yolos() -> Any:
     return t.YolosForObjectDetection(config)
 
 
+SEMANTIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "segformer": (_segformer, lambda: t.SegformerImageProcessor(size=SQUARE)),
+    "mask2former": (
+        _mask2former,
+        lambda: t.Mask2FormerImageProcessor(size={"shortest_edge": 128, "longest_edge": 128}),
+    ),
+}
+"""Semantic segmenters, each with its image processor."""
 GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "dinov2": (lambda: t.Dinov2Model(t.Dinov2Config(**DINOV2)), lambda: t.ViTImageProcessor(size=SQUARE)),
     "convnextv2": (
@@ -85,11 +93,6 @@ GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "resnet": (
         lambda: t.ResNetModel(t.ResNetConfig(**STAGES, embedding_size=8)),
         lambda: t.ViTImageProcessor(size=SQUARE),
-    ),
-    "segformer": (_segformer, lambda: t.SegformerImageProcessor(size=SQUARE)),
-    "mask2former": (
-        _mask2former,
-        lambda: t.Mask2FormerImageProcessor(size={"shortest_edge": 128, "longest_edge": 128}),
     ),
     "depth_anything": (_depth_anything, lambda: t.DPTImageProcessor(size=SQUARE)),
     "dpt": (_dpt, lambda: t.DPTImageProcessor(size=SQUARE)),
@@ -110,7 +113,7 @@ DETECTORS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
 
 def save(name: str, folder: Path) -> Path:
     """Save the model and its image processor to a folder below this one, and return it."""
-    build_model, build_processor = {**GENERIC, **DETECTORS}[name]
+    build_model, build_processor = {**GENERIC, **SEMANTIC, **DETECTORS}[name]
     return save_pair(build_model(), build_processor(), folder / name)
 
 

@@ -10,7 +10,7 @@ import transformers
 import yaml
 from command_line import FEW_CALLS, call
 from PIL import Image
-from saved_models import DETECTORS, GENERIC, SQUARE, save
+from saved_models import DETECTORS, GENERIC, SEMANTIC, SQUARE, save
 
 from visionbench.commands import models
 from visionbench.config import ModelConfig
@@ -25,21 +25,25 @@ TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
-    return {name: save(name, folder) for name in (*GENERIC, *DETECTORS)}
+    return {name: save(name, folder) for name in (*GENERIC, *SEMANTIC, *DETECTORS)}
 
 
 def read(file):
     return ModelConfig(**yaml.safe_load(file.read_text()))
 
 
-@pytest.mark.parametrize("name", GENERIC)
-def test_a_yaml_that_is_written_is_built_and_called_with_both_kinds_of_weights(checkpoints, name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [*((name, "generic") for name in GENERIC), *((name, "semantic_segmenter") for name in SEMANTIC)],
+)
+def test_a_yaml_that_is_written_is_built_and_called_with_both_kinds_of_weights(checkpoints, name, family, tmp_path):
     file = tmp_path / "my_conf" / "model" / "mine.yaml"
     assert models.inspect(str(checkpoints[name]), None, file) == 0
     model = read(file)
-    assert (model.name, model.family, model.weights) == ("mine", "generic", "pretrained")
-    class_name = type(GENERIC[name][0]()).__name__
-    expected = sum(parameter.numel() for parameter in GENERIC[name][0]().parameters())
+    assert (model.name, model.family, model.weights) == ("mine", family, "pretrained")
+    original = {**GENERIC, **SEMANTIC}[name][0]()
+    class_name = type(original).__name__
+    expected = sum(parameter.numel() for parameter in original.parameters())
     assert f"# {class_name}: {expected:,} parameters" in file.read_text().splitlines()
     image = Image.effect_mandelbrot((60, 50), (-2, -1.5, 1, 1.5), 80).convert("RGB")
     for weights in ("pretrained", "random"):
@@ -47,7 +51,8 @@ def test_a_yaml_that_is_written_is_built_and_called_with_both_kinds_of_weights(c
         loaded = find_adapter(own).load(own, CPU, torch.float32)
         assert sum(parameter.numel() for parameter in loaded.module.parameters()) == expected
         with torch.inference_mode():
-            assert loaded.call(loaded.preprocess([image, image], ["", ""])).isfinite().all()
+            output = loaded.call(loaded.preprocess([image, image], ["", ""]))
+            assert (output[0] if isinstance(output, tuple) else output).isfinite().all()
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -59,6 +59,7 @@ SLOW = {
     "models/test_detectors.py": "builds models",
     "models/test_families.py": "builds every family",
     "models/test_generic.py": "builds models",
+    "models/test_semantic_segmenter.py": "builds models",
     "results/test_archive.py::test_a_run_of_a_killed_process_is_lost_also_while_it_is_a_zombie": ("starts a process"),
     "results/test_comparison.py::test_identical_processes_rarely_look_different": "simulates many comparisons",
     "results/test_comparison.py::test_more_processes_detect_a_change_that_five_do_not": "simulates many comparisons",

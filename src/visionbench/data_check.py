@@ -8,7 +8,7 @@ from visionbench.config import DataConfig, ExperimentConfig, to_yaml
 from visionbench.core import DataSet, Example, HasOptionalAnnotations, RunPlan
 from visionbench.examples import screening
 from visionbench.examples.calibration import choose_images
-from visionbench.examples.labelling import find_label_mismatch, resolve_labelling
+from visionbench.examples.labelling import BOXES, CLASS_MAP, LABELS, find_label_mismatch, resolve_labelling
 from visionbench.parts import build_parts
 from visionbench.statistics.resampling import read_clusters
 
@@ -27,12 +27,13 @@ def unavailable_annotations(configs: Sequence[ExperimentConfig]) -> list[dict[st
         if key not in absent:
             absent[key] = _find_absent(parts.data, needed)
         reasons = dict(absent[key])
-        if "labels" in needed and "labels" not in reasons:
-            mismatch = find_label_mismatch(config, parts)
-            reasons |= {"labels": mismatch} if mismatch else {}
-        if "boxes" in needed & parts.adapter.predicts:
-            mismatch = find_label_mismatch(config, parts, "boxes")
-            reasons |= {"boxes": mismatch} if mismatch else {}
+        for annotation in (LABELS, CLASS_MAP):
+            if annotation in needed and annotation not in reasons:
+                mismatch = find_label_mismatch(config, parts, annotation)
+                reasons |= {annotation: mismatch} if mismatch else {}
+        if BOXES in needed & parts.adapter.predicts:
+            mismatch = find_label_mismatch(config, parts, BOXES)
+            reasons |= {BOXES: mismatch} if mismatch else {}
         unavailable.append(reasons)
     return unavailable
 

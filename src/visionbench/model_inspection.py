@@ -172,7 +172,7 @@ def _with_architecture(model: ModelConfig, folder: Path) -> ModelConfig:
 
 
 def _auto_class(model: ModelConfig) -> str:
-    return str(model.options.get("auto_class") or find("models", model.family).auto_class)
+    return str(model.options.get("auto_class") or weights.auto_class_for(find("models", model.family), model))
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "metrics": {
         "metrics=[classification]": ("acc", "accuracy", "top1"),
         "metrics=[segmentation]": ("iou", "miou"),
+        "metrics=[semantic_segmentation]": ("jaccard", "pixel_accuracy", "semantic"),
         "metrics=[captioning]": ("bleu", "cider"),
         "metrics=[recall]": ("retrieval",),
         "metrics=[latency]": ("p50", "p95", "p99"),

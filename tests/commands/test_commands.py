@@ -336,7 +336,7 @@ def test_help_lists_the_groups_and_cfg_shows_the_configuration(folder):
     helped = " ".join(call(folder, "run", "--help").stdout.split())
     assert (
         "metrics: all, captioning, classification, energy, evaluation, flops, kernels, latency, load, memory, parity, "
-        "pipeline, recall, segmentation, throughput, utilization"
+        "pipeline, recall, segmentation, semantic_segmentation, throughput, utilization"
     ) in helped
     assert "own" in call(folder, "run", "--config-dir", "../my_conf", "--help").stdout
     shown = call(folder, "run", "batch=single", "--cfg", "job").stdout

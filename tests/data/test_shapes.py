@@ -192,6 +192,19 @@ def test_the_masks_have_the_position_size_and_colour_of_the_composition(seed: in
         assert image[mask == 0].mean() < 95
 
 
+def test_a_class_map_has_the_shapes_of_the_composition_where_the_mask_has_its_objects(tmp_path: Path) -> None:
+    data = make_shapes(tmp_path)
+    names = [one.name for one in data.map_classes()]
+    assert names == ["background", *shapes.SHAPES]
+    for example, composition in zip(data.examples(), compositions("test"), strict=False):
+        assert example.masks is not None and example.class_map is not None
+        masks, class_map = example.masks(), example.class_map()
+        assert class_map.shape == masks.shape[1:]
+        for mask, one in zip(masks, (composition.first, composition.second), strict=True):
+            assert {names[index] for index in np.unique(class_map[mask])} == {one.shape}
+        assert not class_map[~masks.any(axis=0)].any()
+
+
 def test_any_two_shapes_differ() -> None:
     """At the same position and size, any two shapes differ in many of their pixels."""
     masks = {name: shapes._draw_coverage(name, (0.5, 0.5), shapes.RADII["small"], 64) > 127 for name in shapes.SHAPES}

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import dense_models
 import numpy as np
 import pytest
 import torch
@@ -77,6 +78,7 @@ SMALL = {
     },
     "vit_b16": {**ENCODER, "image_size": 224, "patch_size": 32, "num_labels": 7},
     "resnet50": {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 1], "num_labels": 7},
+    **dense_models.SMALL,
 }
 
 
@@ -113,6 +115,8 @@ def singles(loaded, photographs):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", SMALL)
 def test_a_different_photograph_changes_the_output(name, dtype, photographs):
+    if (name, dtype) == ("mask2former_swin_tiny", torch.bfloat16):
+        pytest.skip("torch's grid_sample in bfloat16 gives NaN on a CPU, so that such a run is refused")
     loaded = load(small(name), dtype)
     check_output_follows_input(loaded, singles(loaded, photographs), CPU, dtype)
 

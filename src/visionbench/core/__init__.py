@@ -3,7 +3,7 @@
 ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → results.jsonl → tracker
 """
 
-from visionbench.core.data import Box, DataClass, Example, Inputs, Picture, Row
+from visionbench.core.data import ARRAYS, IGNORED, ArrayAnnotation, Box, DataClass, Example, Inputs, Picture, Row
 from visionbench.core.declarations import (
     ACROSS_PROCESSES,
     GEOMETRIC_MEAN,
@@ -28,6 +28,7 @@ from visionbench.core.protocols import (
     Adapter,
     Calibration,
     CallTiming,
+    ComparesImages,
     Counted,
     DataSet,
     DeclaresMetrics,
@@ -41,6 +42,7 @@ from visionbench.core.protocols import (
     FetchProgress,
     FetchSource,
     HasBoxes,
+    HasClassMaps,
     HasClassNames,
     HasGraphs,
     HasOptionalAnnotations,
@@ -66,6 +68,7 @@ from visionbench.core.results import (
     CAPTIONS_CUT,
     EVALUATION_STEPS,
     FAILED,
+    IN_PIXELS,
     INTERRUPTED,
     INVALID,
     KILLED,
@@ -93,6 +96,7 @@ from visionbench.core.text import one_line, shortened, visible
 
 __all__ = [
     "ACROSS_PROCESSES",
+    "ARRAYS",
     "AUTO",
     "CALIBRATED",
     "CAPTIONS_CUT",
@@ -100,7 +104,9 @@ __all__ = [
     "FAILED",
     "GEOMETRIC_MEAN",
     "HIGHER",
+    "IGNORED",
     "INTERRUPTED",
+    "IN_PIXELS",
     "INVALID",
     "KILLED",
     "LARGEST",
@@ -124,12 +130,14 @@ __all__ = [
     "WITHIN_PROCESS",
     "WORK_UNITS",
     "Adapter",
+    "ArrayAnnotation",
     "BatchSearch",
     "Box",
     "Calibration",
     "CallTiming",
     "Case",
     "CaseResult",
+    "ComparesImages",
     "ConfigError",
     "Counted",
     "Contributions",
@@ -147,6 +155,7 @@ __all__ = [
     "FetchSource",
     "Fetchable",
     "HasBoxes",
+    "HasClassMaps",
     "HasClassNames",
     "HasGraphs",
     "HasOptionalAnnotations",

@@ -36,6 +36,27 @@ class Box:
 
 
 @dataclass(frozen=True)
+class ArrayAnnotation:
+    """An annotation whose value is an array in the size of the image."""
+
+    field: str
+    """The field of `Example` that reads it, and of `Picture` that holds it."""
+    noun: str
+    """Its name in messages, after "its"."""
+    verb: str
+    """The verb that fits the noun."""
+
+
+ARRAYS = {
+    "masks": ArrayAnnotation("masks", "masks", "are"),
+    "class_map": ArrayAnnotation("class_map", "class map", "is"),
+}
+"""The annotations that are arrays, by their name in `DataSet.provides`. The last two axes are height and width."""
+IGNORED = -1
+"""The value of a pixel of a class map that does not count."""
+
+
+@dataclass(frozen=True)
 class Example:
     """One example of a data set: the path of its image, and its annotations."""
 
@@ -52,31 +73,41 @@ class Example:
     """The number of masks that `masks` returns."""
     boxes: tuple[Box, ...] = ()
     """The boxes of its objects, and of its crowd regions."""
+    class_map: Callable[[], np.ndarray] | None = field(default=None, compare=False)
+    """Read the class of each pixel: int [H, W] in the size of the image, an index into the data set's `map_classes()`,
+    or IGNORED for a pixel that does not count."""
     size: tuple[int, int] | None = None
-    """Height and width of its masks and boxes, if the annotations give them."""
+    """Height and width of its masks, boxes and maps, if the annotations give them."""
     exif: str | None = None
-    """The pixels that its masks and boxes were drawn on, if `data.exif` names them: `stored`, or `turned` as EXIF
+    """The pixels that its masks, boxes and maps were drawn on, if `data.exif` names them: `stored`, or `turned` as EXIF
     describes."""
 
     @property
     def drawn(self) -> bool:
-        """Whether it has annotations in pixels of the image."""
-        return self.masks is not None or bool(self.boxes) or self.size is not None
+        """Whether it has annotations in pixels of its image."""
+        return self.has_arrays or bool(self.boxes) or self.size is not None
 
     @property
     def turned(self) -> bool:
         """Whether its image is rotated by its EXIF orientation."""
         return self.exif != "stored"
 
+    @property
+    def has_arrays(self) -> bool:
+        """Whether it has annotations that are arrays in the size of its image."""
+        return any(getattr(self, array.field) is not None for array in ARRAYS.values())
+
 
 @dataclass(frozen=True)
 class Picture:
-    """An example with its decoded image, and with its masks if a metric needs them."""
+    """An example with its decoded image, and with the arrays of its annotations that a metric needs."""
 
     example: Example
     image: Image
     masks: np.ndarray | None = None
     """bool [K, H, W]."""
+    class_map: np.ndarray | None = None
+    """int [H, W]."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class DataSet(Protocol):
     """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
 
     provides: ClassVar[frozenset[str]]
-    """The annotations of its examples: any of `captions`, `labels`, `masks` and `boxes`."""
+    """The annotations of its examples: any of `captions`, `labels`, `masks`, `boxes` and `class_map`."""
 
     def examples(self) -> Sequence[Example]:
         """Return all examples in a fixed order. May read or write files. Raises ConfigError if files are missing."""
@@ -110,6 +110,14 @@ class DependsOnPredictions(Protocol):
 
     def for_predictions(self, columns: frozenset[str]) -> DataSet:
         """Return the data set for a model that predicts these columns."""
+
+
+@runtime_checkable
+class HasClassMaps(Protocol):
+    """A data set whose examples have a class for each pixel."""
+
+    def map_classes(self) -> Sequence[DataClass]:
+        """Return the classes of the pixels, by index."""
 
 
 @runtime_checkable
@@ -459,9 +467,11 @@ class Evaluator(Protocol):
 
     Columns by name: `image_embedding` [D], `caption_embeddings` [C, D], `class_scores` [classes], `caption`, and for
     each kind of prompt `<kind>_masks` [K][3] and `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's
-    compressed run lengths), `mask_size` (height, width) and `empty_masks`, the number of masks without a pixel; and
+    compressed run lengths), `mask_size` (height, width) and `empty_masks`, the number of masks without a pixel.
+    `predicted_map` [H, W] holds the class of each pixel as an index into `classes`, or their number for another class
+    of the model.
     `boxes` [N, 4] (x, y, width and height in pixels of the image), `box_scores` [N] and `box_classes` [N], the index in
-    `classes`.
+    `classes`, are those of a detector.
     """
 
     @property
@@ -548,6 +558,18 @@ class QualityMetric(Metric, Protocol):
 
     def score(self, predictions: Predictions) -> Samples:
         """Compute raw samples from the predictions of the complete data set, one or more for each item."""
+
+
+@runtime_checkable
+class ComparesImages(QualityMetric, Protocol):
+    """A quality metric that compares each prediction with its annotation at once, because both are as large as the
+    image and are not kept."""
+
+    replaces: ClassVar[frozenset[str]]
+    """The columns that are dropped after the comparison."""
+
+    def compare(self, row: Row) -> Row:
+        """Return the columns that replace them, for one image. Several threads call it at once."""
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from itertools import permutations, product
@@ -26,6 +26,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from visionbench.core import Box, ConfigError, DataClass, Example
+from visionbench.datafiles.class_maps import read_mapped
 from visionbench.datafiles.images import PictureError, read_numbered_masks
 from visionbench.registry import nearest, register
 
@@ -46,6 +47,8 @@ COLOURS = {
     "white": (245, 245, 245),
 }
 SHAPES = ("ring", "square", "triangle", "cross", "star")
+MAP_CLASSES = ("background", *SHAPES)
+"""The classes of the pixels."""
 LABELS = tuple(f"{a} and {b}" for i, a in enumerate(SHAPES) for b in SHAPES[i:])
 RELATIONS = ("left of", "above")
 TEMPLATES = {
@@ -147,7 +150,7 @@ def save_jpeg(image: Pixels, file: Path | IO[bytes]) -> None:
 class Shapes:
     """Images of a split, rendered into `cache_dir` at first use. Raises ConfigError for options out of range."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks", "boxes"})
+    provides: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks", "boxes", "class_map"})
 
     split: str = "test"
     samples: int = 1000
@@ -194,6 +197,10 @@ class Shapes:
     def box_classes(self) -> tuple[DataClass, ...]:
         """Return the five shapes."""
         return tuple(DataClass(shape) for shape in SHAPES)
+
+    def map_classes(self) -> tuple[DataClass, ...]:
+        """Return the background and the five shapes."""
+        return tuple(DataClass(name) for name in MAP_CLASSES)
 
     def identity(self) -> Mapping[str, str]:
         """Return the options that determine the images, and a digest of the annotations. Renders them if necessary."""
@@ -269,6 +276,7 @@ def _make_example(folder: Path, row: dict[str, Any]) -> Example:
         masks=partial(read_numbered_masks, folder / row["mask"]),
         instances=2,
         boxes=tuple(make_box(shape, mask) for shape, mask in zip(shapes, masks, strict=True)),
+        class_map=partial(read_mapped, folder / row["mask"], _number_classes(row["composition"])),
     )
 
 
@@ -277,6 +285,12 @@ def make_box(name: str, mask: np.ndarray) -> Box:
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     x, y, width, height = int(xs[0]), int(ys[0]), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1
     return Box(name, x, y, width, height, int(mask.sum()))
+
+
+def _number_classes(words: Sequence[str]) -> dict[int, int]:
+    """Return the class of each number of a mask, from the words of its composition."""
+    objects = ShapeObject(*words[:3]), ShapeObject(*words[4:])
+    return {0: 0, **{number: MAP_CLASSES.index(one.shape) for number, one in enumerate(objects, start=1)}}
 
 
 def _draw_coverage(shape: str, centre: tuple[float, float], radius: float, size: int) -> Pixels:

@@ -1,8 +1,8 @@
 """Find the examples of a data set that cannot be used, before anything is measured.
 
-The existence, size and header of every image are checked, and whether its masks and boxes fit the size and EXIF
-orientation in the header. The images of timed calls are also decoded. The evaluation detects other problems later, such
-as a truncated image or an output that is not finite.
+The existence, size and header of every image are checked, and whether its masks, boxes and maps fit the size and EXIF
+orientation in the header. The images of timed calls are also decoded, with their maps. The evaluation detects other
+problems later, such as a truncated image or an output that is not finite.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAME_SHOWN = 120
 
 
 def with_mask_frame(examples: Sequence[Example], exif: str | None) -> list[Example]:
-    """Return the examples; those with masks or boxes have `exif` set to the value of `data.exif`."""
+    """Return the examples; those with masks, boxes or maps have `exif` set to the value of `data.exif`."""
     return [replace(example, exif=exif) if example.drawn else example for example in examples]
 
 
@@ -91,13 +91,18 @@ def _find_problem(example: Example, decode: bool) -> str | None:
             return problem
         if decode:
             decode_example(example)
+            if example.class_map is not None:
+                example.class_map()
     except PictureError as error:
         return error.reason
     return None
 
 
 def _find_mask_problem(example: Example) -> str | None:
-    """Return why masks or boxes of an example do not fit its image, according to its header. Raises PictureError."""
+    """Return why masks, boxes or maps of an example do not fit its image, according to the image's header.
+
+    Raises PictureError.
+    """
     image = read_header(example.image)
     if image.orientation > 1 and example.exif is None:
         return (

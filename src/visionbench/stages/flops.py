@@ -108,13 +108,8 @@ def copy_without_values(model: LoadedModel) -> Any:
     module: Any = model.module
     config = deepcopy(module.config)
     with torch.device("meta"):
-        return (
-            type(module)
-            ._from_config(config, dtype=model.dtype, attn_implementation="eager")
-            .to("meta")  # some constructors create a tensor on the CPU
-            .eval()
-            .requires_grad_(False)
-        )
+        empty = type(module)._from_config(config, dtype=model.dtype, attn_implementation="eager")
+    return empty.to("meta").eval().requires_grad_(False)  # some constructors make tensors on the CPU
 
 
 def _ceilings(context: Context) -> Samples:

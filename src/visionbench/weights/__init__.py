@@ -12,7 +12,7 @@ from visionbench.weights.architecture import (
     transformers_modules,
 )
 from visionbench.weights.attention import ATTENTION
-from visionbench.weights.auto_classes import auto_class_of, auto_classes
+from visionbench.weights.auto_classes import auto_class_for, auto_class_of, auto_classes
 from visionbench.weights.building import CHANNELS_LAST, BuiltModel, build_model, count_convolutions, find_revision
 from visionbench.weights.checkpoint_classes import list_class_names, read_class_names
 from visionbench.weights.detector import LoadedDetector, check_most_boxes, find_image_inputs, make_evaluator
@@ -23,6 +23,7 @@ from visionbench.weights.identification import Description, check_family, descri
 from visionbench.weights.image_model import PIXELS, LoadedImageModel
 from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
+from visionbench.weights.map_model import LoadedMapModel, MapEvaluator, load_processors
 from visionbench.weights.processors import (
     check_length,
     describe_processor,
@@ -48,7 +49,10 @@ __all__ = [
     "HashedTokenizer",
     "LoadedDetector",
     "LoadedImageModel",
+    "LoadedMapModel",
+    "MapEvaluator",
     "as_graph",
+    "auto_class_for",
     "auto_class_of",
     "auto_classes",
     "build_config",
@@ -79,6 +83,7 @@ __all__ = [
     "levels",
     "list_class_names",
     "load_image_processor",
+    "load_processors",
     "load_tokenizer",
     "local_folder",
     "make_evaluator",

@@ -24,7 +24,7 @@ ADAPTER = "adapter_config.json"
 TASKS = {
     "ObjectDetection": "detectors of this kind",
     "DepthEstimation": "depth estimation",
-    "Segmentation": "segmentation without prompts",
+    "Segmentation": "segmentation other than semantic, without prompts",
     "DocumentQuestionAnswering": "questions about documents",
     "QuestionAnswering": "visual question answering",
     "ImageTextRetrieval": "scoring pairs of an image and a text",
