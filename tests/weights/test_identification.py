@@ -48,7 +48,12 @@ def test_a_family_reads_its_own_model_types(family, check):
         ("image_classifier", "DetrForObjectDetection", "detr", "use model.family=object_detector"),
         ("image_classifier", "OwlViTForObjectDetection", "owlvit", "use model.family=zero_shot_detector"),
         ("object_detector", "OwlViTForObjectDetection", "owlvit", "use model.family=zero_shot_detector"),
-        ("object_detector", "DetrForSegmentation", "detr", "no family for segmentation without prompts"),
+        (
+            "object_detector",
+            "DetrForSegmentation",
+            "detr",
+            "no family for segmentation other than semantic, without prompts",
+        ),
         ("object_detector", "DetrModel", "detr", "it has no head for a task"),
         ("object_detector", "OmDetTurboForObjectDetection", "omdet-turbo", "no family for detectors of this kind"),
         ("image_classifier", "DPTForDepthEstimation", "dpt", "no family for depth estimation"),
