@@ -3,7 +3,18 @@
 ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → results.jsonl → tracker
 """
 
-from visionbench.core.data import ARRAYS, IGNORED, ArrayAnnotation, Box, DataClass, Example, Inputs, Picture, Row
+from visionbench.core.data import (
+    ARRAYS,
+    IGNORED,
+    ArrayAnnotation,
+    Box,
+    DataClass,
+    Example,
+    Inputs,
+    Picture,
+    Question,
+    Row,
+)
 from visionbench.core.declarations import (
     ACROSS_PROCESSES,
     GEOMETRIC_MEAN,
@@ -28,6 +39,7 @@ from visionbench.core.protocols import (
     Adapter,
     Calibration,
     CallTiming,
+    Collates,
     ComparesImages,
     Counted,
     DataSet,
@@ -35,6 +47,7 @@ from visionbench.core.protocols import (
     Decoder,
     DependsOnPredictions,
     DescribesClasses,
+    DescribesInputs,
     Device,
     Evaluator,
     ExecutedGraph,
@@ -54,6 +67,7 @@ from visionbench.core.protocols import (
     Metric,
     ModelPart,
     NamesGraphs,
+    NeedsValues,
     PadsImages,
     Precision,
     Predictor,
@@ -137,6 +151,7 @@ __all__ = [
     "CallTiming",
     "Case",
     "CaseResult",
+    "Collates",
     "ComparesImages",
     "ConfigError",
     "Counted",
@@ -147,6 +162,7 @@ __all__ = [
     "Decoder",
     "DependsOnPredictions",
     "DescribesClasses",
+    "DescribesInputs",
     "Device",
     "Evaluator",
     "Example",
@@ -170,6 +186,7 @@ __all__ = [
     "NamesGraphs",
     "Metrics",
     "ModelPart",
+    "NeedsValues",
     "PadsImages",
     "Picture",
     "Precision",
@@ -177,6 +194,7 @@ __all__ = [
     "Predictor",
     "QualityMetric",
     "Quantizes",
+    "Question",
     "Reason",
     "ReportsWarnings",
     "Resampled",

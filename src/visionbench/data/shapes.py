@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from visionbench.core import Box, ConfigError, DataClass, Example
+from visionbench.core import Box, ConfigError, DataClass, Example, Question
 from visionbench.datafiles.class_maps import read_mapped
 from visionbench.datafiles.images import PictureError, read_numbered_masks
 from visionbench.registry import nearest, register
@@ -67,6 +67,11 @@ TEMPLATES = {
         "at the top a {other_a}, at the bottom a {other_b}",
     ),
 }
+PLACES = {"left of": ("on the left", "on the right"), "above": ("at the top", "at the bottom")}
+"""The places of the first and the second object, by their relation."""
+POSITIONS = {"left of": ("left", "right"), "above": ("top", "bottom")}
+REPEATS = 10
+"""How often each question has its answer: VQA accuracy is defined for the answers of ten people."""
 HELD_OUT = 1000
 """Number of compositions in the validation split, and in the test split."""
 SPLITS = ("train", "validation", "test")
@@ -104,6 +109,23 @@ class Composition(NamedTuple):
         other_a, other_b = (one._replace(size=SYNONYMS[one.size]) for one in (self.first, self.second))
         words = {"a": self.first, "b": self.second, "other_a": other_a, "other_b": other_b}
         return tuple(template.format(**words) for template in TEMPLATES[self.relation])
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """Four questions: a colour, a shape, a position and a size. Each has one answer, which the image shows.
+
+        A digest of the composition selects the object of each question, so that each is chosen equally often.
+        """
+        digest = hashlib.sha256(f"questions {self}".encode()).digest()
+        chosen = [bit % 2 for bit in digest[:4]]
+        objects, places, positions = (self.first, self.second), PLACES[self.relation], POSITIONS[self.relation]
+        answers = {
+            f"What colour is the object {places[chosen[0]]}?": objects[chosen[0]].colour,
+            f"What shape is the object {places[chosen[1]]}?": objects[chosen[1]].shape,
+            f"Where is the {objects[chosen[2]]}: {' or '.join(positions)}?": positions[chosen[2]],
+            f"Is the object {places[chosen[3]]} small or large?": objects[chosen[3]].size,
+        }
+        return tuple(Question(text, (answer,) * REPEATS) for text, answer in answers.items())
 
     @property
     def label(self) -> str:
@@ -150,7 +172,7 @@ def save_jpeg(image: Pixels, file: Path | IO[bytes]) -> None:
 class Shapes:
     """Images of a split, rendered into `cache_dir` at first use. Raises ConfigError for options out of range."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks", "boxes", "class_map"})
+    provides: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks", "boxes", "class_map", "questions"})
 
     split: str = "test"
     samples: int = 1000
@@ -275,6 +297,7 @@ def _make_example(folder: Path, row: dict[str, Any]) -> Example:
         label=row["label"],
         masks=partial(read_numbered_masks, folder / row["mask"]),
         instances=2,
+        questions=_read_composition(row["composition"]).questions,
         boxes=tuple(make_box(shape, mask) for shape, mask in zip(shapes, masks, strict=True)),
         class_map=partial(read_mapped, folder / row["mask"], _number_classes(row["composition"])),
     )
@@ -285,6 +308,11 @@ def make_box(name: str, mask: np.ndarray) -> Box:
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     x, y, width, height = int(xs[0]), int(ys[0]), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1
     return Box(name, x, y, width, height, int(mask.sum()))
+
+
+def _read_composition(words: Sequence[str]) -> Composition:
+    """Return the composition whose words are stored with an image."""
+    return Composition(ShapeObject(*words[:3]), ShapeObject(*words[4:]), words[3])
 
 
 def _number_classes(words: Sequence[str]) -> dict[int, int]:

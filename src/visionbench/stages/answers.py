@@ -40,6 +40,8 @@ def _empty(columns: Any) -> Iterator[tuple[str, str]]:
         yield "caption", "the captions"
     if "boxes" in columns and not any(len(boxes) for boxes in columns["boxes"]):
         yield "boxes", "the predicted boxes"
+    if any(columns.get("answers", ())) and not any(text.strip() for texts in columns["answers"] for text in texts):
+        yield "answers", "the answers"
     for name, masks in columns.items():
         predicted = name.endswith("_masks") and name.replace("_masks", "_estimates") in columns
         if predicted and _all_masks_empty(masks, columns["mask_size"]):

@@ -33,6 +33,14 @@ from visionbench.weights.processors import (
     load_image_processor,
     load_tokenizer,
 )
+from visionbench.weights.prompts import (
+    STAND_IN,
+    chat_template,
+    default_template,
+    load_prompt_processor,
+    read_arguments,
+    render_chat,
+)
 from visionbench.weights.quantization import METHODS as QUANTIZATIONS
 from visionbench.weights.quantization import kernel_doubts, quantize
 from visionbench.weights.quantization import why_unavailable as why_no_quantization
@@ -44,6 +52,7 @@ __all__ = [
     "CHANNELS_LAST",
     "PIXELS",
     "QUANTIZATIONS",
+    "STAND_IN",
     "BuiltModel",
     "Description",
     "HashedTokenizer",
@@ -57,6 +66,7 @@ __all__ = [
     "auto_classes",
     "build_config",
     "build_model",
+    "chat_template",
     "check_family",
     "check_image_size",
     "check_length",
@@ -65,6 +75,7 @@ __all__ = [
     "count_checkpoint_parameters",
     "count_convolutions",
     "count_parameters",
+    "default_template",
     "describe",
     "describe_border",
     "describe_processor",
@@ -83,6 +94,7 @@ __all__ = [
     "levels",
     "list_class_names",
     "load_image_processor",
+    "load_prompt_processor",
     "load_processors",
     "load_tokenizer",
     "local_folder",
@@ -91,7 +103,9 @@ __all__ = [
     "place_inputs",
     "prepare_architecture",
     "quantize",
+    "read_arguments",
     "read_class_names",
+    "render_chat",
     "transformers_modules",
     "why_no_quantization",
 ]
