@@ -106,12 +106,14 @@ SAVED: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
 
 FAMILIES = {
     "convnextv2": "feature_extractor",
+    "detr": "object_detector",
     "dinov2": "feature_extractor",
     "mask2former": "semantic_segmenter",
     "resnet": "feature_extractor",
     "segformer": "semantic_segmenter",
     "siglip_vision": "feature_extractor",
     "vit_mae": "feature_extractor",
+    "yolos": "object_detector",
 }
 """The families of these models. Only the generic family reads the others."""
 
@@ -119,6 +121,11 @@ FAMILIES = {
 def save(name: str, folder: Path) -> Path:
     """Save the model and its image processor to a folder below this one, and return it."""
     build_model, build_processor = SAVED[name]
-    build_model().save_pretrained(folder / name)
-    build_processor().save_pretrained(folder / name)
-    return folder / name
+    return save_pair(build_model(), build_processor(), folder / name)
+
+
+def save_pair(model: Any, processor: Any, folder: Path) -> Path:
+    """Save a model and its image processor to this folder, and return it."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
