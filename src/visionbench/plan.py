@@ -23,6 +23,7 @@ from visionbench.core import (
     TRUTHS,
     Case,
     ConfigError,
+    LacksAnnotations,
     LimitsMemory,
     Metric,
     NamesGraphs,
@@ -76,7 +77,8 @@ def plan(
             f"data.exif=stored: data={config.data.name} gives no masks, and images without masks are always turned",
             "remove data.exif",
         )
-    refused, unsuited = _refusals(config, parts, unavailable or {})
+    lacking = parts.data.lacks() if isinstance(parts.data, LacksAnnotations) else {}
+    refused, unsuited = _refusals(config, parts, {**lacking, **(unavailable or {})})
     metrics = {name: metric for name, metric in parts.metrics.items() if name not in {**refused, **unsuited}}
     if not parts.metrics:
         raise ConfigError("metrics=[]: no metric is chosen", "choose some, as in metrics=[latency,memory]")
