@@ -10,7 +10,7 @@ import transformers
 import yaml
 from command_line import FEW_CALLS, call
 from PIL import Image
-from saved_models import GENERIC, SEMANTIC, SQUARE, save
+from saved_models import DEPTH, GENERIC, SEMANTIC, SQUARE, save
 
 from visionbench.commands import models
 from visionbench.config import ModelConfig
@@ -25,7 +25,7 @@ TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
-    return {name: save(name, folder) for name in (*GENERIC, *SEMANTIC)}
+    return {name: save(name, folder) for name in (*GENERIC, *SEMANTIC, *DEPTH)}
 
 
 def read(file):
@@ -34,14 +34,18 @@ def read(file):
 
 @pytest.mark.parametrize(
     ("name", "family"),
-    [*((name, "generic") for name in GENERIC), *((name, "semantic_segmenter") for name in SEMANTIC)],
+    [
+        *((name, "generic") for name in GENERIC),
+        *((name, "semantic_segmenter") for name in SEMANTIC),
+        *((name, "depth_estimator") for name in DEPTH),
+    ],
 )
 def test_a_yaml_that_is_written_is_built_and_called_with_both_kinds_of_weights(checkpoints, name, family, tmp_path):
     file = tmp_path / "my_conf" / "model" / "mine.yaml"
     assert models.inspect(str(checkpoints[name]), None, file) == 0
     model = read(file)
     assert (model.name, model.family, model.weights) == ("mine", family, "pretrained")
-    original = {**GENERIC, **SEMANTIC}[name][0]()
+    original = {**GENERIC, **SEMANTIC, **DEPTH}[name][0]()
     class_name = type(original).__name__
     expected = sum(parameter.numel() for parameter in original.parameters())
     assert f"# {class_name}: {expected:,} parameters" in file.read_text().splitlines()

@@ -45,7 +45,7 @@ class DataSet(Protocol):
     """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
 
     provides: ClassVar[frozenset[str]]
-    """The annotations of its examples: any of `captions`, `labels`, `masks` and `class_map`."""
+    """The annotations of its examples: any of `captions`, `labels`, `masks`, `class_map` and `depth`."""
 
     def examples(self) -> Sequence[Example]:
         """Return all examples in a fixed order. May read or write files. Raises ConfigError if files are missing."""
@@ -445,7 +445,7 @@ class Evaluator(Protocol):
     each kind of prompt `<kind>_masks` [K][3] and `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's
     compressed run lengths), `mask_size` (height, width) and `empty_masks`, the number of masks without a pixel.
     `predicted_map` [H, W] holds the class of each pixel as an index into `classes`, or their number for another class
-    of the model.
+    of the model. `predicted_depth` [H, W] holds the depth of each pixel, or its inverse if `inverse_depth` is true.
     """
 
     @property

@@ -224,6 +224,7 @@ TASKS = {
     "image captioning": "图像描述",
     "image classification": "图像分类",
     "semantic segmentation": "语义分割",
+    "depth estimation": "深度估计",
 }
 """Names of tasks in Chinese. Other tasks keep their English name."""
 

@@ -344,7 +344,12 @@ def _finish(batch: Batch, evaluator: Evaluator, requested: Requested) -> Batch:
 def _truths(picture: Picture, columns: frozenset[str]) -> Row:
     """Return the columns that come from the data set."""
     example = picture.example
-    truths = {"references": list(example.captions), "label": example.label, "class_map": picture.class_map}
+    truths = {
+        "references": list(example.captions),
+        "label": example.label,
+        "class_map": picture.class_map,
+        "depth_map": picture.depth_map,
+    }
     return {name: truths[name] for name in columns & TRUTHS}
 
 
