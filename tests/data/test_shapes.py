@@ -220,8 +220,8 @@ def test_images_with_depth_are_others_and_their_depth_is_visible(tmp_path: Path)
         assert depth[masks.any(axis=0)].max() < depth[~masks.any(axis=0)].min()
         pixels = np.asarray(decode(example.image), np.float64)
         distance = np.abs(pixels - np.asarray(shapes.FOG)).sum(axis=-1)
-        nearest.append(distance[depth < np.quantile(depth, 0.05)].mean())
-        farthest.append(distance[depth > np.quantile(depth, 0.95)].mean())
+        nearest.append(distance[depth <= np.quantile(depth, 0.05)].mean())
+        farthest.append(distance[depth >= np.quantile(depth, 0.95)].mean())
     assert np.mean(farthest) < 0.6 * np.mean(nearest)
 
 

@@ -11,7 +11,7 @@ SIZE = (12, 15)
 
 
 def scene(seed, inverse=False, noise=0.1):
-    """Return a true depth with unmeasured pixels, and a prediction of it (or of its inverse) with a scale and a shift."""
+    """Return a true depth with unmeasured pixels, and a prediction of it or of its inverse, scaled and shifted."""
     rng = np.random.default_rng(seed)
     true = rng.uniform(1, 20, SIZE).astype(np.float32)
     noisy = true * np.exp(rng.normal(0, noise, SIZE))

@@ -33,7 +33,7 @@ def test_depth_anything_is_timed_with_squares_and_scored_with_the_aspect_ratio_o
     assert loaded.identity["timed_images"] == "square; quality keeps the aspect ratio"
     assert loaded.preprocess(images, ["", ""])["pixel_values"].shape == (2, 3, 518, 518)
     prepared = loaded.evaluator(frozenset({COLUMN}), ()).prepare(pictures_of(images))
-    assert [tuple(tensor.shape[-2:]) for tensor in prepared["pixel_values"]] == [(518, 770), (770, 518)]
+    assert [tuple(tensor.shape[-2:]) for tensor in prepared["pixel_values"]] == [(350, 518), (518, 350)]
     depths = predict(loaded, images, COLUMN)
     assert [depth.shape for depth in depths] == [(427, 640), (640, 427)]
     square = load(small("depth_anything_v2_small", image_size=140))
