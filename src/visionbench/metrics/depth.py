@@ -232,7 +232,7 @@ def align(
 
 
 def fit(predicted: np.ndarray, target: np.ndarray) -> tuple[float, float]:
-    """Return the scale and the shift of predictions with the least squared error; equal predictions have a scale of 0."""
+    """Return the scale and the shift with the least squared error. Equal predictions have a scale of 0."""
     deviations = predicted - predicted.mean()
     spread = float((deviations**2).sum())
     limit = len(predicted) * (1e-7 * float(np.abs(predicted).max())) ** 2
