@@ -11,6 +11,8 @@ import yaml
 from command_line import FEW_CALLS, call
 from PIL import Image
 from saved_models import DEPTH, GENERIC, SEMANTIC, SQUARE, save
+from tiny_vision_language import NAMES
+from tiny_vision_language import save as save_vision_language
 
 from visionbench.commands import models
 from visionbench.config import ModelConfig
@@ -57,6 +59,20 @@ def test_a_yaml_that_is_written_is_built_and_called_with_both_kinds_of_weights(c
         with torch.inference_mode():
             output = loaded.call(loaded.preprocess([image, image], ["", ""]))
             assert (output[0] if isinstance(output, tuple) else output).isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_vision_language_model_gets_its_family_and_the_arguments_of_its_processor(name, tmp_path):
+    folder = save_vision_language(name, tmp_path / "checkpoint", chat=False)
+    file = tmp_path / "mine.yaml"
+    assert models.inspect(str(folder), None, file) == 0
+    assert read(file).family == "vision_language"
+    image = Image.effect_mandelbrot((60, 50), (-2, -1.5, 1, 1.5), 80).convert("RGB")
+    for weights in ("pretrained", "random"):
+        own = ModelConfig(**{**yaml.safe_load(file.read_text()), "weights": weights})
+        loaded = find_adapter(own).load(own, CPU, torch.float32)
+        with torch.inference_mode():
+            assert loaded.probe_outputs(loaded.preprocess([image, image], ["", ""]))["image"].isfinite().all()
 
 
 def test_a_model_of_a_family_gets_this_family(tmp_path):

@@ -59,6 +59,7 @@ SLOW = {
     "models/test_families.py": "builds every family",
     "models/test_generic.py": "builds models",
     "models/test_depth_estimator.py": "builds models",
+    "models/test_vision_language.py": "builds models",
     "models/test_semantic_segmenter.py": "builds models",
     "results/test_archive.py::test_a_run_of_a_killed_process_is_lost_also_while_it_is_a_zombie": ("starts a process"),
     "results/test_comparison.py::test_identical_processes_rarely_look_different": "simulates many comparisons",

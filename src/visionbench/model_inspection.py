@@ -102,6 +102,8 @@ def inspect(checkpoint: str, name: str | None = None, revision: str | None = Non
     notes = []
     if described.families:
         model = replace(model, family=described.families[0])
+        if read_options := getattr(find("models", model.family), "read_options", None):
+            model = replace(model, options=read_options(folder))
     else:
         model = replace(model, options=_generic_options(setting, described))
         notes.append("speed, memory, FLOPs and pipeline of the forward pass; quality is refused")

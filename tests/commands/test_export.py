@@ -22,7 +22,7 @@ from visionbench.results import archive, dataframe, declared, repeats
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 WORK = {f"work/{unit}_count": np.array([2.0]) for unit in ("images", "texts", "prompts", "tokens")}
 TEXTS_ONLY = {"work/texts_count": np.array([2.0])}
-COUNTED = ("pictures", "captions", "instances")
+COUNTED = ("pictures", "captions", "questions", "instances")
 RUNTIME = {f"load/{name}": np.array([1.0]) for name in ("export_s", "quantize_s", "compile_s", "file_bytes")}
 PIXELS = {f"parity/{of}_{kind}_levels": np.array([1.0]) for of in ("decoder", "input") for kind in ("mean", "max")}
 SEMANTIC = ("true_index", "predicted_index", "pixels_count", "cells_per_picture", "classes_count")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Barrier
@@ -22,6 +23,7 @@ from visionbench.core import ConfigError
 from visionbench.data import shapes
 from visionbench.data.shapes import Composition, ShapeObject, Shapes, compositions
 from visionbench.datafiles.images import decode
+from visionbench.examples.content_digest import digest_examples
 from visionbench.registry import find
 
 
@@ -327,3 +329,45 @@ def test_a_cache_without_annotations_is_an_error(tmp_path: Path) -> None:
     (data.folder / "annotations.jsonl").unlink()
     with pytest.raises(ConfigError, match="delete .* to render it again"):
         data.examples()
+
+
+# ---------------------------------------------------------------------------------------------------------- questions
+def test_questions_have_the_answers_of_the_composition() -> None:
+    """A second implementation reads the words of the question."""
+    for composition in compositions("test")[:200]:
+        names = {"left of": ("left", "right"), "above": ("top", "bottom")}[composition.relation]
+        objects = dict(zip(names, (composition.first, composition.second), strict=True))
+        colour, shape, position, size = composition.questions
+        for question, attribute in ((colour, "colour"), (shape, "shape"), (size, "size")):
+            place = next(name for name in names if name in question.text)
+            assert set(question.answers) == {getattr(objects[place], attribute)}
+        (place,) = set(position.answers)
+        assert f"Where is the {objects[place]}:" in position.text
+
+
+def test_each_question_has_ten_equal_answers_and_its_own_text() -> None:
+    for composition in compositions("validation")[:50]:
+        assert len({question.text for question in composition.questions}) == 4
+        for question in composition.questions:
+            assert len(question.answers) == 10
+            assert len(set(question.answers)) == 1
+
+
+def test_answers_are_balanced() -> None:
+    counts = [
+        Counter(question.answers[0] for question in questions)
+        for questions in zip(*(composition.questions for composition in compositions("test")), strict=True)
+    ]
+    for kind, choices in zip(counts, (8, 5, 4, 2), strict=True):
+        assert len(kind) == choices
+        expected = 1000 / choices
+        assert all(abs(count - expected) < 5 * expected**0.5 for count in kind.values())
+
+
+def test_questions_change_neither_the_files_nor_the_identity_of_the_data(tmp_path: Path) -> None:
+    data = make_shapes(tmp_path)
+    example = data.examples()[0]
+    assert example.questions == compositions("test")[0].questions
+    assert "questions" not in json.loads((data.folder / "annotations.jsonl").read_text().splitlines()[0])
+    without = [replace(one, questions=()) for one in data.examples()]
+    assert digest_examples(data.examples(), tmp_path / "a") == digest_examples(without, tmp_path / "b")

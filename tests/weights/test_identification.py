@@ -41,8 +41,8 @@ def test_a_family_reads_its_own_model_types(family, check):
     [
         ("captioner", "BlipForQuestionAnswering", "blip", "no family for visual question answering"),
         ("captioner", "BlipForImageTextRetrieval", "blip", "no family for scoring pairs of an image and a text"),
-        ("captioner", "GitForCausalLM", "git", "no family for text from models other than BLIP and BLIP-2"),
-        ("captioner", "LlavaForConditionalGeneration", "llava", "no family for text from models other than BLIP"),
+        ("captioner", "Kosmos2ForConditionalGeneration", "kosmos-2", "no family for text from models of this type"),
+        ("captioner", "LlavaForConditionalGeneration", "llava", "no family for text from models of this type"),
         ("captioner", "CLIPModel", "clip", "use model.family=dual_encoder"),
         ("captioner", None, "llava", "no family for the model type llava; model.family=captioner reads blip, blip-2"),
         ("image_classifier", "DetrForObjectDetection", "detr", "no family for object detection"),

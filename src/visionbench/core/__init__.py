@@ -3,7 +3,7 @@
 ExperimentConfig → RunPlan (cases) → Samples → metrics → CaseResult → results.jsonl → tracker
 """
 
-from visionbench.core.data import ARRAYS, IGNORED, ArrayAnnotation, DataClass, Example, Inputs, Picture, Row
+from visionbench.core.data import ARRAYS, IGNORED, ArrayAnnotation, DataClass, Example, Inputs, Picture, Question, Row
 from visionbench.core.declarations import (
     ACROSS_PROCESSES,
     GEOMETRIC_MEAN,
@@ -28,12 +28,14 @@ from visionbench.core.protocols import (
     Adapter,
     Calibration,
     CallTiming,
+    Collates,
     ComparesImages,
     Counted,
     DataSet,
     DeclaresMetrics,
     Decoder,
     DescribesClasses,
+    DescribesInputs,
     Device,
     Evaluator,
     ExecutedGraph,
@@ -52,6 +54,7 @@ from visionbench.core.protocols import (
     Metric,
     ModelPart,
     NamesGraphs,
+    NeedsValues,
     Precision,
     Predictor,
     QualityMetric,
@@ -131,6 +134,7 @@ __all__ = [
     "CallTiming",
     "Case",
     "CaseResult",
+    "Collates",
     "ComparesImages",
     "ConfigError",
     "Counted",
@@ -140,6 +144,7 @@ __all__ = [
     "DeclaresMetrics",
     "Decoder",
     "DescribesClasses",
+    "DescribesInputs",
     "Device",
     "Evaluator",
     "Example",
@@ -162,12 +167,14 @@ __all__ = [
     "NamesGraphs",
     "Metrics",
     "ModelPart",
+    "NeedsValues",
     "Picture",
     "Precision",
     "Predictions",
     "Predictor",
     "QualityMetric",
     "Quantizes",
+    "Question",
     "Reason",
     "ReportsWarnings",
     "Resampled",

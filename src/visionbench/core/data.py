@@ -20,6 +20,14 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Question:
+    """A question about an image, with the answers of people. VQAv2 has ten answers for each question."""
+
+    text: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ArrayAnnotation:
     """An annotation whose value is an array in the size of the image."""
 
@@ -52,6 +60,8 @@ class Example:
     """The name of its class, which is one of the data set's `classes()`."""
     masks: Callable[[], np.ndarray] | None = field(default=None, compare=False)
     """Read the masks of its instances: bool [K, H, W] in the size of the image, without crowd regions."""
+    questions: tuple[Question, ...] = ()
+    """The questions about it."""
     problems: tuple[str, ...] = ()
     """The problems of its annotations. An example with problems is refused or left out, never corrected."""
     instances: int = 0

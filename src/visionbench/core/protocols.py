@@ -45,7 +45,7 @@ class DataSet(Protocol):
     """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
 
     provides: ClassVar[frozenset[str]]
-    """The annotations of its examples: any of `captions`, `labels`, `masks`, `class_map` and `depth`."""
+    """The annotations of its examples: any of `captions`, `labels`, `masks`, `class_map`, `depth` and `questions`."""
 
     def examples(self) -> Sequence[Example]:
         """Return all examples in a fixed order. May read or write files. Raises ConfigError if files are missing."""
@@ -342,6 +342,30 @@ class LoadedModel(Protocol):
 
 
 @runtime_checkable
+class Collates(Protocol):
+    """A loaded model whose inputs of single images cannot be concatenated, such as texts of several lengths."""
+
+    def collate(self, inputs: Sequence[Inputs]) -> Inputs:
+        """Return one batch from the inputs of single images. `preprocess` gives the same for these images together."""
+
+
+@runtime_checkable
+class DescribesInputs(Protocol):
+    """A loaded model whose speed depends on properties of its inputs that images of several sizes change."""
+
+    def describe_inputs(self, inputs: Sequence[Inputs]) -> Mapping[str, str]:
+        """Return these properties over the inputs of single images, as labels of timed cases."""
+
+
+@runtime_checkable
+class NeedsValues(Protocol):
+    """A loaded model for which the values of some inputs determine the shapes of the computation."""
+
+    host_inputs: ClassVar[frozenset[str]]
+    """The names of these inputs. They keep their values when `parts` is called for a module without values."""
+
+
+@runtime_checkable
 class HasGraphs(Protocol):
     """A loaded model with parts that a runtime can execute. A call of the model is one call of each part, in order."""
 
@@ -441,11 +465,12 @@ class Quantizes(Runtime, Protocol):
 class Evaluator(Protocol):
     """A model that predicts for quality metrics, in three steps for each batch. Each step runs in its own thread.
 
-    Columns by name: `image_embedding` [D], `caption_embeddings` [C, D], `class_scores` [classes], `caption`, and for
-    each kind of prompt `<kind>_masks` [K][3] and `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's
-    compressed run lengths), `mask_size` (height, width) and `empty_masks`, the number of masks without a pixel.
-    `predicted_map` [H, W] holds the class of each pixel as an index into `classes`, or their number for another class
-    of the model. `predicted_depth` [H, W] holds the depth of each pixel, or its inverse if `inverse_depth` is true.
+    Columns by name: `image_embedding` [D], `caption_embeddings` [C, D], `class_scores` [classes], `caption`,
+    `answers` [Q] to the questions about an image, and for each kind of prompt `<kind>_masks` [K][3] and
+    `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's compressed run lengths), `mask_size` (height,
+    width) and `empty_masks`, the number of masks without a pixel. `predicted_map` [H, W] holds the class of each pixel
+    as an index into `classes`, or their number for another class of the model. `predicted_depth` [H, W] holds the
+    depth of each pixel, or its inverse if `inverse_depth` is true.
     """
 
     @property

@@ -18,9 +18,9 @@ WORK_UNITS = ("images", "texts", "prompts", "tokens")
 """The units that throughput counts. A run is compared by the first unit that it has."""
 CAPTIONS_CUT = "captions_cut"
 """An optional column beside `caption_embeddings`: the number of an image's captions that the model truncated."""
-TRUTHS = frozenset({"references", "label", "class_map", "depth_map"})
-"""Columns of the predictions that come from the data set: the captions [C], the class of an image, and the class
-and the depth of each pixel [H, W]."""
+TRUTHS = frozenset({"references", "label", "class_map", "depth_map", "questions"})
+"""Columns of the predictions that come from the data set: the captions [C], the class of an image, the class and the
+depth of each pixel [H, W], and the questions [Q], each `{"question": text, "answers": [texts]}`."""
 
 IN_PIXELS = frozenset({"truth_masks", "predicted_map", "predicted_depth"})
 """Columns of the predictions that are computed in the pixels of the stored image."""

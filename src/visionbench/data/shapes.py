@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from visionbench.core import ConfigError, DataClass, Example
+from visionbench.core import ConfigError, DataClass, Example, Question
 from visionbench.datafiles.class_maps import read_mapped
 from visionbench.datafiles.depth_maps import read_depth
 from visionbench.datafiles.images import read_numbered_masks
@@ -68,6 +68,11 @@ TEMPLATES = {
         "at the top a {other_a}, at the bottom a {other_b}",
     ),
 }
+PLACES = {"left of": ("on the left", "on the right"), "above": ("at the top", "at the bottom")}
+"""The places of the first and the second object, by their relation."""
+POSITIONS = {"left of": ("left", "right"), "above": ("top", "bottom")}
+REPEATS = 10
+"""How often each question has its answer: VQA accuracy is defined for the answers of ten people."""
 HELD_OUT = 1000
 """Number of compositions in the validation split, and in the test split."""
 SPLITS = ("train", "validation", "test")
@@ -109,6 +114,23 @@ class Composition(NamedTuple):
         other_a, other_b = (one._replace(size=SYNONYMS[one.size]) for one in (self.first, self.second))
         words = {"a": self.first, "b": self.second, "other_a": other_a, "other_b": other_b}
         return tuple(template.format(**words) for template in TEMPLATES[self.relation])
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """Four questions: a colour, a shape, a position and a size. Each has one answer, which the image shows.
+
+        A digest of the composition selects the object of each question, so that each is chosen equally often.
+        """
+        digest = hashlib.sha256(f"questions {self}".encode()).digest()
+        chosen = [bit % 2 for bit in digest[:4]]
+        objects, places, positions = (self.first, self.second), PLACES[self.relation], POSITIONS[self.relation]
+        answers = {
+            f"What colour is the object {places[chosen[0]]}?": objects[chosen[0]].colour,
+            f"What shape is the object {places[chosen[1]]}?": objects[chosen[1]].shape,
+            f"Where is the {objects[chosen[2]]}: {' or '.join(positions)}?": positions[chosen[2]],
+            f"Is the object {places[chosen[3]]} small or large?": objects[chosen[3]].size,
+        }
+        return tuple(Question(text, (answer,) * REPEATS) for text, answer in answers.items())
 
     @property
     def label(self) -> str:
@@ -172,7 +194,7 @@ def save_jpeg(image: Pixels, file: Path | IO[bytes]) -> None:
 class Shapes:
     """Images of a split, rendered into `cache_dir` at first use. Raises ConfigError for options out of range."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks", "class_map", "depth"})
+    provides: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks", "class_map", "depth", "questions"})
 
     split: str = "test"
     samples: int = 1000
@@ -216,6 +238,7 @@ class Shapes:
                 label=row["label"],
                 masks=partial(read_numbered_masks, self.folder / row["mask"]),
                 instances=2,
+                questions=_read_composition(row["composition"]).questions,
                 class_map=partial(read_mapped, self.folder / row["mask"], _number_classes(row["composition"])),
                 depth_map=partial(read_depth, self.folder / row["depth"], row["depth"], DEPTH_SCALE)
                 if self.depth
@@ -302,6 +325,11 @@ class Shapes:
             "label": composition.label,
             "composition": [*composition.first, composition.relation, *composition.second],
         }
+
+
+def _read_composition(words: Sequence[str]) -> Composition:
+    """Return the composition whose words are stored with an image."""
+    return Composition(ShapeObject(*words[:3]), ShapeObject(*words[4:]), words[3])
 
 
 def _number_classes(words: Sequence[str]) -> dict[int, int]:

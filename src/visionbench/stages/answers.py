@@ -38,6 +38,8 @@ def _empty(columns: Any) -> Iterator[tuple[str, str]]:
     """Yield the columns whose predictions are all empty, each with a plural noun for its values."""
     if "caption" in columns and not any(caption.strip() for caption in columns["caption"]):
         yield "caption", "the captions"
+    if any(columns.get("answers", ())) and not any(text.strip() for texts in columns["answers"] for text in texts):
+        yield "answers", "the answers"
     for name, masks in columns.items():
         predicted = name.endswith("_masks") and name.replace("_masks", "_estimates") in columns
         if predicted and _all_masks_empty(masks, columns["mask_size"]):

@@ -349,6 +349,7 @@ def _truths(picture: Picture, columns: frozenset[str]) -> Row:
         "label": example.label,
         "class_map": picture.class_map,
         "depth_map": picture.depth_map,
+        "questions": [{"question": one.text, "answers": list(one.answers)} for one in example.questions],
     }
     return {name: truths[name] for name in columns & TRUTHS}
 

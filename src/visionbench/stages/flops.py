@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionbench.core import HasGraphs, LoadedModel, ModelPart, Samples, first_line
+from visionbench.core import HasGraphs, LoadedModel, ModelPart, NeedsValues, Samples, first_line
 from visionbench.stages.context import Context
 from visionbench.stages.windows import quiet
 
@@ -86,7 +86,12 @@ def count(model: LoadedModel, empty_module: Any, inputs: Mapping[str, torch.Tens
     """Return the work of each part of a model on inputs of these shapes, counted with its module without values."""
     import torch
 
-    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in inputs.items() if name != MASK}
+    kept = model.host_inputs if isinstance(model, NeedsValues) else frozenset()
+    shapes = {
+        name: tensor.cpu() if name in kept else torch.empty_like(tensor, device="meta")
+        for name, tensor in inputs.items()
+        if name != MASK
+    }
     if isinstance(model, HasGraphs):
         model = model.with_graphs({})
     with torch.no_grad():

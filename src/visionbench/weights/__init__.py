@@ -31,6 +31,14 @@ from visionbench.weights.processors import (
     load_image_processor,
     load_tokenizer,
 )
+from visionbench.weights.prompts import (
+    STAND_IN,
+    chat_template,
+    default_template,
+    load_prompt_processor,
+    read_arguments,
+    render_chat,
+)
 from visionbench.weights.quantization import METHODS as QUANTIZATIONS
 from visionbench.weights.quantization import kernel_doubts, quantize
 from visionbench.weights.quantization import why_unavailable as why_no_quantization
@@ -42,6 +50,7 @@ __all__ = [
     "CHANNELS_LAST",
     "PIXELS",
     "QUANTIZATIONS",
+    "STAND_IN",
     "BuiltModel",
     "Description",
     "LoadedImageModel",
@@ -53,6 +62,7 @@ __all__ = [
     "auto_classes",
     "build_config",
     "build_model",
+    "chat_template",
     "check_family",
     "check_image_size",
     "check_length",
@@ -60,6 +70,7 @@ __all__ = [
     "count_checkpoint_parameters",
     "count_convolutions",
     "count_parameters",
+    "default_template",
     "describe",
     "describe_border",
     "describe_processor",
@@ -76,6 +87,7 @@ __all__ = [
     "levels",
     "list_class_names",
     "load_image_processor",
+    "load_prompt_processor",
     "load_processors",
     "load_tokenizer",
     "local_folder",
@@ -83,7 +95,9 @@ __all__ = [
     "place_inputs",
     "prepare_architecture",
     "quantize",
+    "read_arguments",
     "read_class_names",
+    "render_chat",
     "transformers_modules",
     "why_no_quantization",
 ]

@@ -34,7 +34,7 @@ TASKS = {
     "ImageToImage|SuperResolution|Matting": "images as output",
     "MaskedImageModeling|PreTraining": "pretraining",
     "MaskedLM|SequenceClassification|TokenClassification|MultipleChoice|NextSentence": "text without images",
-    "ConditionalGeneration|ImageTextToText|CausalLM": "text from models other than BLIP and BLIP-2",
+    "ConditionalGeneration|ImageTextToText|CausalLM": "text from models of this type",
 }
 """A part of the name of a class of transformers to its task. The first match counts."""
 ONE_ENCODER = r"(Vision|Text)Model(WithProjection)?$"
