@@ -56,6 +56,7 @@ SLOW = {
     "devices/test_cuda.py::test_without_a_driver_the_message_of_nvml_is_the_reason": "starts a process",
     "metrics/test_recall.py::test_the_tile_size_does_not_change_ranks_and_ties": "tries many sizes",
     "models/test_checkpoints.py": "loads checkpoints",
+    "models/test_detectors.py": "builds models",
     "models/test_families.py": "builds every family",
     "models/test_generic.py": "builds models",
     "models/test_depth_estimator.py": "builds models",

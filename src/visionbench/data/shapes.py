@@ -16,7 +16,7 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import permutations, product
 from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple
@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from visionbench.core import ConfigError, DataClass, Example, Question
+from visionbench.core import Box, ConfigError, DataClass, Example, Question
 from visionbench.datafiles.class_maps import read_mapped
 from visionbench.datafiles.depth_maps import read_depth
-from visionbench.datafiles.images import read_numbered_masks
+from visionbench.datafiles.images import PictureError, read_numbered_masks
 from visionbench.registry import nearest, register
 
 VERSION = "1"
@@ -194,7 +194,9 @@ def save_jpeg(image: Pixels, file: Path | IO[bytes]) -> None:
 class Shapes:
     """Images of a split, rendered into `cache_dir` at first use. Raises ConfigError for options out of range."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks", "class_map", "depth", "questions"})
+    provides: ClassVar[frozenset[str]] = frozenset(
+        {"captions", "labels", "masks", "boxes", "class_map", "depth", "questions"}
+    )
 
     split: str = "test"
     samples: int = 1000
@@ -229,23 +231,7 @@ class Shapes:
         """Return the images in the order of the split. The first call renders them, about 1,000 per second."""
         if not self.folder.exists():
             self._render()
-        rows = [json.loads(line) for line in self._annotations().splitlines()]
-        return tuple(
-            Example(
-                id=row["id"],
-                image=self.folder / row["image"],
-                captions=tuple(row["captions"]),
-                label=row["label"],
-                masks=partial(read_numbered_masks, self.folder / row["mask"]),
-                instances=2,
-                questions=_read_composition(row["composition"]).questions,
-                class_map=partial(read_mapped, self.folder / row["mask"], _number_classes(row["composition"])),
-                depth_map=partial(read_depth, self.folder / row["depth"], row["depth"], DEPTH_SCALE)
-                if self.depth
-                else None,
-            )
-            for row in rows
-        )
+        return _read_examples(self.folder, self._annotations())
 
     def other_images(self, count: int) -> Shapes:
         """Return images of the training split, or of the validation split if these are images of the training split."""
@@ -255,6 +241,10 @@ class Shapes:
     def classes(self) -> tuple[str, ...]:
         """Return the 15 pairs of shapes."""
         return LABELS
+
+    def box_classes(self) -> tuple[DataClass, ...]:
+        """Return the five shapes."""
+        return tuple(DataClass(shape) for shape in SHAPES)
 
     def map_classes(self) -> tuple[DataClass, ...]:
         """Return the background and the five shapes."""
@@ -325,6 +315,39 @@ class Shapes:
             "label": composition.label,
             "composition": [*composition.first, composition.relation, *composition.second],
         }
+
+
+@lru_cache(maxsize=4)
+def _read_examples(folder: Path, annotations: bytes) -> tuple[Example, ...]:
+    """Return the examples that the lines of an annotation file describe, with boxes from the masks."""
+    return tuple(_make_example(folder, json.loads(line)) for line in annotations.splitlines())
+
+
+def _make_example(folder: Path, row: dict[str, Any]) -> Example:
+    shapes = [word for word in row["composition"] if word in SHAPES]
+    try:
+        masks = read_numbered_masks(folder / row["mask"])
+    except PictureError as error:
+        raise ConfigError(str(error), f"delete {folder} to render it again") from error
+    return Example(
+        id=row["id"],
+        image=folder / row["image"],
+        captions=tuple(row["captions"]),
+        label=row["label"],
+        masks=partial(read_numbered_masks, folder / row["mask"]),
+        instances=2,
+        questions=_read_composition(row["composition"]).questions,
+        boxes=tuple(make_box(shape, mask) for shape, mask in zip(shapes, masks, strict=True)),
+        class_map=partial(read_mapped, folder / row["mask"], _number_classes(row["composition"])),
+        depth_map=partial(read_depth, folder / row["depth"], row["depth"], DEPTH_SCALE) if "depth" in row else None,
+    )
+
+
+def make_box(name: str, mask: np.ndarray) -> Box:
+    """Return the smallest box around the pixels of a mask [H, W]. Its area is the number of pixels."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    x, y, width, height = int(xs[0]), int(ys[0]), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1
+    return Box(name, x, y, width, height, int(mask.sum()))
 
 
 def _read_composition(words: Sequence[str]) -> Composition:
