@@ -106,8 +106,10 @@ SAVED: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
 
 FAMILIES = {
     "convnextv2": "feature_extractor",
+    "depth_anything": "depth_estimator",
     "detr": "object_detector",
     "dinov2": "feature_extractor",
+    "dpt": "depth_estimator",
     "mask2former": "semantic_segmenter",
     "resnet": "feature_extractor",
     "segformer": "semantic_segmenter",

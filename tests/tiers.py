@@ -60,6 +60,7 @@ SLOW = {
     "models/test_families.py": "builds every family",
     "models/test_generic.py": "builds models",
     "test_model_counts.py": "builds models",
+    "models/test_depth_estimator.py": "builds models",
     "models/test_vision_language.py": "builds models",
     "models/test_semantic_segmenter.py": "builds models",
     "results/test_archive.py::test_a_run_of_a_killed_process_is_lost_also_while_it_is_a_zombie": ("starts a process"),

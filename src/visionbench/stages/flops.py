@@ -112,12 +112,15 @@ def count(model: LoadedModel, empty_module: Any, inputs: Mapping[str, torch.Tens
     with torch.no_grad():
         try:
             return {name: _work(part) for name, part in empty.parts(shapes).items()}
-        except RuntimeError:
+        except RuntimeError as error:
             if MASK not in inputs or inputs[MASK].ndim != 2:
                 raise
             rows, tokens = inputs[MASK].shape
             shapes[MASK] = torch.empty(rows, 1, tokens, tokens, dtype=model.dtype, device="meta")
-            return {name: _work(part) for name, part in empty.parts(shapes).items()}
+            try:
+                return {name: _work(part) for name, part in empty.parts(shapes).items()}
+            except RuntimeError:
+                raise error from None
 
 
 def count_with_values(model: LoadedModel, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, Work]:
