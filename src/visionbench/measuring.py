@@ -240,7 +240,7 @@ def load_run(
     raise_on_problems(config.data.name, inputs.unfit, len(data.examples), config.data.on_error)
     examples = usable_examples(data.examples, inputs.unfit)
     pixels = input_parity.compare(model, original, examples, decoding, config.measure.parity)
-    loading = loading.merged(pixels)
+    loading = loading.merged(pixels).merged(inputs.samples)
     if parts.runtime.replaces_eager:
         yield StageProgress("export")
         two = next(assemble(inputs.singles[:2], min(2, len(inputs.singles)), place, dtype, model=model))

@@ -71,7 +71,7 @@ def plan(
     """
     _check(config)
     parts = build_parts(config)
-    if config.data.exif == "stored" and not parts.data.provides & ARRAYS.keys():
+    if config.data.exif == "stored" and not parts.data.provides & {*ARRAYS, "boxes"}:
         raise ConfigError(
             f"data.exif=stored: data={config.data.name} gives no masks, and images without masks are always turned",
             "remove data.exif",
@@ -319,8 +319,8 @@ def _check_decoder(config: ExperimentConfig) -> None:
         raise ConfigError(f"data.decoder={name}: {reason}")
     if decoder.reduces and IN_PIXELS & find_adapter(config.model).predicts:
         raise ConfigError(
-            f"data.decoder={name}: model {config.model.name} predicts masks in the size of the stored image, and this "
-            "decoder gives smaller images",
+            f"data.decoder={name}: model {config.model.name} predicts masks or boxes in the size of the stored "
+            "image, and this decoder gives smaller images",
             f"use data.decoder={PILLOW}",
         )
 

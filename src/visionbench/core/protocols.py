@@ -45,7 +45,8 @@ class DataSet(Protocol):
     """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
 
     provides: ClassVar[frozenset[str]]
-    """The annotations of its examples: any of `captions`, `labels`, `masks`, `class_map` and `questions`."""
+    """The annotations of its examples: any of `captions`, `labels`, `masks`, `boxes`, `class_map`, `depth` and
+    `questions`."""
 
     def examples(self) -> Sequence[Example]:
         """Return all examples in a fixed order. May read or write files. Raises ConfigError if files are missing."""
@@ -94,6 +95,22 @@ class DescribesClasses(Protocol):
 
     def described_classes(self) -> Sequence[DataClass]:
         """Return its classes in the order of `classes()`."""
+
+
+@runtime_checkable
+class HasBoxes(Protocol):
+    """A data set whose examples have boxes of objects."""
+
+    def box_classes(self) -> Sequence[DataClass]:
+        """Return the classes of its boxes in a fixed order. Raises ConfigError if the annotations do not have them."""
+
+
+@runtime_checkable
+class DependsOnPredictions(Protocol):
+    """A data set that gives different examples to models with different predictions."""
+
+    def for_predictions(self, columns: frozenset[str]) -> DataSet:
+        """Return the data set for a model that predicts these columns."""
 
 
 @runtime_checkable
@@ -342,6 +359,14 @@ class LoadedModel(Protocol):
 
 
 @runtime_checkable
+class PadsImages(Protocol):
+    """A loaded model whose image processor gives images of several sizes, which a batch pads to one size."""
+
+    def pad(self, singles: Sequence[Inputs]) -> tuple[list[Inputs], str]:
+        """Return the inputs of one image each in one common size, and a description of the padding, or ''."""
+
+
+@runtime_checkable
 class Collates(Protocol):
     """A loaded model whose inputs of single images cannot be concatenated, such as texts of several lengths."""
 
@@ -469,12 +494,15 @@ class Evaluator(Protocol):
     `answers` [Q] to the questions about an image, and for each kind of prompt `<kind>_masks` [K][3] and
     `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's compressed run lengths), `mask_size` (height,
     width) and `empty_masks`, the number of masks without a pixel. `predicted_map` [H, W] holds the class of each pixel
-    as an index into `classes`, or their number for another class of the model.
+    as an index into `classes`, or their number for another class of the model. `predicted_depth` [H, W] holds the
+    depth of each pixel, or its inverse if `inverse_depth` is true.
+    `boxes` [N, 4] (x, y, width and height in pixels of the image), `box_scores` [N] and `box_classes` [N], the index in
+    `classes`, are those of a detector.
     """
 
     @property
     def classes(self) -> Sequence[str]:
-        """The class names in the order of `class_scores` or `predicted_map`, or nothing if there are none."""
+        """The class names by index, in the order of `class_scores`, or nothing if there are no classes."""
 
     def prepare(self, pictures: Sequence[Picture]) -> Inputs:
         """Convert images to a batch on the host with the model's processor. Several threads call it at once."""

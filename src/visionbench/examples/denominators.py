@@ -52,6 +52,9 @@ def count_used(
             flags["captions_without_words"] = (
                 f"{wordless} of {len(captions)} captions contain no letter and no digit; correct them in the file"
             )
+    if "boxes" in needs:
+        for kind, counted in (("used", used_examples), ("found", examples)):
+            counts[f"instances_{kind}"] = sum(not box.crowd for example in counted for box in example.boxes)
     if "questions" in needs:
         counts["questions_used"] = sum(len(example.questions) for example in used_examples)
         counts["questions_found"] = sum(len(example.questions) for example in examples)

@@ -18,6 +18,7 @@ from visionbench.config import MeasureConfig
 from visionbench.core import (
     ARRAYS,
     EVALUATION_STEPS,
+    TRUTH_BOXES,
     TRUTHS,
     Case,
     ComparesImages,
@@ -64,7 +65,7 @@ class EvaluationContext:
     examples: Sequence[Example]
     metrics: Mapping[str, Metric]
     classes: Sequence[str] = ()
-    """The classes of the labels, in the order of the model, if a metric reads labels."""
+    """The classes of the labels or boxes, in the order of the model, if a metric reads them."""
     on_error: str = "fail"
     """Whether an image without a prediction ends the case (`fail`) or is left out and named (`skip`)."""
     decoding: Decoding = field(default_factory=Decoding)
@@ -337,19 +338,28 @@ def _finish(batch: Batch, evaluator: Evaluator, requested: Requested) -> Batch:
             if column := next((name for name, value in row.items() if not _is_finite(value)), None):
                 batch.unusable[picture.example.id] = f"the model's {column} holds NaN or infinity"
             else:
-                batch.rows[picture.example.id] = _compare({**row, **_truths(picture, requested.columns)}, requested)
+                truths = _truths(picture, requested.columns, evaluator.classes)
+                batch.rows[picture.example.id] = _compare({**row, **truths}, requested)
     return batch
 
 
-def _truths(picture: Picture, columns: frozenset[str]) -> Row:
+def _truths(picture: Picture, columns: frozenset[str], classes: Sequence[str]) -> Row:
     """Return the columns that come from the data set."""
-    example = picture.example
-    truths = {
+    example, boxes = picture.example, picture.example.boxes
+    truths: dict[str, Any] = {
         "references": list(example.captions),
         "label": example.label,
         "class_map": picture.class_map,
+        "depth_map": picture.depth_map,
         "questions": [{"question": one.text, "answers": list(one.answers)} for one in example.questions],
     }
+    if columns & set(TRUTH_BOXES):
+        truths |= {
+            "truth_boxes": np.array([(box.x, box.y, box.width, box.height) for box in boxes], float).reshape(-1, 4),
+            "truth_classes": np.array([classes.index(box.name) for box in boxes], np.int64),
+            "truth_areas": np.array([box.area for box in boxes], float),
+            "truth_crowds": np.array([box.crowd for box in boxes], bool),
+        }
     return {name: truths[name] for name in columns & TRUTHS}
 
 

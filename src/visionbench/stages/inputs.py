@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from visionbench import weights
 from visionbench.config import InputsConfig
-from visionbench.core import Collates, Example, Inputs, LoadedModel, first_line
+from visionbench.core import Collates, Example, Inputs, LoadedModel, PadsImages, Samples, first_line
 from visionbench.datafiles.images import PictureError
 from visionbench.stages.decoding import Decoding
 
@@ -28,6 +28,8 @@ class TimedInputs:
     """Inputs of one image each, with a batch axis of length one, on the host."""
     unfit: Mapping[str, str]
     """The ids of examples that the processor does not accept, with the reason."""
+    samples: Samples = field(default_factory=Samples)
+    """The label `padding`, if the images had several sizes and are padded to one."""
 
     @property
     def kept_bytes(self) -> int:
@@ -68,7 +70,10 @@ def preprocess(
             full = len(singles) >= 2 and (len(singles) + 1) * input_bytes(singles[0]) > rule.max_mib * 2**20
     if errors and not accepted:
         raise errors[0]
-    return TimedInputs(singles, unfit)
+    padding = ""
+    if isinstance(model, PadsImages):
+        singles, padding = model.pad(singles)
+    return TimedInputs(singles, unfit, Samples(labels={"padding": padding} if padding else {}))
 
 
 def reason_for(error: Exception) -> str:

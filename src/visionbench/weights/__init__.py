@@ -15,8 +15,10 @@ from visionbench.weights.attention import ATTENTION
 from visionbench.weights.auto_classes import auto_class_for, auto_class_of, auto_classes
 from visionbench.weights.building import CHANNELS_LAST, BuiltModel, build_model, count_convolutions, find_revision
 from visionbench.weights.checkpoint_classes import list_class_names, read_class_names
+from visionbench.weights.detector import LoadedDetector, check_most_boxes, find_image_inputs, make_evaluator
 from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, fetch_description, obtain_checkpoint
 from visionbench.weights.graphs import as_graph
+from visionbench.weights.hashed_tokenizer import HashedTokenizer, hash_word
 from visionbench.weights.identification import Description, check_family, describe, known_models, prepare_architecture
 from visionbench.weights.image_model import PIXELS, LoadedImageModel
 from visionbench.weights.image_size import check_image_size, describe_border
@@ -53,6 +55,8 @@ __all__ = [
     "STAND_IN",
     "BuiltModel",
     "Description",
+    "HashedTokenizer",
+    "LoadedDetector",
     "LoadedImageModel",
     "LoadedMapModel",
     "MapEvaluator",
@@ -66,6 +70,7 @@ __all__ = [
     "check_family",
     "check_image_size",
     "check_length",
+    "check_most_boxes",
     "count_bytes",
     "count_checkpoint_parameters",
     "count_convolutions",
@@ -79,7 +84,9 @@ __all__ = [
     "fetch_checkpoint",
     "fetch_description",
     "find_checkpoint",
+    "find_image_inputs",
     "find_revision",
+    "hash_word",
     "image_processor_of",
     "kernel_doubts",
     "known_models",
@@ -91,6 +98,7 @@ __all__ = [
     "load_processors",
     "load_tokenizer",
     "local_folder",
+    "make_evaluator",
     "obtain_checkpoint",
     "place_inputs",
     "prepare_architecture",

@@ -22,7 +22,7 @@ from visionbench.weights.location import TIMM, is_timm
 
 ADAPTER = "adapter_config.json"
 TASKS = {
-    "ObjectDetection": "object detection",
+    "ObjectDetection": "detectors of this kind",
     "DepthEstimation": "depth estimation",
     "Segmentation": "segmentation other than semantic, without prompts",
     "DocumentQuestionAnswering": "questions about documents",
