@@ -73,7 +73,7 @@ def test_a_detector_gets_its_family_and_is_built_with_both_kinds_of_weights(chec
 @pytest.mark.parametrize("name", NAMES)
 def test_a_vision_language_model_gets_its_family_and_the_arguments_of_its_processor(name, tmp_path):
     folder = save_vision_language(name, tmp_path / "checkpoint", chat=False)
-    file = tmp_path / "mine.yaml"
+    file = tmp_path / "my_conf" / "model" / "mine.yaml"
     assert models.inspect(str(folder), None, file) == 0
     assert read(file).family == "vision_language"
     image = Image.effect_mandelbrot((60, 50), (-2, -1.5, 1, 1.5), 80).convert("RGB")

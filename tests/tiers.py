@@ -122,6 +122,7 @@ SLOW = {
     "test_gpu_check.py": "runs a shell script",
     "test_hub.py": "downloads and loads checkpoints",
     "test_labelled_runs.py": "runs the commands",
+    "test_vision_language_runs.py": "runs the commands",
     "test_pauses.py": "stops processes for a time",
     "test_project.py::test_system_packages_are_installed_only_if_ci_is_true": "starts a process",
     "test_planted_secrets.py": "runs the commands",
