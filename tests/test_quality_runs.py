@@ -55,6 +55,16 @@ def test_a_bundled_model_performs_its_task(swept, model, metric, least):
     assert values["evaluation_left_out_count"] == 0
 
 
+def test_the_features_of_a_bundled_model_predict_the_classes(tmp_path):
+    words = ["run", "model=features_tiny", "metrics=[features,evaluation]", "data.options.samples=600", *NO_SWEEP]
+    done = here(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    values = quality_row(runs(tmp_path)["features_tiny"]).metrics.values
+    assert 0.9 < values["features_knn_top_1_fraction"] <= 1
+    assert 0.9 < values["features_linear_probe_top_1_fraction"] <= 1
+    assert (values["features_classes_count"], values["features_pictures_count"]) == (15, 600)
+
+
 def test_each_model_has_only_the_quality_metrics_of_its_task(swept):
     groups = {model: set(quality_row(run).case.metrics) - {"evaluation"} for model, run in runs(swept[0]).items()}
     assert groups == {
