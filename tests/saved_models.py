@@ -68,6 +68,19 @@ def _yolos() -> Any:
     return t.YolosForObjectDetection(config)
 
 
+SEMANTIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "segformer": (_segformer, lambda: t.SegformerImageProcessor(size=SQUARE)),
+    "mask2former": (
+        _mask2former,
+        lambda: t.Mask2FormerImageProcessor(size={"shortest_edge": 128, "longest_edge": 128}),
+    ),
+}
+"""Semantic segmenters, each with its image processor."""
+DEPTH: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "depth_anything": (_depth_anything, lambda: t.DPTImageProcessor(size=SQUARE)),
+    "dpt": (_dpt, lambda: t.DPTImageProcessor(size=SQUARE)),
+}
+"""Depth estimators, each with its image processor."""
 GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "dinov2": (lambda: t.Dinov2Model(t.Dinov2Config(**DINOV2)), lambda: t.ViTImageProcessor(size=SQUARE)),
     "convnextv2": (
@@ -86,15 +99,6 @@ GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: t.ResNetModel(t.ResNetConfig(**STAGES, embedding_size=8)),
         lambda: t.ViTImageProcessor(size=SQUARE),
     ),
-    "yolos": (_yolos, lambda: t.YolosImageProcessor(size=EDGES)),
-    "detr": (_detr, lambda: t.DetrImageProcessor(size=EDGES)),
-    "segformer": (_segformer, lambda: t.SegformerImageProcessor(size=SQUARE)),
-    "mask2former": (
-        _mask2former,
-        lambda: t.Mask2FormerImageProcessor(size={"shortest_edge": 128, "longest_edge": 128}),
-    ),
-    "depth_anything": (_depth_anything, lambda: t.DPTImageProcessor(size=SQUARE)),
-    "dpt": (_dpt, lambda: t.DPTImageProcessor(size=SQUARE)),
     "swin2sr": (
         lambda: t.Swin2SRForImageSuperResolution(
             t.Swin2SRConfig(image_size=32, embed_dim=12, depths=[1], num_heads=[2], window_size=4)
@@ -103,11 +107,21 @@ GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     ),
 }
 """Models that only the generic family reads, each with its image processor."""
+DETECTORS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "yolos": (_yolos, lambda: t.YolosImageProcessor(size=EDGES)),
+    "detr": (_detr, lambda: t.DetrImageProcessor(size=EDGES)),
+}
+"""Models of the family `object_detector`, each with its image processor."""
 
 
 def save(name: str, folder: Path) -> Path:
     """Save the model and its image processor to a folder below this one, and return it."""
-    build_model, build_processor = GENERIC[name]
-    build_model().save_pretrained(folder / name)
-    build_processor().save_pretrained(folder / name)
-    return folder / name
+    build_model, build_processor = {**GENERIC, **SEMANTIC, **DEPTH, **DETECTORS}[name]
+    return save_pair(build_model(), build_processor(), folder / name)
+
+
+def save_pair(model: Any, processor: Any, folder: Path) -> Path:
+    """Save a model and its image processor to this folder, and return it."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

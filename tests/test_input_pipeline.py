@@ -8,7 +8,7 @@ from PIL import Image
 
 from visionbench.results import archive
 
-METRICS = "metrics=[pipeline,parity,recall,segmentation,captioning,classification]"
+METRICS = "metrics=[pipeline,parity,recall,segmentation,semantic_segmentation,captioning,classification]"
 SHORT = ["measure.warmup.calls=1", "measure.retries=0", "tracking=none", "report.enabled=false", "device.threads=1"]
 SHORT += ["device=cpu", "batch.sizes=[3]", "measure.pipeline.min_batches=2", "measure.pipeline.min_seconds=0"]
 SHAPES = ["data.options.samples=24", "data.options.size=256"]

@@ -112,7 +112,7 @@ def test_a_wrong_model_in_a_sweep_ends_the_command_before_the_first_run(own, tmp
         tmp_path, "run", "-m", "model=classifier_tiny", f"model.checkpoint=bundled:classifier_tiny,{folder}", *FAST
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "visionbench has no family for object detection" in done.stderr
+    assert "use model.family=object_detector" in done.stderr
     assert not (tmp_path / "outputs").exists()
 
 

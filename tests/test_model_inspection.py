@@ -10,7 +10,9 @@ import transformers
 import yaml
 from command_line import FEW_CALLS, call
 from PIL import Image
-from saved_models import GENERIC, SQUARE, save
+from saved_models import DEPTH, DETECTORS, GENERIC, SEMANTIC, SQUARE, save
+from tiny_vision_language import NAMES
+from tiny_vision_language import save as save_vision_language
 
 from visionbench.commands import models
 from visionbench.config import ModelConfig
@@ -25,21 +27,29 @@ TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
-    return {name: save(name, folder) for name in GENERIC}
+    return {name: save(name, folder) for name in (*GENERIC, *SEMANTIC, *DEPTH, *DETECTORS)}
 
 
 def read(file):
     return ModelConfig(**yaml.safe_load(file.read_text()))
 
 
-@pytest.mark.parametrize("name", GENERIC)
-def test_a_yaml_that_is_written_is_built_and_called_with_both_kinds_of_weights(checkpoints, name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        *((name, "generic") for name in GENERIC),
+        *((name, "semantic_segmenter") for name in SEMANTIC),
+        *((name, "depth_estimator") for name in DEPTH),
+    ],
+)
+def test_a_yaml_that_is_written_is_built_and_called_with_both_kinds_of_weights(checkpoints, name, family, tmp_path):
     file = tmp_path / "my_conf" / "model" / "mine.yaml"
     assert models.inspect(str(checkpoints[name]), None, file) == 0
     model = read(file)
-    assert (model.name, model.family, model.weights) == ("mine", "generic", "pretrained")
-    class_name = type(GENERIC[name][0]()).__name__
-    expected = sum(parameter.numel() for parameter in GENERIC[name][0]().parameters())
+    assert (model.name, model.family, model.weights) == ("mine", family, "pretrained")
+    original = {**GENERIC, **SEMANTIC, **DEPTH}[name][0]()
+    class_name = type(original).__name__
+    expected = sum(parameter.numel() for parameter in original.parameters())
     assert f"# {class_name}: {expected:,} parameters" in file.read_text().splitlines()
     image = Image.effect_mandelbrot((60, 50), (-2, -1.5, 1, 1.5), 80).convert("RGB")
     for weights in ("pretrained", "random"):
@@ -47,7 +57,39 @@ def test_a_yaml_that_is_written_is_built_and_called_with_both_kinds_of_weights(c
         loaded = find_adapter(own).load(own, CPU, torch.float32)
         assert sum(parameter.numel() for parameter in loaded.module.parameters()) == expected
         with torch.inference_mode():
-            assert loaded.call(loaded.preprocess([image, image], ["", ""])).isfinite().all()
+            output = loaded.call(loaded.preprocess([image, image], ["", ""]))
+            assert (output[0] if isinstance(output, tuple) else output).isfinite().all()
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_gets_its_family_and_is_built_with_both_kinds_of_weights(checkpoints, name, tmp_path):
+    file = tmp_path / "my_conf" / "model" / "mine.yaml"
+    assert models.inspect(str(checkpoints[name]), None, file) == 0
+    assert read(file).family == "object_detector"
+    expected = sum(parameter.numel() for parameter in DETECTORS[name][0]().parameters())
+    image = Image.effect_mandelbrot((60, 50), (-2, -1.5, 1, 1.5), 80).convert("RGB")
+    for weights in ("pretrained", "random"):
+        own = ModelConfig(**{**yaml.safe_load(file.read_text()), "weights": weights})
+        loaded = find_adapter(own).load(own, CPU, torch.float32)
+        assert sum(parameter.numel() for parameter in loaded.module.parameters()) == expected
+        with torch.inference_mode():
+            output = loaded.call(loaded.preprocess([image, image], ["", ""]))
+            assert all(tensor.isfinite().all() for tensor in output)
+            assert all(len(one.boxes) for one in loaded.postprocess(output, [image, image]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_vision_language_model_gets_its_family_and_the_arguments_of_its_processor(name, tmp_path):
+    folder = save_vision_language(name, tmp_path / "checkpoint", chat=False)
+    file = tmp_path / "my_conf" / "model" / "mine.yaml"
+    assert models.inspect(str(folder), None, file) == 0
+    assert read(file).family == "vision_language"
+    image = Image.effect_mandelbrot((60, 50), (-2, -1.5, 1, 1.5), 80).convert("RGB")
+    for weights in ("pretrained", "random"):
+        own = ModelConfig(**{**yaml.safe_load(file.read_text()), "weights": weights})
+        loaded = find_adapter(own).load(own, CPU, torch.float32)
+        with torch.inference_mode():
+            assert loaded.probe_outputs(loaded.preprocess([image, image], ["", ""]))["image"].isfinite().all()
 
 
 def test_a_model_of_a_family_gets_this_family(tmp_path):
@@ -118,7 +160,7 @@ def test_a_file_in_the_wrong_place_is_refused(checkpoints, tmp_path, file, messa
 
 
 def test_a_yaml_that_is_written_is_measured(checkpoints, tmp_path):
-    written = call(tmp_path, "models", "inspect", str(checkpoints["yolos"]), "--write", "my_conf/model/mine.yaml")
+    written = call(tmp_path, "models", "inspect", str(checkpoints["dinov2"]), "--write", "my_conf/model/mine.yaml")
     assert written.returncode == 0, written.stderr
     words = ["--config-dir", "my_conf", "model=mine", "batch.sizes=[1]", "metrics=[latency,flops,recall]", *FEW_CALLS]
     done = call(tmp_path, "run", *words, "tracking=none")

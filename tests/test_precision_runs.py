@@ -6,7 +6,7 @@ from command_line import call
 from visionbench.results import archive
 
 TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny")
-METRICS = "metrics=[latency,memory,parity,recall,segmentation,captioning,classification]"
+METRICS = "metrics=[latency,memory,parity,recall,segmentation,semantic_segmentation,captioning,classification]"
 SHORT = ["measure.warmup.calls=1", "measure.latency.calls=6", "measure.retries=0", "data.options.samples=24"]
 SHORT += ["tracking=none", "report.enabled=false", "device.threads=1", "batch.sizes=[2]"]
 QUALITY = {

@@ -11,7 +11,7 @@ from command_line import here
 from visionbench.devices.cuda import Cuda
 from visionbench.records.folder import RunFolder
 
-QUALITY = "metrics=[recall,segmentation,captioning,classification,evaluation]"
+QUALITY = "metrics=[recall,segmentation,semantic_segmentation,captioning,classification,evaluation]"
 TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny")
 NO_SWEEP = ["tracking=none", "device.threads=1"]
 
@@ -29,7 +29,7 @@ def quality_row(run):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """Run the four bundled models, only for quality."""
+    """Run the bundled models, only for quality."""
     folder = tmp_path_factory.mktemp("swept")
     done = here(folder, "run", "-m", f"model={','.join(TINY)}", QUALITY, "data.options.samples=120", *NO_SWEEP)
     assert done.returncode == 0, done.stderr

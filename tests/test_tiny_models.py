@@ -21,6 +21,7 @@ AUTO = {
     "promptable_segmenter": "AutoModelForMaskGeneration",
     "captioner": "AutoModelForImageTextToText",
     "image_classifier": "AutoModelForImageClassification",
+    "semantic_segmenter": "AutoModelForSemanticSegmentation",
 }
 LEFT_OUT = {"dtype", "architectures", "transformers_version", "_name_or_path", "id2label", "label2id"}
 

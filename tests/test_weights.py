@@ -179,7 +179,7 @@ def with_changes(model, **keys):
 
 
 def auto_class(model):
-    return find("models", model.family).auto_class
+    return weights.auto_class_for(find("models", model.family), model)
 
 
 def build(model, dtype=torch.float32):
@@ -340,6 +340,10 @@ def test_segmenters_return_masks_of_the_images_size(prompt, part):
         # 247,414,076 with the output layer, which is tied to the word embeddings, counted separately.
         "blip_base": 223_971_644,
         "siglip2_base": 375_187_970,
+        "segformer_b0": 3_752_694,
+        "mask2former_swin_tiny": 47_441_169,
+        "depth_anything_v2_small": 24_785_089,
+        "dpt_large": 343_030_465,
     }.items(),
 )
 def test_parameters_of_the_bundled_configs_are_counted(name, count):

@@ -8,7 +8,7 @@ from visionbench.config import DataConfig, ExperimentConfig, to_yaml
 from visionbench.core import DataSet, Example, HasOptionalAnnotations, RunPlan
 from visionbench.examples import screening
 from visionbench.examples.calibration import choose_images
-from visionbench.examples.labelling import find_label_mismatch, resolve_labelling
+from visionbench.examples.labelling import BOXES, CLASS_MAP, LABELS, find_label_mismatch, resolve_labelling
 from visionbench.parts import build_parts
 from visionbench.statistics.resampling import read_clusters
 
@@ -27,9 +27,13 @@ def unavailable_annotations(configs: Sequence[ExperimentConfig]) -> list[dict[st
         if key not in absent:
             absent[key] = _find_absent(parts.data, needed)
         reasons = dict(absent[key])
-        if "labels" in needed and "labels" not in reasons:
-            mismatch = find_label_mismatch(config, parts)
-            reasons |= {"labels": mismatch} if mismatch else {}
+        for annotation in (LABELS, CLASS_MAP):
+            if annotation in needed and annotation not in reasons:
+                mismatch = find_label_mismatch(config, parts, annotation)
+                reasons |= {annotation: mismatch} if mismatch else {}
+        if BOXES in needed & parts.adapter.predicts:
+            mismatch = find_label_mismatch(config, parts, BOXES)
+            reasons |= {BOXES: mismatch} if mismatch else {}
         unavailable.append(reasons)
     return unavailable
 
@@ -47,18 +51,19 @@ def unusable_examples(runs: Sequence[tuple[ExperimentConfig, RunPlan]]) -> list[
     For metrics of labels, an example whose class is unknown to the model is unusable too. Raises ConfigError if
     `data.on_error=fail` and an example is unusable, or if a run needs images for a calibration and there are none.
     """
-    checked: dict[str, tuple[Sequence[Example], Mapping[str, str]]] = {}
+    checked: dict[tuple[str, type], tuple[Sequence[Example], Mapping[str, str]]] = {}
     unusable: list[dict[str, str]] = []
-    calibrated: set[str] = set()
+    calibrated: set[tuple[str, type]] = set()
     for config, plan in runs:
-        key = to_yaml(config.data)
+        data = build_parts(config).data
+        key = to_yaml(config.data), type(data)  # a data set may depend on the predictions of the model
         if key not in checked:
-            read = screening.with_mask_frame(build_parts(config).data.examples(), config.data.exif)
+            read = screening.with_mask_frame(data.examples(), config.data.exif)
             checked[key] = read, screening.find_problems(read, config.measure.inputs.distinct_samples)
             _raise_on_problems(config.data, checked[key][1], read)
         if config.precision.calibration_images is not None and key not in calibrated:
             calibrated.add(key)
-            choose_images(config.data.name, build_parts(config).data, config.precision.calibration_images)
+            choose_images(config.data.name, data, config.precision.calibration_images)
         examples, problems = checked[key]
         labelling = resolve_labelling(config, build_parts(config), plan.cases)
         reasons = {**labelling.find_problems(examples), **problems}

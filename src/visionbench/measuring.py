@@ -24,6 +24,7 @@ from visionbench.core import (
     Case,
     CaseResult,
     ConfigError,
+    DescribesInputs,
     Device,
     Example,
     Inputs,
@@ -239,17 +240,17 @@ def load_run(
     raise_on_problems(config.data.name, inputs.unfit, len(data.examples), config.data.on_error)
     examples = usable_examples(data.examples, inputs.unfit)
     pixels = input_parity.compare(model, original, examples, decoding, config.measure.parity)
-    loading = loading.merged(pixels)
+    loading = loading.merged(pixels).merged(inputs.samples)
     if parts.runtime.replaces_eager:
         yield StageProgress("export")
-        two = next(assemble(inputs.singles[:2], min(2, len(inputs.singles)), place, dtype))
+        two = next(assemble(inputs.singles[:2], min(2, len(inputs.singles)), place, dtype, model=model))
         calibrator = _calibrator(config, parts, model, decoding, place, dtype) if precision.is_calibrated else None
         with autocast(place, precision):
             executed = execution.execute(config.runtime.name, model, parts.runtime, two, precision, calibrator)
         model, loading = executed.model, loading.merged(executed.samples)
     model = in_autocast(model, place, precision)
     yield StageProgress("first_call")
-    first_call = load.first_call(model, device, next(assemble(inputs.singles[:1], 1, place, dtype)))
+    first_call = load.first_call(model, device, next(assemble(inputs.singles[:1], 1, place, dtype, model=model)))
     load.check_output_follows_input(model, inputs.singles, place, dtype)
     if reference is not None:
         loading = loading.merged(_compare(reference, model, inputs, config, place, dtype))
@@ -390,7 +391,8 @@ def _fit_batches(loaded: LoadedRun, case: Case, stage: Stage, batches: Sequence[
     singles, size = loaded.inputs.singles, case.batch_size
     count = {"all": batch_count(singles, size, loaded.max_mib), "one": 1, "none": 0}[stage.batches]
     if count > len(batches):
-        return tuple(islice(assemble(singles, size, loaded.place, loaded.dtype, loaded.max_mib), count))
+        batches_of_size = assemble(singles, size, loaded.place, loaded.dtype, loaded.max_mib, loaded.model)
+        return tuple(islice(batches_of_size, count))
     return batches[:count]
 
 
@@ -573,7 +575,7 @@ def profile(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]
     singles = preprocess(model, examples, config.measure.inputs, decoding).singles
     for case in plan.cases:
         if "kernels" in case.stages:
-            batch = next(assemble(singles, case.batch_size, place, dtype))
+            batch = next(assemble(singles, case.batch_size, place, dtype, model=model))
             yield ProfiledCall(case.id, kernels.profile(parts.device, partial(model.call, batch)))
 
 
@@ -616,7 +618,10 @@ def _labels(loaded: LoadedRun, case: Case) -> dict[str, str]:
     distinct = len(loaded.inputs.singles)
     if case.timed:
         distinct = min(distinct, batch_count(loaded.inputs.singles, case.batch_size, loaded.max_mib) * case.batch_size)
-    return {"protocol": loaded.plan.protocol, "distinct_inputs": str(distinct)}
+    labels = {"protocol": loaded.plan.protocol, "distinct_inputs": str(distinct)}
+    if case.timed and isinstance(loaded.model, DescribesInputs):
+        labels |= loaded.model.describe_inputs(loaded.inputs.singles[:distinct])
+    return labels
 
 
 def _timed_examples(loaded: LoadedRun, case: Case) -> Sequence[Example]:

@@ -105,6 +105,8 @@ def inspect(checkpoint: str, name: str | None = None, revision: str | None = Non
     notes = []
     if described.families:
         model = replace(model, family=described.families[0])
+        if read_options := getattr(find("models", model.family), "read_options", None):
+            model = replace(model, options=read_options(folder))
     else:
         model = replace(model, options=_generic_options(setting, described))
         notes.append("speed, memory, FLOPs and pipeline of the forward pass; quality is refused")
@@ -157,7 +159,7 @@ def _with_architecture(model: ModelConfig, folder: Path) -> ModelConfig:
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        architecture = _plain(config.to_diff_dict())
+        architecture = _plain(_without_derived(config.to_diff_dict(), config))
         if config.num_labels != type(config)().num_labels:
             architecture["num_labels"] = config.num_labels
         processor = _read_processor(folder)
@@ -175,7 +177,22 @@ def _with_architecture(model: ModelConfig, folder: Path) -> ModelConfig:
 
 
 def _auto_class(model: ModelConfig) -> str:
-    return str(model.options.get("auto_class") or find("models", model.family).auto_class)
+    return str(model.options.get("auto_class") or weights.auto_class_for(find("models", model.family), model))
+
+
+def _without_derived(values: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """Return the values of a configuration without the keys that another configuration has added to it.
+
+    For example, PaliGemma adds the number of image tokens to the configuration of its language model.
+    """
+    default = type(config)()
+    return {
+        key: _without_derived(value, getattr(config, key))
+        if isinstance(value, Mapping) and hasattr(getattr(config, key, None), "to_diff_dict")
+        else value
+        for key, value in values.items()
+        if key == "model_type" or hasattr(default, key)
+    }
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

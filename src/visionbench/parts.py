@@ -17,7 +17,18 @@ from visionbench.config import (
     build_part,
     option_fields,
 )
-from visionbench.core import Adapter, ConfigError, DataSet, Decoder, Device, Metric, Precision, Quantizes, Runtime
+from visionbench.core import (
+    Adapter,
+    ConfigError,
+    DataSet,
+    Decoder,
+    DependsOnPredictions,
+    Device,
+    Metric,
+    Precision,
+    Quantizes,
+    Runtime,
+)
 from visionbench.registry import find
 from visionbench.variation import PILLOW, text
 from visionbench.weights import QUANTIZATIONS
@@ -58,10 +69,13 @@ class Parts:
 
 def build_parts(config: ExperimentConfig) -> Parts:
     """Build the parts by their names. Raises ConfigError with the nearest match if a name or an option is unknown."""
+    adapter, data = find_adapter(config.model), find_data(config.data)
+    if isinstance(data, DependsOnPredictions):
+        data = data.for_predictions(adapter.predicts)
     return Parts(
-        adapter=find_adapter(config.model),
+        adapter=adapter,
         device=find_device(config.device),
-        data=find_data(config.data),
+        data=data,
         metrics={name: build_metric(name, options) for name, options in config.metrics.items()},
         runtime=find_runtime(config.runtime),
         decoder=find_decoder(config.data.decoder),

@@ -22,9 +22,11 @@ from visionbench.results import archive, dataframe, declared, repeats
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 WORK = {f"work/{unit}_count": np.array([2.0]) for unit in ("images", "texts", "prompts", "tokens")}
 TEXTS_ONLY = {"work/texts_count": np.array([2.0])}
-COUNTED = ("pictures", "captions", "instances")
+COUNTED = ("pictures", "captions", "questions", "instances")
 RUNTIME = {f"load/{name}": np.array([1.0]) for name in ("export_s", "quantize_s", "compile_s", "file_bytes")}
 PIXELS = {f"parity/{of}_{kind}_levels": np.array([1.0]) for of in ("decoder", "input") for kind in ("mean", "max")}
+SEMANTIC = ("true_index", "predicted_index", "pixels_count", "cells_per_picture", "classes_count")
+CLASSES = {f"semantic_segmentation/{name}": np.array([float(not name.endswith("index"))]) for name in SEMANTIC}
 GPM = {f"telemetry/{name}": np.array([0.5]) for name in COUNTERS}
 
 
@@ -94,7 +96,7 @@ def measurable(table):
     measured = set(table) - set(dataframe.TYPES)
     for group in names("metrics"):
         for work in (WORK, TEXTS_ONLY, {**WORK, **PIXELS}):
-            measured |= set(find("metrics", group)().compute(Samples({**work, **GPM, **RUNTIME})).values)
+            measured |= set(find("metrics", group)().compute(Samples({**work, **GPM, **RUNTIME, **CLASSES})).values)
     counted = {f"data/{kind}_{of}_count": np.array([1.0]) for kind in COUNTED for of in ("used", "found")}
     measured |= set(denominators.compute_metrics(Samples(counted)).values)
     across = {f"{repeats.ACROSS}{name}": np.array([1.0, 2.0, 3.0]) for name in measured}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Barrier
@@ -21,6 +22,8 @@ from worker_jobs import digest_of_shapes
 from visionbench.core import ConfigError
 from visionbench.data import shapes
 from visionbench.data.shapes import Composition, ShapeObject, Shapes, compositions
+from visionbench.datafiles.images import decode
+from visionbench.examples.content_digest import digest_examples
 from visionbench.registry import find
 
 
@@ -192,6 +195,38 @@ def test_the_masks_have_the_position_size_and_colour_of_the_composition(seed: in
         assert image[mask == 0].mean() < 95
 
 
+def test_a_class_map_has_the_shapes_of_the_composition_where_the_mask_has_its_objects(tmp_path: Path) -> None:
+    data = make_shapes(tmp_path)
+    names = [one.name for one in data.map_classes()]
+    assert names == ["background", *shapes.SHAPES]
+    for example, composition in zip(data.examples(), compositions("test"), strict=False):
+        assert example.masks is not None and example.class_map is not None
+        masks, class_map = example.masks(), example.class_map()
+        assert class_map.shape == masks.shape[1:]
+        for mask, one in zip(masks, (composition.first, composition.second), strict=True):
+            assert {names[index] for index in np.unique(class_map[mask])} == {one.shape}
+        assert not class_map[~masks.any(axis=0)].any()
+
+
+def test_images_with_depth_are_others_and_their_depth_is_visible(tmp_path: Path) -> None:
+    plain, deep = make_shapes(tmp_path), make_shapes(tmp_path, depth=True)
+    assert plain.folder != deep.folder
+    assert "depth" not in plain.identity() and deep.identity()["depth"] == "true"
+    assert set(plain.absent_annotations()) == {"depth"} and not deep.absent_annotations()
+    nearest, farthest = [], []
+    for example, other in zip(deep.examples(), plain.examples(), strict=True):
+        assert example.depth_map is not None and example.masks is not None and other.depth_map is None
+        assert (example.captions, example.label) == (other.captions, other.label)
+        depth, masks = example.depth_map(), example.masks()
+        assert depth.shape == masks.shape[1:] and depth.min() >= 1 and depth.max() <= 12
+        assert depth[masks.any(axis=0)].max() < depth[~masks.any(axis=0)].min()
+        pixels = np.asarray(decode(example.image), np.float64)
+        distance = np.abs(pixels - np.asarray(shapes.FOG)).sum(axis=-1)
+        nearest.append(distance[depth <= np.quantile(depth, 0.05)].mean())
+        farthest.append(distance[depth >= np.quantile(depth, 0.95)].mean())
+    assert np.mean(farthest) < 0.6 * np.mean(nearest)
+
+
 def test_any_two_shapes_differ() -> None:
     """At the same position and size, any two shapes differ in many of their pixels."""
     masks = {name: shapes._draw_coverage(name, (0.5, 0.5), shapes.RADII["small"], 64) > 127 for name in shapes.SHAPES}
@@ -294,3 +329,45 @@ def test_a_cache_without_annotations_is_an_error(tmp_path: Path) -> None:
     (data.folder / "annotations.jsonl").unlink()
     with pytest.raises(ConfigError, match="delete .* to render it again"):
         data.examples()
+
+
+# ---------------------------------------------------------------------------------------------------------- questions
+def test_questions_have_the_answers_of_the_composition() -> None:
+    """A second implementation reads the words of the question."""
+    for composition in compositions("test")[:200]:
+        names = {"left of": ("left", "right"), "above": ("top", "bottom")}[composition.relation]
+        objects = dict(zip(names, (composition.first, composition.second), strict=True))
+        colour, shape, position, size = composition.questions
+        for question, attribute in ((colour, "colour"), (shape, "shape"), (size, "size")):
+            place = next(name for name in names if name in question.text)
+            assert set(question.answers) == {getattr(objects[place], attribute)}
+        (place,) = set(position.answers)
+        assert f"Where is the {objects[place]}:" in position.text
+
+
+def test_each_question_has_ten_equal_answers_and_its_own_text() -> None:
+    for composition in compositions("validation")[:50]:
+        assert len({question.text for question in composition.questions}) == 4
+        for question in composition.questions:
+            assert len(question.answers) == 10
+            assert len(set(question.answers)) == 1
+
+
+def test_answers_are_balanced() -> None:
+    counts = [
+        Counter(question.answers[0] for question in questions)
+        for questions in zip(*(composition.questions for composition in compositions("test")), strict=True)
+    ]
+    for kind, choices in zip(counts, (8, 5, 4, 2), strict=True):
+        assert len(kind) == choices
+        expected = 1000 / choices
+        assert all(abs(count - expected) < 5 * expected**0.5 for count in kind.values())
+
+
+def test_questions_change_neither_the_files_nor_the_identity_of_the_data(tmp_path: Path) -> None:
+    data = make_shapes(tmp_path)
+    example = data.examples()[0]
+    assert example.questions == compositions("test")[0].questions
+    assert "questions" not in json.loads((data.folder / "annotations.jsonl").read_text().splitlines()[0])
+    without = [replace(one, questions=()) for one in data.examples()]
+    assert digest_examples(data.examples(), tmp_path / "a") == digest_examples(without, tmp_path / "b")

@@ -17,8 +17,8 @@ from visionbench.plan import plan
         (["data.preprocess=devise"], "data.preprocess=devise: no such value; did you mean 'device'?"),
         (
             ["model=sam_tiny", "data.decoder=pillow_draft"],
-            "data.decoder=pillow_draft: model sam_tiny predicts masks in the size of the stored image, and this "
-            "decoder gives smaller images; use data.decoder=pillow",
+            "data.decoder=pillow_draft: model sam_tiny predicts masks or boxes in the size of the stored image, and "
+            "this decoder gives smaller images; use data.decoder=pillow",
         ),
     ],
 )

@@ -19,7 +19,11 @@ ADAPTERS = {
     "clip_tiny": DualEncoder(text_tokens=32),
     "blip2_tiny": Captioner(),
 }
-FAMILIES = {"classifier_tiny": "image_classifier", "clip_tiny": "dual_encoder", "blip2_tiny": "captioner"}
+FAMILIES = {
+    "classifier_tiny": "image_classifier",
+    "clip_tiny": "dual_encoder",
+    "blip2_tiny": "captioner",
+}
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 901234\n"
 
 

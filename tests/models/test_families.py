@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import dense_models
 import numpy as np
 import pytest
 import torch
@@ -75,9 +76,31 @@ SMALL = {
             "eos_token_id": 2,
         },
     },
+    "git_base": {
+        **ENCODER,
+        "vision_config": {**ENCODER, "image_size": 224, "patch_size": 32},
+        "vocab_size": 99,
+        "bos_token_id": 96,
+        "eos_token_id": 97,
+        "pad_token_id": 0,
+    },
+    "blip2_flan_t5_xl": {
+        "num_query_tokens": 4,
+        "image_token_index": 98,
+        "vision_config": {**ENCODER, "image_size": 224, "patch_size": 32},
+        "qformer_config": {**ENCODER, "encoder_hidden_size": 32, "vocab_size": 99},
+        "text_config": {
+            **{"model_type": "t5", "vocab_size": 99, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2},
+            **{"num_heads": 2, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+            **{"eos_token_id": 1, "pad_token_id": 0},
+        },
+    },
     "vit_b16": {**ENCODER, "image_size": 224, "patch_size": 32, "num_labels": 7},
     "resnet50": {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 1], "num_labels": 7},
+    **dense_models.SMALL,
 }
+
+CAPTIONERS = ("blip2_opt_2_7b", "blip2_flan_t5_xl", "blip_base", "git_base")
 
 
 def small(name: str, **options) -> ModelConfig:
@@ -113,6 +136,8 @@ def singles(loaded, photographs):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", SMALL)
 def test_a_different_photograph_changes_the_output(name, dtype, photographs):
+    if (name, dtype) == ("mask2former_swin_tiny", torch.bfloat16):
+        pytest.skip("torch's grid_sample in bfloat16 gives NaN on a CPU, so that such a run is refused")
     loaded = load(small(name), dtype)
     check_output_follows_input(loaded, singles(loaded, photographs), CPU, dtype)
 
@@ -220,7 +245,7 @@ def test_a_classifier_scores_all_its_classes_with_the_names_of_the_data(photogra
 
 
 @pytest.mark.parametrize("beams", [1, 2])
-@pytest.mark.parametrize("name", ["blip2_opt_2_7b", "blip_base"])
+@pytest.mark.parametrize("name", CAPTIONERS)
 def test_a_caption_is_only_the_new_tokens(name, beams, photographs):
     """With random weights, a caption is ids instead of words, and rarely ends early."""
     loaded = load(small(name, caption_tokens=5, new_tokens=5, beams=beams))
@@ -353,7 +378,7 @@ def test_encoder_and_decoder_of_a_segmenter_together_equal_the_complete_model(ph
         torch.testing.assert_close(decoder.call(batch).pred_masks, masks, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["blip2_opt_2_7b", "blip_base"])
+@pytest.mark.parametrize("name", CAPTIONERS)
 def test_a_captioner_writes_exactly_the_configured_number_of_tokens(name, photographs):
     loaded = load(small(name, new_tokens=7))
     batch = loaded.preprocess(photographs, ["", ""])
@@ -366,9 +391,13 @@ def test_a_captioner_writes_exactly_the_configured_number_of_tokens(name, photog
     assert [len(answer.split()) for answer in loaded.postprocess(many, photographs)] == [12, 12]
 
 
-def test_the_prompt_of_blip2_has_an_image_token_for_every_query(photographs):
-    ids = load(small("blip2_opt_2_7b")).preprocess(photographs, ["", ""])["input_ids"]
-    assert ids.tolist() == [[98, 98, 98, 98, 2]] * 2
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [("blip2_opt_2_7b", 2), ("blip2_flan_t5_xl", 1)],  # BOS, or the end token of T5
+)
+def test_the_prompt_of_blip2_has_an_image_token_for_every_query(name, last, photographs):
+    ids = load(small(name)).preprocess(photographs, ["", ""])["input_ids"]
+    assert ids.tolist() == [[98, 98, 98, 98, last]] * 2
 
 
 def test_a_prompt_needs_the_tokenizer_of_the_checkpoint():
@@ -467,7 +496,7 @@ def test_the_parts_of_a_bundled_model_are_the_complete_work_of_its_call(name, ph
     assert total == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
-@pytest.mark.parametrize(("name", "last"), [("blip2_opt_2_7b", "decode"), ("blip_base", "decode")])
+@pytest.mark.parametrize(("name", "last"), [(name, "decode") for name in CAPTIONERS])
 def test_a_captioners_parts_write_the_first_token_of_its_call(name, last, photographs):
     loaded = load(small(name))
     inputs = loaded.preprocess(photographs, ["", ""])
@@ -483,7 +512,8 @@ def test_a_captioners_parts_write_the_first_token_of_its_call(name, last, photog
 
 def _ended(loaded, tokens) -> bool:
     """Return whether greedy search would have ended at these tokens, which timed calls do not allow."""
-    ends = {loaded.module.config.text_config.eos_token_id, getattr(loaded.module.config.text_config, "sep_token_id", 0)}
+    text = loaded.module.config.get_text_config()
+    ends = {text.eos_token_id, getattr(text, "sep_token_id", 0)}
     return any(int(token) in ends for token in tokens)
 
 

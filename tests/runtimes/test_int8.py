@@ -8,7 +8,7 @@ from visionbench.results import archive
 
 TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny")
 WAYS = (("openvino", "int8_static"), ("onnxruntime", "int8_static"), ("onnxruntime", "int8_dynamic"))
-METRICS = "metrics=[latency,load,parity,recall,segmentation,captioning,classification]"
+METRICS = "metrics=[latency,load,parity,recall,segmentation,semantic_segmentation,captioning,classification]"
 SHORT = ["measure.warmup.calls=1", "measure.latency.calls=6", "measure.retries=0", "data.options.samples=24"]
 SHORT += ["tracking=none", "report.enabled=false", "device.threads=1", "batch.sizes=[2]"]
 QUALITY = {

@@ -10,7 +10,7 @@ from visionbench.results import archive
 TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny")
 COMPILED = "classifier_tiny"
 """The model that is compiled. Compiling all models takes several minutes."""
-METRICS = "metrics=[latency,load,parity,recall,segmentation,captioning,classification]"
+METRICS = "metrics=[latency,load,parity,recall,segmentation,semantic_segmentation,captioning,classification]"
 SHORT = ["measure.warmup.calls=1", "measure.latency.calls=6", "measure.retries=0", "data.options.samples=24"]
 SHORT += ["tracking=none", "report.enabled=false", "device.threads=1", "batch.sizes=[1,3]"]
 QUALITY = {

@@ -333,6 +333,51 @@ def test_masks_of_another_size_than_their_image_end_the_case(examples, monkeypat
         list(evaluation.run(segmenting))
 
 
+def test_class_maps_are_compared_at_once_and_are_not_kept(examples):
+    class Pixels(Brightness):
+        reads = frozenset({"brightness", "class_map"})
+        needs = frozenset({"class_map"})
+        replaces = reads
+
+        def compare(self, row):
+            return {"right": float((row["class_map"] * 10 == row["brightness"]).mean())}
+
+        def score(self, predictions):
+            return Samples({"brightness/right_fraction": np.array(predictions.columns["right"])})
+
+    with_maps = [
+        Example(example.id, example.image, class_map=lambda index=index: np.full((6, 8), index))
+        for index, example in enumerate(examples)
+    ]
+    comparing = context(with_maps, Dim())
+    comparing.metrics["brightness"] = Pixels()
+    steps = evaluation.run(comparing)
+    evaluated = next(iter(_results(steps)))
+    assert set(evaluated.predictions.columns) == {"right"}
+    assert evaluated.samples.series["brightness/right_fraction"].tolist() == [1.0] * 11
+
+
+def test_a_class_map_of_another_size_than_its_image_ends_the_case(examples):
+    class Pixels(Brightness):
+        needs = frozenset({"class_map"})
+
+    with_maps = [Example(example.id, example.image, class_map=lambda: np.zeros((8, 6), int)) for example in examples]
+    mapped = context(with_maps, Dim())
+    mapped.metrics["brightness"] = Pixels()
+    with pytest.raises(EvaluationError, match="picture 0: its class map is 6 × 8 pixels, the image 8 × 6"):
+        list(evaluation.run(mapped))
+
+
+def _results(steps):
+    """Yield the result of an evaluation."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            yield end.value
+            return
+
+
 def broken(folder, fault):
     path = folder / "broken.jpg"
     if fault == "truncated":
@@ -348,7 +393,7 @@ def test_masks_that_cannot_be_read_are_a_problem_of_their_image(examples):
 
     example = Example("odd", examples[0].image, masks=broken_masks)
     with pytest.raises(PictureError, match=r"its masks cannot be read \(no region\)"):
-        evaluation._decode(example, Decoding(), with_masks=True)
+        evaluation._decode(example, Decoding(), frozenset({"masks"}))
 
 
 @pytest.mark.parametrize("size", [(4, 6), (6, 6)], ids=["oblong", "square"])
@@ -366,5 +411,5 @@ def test_masks_match_their_pixels_in_both_frames_for_each_orientation(tmp_path, 
     for frame, mask in (("stored", stored), ("turned", turned)):
         example = Example("a", path, masks=lambda mask=mask: mask[None], size=mask.shape, exif=frame)
         assert not screening.find_problems([example], decoded=1)
-        picture = evaluation._decode(example, Decoding(), with_masks=True)
+        picture = evaluation._decode(example, Decoding(), frozenset({"masks"}))
         np.testing.assert_array_equal(np.asarray(picture.image)[..., 0] > 0, picture.masks[0])

@@ -11,6 +11,8 @@ MAPPINGS = {
     "captioner": modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     "promptable_segmenter": modeling_auto.MODEL_FOR_MASK_GENERATION_MAPPING_NAMES,
     "dual_encoder": modeling_auto.MODEL_MAPPING_NAMES,
+    "object_detector": modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES,
+    "zero_shot_detector": modeling_auto.MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES,
 }
 
 

@@ -55,7 +55,7 @@ def _count_parameters(model: ModelConfig) -> str:
     It is counted on the meta device, from `architecture:` or, without one, from a checkpoint on this machine. Raises
     ConfigError if the family does not read the checkpoint.
     """
-    auto_class = getattr(find_adapter(model), "auto_class", None)
+    auto_class = weights.auto_class_for(find_adapter(model), model)
     if auto_class is None:
         return "–"
     if model.architecture:

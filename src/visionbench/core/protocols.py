@@ -45,7 +45,8 @@ class DataSet(Protocol):
     """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
 
     provides: ClassVar[frozenset[str]]
-    """The annotations of its examples: any of `captions`, `labels` and `masks`."""
+    """The annotations of its examples: any of `captions`, `labels`, `masks`, `boxes`, `class_map`, `depth` and
+    `questions`."""
 
     def examples(self) -> Sequence[Example]:
         """Return all examples in a fixed order. May read or write files. Raises ConfigError if files are missing."""
@@ -94,6 +95,30 @@ class DescribesClasses(Protocol):
 
     def described_classes(self) -> Sequence[DataClass]:
         """Return its classes in the order of `classes()`."""
+
+
+@runtime_checkable
+class HasBoxes(Protocol):
+    """A data set whose examples have boxes of objects."""
+
+    def box_classes(self) -> Sequence[DataClass]:
+        """Return the classes of its boxes in a fixed order. Raises ConfigError if the annotations do not have them."""
+
+
+@runtime_checkable
+class DependsOnPredictions(Protocol):
+    """A data set that gives different examples to models with different predictions."""
+
+    def for_predictions(self, columns: frozenset[str]) -> DataSet:
+        """Return the data set for a model that predicts these columns."""
+
+
+@runtime_checkable
+class HasClassMaps(Protocol):
+    """A data set whose examples have a class for each pixel."""
+
+    def map_classes(self) -> Sequence[DataClass]:
+        """Return the classes of the pixels, by index."""
 
 
 @runtime_checkable
@@ -334,6 +359,38 @@ class LoadedModel(Protocol):
 
 
 @runtime_checkable
+class PadsImages(Protocol):
+    """A loaded model whose image processor gives images of several sizes, which a batch pads to one size."""
+
+    def pad(self, singles: Sequence[Inputs]) -> tuple[list[Inputs], str]:
+        """Return the inputs of one image each in one common size, and a description of the padding, or ''."""
+
+
+@runtime_checkable
+class Collates(Protocol):
+    """A loaded model whose inputs of single images cannot be concatenated, such as texts of several lengths."""
+
+    def collate(self, inputs: Sequence[Inputs]) -> Inputs:
+        """Return one batch from the inputs of single images. `preprocess` gives the same for these images together."""
+
+
+@runtime_checkable
+class DescribesInputs(Protocol):
+    """A loaded model whose speed depends on properties of its inputs that images of several sizes change."""
+
+    def describe_inputs(self, inputs: Sequence[Inputs]) -> Mapping[str, str]:
+        """Return these properties over the inputs of single images, as labels of timed cases."""
+
+
+@runtime_checkable
+class NeedsValues(Protocol):
+    """A loaded model for which the values of some inputs determine the shapes of the computation."""
+
+    host_inputs: ClassVar[frozenset[str]]
+    """The names of these inputs. They keep their values when `parts` is called for a module without values."""
+
+
+@runtime_checkable
 class HasGraphs(Protocol):
     """A loaded model with parts that a runtime can execute. A call of the model is one call of each part, in order."""
 
@@ -433,14 +490,19 @@ class Quantizes(Runtime, Protocol):
 class Evaluator(Protocol):
     """A model that predicts for quality metrics, in three steps for each batch. Each step runs in its own thread.
 
-    Columns by name: `image_embedding` [D], `caption_embeddings` [C, D], `class_scores` [classes], `caption`, and for
-    each kind of prompt `<kind>_masks` [K][3] and `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's
-    compressed run lengths), `mask_size` (height, width) and `empty_masks`, the number of masks without a pixel.
+    Columns by name: `image_embedding` [D], `caption_embeddings` [C, D], `class_scores` [classes], `caption`,
+    `answers` [Q] to the questions about an image, and for each kind of prompt `<kind>_masks` [K][3] and
+    `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's compressed run lengths), `mask_size` (height,
+    width) and `empty_masks`, the number of masks without a pixel. `predicted_map` [H, W] holds the class of each pixel
+    as an index into `classes`, or their number for another class of the model. `predicted_depth` [H, W] holds the
+    depth of each pixel, or its inverse if `inverse_depth` is true.
+    `boxes` [N, 4] (x, y, width and height in pixels of the image), `box_scores` [N] and `box_classes` [N], the index in
+    `classes`, are those of a detector.
     """
 
     @property
     def classes(self) -> Sequence[str]:
-        """The class names in the order of `class_scores`, or nothing if there are no scores."""
+        """The class names by index, in the order of `class_scores`, or nothing if there are no classes."""
 
     def prepare(self, pictures: Sequence[Picture]) -> Inputs:
         """Convert images to a batch on the host with the model's processor. Several threads call it at once."""
@@ -522,6 +584,18 @@ class QualityMetric(Metric, Protocol):
 
     def score(self, predictions: Predictions) -> Samples:
         """Compute raw samples from the predictions of the complete data set, one or more for each item."""
+
+
+@runtime_checkable
+class ComparesImages(QualityMetric, Protocol):
+    """A quality metric that compares each prediction with its annotation at once, because both are as large as the
+    image and are not kept."""
+
+    replaces: ClassVar[frozenset[str]]
+    """The columns that are dropped after the comparison."""
+
+    def compare(self, row: Row) -> Row:
+        """Return the columns that replace them, for one image. Several threads call it at once."""
 
 
 @runtime_checkable

@@ -18,8 +18,15 @@ WORK_UNITS = ("images", "texts", "prompts", "tokens")
 """The units that throughput counts. A run is compared by the first unit that it has."""
 CAPTIONS_CUT = "captions_cut"
 """An optional column beside `caption_embeddings`: the number of an image's captions that the model truncated."""
-TRUTHS = frozenset({"references", "label"})
-"""Columns of the predictions that come from the data set: the captions [C] and the class of an image."""
+TRUTH_BOXES = ("truth_boxes", "truth_classes", "truth_areas", "truth_crowds")
+"""Columns of the annotated boxes: [K, 4] as x, y, width and height, the indices of their classes [K], their areas [K],
+and whether they are crowd regions [K]."""
+TRUTHS = frozenset({"references", "label", "class_map", "depth_map", "questions", *TRUTH_BOXES})
+"""Columns of the predictions that come from the data set: the captions [C], the class of an image, the class and the
+depth of each pixel [H, W], the questions [Q], each `{"question": text, "answers": [texts]}`, and the boxes."""
+
+IN_PIXELS = frozenset({"truth_masks", "predicted_map", "predicted_depth", "boxes"})
+"""Columns of the predictions that are computed in the pixels of the stored image."""
 
 VALID, WARNED, INVALID = "valid", "warned", "invalid"
 """Verdicts of `Validity`."""
@@ -109,6 +116,11 @@ class Contributions:
     """Whether no image can contribute more than 1 to the mean."""
     over_classes: bool = False
     """Whether the figure is a mean over classes. A bootstrap is wrong for it if a class has few images."""
+    content: np.ndarray | None = None
+    """A digest [images] of the results of each image, if `parts` has a one for each image, so that sums are weights."""
+    pool: Callable[[Contributions], Callable[[np.ndarray], np.ndarray]] | None = None
+    """With `content`: return the figure of this result and another one together, as a function of the weights [...,
+    images of this one and images of the other one]."""
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,21 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import permutations, product
 from pathlib import Path
-from typing import IO, ClassVar, NamedTuple
+from typing import IO, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from visionbench.core import ConfigError, Example
-from visionbench.datafiles.images import read_numbered_masks
+from visionbench.core import Box, ConfigError, DataClass, Example, Question
+from visionbench.datafiles.class_maps import read_mapped
+from visionbench.datafiles.depth_maps import read_depth
+from visionbench.datafiles.images import PictureError, read_numbered_masks
 from visionbench.registry import nearest, register
 
 VERSION = "1"
@@ -46,6 +48,8 @@ COLOURS = {
     "white": (245, 245, 245),
 }
 SHAPES = ("ring", "square", "triangle", "cross", "star")
+MAP_CLASSES = ("background", *SHAPES)
+"""The classes of the pixels."""
 LABELS = tuple(f"{a} and {b}" for i, a in enumerate(SHAPES) for b in SHAPES[i:])
 RELATIONS = ("left of", "above")
 TEMPLATES = {
@@ -64,10 +68,19 @@ TEMPLATES = {
         "at the top a {other_a}, at the bottom a {other_b}",
     ),
 }
+PLACES = {"left of": ("on the left", "on the right"), "above": ("at the top", "at the bottom")}
+"""The places of the first and the second object, by their relation."""
+POSITIONS = {"left of": ("left", "right"), "above": ("top", "bottom")}
+REPEATS = 10
+"""How often each question has its answer: VQA accuracy is defined for the answers of ten people."""
 HELD_OUT = 1000
 """Number of compositions in the validation split, and in the test split."""
 SPLITS = ("train", "validation", "test")
 SUPERSAMPLING = 4
+FOG, FOG_LENGTH = (190, 200, 210), 6.0
+"""The colour of the fog, and the distance in metres at which 37 % of the light of an object remains."""
+DEPTH_SCALE = 1000.0
+"""The number in a depth map that is one metre."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -101,6 +114,23 @@ class Composition(NamedTuple):
         other_a, other_b = (one._replace(size=SYNONYMS[one.size]) for one in (self.first, self.second))
         words = {"a": self.first, "b": self.second, "other_a": other_a, "other_b": other_b}
         return tuple(template.format(**words) for template in TEMPLATES[self.relation])
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """Four questions: a colour, a shape, a position and a size. Each has one answer, which the image shows.
+
+        A digest of the composition selects the object of each question, so that each is chosen equally often.
+        """
+        digest = hashlib.sha256(f"questions {self}".encode()).digest()
+        chosen = [bit % 2 for bit in digest[:4]]
+        objects, places, positions = (self.first, self.second), PLACES[self.relation], POSITIONS[self.relation]
+        answers = {
+            f"What colour is the object {places[chosen[0]]}?": objects[chosen[0]].colour,
+            f"What shape is the object {places[chosen[1]]}?": objects[chosen[1]].shape,
+            f"Where is the {objects[chosen[2]]}: {' or '.join(positions)}?": positions[chosen[2]],
+            f"Is the object {places[chosen[3]]} small or large?": objects[chosen[3]].size,
+        }
+        return tuple(Question(text, (answer,) * REPEATS) for text, answer in answers.items())
 
     @property
     def label(self) -> str:
@@ -137,6 +167,23 @@ def render(composition: Composition, seed: int, size: int) -> tuple[Pixels, Pixe
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), mask
 
 
+def add_depth(image: Pixels, mask: Pixels, composition: Composition, seed: int) -> tuple[Pixels, npt.NDArray[Any]]:
+    """Return an image (size, size, 3) in a fog, and the depth of its pixels (size, size) in metres.
+
+    The background is a slope that is far at the top and near at the bottom. Each object has one depth, in front of it.
+    The light of a pixel that is d metres away is its colour · exp(-d / FOG_LENGTH) and the rest the colour of the fog.
+    """
+    entropy = int.from_bytes(hashlib.sha256(f"depth {VERSION} {composition}".encode()).digest()[:8], "big")
+    rng = np.random.default_rng([seed, entropy])
+    top, bottom = rng.uniform(9, 12), rng.uniform(5, 7)
+    depth = np.broadcast_to(np.linspace(top, bottom, len(image))[:, None], mask.shape).copy()
+    for number in (1, 2):
+        depth[mask == number] = rng.uniform(1, 4.5)
+    light = np.exp(-depth / FOG_LENGTH)[..., None]
+    foggy = np.asarray(FOG) + (image - np.asarray(FOG, np.float64)) * light
+    return np.clip(np.rint(foggy), 0, 255).astype(np.uint8), depth
+
+
 def save_jpeg(image: Pixels, file: Path | IO[bytes]) -> None:
     """Write an image to a path or a binary file, with the data set's quality."""
     Image.fromarray(image).save(file, "JPEG", quality=95, subsampling=0)
@@ -147,7 +194,9 @@ def save_jpeg(image: Pixels, file: Path | IO[bytes]) -> None:
 class Shapes:
     """Images of a split, rendered into `cache_dir` at first use. Raises ConfigError for options out of range."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks"})
+    provides: ClassVar[frozenset[str]] = frozenset(
+        {"captions", "labels", "masks", "boxes", "class_map", "depth", "questions"}
+    )
 
     split: str = "test"
     samples: int = 1000
@@ -156,6 +205,8 @@ class Shapes:
     size: int = 64
     """Pixels of each side."""
     cache_dir: str = "data/cache"
+    depth: bool = False
+    """Whether the images have a depth, which a fog shows, and depth maps."""
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
@@ -173,25 +224,14 @@ class Shapes:
     @property
     def folder(self) -> Path:
         """The folder of the images with exactly these options, which may not exist yet."""
-        options = f"{VERSION} {self.split} {self.samples} {self.seed} {self.size}"
+        options = f"{VERSION} {self.split} {self.samples} {self.seed} {self.size}{' depth' if self.depth else ''}"
         return Path(self.cache_dir) / f"shapes-{hashlib.sha256(options.encode()).hexdigest()[:12]}" / self.split
 
     def examples(self) -> tuple[Example, ...]:
         """Return the images in the order of the split. The first call renders them, about 1,000 per second."""
         if not self.folder.exists():
             self._render()
-        rows = [json.loads(line) for line in self._annotations().splitlines()]
-        return tuple(
-            Example(
-                id=row["id"],
-                image=self.folder / row["image"],
-                captions=tuple(row["captions"]),
-                label=row["label"],
-                masks=partial(read_numbered_masks, self.folder / row["mask"]),
-                instances=2,
-            )
-            for row in rows
-        )
+        return _read_examples(self.folder, self._annotations())
 
     def other_images(self, count: int) -> Shapes:
         """Return images of the training split, or of the validation split if these are images of the training split."""
@@ -201,6 +241,18 @@ class Shapes:
     def classes(self) -> tuple[str, ...]:
         """Return the 15 pairs of shapes."""
         return LABELS
+
+    def box_classes(self) -> tuple[DataClass, ...]:
+        """Return the five shapes."""
+        return tuple(DataClass(shape) for shape in SHAPES)
+
+    def map_classes(self) -> tuple[DataClass, ...]:
+        """Return the background and the five shapes."""
+        return tuple(DataClass(name) for name in MAP_CLASSES)
+
+    def absent_annotations(self) -> Mapping[str, str]:
+        """Return the depth, if the images have none."""
+        return {} if self.depth else {"depth": "its images have no depth; data.options.depth=true renders others"}
 
     def identity(self) -> Mapping[str, str]:
         """Return the options that determine the images, and a digest of the annotations. Renders them if necessary."""
@@ -213,6 +265,7 @@ class Shapes:
             "seed": str(self.seed),
             "size": str(self.size),
             "generator": VERSION,
+            **({"depth": "true"} if self.depth else {}),
             "annotations_sha256": hashlib.sha256(self._annotations()).hexdigest(),
         }
 
@@ -226,7 +279,7 @@ class Shapes:
         """Render beside the final folder and rename it. If two processes render at once, the first result is kept."""
         unfinished = self.folder.with_name(f".{self.split}-{uuid.uuid4().hex}")
         try:
-            for part in ("images", "masks"):
+            for part in ("images", "masks", *(["depth"] if self.depth else [])):
                 (unfinished / part).mkdir(parents=True)
             chosen = compositions(self.split)[: self.samples]
             rows = [self._write(unfinished, index, composition) for index, composition in enumerate(chosen)]
@@ -243,17 +296,69 @@ class Shapes:
 
     def _write(self, folder: Path, index: int, composition: Composition) -> dict[str, object]:
         image, mask = render(composition, self.seed, self.size)
-        image_file, mask_file = f"images/{index:05d}.jpg", f"masks/{index:05d}.png"
+        image_file, mask_file, depth_file = (
+            f"images/{index:05d}.jpg",
+            f"masks/{index:05d}.png",
+            f"depth/{index:05d}.png",
+        )
+        if self.depth:
+            image, depth = add_depth(image, mask, composition, self.seed)
+            Image.fromarray(np.rint(depth * DEPTH_SCALE).astype(np.uint16)).save(folder / depth_file)
         save_jpeg(image, folder / image_file)
         Image.fromarray(mask).save(folder / mask_file)
         return {
             "id": f"{self.split}-{index:05d}",
             "image": image_file,
             "mask": mask_file,
+            **({"depth": depth_file} if self.depth else {}),
             "captions": composition.captions,
             "label": composition.label,
             "composition": [*composition.first, composition.relation, *composition.second],
         }
+
+
+@lru_cache(maxsize=4)
+def _read_examples(folder: Path, annotations: bytes) -> tuple[Example, ...]:
+    """Return the examples that the lines of an annotation file describe, with boxes from the masks."""
+    return tuple(_make_example(folder, json.loads(line)) for line in annotations.splitlines())
+
+
+def _make_example(folder: Path, row: dict[str, Any]) -> Example:
+    shapes = [word for word in row["composition"] if word in SHAPES]
+    try:
+        masks = read_numbered_masks(folder / row["mask"])
+    except PictureError as error:
+        raise ConfigError(str(error), f"delete {folder} to render it again") from error
+    return Example(
+        id=row["id"],
+        image=folder / row["image"],
+        captions=tuple(row["captions"]),
+        label=row["label"],
+        masks=partial(read_numbered_masks, folder / row["mask"]),
+        instances=2,
+        questions=_read_composition(row["composition"]).questions,
+        boxes=tuple(make_box(shape, mask) for shape, mask in zip(shapes, masks, strict=True)),
+        class_map=partial(read_mapped, folder / row["mask"], _number_classes(row["composition"])),
+        depth_map=partial(read_depth, folder / row["depth"], row["depth"], DEPTH_SCALE) if "depth" in row else None,
+    )
+
+
+def make_box(name: str, mask: np.ndarray) -> Box:
+    """Return the smallest box around the pixels of a mask [H, W]. Its area is the number of pixels."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    x, y, width, height = int(xs[0]), int(ys[0]), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1
+    return Box(name, x, y, width, height, int(mask.sum()))
+
+
+def _read_composition(words: Sequence[str]) -> Composition:
+    """Return the composition whose words are stored with an image."""
+    return Composition(ShapeObject(*words[:3]), ShapeObject(*words[4:]), words[3])
+
+
+def _number_classes(words: Sequence[str]) -> dict[int, int]:
+    """Return the class of each number of a mask, from the words of its composition."""
+    objects = ShapeObject(*words[:3]), ShapeObject(*words[4:])
+    return {0: 0, **{number: MAP_CLASSES.index(one.shape) for number, one in enumerate(objects, start=1)}}
 
 
 def _draw_coverage(shape: str, centre: tuple[float, float], radius: float, size: int) -> Pixels:

@@ -5,9 +5,8 @@ A row with another form is kept with its problem and line. It is never dropped, 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from visionbench.core import ConfigError
 from visionbench.datafiles.caption_table import IMAGE_NAME, CaptionRow, Layout, find_image_name, parse_table
 from visionbench.datafiles.captions import has_surrogate
-from visionbench.datafiles.json_file import describe_type
+from visionbench.datafiles.json_lines import describe_value, read_json_lines
 from visionbench.datafiles.text_file import read_text, split_lines
 
 IMAGE_KEYS = ("file_name", "image", "filename", "image_name")
@@ -106,20 +105,11 @@ def _parse_token_lines(lines: Sequence[str]) -> Iterator[CaptionRow]:
 
 # -------------------------------------------------------------------------------------------------------- lines of JSON
 def _parse_json_lines(path: Path, lines: Sequence[str], options: Options) -> Iterator[CaptionRow]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, object_pairs_hook=_make_unique, parse_constant=_refuse_constant)
-        except ValueError as error:
-            yield CaptionRow(number, None, problem=f"not JSON ({error})")
-            continue
-        except RecursionError:
-            yield CaptionRow(number, None, problem="nested too deeply")
-            continue
-        if isinstance(row, list) and len(lines) == 1:
-            raise ConfigError(f"{path}, line 1: a single list", "write each of its objects on its own line")
-        yield _parse_json_row(number, row, options)
+    for line in read_json_lines(path, lines):
+        if line.problem is not None:
+            yield CaptionRow(line.number, None, problem=line.problem)
+        else:
+            yield _parse_json_row(line.number, line.value, options)
 
 
 def _parse_json_row(number: int, row: Any, options: Options) -> CaptionRow:
@@ -135,11 +125,11 @@ def _parse_json_row(number: int, row: Any, options: Options) -> CaptionRow:
         keys[role] = present[0]
     image, captions = row[keys["image"]], row[keys["caption"]]
     if not isinstance(image, str) or not image.strip():
-        problem = f"its {keys['image']} is {_describe_value(image)}, not the name of an image"
+        problem = f"its {keys['image']} is {describe_value(image)}, not the name of an image"
         return CaptionRow(number, None, problem=problem)
     texts = captions if isinstance(captions, list) else [captions]
     if other_values := [text for text in texts if not isinstance(text, str)]:
-        problem = f"its {keys['caption']} is {_describe_value(other_values[0])}, not a text"
+        problem = f"its {keys['caption']} is {describe_value(other_values[0])}, not a text"
         return CaptionRow(number, image.strip(), problem=problem)
     if any(map(has_surrogate, [image, *texts])):
         return CaptionRow(number, None, problem="half of a character (a lone surrogate, \\ud800 to \\udfff)")
@@ -149,25 +139,6 @@ def _parse_json_row(number: int, row: Any, options: Options) -> CaptionRow:
 def _describe_choice(role: str, names: Sequence[str]) -> str:
     option = "picture_column" if role == "image" else "caption_column"
     return f"{' and '.join(names)} may both be the {role}; choose with data.options.{option}={names[0]}"
-
-
-def _describe_value(value: Any) -> str:
-    if isinstance(value, str):
-        return "empty"
-    return f"the number {value}" if type(value) in (int, float) else describe_type(value)
-
-
-def _make_unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
-    row: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in row:
-            raise ValueError(f"the key '{key}' is listed twice")
-        row[key] = value
-    return row
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON value")
 
 
 # ------------------------------------------------------------------------------------------------------------- a table

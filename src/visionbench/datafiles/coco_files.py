@@ -12,6 +12,7 @@ from typing import Any
 
 from visionbench.core import ConfigError, Example
 from visionbench.datafiles import coco_schema, json_file
+from visionbench.datafiles.coco_boxes import Categories, parse_categories
 from visionbench.datafiles.coco_schema import Annotations, Id, ListedImage
 from visionbench.datafiles.data_folder import digest_file, find_file, find_folder, locate_image, spell_name
 from visionbench.datafiles.messages import escape_unprintable
@@ -49,6 +50,17 @@ class CocoFiles:
         Raises ConfigError.
         """
         return dict(_read_annotations(self.file, json_file.file_version(self.file), "segmentation", True))
+
+    def read_instances(self) -> dict[Id, Annotations]:
+        """Return, by image id, the complete annotations in the order of their own ids, with crowd regions.
+
+        Raises ConfigError.
+        """
+        return dict(_read_annotations(self.file, json_file.file_version(self.file), None, False))
+
+    def read_categories(self) -> Categories:
+        """Return the categories by rising id. Raises ConfigError if one has no unique name."""
+        return _read_categories(self.file, json_file.file_version(self.file))
 
     def make_example(self, image: ListedImage) -> Example:
         """Return the example of a listed image, without annotations. Its id is its path below the folder of images."""
@@ -126,6 +138,11 @@ def _read_images(path: Path, version: tuple[int, int]) -> list[ListedImage]:
 
 
 @lru_cache(maxsize=4)
-def _read_annotations(path: Path, version: tuple[int, int], key: str, crowds: bool) -> dict[Id, Annotations]:
+def _read_categories(path: Path, version: tuple[int, int]) -> Categories:
+    return parse_categories(path, read_lists(path, ("categories",))["categories"])
+
+
+@lru_cache(maxsize=4)
+def _read_annotations(path: Path, version: tuple[int, int], key: str | None, crowds: bool) -> dict[Id, Annotations]:
     rows = read_lists(path, ("images", "annotations"))["annotations"]
     return coco_schema.parse_annotations(path, rows, key, crowds)

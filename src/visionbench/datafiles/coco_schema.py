@@ -71,10 +71,10 @@ def parse_images(path: Path, rows: Sequence[Any]) -> list[ListedImage]:
     return sorted(images, key=lambda image: sort_key(image.id))
 
 
-def parse_annotations(path: Path, rows: Sequence[Any], key: str, crowds: bool) -> dict[Id, Annotations]:
+def parse_annotations(path: Path, rows: Sequence[Any], key: str | None, crowds: bool) -> dict[Id, Annotations]:
     """Return, by image id, the values under `key` of its annotations. Raises ConfigError if one has no image.
 
-    With `crowds`, annotations of crowds are dropped.
+    Without a key, the values are the complete annotations. With `crowds`, annotations of crowds are dropped.
     """
     check_objects(path, "annotations", rows)
     images = [parse_id(row.get("image_id")) for row in rows]
@@ -92,12 +92,12 @@ def parse_annotations(path: Path, rows: Sequence[Any], key: str, crowds: bool) -
     for image, indices in by_image.items():
         values, problems, count = [], dict[str, None](), 0
         for index in indices:
-            crowd = _parse_crowd(rows[index].get("iscrowd", 0)) if crowds else False
+            crowd = parse_crowd(rows[index].get("iscrowd", 0)) if crowds else False
             entry_problems = _find_problems(index, rows[index], times[ids[index]], key, crowd)
             if entry_problems or not crowd:
                 count += 1
                 problems |= dict.fromkeys(entry_problems)
-                values += [] if entry_problems else [rows[index][key]]
+                values += [] if entry_problems else [rows[index] if key is None else rows[index][key]]
         if count and image is not None:
             annotations[image] = Annotations(tuple(values), tuple(problems), count)
     return annotations
@@ -124,7 +124,7 @@ def show_value(row: Mapping[str, Any], name: str) -> str:
     return show(row[name]) if name in row else "missing"
 
 
-def _find_problems(index: int, row: Mapping[str, Any], times: int, key: str, crowd: bool | None) -> list[str]:
+def _find_problems(index: int, row: Mapping[str, Any], times: int, key: str | None, crowd: bool | None) -> list[str]:
     """Return the problems of an annotation, whose id occurs `times` times in the list."""
     id = parse_id(row.get("id"))
     problems = []
@@ -134,7 +134,7 @@ def _find_problems(index: int, row: Mapping[str, Any], times: int, key: str, cro
         problems.append(f"{times} annotations have the id {show(id)}")
     if crowd is None:
         problems.append(f"iscrowd of annotation {show(id)} is {show(row['iscrowd'])}, neither 0 nor 1")
-    elif not crowd and key not in row:
+    elif not crowd and key is not None and key not in row:
         problems.append(f"annotation {show(id)} has no '{key}'")
     return problems
 
@@ -153,7 +153,7 @@ def _parse_image(id: Id, row: Mapping[str, Any]) -> ListedImage:
     return ListedImage(id, name if named else None, size, problems, tuple(size_problems))
 
 
-def _parse_crowd(value: Any) -> bool | None:
+def parse_crowd(value: Any) -> bool | None:
     """Return whether `iscrowd` marks a crowd (0, 1, false or true, also as text), or None for any other value."""
     number = int(value) if isinstance(value, bool) else parse_integer(value)
     return bool(number) if number in (0, 1) else None

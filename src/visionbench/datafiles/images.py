@@ -138,10 +138,22 @@ def read_numbered_masks(path: Path) -> np.ndarray:
 
     Raises PictureError.
     """
-    with _name_errors(path), Image.open(path) as picture:
-        numbers = np.asarray(picture)
+    numbers = read_numbers(path)
     masks: np.ndarray = numbers[None] == np.arange(1, int(numbers.max()) + 1)[:, None, None]
     return masks
+
+
+def read_numbers(path: Path) -> np.ndarray:
+    """Return the numbers [H, W] of a single-channel image, as stored. Raises PictureError."""
+    with _name_errors(path), Image.open(path) as picture:
+        _check_pixel_count(path, picture)
+        return np.asarray(picture)
+
+
+def read_stored(path: Path) -> tuple[str, tuple[int, int]]:
+    """Return Pillow's mode of an image file, and its height and width as stored. Raises PictureError."""
+    with _name_errors(path), Image.open(path) as picture:
+        return picture.mode, (picture.height, picture.width)
 
 
 def _read_orientation(picture: Image.Image) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from visionbench.core import ConfigError, DataClass
 from visionbench.examples.class_names import (
@@ -37,6 +37,17 @@ LANDMARKS: Mapping[int, tuple[str, ...]] = {
 }
 """Names at some indices of ImageNet's usual order. A model that has them there has its classes in that order."""
 LANDMARKS_NEEDED = 6
+
+
+SYNONYMS: Mapping[str, str] = {
+    "airplane": "aeroplane",
+    "couch": "sofa",
+    "dining table": "diningtable",
+    "motorcycle": "motorbike",
+    "potted plant": "pottedplant",
+    "tv": "tvmonitor",
+}
+"""COCO's names of categories to those of Pascal VOC, which some detectors use for the categories of COCO."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,18 @@ def match_classes(model_names: Sequence[str], classes: Sequence[DataClass]) -> C
         unmatched = []
     _check_distinct_indices(indices, model_names)
     return ClassMatches(indices, tuple(data_class.name for data_class in unmatched), assumed)
+
+
+def use_synonyms(model_names: Sequence[str], classes: Sequence[DataClass]) -> list[DataClass]:
+    """Return the classes. If the model only has the other name of a class in `SYNONYMS`, this name is its target."""
+    known = {normalize(name) for name in model_names}
+    pairs = {**SYNONYMS, **{other: name for name, other in SYNONYMS.items()}}
+    renamed = []
+    for one in classes:
+        other = pairs.get(normalize(one.name))
+        use = one.target is None and other in known and normalize(one.name) not in known
+        renamed.append(replace(one, target=other) if use else one)
+    return renamed
 
 
 def describe_unknown(unknown: Sequence[str], classes: int, model_names: Sequence[str]) -> str:

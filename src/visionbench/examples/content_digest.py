@@ -1,4 +1,5 @@
-"""A digest of a data set that does not depend on its folder: names, labels, captions and the bytes of its images.
+"""A digest of a data set that does not depend on its folder: names, labels, captions, questions and the bytes of its
+images.
 
 The digest of each file is cached by path, size and times of change, so that a folder is read only once.
 """
@@ -15,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from visionbench.core import Example
+from visionbench.core import Example, Question
 
 CACHE = Path("data/cache/contents")
 READERS = 4
@@ -27,14 +28,27 @@ def digest_examples(examples: Sequence[Example], cache: Path = CACHE) -> str:
     """Return the SHA-256 of all examples, independent of their order.
 
     `data.exif` is included because it changes the frame of the masks. An image that cannot be read counts as missing.
+    Questions are included if there are no captions. Otherwise the digests of `shapes`, whose questions follow from its
+    captions, would differ from those of results that were stored before there were questions.
     """
     files = digest_files([example.image for example in examples], cache)
     rows = [
-        [example.id, example.label, list(example.captions), files[example.image], *filter(None, [example.exif])]
+        [
+            example.id,
+            example.label,
+            list(example.captions),
+            files[example.image],
+            *filter(None, [example.exif, [] if example.captions else _texts(example.questions)]),
+        ]
         for example in examples
     ]
     lines = sorted(json.dumps(row) for row in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _texts(questions: Sequence[Question]) -> list[list[str]]:
+    """Return each question with its answers."""
+    return [[question.text, *question.answers] for question in questions]
 
 
 def digest_files(paths: Sequence[Path], cache: Path = CACHE) -> dict[Path, str]:

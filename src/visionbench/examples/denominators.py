@@ -1,4 +1,5 @@
-"""The denominators of quality metrics: the numbers of images, captions, instances and classes, used and found."""
+"""The denominators of quality metrics: the numbers of images, captions, questions, instances and classes, used and
+found."""
 
 from __future__ import annotations
 
@@ -15,11 +16,11 @@ CLASSES_SHOWN = 3
 GROUP = "data"
 DECLARATIONS = (
     MetricDeclaration(
-        "{pictures,captions,instances}_used_count",
+        "{pictures,captions,questions,instances}_used_count",
         "count",
         "Items that the quality metrics are computed over, see [data.md](data.md#used-and-found)",
     ),
-    MetricDeclaration("{pictures,captions,instances}_found_count", "count", "Items of the data set"),
+    MetricDeclaration("{pictures,captions,questions,instances}_found_count", "count", "Items of the data set"),
     MetricDeclaration("classes_count", "count", "Classes of the data, if labels are read"),
     MetricDeclaration("classes_without_pictures_count", "count", "Classes without an image that was used"),
 )
@@ -32,10 +33,10 @@ def count_used(
 ) -> Samples:
     """Return the series `data/<kind>_used_count` and `data/<kind>_found_count` that the quality metrics need.
 
-    A flag reports a sample, captions without words, and captions or instances that were not used. (Images that were
-    left out are reported by another flag, with their names.) `examples` are all examples of the data set, from which
-    `sampled` were taken by the option `samples`; `used` are the ids with a prediction; `scored` are the samples of the
-    metrics.
+    A flag reports a sample, captions without words, and captions, questions or instances that were not used. (Images
+    that were left out are reported by another flag, with their names.) `examples` are all examples of the data set,
+    from which `sampled` were taken by the option `samples`; `used` are the ids with a prediction; `scored` are the
+    samples of the metrics.
     """
     used_examples = [example for example in examples if example.id in used]
     counts = {"pictures_used": len(used_examples), "pictures_found": len(examples)}
@@ -51,6 +52,12 @@ def count_used(
             flags["captions_without_words"] = (
                 f"{wordless} of {len(captions)} captions contain no letter and no digit; correct them in the file"
             )
+    if "boxes" in needs:
+        for kind, counted in (("used", used_examples), ("found", examples)):
+            counts[f"instances_{kind}"] = sum(not box.crowd for example in counted for box in example.boxes)
+    if "questions" in needs:
+        counts["questions_used"] = sum(len(example.questions) for example in used_examples)
+        counts["questions_found"] = sum(len(example.questions) for example in examples)
     if "masks" in needs:
         prompted = scored.get(PROMPTED)
         described = sum(example.instances for example in used_examples)
@@ -59,7 +66,7 @@ def count_used(
         if counts["instances_found"] < counts["instances_used"]:
             del counts["instances_found"]
             missing["data/instances_found_count"] = NO_COUNT
-    for kind in ("captions", "instances"):
+    for kind in ("captions", "questions", "instances"):
         used_count, found_count = counts.get(f"{kind}_used"), counts.get(f"{kind}_found")
         if used_count is not None and found_count is not None and used_count < found_count:
             flags[f"{kind}_used"] = f"{used_count} of {found_count} {kind}"

@@ -1,8 +1,8 @@
 """Find the examples of a data set that cannot be used, before anything is measured.
 
-The existence, size and header of every image are checked, and whether its masks fit the size and EXIF orientation in
-the header. The images of timed calls are also decoded. The evaluation detects other problems later, such as a truncated
-image or an output that is not finite.
+The existence, size and header of every image are checked, and whether its masks, boxes and maps fit the size and EXIF
+orientation in the header. The images of timed calls are also decoded, with their maps. The evaluation detects other
+problems later, such as a truncated image or an output that is not finite.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ NAME_SHOWN = 120
 
 
 def with_mask_frame(examples: Sequence[Example], exif: str | None) -> list[Example]:
-    """Return the examples; those with masks have `exif` set to the value of `data.exif`."""
-    return [example if example.masks is None else replace(example, exif=exif) for example in examples]
+    """Return the examples; those with masks, boxes or maps have `exif` set to the value of `data.exif`."""
+    return [replace(example, exif=exif) if example.drawn else example for example in examples]
 
 
 def find_problems(examples: Sequence[Example], decoded: int) -> dict[str, str]:
@@ -87,22 +87,28 @@ def _find_problem(example: Example, decode: bool) -> str | None:
         return "; ".join([*example.problems[:PROBLEMS_SHOWN], *_count_more(example.problems)])
     try:
         check_file(example.image)
-        if example.masks is not None and (problem := _find_mask_problem(example)):
+        if example.drawn and (problem := _find_mask_problem(example)):
             return problem
         if decode:
             decode_example(example)
+            for read in (example.class_map, example.depth_map):
+                if read is not None:
+                    read()
     except PictureError as error:
         return error.reason
     return None
 
 
 def _find_mask_problem(example: Example) -> str | None:
-    """Return why the masks of an example do not fit its image, according to the image's header. Raises PictureError."""
+    """Return why masks, boxes or maps of an example do not fit its image, according to the image's header.
+
+    Raises PictureError.
+    """
     image = read_header(example.image)
     if image.orientation > 1 and example.exif is None:
         return (
-            f"its EXIF orientation is {image.orientation}: set data.exif=stored or data.exif=turned, as its masks were "
-            "drawn"
+            f"its EXIF orientation is {image.orientation}: set data.exif=stored or data.exif=turned, as its "
+            f"{'boxes' if example.masks is None else 'masks'} were drawn"
         )
     height, width = image.size(example.turned)
     if example.size is None or example.size == (height, width):

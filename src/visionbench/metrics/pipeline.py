@@ -64,11 +64,15 @@ class Pipeline:
             HIGHER,
             SPEED,
         ),
-        MetricDeclaration("pipeline_vision_ms", "ms", "Captioners only: median of the vision part", LOWER, SPEED),
+        MetricDeclaration("pipeline_vision_ms", "ms", "If a text is written: median of the vision part", LOWER, SPEED),
         MetricDeclaration(
-            "pipeline_first_token_ms", "ms", "Captioners only: vision and prefill, up to the first token", LOWER, SPEED
+            "pipeline_first_token_ms",
+            "ms",
+            "If a text is written: vision and prefill, up to the first token",
+            LOWER,
+            SPEED,
         ),
-        MetricDeclaration("pipeline_output_token_ms", "ms", "Captioners only: each further token", LOWER, SPEED),
+        MetricDeclaration("pipeline_output_token_ms", "ms", "If a text is written: each further token", LOWER, SPEED),
     )
 
     def compute(self, samples: Samples) -> Metrics:

@@ -1,4 +1,4 @@
-"""Captioners: BLIP-2 and BLIP, which generate a text for an image."""
+"""Captioners: BLIP-2, BLIP and GIT, which generate a text for an image."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from visionbench import weights
 from visionbench.config import ModelConfig
 from visionbench.core import ConfigError, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
 from visionbench.registry import register
+from visionbench.weights import generation
 
 if TYPE_CHECKING:
     import torch
@@ -38,13 +39,12 @@ class Captioner:
     model_types: ClassVar[Mapping[str, str]] = {
         "blip": "BlipForConditionalGeneration",
         "blip-2": "Blip2ForConditionalGeneration",
+        "git": "GitForCausalLM",
     }
 
     def __post_init__(self) -> None:
         weights.check_image_size(self.image_size)
-        for option in ("new_tokens", "caption_tokens", "beams"):
-            if (value := getattr(self, option)) < 1:
-                raise ConfigError(f"model.options.{option}={value}: must be at least 1")
+        generation.check_counts(self, "new_tokens", "caption_tokens", "beams")
 
     def uses(self) -> frozenset[str]:
         """Return an empty set: only images are used."""
@@ -61,6 +61,7 @@ class Captioner:
                 f"model.options.prompt='{self.prompt}': random weights have no tokenizer", "leave the prompt empty"
             )
         built = weights.build_model(model, self.auto_class, device, dtype, self.image_size)
+        _set_start_token(built.module)
         processor = weights.load_image_processor(model, built.source, self.image_size)
         tokenizer = None if built.source is None else weights.load_tokenizer(model, built)
         words = tokenizer(self.prompt, add_special_tokens=False).input_ids if tokenizer and self.prompt else []
@@ -106,39 +107,23 @@ class LoadedCaptioner:
     def call(self, inputs: Inputs) -> torch.Tensor:
         """Return greedy tokens [B, L′], of which exactly `new_tokens` are new, so that the work does not depend on the
         image."""
-        tokens: torch.Tensor = self.module.generate(
-            **inputs,
-            max_new_tokens=self.options.new_tokens,
-            min_new_tokens=self.options.new_tokens,
-            do_sample=False,
-            num_beams=1,
-        )
-        return tokens
+        return generation.generate_exactly(self.module, inputs, self.options.new_tokens)
 
     def parts(self, inputs: Inputs) -> Mapping[str, ModelPart]:
         """Return the parts `vision` (image to the input of the language model), `prefill` (this input and the prompt to
         the first token), and `decode` (one more token, at the mean length over all tokens)."""
-        import torch
-
-        encode = self._encode_to_queries if _count_queries(self.module.config) else self._encode
-        decode = self._decode_with_queries if _count_queries(self.module.config) else self._decode
-        encoded = encode(inputs["pixel_values"])
-        prompt = inputs["input_ids"][:, : self.tokens_before or None]
-        parts = {
-            "vision": ModelPart(partial(encode, inputs["pixel_values"])),
-            "prefill": ModelPart(partial(decode, encoded, prompt, None)),
+        steps, ids = _steps_of(self.module), inputs["input_ids"]
+        encode = partial(steps.encode, self.module, inputs["pixel_values"])
+        decode, prompt = partial(steps.decode, self.module, ids), steps.prompt(self.module, ids)
+        return {
+            "vision": ModelPart(encode),
+            **generation.language_parts(decode, encode(), prompt, self.options.new_tokens),
         }
-        if (steps := self.options.new_tokens - 1) > 0:
-            token = prompt[:, -1:]
-            halfway = torch.cat([prompt, *[token] * ((steps - 1) // 2)], dim=1)
-            cache = decode(encoded, halfway, None).past_key_values
-            parts["decode"] = ModelPart(partial(_decode_token, decode, encoded, token, cache), steps)
-        return parts
 
     def graphs(self) -> Mapping[str, torch.nn.Module]:
         """Return `vision`: pixels [B, 3, H, W] to the states [B, patches + 1, D] of the vision model. BLIP-2 also has
         `queries`: these states to the output [B, queries, D] of the Q-Former."""
-        parts = {"vision": weights.as_graph(self.module.vision_model, _states)}
+        parts = {"vision": weights.as_graph(_vision(self.module), _states)}
         if _count_queries(self.module.config):
             parts["queries"] = weights.as_graph(_with_queries(self.module), _query_output)
         return parts
@@ -146,12 +131,13 @@ class LoadedCaptioner:
     def graph_inputs(self, part: str, inputs: Inputs) -> tuple[torch.Tensor, ...]:
         """Return the pixels, or the states of the vision model."""
         pixels = inputs["pixel_values"]
-        return (pixels,) if part == "vision" else (_states(self.module.vision_model, pixels),)
+        return (pixels,) if part == "vision" else (_states(_vision(self.module), pixels),)
 
     def with_graphs(self, executed: Mapping[str, Any]) -> LoadedModel:
         """Return this captioner, whose vision model and Q-Former then call these functions."""
         if executed:
-            self.module.vision_model = _replaced(self.module.vision_model, "pixel_values", executed["vision"])
+            owner, name = _vision_place(self.module)
+            setattr(owner, name, _replaced(getattr(owner, name), "pixel_values", executed["vision"]))
         if "queries" in executed:
             self.module.qformer = _replaced(self.module.qformer, "encoder_hidden_states", executed["queries"])
         return self
@@ -160,41 +146,12 @@ class LoadedCaptioner:
         """Return that torch runs the language model."""
         return "prefill, decode"
 
-    def _encode_to_queries(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return projected query features [B, queries, D]."""
-        module = self.module
-        states = module.vision_model(pixel_values=pixels).last_hidden_state
-        features = module.qformer(
-            query_embeds=module.query_tokens.expand(len(states), -1, -1), encoder_hidden_states=states
-        )[0]
-        projected: torch.Tensor = module.language_projection(features.to(states.dtype))
-        return projected
-
-    def _decode_with_queries(self, features: torch.Tensor, tokens: torch.Tensor, cache: Any) -> Any:
-        """Run the language model on query features instead of their tokens, followed by the words; with a cache, only
-        on the tokens."""
-        import torch
-
-        language = self.module.language_model
-        if cache is not None:
-            return language(input_ids=tokens, past_key_values=cache, use_cache=True)
-        words = language.get_input_embeddings()(tokens[:, features.shape[1] :])
-        return language(inputs_embeds=torch.cat([features, words], dim=1), use_cache=True, logits_to_keep=1)
-
-    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the vision model's states [B, patches + 1, D]."""
-        states: torch.Tensor = self.module.vision_model(pixel_values=pixels).last_hidden_state
-        return states
-
-    def _decode(self, states: torch.Tensor, tokens: torch.Tensor, cache: Any) -> Any:
-        """Run the decoder on tokens, with cross-attention to the image's states."""
-        return self.module.text_decoder(
-            input_ids=tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True
-        )
-
     def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
         """Return the logits of the first new token."""
-        return {"image": self.module(**inputs).logits[:, -1]}
+        start = {}
+        if _is_seq2seq(self.module.config):
+            start = {"decoder_input_ids": _start_tokens(self.module, inputs["input_ids"])}
+        return {"image": self.module(**inputs, **start).logits[:, -1]}
 
     def postprocess(self, output: Any, images: Sequence[Image]) -> list[Any]:
         """Return a caption for each image, or the ids of the new tokens if there is no tokenizer."""
@@ -203,13 +160,11 @@ class LoadedCaptioner:
     @property
     def tokens_before(self) -> int:
         """The number of tokens before the new ones in the output of `generate`."""
-        return len(self.prompt_ids) - (0 if _count_queries(self.module.config) else 1)
+        return _steps_of(self.module).tokens_before(self.prompt_ids)
 
     def to_texts(self, tokens: torch.Tensor) -> list[str]:
         """Return new tokens [B, L] as captions."""
-        if self.tokenizer is None:
-            return [" ".join(str(int(token)) for token in row) for row in tokens]
-        return [text.strip() for text in self.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        return generation.to_texts(self.tokenizer, tokens)
 
     def evaluator(self, columns: frozenset[str], classes: Sequence[str]) -> Evaluator:
         """Return an evaluator that generates captions."""
@@ -229,41 +184,146 @@ class CaptionerEvaluator:
 
     def forward(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
         """Return new tokens [B, L] and, for each image, whether any of its logits was NaN [B]."""
-        from transformers import LogitsProcessorList
-
-        placed = weights.place_inputs(inputs, self.model.module.device, self.model.dtype)
-        detector = NanDetector(len(placed["input_ids"]))
-        tokens = self.model.module.generate(
-            **placed,
-            max_new_tokens=self.model.options.caption_tokens,
-            num_beams=self.model.options.beams,
-            do_sample=False,
-            logits_processor=LogitsProcessorList([detector]),
+        model, options = self.model, self.model.options
+        return generation.generate_text(
+            model.module, model.dtype, inputs, options.caption_tokens, options.beams, model.tokens_before
         )
-        return tokens[:, self.model.tokens_before :].cpu(), detector.has_nan.cpu()
 
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
         """Return the `caption` of each image, or NaN if its logits were NaN."""
         tokens, has_nan = output
-        return [
-            {"caption": float("nan") if nan else text}
-            for text, nan in zip(self.model.to_texts(tokens), has_nan.tolist(), strict=True)
-        ]
+        return [{"caption": caption} for caption in generation.text_or_nan(self.model.to_texts(tokens), has_nan)]
 
 
-class NanDetector:
-    """A logits processor that records the images for which a logit was NaN in any step of `generate`."""
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a call of one kind of captioner, each a function of the module."""
 
-    def __init__(self, images: int) -> None:
-        import torch
+    encode: Callable[[Any, Any], Any]
+    """From pixels [B, 3, H, W] to the input of the language model."""
+    decode: Callable[[Any, Any, Any, Any, Any], Any]
+    """`generation.Decode` of a module and the complete prompt [B, L]."""
+    prompt: Callable[[Any, Any], Any]
+    """From the complete prompt [B, L] to the tokens that the first step decodes."""
+    tokens_before: Callable[[Sequence[int]], int]
+    """From the complete prompt to the number of tokens before the new ones in the output of `generate`."""
 
-        self.has_nan = torch.zeros(images, dtype=torch.bool)
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return the scores [B · beams, vocabulary] unchanged."""
-        nan = scores.isnan().any(dim=-1).view(len(self.has_nan), -1).any(dim=-1)
-        self.has_nan = self.has_nan.to(nan.device) | nan
-        return scores
+def _steps_of(module: Any) -> Steps:
+    if hasattr(module, "git"):
+        return Steps(_encode_git, _decode_git, lambda _, prompt: prompt, len)
+    if not _count_queries(module.config):
+        return Steps(
+            lambda module, pixels: _states(module.vision_model, pixels),
+            _decode_blip,
+            lambda _, prompt: prompt[:, :-1],
+            lambda prompt: len(prompt) - 1,
+        )
+    if _is_seq2seq(module.config):
+        return Steps(_encode_to_queries, _decode_seq2seq, _start_tokens, lambda _: 1)
+    return Steps(_encode_to_queries, _decode_with_queries, lambda _, prompt: prompt, len)
+
+
+def _encode_to_queries(module: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Return projected query features [B, queries, D]."""
+    states = module.vision_model(pixel_values=pixels).last_hidden_state
+    features = module.qformer(
+        query_embeds=module.query_tokens.expand(len(states), -1, -1), encoder_hidden_states=states
+    )[0]
+    projected: torch.Tensor = module.language_projection(features.to(states.dtype))
+    return projected
+
+
+def _decode_with_queries(
+    module: Any, prompt: torch.Tensor, features: torch.Tensor, tokens: torch.Tensor, cache: Any
+) -> Any:
+    """Run the language model on query features instead of their tokens, followed by the words; with a cache, only on
+    the tokens."""
+    import torch
+
+    language = module.language_model
+    if cache is not None:
+        return language(input_ids=tokens, past_key_values=cache, use_cache=True)
+    words = language.get_input_embeddings()(tokens[:, features.shape[1] :])
+    return language(inputs_embeds=torch.cat([features, words], dim=1), use_cache=True, logits_to_keep=1)
+
+
+def _is_seq2seq(config: Any) -> bool:
+    """Return whether the language model has an encoder and a decoder, as T5."""
+    return bool(config.get_text_config().is_encoder_decoder)
+
+
+def _set_start_token(module: Any) -> None:
+    """Let the decoder of T5 start with its padding token if neither configuration has a token."""
+    if not _is_seq2seq(module.config):
+        return
+    text, generation_config = module.config.text_config, module.language_model.generation_config
+    known = (generation_config.decoder_start_token_id, getattr(text, "decoder_start_token_id", None))
+    token = next((one for one in known if one is not None), text.pad_token_id)
+    text.decoder_start_token_id = generation_config.decoder_start_token_id = token
+
+
+def _start_tokens(module: Any, prompt: torch.Tensor) -> torch.Tensor:
+    """Return the first token [B, 1] of a decoder."""
+    return prompt.new_full((len(prompt), 1), module.config.text_config.decoder_start_token_id)
+
+
+def _decode_seq2seq(module: Any, prompt: torch.Tensor, features: torch.Tensor, tokens: torch.Tensor, cache: Any) -> Any:
+    """Run the decoder of T5 on tokens, and without a cache first its encoder on query features and the words."""
+    import torch
+    from transformers.modeling_outputs import BaseModelOutput
+
+    language = module.language_model
+
+    def encode() -> torch.Tensor:
+        words = language.get_input_embeddings()(prompt[:, features.shape[1] :])
+        states: torch.Tensor = language.encoder(inputs_embeds=torch.cat([features, words], dim=1)).last_hidden_state
+        return states
+
+    def decode(tokens: torch.Tensor, states: torch.Tensor, cache: Any) -> Any:
+        encoded = BaseModelOutput(last_hidden_state=states)
+        return language(decoder_input_ids=tokens, encoder_outputs=encoded, past_key_values=cache, use_cache=True)
+
+    return generation.decode_with_encoder(encode, decode, tokens, cache)
+
+
+def _decode_blip(module: Any, prompt: torch.Tensor, states: torch.Tensor, tokens: torch.Tensor, cache: Any) -> Any:
+    """Run the decoder of BLIP on tokens, with cross-attention to the image's states."""
+    return module.text_decoder(input_ids=tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True)
+
+
+def _encode_git(module: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Return the projected states [B, patches + 1, D] of the vision model of GIT."""
+    projected: torch.Tensor = module.git.visual_projection(_states(module.git.image_encoder, pixels))
+    return projected
+
+
+def _decode_git(module: Any, prompt: torch.Tensor, features: torch.Tensor, tokens: torch.Tensor, cache: Any) -> Any:
+    """Run GIT on the features of an image, which attend to each other, and the words after them; with a cache, only on
+    the tokens."""
+    import torch
+    from transformers import DynamicCache
+    from transformers.masking_utils import create_causal_mask
+    from transformers.modeling_outputs import CausalLMOutputWithPast
+
+    git = module.git
+    length = cache.get_seq_length() - features.shape[1] if cache is not None else 0
+    states = git.embeddings(input_ids=tokens, past_key_values_length=length)
+    blocks = torch.full(states.shape[:2], -1, device=states.device)
+    if cache is None:
+        cache = DynamicCache(config=module.config)
+        states = torch.cat([features, states], dim=1)
+        blocks = torch.cat([torch.zeros_like(features[..., 0], dtype=blocks.dtype), blocks], dim=1)
+    mask = create_causal_mask(
+        config=module.config,
+        inputs_embeds=states,
+        attention_mask=None,
+        past_key_values=cache,
+        position_ids=None,
+        block_sequence_ids=blocks,
+    )
+    states = git.encoder(states, attention_mask=mask, past_key_values=cache, use_cache=True).last_hidden_state
+    return CausalLMOutputWithPast(logits=module.output(states[:, -1:]), past_key_values=cache)
 
 
 def _states(vision_model: Any, pixels: torch.Tensor) -> torch.Tensor:
@@ -308,23 +368,31 @@ def _replaced(module: Any, name: str, call: Callable[[torch.Tensor], torch.Tenso
     return Replaced().eval()
 
 
-def _decode_token(decode: Any, encoded: torch.Tensor, token: torch.Tensor, cache: Any) -> Any:
-    """Run one step with a cache, and restore the length of the cache."""
-    output = decode(encoded, token, cache)
-    cache.crop(-token.shape[1])
-    return output.logits
+def _vision_place(module: Any) -> tuple[Any, str]:
+    """Return the module that holds the vision model of a captioner, and the name of the vision model in it."""
+    return (module.git, "image_encoder") if hasattr(module, "git") else (module, "vision_model")
+
+
+def _vision(module: Any) -> Any:
+    owner, name = _vision_place(module)
+    return getattr(owner, name)
 
 
 def _build_prompt(config: Any, words: Sequence[int]) -> list[int]:
     """Return the tokens before the caption.
 
-    A model with query tokens needs one image token for each of them, then BOS. A model without them needs BOS, and
-    removes the last token, which its tokenizer would have added.
+    A model with query tokens needs one image token for each of them, then BOS, or for an encoder and decoder such as T5
+    an end token after the words. GIT needs BOS. BLIP needs BOS, and removes the last token, which its tokenizer would
+    have added.
     """
-    text = config.text_config
+    text = config.get_text_config()
     if queries := _count_queries(config):
-        return [config.image_token_index] * queries + [text.bos_token_id, *words]
-    return [text.bos_token_id, *words, text.sep_token_id]
+        images = [config.image_token_index] * queries
+        if _is_seq2seq(config):
+            return [*images, *words, text.eos_token_id]
+        return [*images, text.bos_token_id, *words]
+    end = getattr(text, "sep_token_id", None) if config.model_type == "blip" else None
+    return [text.bos_token_id, *words, *([] if end is None else [end])]
 
 
 def _count_queries(config: Any) -> int:

@@ -7,7 +7,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
-from zlib import crc32
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from visionbench import weights
 from visionbench.config import ModelConfig
 from visionbench.core import CAPTIONS_CUT, ConfigError, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
 from visionbench.registry import nearest, register
+from visionbench.weights import HashedTokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -324,32 +324,3 @@ def normalize(rows: np.ndarray) -> np.ndarray:
     """Return vectors along the last axis with unit length."""
     normalized: np.ndarray = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
     return normalized
-
-
-class HashedTokenizer:
-    """A tokenizer for random weights, which have no vocabulary: the hash of a word determines its id."""
-
-    def __init__(self, config: Any) -> None:
-        self.vocabulary = config.vocab_size
-        self.begin, self.end = config.bos_token_id, config.eos_token_id
-        if self.end == 2:  # released CLIP: the config has 2, but the model pools at the highest id, the true end token
-            self.end = self.vocabulary - 1
-        self.special = {self.begin, self.end, config.pad_token_id}
-
-    def __call__(self, texts: Sequence[str], max_length: int, **_: Any) -> dict[str, Any]:
-        """Return `input_ids` and `attention_mask` [B, max_length]: begin, words, end, then end as padding."""
-        import torch
-
-        ids = torch.full((len(texts), max_length), self.end)
-        mask = torch.zeros_like(ids)
-        for row, text in enumerate(texts):
-            words = [self._hash(word) for word in text.lower().split()][: max_length - 2]
-            ids[row, : len(words) + 1] = torch.tensor([self.begin, *words])
-            mask[row, : len(words) + 2] = 1
-        return {"input_ids": ids, "attention_mask": mask}
-
-    def _hash(self, word: str) -> int:
-        token = int(crc32(word.encode()) % self.vocabulary)
-        while token in self.special:
-            token = (token + 1) % self.vocabulary
-        return token

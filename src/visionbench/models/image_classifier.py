@@ -85,7 +85,7 @@ class ImageClassifier:
 
     def class_names(self, model: ModelConfig) -> Sequence[str]:
         """Return the class names in the checkpoint's config, by index. Raises ConfigError."""
-        return _list_names(weights.read_class_names(model), f"model.checkpoint={model.checkpoint}")
+        return weights.list_class_names(weights.read_class_names(model), f"model.checkpoint={model.checkpoint}")
 
     def graph_names(self) -> tuple[str, ...]:
         """Return the one part that a runtime can execute."""
@@ -114,7 +114,7 @@ class LoadedClassifier(LoadedImageModel):
 
     def evaluator(self, columns: frozenset[str], classes: Sequence[str]) -> Evaluator:
         """Return scores of all classes of the model. Raises ConfigError if it does not have a class of the data."""
-        model_names = _list_names(self.module.config.id2label, "the model's config")
+        model_names = weights.list_class_names(self.module.config.id2label, "the model's config")
         if list(classes) == (names := make_unique(model_names)):
             return ClassifierEvaluator(self, names)
         matches = match_classes(model_names, [DataClass(name) for name in classes])
@@ -143,12 +143,3 @@ class ClassifierEvaluator:
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
         """Return `class_scores` [classes] for each image."""
         return [{"class_scores": scores} for scores in output]
-
-
-def _list_names(id2label: Mapping[Any, Any], source: str) -> list[str]:
-    """Return the class names by index. Raises ConfigError if an index is missing."""
-    try:
-        names = {int(index): str(name) for index, name in id2label.items()}
-        return [names[index] for index in range(len(names))]
-    except (KeyError, TypeError, ValueError):
-        raise ConfigError(f"{source}: its id2label does not number the classes from 0", "correct it") from None

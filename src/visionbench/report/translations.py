@@ -222,7 +222,11 @@ TASKS = {
     "image-text retrieval": "图文检索",
     "promptable segmentation": "提示分割",
     "image captioning": "图像描述",
+    "text about images": "图像问答与描述",
     "image classification": "图像分类",
+    "object detection": "目标检测",
+    "semantic segmentation": "语义分割",
+    "depth estimation": "深度估计",
 }
 """Names of tasks in Chinese. Other tasks keep their English name."""
 

@@ -89,8 +89,9 @@ CAUSES = (
         "part of the data",
         "the quality is over a part of the data",
         "see the counts in the report",
-        *("sample", "pictures_left_out", "captions_used", "instances_used", "empty_masks", "images_without_captions"),
-        *("pictures_without_instances", "classes_without_pictures", "other_endings", "captions_cut"),
+        *("sample", "pictures_left_out", "captions_used", "questions_used", "instances_used", "empty_masks"),
+        *("images_without_captions", "pictures_without_instances", "classes_without_pictures", "other_endings"),
+        *("captions_cut", "depth_out_of_range", "pictures_without_depth"),
     ),
 )
 """Causes in the order of their importance. A reason of another kind is its own cause."""

@@ -58,6 +58,8 @@ def differences(base: Sequence[Run], candidate: Sequence[Run], metrics: Sequence
             name: difference(_averaged(olds, name), _averaged(news, name), first.clusters, level)
             for name in metrics
             if all(name in one for one in (*olds, *news))
+            and _can_be_averaged(olds, name)
+            and _can_be_averaged(news, name)
         },
         "the samples of one side have no results of single images",
     )
@@ -93,7 +95,17 @@ def _ordered(scored: Scored, ids: Sequence[str]) -> dict[str, Contributions]:
         return dict(scored.contributions)
     positions = {name: index for index, name in enumerate(scored.ids)}
     order = np.array([positions[name] for name in ids])
-    return {name: replace(one, parts=one.parts[order]) for name, one in scored.contributions.items()}
+    return {
+        name: replace(one, parts=one.parts[order], content=None if one.content is None else one.content[order])
+        for name, one in scored.contributions.items()
+    }
+
+
+def _can_be_averaged(runs: Sequence[Mapping[str, Contributions]], name: str) -> bool:
+    """Return whether several runs have mean contributions. Rankings of boxes only have them if they are equal."""
+    contents = [run[name].content for run in runs]
+    first = contents[0]
+    return first is None or all(content is not None and np.array_equal(content, first) for content in contents)
 
 
 def _averaged(runs: Sequence[Mapping[str, Contributions]], name: str) -> Contributions:

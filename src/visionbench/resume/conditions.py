@@ -11,6 +11,7 @@ from typing import Any
 from visionbench import machine, measuring, runner, worker
 from visionbench.config import ExperimentConfig, from_yaml, to_yaml
 from visionbench.core import RunPlan
+from visionbench.parts import build_parts
 from visionbench.records import identity
 from visionbench.records.identity import Identity
 
@@ -30,7 +31,8 @@ class PresentConditions:
         return Identity.of_config(from_yaml(config_yaml), plan, conditions)
 
     def _device_and_data(self, config: ExperimentConfig) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        key = "".join(to_yaml(section) for section in (config.device, config.precision, config.data))
+        data_class = type(build_parts(config).data).__name__  # a data set may depend on the predictions of the model
+        key = "".join([*map(to_yaml, (config.device, config.precision, config.data)), data_class])
         if key not in self._read:
             try:
                 self._read[key] = next(iter(worker.stream(measuring.read_conditions, config, log=Path(os.devnull))))

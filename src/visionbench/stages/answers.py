@@ -9,7 +9,7 @@ import numpy as np
 
 from visionbench.core import CAPTIONS_CUT, Predictions, Samples
 
-MUST_DIFFER = ("caption", "image_embedding", "caption_embeddings", "class_scores")
+MUST_DIFFER = ("caption", "image_embedding", "caption_embeddings", "class_scores", "boxes")
 """Columns that must not be the same for every image."""
 EQUAL_WITHIN = 1e-6
 """Arrays count as equal if they differ by at most this share of the largest value."""
@@ -29,7 +29,7 @@ def judge(predictions: Predictions) -> Samples:
     for name, plural in _empty(columns):
         faults["answers_empty"] = f"{plural} of all {count} images are empty ({name})"
     for name in MUST_DIFFER if count > 1 and not faults else ():
-        if name in columns and _all_equal(columns[name]):
+        if name in columns and (_all_same_boxes if name == "boxes" else _all_equal)(columns[name]):
             faults["answers_equal"] = f"the model's {name} is the same for all {count} images"
     return Samples(flags=flags, faults=faults)
 
@@ -38,6 +38,10 @@ def _empty(columns: Any) -> Iterator[tuple[str, str]]:
     """Yield the columns whose predictions are all empty, each with a plural noun for its values."""
     if "caption" in columns and not any(caption.strip() for caption in columns["caption"]):
         yield "caption", "the captions"
+    if "boxes" in columns and not any(len(boxes) for boxes in columns["boxes"]):
+        yield "boxes", "the predicted boxes"
+    if any(columns.get("answers", ())) and not any(text.strip() for texts in columns["answers"] for text in texts):
+        yield "answers", "the answers"
     for name, masks in columns.items():
         predicted = name.endswith("_masks") and name.replace("_masks", "_estimates") in columns
         if predicted and _all_masks_empty(masks, columns["mask_size"]):
@@ -71,3 +75,12 @@ def _all_equal(entries: Sequence[Any]) -> bool:
         return False
     limit = EQUAL_WITHIN * float(np.abs(row).max())
     return all(bool((np.abs(entry - row) <= limit).all()) for entry in entries)
+
+
+def _all_same_boxes(entries: Sequence[np.ndarray]) -> bool:
+    """Return whether all images have the same boxes [N, 4], and at least one."""
+    first = entries[0]
+    limit = EQUAL_WITHIN * float(np.abs(first).max(initial=0.0))
+    return len(first) > 0 and all(
+        entry.shape == first.shape and bool((np.abs(entry - first) <= limit).all()) for entry in entries
+    )

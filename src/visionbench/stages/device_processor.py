@@ -31,10 +31,12 @@ COVERED = {
     ),
     **dict.fromkeys(("BlipImageProcessor", "DeiTImageProcessor"), ({"height", "width"}, {SHORTEST})),
     "ConvNextImageProcessor": ({SHORTEST},),
+    "SegformerImageProcessor": ({"height", "width"},),
     "SamImageProcessor": ({LONGEST},),
 }
 """The classes of transformers, without the suffix of their backend, each with the keys that its size may have."""
-STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_pad", "do_convert_rgb"}
+STEPS = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_pad", "do_convert_rgb", "do_reduce_labels"}
+"""The steps that are computed. `do_reduce_labels` only changes masks, which the models are not given."""
 FILTERS = {2: "bilinear", 3: "bicubic"}
 """The numbers of Pillow's filters that torch also has, with antialiasing."""
 CROPPED_BELOW = 384

@@ -16,9 +16,12 @@ import numpy as np
 
 from visionbench.config import MeasureConfig
 from visionbench.core import (
+    ARRAYS,
     EVALUATION_STEPS,
+    TRUTH_BOXES,
     TRUTHS,
     Case,
+    ComparesImages,
     Device,
     Evaluator,
     Example,
@@ -44,7 +47,7 @@ from visionbench.stages.overlap import loader_count, overlap
 
 PROGRESS_EVERY_S = 0.5
 MASKS = "truth_masks"
-"""The column that is computed from the masks of the data set."""
+"""The column that a promptable segmenter computes from the masks of the data set."""
 
 
 class EvaluationError(VisionbenchError):
@@ -62,7 +65,7 @@ class EvaluationContext:
     examples: Sequence[Example]
     metrics: Mapping[str, Metric]
     classes: Sequence[str] = ()
-    """The classes of the labels, in the order of the model, if a metric reads labels."""
+    """The classes of the labels or boxes, in the order of the model, if a metric reads them."""
     on_error: str = "fail"
     """Whether an image without a prediction ends the case (`fail`) or is left out and named (`skip`)."""
     decoding: Decoding = field(default_factory=Decoding)
@@ -106,6 +109,30 @@ class Batch:
         self.seconds[step] += perf_counter() - start
 
 
+@dataclass(frozen=True)
+class Requested:
+    """What the metrics of the case read."""
+
+    columns: frozenset[str]
+    """The columns of the predictions."""
+    arrays: frozenset[str] = frozenset()
+    """The annotations of `core.ARRAYS`."""
+    comparisons: tuple[ComparesImages, ...] = ()
+    """The metrics that compare each prediction with its annotation at once."""
+    replaced: frozenset[str] = frozenset()
+    """The columns that are dropped after the comparisons, because no other metric reads them."""
+
+    @classmethod
+    def by(cls, scorers: Sequence[QualityMetric]) -> Requested:
+        """Return what these metrics read."""
+        columns = frozenset().union(*(metric.reads for metric in scorers))
+        needs = frozenset().union(*(metric.needs for metric in scorers), {"masks"} if MASKS in columns else ())
+        comparisons = tuple(metric for metric in scorers if isinstance(metric, ComparesImages))
+        kept = frozenset().union(*(metric.reads for metric in scorers if not isinstance(metric, ComparesImages)))
+        replaced = frozenset().union(*(metric.replaces for metric in comparisons)) - kept
+        return cls(columns, needs & ARRAYS.keys(), comparisons, replaced)
+
+
 def run(context: EvaluationContext) -> Generator[Progress, None, Evaluation]:
     """Yield progress, and return the result.
 
@@ -124,7 +151,7 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluation]:
     starved = 0.0
     start = last_progress = perf_counter()
     with Heartbeat() as heartbeat:
-        for batch, waited in predicted_batches(context, evaluator, columns):
+        for batch, waited in predicted_batches(context, evaluator, Requested.by(scorers)):
             if batch.unusable and context.on_error == "fail":
                 name, reason = next(iter(batch.unusable.items()))
                 raise EvaluationError(f"{name}: {reason}", "data.on_error=skip would leave it out")
@@ -156,7 +183,7 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluation]:
 
 
 def predicted_batches(
-    context: EvaluationContext, evaluator: Evaluator, columns: frozenset[str]
+    context: EvaluationContext, evaluator: Evaluator, requested: Requested
 ) -> Iterator[tuple[Batch, float]]:
     """Yield batches with their rows, in order, each with the seconds that the model waited for it to be loaded."""
     import torch
@@ -170,24 +197,24 @@ def predicted_batches(
                 batch.output = evaluator.forward(batch.inputs)
 
     def recover(batch: Batch, error: Exception) -> Batch:
-        return _predict_without_unfit(batch, evaluator, columns, working, error, context.device)
+        return _predict_without_unfit(batch, evaluator, requested, working, error, context.device)
 
     source = (examples[first : first + size] for first in range(0, len(examples), size))
-    load = partial(_load, decoding=context.decoding, evaluator=evaluator, with_masks=MASKS in columns)
-    finish = partial(_finish, evaluator=evaluator, columns=columns)
+    load = partial(_load, decoding=context.decoding, evaluator=evaluator, arrays=requested.arrays)
+    finish = partial(_finish, evaluator=evaluator, requested=requested)
     for batch, waited in overlap(source, load, forward, finish, loader_count(context.measure.evaluation), recover):
         working = next((picture for picture in batch.pictures if picture.example.id in batch.rows), working)
         yield batch, waited
 
 
-def _load(examples: Sequence[Example], decoding: Decoding, evaluator: Evaluator, with_masks: bool) -> Batch:
+def _load(examples: Sequence[Example], decoding: Decoding, evaluator: Evaluator, arrays: frozenset[str]) -> Batch:
     import torch
 
     batch = Batch([])
     with batch.timed("decode"):
         for example in examples:
             try:
-                batch.pictures.append(_decode(example, decoding, with_masks))
+                batch.pictures.append(_decode(example, decoding, arrays))
             except PictureError as error:
                 batch.unusable[example.id] = error.reason
     if batch.pictures:
@@ -224,7 +251,7 @@ def _prepare(batch: Batch, evaluator: Evaluator) -> None:
 def _predict_without_unfit(
     batch: Batch,
     evaluator: Evaluator,
-    columns: frozenset[str],
+    requested: Requested,
     working: Picture | None,
     error: Exception,
     device: Device,
@@ -237,20 +264,22 @@ def _predict_without_unfit(
     """
     if device.is_out_of_memory(error):
         raise error
-    reasons = {picture.example.id: _reason_alone(picture, evaluator, columns, device) for picture in batch.pictures}
+    reasons = {picture.example.id: _reason_alone(picture, evaluator, requested, device) for picture in batch.pictures}
     unfit = {id: reason for id, reason in reasons.items() if reason is not None}
     fit = [picture for picture in batch.pictures if picture.example.id not in unfit]
-    model_fails = len(unfit) > 1 if working is None else _reason_alone(working, evaluator, columns, device) is not None
+    model_fails = (
+        len(unfit) > 1 if working is None else _reason_alone(working, evaluator, requested, device) is not None
+    )
     if not unfit or (not fit and model_fails):
         raise error
     repeated = Batch(fit, unusable={**batch.unusable, **unfit}, seconds=batch.seconds)
-    return _predict(repeated, evaluator, columns) if fit else repeated
+    return _predict(repeated, evaluator, requested) if fit else repeated
 
 
-def _reason_alone(picture: Picture, evaluator: Evaluator, columns: frozenset[str], device: Device) -> str | None:
+def _reason_alone(picture: Picture, evaluator: Evaluator, requested: Requested, device: Device) -> str | None:
     """Return why an image alone has no row, or None if it has one. Raises the error if memory is short."""
     try:
-        _predict(Batch([picture]), evaluator, columns)
+        _predict(Batch([picture]), evaluator, requested)
     except Exception as error:
         if device.is_out_of_memory(error):
             raise
@@ -258,7 +287,7 @@ def _reason_alone(picture: Picture, evaluator: Evaluator, columns: frozenset[str
     return None
 
 
-def _predict(batch: Batch, evaluator: Evaluator, columns: frozenset[str]) -> Batch:
+def _predict(batch: Batch, evaluator: Evaluator, requested: Requested) -> Batch:
     """Run all steps after decoding for a batch, in this thread."""
     import torch
 
@@ -267,38 +296,77 @@ def _predict(batch: Batch, evaluator: Evaluator, columns: frozenset[str]) -> Bat
             batch.inputs = evaluator.prepare(batch.pictures)
         with batch.timed("forward"):
             batch.output = evaluator.forward(batch.inputs)
-        return _finish(batch, evaluator, columns)
+        return _finish(batch, evaluator, requested)
 
 
-def _decode(example: Example, decoding: Decoding, with_masks: bool) -> Picture:
+def _decode(example: Example, decoding: Decoding, arrays: frozenset[str]) -> Picture:
     image = decoding.decode(example)
-    masks = None
-    if with_masks and example.masks is not None:
-        try:
-            masks = example.masks()
-        except PictureError:
-            raise
-        except Exception as error:
-            raise PictureError(example.image, f"its masks cannot be read ({first_line(error)})") from error
-    if masks is not None and masks.shape[1:] != (image.height, image.width):
-        height, width = masks.shape[1:]
+    return Picture(example, image, **{ARRAYS[name].field: _read_array(example, name, image.size) for name in arrays})
+
+
+def _read_array(example: Example, name: str, image_size: tuple[int, int]) -> np.ndarray | None:
+    """Return an annotation that is an array, or None if the example does not have it. Raises PictureError.
+
+    `image_size` is the width and the height of the image, which the array must have too.
+    """
+    annotation = ARRAYS[name]
+    read = getattr(example, annotation.field)
+    if read is None:
+        return None
+    try:
+        array: np.ndarray = read()
+    except PictureError:
+        raise
+    except Exception as error:
+        reason = f"its {annotation.noun} cannot be read ({first_line(error)})"
+        raise PictureError(example.image, reason) from error
+    height, width = array.shape[-2:]
+    if (width, height) != image_size:
         raise PictureError(
-            example.image, f"its masks are {width} × {height} pixels, the image {image.width} × {image.height}"
+            example.image,
+            f"its {annotation.noun} {annotation.verb} {width} × {height} pixels, the image {image_size[0]} × "
+            f"{image_size[1]}",
         )
-    return Picture(example, image, masks)
+    return array
 
 
-def _finish(batch: Batch, evaluator: Evaluator, columns: frozenset[str]) -> Batch:
+def _finish(batch: Batch, evaluator: Evaluator, requested: Requested) -> Batch:
     with batch.timed("postprocess"):
         output, batch.output = batch.output, None
         predicted = evaluator.finish(output, batch.pictures) if batch.pictures else []
         for picture, row in zip(batch.pictures, predicted, strict=True):
-            truths = {"references": list(picture.example.captions), "label": picture.example.label}
             if column := next((name for name, value in row.items() if not _is_finite(value)), None):
                 batch.unusable[picture.example.id] = f"the model's {column} holds NaN or infinity"
             else:
-                batch.rows[picture.example.id] = {**row, **{name: truths[name] for name in columns & TRUTHS}}
+                truths = _truths(picture, requested.columns, evaluator.classes)
+                batch.rows[picture.example.id] = _compare({**row, **truths}, requested)
     return batch
+
+
+def _truths(picture: Picture, columns: frozenset[str], classes: Sequence[str]) -> Row:
+    """Return the columns that come from the data set."""
+    example, boxes = picture.example, picture.example.boxes
+    truths: dict[str, Any] = {
+        "references": list(example.captions),
+        "label": example.label,
+        "class_map": picture.class_map,
+        "depth_map": picture.depth_map,
+        "questions": [{"question": one.text, "answers": list(one.answers)} for one in example.questions],
+    }
+    if columns & set(TRUTH_BOXES):
+        truths |= {
+            "truth_boxes": np.array([(box.x, box.y, box.width, box.height) for box in boxes], float).reshape(-1, 4),
+            "truth_classes": np.array([classes.index(box.name) for box in boxes], np.int64),
+            "truth_areas": np.array([box.area for box in boxes], float),
+            "truth_crowds": np.array([box.crowd for box in boxes], bool),
+        }
+    return {name: truths[name] for name in columns & TRUTHS}
+
+
+def _compare(row: Row, requested: Requested) -> Row:
+    """Return the row in which the results of comparisons replace the columns that are as large as the image."""
+    compared = {name: value for metric in requested.comparisons for name, value in metric.compare(row).items()}
+    return {**{name: value for name, value in row.items() if name not in requested.replaced}, **compared}
 
 
 def _is_finite(value: Any) -> bool:

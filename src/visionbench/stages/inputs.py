@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from visionbench import weights
 from visionbench.config import InputsConfig
-from visionbench.core import Example, Inputs, LoadedModel, first_line
+from visionbench.core import Collates, Example, Inputs, LoadedModel, PadsImages, Samples, first_line
 from visionbench.datafiles.images import PictureError
 from visionbench.stages.decoding import Decoding
 
@@ -28,6 +28,8 @@ class TimedInputs:
     """Inputs of one image each, with a batch axis of length one, on the host."""
     unfit: Mapping[str, str]
     """The ids of examples that the processor does not accept, with the reason."""
+    samples: Samples = field(default_factory=Samples)
+    """The label `padding`, if the images had several sizes and are padded to one."""
 
     @property
     def kept_bytes(self) -> int:
@@ -68,7 +70,10 @@ def preprocess(
             full = len(singles) >= 2 and (len(singles) + 1) * input_bytes(singles[0]) > rule.max_mib * 2**20
     if errors and not accepted:
         raise errors[0]
-    return TimedInputs(singles, unfit)
+    padding = ""
+    if isinstance(model, PadsImages):
+        singles, padding = model.pad(singles)
+    return TimedInputs(singles, unfit, Samples(labels={"padding": padding} if padding else {}))
 
 
 def reason_for(error: Exception) -> str:
@@ -95,14 +100,25 @@ def batch_count(singles: Sequence[Inputs], batch_size: int, max_mib: int | None 
 
 
 def assemble(
-    singles: Sequence[Inputs], batch_size: int, device: torch.device, dtype: torch.dtype, max_mib: int | None = None
+    singles: Sequence[Inputs],
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_mib: int | None = None,
+    model: LoadedModel | None = None,
 ) -> Iterator[Inputs]:
-    """Yield `batch_count` batches on the device, in the run's dtype. The last batch is filled from the first inputs."""
-    import torch
+    """Yield `batch_count` batches on the device, in the run's dtype. The last batch is filled from the first inputs.
 
+    The inputs are concatenated, unless the model combines them itself.
+    """
+    collate = model.collate if isinstance(model, Collates) else concatenate
     samples = cycle(singles)
     for _ in range(batch_count(singles, batch_size, max_mib)):
-        chosen = list(islice(samples, batch_size))
-        yield weights.place_inputs(
-            {name: torch.cat([single[name] for single in chosen]) for name in chosen[0]}, device, dtype
-        )
+        yield weights.place_inputs(collate(list(islice(samples, batch_size))), device, dtype)
+
+
+def concatenate(inputs: Sequence[Inputs]) -> Inputs:
+    """Return one batch from inputs whose tensors have the same sizes."""
+    import torch
+
+    return {name: torch.cat([one[name] for one in inputs]) for name in inputs[0]}

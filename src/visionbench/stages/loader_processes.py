@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from visionbench.core import ConfigError, Example, LoadedModel, VisionbenchError, first_line
+from visionbench.core import ARRAYS, ConfigError, Example, LoadedModel, VisionbenchError, first_line
 from visionbench.stages.decoding import Decoding
 
 KEY = "measure.pipeline.processes"
@@ -64,7 +64,8 @@ class LoaderProcess:
         """Return a batch and its tensors, which are copies. Raises LoaderError."""
         import torch
 
-        loaded = self.request([replace(example, masks=None) for example in examples])
+        unread: Any = dict.fromkeys(array.field for array in ARRAYS.values())
+        loaded = self.request([replace(example, **unread) for example in examples])
         if self.view is None or len(self.view) < loaded.memory_bytes:
             self.view = mmap.mmap(self.memory, loaded.memory_bytes)
         tensors = {

@@ -28,7 +28,7 @@ def outputs(
 ) -> dict[str, np.ndarray]:
     """Return the model's outputs for the first `count` inputs, in one batch, as [images, values]."""
     count = min(count, len(singles))
-    batch = next(assemble(singles[:count], count, place, dtype))
+    batch = next(assemble(singles[:count], count, place, dtype, model=model))
     with quiet():
         probed = model.probe_outputs(batch)
         return {name: output.double().cpu().numpy().reshape(count, -1) for name, output in probed.items()}

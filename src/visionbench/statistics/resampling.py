@@ -217,7 +217,7 @@ def difference(
     """Return candidate − base of one metric over the same images in the same order, decided at a level."""
     old, new = (_clustered(one.parts, clusters) for one in (base, candidate))
     value = _value(candidate, new) - _value(base, old)
-    changed = np.asarray(abs(new - old).sum(axis=1)).ravel() > 1e-12
+    changed = _changed(base, candidate, old, new, clusters)
     differing, count = int(changed.sum()), len(changed)
     if base.hits and _single(old) and _single(new) and np.array_equal(old[:, 1], new[:, 1]):
         tries = int(old[:, 1].sum())
@@ -231,7 +231,7 @@ def difference(
     drawn = candidate.value(candidate_sums) - base.value(base_sums)
     drawn = drawn[np.isfinite(drawn)]
     interval, deciding = percentile(drawn), percentile(drawn, level)
-    shown = (deciding[0] > 0 or deciding[1] < 0) and permutation_p(base, candidate, old, new) <= level
+    shown = (deciding[0] > 0 or deciding[1] < 0) and permutation_p(base, candidate, old, new, changed) <= level
     return Difference(value, interval, deciding, shown, differing, count, "paired bootstrap")
 
 
@@ -262,19 +262,38 @@ def tango(lost: int, won: int, count: int, alpha: float = ALPHA) -> Interval:
     return _rounded(low, high)
 
 
-def permutation_p(base: Contributions, candidate: Contributions, old: Any, new: Any) -> float:
+def permutation_p(base: Contributions, candidate: Contributions, old: Any, new: Any, changed: np.ndarray) -> float:
     """Return the two-sided p of the permutation test: the share of random swaps with a difference at least as large.
 
     The bootstrap alone is too confident if only a few images differ, because few of its resamples leave them out.
+    `changed` are the rows of the contributions that differ.
     """
-    differing = np.flatnonzero(np.asarray(abs(new - old).sum(axis=1)).ravel() > 1e-12)
+    differing = np.flatnonzero(changed)
     rng = np.random.default_rng(SEED)
     sides = rng.integers(0, 2, (RESAMPLES, len(differing))).astype(np.float64)
-    change = (new - old)[differing]
-    first, second = _total(old) + sides @ change, _total(new) - sides @ change
+    if base.pool is not None:
+        together = base.pool(candidate)
+        own, other = sides @ old[differing], sides @ new[differing]  # weights of the images that are swapped
+        all_old, all_new = np.broadcast_to(_total(old), own.shape), np.broadcast_to(_total(new), other.shape)
+        firsts = together(np.concatenate([all_old - own, other], axis=1))
+        seconds = together(np.concatenate([own, all_new - other], axis=1))
+    else:
+        change = (new - old)[differing]
+        firsts = base.value(_total(old) + sides @ change)
+        seconds = candidate.value(_total(new) - sides @ change)
     observed = abs(_value(candidate, new) - _value(base, old))
-    reached = np.abs(candidate.value(second) - base.value(first)) >= observed - 1e-12
+    reached = np.abs(seconds - firsts) >= observed - 1e-12
     return float(1 + reached.sum()) / (1 + RESAMPLES)
+
+
+def _changed(
+    base: Contributions, candidate: Contributions, old: Any, new: Any, clusters: np.ndarray | None
+) -> np.ndarray:
+    """Return for each image, or each cluster, whether its contributions differ."""
+    if base.content is None or candidate.content is None:
+        return np.asarray(abs(new - old).sum(axis=1)).ravel() > 1e-12
+    images = base.content != candidate.content
+    return images if clusters is None else np.bincount(clusters, images) > 0
 
 
 def independent(base: tuple[float, Interval], candidate: tuple[float, Interval], alpha: float = ALPHA) -> Interval:

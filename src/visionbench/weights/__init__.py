@@ -12,15 +12,18 @@ from visionbench.weights.architecture import (
     transformers_modules,
 )
 from visionbench.weights.attention import ATTENTION
-from visionbench.weights.auto_classes import auto_class_of, auto_classes
+from visionbench.weights.auto_classes import auto_class_for, auto_class_of, auto_classes
 from visionbench.weights.building import CHANNELS_LAST, BuiltModel, build_model, count_convolutions, find_revision
-from visionbench.weights.checkpoint_classes import read_class_names
+from visionbench.weights.checkpoint_classes import list_class_names, read_class_names
+from visionbench.weights.detector import LoadedDetector, check_most_boxes, find_image_inputs, make_evaluator
 from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, fetch_description, obtain_checkpoint
 from visionbench.weights.graphs import as_graph
+from visionbench.weights.hashed_tokenizer import HashedTokenizer, hash_word
 from visionbench.weights.identification import Description, check_family, describe, known_models, prepare_architecture
 from visionbench.weights.image_model import PIXELS, LoadedImageModel
 from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
+from visionbench.weights.map_model import LoadedMapModel, MapEvaluator, load_processors
 from visionbench.weights.processors import (
     check_length,
     describe_processor,
@@ -29,6 +32,14 @@ from visionbench.weights.processors import (
     levels,
     load_image_processor,
     load_tokenizer,
+)
+from visionbench.weights.prompts import (
+    STAND_IN,
+    chat_template,
+    default_template,
+    load_prompt_processor,
+    read_arguments,
+    render_chat,
 )
 from visionbench.weights.quantization import METHODS as QUANTIZATIONS
 from visionbench.weights.quantization import kernel_doubts, quantize
@@ -41,21 +52,30 @@ __all__ = [
     "CHANNELS_LAST",
     "PIXELS",
     "QUANTIZATIONS",
+    "STAND_IN",
     "BuiltModel",
     "Description",
+    "HashedTokenizer",
+    "LoadedDetector",
     "LoadedImageModel",
+    "LoadedMapModel",
+    "MapEvaluator",
     "as_graph",
+    "auto_class_for",
     "auto_class_of",
     "auto_classes",
     "build_config",
     "build_model",
+    "chat_template",
     "check_family",
     "check_image_size",
     "check_length",
+    "check_most_boxes",
     "count_bytes",
     "count_checkpoint_parameters",
     "count_convolutions",
     "count_parameters",
+    "default_template",
     "describe",
     "describe_border",
     "describe_processor",
@@ -64,20 +84,28 @@ __all__ = [
     "fetch_checkpoint",
     "fetch_description",
     "find_checkpoint",
+    "find_image_inputs",
     "find_revision",
+    "hash_word",
     "image_processor_of",
     "kernel_doubts",
     "known_models",
     "least_size",
     "levels",
+    "list_class_names",
     "load_image_processor",
+    "load_prompt_processor",
+    "load_processors",
     "load_tokenizer",
     "local_folder",
+    "make_evaluator",
     "obtain_checkpoint",
     "place_inputs",
     "prepare_architecture",
     "quantize",
+    "read_arguments",
     "read_class_names",
+    "render_chat",
     "transformers_modules",
     "why_no_quantization",
 ]

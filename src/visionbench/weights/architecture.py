@@ -152,7 +152,9 @@ def _build_empty(
             if attention is not None and (unsupported := explain_unsupported(model, auto_class, config)):
                 raise unsupported from error
             raise explain_error(model, f"model.architecture of {model.name}", error) from error
+    module = module.to(device)  # some constructors make tensors on the CPU, such as Mask2Former's level embedding
     module.tie_weights()
+    module = module.to(device)  # some constructors create a tensor on the CPU
     plan = module._get_dtype_plan(dtype)
     for name, tensor in module.state_dict(keep_vars=True).items():
         planned = next((kind for pattern, kind in plan.items() if re.search(pattern, name)), tensor.dtype)

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from visionbench.config import ModelConfig
+from visionbench.weights.identification import read_config
+from visionbench.weights.location import find_checkpoint
+
 
 @cache
 def auto_classes() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
@@ -37,3 +41,18 @@ def auto_class_of(model_type: str, model_class: str | None) -> str | None:
         if (model_class is None and name == "AutoModel" and classes) or model_class in classes:
             return name
     return None
+
+
+def auto_class_for(family: Any, model: ModelConfig) -> str | None:
+    """Return the Auto class with which a family loads a model, or None for a family that does not name one.
+
+    It is `auto_class`, or the first of `other_auto_classes` that builds the type of the model if `auto_class` does not.
+    """
+    first: str | None = getattr(family, "auto_class", None)
+    others: tuple[str, ...] = getattr(family, "other_auto_classes", ())
+    if first is None or not others:
+        return first
+    folder = None if model.weights == "random" else find_checkpoint(model)
+    model_type = (model.architecture if folder is None else read_config(folder)).get("model_type")
+    builds = (name for name in (first, *others) if model_type in auto_classes()[name])
+    return next(builds, first)

@@ -39,6 +39,15 @@ def read_class_names(model: ModelConfig) -> Mapping[Any, Any]:
     return names
 
 
+def list_class_names(id2label: Mapping[Any, Any], source: str) -> list[str]:
+    """Return the class names by index. Raises ConfigError if an index is missing."""
+    try:
+        names = {int(index): str(name) for index, name in id2label.items()}
+        return [names[index] for index in range(len(names))]
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError(f"{source}: its id2label does not number the classes from 0", "correct it") from None
+
+
 def _read_default_names(model: ModelConfig, source: Path) -> Mapping[Any, Any]:
     """Return the class names that transformers gives to a checkpoint without names."""
     from transformers import AutoConfig

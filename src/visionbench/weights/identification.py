@@ -22,9 +22,9 @@ from visionbench.weights.location import TIMM, is_timm
 
 ADAPTER = "adapter_config.json"
 TASKS = {
-    "ObjectDetection": "object detection",
+    "ObjectDetection": "detectors of this kind",
     "DepthEstimation": "depth estimation",
-    "Segmentation": "segmentation without prompts",
+    "Segmentation": "segmentation other than semantic, without prompts",
     "DocumentQuestionAnswering": "questions about documents",
     "QuestionAnswering": "visual question answering",
     "ImageTextRetrieval": "scoring pairs of an image and a text",
@@ -34,7 +34,7 @@ TASKS = {
     "ImageToImage|SuperResolution|Matting": "images as output",
     "MaskedImageModeling|PreTraining": "pretraining",
     "MaskedLM|SequenceClassification|TokenClassification|MultipleChoice|NextSentence": "text without images",
-    "ConditionalGeneration|ImageTextToText|CausalLM": "text from models other than BLIP and BLIP-2",
+    "ConditionalGeneration|ImageTextToText|CausalLM": "text from models of this type",
 }
 """A part of the name of a class of transformers to its task. The first match counts."""
 ONE_ENCODER = r"(Vision|Text)Model(WithProjection)?$"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 KEY = "model.options.image_size"
+EDGES = ("shortest_edge", "longest_edge")
 PREFIX_TOKENS = 6
 """Most tokens before the patches in a table of positions: a class token, a distillation token, and registers."""
 
@@ -151,6 +152,9 @@ def resize_processor(processor: Any, size: int, model: ModelConfig) -> Any:
         raise ConfigError(f"{KEY}={size}: {type(processor).__name__} has no size that can be set", "remove the option")
     for key in ("size", "crop_size", "pad_size", "mask_size", "mask_pad_size"):
         if isinstance(values.get(key), Mapping):
+            if key == "size" and set(EDGES) <= {side for side, pixels in values[key].items() if pixels is not None}:
+                values[key] = {"height": size, "width": size}  # instead of an image that keeps the ratio of its sides
+                continue
             values[key] = {
                 side: round(pixels * size / old) if crop or key.startswith("mask") else size
                 for side, pixels in values[key].items()
