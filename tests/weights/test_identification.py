@@ -56,7 +56,7 @@ def test_a_family_reads_its_own_model_types(family, check):
         ),
         ("object_detector", "DetrModel", "detr", "it has no head for a task"),
         ("object_detector", "OmDetTurboForObjectDetection", "omdet-turbo", "no family for detectors of this kind"),
-        ("image_classifier", "DPTForDepthEstimation", "dpt", "no family for depth estimation"),
+        ("image_classifier", "DPTForDepthEstimation", "dpt", "use model.family=depth_estimator"),
         ("image_classifier", "SegformerForSemanticSegmentation", "segformer", "use model.family=semantic_segmenter"),
         (
             "image_classifier",
@@ -66,7 +66,7 @@ def test_a_family_reads_its_own_model_types(family, check):
         ),
         ("image_classifier", "OneFormerForUniversalSegmentation", "oneformer", "no family for segmentation other than"),
         ("semantic_segmenter", "SegformerForImageClassification", "segformer", "use model.family=image_classifier"),
-        ("semantic_segmenter", "DPTForDepthEstimation", "dpt", "no family for depth estimation"),
+        ("semantic_segmenter", "DPTForDepthEstimation", "dpt", "use model.family=depth_estimator"),
         ("image_classifier", "BertForSequenceClassification", "bert", "no family for text without images"),
         ("image_classifier", "ViTMAEForPreTraining", "vit_mae", "no family for pretraining"),
         ("image_classifier", "ViTModel", "vit", "it has no head for a task, so its answers would be random"),
