@@ -6,7 +6,7 @@ from command_line import call
 from visionbench.data.shapes import Shapes
 from visionbench.results import archive
 
-TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny", "segformer_tiny")
+TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny")
 WAYS = (("openvino", "int8_static"), ("onnxruntime", "int8_static"), ("onnxruntime", "int8_dynamic"))
 METRICS = "metrics=[latency,load,parity,recall,segmentation,semantic_segmentation,captioning,classification]"
 SHORT = ["measure.warmup.calls=1", "measure.latency.calls=6", "measure.retries=0", "data.options.samples=24"]
@@ -16,7 +16,6 @@ QUALITY = {
     "sam_tiny": "segmentation_point_miou_fraction",
     "blip2_tiny": "captioning_cider_score",
     "classifier_tiny": "classification_top_1_fraction",
-    "segformer_tiny": "semantic_segmentation_miou_fraction",
 }
 
 
