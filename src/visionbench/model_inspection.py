@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,12 +109,31 @@ def inspect(checkpoint: str, name: str | None = None, revision: str | None = Non
         notes.append("speed, memory, FLOPs and pipeline of the forward pass; quality is refused")
     model = replace(model, pickled_weights=_is_pickled(folder) and local is not None)
     model = _with_architecture(model, folder)
-    loaded = _build_shapes(_buildable(model, local is not None))
-    _call(loaded, setting)
+    model, loaded = _with_working_options(model, setting, local is not None)
     parameters = sum(parameter.numel() for parameter in loaded.module.parameters())
     if model.pickled_weights:
         notes.append("the weights are a pickle: torch's restricted unpickler reads them")
     return Inspection(model, find("models", model.family).task, type(loaded.module).__name__, parameters, tuple(notes))
+
+
+def _with_working_options(model: ModelConfig, setting: str, has_weights: bool) -> tuple[ModelConfig, LoadedModel]:
+    """Return the model with the first options of its family with which it can be called, and its shapes.
+
+    Raises ConfigError of the first options if it cannot be called with any.
+    """
+    first: ConfigError | None = None
+    choices: Sequence[Mapping[str, Any]] = getattr(find("models", model.family), "inspected_options", ({},))
+    for options in choices:
+        candidate = replace(model, options={**model.options, **options})
+        try:
+            loaded = _build_shapes(_buildable(candidate, has_weights))
+            _call(loaded, setting)
+        except ConfigError as error:
+            first = first or error
+            continue
+        return candidate, loaded
+    assert first is not None
+    raise first
 
 
 def _default_name(checkpoint: str) -> str:

@@ -491,7 +491,7 @@ class Evaluator(Protocol):
     """A model that predicts for quality metrics, in three steps for each batch. Each step runs in its own thread.
 
     Columns by name: `image_embedding` [D], `caption_embeddings` [C, D], `class_scores` [classes], `caption`,
-    `answers` [Q] to the questions about an image, and for each kind of prompt `<kind>_masks` [K][3] and
+    `features` [D], `answers` [Q] to the questions about an image, and for each kind of prompt `<kind>_masks` [K][3] and
     `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's compressed run lengths), `mask_size` (height,
     width) and `empty_masks`, the number of masks without a pixel. `predicted_map` [H, W] holds the class of each pixel
     as an index into `classes`, or their number for another class of the model. `predicted_depth` [H, W] holds the
