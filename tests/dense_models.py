@@ -45,6 +45,35 @@ SMALL: dict[str, dict[str, Any]] = {
             "out_features": ["stage1", "stage2", "stage3", "stage4"],
         },
     },
+    "depth_anything_v2_small": {
+        "reassemble_hidden_size": 32,
+        "patch_size": 14,
+        "neck_hidden_sizes": [8, 8, 8, 8],
+        "fusion_hidden_size": 8,
+        "head_hidden_size": 8,
+        "backbone_config": {
+            "model_type": "dinov2",
+            "image_size": 518,
+            "patch_size": 14,
+            "hidden_size": 32,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 2,
+            "mlp_ratio": 2,
+            "out_indices": [1, 2, 3, 4],
+            "reshape_hidden_states": False,
+        },
+    },
+    "dpt_large": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "image_size": 384,
+        "patch_size": 16,
+        "backbone_out_indices": [0, 1, 2, 3],
+        "neck_hidden_sizes": [8, 8, 8, 8],
+        "fusion_hidden_size": 8,
+    },
 }
 """The `architecture:` of models in conf/, with smaller sizes."""
 

@@ -68,22 +68,14 @@ def _yolos() -> Any:
     return t.YolosForObjectDetection(config)
 
 
-SEMANTIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-    "segformer": (_segformer, lambda: t.SegformerImageProcessor(size=SQUARE)),
-    "mask2former": (
-        _mask2former,
-        lambda: t.Mask2FormerImageProcessor(size={"shortest_edge": 128, "longest_edge": 128}),
-    ),
-}
-"""Semantic segmenters, each with its image processor."""
-GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+SAVED: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "dinov2": (lambda: t.Dinov2Model(t.Dinov2Config(**DINOV2)), lambda: t.ViTImageProcessor(size=SQUARE)),
     "convnextv2": (
         lambda: t.ConvNextV2Model(t.ConvNextV2Config(**STAGES)),
         lambda: t.ConvNextImageProcessor(size={"shortest_edge": 32}),
     ),
     "vit_mae": (
-        lambda: t.ViTMAEModel(t.ViTMAEConfig(**VIT, mask_ratio=0.0)),
+        lambda: t.ViTMAEModel(t.ViTMAEConfig(**VIT)),
         lambda: t.ViTImageProcessor(size=SQUARE),
     ),
     "siglip_vision": (
@@ -94,6 +86,13 @@ GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: t.ResNetModel(t.ResNetConfig(**STAGES, embedding_size=8)),
         lambda: t.ViTImageProcessor(size=SQUARE),
     ),
+    "yolos": (_yolos, lambda: t.YolosImageProcessor(size=EDGES)),
+    "detr": (_detr, lambda: t.DetrImageProcessor(size=EDGES)),
+    "segformer": (_segformer, lambda: t.SegformerImageProcessor(size=SQUARE)),
+    "mask2former": (
+        _mask2former,
+        lambda: t.Mask2FormerImageProcessor(size={"shortest_edge": 128, "longest_edge": 128}),
+    ),
     "depth_anything": (_depth_anything, lambda: t.DPTImageProcessor(size=SQUARE)),
     "dpt": (_dpt, lambda: t.DPTImageProcessor(size=SQUARE)),
     "swin2sr": (
@@ -103,17 +102,27 @@ GENERIC: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: t.Swin2SRImageProcessor(),
     ),
 }
-"""Models that only the generic family reads, each with its image processor."""
-DETECTORS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-    "yolos": (_yolos, lambda: t.YolosImageProcessor(size=EDGES)),
-    "detr": (_detr, lambda: t.DetrImageProcessor(size=EDGES)),
+"""Models without text, each with its image processor."""
+
+FAMILIES = {
+    "convnextv2": "feature_extractor",
+    "depth_anything": "depth_estimator",
+    "detr": "object_detector",
+    "dinov2": "feature_extractor",
+    "dpt": "depth_estimator",
+    "mask2former": "semantic_segmenter",
+    "resnet": "feature_extractor",
+    "segformer": "semantic_segmenter",
+    "siglip_vision": "feature_extractor",
+    "vit_mae": "feature_extractor",
+    "yolos": "object_detector",
 }
-"""Models of the family `object_detector`, each with its image processor."""
+"""The families of these models. Only the generic family reads the others."""
 
 
 def save(name: str, folder: Path) -> Path:
     """Save the model and its image processor to a folder below this one, and return it."""
-    build_model, build_processor = {**GENERIC, **SEMANTIC, **DETECTORS}[name]
+    build_model, build_processor = SAVED[name]
     return save_pair(build_model(), build_processor(), folder / name)
 
 

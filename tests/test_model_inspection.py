@@ -10,7 +10,7 @@ import transformers
 import yaml
 from command_line import FEW_CALLS, call
 from PIL import Image
-from saved_models import DETECTORS, GENERIC, SEMANTIC, SQUARE, save
+from saved_models import FAMILIES, SAVED, SQUARE, save
 from tiny_vision_language import NAMES
 from tiny_vision_language import save as save_vision_language
 
@@ -27,25 +27,21 @@ TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
-    return {name: save(name, folder) for name in (*GENERIC, *SEMANTIC, *DETECTORS)}
+    return {name: save(name, folder) for name in SAVED}
 
 
 def read(file):
     return ModelConfig(**yaml.safe_load(file.read_text()))
 
 
-@pytest.mark.parametrize(
-    ("name", "family"),
-    [*((name, "generic") for name in GENERIC), *((name, "semantic_segmenter") for name in SEMANTIC)],
-)
-def test_a_yaml_that_is_written_is_built_and_called_with_both_kinds_of_weights(checkpoints, name, family, tmp_path):
+@pytest.mark.parametrize("name", SAVED)
+def test_a_yaml_that_is_written_is_built_and_called_with_both_kinds_of_weights(checkpoints, name, tmp_path):
     file = tmp_path / "my_conf" / "model" / "mine.yaml"
     assert models.inspect(str(checkpoints[name]), None, file) == 0
     model = read(file)
-    assert (model.name, model.family, model.weights) == ("mine", family, "pretrained")
-    original = {**GENERIC, **SEMANTIC}[name][0]()
-    class_name = type(original).__name__
-    expected = sum(parameter.numel() for parameter in original.parameters())
+    assert (model.name, model.family, model.weights) == ("mine", FAMILIES.get(name, "generic"), "pretrained")
+    class_name = type(SAVED[name][0]()).__name__
+    expected = sum(parameter.numel() for parameter in SAVED[name][0]().parameters())
     assert f"# {class_name}: {expected:,} parameters" in file.read_text().splitlines()
     image = Image.effect_mandelbrot((60, 50), (-2, -1.5, 1, 1.5), 80).convert("RGB")
     for weights in ("pretrained", "random"):
@@ -57,12 +53,12 @@ def test_a_yaml_that_is_written_is_built_and_called_with_both_kinds_of_weights(c
             assert (output[0] if isinstance(output, tuple) else output).isfinite().all()
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", ["detr", "yolos"])
 def test_a_detector_gets_its_family_and_is_built_with_both_kinds_of_weights(checkpoints, name, tmp_path):
     file = tmp_path / "my_conf" / "model" / "mine.yaml"
     assert models.inspect(str(checkpoints[name]), None, file) == 0
     assert read(file).family == "object_detector"
-    expected = sum(parameter.numel() for parameter in DETECTORS[name][0]().parameters())
+    expected = sum(parameter.numel() for parameter in SAVED[name][0]().parameters())
     image = Image.effect_mandelbrot((60, 50), (-2, -1.5, 1, 1.5), 80).convert("RGB")
     for weights in ("pretrained", "random"):
         own = ModelConfig(**{**yaml.safe_load(file.read_text()), "weights": weights})
@@ -77,7 +73,7 @@ def test_a_detector_gets_its_family_and_is_built_with_both_kinds_of_weights(chec
 @pytest.mark.parametrize("name", NAMES)
 def test_a_vision_language_model_gets_its_family_and_the_arguments_of_its_processor(name, tmp_path):
     folder = save_vision_language(name, tmp_path / "checkpoint", chat=False)
-    file = tmp_path / "mine.yaml"
+    file = tmp_path / "my_conf" / "model" / "mine.yaml"
     assert models.inspect(str(folder), None, file) == 0
     assert read(file).family == "vision_language"
     image = Image.effect_mandelbrot((60, 50), (-2, -1.5, 1, 1.5), 80).convert("RGB")
@@ -108,13 +104,13 @@ def test_a_model_of_a_family_gets_this_family(tmp_path):
         (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
         (lambda folder: edit(folder, model_type=None), "has no model_type"),
         (lambda folder: edit(folder, model_type="mine", auto_map={"AutoModel": "mine.Mine"}), "is Python code of"),
-        (lambda folder: edit(folder, model_type="vit_mae", architectures=["Mine"]), "no Auto class .* builds Mine"),
+        (lambda folder: edit(folder, model_type="mine", architectures=["Mine"]), "no Auto class .* builds Mine"),
         (lambda folder: shutil.rmtree(folder), "there is no folder"),
     ],
 )
 def test_what_prevents_a_measurement_is_one_line(checkpoints, tmp_path, change, message):
     folder = tmp_path / "mine"
-    shutil.copytree(checkpoints["dinov2"], folder)
+    shutil.copytree(checkpoints["swin2sr"], folder)
     change(folder)
     with pytest.raises(ConfigError, match=message):
         inspect(str(folder))
@@ -137,7 +133,7 @@ def test_pickled_weights_are_allowed_in_the_yaml_with_a_note(checkpoints, tmp_pa
     folder = tmp_path / "mine"
     shutil.copytree(checkpoints["dinov2"], folder)
     (folder / "model.safetensors").unlink()
-    torch.save(GENERIC["dinov2"][0]().state_dict(), folder / "pytorch_model.bin")
+    torch.save(SAVED["dinov2"][0]().state_dict(), folder / "pytorch_model.bin")
     text = inspect(str(folder)).to_yaml("")
     assert "\npickled_weights: true\n" in text
     assert "the weights are a pickle" in text

@@ -345,6 +345,8 @@ def test_segmenters_return_masks_of_the_images_size(prompt, part):
         "yolos_tiny": 6_488_736,
         "segformer_b0": 3_752_694,
         "mask2former_swin_tiny": 47_441_169,
+        "depth_anything_v2_small": 24_785_089,
+        "dpt_large": 343_030_465,
     }.items(),
 )
 def test_parameters_of_the_bundled_configs_are_counted(name, count):

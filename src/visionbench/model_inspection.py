@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,12 +109,31 @@ def inspect(checkpoint: str, name: str | None = None, revision: str | None = Non
         notes.append("speed, memory, FLOPs and pipeline of the forward pass; quality is refused")
     model = replace(model, pickled_weights=_is_pickled(folder) and local is not None)
     model = _with_architecture(model, folder)
-    loaded = _build_shapes(_buildable(model, local is not None))
-    _call(loaded, setting)
+    model, loaded = _with_working_options(model, setting, local is not None)
     parameters = sum(parameter.numel() for parameter in loaded.module.parameters())
     if model.pickled_weights:
         notes.append("the weights are a pickle: torch's restricted unpickler reads them")
     return Inspection(model, find("models", model.family).task, type(loaded.module).__name__, parameters, tuple(notes))
+
+
+def _with_working_options(model: ModelConfig, setting: str, has_weights: bool) -> tuple[ModelConfig, LoadedModel]:
+    """Return the model with the first options of its family with which it can be called, and its shapes.
+
+    Raises ConfigError of the first options if it cannot be called with any.
+    """
+    first: ConfigError | None = None
+    choices: Sequence[Mapping[str, Any]] = getattr(find("models", model.family), "inspected_options", ({},))
+    for options in choices:
+        candidate = replace(model, options={**model.options, **options})
+        try:
+            loaded = _build_shapes(_buildable(candidate, has_weights))
+            _call(loaded, setting)
+        except ConfigError as error:
+            first = first or error
+            continue
+        return candidate, loaded
+    assert first is not None
+    raise first
 
 
 def _default_name(checkpoint: str) -> str:
@@ -156,7 +175,7 @@ def _with_architecture(model: ModelConfig, folder: Path) -> ModelConfig:
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        architecture = _plain(config.to_diff_dict())
+        architecture = _plain(_without_derived(config.to_diff_dict(), config))
         if config.num_labels != type(config)().num_labels:
             architecture["num_labels"] = config.num_labels
         processor = _read_processor(folder)
@@ -175,6 +194,21 @@ def _with_architecture(model: ModelConfig, folder: Path) -> ModelConfig:
 
 def _auto_class(model: ModelConfig) -> str:
     return str(model.options.get("auto_class") or weights.auto_class_for(find("models", model.family), model))
+
+
+def _without_derived(values: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """Return the values of a configuration without the keys that another configuration has added to it.
+
+    For example, PaliGemma adds the number of image tokens to the configuration of its language model.
+    """
+    default = type(config)()
+    return {
+        key: _without_derived(value, getattr(config, key))
+        if isinstance(value, Mapping) and hasattr(getattr(config, key, None), "to_diff_dict")
+        else value
+        for key, value in values.items()
+        if key == "model_type" or hasattr(default, key)
+    }
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "metrics=[classification]": ("acc", "accuracy", "top1"),
         "metrics=[segmentation]": ("iou", "miou"),
         "metrics=[semantic_segmentation]": ("jaccard", "pixel_accuracy", "semantic"),
+        "metrics=[depth]": ("absrel", "abs_rel", "delta", "rmse"),
         "metrics=[captioning]": ("bleu", "cider"),
         "metrics=[recall]": ("retrieval",),
         "metrics=[latency]": ("p50", "p95", "p99"),

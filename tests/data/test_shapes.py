@@ -22,6 +22,7 @@ from worker_jobs import digest_of_shapes
 from visionbench.core import ConfigError
 from visionbench.data import shapes
 from visionbench.data.shapes import Composition, ShapeObject, Shapes, compositions
+from visionbench.datafiles.images import decode
 from visionbench.examples.content_digest import digest_examples
 from visionbench.registry import find
 
@@ -205,6 +206,25 @@ def test_a_class_map_has_the_shapes_of_the_composition_where_the_mask_has_its_ob
         for mask, one in zip(masks, (composition.first, composition.second), strict=True):
             assert {names[index] for index in np.unique(class_map[mask])} == {one.shape}
         assert not class_map[~masks.any(axis=0)].any()
+
+
+def test_images_with_depth_are_others_and_their_depth_is_visible(tmp_path: Path) -> None:
+    plain, deep = make_shapes(tmp_path), make_shapes(tmp_path, depth=True)
+    assert plain.folder != deep.folder
+    assert "depth" not in plain.identity() and deep.identity()["depth"] == "true"
+    assert set(plain.absent_annotations()) == {"depth"} and not deep.absent_annotations()
+    nearest, farthest = [], []
+    for example, other in zip(deep.examples(), plain.examples(), strict=True):
+        assert example.depth_map is not None and example.masks is not None and other.depth_map is None
+        assert (example.captions, example.label) == (other.captions, other.label)
+        depth, masks = example.depth_map(), example.masks()
+        assert depth.shape == masks.shape[1:] and depth.min() >= 1 and depth.max() <= 12
+        assert depth[masks.any(axis=0)].max() < depth[~masks.any(axis=0)].min()
+        pixels = np.asarray(decode(example.image), np.float64)
+        distance = np.abs(pixels - np.asarray(shapes.FOG)).sum(axis=-1)
+        nearest.append(distance[depth <= np.quantile(depth, 0.05)].mean())
+        farthest.append(distance[depth >= np.quantile(depth, 0.95)].mean())
+    assert np.mean(farthest) < 0.6 * np.mean(nearest)
 
 
 def test_any_two_shapes_differ() -> None:

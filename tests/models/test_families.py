@@ -11,6 +11,7 @@ from PIL import Image
 from pycocotools.mask import decode as decode_run_lengths
 from sklearn.datasets import load_sample_images
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import SamProcessor
 
 from visionbench import weights
 from visionbench.config import ModelConfig, build_part, models
@@ -46,6 +47,31 @@ SMALL = {
         "prompt_encoder_config": {"hidden_size": 32},
         "mask_decoder_config": {"hidden_size": 32, "mlp_dim": 64, "num_attention_heads": 2, "iou_head_hidden_dim": 32},
     },
+    "sam2_hiera_tiny": {
+        "vision_config": {
+            "backbone_config": {
+                "hidden_size": 8,
+                "blocks_per_stage": [1, 1, 2, 1],
+                "embed_dim_per_stage": [8, 16, 32, 64],
+                "num_attention_heads_per_stage": [1, 1, 1, 1],
+                "global_attention_blocks": [3],
+            },
+            "backbone_channel_list": [64, 32, 16, 8],
+            "fpn_hidden_size": 32,
+        },
+        "prompt_encoder_config": {"hidden_size": 32},
+        "mask_decoder_config": {"hidden_size": 32, "mlp_dim": 64, "num_attention_heads": 2, "iou_head_hidden_dim": 32},
+    },
+    "dinov2_small": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "mlp_ratio": 2,
+        "image_size": 56,
+        "patch_size": 14,
+    },
+    "vit_mae_base": {**ENCODER, "image_size": 224, "patch_size": 32},
+    "convnextv2_tiny": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]},
     "blip2_opt_2_7b": {
         "num_query_tokens": 4,
         "image_token_index": 98,
@@ -302,7 +328,7 @@ def test_a_segmenters_masks_are_those_of_the_model_with_its_own_processor(photog
     image, masks = photographs[0], two_masks(photographs[0])[:2]
     _, rows = predict(loaded, pictures_of([image], masks=[masks]), PromptableSegmenter.predicts)
     boxes = [[[30, 20, 200, 60], [300, 100, 333, 300]]]
-    encoded = loaded.processor([image], input_boxes=boxes, return_tensors="pt")
+    encoded = SamProcessor(loaded.processor)([image], input_boxes=boxes, return_tensors="pt")
     with torch.inference_mode():
         output = loaded.module(
             pixel_values=encoded["pixel_values"], input_boxes=encoded["input_boxes"].float(), multimask_output=True
@@ -573,9 +599,9 @@ def test_a_segmenters_masks_are_scaled_without_processing_the_images_again(photo
     expected = loaded.processor.post_process_masks(
         output.pred_masks,
         [(image.height, image.width) for image in photographs],
-        loaded.processor.image_processor(photographs, return_tensors="pt")["reshaped_input_sizes"],
+        loaded.processor(photographs, return_tensors="pt")["reshaped_input_sizes"],
     )
-    monkeypatch.setattr(type(loaded.processor.image_processor), "preprocess", None)
+    monkeypatch.setattr(type(loaded.processor), "preprocess", None)
     answers = loaded.postprocess(output, photographs)
     assert all((answer == masks.numpy()).all() for answer, masks in zip(answers, expected, strict=True))
 
@@ -612,3 +638,111 @@ def test_a_config_that_does_not_number_the_classes_is_an_error(tmp_path):
     (tmp_path / "config.json").write_text('{"id2label"')
     with pytest.raises(ConfigError, match=r"config\.json: not JSON"):
         classifier.class_names(ModelConfig(name="own", checkpoint=str(tmp_path)))
+
+
+def prompts_of(loaded, images):
+    """Return the prompts of timed calls."""
+    return next(tensor for name, tensor in loaded.preprocess(images, [""] * len(images)).items() if "input_" in name)
+
+
+@pytest.mark.parametrize("prompt", ["point", "box"])
+def test_the_prompts_of_timed_calls_are_those_of_sams_own_processor(photographs, prompt):
+    loaded = load(small("sam_vit_b", prompt=prompt, prompts_per_image=3))
+    steps = [1 / 4, 2 / 4, 3 / 4]
+    if prompt == "point":
+        given = {"input_points": [[[[x * im.width, x * im.height]] for x in steps] for im in photographs]}
+    else:
+        sixth = 1 / 6
+        given = {
+            "input_boxes": [
+                [
+                    [(x - sixth) * im.width, (x - sixth) * im.height, (x + sixth) * im.width, (x + sixth) * im.height]
+                    for x in steps
+                ]
+                for im in photographs
+            ]
+        }
+    expected = SamProcessor(loaded.processor)(photographs, return_tensors="pt", **given)[next(iter(given))]
+    torch.testing.assert_close(prompts_of(loaded, photographs), expected.float(), rtol=1e-6, atol=1e-3)
+
+
+def test_sam_2_scales_prompts_by_the_two_sides_of_an_image(photographs):
+    """Its processor makes a square of each image, without padding."""
+    image = photographs[0].crop((0, 0, 400, 100))
+    points = prompts_of(load(small("sam2_hiera_tiny", prompts_per_image=1)), [image])
+    assert points.tolist() == [[[[512.0, 512.0]]]]
+    box = prompts_of(load(small("sam2_hiera_tiny", prompt="box")), [image])[0, 0]
+    torch.testing.assert_close(box, torch.tensor([1 / 3, 1 / 3, 2 / 3, 2 / 3]) * 1024)
+
+
+def test_the_masks_of_sam_2_are_those_of_the_model_in_the_size_of_the_image(photographs):
+    loaded = load(small("sam2_hiera_tiny"))
+    image, masks = photographs[0], two_masks(photographs[0])[:2]
+    _, rows = predict(loaded, pictures_of([image], masks=[masks]), PromptableSegmenter.predicts)
+    scale = torch.tensor([1024 / image.width, 1024 / image.height]).repeat(2)
+    boxes = torch.tensor([[[30, 20, 200, 60], [300, 100, 333, 300]]]) * scale
+    pixels = loaded.processor([image], return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        output = loaded.module(pixel_values=pixels, input_boxes=boxes, multimask_output=True)
+    np.testing.assert_allclose(rows[0]["box_estimates"], output.iou_scores[0], atol=1e-5)
+    full_size = torch.nn.functional.interpolate(output.pred_masks[0], (image.height, image.width), mode="bilinear") > 0
+    for expected, counts in zip(full_size.numpy(), rows[0]["box_masks"], strict=True):
+        for one, rle in zip(expected, counts, strict=True):
+            mask = decode_run_lengths({"size": rows[0]["mask_size"], "counts": rle.encode()})
+            assert (mask != one).mean() < 1e-3
+
+
+def test_the_decoder_of_sam_2_alone_gives_the_masks_of_the_complete_model(photographs):
+    complete, decoder = (load(small("sam2_hiera_tiny", part=part)) for part in ("both", "decoder"))
+    with torch.inference_mode():
+        inputs = decoder.preprocess(photographs, ["", ""])
+        assert sorted(inputs) == ["image_embeddings", "image_embeddings_0", "image_embeddings_1", "input_points"]
+        expected = complete.call(complete.preprocess(photographs, ["", ""])).pred_masks
+        torch.testing.assert_close(decoder.call(inputs).pred_masks, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("pool", ["pooler", "cls", "mean"])
+def test_features_are_pooled_as_the_option_names(photographs, pool):
+    loaded = load(small("dinov2_small", pool=pool))
+    inputs = loaded.preprocess(photographs, ["", ""])
+    with torch.inference_mode():
+        output = loaded.module(**inputs)
+        tokens = output.last_hidden_state
+        expected = {"pooler": output.pooler_output, "cls": tokens[:, 0], "mean": tokens[:, 1:].mean(1)}[pool]
+        torch.testing.assert_close(loaded.call(inputs), expected)
+
+
+def test_a_masked_autoencoder_sees_all_patches_in_order(photographs):
+    loaded = load(small("vit_mae_base"))
+    assert loaded.identity["mask_ratio"] == 0
+    inputs = loaded.preprocess(photographs, ["", ""])
+    with torch.inference_mode():
+        assert torch.equal(loaded.call(inputs), loaded.call(inputs))
+        hidden = loaded.module(pixel_values=inputs["pixel_values"], noise=torch.arange(49.0).expand(2, 49))
+        assert hidden.last_hidden_state.shape[1] == 50
+
+
+def test_the_mean_of_a_convolutional_model_is_over_all_places(photographs):
+    loaded = load(small("convnextv2_tiny", pool="mean"))
+    inputs = loaded.preprocess(photographs, ["", ""])
+    with torch.inference_mode():
+        expected = loaded.module(**inputs).last_hidden_state.mean((2, 3))
+        torch.testing.assert_close(loaded.call(inputs), expected)
+    with pytest.raises(ConfigError, match="model.options.pool=cls: ConvNextV2Model has no class token"):
+        load(small("convnextv2_tiny", pool="cls")).call(inputs)
+
+
+def test_a_dual_encoder_gives_the_embeddings_of_its_images_as_features(photographs):
+    model = small("clip_vit_b32")
+    embeddings = load(model).encode_images(load(model).process_images(photographs))
+    model.family, model.options = "feature_extractor", {}
+    _, rows = predict(load(model), pictures_of(photographs), frozenset({"features"}))
+    np.testing.assert_allclose([row["features"] for row in rows], embeddings, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_without_a_pooled_output_needs_another_pool(photographs):
+    loaded = load(small("vit_mae_base", pool="pooler"))
+    with pytest.raises(ConfigError, match="ViTMAEModel has no pooled output; give cls or mean"):
+        loaded.call(loaded.preprocess(photographs, ["", ""]))
+    with pytest.raises(ConfigError, match="pool=poler: no such way to pool; did you mean 'pooler'"):
+        load(small("vit_mae_base", pool="poler"))

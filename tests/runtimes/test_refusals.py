@@ -124,10 +124,31 @@ def test_kernels_are_counted_in_eager_only(config):
     assert "kernels" not in plan(config("metrics=[latency,kernels]")).refused
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_a_gpu_is_refused(refusal, monkeypatch, runtime):
+def test_a_gpu_is_refused_by_openvino(refusal, monkeypatch):
     monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
-    assert "on a CPU only, not on cuda; use runtime=eager" in refusal(f"runtime={runtime}", "device=cuda")
+    assert "on a CPU only, not on cuda; use runtime=eager" in refusal("runtime=openvino", "device=cuda")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["precision=fp16"], "with CUDA it computes in fp32 or TF32, not in fp16; use precision=tf32"),
+        (["runtime.options.provider=tensorrt"], "TensorRT computes fp32 products in TF32; use precision=tf32"),
+        (["precision=int8_dynamic"], "visionbench uses its int8_dynamic on a CPU only; use precision=fp16 on a GPU"),
+        (["precision=autocast_fp16"], "is done by torch.autocast"),
+        (["runtime.options.provider=tensort"], "no such provider; did you mean 'tensorrt'?"),
+    ],
+)
+def test_onnx_runtime_on_a_gpu_refuses_other_precisions(refusal, monkeypatch, overrides, message):
+    monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
+    assert message in refusal("runtime=onnxruntime", "device=cuda", *overrides)
+
+
+@pytest.mark.parametrize(("provider", "precision"), [("cuda", "fp32"), ("cuda", "tf32"), ("tensorrt", "fp16")])
+def test_onnx_runtime_is_planned_for_a_gpu(config, monkeypatch, provider, precision):
+    monkeypatch.setattr(Cuda, "why_absent", lambda self: None)
+    words = [f"precision={precision}", f"runtime.options.provider={provider}", "device=cuda"]
+    assert plan(config("runtime=onnxruntime", *words)).precision == precision
 
 
 def test_compiling_for_a_cpu_needs_a_compiler(monkeypatch):

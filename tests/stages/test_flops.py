@@ -73,7 +73,7 @@ def test_a_model_that_cannot_be_counted_has_the_reason(context, monkeypatch):
     monkeypatch.setattr(flops, "copy_rate", lambda context: 2.0)
     samples = flops.Flops().run(context())
     assert samples.get("flops/parameters_count").tolist() == [6.0]
-    assert samples.missing["flops/call_flop"].startswith("cannot be counted on the meta device: ")
+    assert samples.missing["flops/call_flop"].startswith("cannot be counted: ")
 
 
 def test_the_work_of_a_call_is_the_sum_over_its_parts_times_their_runs(context, monkeypatch):
@@ -134,3 +134,21 @@ def test_a_quantised_model_has_no_ceiling_and_no_bytes(context, monkeypatch):
     assert samples.get("flops/call_flop").tolist() == [3.0]
     for name in ("ceiling/flop_per_s", "flops/call_bytes"):
         assert not len(samples.get(name)) and "quantised layers" in samples.why_missing(name)
+
+
+def test_a_model_that_reads_values_is_counted_in_a_call_of_its_own(context, monkeypatch):
+    """On a CPU, attention is one fused operation, which counts as its two products: 2 · 2 · B · H · N² · D."""
+    monkeypatch.setattr(flops, "product_rate", lambda context: 1.0)
+    monkeypatch.setattr(flops, "copy_rate", lambda context: 2.0)
+    case = context(1.0)
+
+    def attend():
+        query = torch.randn(2, 3, 16, 8)
+        if query.sum() < 1e9:
+            return torch.nn.functional.scaled_dot_product_attention(query, query, query)
+        return query
+
+    case.model.parts = lambda inputs: {"image": ModelPart(attend)}
+    samples = flops.Flops().run(case)
+    assert samples.missing == {}
+    assert samples.get("flops/call_flop").tolist() == [2 * 2 * 2 * 3 * 16 * 16 * 8]

@@ -58,6 +58,7 @@ class ArrayAnnotation:
 ARRAYS = {
     "masks": ArrayAnnotation("masks", "masks", "are"),
     "class_map": ArrayAnnotation("class_map", "class map", "is"),
+    "depth": ArrayAnnotation("depth_map", "depth map", "is"),
 }
 """The annotations that are arrays, by their name in `DataSet.provides`. The last two axes are height and width."""
 IGNORED = -1
@@ -86,6 +87,8 @@ class Example:
     class_map: Callable[[], np.ndarray] | None = field(default=None, compare=False)
     """Read the class of each pixel: int [H, W] in the size of the image, an index into the data set's `map_classes()`,
     or IGNORED for a pixel that does not count."""
+    depth_map: Callable[[], np.ndarray] | None = field(default=None, compare=False)
+    """Read the depth of each pixel in metres: float [H, W] in the size of the image. 0 and NaN mean not measured."""
     size: tuple[int, int] | None = None
     """Height and width of its masks, boxes and maps, if the annotations give them."""
     exif: str | None = None
@@ -118,6 +121,8 @@ class Picture:
     """bool [K, H, W]."""
     class_map: np.ndarray | None = None
     """int [H, W]."""
+    depth_map: np.ndarray | None = None
+    """float [H, W]."""
 
 
 @dataclass(frozen=True)

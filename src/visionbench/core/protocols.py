@@ -45,7 +45,8 @@ class DataSet(Protocol):
     """A data set: a registered dataclass whose fields are its YAML options. Building it reads nothing."""
 
     provides: ClassVar[frozenset[str]]
-    """The annotations of its examples: any of `captions`, `labels`, `masks`, `boxes`, `class_map` and `questions`."""
+    """The annotations of its examples: any of `captions`, `labels`, `masks`, `boxes`, `class_map`, `depth` and
+    `questions`."""
 
     def examples(self) -> Sequence[Example]:
         """Return all examples in a fixed order. May read or write files. Raises ConfigError if files are missing."""
@@ -490,10 +491,11 @@ class Evaluator(Protocol):
     """A model that predicts for quality metrics, in three steps for each batch. Each step runs in its own thread.
 
     Columns by name: `image_embedding` [D], `caption_embeddings` [C, D], `class_scores` [classes], `caption`,
-    `answers` [Q] to the questions about an image, and for each kind of prompt `<kind>_masks` [K][3] and
+    `features` [D], `answers` [Q] to the questions about an image, and for each kind of prompt `<kind>_masks` [K][3] and
     `<kind>_estimates` [K, 3], with `truth_masks` [K] (masks in COCO's compressed run lengths), `mask_size` (height,
     width) and `empty_masks`, the number of masks without a pixel. `predicted_map` [H, W] holds the class of each pixel
-    as an index into `classes`, or their number for another class of the model.
+    as an index into `classes`, or their number for another class of the model. `predicted_depth` [H, W] holds the
+    depth of each pixel, or its inverse if `inverse_depth` is true.
     `boxes` [N, 4] (x, y, width and height in pixels of the image), `box_scores` [N] and `box_classes` [N], the index in
     `classes`, are those of a detector.
     """

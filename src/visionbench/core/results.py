@@ -21,11 +21,11 @@ CAPTIONS_CUT = "captions_cut"
 TRUTH_BOXES = ("truth_boxes", "truth_classes", "truth_areas", "truth_crowds")
 """Columns of the annotated boxes: [K, 4] as x, y, width and height, the indices of their classes [K], their areas [K],
 and whether they are crowd regions [K]."""
-TRUTHS = frozenset({"references", "label", "class_map", "questions", *TRUTH_BOXES})
-"""Columns of the predictions that come from the data set: the captions [C], the class of an image, the class of each
-pixel [H, W], the questions [Q], each `{"question": text, "answers": [texts]}`, and the boxes."""
+TRUTHS = frozenset({"references", "label", "class_map", "depth_map", "questions", *TRUTH_BOXES})
+"""Columns of the predictions that come from the data set: the captions [C], the class of an image, the class and the
+depth of each pixel [H, W], the questions [Q], each `{"question": text, "answers": [texts]}`, and the boxes."""
 
-IN_PIXELS = frozenset({"truth_masks", "predicted_map", "boxes"})
+IN_PIXELS = frozenset({"truth_masks", "predicted_map", "predicted_depth", "boxes"})
 """Columns of the predictions that are computed in the pixels of the stored image."""
 
 VALID, WARNED, INVALID = "valid", "warned", "invalid"

@@ -27,6 +27,7 @@ from PIL import Image, ImageDraw
 
 from visionbench.core import Box, ConfigError, DataClass, Example, Question
 from visionbench.datafiles.class_maps import read_mapped
+from visionbench.datafiles.depth_maps import read_depth
 from visionbench.datafiles.images import PictureError, read_numbered_masks
 from visionbench.registry import nearest, register
 
@@ -76,6 +77,10 @@ HELD_OUT = 1000
 """Number of compositions in the validation split, and in the test split."""
 SPLITS = ("train", "validation", "test")
 SUPERSAMPLING = 4
+FOG, FOG_LENGTH = (190, 200, 210), 6.0
+"""The colour of the fog, and the distance in metres at which 37 % of the light of an object remains."""
+DEPTH_SCALE = 1000.0
+"""The number in a depth map that is one metre."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -162,6 +167,23 @@ def render(composition: Composition, seed: int, size: int) -> tuple[Pixels, Pixe
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), mask
 
 
+def add_depth(image: Pixels, mask: Pixels, composition: Composition, seed: int) -> tuple[Pixels, npt.NDArray[Any]]:
+    """Return an image (size, size, 3) in a fog, and the depth of its pixels (size, size) in metres.
+
+    The background is a slope that is far at the top and near at the bottom. Each object has one depth, in front of it.
+    The light of a pixel that is d metres away is its colour · exp(-d / FOG_LENGTH) and the rest the colour of the fog.
+    """
+    entropy = int.from_bytes(hashlib.sha256(f"depth {VERSION} {composition}".encode()).digest()[:8], "big")
+    rng = np.random.default_rng([seed, entropy])
+    top, bottom = rng.uniform(9, 12), rng.uniform(5, 7)
+    depth = np.broadcast_to(np.linspace(top, bottom, len(image))[:, None], mask.shape).copy()
+    for number in (1, 2):
+        depth[mask == number] = rng.uniform(1, 4.5)
+    light = np.exp(-depth / FOG_LENGTH)[..., None]
+    foggy = np.asarray(FOG) + (image - np.asarray(FOG, np.float64)) * light
+    return np.clip(np.rint(foggy), 0, 255).astype(np.uint8), depth
+
+
 def save_jpeg(image: Pixels, file: Path | IO[bytes]) -> None:
     """Write an image to a path or a binary file, with the data set's quality."""
     Image.fromarray(image).save(file, "JPEG", quality=95, subsampling=0)
@@ -172,7 +194,9 @@ def save_jpeg(image: Pixels, file: Path | IO[bytes]) -> None:
 class Shapes:
     """Images of a split, rendered into `cache_dir` at first use. Raises ConfigError for options out of range."""
 
-    provides: ClassVar[frozenset[str]] = frozenset({"captions", "labels", "masks", "boxes", "class_map", "questions"})
+    provides: ClassVar[frozenset[str]] = frozenset(
+        {"captions", "labels", "masks", "boxes", "class_map", "depth", "questions"}
+    )
 
     split: str = "test"
     samples: int = 1000
@@ -181,6 +205,8 @@ class Shapes:
     size: int = 64
     """Pixels of each side."""
     cache_dir: str = "data/cache"
+    depth: bool = False
+    """Whether the images have a depth, which a fog shows, and depth maps."""
 
     def __post_init__(self) -> None:
         """Refuse options out of range."""
@@ -198,7 +224,7 @@ class Shapes:
     @property
     def folder(self) -> Path:
         """The folder of the images with exactly these options, which may not exist yet."""
-        options = f"{VERSION} {self.split} {self.samples} {self.seed} {self.size}"
+        options = f"{VERSION} {self.split} {self.samples} {self.seed} {self.size}{' depth' if self.depth else ''}"
         return Path(self.cache_dir) / f"shapes-{hashlib.sha256(options.encode()).hexdigest()[:12]}" / self.split
 
     def examples(self) -> tuple[Example, ...]:
@@ -224,6 +250,10 @@ class Shapes:
         """Return the background and the five shapes."""
         return tuple(DataClass(name) for name in MAP_CLASSES)
 
+    def absent_annotations(self) -> Mapping[str, str]:
+        """Return the depth, if the images have none."""
+        return {} if self.depth else {"depth": "its images have no depth; data.options.depth=true renders others"}
+
     def identity(self) -> Mapping[str, str]:
         """Return the options that determine the images, and a digest of the annotations. Renders them if necessary."""
         if not self.folder.exists():
@@ -235,6 +265,7 @@ class Shapes:
             "seed": str(self.seed),
             "size": str(self.size),
             "generator": VERSION,
+            **({"depth": "true"} if self.depth else {}),
             "annotations_sha256": hashlib.sha256(self._annotations()).hexdigest(),
         }
 
@@ -248,7 +279,7 @@ class Shapes:
         """Render beside the final folder and rename it. If two processes render at once, the first result is kept."""
         unfinished = self.folder.with_name(f".{self.split}-{uuid.uuid4().hex}")
         try:
-            for part in ("images", "masks"):
+            for part in ("images", "masks", *(["depth"] if self.depth else [])):
                 (unfinished / part).mkdir(parents=True)
             chosen = compositions(self.split)[: self.samples]
             rows = [self._write(unfinished, index, composition) for index, composition in enumerate(chosen)]
@@ -265,13 +296,21 @@ class Shapes:
 
     def _write(self, folder: Path, index: int, composition: Composition) -> dict[str, object]:
         image, mask = render(composition, self.seed, self.size)
-        image_file, mask_file = f"images/{index:05d}.jpg", f"masks/{index:05d}.png"
+        image_file, mask_file, depth_file = (
+            f"images/{index:05d}.jpg",
+            f"masks/{index:05d}.png",
+            f"depth/{index:05d}.png",
+        )
+        if self.depth:
+            image, depth = add_depth(image, mask, composition, self.seed)
+            Image.fromarray(np.rint(depth * DEPTH_SCALE).astype(np.uint16)).save(folder / depth_file)
         save_jpeg(image, folder / image_file)
         Image.fromarray(mask).save(folder / mask_file)
         return {
             "id": f"{self.split}-{index:05d}",
             "image": image_file,
             "mask": mask_file,
+            **({"depth": depth_file} if self.depth else {}),
             "captions": composition.captions,
             "label": composition.label,
             "composition": [*composition.first, composition.relation, *composition.second],
@@ -300,6 +339,7 @@ def _make_example(folder: Path, row: dict[str, Any]) -> Example:
         questions=_read_composition(row["composition"]).questions,
         boxes=tuple(make_box(shape, mask) for shape, mask in zip(shapes, masks, strict=True)),
         class_map=partial(read_mapped, folder / row["mask"], _number_classes(row["composition"])),
+        depth_map=partial(read_depth, folder / row["depth"], row["depth"], DEPTH_SCALE) if "depth" in row else None,
     )
 
 

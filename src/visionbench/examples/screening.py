@@ -91,8 +91,9 @@ def _find_problem(example: Example, decode: bool) -> str | None:
             return problem
         if decode:
             decode_example(example)
-            if example.class_map is not None:
-                example.class_map()
+            for read in (example.class_map, example.depth_map):
+                if read is not None:
+                    read()
     except PictureError as error:
         return error.reason
     return None

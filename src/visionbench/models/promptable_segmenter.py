@@ -1,4 +1,4 @@
-"""Promptable segmenters: SAM, with a large image encoder and a small decoder for points or boxes."""
+"""Promptable segmenters: SAM and SAM 2, with a large image encoder and a small decoder for points or boxes."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ ENCODER_PIXELS = 4 * 1024 * 1024
 """Pixels of an encoder's batch for quality: four of SAM's images. A larger batch uses more memory and is not faster."""
 DECODER_PROMPTS = 64
 """Prompts of a decoder's batch for quality."""
+EMBEDDINGS = "image_embeddings"
+"""The input of a decoder without its encoder; finer embeddings of SAM 2 have a number after this name."""
+Embeddings = tuple["torch.Tensor", ...]
+"""Embeddings of images, the finest first: one of SAM, three of SAM 2."""
 
 
 @register("models", "promptable_segmenter")
@@ -41,7 +45,9 @@ class PromptableSegmenter:
 
     auto_class: ClassVar[str] = "AutoModelForMaskGeneration"
     task: ClassVar[str] = "promptable segmentation"
-    model_types: ClassVar[Mapping[str, str]] = {"sam": "SamModel"}
+    model_types: ClassVar[Mapping[str, str]] = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model"}
+    without_head: ClassVar[str] = r"^Sam2VideoModel$"
+    """The memory of SAM 2 for videos is left out."""
     predicts: ClassVar[frozenset[str]] = frozenset(
         {
             *("truth_masks", "mask_size", "empty_masks"),
@@ -67,19 +73,55 @@ class PromptableSegmenter:
         return ("encoder", "decoder") if self.part == "both" else (self.part,)
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
-        """Load a SamModel with the processor that scales images and prompts to its frame."""
-        from transformers import SamProcessor
-
+        """Load a SamModel or a Sam2Model with its image processor."""
         built = weights.build_model(model, self.auto_class, device, dtype, self.image_size)
-        processor = SamProcessor(weights.load_image_processor(model, built.source, self.image_size))
+        processor = weights.load_image_processor(model, built.source, self.image_size)
         identity = {
             **built.identity,
-            **weights.describe_processor(processor.image_processor),
+            **weights.describe_processor(processor),
             "part": self.part,
             "prompt": self.prompt,
             "prompts_per_image": self.prompts_per_image,
         }
-        return LoadedSegmenter(built.module, dtype, processor, self.part, self.prompt, self.prompts_per_image, identity)
+        frame = Frame(processor) if hasattr(processor, "mask_pad_size") else SquareFrame(processor)
+        return LoadedSegmenter(built.module, dtype, frame, self.part, self.prompt, self.prompts_per_image, identity)
+
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The square of pixels that SAM receives: an image is scaled to it with its aspect ratio, and padded."""
+
+    image_processor: Any
+
+    def place(self, images: Sequence[Image]) -> tuple[torch.Tensor, list[Size]]:
+        """Return `pixel_values` [B, 3, S, S], and the size of each image in the square."""
+        encoded = self.image_processor(list(images), return_tensors="pt")
+        return encoded["pixel_values"], _pairs(encoded["reshaped_input_sizes"])
+
+    def read_masks(self, logits: torch.Tensor, size: Size, placed: Size) -> torch.Tensor:
+        """Return masks bool [..., H, W] in an image's own size, from logits [..., h, w] of the square."""
+        masks: torch.Tensor = self.image_processor.post_process_masks([logits], [size], [placed])[0]
+        return masks
+
+
+@dataclass(frozen=True)
+class SquareFrame(Frame):
+    """The square of pixels that SAM 2 receives: an image is scaled to it without its aspect ratio."""
+
+    def place(self, images: Sequence[Image]) -> tuple[torch.Tensor, list[Size]]:
+        """Return `pixel_values` [B, 3, S, S], and the size of the square for each image."""
+        pixels = self.image_processor(list(images), return_tensors="pt")["pixel_values"]
+        return pixels, [(int(pixels.shape[-2]), int(pixels.shape[-1]))] * len(images)
+
+    def read_masks(self, logits: torch.Tensor, size: Size, placed: Size) -> torch.Tensor:
+        """Return masks bool [..., H, W] in an image's own size, from logits [..., h, w] of the square."""
+        from torch.nn.functional import interpolate
+
+        return interpolate(logits, size, mode="bilinear", align_corners=False) > 0
 
 
 @dataclass
@@ -88,15 +130,20 @@ class LoadedSegmenter:
 
     module: Any
     dtype: torch.dtype
-    processor: Any
+    frame: Frame
     part: str
     prompt: str
     prompts_per_image: int
     identity: Mapping[str, Any]
-    scaled_sizes: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    scaled_sizes: dict[Size, Size] = field(default_factory=dict)
     """Size (height, width) of an image to the size to which preprocessing scales it, before padding."""
     executed: Mapping[str, Any] = field(default_factory=dict)
     """The parts that a runtime executes; see `core.HasGraphs`."""
+
+    @property
+    def processor(self) -> Any:
+        """The image processor."""
+        return self.frame.image_processor
 
     def work(self, batch_size: int) -> Mapping[str, int]:
         """Return the number of images, and of prompts."""
@@ -104,37 +151,36 @@ class LoadedSegmenter:
         return {"images": batch_size, **prompts}
 
     def preprocess(self, images: Sequence[Image], captions: Sequence[str]) -> Inputs:
-        """Return `pixel_values` [B, 3, S, S], or for the decoder `image_embeddings` [B, C, S/16, S/16], and prompts
-        in the model's frame, `input_points` [B, P, 1, 2] or `input_boxes` [B, P, 4]."""
-        encoded = self.processor(images=list(images), return_tensors="pt", **self._make_prompts(images))
-        self.scaled_sizes |= dict(zip(_sizes(images), _pairs(encoded["reshaped_input_sizes"]), strict=True))
-        inputs = {"pixel_values": encoded["pixel_values"]}
+        """Return `pixel_values` [B, 3, S, S], or for the decoder `image_embeddings` [B, C, S/16, S/16] (and the finer
+        ones of SAM 2), and prompts in the model's frame, `input_points` [B, P, 1, 2] or `input_boxes` [B, P, 4]."""
+        pixels, placed = self.frame.place(images)
+        self.scaled_sizes |= dict(zip(_sizes(images), placed, strict=True))
+        inputs = {"pixel_values": pixels}
         if self.part == "decoder":
-            pixels = weights.place_inputs(inputs, self.module.device, self.dtype)["pixel_values"]
-            inputs = {"image_embeddings": self.encode(pixels).cpu()}
+            on_device = weights.place_inputs(inputs, self.module.device, self.dtype)["pixel_values"]
+            levels = self.encode(on_device)
+            inputs = {name: level.cpu() for name, level in zip(_names(len(levels)), levels, strict=True)}
         if self.part != "encoder":
-            inputs[INPUTS[self.prompt]] = encoded[INPUTS[self.prompt]]
+            inputs[INPUTS[self.prompt]] = self._make_prompts(_sizes(images), placed)
         return inputs
 
     def call(self, inputs: Inputs) -> Any:
         """Return the encoder's embeddings, or masks [B, P, 3, S/4, S/4] with the model's estimate of their IoU."""
         if self.part == "encoder":
-            return self.encode(inputs["pixel_values"])
+            return self.encode(inputs["pixel_values"])[-1]
         if "pixel_values" in inputs and not self.executed:
             return self.module(**inputs, multimask_output=True)
-        embeddings = self.encode(inputs["pixel_values"]) if "pixel_values" in inputs else inputs["image_embeddings"]
-        return self.decode(self.prompt, embeddings, inputs[INPUTS[self.prompt]])
+        levels = self.encode(inputs["pixel_values"]) if "pixel_values" in inputs else _levels(inputs)
+        return self.decode(self.prompt, levels, inputs[INPUTS[self.prompt]])
 
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return embeddings [B, C, S/16, S/16] of pixels [B, 3, S, S]."""
-        execute = self.executed.get("encoder", self.module.get_image_embeddings)
-        embeddings: torch.Tensor = execute(pixels)
-        return embeddings
+    def encode(self, pixels: torch.Tensor) -> Embeddings:
+        """Return embeddings of pixels [B, 3, S, S]; the last is [B, C, S/16, S/16]."""
+        return _as_tuple(self.executed.get("encoder", self.module.get_image_embeddings)(pixels))
 
-    def decode(self, kind: str, embeddings: torch.Tensor, prompts: torch.Tensor) -> Any:
+    def decode(self, kind: str, embeddings: Embeddings, prompts: torch.Tensor) -> Any:
         """Return `pred_masks` [B, P, 3, S/4, S/4] and `iou_scores` [B, P, 3] of embeddings and prompts of a kind."""
         if "decoder" not in self.executed or kind != self.prompt:
-            return self.module(image_embeddings=embeddings, multimask_output=True, **{INPUTS[kind]: prompts})
+            return _decode(self.module, embeddings, {INPUTS[kind]: prompts})
         masks, scores = self.executed["decoder"](*_one_prompt_each(embeddings, prompts))
         shape = prompts.shape[:2]
         return Masks(masks.view(*shape, *masks.shape[2:]), scores.view(*shape, *scores.shape[2:]))
@@ -144,14 +190,15 @@ class LoadedSegmenter:
         prompt each to masks and estimates."""
         name = INPUTS[self.prompt]
 
-        def decode(model: Any, embeddings: torch.Tensor, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            output = model(image_embeddings=embeddings, multimask_output=True, **{name: prompts})
+        def encode(model: Any, pixels: torch.Tensor) -> Any:
+            levels = _as_tuple(model.get_image_embeddings(pixels))
+            return levels if len(levels) > 1 else levels[0]
+
+        def decode(model: Any, *tensors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            output = _decode(model, tensors[:-1], {name: tensors[-1]})
             return output.pred_masks, output.iou_scores
 
-        functions: dict[str, Callable[..., Any]] = {
-            "encoder": lambda model, pixels: model.get_image_embeddings(pixels),
-            "decoder": decode,
-        }
+        functions: dict[str, Callable[..., Any]] = {"encoder": encode, "decoder": decode}
         names = PARTS[:2] if self.part == "both" else (self.part,)
         return {part: weights.as_graph(self.module, functions[part]) for part in names}
 
@@ -159,10 +206,8 @@ class LoadedSegmenter:
         """Return the pixels, or the embeddings of the encoder with one prompt each."""
         if part == "encoder":
             return (inputs["pixel_values"],)
-        embeddings = inputs.get("image_embeddings")
-        if embeddings is None:
-            embeddings = self.encode(inputs["pixel_values"])
-        return _one_prompt_each(embeddings, inputs[INPUTS[self.prompt]])
+        levels = _levels(inputs) or self.encode(inputs["pixel_values"])
+        return _one_prompt_each(levels, inputs[INPUTS[self.prompt]])
 
     def with_graphs(self, executed: Mapping[str, Any]) -> LoadedModel:
         """Return the segmenter that calls these functions instead of its encoder and its decoder."""
@@ -179,12 +224,12 @@ class LoadedSegmenter:
         """Return those of `encoder` (images to embeddings) and `decoder` (embeddings and prompts to masks) that run."""
         prompts = {name: tensor for name, tensor in inputs.items() if name.startswith("input_")}
         parts = {}
-        embeddings = inputs.get("image_embeddings")
-        if embeddings is None:
+        levels = _levels(inputs)
+        if not levels:
             parts["encoder"] = ModelPart(partial(self.encode, inputs["pixel_values"]))
-            embeddings = parts["encoder"].call() if prompts else None
-        if prompts and embeddings is not None:
-            parts["decoder"] = ModelPart(partial(self.decode, self.prompt, embeddings, prompts[INPUTS[self.prompt]]))
+            levels = parts["encoder"].call() if prompts else ()
+        if prompts:
+            parts["decoder"] = ModelPart(partial(self.decode, self.prompt, levels, prompts[INPUTS[self.prompt]]))
         return parts
 
     def probe_outputs(self, inputs: Inputs) -> Mapping[str, torch.Tensor]:
@@ -197,29 +242,31 @@ class LoadedSegmenter:
         if self.part == "encoder":
             return list(output.float().cpu().numpy())
         sizes = _sizes(images)
-        scaled = [self.scaled_sizes[size] for size in sizes]
-        masks = self.processor.post_process_masks(output.pred_masks.float().cpu(), sizes, scaled)
-        return [mask.numpy() for mask in masks]
+        logits = output.pred_masks.float().cpu()
+        return [
+            self.frame.read_masks(one, size, self.scaled_sizes[size]).numpy()
+            for one, size in zip(logits, sizes, strict=True)
+        ]
 
     def evaluator(self, columns: frozenset[str], classes: Sequence[str]) -> Evaluator:
         """Return an evaluator that predicts masks of every instance, from one point and from its box."""
-        return SegmenterEvaluator(self.module, self.dtype, self.processor.image_processor, self.encode, self.decode)
+        return SegmenterEvaluator(self.module, self.dtype, self.frame, self.encode, self.decode)
 
-    def _make_prompts(self, images: Sequence[Image]) -> dict[str, Any]:
+    def _make_prompts(self, sizes: Sequence[Size], placed: Sequence[Size]) -> torch.Tensor:
         """Return points on the diagonal of each image, or boxes around them with a third of the image's sides."""
-        steps = [(k + 1) / (self.prompts_per_image + 1) for k in range(self.prompts_per_image)]
-        centres = [[(step * image.width, step * image.height) for step in steps] for image in images]
-        if self.prompt == "point":
-            return {"input_points": [[[[x, y]] for x, y in points] for points in centres]}
-        return {
-            "input_boxes": [
-                [
-                    [x - image.width / 6, y - image.height / 6, x + image.width / 6, y + image.height / 6]
-                    for x, y in points
-                ]
-                for image, points in zip(images, centres, strict=True)
-            ]
-        }
+        import torch
+
+        steps = torch.arange(1, self.prompts_per_image + 1, dtype=torch.float64) / (self.prompts_per_image + 1)
+        prompts = []
+        for (height, width), (placed_height, placed_width) in zip(sizes, placed, strict=True):
+            side = torch.tensor([width, height], dtype=torch.float64)
+            scale = torch.tensor([placed_width / width, placed_height / height], dtype=torch.float64)
+            centres = steps[:, None] * side
+            if self.prompt == "point":
+                prompts.append((centres * scale)[:, None])
+            else:
+                prompts.append(torch.cat([(centres - side / 6) * scale, (centres + side / 6) * scale], dim=1))
+        return torch.stack(prompts).float()
 
 
 @dataclass(frozen=True)
@@ -230,9 +277,32 @@ class Masks:
     iou_scores: torch.Tensor
 
 
-def _one_prompt_each(embeddings: torch.Tensor, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _as_tuple(embeddings: Any) -> Embeddings:
+    """Return the embeddings of SAM, a tensor, or of SAM 2, a list, as a tuple."""
+    return tuple(embeddings) if isinstance(embeddings, list | tuple) else (embeddings,)
+
+
+def _names(count: int) -> list[str]:
+    """Return the names of embeddings as inputs, the finest first."""
+    return [*(f"{EMBEDDINGS}_{index}" for index in range(count - 1)), EMBEDDINGS]
+
+
+def _levels(inputs: Inputs) -> Embeddings:
+    """Return the embeddings among inputs, the finest first; none if the encoder runs."""
+    count = sum(name.startswith(EMBEDDINGS) for name in inputs)
+    return tuple(inputs[name] for name in _names(count)) if count else ()
+
+
+def _decode(module: Any, embeddings: Embeddings, prompts: Mapping[str, torch.Tensor]) -> Any:
+    """Return the output of a model for embeddings: a tensor for SAM, a list for SAM 2."""
+    given: Any = list(embeddings) if len(embeddings) > 1 else embeddings[0]
+    return module(image_embeddings=given, multimask_output=True, **prompts)
+
+
+def _one_prompt_each(embeddings: Embeddings, prompts: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return embeddings [B, …] and prompts [B, P, …] as B · P pairs of embeddings and one prompt [B · P, 1, …]."""
-    return embeddings.repeat_interleave(prompts.shape[1], dim=0), prompts.flatten(0, 1).unsqueeze(1)
+    count = prompts.shape[1]
+    return (*(level.repeat_interleave(count, dim=0) for level in embeddings), prompts.flatten(0, 1).unsqueeze(1))
 
 
 @dataclass(frozen=True)
@@ -243,10 +313,10 @@ class SegmenterEvaluator:
 
     module: Any
     dtype: torch.dtype
-    image_processor: Any
-    encode: Callable[[torch.Tensor], torch.Tensor]
+    frame: Frame
+    encode: Callable[[torch.Tensor], Embeddings]
     """From pixels to embeddings."""
-    decode: Callable[[str, torch.Tensor, torch.Tensor], Any]
+    decode: Callable[[str, Embeddings, torch.Tensor], Any]
     """From a kind of prompt, embeddings and prompts to masks and estimates."""
     classes: Sequence[str] = ()
 
@@ -255,8 +325,9 @@ class SegmenterEvaluator:
         the model's frame: `point` [K, 1, 2] as xy and `box` [K, 4] as xyxy."""
         import torch
 
-        encoded = self.image_processor([picture.image for picture in pictures], return_tensors="pt")
-        frames = list(zip(encoded["original_sizes"].tolist(), encoded["reshaped_input_sizes"].tolist(), strict=True))
+        images = [picture.image for picture in pictures]
+        pixels, placed = self.frame.place(images)
+        frames = list(zip(_sizes(images), placed, strict=True))
         prompts: dict[str, list[torch.Tensor]] = {name: [] for name in PROMPTS}
         for picture, ((height, width), (scaled_height, scaled_width)) in zip(pictures, frames, strict=True):
             scale = torch.tensor([scaled_width / width, scaled_height / height])
@@ -265,7 +336,7 @@ class SegmenterEvaluator:
             boxes = torch.tensor(np.array([find_box(mask) for mask in masks]), dtype=torch.float32).view(-1, 2, 2)
             prompts["point"].append(points * scale)
             prompts["box"].append((boxes * scale).view(-1, 4))
-        return {"pixel_values": encoded["pixel_values"], "frames": frames, **prompts}
+        return {"pixel_values": pixels, "frames": frames, **prompts}
 
     def forward(self, inputs: Inputs) -> list[dict[str, tuple[np.ndarray, np.ndarray]]]:
         """Return, by image and kind of prompt, masks bool [K, 3, H, W] and estimates [K, 3], NaN if a mask is NaN."""
@@ -276,11 +347,12 @@ class SegmenterEvaluator:
             placed = weights.place_inputs(
                 {"pixel_values": pixels[start : start + batch_size]}, self.module.device, self.dtype
             )
-            embeddings = self.encode(placed["pixel_values"])
-            for index, embedding in enumerate(embeddings, start=start):
+            levels = self.encode(placed["pixel_values"])
+            for index in range(start, start + len(levels[-1])):
+                embeddings = tuple(level[index - start, None] for level in levels)
                 frame = inputs["frames"][index]
                 predictions.append(
-                    {kind: self._predict(embedding, kind, inputs[kind][index], frame) for kind in PROMPTS}
+                    {kind: self._predict(embeddings, kind, inputs[kind][index], frame) for kind in PROMPTS}
                 )
         return predictions
 
@@ -300,31 +372,30 @@ class SegmenterEvaluator:
         return rows
 
     def _predict(
-        self, embedding: torch.Tensor, kind: str, prompts: torch.Tensor, frame: tuple[Any, Any]
+        self, embeddings: Embeddings, kind: str, prompts: torch.Tensor, frame: tuple[Size, Size]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return masks and estimates of one image's instances, for one kind of prompt."""
         import torch
 
-        size, scaled = frame
+        size, placed = frame
         masks = [np.empty((0, 3, *size), bool)]
         estimates = [np.empty((0, 3), np.float32)]
-        for batch in torch.split(prompts.to(embedding.device), DECODER_PROMPTS) if len(prompts) else ():
-            output = self.decode(kind, embedding[None], batch[None])
+        for batch in torch.split(prompts.to(embeddings[-1].device), DECODER_PROMPTS) if len(prompts) else ():
+            output = self.decode(kind, embeddings, batch[None])
             logits = output.pred_masks.float()[0]
             finite = logits.isfinite().flatten(2).all(dim=2)
             for one in logits:  # the full-size masks of many instances at once would need gigabytes
-                full_size = self.image_processor.post_process_masks([one[None]], [size], [scaled])[0]
-                masks.append(full_size.cpu().numpy())
+                masks.append(self.frame.read_masks(one[None], size, placed).cpu().numpy())
             scores = torch.where(finite, output.iou_scores.float()[0], torch.nan)
             estimates.append(scores.cpu().numpy())
         return np.concatenate(masks), np.concatenate(estimates)
 
 
-def _sizes(images: Sequence[Image]) -> list[tuple[int, int]]:
+def _sizes(images: Sequence[Image]) -> list[Size]:
     return [(image.height, image.width) for image in images]
 
 
-def _pairs(sizes: Any) -> list[tuple[int, int]]:
+def _pairs(sizes: Any) -> list[Size]:
     """Return heights and widths [B, 2], in a tensor or in lists, as pairs of numbers."""
     return [(int(height), int(width)) for height, width in sizes]
 

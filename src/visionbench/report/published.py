@@ -17,7 +17,7 @@ from visionbench.core import OK, CaseResult, ConfigError
 from visionbench.results.archive import Run
 
 FILE = Path(__file__).with_name("published.csv")
-SPEED, QUALITY, PEAK = KINDS = ("speed", "quality", "peak")
+SPEED, QUALITY, PEAK, SIZE = KINDS = ("speed", "quality", "peak", "size")
 THROUGHPUT = "throughput_images_per_s"
 WORK = "flops_per_image_gflop"
 ACHIEVED, CEILING = "flops_achieved_tflop_per_s", "flops_ceiling_tflop_per_s"
@@ -49,8 +49,8 @@ PEAK_RATE, MEASURED_CEILING, PUBLISHED = "peak", "ceiling", "published"
 
 @dataclass(frozen=True)
 class PublishedFigure:
-    """A row of `published.csv`: a throughput, a quality figure, or the peak rate of a device. All are texts or numbers
-    as published; an empty cell is an empty text or None."""
+    """A row of `published.csv`: a throughput, a quality figure, the peak rate of a device, or the size of a model. All
+    are texts or numbers as published; an empty cell is an empty text or None."""
 
     kind: str
     model: str

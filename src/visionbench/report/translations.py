@@ -226,6 +226,7 @@ TASKS = {
     "image classification": "图像分类",
     "object detection": "目标检测",
     "semantic segmentation": "语义分割",
+    "depth estimation": "深度估计",
 }
 """Names of tasks in Chinese. Other tasks keep their English name."""
 

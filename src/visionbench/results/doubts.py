@@ -91,7 +91,7 @@ CAUSES = (
         "see the counts in the report",
         *("sample", "pictures_left_out", "captions_used", "questions_used", "instances_used", "empty_masks"),
         *("images_without_captions", "pictures_without_instances", "classes_without_pictures", "other_endings"),
-        "captions_cut",
+        *("captions_cut", "depth_out_of_range", "pictures_without_depth"),
     ),
 )
 """Causes in the order of their importance. A reason of another kind is its own cause."""

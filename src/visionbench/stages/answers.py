@@ -9,7 +9,7 @@ import numpy as np
 
 from visionbench.core import CAPTIONS_CUT, Predictions, Samples
 
-MUST_DIFFER = ("caption", "image_embedding", "caption_embeddings", "class_scores", "boxes")
+MUST_DIFFER = ("caption", "image_embedding", "caption_embeddings", "class_scores", "boxes", "features")
 """Columns that must not be the same for every image."""
 EQUAL_WITHIN = 1e-6
 """Arrays count as equal if they differ by at most this share of the largest value."""

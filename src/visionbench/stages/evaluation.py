@@ -350,6 +350,7 @@ def _truths(picture: Picture, columns: frozenset[str], classes: Sequence[str]) -
         "references": list(example.captions),
         "label": example.label,
         "class_map": picture.class_map,
+        "depth_map": picture.depth_map,
         "questions": [{"question": one.text, "answers": list(one.answers)} for one in example.questions],
     }
     if columns & set(TRUTH_BOXES):

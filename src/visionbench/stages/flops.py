@@ -1,8 +1,8 @@
 """FLOPs: the work of a call, counted on the meta device, and the highest rates that the device reaches.
 
 The work is counted for each part of the model, in a copy of the model that has shapes and no values. The copy computes
-attention without fused kernels, because torch's counter does not count fused attention on a CPU. A multiply-accumulate
-is two FLOPs.
+attention without fused kernels. If a model reads values to choose what it computes, a call of the model itself is
+counted instead. A multiply-accumulate is two FLOPs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ a mask leaves out nothing. In a count their value is true."""
 FRAMES = 8
 """The depth of the calls in which such a function is searched."""
 MASK = "attention_mask"
-"""An input that the count leaves out: it changes no product, and transformers would read its values."""
+"""An input that the count leaves out if it can: it changes no product, and transformers would read its values."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,12 @@ class Flops:
             if self.empty_module is None:
                 self.empty_module = copy_without_values(context.model)
             work = count(context.model, self.empty_module, inputs)
-        except Exception as error:  # a user's model family may use operations that the meta device does not support
-            reason = f"cannot be counted on the meta device: {type(error).__name__}: {first_line(error)}"
-            return Samples(series, {**missing, "flops/call_flop": reason, "flops/call_bytes": reason})
+        except Exception:  # some models read values to choose what they compute
+            try:
+                work = count_with_values(context.model, inputs)
+            except Exception as error:
+                reason = f"cannot be counted: {type(error).__name__}: {first_line(error)}"
+                return Samples(series, {**missing, "flops/call_flop": reason, "flops/call_bytes": reason})
         with quiet():
             parts = context.model.parts(inputs)
             for name, part in parts.items():
@@ -90,7 +93,11 @@ class Flops:
 
 
 def count(model: LoadedModel, empty_module: Any, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, Work]:
-    """Return the work of each part of a model on inputs of these shapes, counted with its module without values."""
+    """Return the work of each part of a model on inputs of these shapes, counted with its module without values.
+
+    Some models make a mask themselves if there is none, and read its values. They get the mask of each pair of tokens,
+    which transformers does not read.
+    """
     import torch
 
     kept = model.host_inputs if isinstance(model, NeedsValues) else frozenset()
@@ -101,9 +108,27 @@ def count(model: LoadedModel, empty_module: Any, inputs: Mapping[str, torch.Tens
     }
     if isinstance(model, HasGraphs):
         model = model.with_graphs({})
+    empty: Any = replace(model, module=empty_module)  # type: ignore[type-var]
     with torch.no_grad():
-        parts = replace(model, module=empty_module).parts(shapes)  # type: ignore[type-var]
-        return {name: _work(part) for name, part in parts.items()}
+        try:
+            return {name: _work(part) for name, part in empty.parts(shapes).items()}
+        except RuntimeError as error:
+            if MASK not in inputs or inputs[MASK].ndim != 2:
+                raise
+            rows, tokens = inputs[MASK].shape
+            shapes[MASK] = torch.empty(rows, 1, tokens, tokens, dtype=model.dtype, device="meta")
+            try:
+                return {name: _work(part) for name, part in empty.parts(shapes).items()}
+            except RuntimeError:
+                raise error from None
+
+
+def count_with_values(model: LoadedModel, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, Work]:
+    """Return the work of each part of a model, counted in one call of torch with the model's own weights."""
+    if isinstance(model, HasGraphs):
+        model = model.with_graphs({})
+    with quiet():
+        return {name: _work(part) for name, part in model.parts(inputs).items()}
 
 
 def copy_without_values(model: LoadedModel) -> Any:
@@ -191,6 +216,17 @@ def _times(context: Context, part: ModelPart) -> np.ndarray:
     return np.array([timing.host_s if timing.device_s is None else timing.device_s for timing in timings])
 
 
+def _attention_on_a_cpu() -> dict[Any, Any]:
+    """Return torch's formula for attention, for the fused kernel on a CPU, to which torch does not apply it."""
+    import torch
+    from torch.utils.flop_counter import sdpa_flop_count
+
+    def formula(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+    return {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: formula}
+
+
 def _work(part: ModelPart) -> Work:
     """Count the FLOPs of one run of a part, and the bytes that it reads (weights, inputs, caches) and returns.
 
@@ -200,7 +236,7 @@ def _work(part: ModelPart) -> Work:
     from torch.utils.flop_counter import FlopCounterMode
 
     reader = _reader()
-    with FlopCounterMode(display=False) as flops, reader:
+    with FlopCounterMode(display=False, custom_mapping=_attention_on_a_cpu()) as flops, reader:
         output = part.call()
     leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
     returned = sum(leaf.numel() * leaf.element_size() for leaf in leaves if hasattr(leaf, "element_size"))

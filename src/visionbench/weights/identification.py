@@ -99,8 +99,10 @@ def describe(setting: str, folder: Path) -> Description:
         raise ConfigError(
             f"{setting}: {folder}/config.json has no model_type, so its architecture is unknown", "add it"
         )
-    families = tuple(family for family in names("models") if _reads(family, model_class, model_type))
-    return Description(model_class, model_type, "auto_map" in content, families)
+    families = [family for family in names("models") if _reads(family, model_class, model_type)]
+    families = families or [family for family in names("models") if _leaves_head_out(family, model_class, model_type)]
+    families.sort(key=_has_no_head)  # a class that is not written is more often one with a head
+    return Description(model_class, model_type, "auto_map" in content, tuple(families))
 
 
 def check_family(model: ModelConfig, folder: Path) -> None:
@@ -113,7 +115,9 @@ def check_family(model: ModelConfig, folder: Path) -> None:
     if not known_models(model.family) or (model.trust_remote_code and "auto_map" in read_config(folder)):
         return
     described = describe(setting, folder)
-    if model.family in described.families:
+    if model.family in described.families or _leaves_head_out(
+        model.family, described.model_class, described.model_type
+    ):
         return
     kind = described.model_class or f"model of the type {described.model_type}"
     problem = f"{setting}: config.json describes a {kind}"
@@ -128,6 +132,12 @@ def check_family(model: ModelConfig, folder: Path) -> None:
         f"{problem}; {_explain(model.family, described.model_class, described.model_type)}",
         f"to measure its speed and memory, see 'visionbench models inspect {model.checkpoint}'",
     )
+
+
+def has_unused_head(model: ModelConfig, folder: Path) -> bool:
+    """Return whether the family leaves out the head of the model in a checkpoint's folder."""
+    described = describe(f"model.checkpoint={model.checkpoint}", folder)
+    return _leaves_head_out(model.family, described.model_class, described.model_type)
 
 
 def known_models(family: str) -> Mapping[str, str]:
@@ -146,6 +156,16 @@ def _reads(family: str, model_class: str | None, model_type: str) -> bool:
     has_head = not any(name.endswith("Model") for name in known.values())
     other = "|".join((*TASKS, "ForImageClassification", ONE_ENCODER, *([NO_HEAD] if has_head else [])))
     return model_type in known and not re.search(other, model_class)
+
+
+def _leaves_head_out(family: str, model_class: str | None, model_type: str) -> bool:
+    """Return whether a family reads a model of this class without its head."""
+    pattern = getattr(find("models", family), "without_head", None)
+    return bool(pattern and model_type in known_models(family) and re.search(pattern, model_class or ""))
+
+
+def _has_no_head(family: str) -> bool:
+    return hasattr(find("models", family), "without_head")
 
 
 def _explain(family: str, model_class: str | None, model_type: str) -> str:

@@ -16,7 +16,7 @@ from visionbench.core import ConfigError
 from visionbench.datafiles.text_file import is_lfs_pointer
 from visionbench.weights.attention import explain_unsupported, requested_attention
 from visionbench.weights.errors import one_line_errors
-from visionbench.weights.identification import check_family, prepare_architecture
+from visionbench.weights.identification import check_family, has_unused_head, prepare_architecture
 from visionbench.weights.location import choose_weights, is_timm, list_shards, refuse_pickled
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def load_checkpoint(
             f"model.family={model.family} does not fit it",
         )
     _check_unused(module, report["unexpected_keys"], setting)
-    _check_share(module, report["unexpected_keys"], source, setting)
+    if not has_unused_head(model, source):
+        _check_share(module, report["unexpected_keys"], source, setting)
     return module
 
 
