@@ -38,6 +38,7 @@ SLOW = {
     "data/test_table_mutations.py": "tries many tables",
     "devices/test_cpu.py": "starts a process",
     "test_model_inspection.py": "builds models",
+    "test_archive_runs.py": "runs the commands",
     "test_channels_last.py": "builds models",
     "test_efficientnet_lite.py": "builds models",
     "weights/test_open_clip.py": "loads checkpoints",
