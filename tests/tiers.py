@@ -116,6 +116,7 @@ SLOW = {
     "test_conf.py": "composes every option of conf",
     "commands/test_data.py::test_the_command_makes_the_subset_and_prints_commands_that_use_it": "runs the command",
     "commands/test_data.py::test_without_a_network_the_command_fails_in_one_line": "runs the command",
+    "test_detection_runs.py": "runs the commands",
     "test_docs.py::test_every_run_composes_and_plans": "composes every command of the docs",
     "test_docs.py::test_the_metric_of_the_tutorial_runs_as_documented": "runs the commands",
     "test_docs.py::test_the_example_by_hand_prints_the_shown_output": "runs the commands",
