@@ -48,8 +48,8 @@ check: .venv/.test ## lint and type-check
 gpu: ## check an NVIDIA GPU in eight minutes (PYTHON=… with torch for CUDA); results in outputs/gpu-check
 	@bash benchmarks/gpu_check.sh
 
-train-tiny: .venv/.test ## train the bundled models again (about half an hour on one core)
-	@for model in clip sam blip2 classifier; do $(BIN)/python scripts/train_$${model}_tiny.py || exit 1; done
+train-tiny: .venv/.test ## train the bundled models again (about an hour on one core)
+	@for model in clip sam blip2 classifier detector segformer; do $(BIN)/python scripts/train_$${model}_tiny.py || exit 1; done
 
 wheel: .venv/.test ## build dist/visionbench-….whl
 	@$(BIN)/python -m build --wheel

@@ -15,12 +15,15 @@ FILES = {
     "sam_tiny": ("SamModel", {"AutoProcessor", "AutoImageProcessor"}),
     "blip2_tiny": ("Blip2ForConditionalGeneration", {"AutoProcessor", "AutoTokenizer", "AutoImageProcessor"}),
     "classifier_tiny": ("ResNetForImageClassification", {"AutoImageProcessor"}),
+    "segformer_tiny": ("SegformerForSemanticSegmentation", {"AutoImageProcessor"}),
+    "detector_tiny": ("RTDetrV2ForObjectDetection", {"AutoImageProcessor"}),
 }
 AUTO = {
     "dual_encoder": "AutoModel",
     "promptable_segmenter": "AutoModelForMaskGeneration",
     "captioner": "AutoModelForImageTextToText",
     "image_classifier": "AutoModelForImageClassification",
+    "object_detector": "AutoModelForObjectDetection",
     "semantic_segmenter": "AutoModelForSemanticSegmentation",
 }
 LEFT_OUT = {"dtype", "architectures", "transformers_version", "_name_or_path", "id2label", "label2id"}

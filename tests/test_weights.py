@@ -340,6 +340,9 @@ def test_segmenters_return_masks_of_the_images_size(prompt, part):
         # 247,414,076 with the output layer, which is tied to the word embeddings, counted separately.
         "blip_base": 223_971_644,
         "siglip2_base": 375_187_970,
+        "detr_r50": 41_524_768,
+        "rtdetr_v2_r18": 20_174_608,
+        "yolos_tiny": 6_488_736,
         "segformer_b0": 3_752_694,
         "mask2former_swin_tiny": 47_441_169,
         "depth_anything_v2_small": 24_785_089,

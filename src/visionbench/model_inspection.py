@@ -68,7 +68,10 @@ class Inspection:
         for key in ("options", "architecture", "image_processor"):
             if value := getattr(self.model, key):
                 values[key] = value
-        text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+        nested = any(isinstance(value, dict) for value in values.values())
+        text: str = yaml.safe_dump(
+            values, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None if nested else False
+        )
         return "".join(f"# {comment}\n" for comment in comments) + text
 
 

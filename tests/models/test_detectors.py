@@ -12,9 +12,10 @@ from saved_models import DECODER, EDGES, SQUARE, STAGES, VIT, save_pair
 from sklearn.datasets import load_sample_images
 from transformers import PreTrainedTokenizerFast
 
-from visionbench.config import ModelConfig, build_part, models
+from visionbench.config import InputsConfig, ModelConfig, build_part, models, project_folder
 from visionbench.core import ConfigError, Example, Picture
 from visionbench.models.zero_shot_detector import OneText
+from visionbench.plan import plan
 from visionbench.stages import flops
 from visionbench.stages.inputs import assemble, preprocess
 from visionbench.stages.load import check_output_follows_input
@@ -143,8 +144,6 @@ def timed(loaded, photographs, tmp_path):
     for index, image in enumerate(photographs):
         image.save(tmp_path / f"{index}.png")
         examples.append(Example(str(index), tmp_path / f"{index}.png"))
-    from visionbench.config import InputsConfig
-
     return preprocess(loaded, examples, InputsConfig(distinct_samples=8, max_mib=64))
 
 
@@ -344,3 +343,27 @@ def test_shapes_of_an_executed_graph_are_the_shapes_of_the_call(folder, photogra
         for one, two in zip(executed, loaded.call(batch), strict=True):
             torch.testing.assert_close(one, two)
     assert replace(loaded, executed={}).work(2) == {"images": 2}
+
+
+FULL = ("detr_r50", "rtdetr_v2_r18", "yolos_tiny", "owlv2_base", "grounding_dino_tiny")
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_model_of_full_size_is_built_with_shapes_and_has_the_parameters_of_its_yaml(name):
+    model = models()[name]
+    model.weights = "random"
+    loaded = build_part("models", model.family, model.options, "model.options").load(
+        model, torch.device("meta"), torch.float32
+    )
+    count = sum(parameter.numel() for parameter in loaded.module.parameters())
+    header = (project_folder("conf") / "model" / f"{name}.yaml").read_text().partition("name:")[0]
+    assert f"{count:,} parameters" in header
+    assert header.startswith(f"# visionbench run model={name} ")
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_model_of_full_size_is_planned_with_random_weights(name, config):
+    planned = plan(config(f"model={name}", "model.weights=random", "metrics=[all]", "device=cpu"))
+    assert planned.task == "object detection"
+    assert planned.refused["detection"] == "random weights have no quality to measure"
+    assert "recall" in planned.unsuited

@@ -117,6 +117,29 @@ def test_a_model_of_timm_needs_no_model_type_and_no_file_of_a_processor(tmp_path
     assert weights.find_checkpoint(model) is None
 
 
+@pytest.mark.parametrize(
+    ("installed", "missing"),
+    [((), "timm and torchvision are"), (("timm",), "torchvision is"), (("torchvision",), "timm is")],
+)
+def test_a_model_of_timm_without_its_packages_is_an_error_that_names_the_extra(
+    tmp_path, monkeypatch, installed, missing
+):
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": {}}))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in installed else None)
+    with pytest.raises(ConfigError) as raised:
+        weights.prepare_architecture("model.checkpoint=x", tmp_path)
+    assert (
+        str(raised.value)
+        == f"model.checkpoint=x: a model of timm, and {missing} not installed; pip install 'visionbench[timm]'"
+    )
+
+
+def test_a_model_of_timm_with_its_packages_is_accepted(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "pretrained_cfg": {}}))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    weights.prepare_architecture("model.checkpoint=x", tmp_path)
+
+
 def test_an_adapter_is_refused_with_the_way_to_merge_it(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"an adapter \(LoRA\) without its base model; merge both with merge_and"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 OPSET = 20
 FILE = "model.onnx"
 LARGEST_BATCH = 65536
+NO_CHECKS = "TRANSFORMERS_DISABLE_TORCH_CHECK"
+"""The variable of the environment that disables transformers' checks of tensors."""
 VERSIONS = ("torch", "transformers", "onnx", "onnxscript")
 
 
@@ -101,19 +104,33 @@ def _export(graph: torch.nn.Module, inputs: tuple[torch.Tensor, ...], file: Path
     import torch
 
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    torch.onnx.export(
-        graph,
-        inputs,
-        str(file),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=[f"input_{index}" for index in range(len(inputs))],
-        dynamic_shapes=(tuple({0: batch} for _ in inputs),),
-        external_data=True,
-        verbose=False,
-    )
+    with _without_checks():
+        torch.onnx.export(
+            graph,
+            inputs,
+            str(file),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[f"input_{index}" for index in range(len(inputs))],
+            dynamic_shapes=(tuple({0: batch} for _ in inputs),),
+            external_data=True,
+            verbose=False,
+        )
     if _has_fixed_batch(file):
         raise ValueError("its batch size became a constant")
+
+
+@contextmanager
+def _without_checks() -> Iterator[None]:
+    """Leave out transformers' checks of tensors, which ONNX does not have. They do not change an output."""
+    before = os.environ.get(NO_CHECKS)
+    os.environ[NO_CHECKS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[NO_CHECKS]
+        if before is not None:
+            os.environ[NO_CHECKS] = before
 
 
 def _has_fixed_batch(file: Path) -> bool:

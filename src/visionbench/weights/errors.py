@@ -43,6 +43,9 @@ def explain_error(model: ModelConfig, setting: str, error: Exception) -> ConfigE
         "deserializ|corrupt|unexpected EOF|PytorchStreamReader": (
             "a file of weights is incomplete or damaged; fetch it again"
         ),
+        "timm_model.*multiple values": (
+            "remove it from model_args in config.json, where newer versions of timm write it"
+        ),
         "custom code": "model.trust_remote_code=true would run it",
     }
     remedy = next((text for pattern, text in remedies.items() if re.search(pattern, str(error), re.IGNORECASE)), "")

@@ -65,6 +65,7 @@ def load_checkpoint(
         try:
             if shapes_only:
                 module, report = _load_shapes(model, auto_class, source, dtype, options)
+                module.tie_weights()
             else:
                 module, report = getattr(transformers, auto_class).from_pretrained(
                     str(source), local_files_only=True, trust_remote_code=model.trust_remote_code, **options

@@ -117,7 +117,9 @@ def _write(
     from safetensors.torch import load_file
     from transformers import CLIPConfig, CLIPModel
     from transformers.initialization import no_init_weights
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     _write_tokenizer(setting, folder, draft)
     with one_line_errors(model, setting):
         if weights.endswith(".safetensors"):
