@@ -23,13 +23,12 @@ METHOD = "post_process_depth_estimation"
 
 @register("models", "depth_estimator")
 @dataclass
-class DepthEstimator:
+class DepthEstimator(weights.ImageFamily):
     """From images to the depth of each pixel. Options: `output`, `depth` or `inverse_depth`, which is what the model
     predicts; null is `depth` if the checkpoint's config states metric depth, else `inverse_depth`. `image_size`, the
     side of its square images in pixels; null is the model's own."""
 
     output: str | None = None
-    image_size: int | None = None
 
     auto_class: ClassVar[str] = "AutoModelForDepthEstimation"
     task: ClassVar[str] = "depth estimation"
@@ -40,17 +39,9 @@ class DepthEstimator:
     }
 
     def __post_init__(self) -> None:
-        weights.check_image_size(self.image_size)
+        super().__post_init__()
         if self.output is not None and self.output not in OUTPUTS:
             raise ConfigError(f"model.options.output={self.output}: no such output{nearest(self.output, OUTPUTS)}")
-
-    def uses(self) -> frozenset[str]:
-        """Return an empty set: only images are used."""
-        return frozenset()
-
-    def graph_names(self) -> tuple[str, ...]:
-        """Return the one part that a runtime can execute."""
-        return ("image",)
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load an AutoModelForDepthEstimation with its image processor."""

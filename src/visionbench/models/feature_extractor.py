@@ -26,7 +26,7 @@ MOST_PREFIX_TOKENS = 16
 
 @register("models", "feature_extractor")
 @dataclass
-class FeatureExtractor:
+class FeatureExtractor(weights.ImageFamily):
     """From images to one embedding each. Options: `pool`, how the embedding is made from the model's output (`pooler`,
     `cls` or `mean`); `image_size`, the side of its square images in pixels, or null for the model's own.
 
@@ -36,7 +36,6 @@ class FeatureExtractor:
     """
 
     pool: str = POOLER
-    image_size: int | None = None
 
     auto_class: ClassVar[str] = "AutoModel"
     task: ClassVar[str] = "image features"
@@ -77,17 +76,9 @@ class FeatureExtractor:
     }
 
     def __post_init__(self) -> None:
-        weights.check_image_size(self.image_size)
+        super().__post_init__()
         if self.pool not in POOLS:
             raise ConfigError(f"model.options.pool={self.pool}: no such way to pool{nearest(self.pool, POOLS)}")
-
-    def uses(self) -> frozenset[str]:
-        """Return an empty set: only images are used."""
-        return frozenset()
-
-    def graph_names(self) -> tuple[str, ...]:
-        """Return the one part that a runtime can execute."""
-        return ("image",)
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load an AutoModel with its image processor."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @register("models", "generic")
 @dataclass
-class Generic:
+class Generic(weights.ImageFamily):
     """From images to one tensor of the model's output. Options: `auto_class`, an Auto class of transformers; `inputs`,
     the results of the image processor that the model takes, one name or a list; `output`, a field of the model's
     output, or null for its first tensor of floating-point numbers; `image_size`, the side of its square images in
@@ -32,7 +32,6 @@ class Generic:
     auto_class: str = "AutoModel"
     inputs: Any = weights.PIXELS
     output: str | None = None
-    image_size: int | None = None
 
     task: ClassVar[str] = "forward pass"
     predicts: ClassVar[frozenset[str]] = frozenset()
@@ -48,21 +47,13 @@ class Generic:
                 f"model.options.inputs={self.inputs}: not a name or a list of names",
                 f"give the inputs of the model, such as {weights.PIXELS}",
             )
-        weights.check_image_size(self.image_size)
+        super().__post_init__()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the inputs."""
         given = self.inputs
         return tuple(given) if isinstance(given, list | tuple) else (given,)
-
-    def uses(self) -> frozenset[str]:
-        """Return an empty set: only images are used."""
-        return frozenset()
-
-    def graph_names(self) -> tuple[str, ...]:
-        """Return the one part that a runtime can execute."""
-        return ("image",)
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load the model by `auto_class`, with its image processor."""

@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 
 @register("models", "object_detector")
 @dataclass
-class ObjectDetector:
+class ObjectDetector(weights.LabelledImageFamily):
     """From images to boxes with classes. Options: `most_boxes`, the number of boxes of an image that are evaluated,
     from the highest score; and `image_size`, the side of its square images in pixels, null for the size of the
     checkpoint's image processor, which may keep the ratio of the sides."""
 
     most_boxes: int = 100
-    image_size: int | None = None
 
     auto_class: ClassVar[str] = "AutoModelForObjectDetection"
     task: ClassVar[str] = "object detection"
@@ -46,20 +45,8 @@ class ObjectDetector:
     }
 
     def __post_init__(self) -> None:
-        weights.check_image_size(self.image_size)
+        super().__post_init__()
         weights.check_most_boxes(self.most_boxes)
-
-    def uses(self) -> frozenset[str]:
-        """Return an empty set: only images are used."""
-        return frozenset()
-
-    def class_names(self, model: ModelConfig) -> Sequence[str]:
-        """Return the class names in the checkpoint's config, by index. Raises ConfigError."""
-        return weights.list_class_names(weights.read_class_names(model), f"model.checkpoint={model.checkpoint}")
-
-    def graph_names(self) -> tuple[str, ...]:
-        """Return the one part that a runtime can execute."""
-        return ("image",)
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load an AutoModelForObjectDetection with its image processor. The model itself takes images of all sizes."""

@@ -39,11 +39,9 @@ METHOD = "post_process_semantic_segmentation"
 
 @register("models", "semantic_segmenter")
 @dataclass
-class SemanticSegmenter:
+class SemanticSegmenter(weights.LabelledImageFamily):
     """From images to the class of each pixel. Option: `image_size`, the side of its square images in pixels; null is
     the model's own."""
-
-    image_size: int | None = None
 
     auto_class: ClassVar[str] = "AutoModelForSemanticSegmentation"
     other_auto_classes: ClassVar[tuple[str, ...]] = ("AutoModelForUniversalSegmentation",)
@@ -52,21 +50,6 @@ class SemanticSegmenter:
     class_pattern: ClassVar[str] = "ForSemanticSegmentation"
     """The family also reads all other classes of transformers with this in their name."""
     model_types: ClassVar[Mapping[str, str]] = MODEL_TYPES
-
-    def __post_init__(self) -> None:
-        weights.check_image_size(self.image_size)
-
-    def uses(self) -> frozenset[str]:
-        """Return an empty set: only images are used."""
-        return frozenset()
-
-    def class_names(self, model: ModelConfig) -> Sequence[str]:
-        """Return the class names in the checkpoint's config, by index. Raises ConfigError."""
-        return weights.list_class_names(weights.read_class_names(model), f"model.checkpoint={model.checkpoint}")
-
-    def graph_names(self) -> tuple[str, ...]:
-        """Return the one part that a runtime can execute."""
-        return ("image",)
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load the model with its image processor."""

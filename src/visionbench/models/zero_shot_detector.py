@@ -22,7 +22,7 @@ QUERIES = ("person", "bicycle", "car", "dog", "chair", "bottle", "laptop", "book
 
 @register("models", "zero_shot_detector")
 @dataclass
-class ZeroShotDetector:
+class ZeroShotDetector(weights.ImageFamily):
     """From images and class names to boxes with classes. Options: `queries`, the class names of a timed call;
     `template`, which converts a class name to the text of the model; `most_boxes`, the number of boxes of an image that
     are evaluated, from the highest score; and `image_size`, the side of its square images in pixels, null for the size
@@ -31,7 +31,6 @@ class ZeroShotDetector:
     queries: list[str] = field(default_factory=lambda: list(QUERIES))
     template: str = "{}"
     most_boxes: int = 100
-    image_size: int | None = None
 
     auto_class: ClassVar[str] = "AutoModelForZeroShotObjectDetection"
     task: ClassVar[str] = "object detection"
@@ -46,7 +45,7 @@ class ZeroShotDetector:
     }
 
     def __post_init__(self) -> None:
-        weights.check_image_size(self.image_size)
+        super().__post_init__()
         weights.check_most_boxes(self.most_boxes)
         if not self.queries or not all(query.strip() for query in self.queries):
             raise ConfigError(
@@ -56,14 +55,6 @@ class ZeroShotDetector:
             raise ConfigError(
                 f"model.options.template: '{self.template}' must contain {{}} once, as the place of the class name"
             )
-
-    def uses(self) -> frozenset[str]:
-        """Return an empty set: only images are used. The class names of a timed call are an option."""
-        return frozenset()
-
-    def graph_names(self) -> tuple[str, ...]:
-        """Return the one part that a runtime can execute."""
-        return ("image",)
 
     def load(self, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> LoadedModel:
         """Load an AutoModelForZeroShotObjectDetection with its image processor and its tokenizer, or a HashedTokenizer

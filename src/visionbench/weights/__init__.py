@@ -20,7 +20,7 @@ from visionbench.weights.fetching import ensure_checkpoint, fetch_checkpoint, fe
 from visionbench.weights.graphs import as_graph
 from visionbench.weights.hashed_tokenizer import HashedTokenizer, hash_word
 from visionbench.weights.identification import Description, check_family, describe, known_models, prepare_architecture
-from visionbench.weights.image_model import PIXELS, LoadedImageModel
+from visionbench.weights.image_model import PIXELS, ImageFamily, LabelledImageFamily, LoadedImageModel
 from visionbench.weights.image_size import check_image_size, describe_border
 from visionbench.weights.location import find_checkpoint, local_folder
 from visionbench.weights.map_model import LoadedMapModel, MapEvaluator, load_processors
@@ -57,6 +57,8 @@ __all__ = [
     "Description",
     "HashedTokenizer",
     "LoadedDetector",
+    "ImageFamily",
+    "LabelledImageFamily",
     "LoadedImageModel",
     "LoadedMapModel",
     "MapEvaluator",

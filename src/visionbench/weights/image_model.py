@@ -1,4 +1,4 @@
-"""A model whose call is one part, from the tensors of its image processor to the tensors of its output."""
+"""Models whose call is one part, from the tensors of their image processor to the tensors of their output."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from visionbench.config import ModelConfig
 from visionbench.core import Inputs, ModelPart
+from visionbench.weights.checkpoint_classes import list_class_names, read_class_names
 from visionbench.weights.graphs import as_graph
+from visionbench.weights.image_size import check_image_size
 from visionbench.weights.tensors import place_inputs
 
 if TYPE_CHECKING:
@@ -16,6 +19,37 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PIXELS = "pixel_values"
+
+
+@dataclass
+class ImageFamily:
+    """A family whose models read only images, and whose one part `image` is the complete call; see `core.Adapter`.
+
+    Option: `image_size`, the side of square images in pixels, or null for the model's own.
+    """
+
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError if the image size is not positive."""
+        check_image_size(self.image_size)
+
+    def uses(self) -> frozenset[str]:
+        """Return an empty set: only images are used."""
+        return frozenset()
+
+    def graph_names(self) -> tuple[str, ...]:
+        """Return the one part that a runtime can execute."""
+        return ("image",)
+
+
+@dataclass
+class LabelledImageFamily(ImageFamily):
+    """An image family whose models have a fixed list of classes."""
+
+    def class_names(self, model: ModelConfig) -> Sequence[str]:
+        """Return the class names in the checkpoint's config, by index. Raises ConfigError."""
+        return list_class_names(read_class_names(model), f"model.checkpoint={model.checkpoint}")
 
 
 @dataclass
