@@ -49,7 +49,7 @@ gpu: ## check an NVIDIA GPU in eight minutes (PYTHON=… with torch for CUDA); r
 	@bash benchmarks/gpu_check.sh
 
 train-tiny: .venv/.test ## train the bundled models again (about an hour on one core)
-	@for model in clip sam blip2 classifier detector; do $(BIN)/python scripts/train_$${model}_tiny.py || exit 1; done
+	@for model in clip sam blip2 classifier detector segformer; do $(BIN)/python scripts/train_$${model}_tiny.py || exit 1; done
 
 wheel: .venv/.test ## build dist/visionbench-….whl
 	@$(BIN)/python -m build --wheel

@@ -205,7 +205,8 @@ def facts(out: Path, model: nn.Module, args: argparse.Namespace, training: str, 
 
 def provenance(script: str, variants: int) -> str:
     """Return the last section of the card."""
+    each = f"{variants} image{'s' * (variants > 1)} each"
     return f"""## Provenance
 
 Made by `python scripts/{script}` of this repository, from images and captions that
-`visionbench.data.shapes` generates ({len(compositions("train")):,} compositions, {variants} images each)."""
+`visionbench.data.shapes` generates ({len(compositions("train")):,} compositions, {each})."""

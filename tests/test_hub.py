@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from hub_server import Repository, serving
+from open_clip_checkpoint import open_clip_state
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 
@@ -23,6 +25,14 @@ PINNED, OTHER = "1" * 40, "2" * 40
 CUT_AT, KEPT = 24_000_000, 2 * 10 * 2**20
 """The byte of a file of 32 MB at which the connection is lost, and the bytes that are kept: huggingface_hub writes
 10 MiB at once."""
+
+OPEN_CLIP = {
+    "embed_dim": 16,
+    "quick_gelu": True,
+    "vision_cfg": {"layers": 1, "width": 16, "head_width": 8, "mlp_ratio": 1.0, "patch_size": 8, "image_size": 16},
+    "text_cfg": {"layers": 1, "width": 16, "heads": 2, "mlp_ratio": 1.0, "context_length": 8, "vocab_size": 10},
+}
+"""The configuration of open_clip for the model of `clip`."""
 
 FETCHER = """
 import json, sys
@@ -93,6 +103,11 @@ def hub(side, tmp_path_factory):
     pinned = commit("pinned")
     torch.save(clip(10).state_dict(), pinned / "pytorch_model.bin")
     (pinned / "README.md").write_text("Not needed.")
+    open_clip = tmp_path_factory.mktemp("open_clip")
+    save_file(open_clip_state(clip(10)), open_clip / "open_clip_model.safetensors")
+    (open_clip / "open_clip_config.json").write_text(json.dumps({"model_cfg": OPEN_CLIP}))
+    for file in side.glob("tokenizer*"):
+        shutil.copy(file, open_clip)
     no_weights, no_processor = pickled("no-weights"), pickled("no-processor")
     (no_weights / "pytorch_model.bin").unlink()
     for file in no_processor.glob("*processor_config.json"):
@@ -101,6 +116,7 @@ def hub(side, tmp_path_factory):
         "tiny/clip": Repository({PINNED: pinned, OTHER: pickled("other")}, {"main": OTHER}),
         "tiny/bin": Repository({PINNED: pickled("bin")}, {"main": PINNED}),
         "tiny/sharded": Repository({PINNED: commit("sharded", max_shard_size="10KB")}),
+        "tiny/open-clip": Repository({PINNED: open_clip}),
         "tiny/gated": Repository({PINNED: pickled("gated")}, gated=True),
         "tiny/no-weights": Repository({PINNED: no_weights}),
         "tiny/no-processor": Repository({PINNED: no_processor}),
@@ -124,7 +140,7 @@ def nowhere():
 
 def environment(home, endpoint, **more):
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
-    return {**inherited, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, **more}
+    return {**inherited, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, **more, "VISIONBENCH_CACHE": str(home)}
 
 
 def run(script, steps, home, endpoint, **more):
@@ -150,6 +166,9 @@ STEPS = {
     "once more": ("ensure_checkpoint", "tiny/clip", PINNED),
     "pickled, of a branch": ("fetch_checkpoint", "tiny/bin", None),
     "sharded": ("fetch_checkpoint", "tiny/sharded", PINNED),
+    "open_clip, not fetched": ("find_checkpoint", "tiny/open-clip", PINNED),
+    "open_clip": ("obtain_checkpoint", "tiny/open-clip", PINNED),
+    "open_clip, again": ("find_checkpoint", "tiny/open-clip", PINNED),
     "unknown repository": ("fetch_checkpoint", "tiny/clap", PINNED),
     "unknown revision": ("fetch_checkpoint", "tiny/clip", "3" * 40),
     "gated": ("fetch_checkpoint", "tiny/gated", PINNED),
@@ -170,7 +189,7 @@ def session(hub, home):
 @pytest.fixture(scope="module")
 def offline(session, home, nowhere):
     """Identity and embeddings of the models that one process loads without a server and with the Hub forbidden."""
-    steps = [("tiny/clip", PINNED), ("tiny/bin", None), ("tiny/sharded", PINNED)]
+    steps = [("tiny/clip", PINNED), ("tiny/bin", None), ("tiny/sharded", PINNED), ("tiny/open-clip", PINNED)]
     answers, _ = run(EMBEDDER, steps, home, nowhere, HF_HUB_OFFLINE="1")
     return dict(zip((repo for repo, _ in steps), answers, strict=True))
 
@@ -194,7 +213,7 @@ def test_another_revision_does_not_replace_the_pinned_one(session):
 
 def test_a_complete_checkpoint_is_not_fetched_again(session, hub):
     assert session[0]["once more"] == "None"
-    assert len(hub.sent("tokenizer.json")) == 3  # once for each of three repositories
+    assert len(hub.sent("tokenizer.json")) == 4  # once for each of four repositories
 
 
 def test_the_error_for_a_lost_connection_names_the_file_and_the_remedy(session):
@@ -321,7 +340,15 @@ def test_offline_mode_is_named_and_an_incomplete_snapshot_is_not_used(session, o
 
 
 # ------------------------------------------------------------------------------------------------------------- offline
-@pytest.mark.parametrize("repo", ["tiny/clip", "tiny/bin", "tiny/sharded"])
+def test_a_repository_of_open_clip_is_fetched_and_converted_once(session, offline):
+    answers, _ = session
+    assert answers["open_clip, not fetched"] == "None"
+    assert Path(answers["open_clip"]).is_dir() and answers["open_clip, again"] == answers["open_clip"]
+    image = torch.tensor(offline["tiny/open-clip"][1]["image"])
+    torch.testing.assert_close(image, torch.tensor(offline["tiny/sharded"][1]["image"]))
+
+
+@pytest.mark.parametrize("repo", ["tiny/clip", "tiny/bin", "tiny/sharded", "tiny/open-clip"])
 def test_a_fetched_model_computes_embeddings_offline(offline, repo):
     identity, answers = offline[repo]
     assert identity["model_class"] == "CLIPModel"

@@ -17,6 +17,7 @@ QUALITY = {
     "sam_tiny": "segmentation_point_miou_fraction",
     "blip2_tiny": "captioning_cider_score",
     "classifier_tiny": "classification_top_1_fraction",
+    "segformer_tiny": "semantic_segmentation_miou_fraction",
 }
 DECODED = [*((model, "simplejpeg") for model in QUALITY), ("clip_tiny", "pillow_draft"), ("blip2_tiny", "pillow_draft")]
 

@@ -34,7 +34,7 @@ def check(*configs):
     return [model.warnings for model in model_check.build_shapes(configs)]
 
 
-@pytest.mark.parametrize("name", ["clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny"])
+@pytest.mark.parametrize("name", ["clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny", "segformer_tiny"])
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
 def test_a_complete_checkpoint_has_no_warning(own, name, file):
     folder, config = own(name)

@@ -5,7 +5,7 @@ from command_line import call
 
 from visionbench.results import archive
 
-TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny")
+TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny", "segformer_tiny")
 METRICS = "metrics=[latency,memory,parity,recall,segmentation,semantic_segmentation,captioning,classification]"
 SHORT = ["measure.warmup.calls=1", "measure.latency.calls=6", "measure.retries=0", "data.options.samples=24"]
 SHORT += ["tracking=none", "report.enabled=false", "device.threads=1", "batch.sizes=[2]"]
@@ -14,6 +14,7 @@ QUALITY = {
     "sam_tiny": "segmentation_point_miou_fraction",
     "blip2_tiny": "captioning_cider_score",
     "classifier_tiny": "classification_top_1_fraction",
+    "segformer_tiny": "semantic_segmentation_miou_fraction",
 }
 CAST = {"autocast_bf16": "bfloat16", "autocast_fp16": "float16"}
 QUANTIZED = ("int8_dynamic", "int8_weight_only")

@@ -12,7 +12,7 @@ from visionbench.devices.cuda import Cuda
 from visionbench.records.folder import RunFolder
 
 QUALITY = "metrics=[recall,segmentation,semantic_segmentation,captioning,classification,evaluation]"
-TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny")
+TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny", "segformer_tiny")
 NO_SWEEP = ["tracking=none", "device.threads=1"]
 
 
@@ -46,6 +46,8 @@ def swept(tmp_path_factory):
         ("blip2_tiny", "captioning_exact_match_fraction", 0.9),
         ("blip2_tiny", "captioning_bleu_4_fraction", 0.9),
         ("classifier_tiny", "classification_top_1_fraction", 0.9),
+        ("segformer_tiny", "semantic_segmentation_miou_fraction", 0.8),
+        ("segformer_tiny", "semantic_segmentation_pixel_accuracy_fraction", 0.95),
     ],
 )
 def test_a_bundled_model_performs_its_task(swept, model, metric, least):
@@ -62,6 +64,7 @@ def test_each_model_has_only_the_quality_metrics_of_its_task(swept):
         "sam_tiny": {"segmentation"},
         "blip2_tiny": {"captioning"},
         "classifier_tiny": {"classification"},
+        "segformer_tiny": {"semantic_segmentation"},
     }
 
 
@@ -73,7 +76,7 @@ def test_the_table_shows_the_quality_metrics_and_the_pass_over_the_data(swept):
     verbose = here(swept[0], "results", "latest", "--verbose").stdout
     for heading in ("i→t R@1", "point mIoU", "box mIoU", "CIDEr", "BLEU-4", "top-1"):
         assert heading in verbose
-    assert verbose.count("quality over 120 images of shapes") == 4
+    assert verbose.count("quality over 120 images of shapes") == 5
 
 
 def test_predictions_are_stored_and_every_figure_can_be_computed_again(swept):

@@ -15,6 +15,7 @@ FILES = {
     "sam_tiny": ("SamModel", {"AutoProcessor", "AutoImageProcessor"}),
     "blip2_tiny": ("Blip2ForConditionalGeneration", {"AutoProcessor", "AutoTokenizer", "AutoImageProcessor"}),
     "classifier_tiny": ("ResNetForImageClassification", {"AutoImageProcessor"}),
+    "segformer_tiny": ("SegformerForSemanticSegmentation", {"AutoImageProcessor"}),
     "detector_tiny": ("RTDetrV2ForObjectDetection", {"AutoImageProcessor"}),
 }
 AUTO = {

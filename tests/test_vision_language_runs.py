@@ -1,11 +1,11 @@
 """A vision-language model from the command line: speed, its parts, captions and answers to questions."""
 
 import json
-import shutil
 
 import pytest
 import yaml
 from command_line import FEW_CALLS_EACH_STAGE, here
+from PIL import Image
 from tiny_vision_language import save, small
 
 from visionbench.data.shapes import Shapes
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     rows = []
     (base / "vqa").mkdir()
     for example in Shapes(samples=3, cache_dir=str(base / "cache")).examples():
-        shutil.copy(example.image, base / "vqa")
+        Image.open(example.image).resize((64, 24 + 20 * len(rows))).save(base / "vqa" / example.image.name)
         rows += [
             {"image": example.image.name, "question": one.text, "answers": one.answers} for one in example.questions
         ]
@@ -84,6 +84,11 @@ def test_the_quality_row_has_answers_and_captions_with_counts(measured):
     assert stored.columns["questions"][0][0]["question"].endswith("?")
 
 
+def test_images_of_one_size_have_no_doubt_about_the_first_batch(measured):
+    reasons = {reason.kind for row in rows(measured[1]).values() for reason in row.validity.reasons}
+    assert "first_batch_only" not in reasons
+
+
 def test_the_table_has_the_figures_of_both_tasks(measured):
     assert "VQA acc." in measured[0].stdout
     assert "CIDEr" in measured[0].stdout
@@ -98,10 +103,12 @@ def test_quality_is_refused_for_random_weights(folder):
 
 
 def test_questions_of_the_user_are_answered_and_a_bad_row_is_named(folder):
-    words = ["data=questions", "data.root=vqa", "metrics=[question_answering]", "data.options.samples=null"]
+    words = ["data=questions", "data.root=vqa", "metrics=[flops,question_answering]", "data.options.samples=null"]
     done, last = run(folder, *words)
     assert done.returncode == 0, done.stderr
     assert rows(last)["quality"].metrics.values["question_answering_questions_count"] == 12
+    assert "first_batch_only" in {reason.kind for reason in rows(last)["batch-1"].validity.reasons}
+    assert " to " in rows(last)["batch-1"].labels["prompt_tokens"]
     with (folder / "vqa" / "questions.jsonl").open("a") as file:
         file.write('{"image": "00000.jpg", "question": "Why?"}\n')
     done, _ = run(folder, *words)

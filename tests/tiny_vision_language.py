@@ -109,6 +109,19 @@ IMAGES = {
     },
 }
 ARGUMENTS = {"smolvlm2_256m": {"image_seq_len": 4}, "llava_onevision_0_5b": {"num_image_tokens": 16}}
+BASES = {"idefics3": "smolvlm2_256m", "qwen2_vl": "qwen2_5_vl_3b"}
+"""Model types without a YAML in conf/, with the model from which the other values come."""
+ARCHITECTURES["idefics3"] = {**ARCHITECTURES["smolvlm2_256m"], "model_type": "idefics3"}
+ARCHITECTURES["qwen2_vl"] = {
+    **ARCHITECTURES["qwen2_5_vl_3b"],
+    "model_type": "qwen2_vl",
+    "vision_config": {
+        **{"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 8},
+    },
+}
+IMAGES["idefics3"] = {**IMAGES["smolvlm2_256m"], "image_processor_type": "Idefics3ImageProcessor"}
+IMAGES["qwen2_vl"] = IMAGES["qwen2_5_vl_3b"]
+ARGUMENTS["idefics3"] = ARGUMENTS["smolvlm2_256m"]
 NAMES = tuple(ARCHITECTURES)
 CHAT = (
     "{% for message in messages %}{{ message.role }}: {% for part in message.content %}"
@@ -120,7 +133,7 @@ CHAT = (
 
 def small(name: str, **options: object) -> ModelConfig:
     """Return the YAML of a model in conf/ with random weights and smaller sizes."""
-    model = models()[name]
+    model = models()[BASES.get(name, name)]
     model.weights, model.architecture, model.image_processor = "random", ARCHITECTURES[name], IMAGES[name]
     arguments = {**model.options.get("processor", {}), **ARGUMENTS.get(name, {})}
     model.options = {**model.options, "processor": arguments, **options}

@@ -64,13 +64,15 @@ from visionbench.stages.autocast import autocast, in_autocast
 from visionbench.stages.context import Context, Stage
 from visionbench.stages.decoding import Decoding
 from visionbench.stages.evaluation import Evaluation, EvaluationContext, EvaluationError
-from visionbench.stages.inputs import TimedInputs, assemble, batch_count, preprocess
+from visionbench.stages.inputs import TimedInputs, assemble, batch_count, have_several_sizes, preprocess
 from visionbench.statistics.resampling import CLUSTER
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+ONE_BATCH = ("memory", "flops")
+"""The stages whose figures are those of one batch."""
 
 
 # -------------------------------------------------------------------------------------------------------------- events
@@ -338,8 +340,18 @@ def measure_case(
         samples = samples.merged(stage_samples)
         if invalid_attempts:
             retried[f"{name}_retried"] = "; ".join(invalid_attempts)
+    samples = samples.merged(_doubt_first_batch(loaded, case))
     samples = samples.merged(loaded.decoding.describe(_timed_examples(loaded, case), "pipeline" in case.stages))
     return _with_metrics(loaded, case, samples, retried)
+
+
+def _doubt_first_batch(loaded: LoadedRun, case: Case) -> Samples:
+    """Return a flag if figures of one batch do not hold for the others, because images have several sizes."""
+    names = [name for name in ONE_BATCH if name in case.stages]
+    if not names or not have_several_sizes(loaded.inputs.singles):
+        return Samples()
+    detail = f"{' and '.join(names)}: those of the first batch, and the inputs of the images have several sizes"
+    return Samples(flags={"first_batch_only": detail})
 
 
 def evaluate_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress, None, CaseFinished]:

@@ -13,16 +13,19 @@ from visionbench.core import ConfigError
 from visionbench.models.captioner import Captioner
 from visionbench.models.dual_encoder import DualEncoder
 from visionbench.models.image_classifier import ImageClassifier
+from visionbench.models.semantic_segmenter import SemanticSegmenter
 
 ADAPTERS = {
     "classifier_tiny": ImageClassifier(),
     "clip_tiny": DualEncoder(text_tokens=32),
     "blip2_tiny": Captioner(),
+    "segformer_tiny": SemanticSegmenter(),
 }
 FAMILIES = {
     "classifier_tiny": "image_classifier",
     "clip_tiny": "dual_encoder",
     "blip2_tiny": "captioner",
+    "segformer_tiny": "semantic_segmenter",
 }
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 901234\n"
 

@@ -509,7 +509,7 @@ def test_the_parts_of_a_model_are_the_complete_work_of_its_call(name, photograph
     assert all(one.moved_bytes > 0 for one in work.values())
 
 
-@pytest.mark.parametrize("name", ["clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny"])
+@pytest.mark.parametrize("name", ["clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny", "segformer_tiny"])
 def test_the_parts_of_a_bundled_model_are_the_complete_work_of_its_call(name, photographs):
     """Within 1 %: if the number of steps is even, no step has the mean length."""
     loaded = load(eager(models()[name]))

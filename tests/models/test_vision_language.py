@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from tiny_vision_language import NAMES, load, save, small
+from tiny_vision_language import BASES, NAMES, load, save, small
 from torch.utils.flop_counter import FlopCounterMode
 
 from visionbench import weights
@@ -201,7 +201,7 @@ def checkpoints(tmp_path_factory):
 
 
 def from_checkpoint(name, folder, **options) -> ModelConfig:
-    model = models()[name]
+    model = models()[BASES.get(name, name)]
     kept = {key: value for key, value in model.options.items() if key != "processor"}
     model.checkpoint, model.revision, model.options = str(folder), None, {**kept, **options}
     return model

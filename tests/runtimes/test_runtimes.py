@@ -7,7 +7,7 @@ from command_line import call
 
 from visionbench.results import archive
 
-TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny")
+TINY = ("clip_tiny", "sam_tiny", "blip2_tiny", "classifier_tiny", "segformer_tiny")
 COMPILED = "classifier_tiny"
 """The model that is compiled. Compiling all models takes several minutes."""
 METRICS = "metrics=[latency,load,parity,recall,segmentation,semantic_segmentation,captioning,classification]"
@@ -18,6 +18,7 @@ QUALITY = {
     "sam_tiny": "segmentation_point_miou_fraction",
     "blip2_tiny": "captioning_cider_score",
     "classifier_tiny": "classification_top_1_fraction",
+    "segformer_tiny": "semantic_segmentation_miou_fraction",
 }
 EXECUTED_BY_TORCH = {
     "sam_tiny": "torch executes: decoder of boxes, for quality",

@@ -6,7 +6,7 @@ from PIL import Image
 
 from visionbench.config import InputsConfig
 from visionbench.core import Example
-from visionbench.stages.inputs import assemble, batch_count, input_bytes, preprocess
+from visionbench.stages.inputs import assemble, batch_count, have_several_sizes, input_bytes, preprocess
 
 CPU = torch.device("cpu")
 
@@ -120,3 +120,15 @@ def test_max_mib_limits_the_batches_of_a_case(size, max_mib, count):
     singles = [{"pixels": torch.zeros(1, 2**18)} for _ in range(6)]  # a MiB each
     assert len(list(assemble(singles, size, CPU, torch.float32, max_mib))) == count
     assert batch_count(singles, size, max_mib) == count
+
+
+def test_inputs_that_differ_in_a_size_have_several_sizes():
+    wide, tall = {"pixel_values": torch.zeros(1, 3, 4, 8)}, {"pixel_values": torch.zeros(1, 3, 8, 4)}
+    assert not have_several_sizes([wide, {"pixel_values": torch.ones(1, 3, 4, 8)}])
+    assert have_several_sizes([wide, wide, tall])
+
+
+def test_the_number_of_batches_in_memory_follows_from_the_largest_input():
+    small, large = {"x": torch.zeros(1, 2**17)}, {"x": torch.zeros(1, 2**18)}
+    assert batch_count([small] * 4, 1, max_mib=2) == batch_count([small, large, small, small], 1, max_mib=4) == 4
+    assert batch_count([small, large, small, small], 1, max_mib=2) == 2

@@ -8,6 +8,7 @@ from visionbench import architectures, weights
 
 MAPPINGS = {
     "image_classifier": modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    "vision_language": modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     "captioner": modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     "promptable_segmenter": modeling_auto.MODEL_FOR_MASK_GENERATION_MAPPING_NAMES,
     "dual_encoder": modeling_auto.MODEL_MAPPING_NAMES,

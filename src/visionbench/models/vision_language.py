@@ -296,7 +296,11 @@ class LoadedVisionLanguage:
 
     def _check_length(self, tokens: int) -> None:
         options, positions = self.options, getattr(self.config.get_text_config(), "max_position_embeddings", None)
-        new = 0 if self.config.is_encoder_decoder else max(options.new_tokens, options.caption_tokens)
+        new = (
+            0
+            if self.config.is_encoder_decoder
+            else max(options.new_tokens, options.caption_tokens, options.answer_tokens)
+        )
         if positions is not None and tokens + new > positions:
             raise ValueError(
                 f"its image and prompt have {tokens} tokens, and with {new} new tokens the model has only {positions} "

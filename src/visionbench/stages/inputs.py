@@ -96,7 +96,12 @@ def batch_count(singles: Sequence[Inputs], batch_size: int, max_mib: int | None 
     count = -(-len(singles) // batch_size)
     if max_mib is None:
         return count
-    return min(count, max(1, max_mib * 2**20 // (input_bytes(singles[0]) * batch_size)))
+    return min(count, max(1, max_mib * 2**20 // (max(map(input_bytes, singles)) * batch_size)))
+
+
+def have_several_sizes(singles: Sequence[Inputs]) -> bool:
+    """Return whether the inputs of single images differ in the size of a tensor."""
+    return any(single[name].shape != tensor.shape for single in singles for name, tensor in singles[0].items())
 
 
 def assemble(

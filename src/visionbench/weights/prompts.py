@@ -38,6 +38,8 @@ COMMON_WORDS = tuple(
     """.split()  # noqa: SIM905
 )
 """Words of which each is a token of the stand-in. Any other word is the unknown token."""
+ADDED_TOKENS = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+"""Tokens that processors would otherwise add after the last one of the model."""
 PIECES = r"<[^<>\s]+>|\w+|\n+|[^\w\s]"
 """What the stand-in counts as one token: a token in angle brackets, a word, line ends, or a punctuation mark."""
 
@@ -179,7 +181,7 @@ def make_tokenizer(config: Any) -> Any:
     size = config.get_text_config().vocab_size
     used = set(special.values())
     free = (number for number in range(size) if number not in used)
-    words = dict(zip(["<unk>", *dict.fromkeys(["\n", *punctuation, *COMMON_WORDS])], free, strict=False))
+    words = dict(zip(["<unk>", *ADDED_TOKENS, *dict.fromkeys(["\n", *punctuation, *COMMON_WORDS])], free, strict=False))
     content = {
         "version": "1.0",
         "added_tokens": [],
