@@ -48,7 +48,7 @@ def _plan(request: ComposedRun, resolver: Resolver, notes: dict[str, None]) -> P
         weights.ensure_checkpoint(values.model)
     model_check.check_families([values])
     data_is_present = values.data.root is None or Path(values.data.root).expanduser().is_dir()
-    unavailable = data_check.unavailable_annotations([values])[0] if data_is_present else {}
+    unavailable = data_check.unavailable_annotations([values], may_write=False)[0] if data_is_present else {}
     if config is not request.config or unavailable:
         plan = make_plan(values, request.overrides, unavailable)
     plan = replace(plan, warnings=(*request.notes, *plan.warnings), experiment=request.experiment)
