@@ -96,7 +96,8 @@ class Detection:
         counts = ("detection_instances_count", "detection_classes_count")
         if not len(samples.get("detection/pictures_count")):
             reason = samples.why_missing("detection/pictures_count")
-            return Metrics(values | dict.fromkeys(counts), dict.fromkeys([*values, *counts], reason))
+            without = Metrics(values | dict.fromkeys(counts), dict.fromkeys([*values, *counts], reason))
+            return with_intervals(without, list(values), {}, samples)
         kinds = samples.get("detection/truth_class_index")
         reasons: dict[str, str] = {}
         stats = accumulate(samples)
