@@ -101,6 +101,7 @@ def test_a_dry_run_extracts_nothing(tmp_path, examples):
     write_shards(tmp_path / "mine", examples)
     done = here(tmp_path, "run", "--dry-run", "model=clip_tiny", "data=webdataset", "data.root=mine", *FAST)
     assert done.returncode == 0, done.stderr
+    assert "data=webdataset: its images are extracted and checked when the command runs" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
 
 

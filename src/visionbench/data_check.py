@@ -41,9 +41,14 @@ def unavailable_annotations(configs: Sequence[ExperimentConfig], may_write: bool
     return unavailable
 
 
+def is_archive(data: DataSet) -> bool:
+    """Return whether the images of a data set are extracted into a cache when they are read first."""
+    return isinstance(data, HasOptionalAnnotations) and hasattr(data, "cache_dir")
+
+
 def _find_absent(data: DataSet, needed: Collection[str], may_write: bool) -> Mapping[str, str]:
     """Return the needed annotations that the files of a data set do not have, although its class provides them."""
-    if isinstance(data, HasOptionalAnnotations) and hasattr(data, "cache_dir") and not may_write:
+    if not may_write and is_archive(data):
         return {}
     if needed and isinstance(data, HasOptionalAnnotations):
         return {kind: reason for kind, reason in data.absent_annotations().items() if kind in needed}
