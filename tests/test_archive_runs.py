@@ -97,6 +97,14 @@ def test_the_figures_are_those_of_the_same_images_in_another_layout(tmp_path, ex
     assert values["pictures_used_count"] == values["pictures_found_count"] == SAMPLES
 
 
+def test_a_dry_run_extracts_nothing(tmp_path, examples):
+    write_shards(tmp_path / "mine", examples)
+    done = here(tmp_path, "run", "--dry-run", "model=clip_tiny", "data=webdataset", "data.root=mine", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert "data=webdataset: its images are extracted and checked when the command runs" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
 def test_annotations_that_no_sample_has_are_refused_with_the_reason(tmp_path, examples):
     write_shards(tmp_path / "mine", examples)
     for shard in (tmp_path / "mine" / "test").glob("*.tar"):

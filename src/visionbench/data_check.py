@@ -15,8 +15,11 @@ from visionbench.statistics.resampling import read_clusters
 NO_LABELS = "it has no labels, because data.root has no folder of a class"
 
 
-def unavailable_annotations(configs: Sequence[ExperimentConfig]) -> list[dict[str, str]]:
-    """Return for each run the annotations that its data set class declares but cannot give here, with the reasons."""
+def unavailable_annotations(configs: Sequence[ExperimentConfig], may_write: bool = True) -> list[dict[str, str]]:
+    """Return for each run the annotations that its data set class declares but cannot give here, with the reasons.
+
+    Without `may_write`, archives are not extracted, and all their annotations count as available.
+    """
     absent: dict[tuple[str, frozenset[str]], Mapping[str, str]] = {}
     unavailable: list[dict[str, str]] = []
     for config in configs:
@@ -25,7 +28,7 @@ def unavailable_annotations(configs: Sequence[ExperimentConfig]) -> list[dict[st
         needed &= parts.data.provides
         key = to_yaml(config.data), needed
         if key not in absent:
-            absent[key] = _find_absent(parts.data, needed)
+            absent[key] = _find_absent(parts.data, needed, may_write)
         reasons = dict(absent[key])
         for annotation in (LABELS, CLASS_MAP):
             if annotation in needed and annotation not in reasons:
@@ -38,8 +41,15 @@ def unavailable_annotations(configs: Sequence[ExperimentConfig]) -> list[dict[st
     return unavailable
 
 
-def _find_absent(data: DataSet, needed: Collection[str]) -> Mapping[str, str]:
+def is_archive(data: DataSet) -> bool:
+    """Return whether the images of a data set are extracted into a cache when they are read first."""
+    return isinstance(data, HasOptionalAnnotations) and hasattr(data, "cache_dir")
+
+
+def _find_absent(data: DataSet, needed: Collection[str], may_write: bool) -> Mapping[str, str]:
     """Return the needed annotations that the files of a data set do not have, although its class provides them."""
+    if not may_write and is_archive(data):
+        return {}
     if needed and isinstance(data, HasOptionalAnnotations):
         return {kind: reason for kind, reason in data.absent_annotations().items() if kind in needed}
     return {"labels": NO_LABELS} if "labels" in needed and not data.classes() else {}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from visionbench import data_check, model_check, registry, variation, weights, worker
 from visionbench.config import ComposedConfig, ComposedRun, from_yaml
+from visionbench.parts import find_data
 from visionbench.plan import plan as make_plan
 from visionbench.records.identity import Identity
 from visionbench.resolve import Resolver
@@ -48,12 +49,14 @@ def _plan(request: ComposedRun, resolver: Resolver, notes: dict[str, None]) -> P
         weights.ensure_checkpoint(values.model)
     model_check.check_families([values])
     data_is_present = values.data.root is None or Path(values.data.root).expanduser().is_dir()
-    unavailable = data_check.unavailable_annotations([values])[0] if data_is_present else {}
+    unavailable = data_check.unavailable_annotations([values], may_write=False)[0] if data_is_present else {}
     if config is not request.config or unavailable:
         plan = make_plan(values, request.overrides, unavailable)
     plan = replace(plan, warnings=(*request.notes, *plan.warnings), experiment=request.experiment)
     left_out: dict[str, str] = {}
-    if values.data.root is not None and (data_is_present or values.data.prepare is None):
+    if data_is_present and data_check.is_archive(find_data(values.data)):
+        notes[f"data={values.data.name}: its images are extracted and checked when the command runs"] = None
+    elif values.data.root is not None and (data_is_present or values.data.prepare is None):
         left_out = data_check.unusable_examples([(values, plan)])[0]
     notes.update(dict.fromkeys(f"! {warning}" for warning in plan.warnings))
     return PreparedRun(values, config.to_yaml(), plan, left_out, request)

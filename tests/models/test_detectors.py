@@ -237,6 +237,9 @@ def test_flops_are_counted(index, folder, photographs, tmp_path):
     batch = next(assemble(timed(loaded, photographs, tmp_path).singles, 2, CPU, torch.float32))
     work = flops.count(loaded, flops.copy_without_values(loaded), batch)
     assert work["image"].flop > 0
+    with torch.inference_mode():
+        again = flops.count(loaded, flops.copy_without_values(loaded), batch)
+    assert again["image"].flop == work["image"].flop
 
 
 @pytest.mark.parametrize("name", ["detr", "yolos"])

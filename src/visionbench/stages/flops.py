@@ -263,6 +263,9 @@ def _reader() -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
+    aten = torch.ops.aten
+    reads_truth = (aten._local_scalar_dense.default, aten.item.default, aten.is_nonzero.default)
+
     class Reader(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
@@ -270,7 +273,7 @@ def _reader() -> Any:
             self.known: dict[int, torch.Tensor] = {}  # holds the tensors, so that no id is used twice
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta and _is_check(sys._getframe(1)):
+            if func in reads_truth and args[0].is_meta and _is_check(sys._getframe(1)):
                 return True
             output = func(*args, **(kwargs or {}))
             read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]

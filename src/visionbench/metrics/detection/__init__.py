@@ -51,7 +51,13 @@ RANGES = "at IoU thresholds of 0.50, 0.55, … 0.95"
 RECALL = f"Mean over classes of the recall {RANGES}"
 
 
-def _detection(name: str, meaning: str, title: str = "", **fields: Any) -> MetricDeclaration:
+WITHOUT_INTERVAL = ("map_small", "map_medium", "map_large")
+"""Figures without an interval, because resampling each of them takes as long as resampling the mAP."""
+
+
+def _detection(
+    name: str, meaning: str, title: str = "", intervals: tuple[str, ...] = (OVER_PICTURES,), **fields: Any
+) -> MetricDeclaration:
     return MetricDeclaration(
         f"detection_{name}_fraction",
         "fraction",
@@ -60,7 +66,7 @@ def _detection(name: str, meaning: str, title: str = "", **fields: Any) -> Metri
         QUALITY,
         title=title,
         table=bool(title),
-        intervals=(OVER_PICTURES,),
+        intervals=intervals,
         **fields,
     )
 
@@ -78,7 +84,9 @@ class Detection:
         _detection("map", f"{PRECISION}, {RANGES} (COCO's AP)", "mAP", order=94, compared=True, headline=1),
         _detection("map_50", f"{PRECISION}, at an IoU threshold of 0.50", "mAP50", order=95, compared=True, headline=2),
         _detection("map_75", f"{PRECISION}, at an IoU threshold of 0.75", order=96, compared=True),
-        _detection("map_{small,medium,large}", f"{PRECISION}, {RANGES}, of instances of this area", order=96),
+        _detection(
+            "map_{small,medium,large}", f"{PRECISION}, {RANGES}, of instances of this area", intervals=(), order=96
+        ),
         _detection("average_recall_100", f"{RECALL}, with at most 100 boxes per image and class", "AR", order=97),
         _detection("average_recall_<k>", f"{RECALL}, with at most k boxes per image and class", order=97),
         _detection("average_recall_{small,medium,large}", f"{RECALL}, of instances of this area", order=97),
@@ -93,10 +101,12 @@ class Detection:
     def compute(self, samples: Samples) -> Metrics:
         """Compute the figures of `COCOeval.stats`, the number of instances, and the number of their classes."""
         values: dict[str, float | None] = dict.fromkeys(f"detection_{name}_fraction" for name in FIGURES)
+        with_interval = [f"detection_{name}_fraction" for name in FIGURES if name not in WITHOUT_INTERVAL]
         counts = ("detection_instances_count", "detection_classes_count")
         if not len(samples.get("detection/pictures_count")):
             reason = samples.why_missing("detection/pictures_count")
-            return Metrics(values | dict.fromkeys(counts), dict.fromkeys([*values, *counts], reason))
+            without = Metrics(values | dict.fromkeys(counts), dict.fromkeys([*values, *counts], reason))
+            return with_intervals(without, with_interval, {}, samples)
         kinds = samples.get("detection/truth_class_index")
         reasons: dict[str, str] = {}
         stats = accumulate(samples)
@@ -108,7 +118,7 @@ class Detection:
                 values[f"detection_{name}_fraction"] = float(value)
         numbers = (float(len(kinds)), float(len(np.unique(kinds))))
         metrics = Metrics({**values, **dict(zip(counts, numbers, strict=True))}, reasons)
-        return with_intervals(metrics, list(values), self.contributions(samples), samples)
+        return with_intervals(metrics, with_interval, self.contributions(samples), samples)
 
     def contributions(self, samples: Samples) -> dict[str, Contributions]:
         """Return for average precisions the weight of each image, and for average recalls its hits and instances."""
@@ -116,6 +126,8 @@ class Detection:
             return {}
         contributions: dict[str, Contributions] = {}
         for name, area in FIGURES.items():
+            if name in WITHOUT_INTERVAL:
+                continue
             if name.startswith("map"):
                 one = precision_contributions(samples, area, AT.get(name, tuple(range(THRESHOLDS))))
             else:
