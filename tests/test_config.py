@@ -37,7 +37,8 @@ def test_the_defaults_become_plain_dataclasses(composed):
     assert config.model.name == "clip_tiny"
     assert config.batch.sizes == [1, 2, 4, 8] and type(config.batch.sizes) is list
     assert config.measure.latency.median_within == {"cpu": 0.05, "cuda": 0.03}
-    quality = {"recall", "segmentation", "semantic_segmentation", "depth", "captioning", "classification", "evaluation"}
+    quality = {"recall", "segmentation", "semantic_segmentation", "depth", "detection"}
+    quality |= {"captioning", "question_answering", "classification", "features", "evaluation"}
     assert set(config.metrics) == {"latency", "throughput", "memory", *quality}
 
 
