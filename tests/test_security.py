@@ -58,7 +58,7 @@ PICKLED = {
     *("convnextv2_tiny", "deit_small", "dpt_large", "efficientnet_b0", "git_base", "mask2former_swin_tiny"),
     *("metaclip_l14", "mobilenet_v2", "sam_vit_l", "segformer_b0", "swin_tiny", "vit_mae_base", "yolos_tiny"),
 }
-"""Models whose repository may have no safetensors. Their pickles are read by the unpickler that accepts only tensors."""
+"""Models whose repository may have no safetensors. Pickles are read by the unpickler that accepts only tensors."""
 UNPINNED = {
     *("convnext_tiny", "deit_small", "detr_r50", "florence2_base", "llava_onevision_0_5b", "mobilenet_v2"),
     *("paligemma2_3b", "swin_tiny"),
