@@ -165,7 +165,7 @@ def vote_of_neighbours(embeddings: np.ndarray, classes: np.ndarray, k: int) -> n
     index = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(embeddings)
     neighbours = classes[index.kneighbors(return_distance=False)]  # without arguments, an image is not its neighbour
     count = int(classes.max()) + 1
-    votes = np.zeros((len(classes), count), np.int64)
+    votes = np.zeros((len(classes), count), np.int32)
     np.add.at(votes, (np.arange(len(classes))[:, None], neighbours), 1)
     most: np.ndarray = votes.argmax(axis=1)
     return most
