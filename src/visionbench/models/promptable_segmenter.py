@@ -83,8 +83,10 @@ class PromptableSegmenter:
             "prompt": self.prompt,
             "prompts_per_image": self.prompts_per_image,
         }
-        frame = Frame(processor) if hasattr(processor, "mask_pad_size") else SquareFrame(processor)
-        return LoadedSegmenter(built.module, dtype, frame, self.part, self.prompt, self.prompts_per_image, identity)
+        frame = Frame if hasattr(processor, "mask_pad_size") else SquareFrame
+        return LoadedSegmenter(
+            built.module, dtype, processor, frame, self.part, self.prompt, self.prompts_per_image, identity
+        )
 
 
 Size = tuple[int, int]
@@ -130,7 +132,9 @@ class LoadedSegmenter:
 
     module: Any
     dtype: torch.dtype
-    frame: Frame
+    processor: Any
+    """The image processor."""
+    frame_class: type[Frame]
     part: str
     prompt: str
     prompts_per_image: int
@@ -141,9 +145,9 @@ class LoadedSegmenter:
     """The parts that a runtime executes; see `core.HasGraphs`."""
 
     @property
-    def processor(self) -> Any:
-        """The image processor."""
-        return self.frame.image_processor
+    def frame(self) -> Frame:
+        """The square of pixels that the model receives."""
+        return self.frame_class(self.processor)
 
     def work(self, batch_size: int) -> Mapping[str, int]:
         """Return the number of images, and of prompts."""
