@@ -152,7 +152,7 @@ def test_a_file_in_the_wrong_place_is_refused(checkpoints, tmp_path, file, messa
 
 
 def test_a_yaml_that_is_written_is_measured(checkpoints, tmp_path):
-    written = call(tmp_path, "models", "inspect", str(checkpoints["dinov2"]), "--write", "my_conf/model/mine.yaml")
+    written = call(tmp_path, "models", "inspect", str(checkpoints["swin2sr"]), "--write", "my_conf/model/mine.yaml")
     assert written.returncode == 0, written.stderr
     words = ["--config-dir", "my_conf", "model=mine", "batch.sizes=[1]", "metrics=[latency,flops,recall]", *FEW_CALLS]
     done = call(tmp_path, "run", *words, "tracking=none")

@@ -224,7 +224,7 @@ def test_an_empty_caption_and_an_unlisted_annotation_are_problems_of_the_data(da
 
 def test_the_run_lists_the_quality_metrics_that_were_not_requested(swept):
     plan = runs(swept[0])["sam_tiny"].record().plan
-    assert set(plan.unsuited) == {"recall", "captioning", "classification"}
+    assert set(plan.unsuited) == {"recall", "captioning", "classification", "semantic_segmentation"}
     assert plan.refused == {}
     assert yaml.safe_load((runs(swept[0])["sam_tiny"].path / "config.yaml").read_text())["data"]["on_error"] == "fail"
 

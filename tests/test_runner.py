@@ -139,8 +139,8 @@ def test_each_stage_has_as_many_batches_on_the_device_as_it_declares(config, mon
     config.batch.sizes, config.metrics = [2], {"latency": {}, "memory": {}, "flops": {}, "pipeline": {}, "kernels": {}}
     assembled, on_device = [], {}
 
-    def assemble(*args, real=measuring.assemble):
-        for batch in real(*args):
+    def assemble(*args, real=measuring.assemble, **options):
+        for batch in real(*args, **options):
             assembled.extend(weakref.ref(tensor) for tensor in batch.values())
             yield batch
 

@@ -562,7 +562,7 @@ def test_a_checkpoint_that_fills_only_a_part_of_the_model_is_an_error(checkpoint
 
 def test_a_family_that_does_not_fit_the_checkpoint_is_an_error_of_one_line(checkpoint):
     _, model = checkpoint
-    with pytest.raises(ConfigError, match="use model.family=dual_encoder$") as raised:
+    with pytest.raises(ConfigError, match="use model.family=dual_encoder or feature_extractor$") as raised:
         build(with_changes(model, family="promptable_segmenter"))
     assert "\n" not in str(raised.value)
 

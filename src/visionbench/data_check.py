@@ -43,7 +43,7 @@ def unavailable_annotations(configs: Sequence[ExperimentConfig], may_write: bool
 
 def is_archive(data: DataSet) -> bool:
     """Return whether the images of a data set are extracted into a cache when they are read first."""
-    return isinstance(data, HasOptionalAnnotations) and hasattr(data, "cache_dir")
+    return isinstance(data, HasOptionalAnnotations) and hasattr(data, "cache_dir") and hasattr(data, "root")
 
 
 def _find_absent(data: DataSet, needed: Collection[str], may_write: bool) -> Mapping[str, str]:

@@ -111,7 +111,7 @@ def test_the_names_of_all_other_commands_are_known():
         ([f"model.name={'a' * 101}"], f"model.name={'a' * 101}: 101 characters; give at most 100"),
         ([f"model={'a' * 5000}"], f"{'a' * 5000}.yaml: File name too long; give a shorter name"),
         (["model.seed=${oc.env:A,B,C}"], "model.seed: a reference cannot be resolved: env() takes from 1 to 2"),
-        (["model=../x"], "model=../x: no such option; there are: "),
+        (["model=../x"], "model=../x: no such option; there are "),
         (["hydra/launcher=zzzz"], "hydra/launcher=zzzz: this launcher is not installed; remove hydra/launcher"),
         (["-m", "hydra/launcher=joblib"], "hydra/launcher=joblib: it sets OMP_NUM_THREADS=1, its jobs share cores"),
         (["hydra/launcher=joblib"], "hydra/launcher=joblib: it sets OMP_NUM_THREADS=1, its jobs share cores"),

@@ -92,7 +92,7 @@ class Depth:
             "fraction",
             HIGHER,
             "Pixels whose predicted and true depth differ by a factor below 1.25, mean over images",
-            "δ<1.25",
+            "δ1",
             "",
             table=True,
             compared=True,

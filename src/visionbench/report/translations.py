@@ -227,6 +227,7 @@ TASKS = {
     "object detection": "目标检测",
     "semantic segmentation": "语义分割",
     "depth estimation": "深度估计",
+    "image features": "图像特征",
 }
 """Names of tasks in Chinese. Other tasks keep their English name."""
 

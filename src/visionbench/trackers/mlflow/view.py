@@ -142,11 +142,12 @@ def charts(declarations: Declarations) -> list[dict[str, Any]]:
     groups: dict[str, list[MetricDeclaration]] = {}
     for declaration in headlines(declarations):
         groups.setdefault(declaration.group, []).append(declaration)
+    axes = _axis_titles([one for group in groups.values() for one in group if one.headline == 1])
     quality = [
         chart
         for group in groups.values()
         for chart in (
-            *(_scatter(declaration) for declaration in group if declaration.headline == 1),
+            *(_scatter(declaration, axes) for declaration in group if declaration.headline == 1),
             *(
                 _bar(declaration.name, declaration.heading(), QUALITY_SECTION)
                 for declaration in sorted(group, key=lambda declaration: declaration.headline)
@@ -227,17 +228,29 @@ def _bar(metric: str, title: str, section: str) -> dict[str, Any]:
     return _card("BAR", metric, section) | {"metricKey": title, "dataAccessKey": metric}
 
 
-def _scatter(quality: MetricDeclaration) -> dict[str, Any]:
+def _axis_titles(metrics: Sequence[MetricDeclaration]) -> dict[str, str]:
+    """Return a short and different title of each metric for the axis of a chart.
+
+    A long title loses its first words. If that is the title of another metric, it loses its last words instead.
+    """
+    titles: dict[str, str] = {}
+    for metric in sorted(metrics, key=lambda one: " " in one.heading()):
+        first, last = metric.heading().split(" "), metric.heading().split(" ")
+        while len(last) > 1 and len(" ".join(last)) > LONGEST_AXIS:
+            first.pop()
+            last.pop(0)
+        titles[metric.name] = " ".join(first if " ".join(last) in titles.values() else last)
+    return titles
+
+
+def _scatter(quality: MetricDeclaration, titles: Mapping[str, str]) -> dict[str, Any]:
     """Return a chart with speed on the horizontal axis and quality on the vertical axis.
 
-    The UI writes "vs." between the titles of the axes above the chart. A long title loses its first words.
+    The UI writes "vs." between the titles of the axes above the chart.
     """
-    words = quality.heading().split(" ")
-    while len(words) > 1 and len(" ".join(words)) > LONGEST_AXIS:
-        words.pop(0)
     axes = {
         axis: {"key": title, "dataAccessKey": metric, "type": "METRIC"}
-        for axis, title, metric in (("xaxis", "img/s", BEST_SPEED), ("yaxis", " ".join(words), quality.name))
+        for axis, title, metric in (("xaxis", "img/s", BEST_SPEED), ("yaxis", titles[quality.name], quality.name))
     }
     return _card("SCATTER", f"{BEST_SPEED}-{quality.name}", QUALITY_SECTION) | axes
 
