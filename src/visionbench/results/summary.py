@@ -158,7 +158,7 @@ def table(results: Sequence[CaseResult]) -> list[dict[str, Cell]]:
 
 def quality(results: Sequence[CaseResult], declarations: Declarations) -> dict[str, float]:
     """Return the metrics of the quality case that have a value, without the ends of intervals."""
-    rows = [row for row in results if not row.case.timed and row.status == OK]
+    rows = [row for row in results if row.case.is_quality and row.status == OK]
     return {
         name: value
         for row in rows
@@ -203,7 +203,7 @@ def _headline(record: RunRecord, results: Sequence[CaseResult]) -> str:
         parts.append(f"**{speed} {unit(name)}** at {batch}")
     if "lowest_latency_p50_ms" in numbers:
         parts.append(f"lowest p50 **{text(numbers['lowest_latency_p50_ms'])} ms**")
-    values = {name: value for row in results if not row.case.timed for name, value in row.metrics.values.items()}
+    values = {name: value for row in results if row.case.is_quality for name, value in row.metrics.values.items()}
     for metric in list(quality(results, declared.of_record(record)))[:QUALITY_SHOWN]:
         parts.append(f"{words(metric)} **{quality_text(metric, values)}**")
     parts.append(f"**{worst}** (see the doubts)" if worst in (WARNED, INVALID) else "")
