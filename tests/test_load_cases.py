@@ -16,6 +16,8 @@ from visionbench.declarations import Declarations
 from visionbench.measuring import CaseFinished, StageProgress
 from visionbench.plan import plan
 from visionbench.records.folder import RunFolder
+from visionbench.report import load_figures
+from visionbench.report.page import write_report
 from visionbench.results.archive import Run
 from visionbench.terminal import table
 from visionbench.trackers.mlflow import content, view
@@ -195,3 +197,29 @@ def test_mlflow_has_a_section_of_charts_over_load_and_a_bar_for_the_largest_load
     assert sections["visionbench-line-throughput_images_per_s"] == view.CURVES
     assert sections["visionbench-bar-serving_largest_per_s"] == view.BEST
     assert "visionbench-line-serving_largest_per_s" not in sections
+
+
+# ----------------------------------------------------------------------------------------------------------- the report
+def test_the_report_has_a_table_and_figures_of_the_loads(rows, tmp_path):
+    write_report([under_load(*rows)], "en", tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    section = text.partition("## Under load")[2].partition("\n## ")[0]
+    assert "largest load/s 8 [8, 16]" in section
+    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    assert lines[0][-3:] == ["load, requests/s", "verdict", "mean ms"]
+    assert [line[-3:] for line in lines[2:]] == [["8", "valid", "12.25"], ["16", "! invalid", "80.5"]]
+    assert [path.name for path in sorted((tmp_path / "figures").glob("loads-*.png"))] == ["loads-1.png"]
+
+
+def test_the_figure_of_latency_has_the_interval_of_the_largest_load(rows):
+    (figure,) = load_figures.figures([under_load(*rows)], "en")
+    (axes,) = figure.figure.axes
+    (band,) = axes.patches
+    assert (band.get_x(), band.get_x() + band.get_width()) == (8.0, 16.0)
+    assert [float(x) for line in axes.lines[:1] for x in line.get_xdata()] == [8.0, 16.0]
+
+
+def test_a_report_without_loads_has_no_section_of_loads(tmp_path):
+    write_report([saved_runs.run(saved_runs.speed(1.0))], "en", tmp_path)
+    assert "Under load" not in (tmp_path / "report.md").read_text()
+    assert "Under load" not in (tmp_path / "report.html").read_text()

@@ -143,15 +143,24 @@ def _pipeline_steps(run: Run, width: int) -> Iterator[RenderableType]:
 
 def _loads(run: Run, notes: dict[str, str], width: int) -> Iterator[RenderableType]:
     """Yield the result of the search for the largest load, and a row for each load. Add reasons of marks to `notes`."""
-    search = run.load_search
-    if search is not None and search.status == OK:
-        values = [f"{declaration.heading()} {load_text(declaration, search)}" for declaration in search_figures(run)]
-        statement = search.labels.get(LOAD_STATEMENT, "")
-        yield Text(", ".join(filter(None, [*values, statement])) + f" {_mark(search, notes)}".rstrip(), style="bold")
+    if sentence := load_sentence(run):
+        yield Text(sentence, style="bold")
+    if run.load_search and run.load_search.status == OK:
+        _mark(run.load_search, notes)
     if run.loads:
         conditions = next((row.labels[LOAD_CONDITIONS] for row in run.loads if LOAD_CONDITIONS in row.labels), "")
         yield Text(": ".join(filter(None, ["under load", conditions])), style="dim")
         yield fitted(load_columns(run, notes), width)
+
+
+def load_sentence(run: Run) -> str:
+    """Return the result of the search for the largest load in words, with its mark; empty if there is none."""
+    search = run.load_search
+    if search is None or search.status != OK:
+        return ""
+    values = [f"{declaration.heading()} {load_text(declaration, search)}" for declaration in search_figures(run)]
+    statement = search.labels.get(LOAD_STATEMENT, "")
+    return f"{', '.join(filter(None, [*values, statement]))} {MARKS[search.validity.verdict]}".rstrip()
 
 
 def search_figures(run: Run) -> list[MetricDeclaration]:
