@@ -140,6 +140,7 @@ SLOW = {
     "runtimes/test_onnxruntime.py": "converts a model",
     "runtimes/test_runtimes.py": "runs the commands",
     "test_precision_runs.py": "runs the commands",
+    "test_load_cases.py": "starts git, for the commit of a run",
     "test_runner.py": "measures for several seconds",
     "commands/test_selftest.py": "measures for several seconds",
     "test_resume.py": "runs the commands",
