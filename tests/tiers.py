@@ -102,6 +102,7 @@ SLOW = {
     "composition/test_application.py": "composes many configurations",
     "composition/test_bad_command_lines.py": "composes many configurations",
     "composition/test_launchers.py": "runs the commands",
+    "server/test_faulty.py": "the openai client starts a process",
     "slurm/test_slurm.py": "starts SLURM and runs the commands",
     **dict.fromkeys(
         (
@@ -139,6 +140,7 @@ SLOW = {
     "runtimes/test_onnxruntime.py": "converts a model",
     "runtimes/test_runtimes.py": "runs the commands",
     "test_precision_runs.py": "runs the commands",
+    "test_load_cases.py": "starts git, for the commit of a run",
     "test_runner.py": "measures for several seconds",
     "commands/test_selftest.py": "measures for several seconds",
     "test_resume.py": "runs the commands",

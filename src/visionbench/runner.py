@@ -212,7 +212,7 @@ class Measured:
         replaced = {name for name in {core.AUTO, *earlier} if name not in rows or rows[name].status != core.OK}
         self.output.remove_rows(replaced)
         planned = [case for case in record.plan.cases if case.id not in {*replaced, *self.pending}]
-        cases = sorted([*self.plan.cases, *planned], key=lambda case: (not case.timed, case.batch_size))
+        cases = sorted([*self.plan.cases, *planned], key=lambda case: case.order)
         plan = replace(record.plan, cases=tuple(cases), batch_search=search)
         self.output.write_record(replace(record, plan=plan))
         if search.failure:
@@ -244,11 +244,15 @@ class Measured:
             self.stopwatch.add_to("keep")
 
     def finish(self, result: CaseResult, samples: Samples, predicted: Predictions | None = None) -> None:
-        """Write the row of a case."""
+        """Write the row of a case. A case that was not planned, such as that of a load, becomes part of the plan."""
+        if result.case.id not in {case.id for case in self.output.record.plan.cases}:
+            self.plan = self.plan.with_case(result.case)
+            record = self.output.record
+            self.output.write_record(replace(record, plan=record.plan.with_case(result.case)))
         search = self.plan.batch_search
         of_search = search.labels if search and search.case == result.case.id else {}
         self.output.append(replace(result, labels={**result.labels, **of_search, **self.labels}), samples, predicted)
-        del self.pending[result.case.id]
+        self.pending.pop(result.case.id, None)
 
     def drop_pending(self) -> None:
         """Remove the cases without a row from the plan and from run.json."""

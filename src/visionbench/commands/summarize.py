@@ -108,7 +108,7 @@ def recompute(folder: RunFolder, settings: Settings, row: CaseResult) -> CaseRes
         return row
     groups = {name: build_metric(name, settings.options_of(name)) for name in row.case.metrics}
     samples = folder.samples(row.case.id)
-    if not row.case.timed and (predictions := folder.predictions()):
+    if row.case.is_quality and (predictions := folder.predictions()):
         for metric in groups.values():
             if isinstance(metric, QualityMetric):
                 samples = samples.merged(metric.score(predictions))

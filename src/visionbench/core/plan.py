@@ -4,24 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 
+from visionbench.core.declarations import LOAD
+
+BATCH, QUALITY_CASE = "batch", "quality"
+"""The kinds of cases, beside `LOAD`."""
+SERVING = "serving"
+"""The id of the case that searches for the largest load, and the name of its stage and of its metric group."""
 AUTO = "batch-auto"
 """The id of the case of batch=auto until a search has found its batch size. Until then the batch size is 0."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement of a run: a batch size, or (`quality`) one pass of the data set through the model."""
+    """One measurement of a run: a batch size, a load, or (`quality`) one pass of the data set through the model.
+
+    The case `serving` is the search for the largest load. Each load that it measures is another case, which is added to
+    the plan when it is measured.
+    """
 
     id: str
     batch_size: int
     stages: tuple[str, ...]
     metrics: tuple[str, ...]
+    load: float | None = None
+    """The offered load in requests per second."""
+    clients: int | None = None
+    """The number of clients in a closed loop, each with one request at a time."""
+
+    @property
+    def kind(self) -> str:
+        """What the case measures: `batch`, `load` or `quality`."""
+        if "evaluation" in self.stages:
+            return QUALITY_CASE
+        return LOAD if SERVING in self.stages else BATCH
 
     @property
     def timed(self) -> bool:
-        """Whether the case times a batch size. False for the quality case."""
-        return "evaluation" not in self.stages
+        """Whether the case times a batch size."""
+        return self.kind == BATCH
+
+    @property
+    def order(self) -> tuple[int, float, int]:
+        """The place of the case among those of its run: batch sizes, then loads with their search, then quality."""
+        load = (inf if self.offered is None else self.offered) if self.kind == LOAD else 0.0
+        return (BATCH, LOAD, QUALITY_CASE).index(self.kind), load, self.batch_size
+
+    @property
+    def is_quality(self) -> bool:
+        """Whether the case is the pass of the data set through the model."""
+        return self.kind == QUALITY_CASE
+
+    @property
+    def offered(self) -> float | None:
+        """The load of a measured load: requests per second or, in a closed loop, the number of clients."""
+        return self.load if self.load is not None else self.clients
 
     @property
     def size(self) -> str:
@@ -79,6 +117,10 @@ class RunPlan:
     """Which other runs may use this machine at the same time; empty if there are none."""
     batch_search: BatchSearch | None = None
     """The search that found the size of a case, with batch=auto."""
+
+    def with_case(self, case: Case) -> RunPlan:
+        """Return the plan with a case that was not planned, such as that of a load."""
+        return replace(self, cases=tuple(sorted([*self.cases, case], key=lambda each: each.order)))
 
     def with_batch_size(self, search: BatchSearch) -> RunPlan:
         """Return the plan with the batch size that a search found."""

@@ -246,7 +246,7 @@ class RunRecord:
         """
         ids = {case.id for case in now.plan.cases}
         earlier = [case for case in self.plan.cases if case.id not in ids]
-        cases = sorted([*now.plan.cases, *earlier], key=lambda case: (not case.timed, case.batch_size))
+        cases = sorted([*now.plan.cases, *earlier], key=lambda case: case.order)
         return replace(
             now,
             uid=self.uid,

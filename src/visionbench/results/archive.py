@@ -18,7 +18,19 @@ from typing import TypeVar
 import numpy as np
 
 from visionbench import variation
-from visionbench.core import AUTO, LOST, OK, PENDING, CaseResult, ConfigError, Predictions, Reason, Samples, one_line
+from visionbench.core import (
+    AUTO,
+    LOST,
+    OK,
+    PENDING,
+    SERVING,
+    CaseResult,
+    ConfigError,
+    Predictions,
+    Reason,
+    Samples,
+    one_line,
+)
 from visionbench.declarations import Declarations
 from visionbench.records import process, reading
 from visionbench.records import sweep as sweep_record
@@ -218,9 +230,20 @@ class Run:
         return sorted(rows, key=lambda row: row.case.batch_size)
 
     @cached_property
+    def loads(self) -> list[CaseResult]:
+        """The rows of the loads that were measured, by load, with or without numbers."""
+        rows = (row for row in self.results if row.case.offered is not None)
+        return sorted(rows, key=lambda row: row.case.order)
+
+    @cached_property
+    def load_search(self) -> CaseResult | None:
+        """The row of the search for the largest load, or None if there is none."""
+        return next((row for row in self.results if row.case.id == SERVING), None)
+
+    @cached_property
     def quality(self) -> CaseResult | None:
         """The row of the quality case, which holds for all batch sizes, or None if there is none."""
-        return next((row for row in self.results if not row.case.timed), None)
+        return next((row for row in self.results if row.case.is_quality), None)
 
     def facts(self) -> dict[str, str]:
         """Return the facts that runs are filtered by, by their names in `FACTS`."""

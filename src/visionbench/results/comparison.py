@@ -107,7 +107,7 @@ class MetricComparison:
     precision: str
     case: str
     batch_size: int | None
-    """None for quality."""
+    """None for quality and for loads."""
     metric: str
     verdict: str
     base: Value
@@ -255,7 +255,7 @@ def _compare_pair(pair: Pair, label: str, rules: Rules, declarations: Declaratio
         return
     cases = {**(base.cases if base else {}), **(candidate.cases if candidate else {})}
     different = conditions.differences(base.binding, candidate.binding) if base and candidate else []
-    for row in sorted(cases.values(), key=lambda row: (not row.case.timed, row.case.batch_size)):
+    for row in sorted(cases.values(), key=lambda row: row.case.order):
         place = (label, *sides.key(either.runs[0]), row.case.id, row.case.batch_size if row.case.timed else None)
         old = base.measured(row.case.id) if base else CaseOnSide((), ())
         new = candidate.measured(row.case.id) if candidate else CaseOnSide((), ())
@@ -377,7 +377,7 @@ def _compare_metric(
         return row(SAME) if same else row(INCONCLUSIVE, "a value that is not above zero has no ratio")
     sizes = min(map(len, values))
     if declaration.kind != MEMORY and sizes < LEAST_PROCESSES:
-        return row(INCONCLUSIVE, _too_few(place[-1], len(values[0]), len(values[1])), ratio)
+        return row(INCONCLUSIVE, _too_few(place[-2], len(values[0]), len(values[1])), ratio)
     cautious = welch_ratio(*values, alpha=CAUTIOUS_ALPHA) or ratio
     verdict, reason = _ratio_verdict(declaration, ratio, cautious, rules.threshold)
     remedy = f"{MORE_PROCESSES}{P10_HINT * (metric == summary.LATENCY)} or a quieter machine"
@@ -484,10 +484,10 @@ def _with_interval(metric: str, side: CaseOnSide) -> tuple[float, Interval] | No
     return None
 
 
-def _too_few(batch_size: int | None, base: int, candidate: int) -> str:
+def _too_few(case: str, base: int, candidate: int) -> str:
     counted = f"{base} process{'es' * (base > 1)}"
     counts = f"{counted} per side" if base == candidate else f"{counted} in the base, {candidate} in the candidate"
-    if batch_size is None:
+    if case == "quality":
         return f"{counts}, because with repeats only the first process evaluates"
     return f"{counts}; use at least {LEAST_PROCESSES} (measure.repeats={LEAST_PROCESSES})"
 

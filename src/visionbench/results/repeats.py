@@ -21,9 +21,11 @@ from visionbench.core import (
     INVALID,
     LARGEST,
     OK,
+    SERVING,
     SMALLEST,
     VALID,
     WARNED,
+    Case,
     CaseResult,
     Metrics,
     Reason,
@@ -62,7 +64,7 @@ def order(repeats: Sequence[int], seed: int) -> list[tuple[int, int]]:
 
 def planned(plan: RunPlan, repeat: int) -> RunPlan:
     """Return the plan of a repeat. Only the first repeat measures quality, because quality is the same each time."""
-    return plan if repeat == 1 else replace(plan, cases=tuple(case for case in plan.cases if case.timed))
+    return plan if repeat == 1 else replace(plan, cases=tuple(case for case in plan.cases if not case.is_quality))
 
 
 def gather(
@@ -73,7 +75,7 @@ def gather(
 ) -> list[tuple[CaseResult, Samples]]:
     """Combine the rows of the processes into one row for each case.
 
-    The values of the processes are its samples, in series `across/<metric>`. A timed case with fewer rows than
+    The values of the processes are its samples, in series `across/<metric>`. A case with fewer rows than
     `planned` processes has the doubt `processes_lost`. A case whose interval across processes extends by more than the
     fraction `within` to each side has the doubt `processes_differ`.
     """
@@ -81,9 +83,14 @@ def gather(
     for result in chain.from_iterable(repeats):
         results_by_case.setdefault(result.case.id, []).append(result)
     return [
-        _combine_case(results, declarations, planned if results[0].case.timed else 1, within)
+        _combine_case(results, declarations, planned if _in_each_process(results[0].case) else 1, within)
         for results in results_by_case.values()
     ]
+
+
+def _in_each_process(case: Case) -> bool:
+    """Return whether each process measures the case. Quality is measured once, and each search has its own loads."""
+    return case.timed or case.id == SERVING
 
 
 def tolerance(record: RunRecord) -> float:
@@ -94,10 +101,10 @@ def tolerance(record: RunRecord) -> float:
 def combine(repeats: Sequence[RunRecord], seed: int, planned: int) -> RunRecord:
     """Return the record of all processes together: that of the first, with the status and the times of all.
 
-    A run with fewer processes than planned was interrupted. A run without a timed case needs only one process.
+    A run with fewer processes than planned was interrupted. A run with only quality needs one process.
     """
     statuses = [record.status for record in repeats]
-    incomplete = any(case.timed for case in repeats[0].plan.cases) and len(repeats) < planned
+    incomplete = any(map(_in_each_process, repeats[0].plan.cases)) and len(repeats) < planned
     worst = next((status for status in (LOST, STOPPED, UNSUCCESSFUL, RUNNING) if status in statuses), FINISHED)
     seconds: Counter[str] = Counter()
     for record in repeats:
@@ -146,7 +153,7 @@ def write(folder: RunFolder, seed: int, planned: int) -> None:
     atomic.write(folder.path / "results.jsonl", "")  # rows that were gathered before the run was resumed
     rows = [repeat.results() for repeat in repeats]
     for result, samples in gather(rows, declared.of_record(record), planned, tolerance(record)):
-        first = repeats[0].predictions() if not result.case.timed else None
+        first = repeats[0].predictions() if result.case.is_quality else None
         folder.append(result, samples, first)
     folder.write_record(record)
 

@@ -136,7 +136,7 @@ def _list(rows: Sequence[MetricComparison]) -> Group:
     lines = []
     for row in rows:
         batch, metric, base, candidate, ratio, interval, verdict = _terminal_cells(row)
-        place = "quality" if row.batch_size is None else f"batch {batch}"
+        place = row.case if row.batch_size is None else f"batch {batch}"
         lines.append(Text.assemble(f"  {place}, {metric}: " if row.metric else f"  {place}: ", (verdict, _style(row))))
         if row.metric:
             between = f" ({interval})" if interval != "–" else ""
@@ -243,8 +243,15 @@ def _row_cells(row: MetricComparison) -> list[str]:
     if row.difference is not None and row.method:
         ratio = f"{row.difference:+.3f}"
         interval = " to ".join(f"{end:+.3f}" for end in row.difference_interval) if row.difference_interval else "–"
-    batch = "–" if row.batch_size is None else str(row.batch_size)
+    batch = _place(row)
     return [batch, row.metric or "–", _value(row.base), _value(row.candidate), ratio, interval, row.verdict]
+
+
+def _place(row: MetricComparison) -> str:
+    """Return the batch size, the load as in `load-12.5`, or a dash for quality."""
+    if row.batch_size is not None:
+        return str(row.batch_size)
+    return "–" if row.case in ("quality", "all") else row.case
 
 
 def _terminal_cells(row: MetricComparison) -> list[str]:

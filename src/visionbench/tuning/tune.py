@@ -255,7 +255,7 @@ def quality_metrics(composed: Composed, request: Request, resolver: Resolver) ->
     base = composed.base
     changed = replace(base, config=base.config.with_changes(resolver.resolve(base.config.values).changes))
     plan = session.plan_request(changed, composed.config_dir)
-    names = tuple(name for case in plan.cases if not case.timed for name in case.metrics if name != "evaluation")
+    names = tuple(name for case in plan.cases if case.is_quality for name in case.metrics if name != "evaluation")
     if names or "min_quality" not in request.bounds:
         return names
     reasons = list(dict.fromkeys(plan.refused.values())) or ["metrics has no quality metric"]

@@ -14,7 +14,7 @@ from typing import Any
 from visionbench import variation
 from visionbench.core import AUTO, OK, CaseResult, RunPlan
 from visionbench.records.record import DataIdentity, RunRecord
-from visionbench.report import drawing, figures
+from visionbench.report import drawing, figures, load_figures
 from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 
@@ -83,19 +83,30 @@ def varied_params(plan: RunPlan) -> dict[str, str]:
 
 
 def metrics(run: Run) -> Iterator[tuple[str, float, int]]:
-    """Yield name, value and step: the summary and the quality case at step 0, then timed cases at their batch size.
+    """Yield name, value and step: the summary and the quality case at step 0, the search for the largest load at step
+    0, then batch sizes at their size and loads at their load.
 
     The headlines of the quality case precede its other metrics. MLflow's page of a run lists metrics in this order.
     """
     yield from ((name, value, 0) for name, value in summary.summary(run.results).items())
-    for row in sorted(run.results, key=lambda row: row.case.timed):
+    steps = load_steps(run.loads)
+    for row in sorted(run.results, key=lambda row: (row.case.timed or row.case.offered is not None, row.case.kind)):
         if row.status != OK:
             continue
-        step = row.case.batch_size if row.case.timed else 0
-        headlines = [] if row.case.timed else [one.name for one in declared.headlines(run.declarations, row)]
+        step = row.case.batch_size if row.case.timed else steps.get(row.case.id, 0)
+        headlines = [one.name for one in declared.headlines(run.declarations, row)] if row.case.is_quality else []
         for name in dict.fromkeys([*headlines, *row.metrics.values]):
             if (value := row.metrics.values[name]) is not None:
                 yield name, value, step
+
+
+def load_steps(rows: Sequence[CaseResult]) -> dict[str, int]:
+    """Return the step of each load by case. A step is a whole number: requests per second, or per 1,000 seconds if two
+    loads of the run would have the same step. For clients it is their number."""
+    loads = {row.case.id: float(row.case.offered or 0) for row in rows}
+    rounded = {case: round(load) for case, load in loads.items()}
+    distinct = len(set(rounded.values())) == len(rounded) and all(rounded.values())
+    return rounded if distinct else {case: round(load * 1000) for case, load in loads.items()}
 
 
 def params(record: RunRecord) -> dict[str, Any]:
@@ -182,8 +193,11 @@ def stage_figures(run: Run, staging: Path) -> None:
     record, results = run.record, run.results
     if any(row.case.timed for row in results):
         drawing.write_png(figures.throughput_latency(record, results), staging / "throughput_latency.png")
+    if run.loads:
+        for number, drawn in enumerate(load_figures.figures([run], "en"), 1):
+            drawing.write_png(drawn.figure, staging / f"load_{number}.png")
     for row in results:
-        series = run.series(row.case.id) if row.status == OK and not row.case.timed else {}
+        series = run.series(row.case.id) if row.status == OK and row.case.is_quality else {}
         if TRUE_INDEX in series and (predictions := run.predictions()):
             figure = figures.confusion_matrix(record, predictions.classes, series[TRUE_INDEX], series[PREDICTED_INDEX])
             drawing.write_png(figure, staging / "confusion_matrix.png")
