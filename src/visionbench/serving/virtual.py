@@ -23,12 +23,14 @@ class Simulation:
     @property
     def waiting_s(self) -> np.ndarray:
         """The time of each query from its arrival to the start of its batch."""
-        return np.subtract(self.started, self.arrived)
+        waiting: np.ndarray = self.started - self.arrived
+        return waiting
 
     @property
     def sojourn_s(self) -> np.ndarray:
         """The time of each query from its arrival to its answer."""
-        return np.subtract(self.ended, self.arrived)
+        sojourn: np.ndarray = self.ended - self.arrived
+        return sojourn
 
 
 def simulate(arrived: np.ndarray, rule: BatchRule, service_s: Callable[[int], float]) -> Simulation:
