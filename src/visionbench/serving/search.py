@@ -44,11 +44,11 @@ def share_within(latency_s: np.ndarray, bound_s: float) -> Share:
     `latency_s` [requests] has the requests in the order of their arrival. A request without an answer has NaN or
     infinity, and is not within the bound.
 
-    Successive requests wait in the same queue, so they are correlated, and `n` requests tell less than `n` independent
-    ones. The interval is Wilson's for n ÷ f requests. The factor f ≥ 1 is the variance of the means of `BLOCKS` blocks
-    of requests, relative to independent requests (the method of batch means; Law, Simulation Modeling and Analysis,
-    section 9.5.3). It is the larger factor of two series: whether requests are within the bound, and the ranks of their
-    latencies, because the few requests beyond a bound are too few to show their correlation.
+    Successive requests wait in the same queue, so they are correlated: `n` requests have the information of fewer
+    independent ones. The interval is Wilson's for n ÷ f requests. The factor f ≥ 1 is the variance of the means of
+    `BLOCKS` blocks of requests, relative to independent requests (the method of batch means; Law, Simulation Modeling
+    and Analysis, section 9.5.3). It is the larger factor of two series: whether requests are within the bound, and the
+    ranks of their latencies, because the few requests beyond a bound are too few to show their correlation.
     """
     latency = np.where(np.isnan(latency_s), inf, latency_s)
     within = latency <= bound_s
