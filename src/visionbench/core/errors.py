@@ -14,6 +14,7 @@ VisionbenchError
 ├── WorkerFailed           the measuring process raised an error (worker)
 ├── QueueFull              the queue of a server has reached its limit (serving.batching)
 ├── QueueClosed            the queue of a server is closed (serving.batching)
+├── LoadGenError           LoadGen did not measure the requests (serving.loadgen)
 └── TrackingError          the tracking store cannot be reached or refused a request
 """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,6 +66,9 @@ def generate(
             failed.add(order[request])
         mlperf_loadgen.QuerySamplesComplete([mlperf_loadgen.QuerySampleResponse(request, 0, 0)])
 
+    def ended(request: int, future: Future[Any]) -> None:
+        complete(request, _has_result(future))
+
     def issue(queries: list[Any]) -> None:
         for query in queries:
             order[query.id] = len(order)
@@ -73,7 +77,7 @@ def generate(
             except Exception:  # an exception in this thread of LoadGen would end the process
                 complete(query.id, False)
                 continue
-            future.add_done_callback(lambda done, request=query.id: complete(request, _has_result(done)))
+            future.add_done_callback(partial(ended, query.id))
 
     settings = _settings(mlperf_loadgen, scenario, requests, rate_per_s, seed)
     system = mlperf_loadgen.ConstructSUT(issue, _ignore)
