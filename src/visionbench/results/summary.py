@@ -34,7 +34,7 @@ LAUNCH_BOUND = 0.5
 LOAD_STATEMENT, LOAD_CONDITIONS = "load_statement", "load_conditions"
 """The labels of the search for the largest load and of a load: a sentence about the result, and the conditions."""
 CONDITIONS_OF_A_CASE = frozenset(
-    {"protocol", "distinct_inputs", "processes", "interval_over", LOAD_STATEMENT, LOAD_CONDITIONS}
+    {"protocol", "distinct_inputs", "processes", "interval_over", LOAD_STATEMENT, LOAD_CONDITIONS, "load_decision"}
 )
 """Labels that every case has. Other labels are remarks."""
 RETRIED = "_retried"
