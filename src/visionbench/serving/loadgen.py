@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from visionbench.core import VisionbenchError
-from visionbench.serving.results import Generated
+from visionbench.serving.generator import Generated
 
 POISSON, CLOSED, OFFLINE = "Server", "SingleStream", "Offline"
 """LoadGen's scenarios: Poisson arrivals, one client that sends the next request after each answer, and all requests at
