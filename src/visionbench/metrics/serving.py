@@ -33,6 +33,7 @@ MARGIN = 20
 CONFIDENCE = 0.99
 """The confidence of the upper bound of a percentile."""
 LATENCIES = ("serving_mean_ms", "serving_p50_ms", *(f"serving_p{percent}_ms" for percent in PERCENTILES))
+UPPER = tuple(f"serving_p{percent}_upper_ms" for percent in PERCENTILES)
 WITHIN, GOODPUT = "serving_within_fraction", "serving_goodput_per_s"
 LARGEST = "serving_largest_load_per_s"
 
@@ -174,7 +175,7 @@ def _figures_of_load(samples: Samples) -> Metrics:
     }
     reason, names = _why_no_latency(samples, latency), list[str]()
     if reason:
-        names += LATENCIES
+        names += [*LATENCIES, *UPPER]
         latencies = Metrics()
     else:
         latencies = _latencies(latency * 1e3, samples)
@@ -218,6 +219,8 @@ def _latencies(latency_ms: np.ndarray, samples: Samples) -> Metrics:
             values[upper] = None if rank is None else float(ordered[len(ordered) - rank])
             if rank is None:
                 reasons[upper] = f"{len(ordered):,} queries are too few"
+        else:
+            values[upper], reasons[upper] = None, f"the run limits p{bounded}"
     return Metrics(values, reasons)
 
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 LOADGEN = "loadgen"
 SETTLING = 0.1
 """The first queries of a window, as a share. They find a shorter queue than later ones and are not counted."""
+SMALLER, LARGER = 24, 64
+"""The search ends at the first load divided or multiplied by these."""
 DRAIN_SECONDS = 10.0
 """The longest time in which the counted queries of a stable queue are answered after the last check."""
 LATE_DOUBTS, LATE_INVALIDATES = 0.05, 0.2
@@ -308,7 +310,7 @@ def decision(samples: Samples, load: float) -> str:
 def new_search(config: ServingConfig, rule: ServingRule, capacity_per_s: float) -> LoadSearch:
     """Return a search that begins with half of the rate of calls without a queue."""
     start = rounded(capacity_per_s / 2)
-    return LoadSearch(SearchRule(start, rule.precision, rule.most_loads, start / 64, start * 64))
+    return LoadSearch(SearchRule(start, rule.precision, rule.most_loads, start / SMALLER, start * LARGER))
 
 
 def describe_search(search: LoadSearch, config: ServingConfig, verdicts: Mapping[float, str]) -> Samples:
