@@ -139,7 +139,7 @@ def required_queries(percent: int) -> int:
     It is 23,886 for p90, 50,425 for p95 and 262,742 for p99.
     """
     p = percent / 100
-    return ceil(round(Z_99**2 * p * (1 - p) / ((1 - p) / MARGIN) ** 2, 6))
+    return round(Z_99**2 * p * (1 - p) / ((1 - p) / MARGIN) ** 2)
 
 
 @lru_cache(maxsize=1024)
