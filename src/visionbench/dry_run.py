@@ -65,7 +65,7 @@ def _plan(request: ComposedRun, resolver: Resolver, notes: dict[str, None]) -> P
 def _resolved(config: ComposedConfig, resolver: Resolver, notes: dict[str, None]) -> ComposedConfig:
     """Return the configuration with the values that can be resolved without a fetch, and note the others."""
     model, data = config.values.model, config.values.data
-    if model.weights != "random" and weights.find_checkpoint(model) is None:
+    if model.weights != "random" and weights.has_files(model) and weights.find_checkpoint(model) is None:
         if model.weights == "auto":
             notes["model.weights=auto: decided when the command runs, because it may download the checkpoint"] = None
             return config

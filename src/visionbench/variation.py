@@ -100,7 +100,7 @@ class Naming:
         for key, part in {RUNTIME: "runtime", DECODER: "decoder", PREPROCESS: "preprocess"}.items():
             if key in self.values:
                 base.pop(part, None)
-        varied = {part: base[part] for part in self.parts} | dict(self.values)
+        varied = {part: base.get(part, ABSENT) for part in self.parts} | dict(self.values)
         return replace(plan, name=SEPARATOR.join([*base.values(), *differing]), varied=varied)
 
 
@@ -129,7 +129,8 @@ def base_parts(plan: RunPlan) -> dict[str, str]:
     shown = {
         part: words for part, (key, value, usual, words) in further.items() if value != usual and key not in plan.varied
     }
-    return {"model": plan.model, "device": plan.device, "precision": plan.precision, **shown}
+    precision = {} if plan.precision == ABSENT else {"precision": plan.precision}
+    return {"model": plan.model, "device": plan.device, **precision, **shown}
 
 
 def varying_parts(plans: Sequence[RunPlan]) -> tuple[str, ...]:

@@ -78,6 +78,7 @@ from visionbench.core.protocols import (
     Runtime,
     Tracker,
 )
+from visionbench.core.remote import Attempt, Connects, EncodedImage, Endpoint, Prices
 from visionbench.core.results import (
     CAPTIONS_CUT,
     EVALUATION_STEPS,
@@ -87,6 +88,7 @@ from visionbench.core.results import (
     INVALID,
     KILLED,
     LOST,
+    NO_CLASS,
     NOT_RUN,
     OK,
     OUT_OF_MEMORY,
@@ -104,6 +106,7 @@ from visionbench.core.results import (
     Predictions,
     Reason,
     Samples,
+    Unanswered,
     Validity,
 )
 from visionbench.core.text import one_line, shortened, visible
@@ -114,6 +117,7 @@ __all__ = [
     "AUTO",
     "Adapter",
     "ArrayAnnotation",
+    "Attempt",
     "BATCH",
     "BatchSearch",
     "Box",
@@ -126,6 +130,7 @@ __all__ = [
     "Collates",
     "ComparesImages",
     "ConfigError",
+    "Connects",
     "Contributions",
     "Counted",
     "DataClass",
@@ -137,6 +142,8 @@ __all__ = [
     "DescribesInputs",
     "Device",
     "EVALUATION_STEPS",
+    "EncodedImage",
+    "Endpoint",
     "Evaluator",
     "Example",
     "ExecutedGraph",
@@ -172,6 +179,7 @@ __all__ = [
     "Metrics",
     "ModelPart",
     "NOT_RUN",
+    "NO_CLASS",
     "NamesGraphs",
     "NeedsValues",
     "OK",
@@ -184,6 +192,7 @@ __all__ = [
     "Precision",
     "Predictions",
     "Predictor",
+    "Prices",
     "QUALITY",
     "QUALITY_CASE",
     "QualityMetric",
@@ -204,6 +213,7 @@ __all__ = [
     "TRUTH_BOXES",
     "Tracker",
     "TrackingError",
+    "Unanswered",
     "VALID",
     "Validity",
     "VisionbenchError",
