@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict, replace
 
 import pytest
 import yaml
+from rich.console import Console
 
+from tests import saved_runs
 from tests.saved_runs import row
 from visionbench import core, runner
+from visionbench.declarations import Declarations
 from visionbench.measuring import CaseFinished, StageProgress
 from visionbench.plan import plan
 from visionbench.records.folder import RunFolder
+from visionbench.report import load_figures
+from visionbench.report.page import write_report
 from visionbench.results.archive import Run
-from visionbench.trackers.mlflow import content
+from visionbench.terminal import table
+from visionbench.trackers.mlflow import content, view
 
 SEARCH = core.Case(core.SERVING, 8, (core.SERVING,), ("serving",))
 QUALITY = core.Case("quality", 32, ("evaluation",), ("recall",))
@@ -108,3 +115,111 @@ def test_steps_of_loads_are_per_second_unless_two_would_be_equal_or_zero(loads, 
 
 def test_steps_of_clients_are_their_number():
     assert list(content.load_steps([row(clients(count)) for count in (1, 4)]).values()) == [1, 4]
+
+
+# ------------------------------------------------------------------------------------------------- tables and charts
+DECLARATIONS = {
+    "serving": [
+        {"name": "serving_mean_ms", "unit": "ms", "title": "mean ms", "axis": "load", "table": True, "order": 1},
+        {"name": "serving_hidden_ms", "unit": "ms", "axis": "load"},
+        {"name": "serving_largest_per_s", "unit": "1/s", "title": "largest load/s", "table": True, "order": 60},
+    ],
+    "throughput": [
+        {"name": "throughput_images_per_s", "unit": "images/s", "title": "img/s", "table": True, "order": 5}
+    ],
+}
+
+
+def under_load(*rows):
+    return saved_runs.run(*rows, declarations=DECLARATIONS)
+
+
+def printed(*runs, width=100):
+    console = Console(width=width, file=io.StringIO())
+    console.print(table.render(runs, width))
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def rows():
+    ends = {"serving_largest_low_per_s": 8.0, "serving_largest_high_per_s": 16.0}
+    return [
+        row(throughput_images_per_s=100.0),
+        row(load(16.0), serving_mean_ms=80.5, verdict="invalid", reasons=["unstable: the queue grows"]),
+        row(load(8.0), serving_mean_ms=12.25, serving_hidden_ms=99.75),
+        row(SEARCH, serving_largest_per_s=8.0, **ends),
+        row(QUALITY),
+    ]
+
+
+def test_a_run_has_a_table_of_its_loads_in_order_with_their_marks(rows):
+    text = printed(under_load(*rows))
+    lines = [line.split() for line in text.splitlines()]
+    assert ["load/s", "mean", "ms"] in lines
+    assert lines.index(["8", "12.25"]) < lines.index(["16", "80.5", "!"])
+    assert "99.75" not in text
+    assert "largest load/s 8 [8, 16]" in text
+    assert "unstable: the queue grows" in text
+
+
+def test_loads_are_no_rows_of_the_table_of_batch_sizes(rows):
+    text = printed(under_load(*rows))
+    heading = next(line for line in text.splitlines() if line.split()[:1] == ["batch"])
+    assert "img/s" in heading and "mean ms" not in heading
+    assert not [line for line in text.splitlines() if line.split()[:1] == ["–"]]
+
+
+def test_clients_have_a_column_of_their_number():
+    text = printed(under_load(row(clients(2), serving_mean_ms=3.0), row(clients(1), serving_mean_ms=2.0)))
+    lines = [line.split() for line in text.splitlines()]
+    assert lines.index(["clients", "mean", "ms"]) < lines.index(["1", "2"]) < lines.index(["2", "3"])
+
+
+def test_a_load_without_numbers_has_its_status_in_the_table_of_loads():
+    failed = row(load(4.0), status=core.FAILED, reason="a broken call")
+    text = printed(under_load(row(load(2.0), serving_mean_ms=1.5), failed))
+    assert ["4", "–", "failed"] in [line.split() for line in text.splitlines()]
+    assert "a broken call" in text
+
+
+def test_the_table_of_a_sweep_has_the_largest_load_of_each_run(rows):
+    text = printed(under_load(*rows), under_load(rows[0], rows[3]))
+    lines = text.splitlines()
+    heading = next(line for line in text.splitlines() if "batch" in line)
+    assert "largest load/s" in heading
+    assert sum(line.split()[-1:] == ["8"] for line in lines) == 2
+
+
+def test_mlflow_has_a_section_of_charts_over_load_and_a_bar_for_the_largest_load():
+    charts = {chart["uuid"]: chart for chart in view.charts(Declarations.from_json(DECLARATIONS))}
+    sections = {name: chart["metricSectionId"] for name, chart in charts.items()}
+    assert sections["visionbench-line-serving_mean_ms"] == view.LOADS
+    assert sections["visionbench-line-throughput_images_per_s"] == view.CURVES
+    assert sections["visionbench-bar-serving_largest_per_s"] == view.BEST
+    assert "visionbench-line-serving_largest_per_s" not in sections
+
+
+# ----------------------------------------------------------------------------------------------------------- the report
+def test_the_report_has_a_table_and_figures_of_the_loads(rows, tmp_path):
+    write_report([under_load(*rows)], "en", tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    section = text.partition("## Under load")[2].partition("\n## ")[0]
+    assert "largest load/s 8 [8, 16]" in section
+    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    assert lines[0][-3:] == ["load, requests/s", "verdict", "mean ms"]
+    assert [line[-3:] for line in lines[2:]] == [["8", "valid", "12.25"], ["16", "! invalid", "80.5"]]
+    assert [path.name for path in sorted((tmp_path / "figures").glob("loads-*.png"))] == ["loads-1.png"]
+
+
+def test_the_figure_of_latency_has_the_interval_of_the_largest_load(rows):
+    (figure,) = load_figures.figures([under_load(*rows)], "en")
+    (axes,) = figure.figure.axes
+    (band,) = axes.patches
+    assert (band.get_x(), band.get_x() + band.get_width()) == (8.0, 16.0)
+    assert [float(x) for line in axes.lines[:1] for x in line.get_xdata()] == [8.0, 16.0]
+
+
+def test_a_report_without_loads_has_no_section_of_loads(tmp_path):
+    write_report([saved_runs.run(saved_runs.speed(1.0))], "en", tmp_path)
+    assert "Under load" not in (tmp_path / "report.md").read_text()
+    assert "Under load" not in (tmp_path / "report.html").read_text()

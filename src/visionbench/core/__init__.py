@@ -20,6 +20,7 @@ from visionbench.core.declarations import (
     GEOMETRIC_MEAN,
     HIGHER,
     LARGEST,
+    LOAD,
     LOWER,
     MEMORY,
     OVER_PICTURES,
@@ -33,7 +34,7 @@ from visionbench.core.declarations import (
     split_unit,
 )
 from visionbench.core.errors import ConfigError, TrackingError, VisionbenchError, first_line, problem_of
-from visionbench.core.plan import AUTO, BATCH, LOAD, QUALITY_CASE, SERVING, BatchSearch, Case, RunPlan
+from visionbench.core.plan import AUTO, BATCH, QUALITY_CASE, SERVING, BatchSearch, Case, RunPlan
 from visionbench.core.protocols import (
     CALIBRATED,
     Adapter,

@@ -10,6 +10,8 @@ QUALITY, SPEED, MEMORY = "quality", "speed", "memory"
 faster, and memory is more or less."""
 HIGHER, LOWER = "higher", "lower"
 """The better values of a metric."""
+LOAD = "load"
+"""The kind of case, and the axis of a metric, of the loads of a run."""
 GEOMETRIC_MEAN, LARGEST, SMALLEST = "geometric mean", "largest", "smallest"
 """The functions that gather the values of several processes."""
 OVER_PICTURES, WITHIN_PROCESS, ACROSS_PROCESSES = "over_pictures", "within_process", "across_processes"
@@ -43,6 +45,8 @@ class MetricDeclaration:
     """Whether `visionbench compare` compares it without `--metric`."""
     headline: int = 0
     """1 for the main metric, by which models of a task are compared; 2 for others that charts show; 0 otherwise."""
+    axis: str = ""
+    """`load` if each load of a run has a value, see `core.Case.load`; empty if each batch size or the run has one."""
     order: int = 100
     """Position in tables and charts, lowest first. Below 50, every run of a sweep has the column."""
     unless: tuple[str, ...] = ()
@@ -67,6 +71,7 @@ class MetricDeclaration:
     def __post_init__(self) -> None:
         for key, value, allowed in (
             ("better", (self.better,), ("", HIGHER, LOWER)),
+            ("axis", (self.axis,), ("", LOAD)),
             ("kind", (self.kind,), ("", QUALITY, SPEED, MEMORY)),
             ("gather", (self.gather,), (GEOMETRIC_MEAN, LARGEST, SMALLEST)),
             ("intervals", self.intervals, (OVER_PICTURES, WITHIN_PROCESS, ACROSS_PROCESSES)),

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
-BATCH, LOAD, QUALITY_CASE = "batch", "load", "quality"
-"""The kinds of cases."""
+from visionbench.core.declarations import LOAD
+
+BATCH, QUALITY_CASE = "batch", "quality"
+"""The kinds of cases, beside `LOAD`."""
 SERVING = "serving"
 """The id of the case that searches for the largest load, and the name of its stage and of its metric group."""
 AUTO = "batch-auto"

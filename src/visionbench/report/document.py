@@ -19,8 +19,9 @@ from visionbench.results.advice.choice import Advice
 from visionbench.results.archive import Run
 from visionbench.results.doubts import Cause, Doubts
 from visionbench.results.naming import Names
+from visionbench.terminal import run_table
 from visionbench.terminal.marks import MARKS
-from visionbench.terminal.run_table import interval_basis
+from visionbench.terminal.run_table import interval_basis, shown_rows
 
 NO_BOUNDS = Bounds()
 """The bounds of the recommendation if none are given: only that of quality."""
@@ -80,6 +81,10 @@ class Report:
     """Every quality metric with its interval."""
     quality_notes: Sequence[str]
     """The loss of quality of each precision against fp32."""
+    loads: Grid | None
+    """The figures of each load."""
+    load_lines: Sequence[str]
+    """The largest load of each run within its bound."""
     published: Grid | None
     """The figures that have a published figure of the same model beside them."""
     published_sources: Sequence[str]
@@ -133,6 +138,8 @@ def compose(
         relative_notes=list(_relative_notes(pairs, language)),
         quality=_quality(listed, names, language),
         quality_notes=list(precisions.costs(runs, language)),
+        loads=_loads(listed, names, language),
+        load_lines=_limited(_load_lines(listed, names), language),
         published=_published(rows, names, language) if rows else None,
         published_sources=sources,
         causes=_causes(runs, names, language),
@@ -226,7 +233,7 @@ def _summary(runs: Sequence[Run], names: Names, language: str) -> Grid:
         headline = advice.headline(run)
         unit = summary.throughput_name(run.timed)
         quality = f"{headline[0].heading(language)} {summary.text(headline[1])}" if headline else "–"
-        for row in (run.timed or run.results)[: selection.MOST_ROWS]:
+        for row in shown_rows(run)[: selection.MOST_ROWS]:
             batch = row.case.size if row.case.timed else "–"
             values = row.metrics.values
             if row.status != OK:
@@ -301,6 +308,35 @@ def _quality(runs: Sequence[Run], names: Names, language: str) -> Grid | None:
     titles = [*heads, *(translate(key, language) for key in ("quality with interval", "interval over"))]
     over, filters = (len(heads) + 1,), range(len(heads))
     return Grid(titles, rows, names=len(heads), texts=over, filters=filters) if rows else None
+
+
+def _loads(runs: Sequence[Run], names: Names, language: str) -> Grid | None:
+    """Return the table of all loads of these runs, or None if there are none. Metrics without a value have a dash."""
+    loads = [(run, row) for run in runs for row in run.loads]
+    if not loads:
+        return None
+    metrics = dict.fromkeys(metric for run in runs for metric in declared.timed(run.declarations, run.loads))
+    columns = sorted(metrics, key=lambda metric: metric.order)
+    heads = _head_titles(names, language)
+    rows = []
+    for run, row in loads[: selection.MOST_ROWS]:
+        known = row.metrics.values
+        values = [summary.text(known.get(metric.name)) for metric in columns]
+        verdict = _verdict(row, language) if row.status == OK else row.status
+        rows.append([*_head(run, names), f"{row.case.offered:.4g}", verdict, *values])
+    kinds = {"clients" if row.case.clients is not None else "load" for _, row in loads}
+    load = ", ".join(translate(f"{kind} column", language) for kind in sorted(kinds))
+    titles = [*heads, load, translate("verdict", language), *(metric.heading(language) for metric in columns)]
+    verdict_column = len(heads) + 1
+    filters = (*range(len(heads)), verdict_column)
+    return Grid(titles, rows, names=len(heads), texts=(verdict_column,), filters=filters)
+
+
+def _load_lines(runs: Sequence[Run], names: Names) -> Iterator[str]:
+    """Yield the result of the search for the largest load of each run."""
+    for run in runs:
+        if sentence := run_table.load_sentence(run):
+            yield f"{names.name(run)}: {sentence}"
 
 
 def _published(rows: Sequence[Sequence[str]], names: Names, language: str) -> Grid:

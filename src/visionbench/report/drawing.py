@@ -194,19 +194,24 @@ def curve(
     interval: Mapping[str, Any] | None = None,
     tip: str = "",
 ) -> None:
-    """Draw a line over batch sizes, a mark for each point by its verdict, and the interval between these metrics.
+    """Draw a line over batch sizes or loads, a mark for each point by its verdict, and the interval of these metrics.
 
     With `tip`, the tooltip of each mark has this text and the values of the point.
     """
-    axes.plot([row.case.batch_size for row, _ in shown], [value for _, value in shown], **line)
+    axes.plot([position(row) for row, _ in shown], [value for _, value in shown], **line)
     for row, value in shown:
-        size = row.case.batch_size
+        size = position(row)
         low, high = (values(row).get(end) for end in ends) if ends else (None, None)
         if low is not None and high is not None:
             draw_interval(axes, size, (low, high), **{"color": line["color"], **(interval or {})})
         (mark,) = axes.plot([size], [value], ls="none", **marks[row.validity.verdict])
         if tip:
-            add_tip(mark, tip.format(batch=size, value=f"{value:,.4g}", verdict=row.validity.verdict))
+            add_tip(mark, tip.format(batch=f"{size:.4g}", value=f"{value:,.4g}", verdict=row.validity.verdict))
+
+
+def position(row: CaseResult) -> float:
+    """Return the place of a case on the horizontal axis: its load or its batch size."""
+    return float(row.case.batch_size if row.case.offered is None else row.case.offered)
 
 
 def draw_interval(axes: Axes, x: float, ends: tuple[float, float], **style: Any) -> None:

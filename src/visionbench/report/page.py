@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionbench.records import atomic
-from visionbench.report import document, drawing, svg, sweep_figures, tuning, tuning_figure
+from visionbench.report import document, drawing, load_figures, svg, sweep_figures, tuning, tuning_figure
 from visionbench.report.document import NO_BOUNDS, Report
 from visionbench.report.sweep_figures import SweepFigure
 from visionbench.report.translations import translate
@@ -23,7 +23,7 @@ PAGE, TEXT, FIGURES = "report.html", "report.md", "figures"
 """The files of a report, in its folder."""
 HTML, MARKDOWN = "page.html", "page.md"
 """The templates."""
-SECTIONS = ("tuning front", "curves", "tradeoff", "distribution", "memory", "stages", "roofline")
+SECTIONS = ("tuning front", "curves", "loads", "tradeoff", "distribution", "memory", "stages", "roofline")
 """The sections of figures, in the order of the page."""
 
 
@@ -75,7 +75,12 @@ def write(report: Report, runs: Sequence[Run], folder: Path) -> list[Path]:
         path.unlink()
     paths: list[Path] = []
     selective: set[str] = set()
-    for each in (*_search_figures(runs, report.language), *sweep_figures.figures(runs, report.language)):
+    drawings = (
+        *_search_figures(runs, report.language),
+        *sweep_figures.figures(runs, report.language),
+        *load_figures.figures(runs, report.language),
+    )
+    for each in drawings:
         key = f"{each.section.replace(' ', '-')}-{len(drawn[each.section]) + 1}"
         path = images / f"{key}.png"
         with drawing.styled(report.language):
@@ -142,7 +147,7 @@ def _contents(report: Report, drawn: Mapping[str, Sequence[DrawnFigure]]) -> Ite
     yield from ("relative",) if report.relative else ()
     yield from ("figures of quality",) if report.quality else ()
     yield from ("published",) if report.published else ()
-    yield from (section for section in SECTIONS if drawn[section])
+    yield from (section for section in SECTIONS if drawn[section] or (section == load_figures.SECTION and report.loads))
     yield from ("doubts", "failures", "request", "machine", "conditions")
 
 

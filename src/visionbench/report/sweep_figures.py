@@ -131,7 +131,7 @@ def _curve_figure(shown: Sequence[Series], metric: str, label: str, language: st
     drawing.grid(axes)
     legend = verdict_entries({row.validity.verdict for one in shown for row in _rows(one, metric)}, language)
     if len(shown) > 1 and not _label_ends(axes, shown, metric):
-        legend = [*((_symbol(one, line=True), shorten(one.name, LONGEST_NAME)) for one in shown), *legend]
+        legend = [*((symbol(one, line=True), shorten(one.name, LONGEST_NAME)) for one in shown), *legend]
     drawing.legend_below(figure, legend)
     return figure
 
@@ -235,8 +235,8 @@ def _identities(shown: Sequence[Series]) -> list[tuple[Artist, str]]:
     """Return the entries of a legend: the models, or the runs of a single model if they are few."""
     models = {one.run.model: one for one in shown}
     if len(models) > 1:
-        return [(_symbol(one), shorten(model, LONGEST_NAME)) for model, one in models.items()]
-    return [(_symbol(one), shorten(one.name, LONGEST_NAME)) for one in shown] if len(shown) <= MOST_CURVES else []
+        return [(symbol(one), shorten(model, LONGEST_NAME)) for model, one in models.items()]
+    return [(symbol(one), shorten(one.name, LONGEST_NAME)) for one in shown] if len(shown) <= MOST_CURVES else []
 
 
 def _speed_and_quality(one: Series) -> tuple[float, float]:
@@ -418,7 +418,7 @@ def _marks(one: Series) -> dict[str, dict[str, Any]]:
     return drawing.marks(one.style.colour, shape=one.style.shape)
 
 
-def _symbol(one: Series, line: bool = False) -> Artist:
+def symbol(one: Series, line: bool = False) -> Artist:
     """Return the mark of a run for a legend, with or without its line."""
     style = one.style
     return drawing.symbol(color=style.colour, marker=style.shape, ms=5.5, lw=1.4, ls=style.line if line else "none")

@@ -87,6 +87,14 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
     "curves": ("Over batch size", "随批大小的变化"),
     "distribution": ("Distribution of latency", "延迟分布"),
     "memory": ("Memory", "内存占用"),
+    "loads": ("Under load", "负载测试"),
+    "load column": ("load, requests/s", "负载，请求/秒"),
+    "clients column": ("clients", "客户端数"),
+    "load (requests/s)": ("load (requests/s)", "负载（请求/秒）"),
+    "clients": ("clients", "客户端数"),
+    "latency (ms)": ("latency (ms)", "延迟（毫秒）"),
+    "bound": ("bound", "上限"),
+    "largest load": ("largest load", "最大负载"),
     "tradeoff": ("Quality against speed", "质量与速度"),
     "stages": ("From file to output", "各阶段耗时"),
     "roofline": ("Roofline", "屋顶线"),
@@ -116,6 +124,10 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
     "is valid": ("valid", "有效"),
     "is warned": ("questionable", "存疑"),
     "is invalid": ("invalid", "无效"),
+    "tip of load": (
+        "{name}, load {{batch}}: {{value}} {unit} ({{verdict}})",
+        "{name}，负载 {{batch}}：{{value}} {unit}（{{verdict}}）",
+    ),
     "tip of case": (
         "{name}, batch size {{batch}}: {{value}} {unit} ({{verdict}})",
         "{name}，批大小 {{batch}}：{{value}} {unit}（{{verdict}}）",
@@ -190,6 +202,10 @@ PAGE_WORDS: dict[str, tuple[str, str]] = {
     ),
     "across processes": ("across processes", "跨进程"),
     "within a process": ("within one process", "单进程内"),
+    "caption loads": (
+        "Requests arrive one by one, and the server forms batches. Latency counts from the scheduled arrival.",
+        "请求逐个到达，服务端动态组批；延迟从计划到达时刻算起。",
+    ),
     "caption distribution": (
         "The share of calls up to each latency, one curve per batch size, from raw samples.",
         "各批大小下，延迟不超过横轴值的调用占比，由原始样本绘制。",

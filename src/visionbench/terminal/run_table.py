@@ -1,4 +1,4 @@
-"""The table of one run: a row for each case with its mark, then the intervals of quality and the pipeline's steps."""
+"""The table of one run: a row for each case with its mark, then quality intervals, pipeline steps, and loads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from visionbench.core import OK, PIPELINE_STEPS, CaseResult, MetricDeclaration
+from visionbench.core import OK, PIPELINE_STEPS, SERVING, CaseResult, MetricDeclaration, interval_ends
 from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 from visionbench.statistics.resampling import interval_text, value_with_interval
@@ -46,6 +46,8 @@ MOST_QUALITY = 4
 BOUND = "pipeline_bound_images_per_s"
 PIPELINE_HEADINGS = ("read", "decode", "prep", "copy", "model", "post")
 WIDTH_OF_BATCH = 5
+LOAD_STATEMENT, LOAD_CONDITIONS = "load_statement", "load_conditions"
+"""The labels of the search for the largest load and of a load: a sentence about the result, and the conditions."""
 LONGEST_REASON = 300
 RANK_OF_OTHERS, RANK_OF_QUALITY = 6, 3
 RANKS = {
@@ -57,7 +59,7 @@ RANKS = {
 
 
 def parts(run: Run, runs: Sequence[Run], name: str, notes: dict[str, str], width: int) -> Iterator[RenderableType]:
-    """Yield the name, the rows, the intervals and the pipeline of a run. Add the reasons of its marks to `notes`.
+    """Yield the name, the rows, the intervals, the pipeline and the loads of a run. Add reasons of marks to `notes`.
 
     Columns are as wide as the numbers of all `runs` need, so that their tables are aligned.
     """
@@ -66,6 +68,7 @@ def parts(run: Run, runs: Sequence[Run], name: str, notes: dict[str, str], width
     yield _table(run, {**columns, **_columns_of_run(run)}, notes, width)
     yield from _intervals(run)
     yield from _pipeline_steps(run, width)
+    yield from _loads(run, notes, width)
 
 
 def _table(run: Run, columns: Mapping[MetricColumn, int], notes: dict[str, str], width: int) -> Group:
@@ -73,7 +76,7 @@ def _table(run: Run, columns: Mapping[MetricColumn, int], notes: dict[str, str],
 
     A case without numbers has a line below the table with its status.
     """
-    rows = [row for row in shown_rows(run) if row.status == OK]
+    rows = [row for row in shown_rows(run) if row.status == OK and row.case.id != SERVING]
     cells = [Column("batch", [_batch(row) for row in rows], least_width=WIDTH_OF_BATCH)]
     cells += [
         Column(column.title, [cell(column, row, run.quality) for row in rows], rank=column.rank, least_width=least)
@@ -82,7 +85,7 @@ def _table(run: Run, columns: Mapping[MetricColumn, int], notes: dict[str, str],
     cells.append(Column("", [_mark(row, notes) for row in rows], number=False, complete=True))
     if (quality := run.quality) and quality.status == OK:
         _mark(quality, notes)
-    failed = [row for row in run.results if row.status != OK]
+    failed = [row for row in run.results if row.status != OK and row.case.offered is None]
     names = [row.case.size if row.case.timed else row.case.id for row in failed]
     lines = [f"{name:>{WIDTH_OF_BATCH}}  {_mark(row, notes)}" for name, row in zip(names, failed, strict=True)]
     return Group(*([fitted(cells, width)] if rows else []), *map(Text, lines))
@@ -138,6 +141,62 @@ def _pipeline_steps(run: Run, width: int) -> Iterator[RenderableType]:
     )
 
 
+def _loads(run: Run, notes: dict[str, str], width: int) -> Iterator[RenderableType]:
+    """Yield the result of the search for the largest load, and a row for each load. Add reasons of marks to `notes`."""
+    if sentence := load_sentence(run):
+        yield Text(sentence, style="bold")
+    if run.load_search and run.load_search.status == OK:
+        _mark(run.load_search, notes)
+    if run.loads:
+        conditions = next((row.labels[LOAD_CONDITIONS] for row in run.loads if LOAD_CONDITIONS in row.labels), "")
+        yield Text(": ".join(filter(None, ["under load", conditions])), style="dim")
+        yield fitted(load_columns(run, notes), width)
+
+
+def load_sentence(run: Run) -> str:
+    """Return the result of the search for the largest load in words, with its mark; empty if there is none."""
+    search = run.load_search
+    if search is None or search.status != OK:
+        return ""
+    values = [f"{declaration.heading()} {load_text(declaration, search)}" for declaration in search_figures(run)]
+    statement = search.labels.get(LOAD_STATEMENT, "")
+    return f"{', '.join(filter(None, [*values, statement]))} {MARKS[search.validity.verdict]}".rstrip()
+
+
+def search_figures(run: Run) -> list[MetricDeclaration]:
+    """Return the metrics of the search for the largest load that tables show."""
+    return declared.timed(run.declarations, [run.load_search]) if run.load_search else []
+
+
+def load_columns(run: Run, notes: dict[str, str]) -> list[Column]:
+    """Return the columns of the loads of a run: the load or the clients, the declared metrics, and the mark."""
+    rows = run.loads
+    heading = "clients" if any(row.case.clients is not None for row in rows) else "load/s"
+    metrics = [
+        Column(
+            declaration.heading(),
+            [cell(column(declaration), row, None) for row in rows],
+            rank=1 + index,
+        )
+        for index, declaration in enumerate(declared.timed(run.declarations, rows))
+    ]
+    marks = Column("", [_mark(row, notes) for row in rows], number=False, complete=True)
+    return [Column(heading, [f"{row.case.offered:.4g}" for row in rows]), *metrics, marks]
+
+
+def load_text(declaration: MetricDeclaration, row: CaseResult) -> str:
+    """Return a figure of the search for the largest load, with its interval if it has one."""
+    value = row.metrics.values.get(declaration.name)
+    low, high = (row.metrics.values.get(end) for end in interval_ends(declaration.name))
+    interval = f" [{summary.text(low)}, {summary.text(high)}]" if low is not None or high is not None else ""
+    return f"{summary.text(value)}{interval}"
+
+
+def column(declaration: MetricDeclaration) -> MetricColumn:
+    """Return the column of a declared metric."""
+    return MetricColumn(declaration.heading(), (declaration.name,), FORMS.get(declaration.unit, ""))
+
+
 def _limit(row: CaseResult) -> str:
     """Return the busiest worker of the pipeline with its share of the time."""
     values = row.metrics.values
@@ -156,13 +215,15 @@ def _three_digits(value: float | None) -> str:
 
 
 def shown_rows(run: Run) -> Sequence[CaseResult]:
-    """Return the timed rows of a run, or its other rows if it has no timed ones."""
-    return [row for row in run.results if row.case.timed] or run.results
+    """Return the timed rows of a run, or its other rows if it has no timed ones. The rows of loads have a table of
+    their own."""
+    rows = [row for row in run.results if row.case.offered is None]
+    return [row for row in rows if row.case.timed] or rows
 
 
 def timed_columns(runs: Sequence[Run]) -> list[MetricColumn]:
     """Return the columns of timed cases. Metrics with equal titles share a column, and the spread is beside p50."""
-    rows = [(run, row) for run in runs for row in shown_rows(run) if row.status == OK]
+    rows = [(run, row) for run in runs for row in shown_rows(run) if row.status == OK and row.case.id != SERVING]
     names = {name for _, row in rows for name in row.metrics.values}
     shown = dict.fromkeys(declaration for run, row in rows for declaration in declared.timed(run.declarations, [row]))
     throughput = summary.throughput_name([row for _, row in rows])

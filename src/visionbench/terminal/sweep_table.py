@@ -61,7 +61,9 @@ def _case_columns(runs: Sequence[Run], cases: Sequence[tuple[Run, CaseResult]]) 
         for column in run_table.timed_columns(runs)
     ]
     marks = [MARKS[row.validity.verdict] if row.status == OK else row.status for _, row in cases]
-    return [*columns, *_quality_columns([run for run, _ in cases]), Column("", marks, number=False, complete=True)]
+    of_runs = [run for run, _ in cases]
+    others = [*_load_columns(of_runs), *_quality_columns(of_runs)]
+    return [*columns, *others, Column("", marks, number=False, complete=True)]
 
 
 def run_columns(runs: Sequence[Run]) -> list[Column]:
@@ -81,6 +83,7 @@ def run_columns(runs: Sequence[Run]) -> list[Column]:
         Column("at batch", ["–" if size is None else f"{size:.0f}" for size in sizes]),
         Column("p50 ms", [summary.text(numbers.get("lowest_latency_p50_ms")) for numbers in best]),
         Column("peak MiB", ["–" if peak is None else f"{peak:,.0f}" for peak in peaks], rank=2),
+        *_load_columns(runs),
         *_quality_columns(runs),
         Column("", [_outcome(run) for run in runs], number=False, complete=True),
     ]
@@ -95,6 +98,19 @@ def _outcome(run: Run) -> str:
     counts = ", ".join(f"{number} of {len(run.results)} {kind}" for kind, number in numbers.items() if number)
     unfinished = "" if status == FINISHED or (status in (UNSUCCESSFUL, LOST) and counts) else status
     return " ".join(filter(None, [mark, unfinished, counts]))
+
+
+def _load_columns(runs: Sequence[Run]) -> list[Column]:
+    """Return the figures of the search for the largest load of each run, with their mark."""
+    shown = dict.fromkeys(declaration for run in runs for declaration in run_table.search_figures(run))
+    return [
+        Column(
+            declaration.heading(),
+            [run_table.quality_cell(run_table.column(declaration), run.load_search) for run in runs],
+            rank=run_table.RANK_OF_QUALITY,
+        )
+        for declaration in shown
+    ]
 
 
 def _quality_columns(runs: Sequence[Run]) -> list[Column]:

@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visionbench.core import QUALITY, MetricDeclaration
+from visionbench.core import LOAD, QUALITY, SERVING, MetricDeclaration
 from visionbench.declarations import Declarations
 
 KEY = "visionbench"
 TAG = f"mlflow.sharedViewState.{KEY}"
 
 CURVES, BEST, QUALITY_SECTION = "Step = batch size", "Best of each run", "Quality and speed"
+LOADS = "Step = load"
 REST = "Model metrics"
 """The UI's name for the section of all other metrics, which is closed."""
 CHARTS_PER_ROW = 2
@@ -124,21 +125,23 @@ def state(declarations: Declarations, varied: Sequence[str] = ()) -> dict[str, A
         "isAccordionReordered": True,
         "compareRunSections": [
             {"uuid": name, "name": name, "display": name != REST, "isReordered": True, "columns": CHARTS_PER_ROW}
-            for name in (CURVES, BEST, QUALITY_SECTION, REST)
+            for name in (CURVES, LOADS, BEST, QUALITY_SECTION, REST)
         ],
         "compareRunCharts": charts(declarations),
     }
 
 
 def charts(declarations: Declarations) -> list[dict[str, Any]]:
-    """Return the charts: curves over batch size, then one value of each run, then for each group its quality.
+    """Return the charts: curves over batch size and over load, then one value of each run, then for each group its
+    quality.
 
     The quality of a group begins with its main metric against speed, beside the bars of this metric.
     """
     curves_of = sorted(timed(declarations), key=lambda declaration: declaration.name not in FIRST_CURVES)
     titles = _titles(curves_of)
-    curves = [_line(declaration.name, titles[declaration.name]) for declaration in curves_of]
+    curves = [_line(one, titles[one.name]) for one in curves_of if not _of_run(one)]
     best = [_bar(name, title, BEST) for name, title in BARS.items()]
+    best += [_bar(one.name, titles[one.name], BEST) for one in curves_of if _of_run(one)]
     groups: dict[str, list[MetricDeclaration]] = {}
     for declaration in headlines(declarations):
         groups.setdefault(declaration.group, []).append(declaration)
@@ -158,9 +161,14 @@ def charts(declarations: Declarations) -> list[dict[str, Any]]:
 
 
 def timed(declarations: Declarations) -> list[MetricDeclaration]:
-    """Return the metrics that have a curve over batch size, in order."""
+    """Return the metrics that have a curve over batch size or over load, and those of the load search, in order."""
     shown = (declaration for declaration in declarations.members() if declaration.table and declaration.kind != QUALITY)
     return sorted(shown, key=lambda declaration: declaration.order)
+
+
+def _of_run(declaration: MetricDeclaration) -> bool:
+    """Return whether a run has one value of the metric: a result of the search for the largest load."""
+    return declaration.group == SERVING and declaration.axis != LOAD
 
 
 def headlines(declarations: Declarations) -> list[MetricDeclaration]:
@@ -203,12 +211,13 @@ def _titles(declarations: Sequence[MetricDeclaration]) -> dict[str, str]:
     return titles
 
 
-def _line(metric: str, title: str) -> dict[str, Any]:
-    """Return a curve with two logarithmic axes and a mark at each batch size.
+def _line(declaration: MetricDeclaration, title: str) -> dict[str, Any]:
+    """Return a curve with two logarithmic axes and a mark at each step.
 
     The UI shows a title instead of a metric's name only for a metric of a node. Otherwise such a chart is the same.
     """
-    return _card("LINE", metric, CURVES) | {
+    metric = declaration.name
+    return _card("LINE", metric, LOADS if declaration.axis == LOAD else CURVES) | {
         "metricKey": metric,
         "selectedMetricKeys": [metric],
         "displayName": title,
