@@ -85,6 +85,7 @@ def serve(script: Script) -> Iterator[FakeEndpoint]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # the header and the body are one packet, so that no acknowledgement is waited for
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
