@@ -15,6 +15,7 @@ from visionbench.config import (
     RuntimeConfig,
     TrackingConfig,
     refuse_unusable_folder,
+    to_yaml,
 )
 from visionbench.core import (
     ARRAYS,
@@ -527,6 +528,38 @@ def without_effect(config: ExperimentConfig) -> list[str]:
         "data.preprocess": (config.data.preprocess, (TRANSFORMERS,)),
     }
     return [f"{key}={value}" for key, (value, values) in usual.items() if value not in values]
+
+
+def distinct_runs(configs: Sequence[ExperimentConfig]) -> tuple[list[int], dict[int, str]]:
+    """Return the indices of the runs of a sweep that differ in what they measure, and a note for some of them.
+
+    Settings of this process, such as the precision, do not change what is measured at an endpoint. Runs of a model at
+    an endpoint that differ only in such settings are one run, the first of them, which has a note.
+    """
+    first: dict[str, int] = {}
+    kept: list[int] = []
+    dropped: dict[int, int] = {}
+    for index, config in enumerate(configs):
+        if is_remote(config.model):
+            usual = replace(
+                config,
+                device=DeviceConfig(),
+                precision=PrecisionConfig("fp32", "float32"),
+                runtime=RuntimeConfig(),
+                data=replace(config.data, preprocess=TRANSFORMERS),
+                output_dir="",
+            )
+            known = first.setdefault(to_yaml(usual), index)
+            if known != index:
+                dropped[known] = dropped.get(known, 1) + 1
+                continue
+        kept.append(index)
+    notes = {
+        index: f"{configs[index].model.name} is at an endpoint and is measured once: {count} runs of the sweep differ "
+        "only in settings that have no effect on it"
+        for index, count in dropped.items()
+    }
+    return kept, notes
 
 
 def _precision(config: ExperimentConfig) -> Precision:

@@ -7,6 +7,7 @@ planned   the number of requests of a plan, for the limits and for --dry-run
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -83,6 +84,13 @@ def measure(
     yield StageProgress("load")
     data = measuring.read_data(config, plan, parts, left_out)
     requests = connect(config, parts)
+    with closing(requests.endpoint):
+        yield from _measure(config, plan, parts, data, requests)
+
+
+def _measure(
+    config: ExperimentConfig, plan: RunPlan, parts: Parts, data: RunData, requests: Requests
+) -> Iterator[Event]:
     yield StageProgress("inputs", ahead=True)
     run = _prepare(config, plan, parts, data, requests)
     yield Conditions(

@@ -110,6 +110,9 @@ class Endpoint(Protocol):
     def send(self, image: EncodedImage, prompt: str) -> Attempt:
         """Send one request, once. No failure is raised."""
 
+    def close(self) -> None:
+        """Close the connections."""
+
 
 @runtime_checkable
 class Connects(Protocol):

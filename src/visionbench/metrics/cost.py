@@ -38,7 +38,7 @@ class Cost:
     def compute(self, samples: Samples) -> Metrics:
         """Compute the cost from `cost/per_hour_amount` and the throughput, or from `attempts/cost_amount`.
 
-        The cost of failed attempts counts if it is known, because it is paid. The label `currency` of the row has the currency.
+        The cost of failed attempts counts if it is known, because it is paid. The label `currency` has the currency.
         """
         if len(samples.get("attempts/kind_index")):
             return _of_requests(samples)

@@ -94,7 +94,8 @@ class Endpoint:
                 reasons[name] = reason
 
         def column(name: str) -> np.ndarray:
-            return samples.get(f"attempts/{name}")[answered]
+            values: np.ndarray = samples.get(f"attempts/{name}")[answered]
+            return values
 
         no_answer = "no request has an answer"
         put("truncated_fraction", _mean(column("truncated_count")), no_answer)

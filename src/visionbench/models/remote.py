@@ -180,6 +180,10 @@ class ChatEndpoint:
         attempt: Attempt = self.client.send(image, prompt)
         return attempt
 
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:

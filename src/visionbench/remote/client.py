@@ -40,6 +40,10 @@ MOST_BYTES = 16 * 2**20
 """The largest answer that is read."""
 MOST_TOKENS = 10**9
 """The largest count of tokens that is believed."""
+FACTS = tuple(
+    f"X-Stainless-{name}" for name in ("OS", "Arch", "Runtime", "Runtime-Version", "Lang", "Package-Version", "Async")
+)
+"""Headers in which the client describes this machine."""
 LOGGERS = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
 """The loggers that could write a request into the log."""
 
@@ -99,6 +103,9 @@ class ChatClient:
         self.scrubber = Scrubber(connection.key if connection.has_key else "")
         self.has_key = connection.has_key
         self.origin = _origin(connection.base_url)
+        omitted: Any = openai.Omit()
+        self.headers = dict.fromkeys(FACTS if self.has_key else (*FACTS, "Authorization"), omitted)
+        """Headers that the client would add, and that are not sent."""
         self.client: OpenAI = openai.OpenAI(
             api_key=connection.key,
             base_url=connection.base_url,
@@ -136,6 +143,10 @@ class ChatClient:
             first_token_s=None if refused else answer.first_token_s,
         )
 
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
     def _body(self, image: EncodedImage, prompt: str) -> dict[str, Any]:
         url = f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
         content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}}]
@@ -155,8 +166,9 @@ class ChatClient:
 
     def _receive(self, body: Mapping[str, Any], transfer: _Transfer) -> _Answer:
         """Send a request and return the complete answer. Raises errors of the client, and _BadAnswerError."""
-        headers = {} if self.has_key else {"Authorization": _omitted()}
-        with self.client.chat.completions.with_streaming_response.create(**body, extra_headers=headers) as response:
+        with self.client.chat.completions.with_streaming_response.create(
+            **body, extra_headers=self.headers
+        ) as response:
             http = response.http_response
             transfer.status = http.status_code
             transfer.sent = _sent_bytes(http)
@@ -313,10 +325,3 @@ def _is_transport_error(error: BaseException) -> bool:
     """Return whether an error comes from the connection. The client does not wrap all of them."""
     modules = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
     return isinstance(error, OSError) or bool(modules & {"httpx", "httpx2", "httpcore", "httpcore2"})
-
-
-def _omitted() -> Any:
-    """Return the value that removes a header, for an endpoint without a key."""
-    from openai import Omit
-
-    return Omit()
