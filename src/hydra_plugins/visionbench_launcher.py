@@ -186,7 +186,9 @@ def drop_equal_runs(
     from visionbench.plan import distinct_runs
 
     kept, notes = distinct_runs([run.config.values for run in runs])
-    noted = [replace(run, notes=(*run.notes, notes[index])) if index in notes else run for index, run in enumerate(runs)]
+    noted = [
+        replace(run, notes=(*run.notes, notes[index])) if index in notes else run for index, run in enumerate(runs)
+    ]
     return [jobs[index] for index in kept], [noted[index] for index in kept]
 
 

@@ -22,6 +22,7 @@ from visionbench.core import (
     AUTO,
     CALIBRATED,
     IN_PIXELS,
+    REMOTE,
     TRUTHS,
     Case,
     ConfigError,
@@ -49,7 +50,7 @@ from visionbench.parts import (
     quantizations,
 )
 from visionbench.registry import find, names, nearest
-from visionbench.variation import ABSENT, EAGER, PILLOW, SEPARATOR, TRANSFORMERS, base_parts
+from visionbench.variation import ABSENT, EAGER, PILLOW, TRANSFORMERS, base_parts, joined
 
 STAGES = (
     "warmup",
@@ -73,8 +74,6 @@ MOST_CHARACTERS = 100
 ON_ERROR = ("fail", "skip")
 EXIF = ("stored", "turned")
 PREPROCESS = (TRANSFORMERS, "device")
-REMOTE = "remote"
-"""The device of a run whose model is at an endpoint."""
 CONCURRENCY = "concurrency"
 """The beginning of the id of its timed cases, before the number of requests in flight."""
 REQUEST_STAGES = ("warmup", "requests")
@@ -141,7 +140,7 @@ def plan(
         warnings=tuple(_warnings(config, parts)),
         protocol=_protocol(config.measure.name, overrides),
     )
-    return replace(planned, name=SEPARATOR.join(base_parts(planned).values()))
+    return replace(planned, name=joined(base_parts(planned).values()))
 
 
 def _case(name: str, batch_size: int, metrics: Mapping[str, Metric]) -> Case:
@@ -522,7 +521,6 @@ def without_effect(config: ExperimentConfig) -> list[str]:
     """Return the settings of this process that a model at an endpoint does not have, if they are not the usual ones."""
     usual = {
         "device": (config.device.name, ("auto", "cpu")),
-        "device.cost_per_hour": (config.device.cost_per_hour, (None,)),
         "precision": (config.precision.name, ("fp32",)),
         "runtime": (config.runtime.name, (EAGER,)),
         "data.preprocess": (config.data.preprocess, (TRANSFORMERS,)),

@@ -14,6 +14,7 @@ from typing import Any, cast
 from visionbench import core, measuring, validity
 from visionbench.config import ExperimentConfig
 from visionbench.core import (
+    REMOTE,
     Case,
     CaseResult,
     ConfigError,
@@ -30,7 +31,6 @@ from visionbench.datafiles.images import PictureError
 from visionbench.examples.screening import raise_on_problems, usable_examples
 from visionbench.measuring import CaseFinished, Conditions, Event, RunData, StageProgress
 from visionbench.parts import Parts, build_parts
-from visionbench.plan import REMOTE
 from visionbench.remote.budget import Budget
 from visionbench.remote.requests import Requests
 from visionbench.stages import data_used
@@ -95,7 +95,7 @@ def _measure(
     run = _prepare(config, plan, parts, data, requests)
     yield Conditions(
         dict(requests.endpoint.identity),
-        {"kind": REMOTE, "name": parts_address(config, parts)},
+        {"kind": REMOTE, "device_name": f"endpoint {parts_address(config, parts)}"},
         measuring.describe_data(parts, data.sampled),
         dict(run.left_out),
     )
@@ -132,21 +132,15 @@ def connect(config: ExperimentConfig, parts: Parts) -> Requests:
     return Requests(endpoint, budget, remote.max_retries, remote.max_wait_seconds, remote.seed)
 
 
-def planned_requests(config: ExperimentConfig, plan: RunPlan, images: int | None) -> int | None:
-    """Return the number of requests of a plan without those that are sent again.
-
-    None if it has a quality case and the number of images is not known.
-    """
-    total = 0
-    for case in plan.cases:
-        if case.timed:
-            total += window.count_warmup(config.measure, case.batch_size)
-            total += window.count_timed(config.measure, case.batch_size)
-        elif images is None:
-            return None
-        else:
-            total += images
-    return total
+def planned_requests(config: ExperimentConfig, plan: RunPlan, images: int) -> int:
+    """Return the number of requests of a plan without those that are sent again, for this number of images."""
+    counts = [
+        window.count_warmup(config.measure, case.batch_size) + window.count_timed(config.measure, case.batch_size)
+        if case.timed
+        else images
+        for case in plan.cases
+    ]
+    return sum(counts)
 
 
 def _prepare(config: ExperimentConfig, plan: RunPlan, parts: Parts, data: RunData, requests: Requests) -> RemoteRun:

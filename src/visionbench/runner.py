@@ -29,7 +29,6 @@ from visionbench.declarations import Declarations
 from visionbench.examples import denominators
 from visionbench.measuring import CaseFinished, Conditions, Event, Reference, StageProgress
 from visionbench.parts import Parts, build_parts, is_remote
-from visionbench.plan import REMOTE
 from visionbench.records import clock as time_of_day
 from visionbench.records import identity, process
 from visionbench.records.clock import WallClock
@@ -273,7 +272,7 @@ class Measured:
         """
         died = self.pending.get(self.current.case)
         was_killed = isinstance(death, worker.WorkerKilled)
-        if self.plan.device == REMOTE:  # what the process has spent is not known
+        if self.plan.is_remote:  # what the process has spent is not known
             raise death
         if died is None or not (was_killed or len(self.pending) < cases):
             raise death

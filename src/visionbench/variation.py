@@ -78,6 +78,11 @@ def labels(keys: Iterable[str]) -> dict[str, str]:
     return {key: " ".join(part.replace("_", " ") for part in parts[key][-counts[key] :]) for key in parts}
 
 
+def joined(parts: Iterable[str]) -> str:
+    """Return the parts of a name with separators. A part that a run does not have is left out."""
+    return SEPARATOR.join(part for part in parts if part != ABSENT)
+
+
 def named(plans: Sequence[RunPlan], configs: Sequence[Mapping[str, Any]]) -> list[RunPlan]:
     """Return the plans of a sweep with what differs between them in `varied` and in their names."""
     return [naming.apply(plan) for naming, plan in zip(namings(plans, configs), plans, strict=True)]
@@ -100,8 +105,8 @@ class Naming:
         for key, part in {RUNTIME: "runtime", DECODER: "decoder", PREPROCESS: "preprocess"}.items():
             if key in self.values:
                 base.pop(part, None)
-        varied = {part: base.get(part, ABSENT) for part in self.parts} | dict(self.values)
-        return replace(plan, name=SEPARATOR.join([*base.values(), *differing]), varied=varied)
+        varied = {part: base[part] for part in self.parts} | dict(self.values)
+        return replace(plan, name=joined([*base.values(), *differing]), varied=varied)
 
 
 def namings(plans: Sequence[RunPlan], configs: Sequence[Mapping[str, Any]]) -> list[Naming]:
@@ -129,8 +134,7 @@ def base_parts(plan: RunPlan) -> dict[str, str]:
     shown = {
         part: words for part, (key, value, usual, words) in further.items() if value != usual and key not in plan.varied
     }
-    precision = {} if plan.precision == ABSENT else {"precision": plan.precision}
-    return {"model": plan.model, "device": plan.device, **precision, **shown}
+    return {"model": plan.model, "device": plan.device, "precision": plan.precision, **shown}
 
 
 def varying_parts(plans: Sequence[RunPlan]) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from visionbench.core.declarations import (
     split_unit,
 )
 from visionbench.core.errors import ConfigError, TrackingError, VisionbenchError, first_line, problem_of
-from visionbench.core.plan import AUTO, BATCH, QUALITY_CASE, SERVING, BatchSearch, Case, RunPlan
+from visionbench.core.plan import AUTO, BATCH, QUALITY_CASE, REMOTE, SERVING, BatchSearch, Case, RunPlan
 from visionbench.core.protocols import (
     CALIBRATED,
     Adapter,
@@ -197,6 +197,7 @@ __all__ = [
     "QUALITY",
     "QUALITY_CASE",
     "QualityMetric",
+    "REMOTE",
     "Quantizes",
     "Question",
     "Reason",

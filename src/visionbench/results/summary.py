@@ -29,7 +29,10 @@ MEMORY = ("memory_peak_allocated_mib", "memory_process_peak_mib")
 """The peak memory of a run: the first of these with a value."""
 LAUNCH_BOUND = 0.5
 """If kernels run for less than this share of a call, the host limits the device."""
-CONDITIONS_OF_A_CASE = frozenset({"protocol", "distinct_inputs", "processes", "interval_over"})
+CONDITIONS_OF_A_CASE = frozenset(
+    {"protocol", "distinct_inputs", "processes", "interval_over", "currency", "prices_of"}
+    | {"endpoint", "requests_in_flight", "latency_includes"}
+)
 """Labels that every case has. Other labels are remarks."""
 RETRIED = "_retried"
 """Part of a label that lists the invalid attempts of a stage: `latency_retried`, `latency_retried_of_process_2`."""
