@@ -479,7 +479,7 @@ def _refusals(
     others = {name: reason for name, reason in unsuited.items() if name not in quality}
     if len(unsuited) - len(others) == len(quality):
         refused, unsuited = {**refused, **{name: unsuited[name] for name in unsuited if name in quality}}, others
-    if set(quality) == {*refused, *unsuited}:
+    if set(quality) <= {*refused, *unsuited}:
         timings = [name for name, metric in parts.metrics.items() if _needs_evaluation(metric) and name not in quality]
         unsuited |= dict.fromkeys(timings, "no quality metric is measured, so there is no evaluation pass")
     if remote:
