@@ -103,6 +103,7 @@ SLOW = {
     "composition/test_application.py": "composes many configurations",
     "composition/test_bad_command_lines.py": "composes many configurations",
     "composition/test_launchers.py": "runs the commands",
+    "server/test_faulty.py": "the openai client starts a process",
     "slurm/test_slurm.py": "starts SLURM and runs the commands",
     **dict.fromkeys(
         (

@@ -107,7 +107,7 @@ class Remote:
         """Return the endpoint. Raises ConfigError if the address or the key is missing."""
         from visionbench.remote.client import ChatClient, RequestOptions
 
-        found = connection.find_connection(remote)
+        link = connection.find_connection(remote)
         options = RequestOptions(
             str(model.checkpoint),
             self.max_tokens,
@@ -118,7 +118,7 @@ class Remote:
         )
         identity = {
             "checkpoint": model.checkpoint,
-            "endpoint": found.base_url,
+            "endpoint": link.base_url,
             "prompt": self.text,
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
@@ -127,7 +127,7 @@ class Remote:
             "longest_side": self.image_size,
             "streamed": remote.stream,
         }
-        return ChatEndpoint(ChatClient(found, options), self, identity)
+        return ChatEndpoint(ChatClient(link, options), self, identity)
 
     def why_unavailable(self, model: ModelConfig, remote: RemoteConfig) -> str | None:
         """Return why no request can be sent, with a remedy, or None."""

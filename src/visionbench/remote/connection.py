@@ -19,7 +19,7 @@ from visionbench.credentials import public
 BASE_URL = "OPENAI_BASE_URL"
 """The environment variable of the address, if `remote.base_url` is null."""
 NO_KEY = "none"
-"""Stands for the key at an endpoint on this machine that needs none, because the client requires a text."""
+"""The key for an endpoint on this machine that needs none, because the client requires a text. It is not sent."""
 LEAST_KEY = 6
 """The least characters of a key, because a shorter one cannot be removed from texts without removing words."""
 

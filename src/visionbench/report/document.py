@@ -19,7 +19,6 @@ from visionbench.results.advice.choice import Advice
 from visionbench.results.archive import Run
 from visionbench.results.doubts import Cause, Doubts
 from visionbench.results.naming import Names
-from visionbench.terminal import run_table
 from visionbench.terminal.marks import MARKS
 from visionbench.terminal.run_table import interval_basis, shown_rows
 
@@ -339,8 +338,8 @@ def _loads(runs: Sequence[Run], names: Names, language: str) -> Grid | None:
 def _load_lines(runs: Sequence[Run], names: Names) -> Iterator[str]:
     """Yield the result of the search for the largest load of each run."""
     for run in runs:
-        if sentence := run_table.load_sentence(run):
-            yield f"{names.name(run)}: {sentence}"
+        if run.load_search and (sentence := summary.load_sentence(run.results, run.declarations)):
+            yield f"{names.name(run)}: {sentence} {MARKS[run.load_search.validity.verdict]}".rstrip()
 
 
 def _published(rows: Sequence[Sequence[str]], names: Names, language: str) -> Grid:

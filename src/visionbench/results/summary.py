@@ -10,11 +10,13 @@ from visionbench.core import (
     INVALID,
     OK,
     PENDING,
+    SERVING,
     VALID,
     WARNED,
     WITHIN_PROCESS,
     WORK_UNITS,
     CaseResult,
+    MetricDeclaration,
     interval_ends,
     interval_half_width,
 )
@@ -29,9 +31,11 @@ MEMORY = ("memory_peak_allocated_mib", "memory_process_peak_mib")
 """The peak memory of a run: the first of these with a value."""
 LAUNCH_BOUND = 0.5
 """If kernels run for less than this share of a call, the host limits the device."""
+LOAD_STATEMENT, LOAD_CONDITIONS = "load_statement", "load_conditions"
+"""The labels of the search for the largest load and of a load: a sentence about the result, and the conditions."""
 CONDITIONS_OF_A_CASE = frozenset(
-    {"protocol", "distinct_inputs", "processes", "interval_over", "currency", "prices_of"}
-    | {"endpoint", "requests_in_flight", "latency_includes"}
+    {"protocol", "distinct_inputs", "processes", "interval_over", LOAD_STATEMENT, LOAD_CONDITIONS}
+    | {"endpoint", "requests_in_flight", "latency_includes", "currency", "prices_of"}
 )
 """Labels that every case has. Other labels are remarks."""
 RETRIED = "_retried"
@@ -159,6 +163,24 @@ def table(results: Sequence[CaseResult]) -> list[dict[str, Cell]]:
     ]
 
 
+def load_figures(results: Sequence[CaseResult], declarations: Declarations) -> list[MetricDeclaration]:
+    """Return the metrics of the search for the largest load that tables show."""
+    return declared.timed(declarations, [row for row in results if row.case.id == SERVING and row.status == OK])
+
+
+def load_sentence(results: Sequence[CaseResult], declarations: Declarations) -> str:
+    """Return the result of the search for the largest load, with its intervals; empty without a search."""
+    row = next((row for row in results if row.case.id == SERVING and row.status == OK), None)
+    if row is None:
+        return ""
+    parts = []
+    for metric in load_figures(results, declarations):
+        ends = [row.metrics.values.get(end) for end in interval_ends(metric.name)]
+        interval = f" [{', '.join(map(text, ends))}]" if any(end is not None for end in ends) else ""
+        parts.append(f"{metric.heading()} {text(row.metrics.values.get(metric.name))}{interval}")
+    return ", ".join(filter(None, [*parts, row.labels.get(LOAD_STATEMENT, "")]))
+
+
 def quality(results: Sequence[CaseResult], declarations: Declarations) -> dict[str, float]:
     """Return the metrics of the quality case that have a value, without the ends of intervals."""
     rows = [row for row in results if row.case.is_quality and row.status == OK]
@@ -206,6 +228,7 @@ def _headline(record: RunRecord, results: Sequence[CaseResult]) -> str:
         parts.append(f"**{speed} {unit(name)}** at {batch}")
     if "lowest_latency_p50_ms" in numbers:
         parts.append(f"lowest p50 **{text(numbers['lowest_latency_p50_ms'])} ms**")
+    parts.append(load_sentence(results, declared.of_record(record)))
     values = {name: value for row in results if row.case.is_quality for name, value in row.metrics.values.items()}
     for metric in list(quality(results, declared.of_record(record)))[:QUALITY_SHOWN]:
         parts.append(f"{words(metric)} **{quality_text(metric, values)}**")

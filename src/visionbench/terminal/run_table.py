@@ -10,7 +10,7 @@ from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from visionbench.core import OK, PIPELINE_STEPS, SERVING, CaseResult, MetricDeclaration, interval_ends
+from visionbench.core import OK, PIPELINE_STEPS, SERVING, CaseResult, MetricDeclaration
 from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 from visionbench.statistics.resampling import interval_text, value_with_interval
@@ -39,15 +39,11 @@ FORMS = {"fraction": ".3f", "score": ".3f", "MiB": ",.0f"}
 """Format specifications by unit."""
 RUN_COLUMNS_FROM = 50
 """Metrics with this order or a higher one have a column only in the runs that have them."""
-UNPLACED = 100
-"""The order of metrics that declare no position, such as those of other packages."""
 MOST_QUALITY = 4
 """The most columns of quality metrics with a position; one less beside a spread, so that the line fits."""
 BOUND = "pipeline_bound_images_per_s"
 PIPELINE_HEADINGS = ("read", "decode", "prep", "copy", "model", "post")
 WIDTH_OF_BATCH = 5
-LOAD_STATEMENT, LOAD_CONDITIONS = "load_statement", "load_conditions"
-"""The labels of the search for the largest load and of a load: a sentence about the result, and the conditions."""
 LONGEST_REASON = 300
 RANK_OF_OTHERS, RANK_OF_QUALITY = 6, 3
 RANKS = {
@@ -143,29 +139,13 @@ def _pipeline_steps(run: Run, width: int) -> Iterator[RenderableType]:
 
 def _loads(run: Run, notes: dict[str, str], width: int) -> Iterator[RenderableType]:
     """Yield the result of the search for the largest load, and a row for each load. Add reasons of marks to `notes`."""
-    if sentence := load_sentence(run):
-        yield Text(sentence, style="bold")
-    if run.load_search and run.load_search.status == OK:
-        _mark(run.load_search, notes)
+    if run.load_search and (sentence := summary.load_sentence(run.results, run.declarations)):
+        yield Text(f"{sentence} {_mark(run.load_search, notes)}".rstrip(), style="bold")
     if run.loads:
-        conditions = next((row.labels[LOAD_CONDITIONS] for row in run.loads if LOAD_CONDITIONS in row.labels), "")
+        labels = (row.labels.get(summary.LOAD_CONDITIONS, "") for row in run.loads)
+        conditions = next(filter(None, labels), "")
         yield Text(": ".join(filter(None, ["under load", conditions])), style="dim")
         yield fitted(load_columns(run, notes), width)
-
-
-def load_sentence(run: Run) -> str:
-    """Return the result of the search for the largest load in words, with its mark; empty if there is none."""
-    search = run.load_search
-    if search is None or search.status != OK:
-        return ""
-    values = [f"{declaration.heading()} {load_text(declaration, search)}" for declaration in search_figures(run)]
-    statement = search.labels.get(LOAD_STATEMENT, "")
-    return f"{', '.join(filter(None, [*values, statement]))} {MARKS[search.validity.verdict]}".rstrip()
-
-
-def search_figures(run: Run) -> list[MetricDeclaration]:
-    """Return the metrics of the search for the largest load that tables show."""
-    return declared.timed(run.declarations, [run.load_search]) if run.load_search else []
 
 
 def load_columns(run: Run, notes: dict[str, str]) -> list[Column]:
@@ -182,14 +162,6 @@ def load_columns(run: Run, notes: dict[str, str]) -> list[Column]:
     ]
     marks = Column("", [_mark(row, notes) for row in rows], number=False, complete=True)
     return [Column(heading, [f"{row.case.offered:.4g}" for row in rows]), *metrics, marks]
-
-
-def load_text(declaration: MetricDeclaration, row: CaseResult) -> str:
-    """Return a figure of the search for the largest load, with its interval if it has one."""
-    value = row.metrics.values.get(declaration.name)
-    low, high = (row.metrics.values.get(end) for end in interval_ends(declaration.name))
-    interval = f" [{summary.text(low)}, {summary.text(high)}]" if low is not None or high is not None else ""
-    return f"{summary.text(value)}{interval}"
 
 
 def column(declaration: MetricDeclaration) -> MetricColumn:
@@ -254,9 +226,9 @@ def quality_columns(run: Run) -> list[MetricColumn]:
     """Return the quality columns of a run: the first metrics in order, and one of each group without a position."""
     metrics = declared.quality(run.declarations, run.quality)
     limit_of_columns = MOST_QUALITY - any(summary.SPREAD in row.metrics.values for row in run.results)
-    placed = [declaration for declaration in metrics if declaration.order < UNPLACED][:limit_of_columns]
+    placed = [declaration for declaration in metrics if declaration.order < declared.UNPLACED][:limit_of_columns]
     first_of_group = {
-        declaration.group: declaration for declaration in reversed(metrics) if declaration.order >= UNPLACED
+        declaration.group: declaration for declaration in reversed(metrics) if declaration.order >= declared.UNPLACED
     }
     shown = [declaration for declaration in metrics if declaration in placed or declaration in first_of_group.values()]
     return [

@@ -102,7 +102,8 @@ def _outcome(run: Run) -> str:
 
 def _load_columns(runs: Sequence[Run]) -> list[Column]:
     """Return the figures of the search for the largest load of each run, with their mark."""
-    shown = dict.fromkeys(declaration for run in runs for declaration in run_table.search_figures(run))
+    each = (summary.load_figures(run.results, run.declarations) for run in runs)
+    shown = dict.fromkeys(declaration for declarations in each for declaration in declarations)
     return [
         Column(
             declaration.heading(),

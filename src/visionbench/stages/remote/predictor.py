@@ -14,7 +14,7 @@ IMAGES = "images"
 
 @dataclass
 class RemotePredictor:
-    """Stands for the loaded model in the evaluation; see `core.Predictor`."""
+    """The model in the evaluation, in place of a loaded model; see `core.Predictor`."""
 
     adapter: Connects
     requests: Requests

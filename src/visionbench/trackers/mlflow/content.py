@@ -14,7 +14,7 @@ from typing import Any
 from visionbench import variation
 from visionbench.core import AUTO, OK, CaseResult, RunPlan
 from visionbench.records.record import DataIdentity, RunRecord
-from visionbench.report import drawing, figures
+from visionbench.report import drawing, figures, load_figures
 from visionbench.results import declared, summary
 from visionbench.results.archive import Run
 
@@ -193,6 +193,9 @@ def stage_figures(run: Run, staging: Path) -> None:
     record, results = run.record, run.results
     if any(row.case.timed for row in results):
         drawing.write_png(figures.throughput_latency(record, results), staging / "throughput_latency.png")
+    if run.loads:
+        for number, drawn in enumerate(load_figures.figures([run], "en"), 1):
+            drawing.write_png(drawn.figure, staging / f"load_{number}.png")
     for row in results:
         series = run.series(row.case.id) if row.status == OK and row.case.is_quality else {}
         if TRUE_INDEX in series and (predictions := run.predictions()):
