@@ -14,7 +14,7 @@ from visionbench.config import ModelConfig, TrackingConfig, models, project_fold
 from visionbench.core import ConfigError
 from visionbench.datafiles import coco_download
 from visionbench.trackers.mlflow import MlflowTracker
-from visionbench.weights.location import local_folder, refuse_pickled
+from visionbench.weights.location import has_files, local_folder, refuse_pickled
 
 GLOBAL = "# @package _global_\n"
 PACKAGE = Path(visionbench.__file__).parent

@@ -81,10 +81,10 @@ class Remote:
             raise ConfigError(
                 f"model.options.prompt={self.text}: a prompt for classes contains {CLASSES} once", f"add {CLASSES}"
             )
-        if taken := [name for name in RESERVED if name in self.extra]:
+        if reserved := [name for name in RESERVED if name in self.extra]:
             raise ConfigError(
-                f"model.options.extra.{taken[0]}: visionbench sets this field of a request",
-                f"use model.options.{taken[0]}" if hasattr(self, taken[0]) else "remove it",
+                f"model.options.extra.{reserved[0]}: visionbench sets this field of a request",
+                f"use model.options.{reserved[0]}" if hasattr(self, reserved[0]) else "remove it",
             )
         if self.prices is not None:
             _check_prices(self.prices)
