@@ -38,6 +38,7 @@ SLOW = {
     "data/test_table_mutations.py": "tries many tables",
     "devices/test_cpu.py": "starts a process",
     "remote/test_client.py": "the openai client starts a process, which names the platform",
+    "test_remote_runs.py": "runs the command",
     "test_model_inspection.py": "builds models",
     "test_archive_runs.py": "runs the commands",
     "test_channels_last.py": "builds models",

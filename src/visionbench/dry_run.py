@@ -61,7 +61,8 @@ def _plan(request: ComposedRun, resolver: Resolver, notes: dict[str, None]) -> P
         notes[f"data={values.data.name}: its images are extracted and checked when the command runs"] = None
     elif values.data.root is not None and (data_is_present or values.data.prepare is None):
         left_out = data_check.unusable_examples([(values, plan)])[0]
-    notes.update(dict.fromkeys(f"! {warning}" for warning in plan.warnings))
+    warnings = (*plan.warnings, *model_check.connection_warnings(values))
+    notes.update(dict.fromkeys(f"! {warning}" for warning in warnings))
     return PreparedRun(values, config.to_yaml(), plan, left_out, request)
 
 

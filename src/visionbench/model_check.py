@@ -56,7 +56,7 @@ def check_models(configs: Sequence[ExperimentConfig]) -> list[tuple[str, ...]]:
         if distinct:
             checked = list(worker.stream(build_shapes, list(distinct.values()), log=Path(os.devnull)))
     warnings = dict(zip(distinct, [model.warnings for model in checked], strict=True))
-    return [_connection_warnings(config) if is_remote(config.model) else warnings[_key(config)] for config in configs]
+    return [connection_warnings(config) if is_remote(config.model) else warnings[_key(config)] for config in configs]
 
 
 def build_shapes(configs: Sequence[ExperimentConfig]) -> Iterator[CheckedModel]:
@@ -90,9 +90,11 @@ def _check_connection(config: ExperimentConfig) -> None:
         raise ConfigError(f"model {config.model.name}: {reason}")
 
 
-def _connection_warnings(config: ExperimentConfig) -> tuple[str, ...]:
+def connection_warnings(config: ExperimentConfig) -> tuple[str, ...]:
+    """Return the warnings about the connection to the endpoint of a model; nothing for another model."""
     adapter = find_adapter(config.model)
-    assert isinstance(adapter, Connects)
+    if not isinstance(adapter, Connects):
+        return ()
     return () if measured_elsewhere() else tuple(adapter.connection_warnings(config.model, config.remote))
 
 
