@@ -106,7 +106,8 @@ class Endpoint:
         put("received_per_image_bytes", _mean(column("received_bytes")), no_answer)
         first, duration, tokens = column("first_token_s"), column("duration_s"), column("output_tokens_count")
         streamed = np.isfinite(first)
-        per_token = ((duration - first) / (tokens - 1))[streamed & (tokens > 1)] if len(first) else first
+        several = streamed & (tokens > 1)
+        per_token = (duration[several] - first[several]) / (tokens[several] - 1)
         succeeded = last == KINDS.index(ANSWERED)
         timings = {
             "first_token": (first[streamed], NOT_STREAMED if answered.any() else no_answer),
