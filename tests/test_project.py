@@ -30,6 +30,7 @@ OF_EXTRAS = {name: name for name in ("ray", "onnxruntime", "openvino", "nncf", "
     "onnx": "onnxruntime",
     "optuna": "tune",
     "mlperf_loadgen": "loadgen",
+    "openai": "remote",
 }
 """Imported names that an extra of the same or of another name installs."""
 USED_WITHOUT_IMPORT = {

@@ -29,6 +29,7 @@ from visionbench.devices.cuda import COUNT_GPUS
 TESTS = Path(__file__).parent
 ALWAYS_SLOW = ("gpu", "browser")
 SLOW = {
+    "serving/test_generator.py": "starts processes",
     "data/test_annotation_mutations.py": "tries many annotation files",
     "data/test_folder_mutations.py": "tries many folders",
     "data/test_imagenet_mutations.py": "tries many lists",
@@ -37,6 +38,8 @@ SLOW = {
     "data/test_shapes.py::test_the_files_of_two_splits_share_no_composition": "draws many images",
     "data/test_table_mutations.py": "tries many tables",
     "devices/test_cpu.py": "starts a process",
+    "remote/test_client.py": "the openai client starts a process, which names the platform",
+    "test_remote_runs.py": "runs the command",
     "test_model_inspection.py": "builds models",
     "test_archive_runs.py": "runs the commands",
     "test_channels_last.py": "builds models",

@@ -74,6 +74,10 @@ class DeviceConfig:
     name: str = "auto"
     index: int = field(default=0, metadata=limits(0, 1023, remedy="devices are counted from 0"))
     threads: int | None = field(default=None, metadata=limits(1, 4096))
+    cost_per_hour: float | None = field(default=None, metadata=limits(0, 1e9))
+    """The price of an hour of this device, in `currency`. With it, a run also has a cost per 1,000 images."""
+    currency: str | None = None
+    """The currency of `cost_per_hour`, such as `EUR`."""
 
 
 @dataclass
@@ -292,6 +296,18 @@ class ServingRule:
 
 
 @dataclass
+class RequestsConfig:
+    """The numbers of requests to a remote endpoint. They are fixed, because each request costs money."""
+
+    warmup: int = field(default=2, metadata=CALLS)
+    """Requests before the timed ones, for each number of requests in flight."""
+    timed: int = field(default=100, metadata=CALLS)
+    """Timed requests for each number of requests in flight."""
+    timed_per_slot: int = field(default=4, metadata=CALLS)
+    """The least number of timed requests for each request in flight, so that many in flight are also busy."""
+
+
+@dataclass
 class MeasureConfig:
     """The numbers of the protocol. Results have the label `name`, which distinguishes a shorter protocol from
     `standard`."""
@@ -317,6 +333,7 @@ class MeasureConfig:
     serving: ServingRule = field(default_factory=ServingRule)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     parity: ParityConfig = field(default_factory=ParityConfig)
+    requests: RequestsConfig = field(default_factory=RequestsConfig)
 
 
 @dataclass
@@ -358,6 +375,32 @@ class TrackingConfig:
 
 
 @dataclass
+class RemoteConfig:
+    """The connection to a remote endpoint, and the limits of what a run spends there."""
+
+    base_url: str | None = None
+    """The address of the endpoint, such as `https://host/v1`. With null, the environment variable OPENAI_BASE_URL."""
+    key_env: str = "OPENAI_API_KEY"
+    """The name of the environment variable that has the key. The key itself is never in a configuration."""
+    timeout_seconds: float = field(default=60.0, metadata=limits(0, 3600, open_low=True))
+    """The longest wait for a connection, and for each part of an answer."""
+    max_retries: int = field(default=4, metadata=limits(0, 100))
+    """The number of times that a failed request is sent again."""
+    max_wait_seconds: float = field(default=60.0, metadata=limits(0, 3600))
+    """The longest wait before a request is sent again, also if the endpoint requires a longer one."""
+    stream: bool = False
+    """Whether answers are streamed, so that the time to the first token is measured."""
+    max_requests: int | None = field(default=None, metadata=limits(1, 1_000_000_000))
+    """The most requests of a run, those that are sent again included. With null, there is no limit."""
+    max_cost: float | None = field(default=None, metadata=limits(0, 1e9, open_low=True))
+    """The most that a run costs, in the currency of `model.options.prices`. With null, there is no limit."""
+    max_error_share: float = field(default=0.01, metadata=limits(0, 1))
+    """The share of failed requests above which a row is questionable."""
+    seed: int = field(default=0, metadata=SEED)
+    """The seed of the random part of the waits."""
+
+
+@dataclass
 class ReportConfig:
     """The report that is written after the last run. By default it is written if there are several runs."""
 
@@ -378,6 +421,7 @@ class ExperimentConfig:
     metrics: dict[str, Any] = field(default_factory=dict)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     check: bool = False

@@ -36,7 +36,7 @@ from visionbench.core.declarations import (
     split_unit,
 )
 from visionbench.core.errors import ConfigError, TrackingError, VisionbenchError, first_line, problem_of
-from visionbench.core.plan import AUTO, BATCH, QUALITY_CASE, SERVING, BatchSearch, Case, RunPlan
+from visionbench.core.plan import AUTO, BATCH, QUALITY_CASE, REMOTE, SERVING, BatchSearch, Case, RunPlan
 from visionbench.core.protocols import (
     CALIBRATED,
     Adapter,
@@ -81,6 +81,7 @@ from visionbench.core.protocols import (
     Runtime,
     Tracker,
 )
+from visionbench.core.remote import Attempt, Connects, EncodedImage, Endpoint, Prices
 from visionbench.core.results import (
     CAPTIONS_CUT,
     EVALUATION_STEPS,
@@ -90,6 +91,7 @@ from visionbench.core.results import (
     INVALID,
     KILLED,
     LOST,
+    NO_CLASS,
     NOT_RUN,
     OK,
     OUT_OF_MEMORY,
@@ -107,6 +109,7 @@ from visionbench.core.results import (
     Predictions,
     Reason,
     Samples,
+    Unanswered,
     Validity,
 )
 from visionbench.core.text import one_line, shortened, visible
@@ -117,6 +120,7 @@ __all__ = [
     "AUTO",
     "Adapter",
     "ArrayAnnotation",
+    "Attempt",
     "BATCH",
     "BETWEEN_LOADS",
     "BatchSearch",
@@ -130,6 +134,7 @@ __all__ = [
     "Collates",
     "ComparesImages",
     "ConfigError",
+    "Connects",
     "Contributions",
     "Counted",
     "DataClass",
@@ -141,6 +146,8 @@ __all__ = [
     "DescribesInputs",
     "Device",
     "EVALUATION_STEPS",
+    "EncodedImage",
+    "Endpoint",
     "Evaluator",
     "Example",
     "ExecutedGraph",
@@ -176,6 +183,7 @@ __all__ = [
     "Metrics",
     "ModelPart",
     "NOT_RUN",
+    "NO_CLASS",
     "NamesGraphs",
     "NeedsValues",
     "OK",
@@ -189,9 +197,11 @@ __all__ = [
     "Precision",
     "Predictions",
     "Predictor",
+    "Prices",
     "QUALITY",
     "QUALITY_CASE",
     "QualityMetric",
+    "REMOTE",
     "Quantizes",
     "Question",
     "Reason",
@@ -209,6 +219,7 @@ __all__ = [
     "TRUTH_BOXES",
     "Tracker",
     "TrackingError",
+    "Unanswered",
     "VALID",
     "Validity",
     "VisionbenchError",

@@ -36,6 +36,7 @@ LOAD_STATEMENT, LOAD_CONDITIONS, LOAD_DECISION = "load_statement", "load_conditi
 whether it holds the bound."""
 CONDITIONS_OF_A_CASE = frozenset(
     {"protocol", "distinct_inputs", "processes", "interval_over", LOAD_STATEMENT, LOAD_CONDITIONS, LOAD_DECISION}
+    | {"endpoint", "requests_in_flight", "latency_includes", "currency", "prices_of"}
 )
 """Labels that every case has. Other labels are remarks."""
 RETRIED = "_retried"
