@@ -272,6 +272,23 @@ def load_run(
     )
 
 
+def load_to_serve(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> LoadedRun:
+    """Return the loaded model and data of a run, as `measure` loads them. Nothing is measured.
+
+    Raises the errors of `load_run`.
+    """
+    parts = build_parts(config)
+    data = read_data(config, plan, parts, left_out)
+    place, dtype = _set_up(config, parts.device)
+    steps = load_run(config, plan, parts, data, place, dtype)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            loaded: LoadedRun = end.value
+            return loaded
+
+
 def _calibrator(
     config: ExperimentConfig,
     parts: Parts,

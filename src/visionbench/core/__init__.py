@@ -78,6 +78,9 @@ from visionbench.core.protocols import (
     Resampled,
     Runtime,
     Tracker,
+    Watch,
+    WritesText,
+    Writing,
 )
 from visionbench.core.results import (
     CAPTIONS_CUT,
@@ -208,6 +211,9 @@ __all__ = [
     "VALID",
     "Validity",
     "VisionbenchError",
+    "Watch",
+    "WritesText",
+    "Writing",
     "WARNED",
     "WITHIN_PROCESS",
     "WORK_UNITS",
