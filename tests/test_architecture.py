@@ -22,7 +22,7 @@ LAYERS = (
     {"architectures", "credentials", "deadline", "ranges", "references", "registry", "signals", "statistics"}
     | {"suggestions", "yaml_limits"},
     {"config", "datafiles", "declarations", "machine", "validity", "variation"},
-    {"engines", "exports", "parts", "records", "weights"},
+    {"engines", "exports", "parts", "records", "serving", "weights"},
     {"composition"},
     {"examples"},
     {"data_check", "diagnosis"},
