@@ -322,6 +322,16 @@ class ReportConfig:
 
 
 @dataclass
+class ServingConfig:
+    """Dynamic batching: how single requests form the batches of calls."""
+
+    max_batch: int = field(default=8, metadata=limits(1, 4096))
+    """The largest batch."""
+    max_wait_ms: float = field(default=2.0, metadata=limits(0, 60_000))
+    """The longest time in milliseconds that a request waits for others to fill its batch."""
+
+
+@dataclass
 class ExperimentConfig:
     """The configuration of a run."""
 
@@ -334,6 +344,7 @@ class ExperimentConfig:
     metrics: dict[str, Any] = field(default_factory=dict)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     check: bool = False
     """Whether to show facts and problems of this machine before the run."""

@@ -62,7 +62,9 @@ def test_a_loopback_name_is_allowed(host):
     assert exchange(headers={**JSON, "host": host})[0] == 200
 
 
-@pytest.mark.parametrize("host", ["", "evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "10.0.0.1", "[::2]"])
+@pytest.mark.parametrize(
+    "host", ["", "evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "10.0.0.1", "[::2]"]
+)
 def test_another_host_is_refused_as_in_dns_rebinding(host):
     app = App()
     status, content, _, _ = exchange(headers={**JSON, "host": host}, app=app)

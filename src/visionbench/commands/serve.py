@@ -1,4 +1,4 @@
-"""`visionbench serve`: an OpenAI-compatible HTTP server over a local model, for this machine only unless told."""
+"""`visionbench serve`: an OpenAI-compatible HTTP server over a local model, by default for this machine only."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from pathlib import Path
 from visionbench import measuring, session
 from visionbench.composition import compose_runs
 from visionbench.config import ExperimentConfig
-from visionbench.core import ConfigError
+from visionbench.core import ConfigError, VisionbenchError, first_line
 from visionbench.machine import usable_cores
-from visionbench.parts import find_adapter
+from visionbench.measuring import LoadedRun
+from visionbench.model_check import build_shapes
+from visionbench.parts import find_adapter, find_device
 from visionbench.resolve import Resolver
 from visionbench.server.app import Service, build_app
 from visionbench.server.engine import MOST_PIXELS, SERVED, Engine, build_engine
@@ -134,7 +136,7 @@ def build_service(prepared: PreparedRun, limits: Limits) -> Service:
     transformers_logging.set_verbosity_error()
     logging.getLogger("visionbench.server").addHandler(logging.StreamHandler())
     config = prepared.config
-    loaded = measuring.load_to_serve(config, prepared.plan, prepared.left_out)
+    loaded = load(prepared)
     timings = Timings()
     engine = build_engine(loaded, timings)
     rule = BatchRule(config.serving.max_batch, config.serving.max_wait_ms / 1000)
@@ -156,6 +158,23 @@ def build_service(prepared: PreparedRun, limits: Limits) -> Service:
         raise
     timings.reset()
     return service
+
+
+def load(prepared: PreparedRun) -> LoadedRun:
+    """Load the model of a run. Raises ConfigError if it cannot be loaded, does not fit, or its outputs are wrong."""
+    device = find_device(prepared.config.device)
+    next(build_shapes([prepared.config]))
+    try:
+        return measuring.load_to_serve(prepared.config, prepared.plan, prepared.left_out)
+    except VisionbenchError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"serve: model {prepared.config.model.name}: {error.problem}", error.remedy) from error
+    except Exception as error:
+        if not device.is_out_of_memory(error):
+            raise
+        problem = f"serve: model {prepared.config.model.name}: out of memory while loading ({first_line(error)})"
+        raise ConfigError(problem, "use a smaller model, or half precision") from error
 
 
 def warm_up(service: Service, sizes: Sequence[int]) -> None:

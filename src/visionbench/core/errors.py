@@ -14,6 +14,8 @@ VisionbenchError
 ├── WorkerFailed           the measuring process raised an error (worker)
 ├── QueueFull              the queue of a server has reached its limit (serving.batching)
 ├── QueueClosed            the queue of a server is closed (serving.batching)
+├── BatchFailed            a served model raised an error for a batch (server.engine)
+├── RequestError           a request to a served model is refused (server.reading)
 └── TrackingError          the tracking store cannot be reached or refused a request
 """
 

@@ -1,4 +1,4 @@
-"""The socket of the server, and uvicorn, which speaks HTTP on it."""
+"""The socket of the server, and uvicorn, the HTTP server on it."""
 
 from __future__ import annotations
 
