@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from visionbench import weights
+from visionbench.core import Connects
 from visionbench.registry import find, names
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
@@ -23,6 +24,8 @@ def written(page: str) -> str:
         if not find("models", family).__module__.startswith("visionbench."):
             continue  # a family of a user
         types = ", ".join(f"`{kind}`" for kind in sorted(weights.known_models(family)))
+        if issubclass(find("models", family), Connects):
+            types = "a model at an endpoint; see [serving.md](serving.md#remote-endpoints)"
         types = types or "all that an Auto class of transformers builds"
         rows.append(f"| `{family}` | {find('models', family).task} | {types} |")
     return before + heading + TABLE.sub("\n".join(rows) + "\n", after, count=1)

@@ -22,7 +22,7 @@ LAYERS = (
     {"architectures", "credentials", "deadline", "ranges", "references", "registry", "signals", "statistics"}
     | {"suggestions", "yaml_limits"},
     {"config", "datafiles", "declarations", "machine", "validity", "variation"},
-    {"engines", "exports", "parts", "records", "serving", "weights"},
+    {"engines", "exports", "parts", "records", "remote", "serving", "weights"},
     {"composition"},
     {"examples"},
     {"data_check", "diagnosis"},
@@ -30,7 +30,7 @@ LAYERS = (
     {"stages"},
     {"plan"},
     {"measuring", "worker"},
-    {"batch_search", "model_check"},
+    {"batch_search", "model_check", "remote_measuring"},
     {"model_inspection"},
     {"runner", "server"},
     {"results"},

@@ -39,7 +39,7 @@ def test_the_defaults_become_plain_dataclasses(composed):
     assert config.measure.latency.median_within == {"cpu": 0.05, "cuda": 0.03}
     quality = {"recall", "segmentation", "semantic_segmentation", "depth", "detection"}
     quality |= {"captioning", "question_answering", "classification", "features", "evaluation"}
-    assert set(config.metrics) == {"latency", "throughput", "memory", *quality}
+    assert set(config.metrics) == {"latency", "throughput", "endpoint", "cost", "memory", *quality}
 
 
 def test_two_configurations_of_one_composition_share_no_value(composed):
@@ -61,7 +61,8 @@ def test_two_configurations_of_one_composition_share_no_value(composed):
         ),
         (
             {"device": {"wwwwwwwwwwww": 3}},
-            "there is no key 'device.wwwwwwwwwwww'; there are: device.index, device.name, device.threads",
+            "there is no key 'device.wwwwwwwwwwww'; there are: device.cost_per_hour, device.currency, device.index, "
+            "device.name, device.threads",
         ),
     ],
 )

@@ -29,6 +29,7 @@ OF_EXTRAS = {name: name for name in ("ray", "onnxruntime", "openvino", "nncf", "
     "submitit": "slurm",
     "onnx": "onnxruntime",
     "optuna": "tune",
+    "openai": "remote",
 }
 """Imported names that an extra of the same or of another name installs."""
 USED_WITHOUT_IMPORT = {

@@ -37,6 +37,8 @@ SLOW = {
     "data/test_shapes.py::test_the_files_of_two_splits_share_no_composition": "draws many images",
     "data/test_table_mutations.py": "tries many tables",
     "devices/test_cpu.py": "starts a process",
+    "remote/test_client.py": "the openai client starts a process, which names the platform",
+    "test_remote_runs.py": "runs the command",
     "test_model_inspection.py": "builds models",
     "test_archive_runs.py": "runs the commands",
     "test_channels_last.py": "builds models",

@@ -56,6 +56,7 @@ class PreparingLauncher(Launcher):
         places = [place(job) for job in jobs]
         raise_on_shared_folders(places, self.config)
         runs = [self.task.compose(job, job.hydra, place) for job, place in zip(jobs, places, strict=True)]
+        jobs, runs = drop_equal_runs(jobs, runs)
         return self.measure(jobs, runs)
 
     @abstractmethod
@@ -84,8 +85,9 @@ class PreparingLauncher(Launcher):
         if not prepared:
             return []
         calls = []
+        positions = {run.place.folder: index for index, run in enumerate(runs) if run.place is not None}
         for job in prepared:
-            config = jobs[job.number - jobs[0].hydra.job.num]
+            config = jobs[positions[job.folder]]
             with read_write(config.hydra):  # resolved once, so that the job finds its folder
                 config.hydra.sweep.subdir = os.path.relpath(job.folder, str(config.hydra.sweep.dir))
                 config.hydra.sweep.dir = os.path.abspath(str(config.hydra.sweep.dir))
@@ -175,6 +177,19 @@ class RayLauncher(PreparingLauncher):
         timeout_min = options.minutes("hydra.launcher.timeout_min", self.timeout_min)
         engine = Ray(self.ray.get("init") or {}, self.ray.get("remote") or {}, timeout_min)
         return self.measure_with(engine, jobs, runs, here=False)
+
+
+def drop_equal_runs(
+    jobs: Sequence[DictConfig], runs: Sequence[ComposedRun]
+) -> tuple[list[DictConfig], list[ComposedRun]]:
+    """Return the jobs and runs without those of a model at an endpoint that would measure the same again."""
+    from visionbench.plan import distinct_runs
+
+    kept, notes = distinct_runs([run.config.values for run in runs])
+    noted = [
+        replace(run, notes=(*run.notes, notes[index])) if index in notes else run for index, run in enumerate(runs)
+    ]
+    return [jobs[index] for index in kept], [noted[index] for index in kept]
 
 
 def place(job: DictConfig) -> Place:

@@ -37,6 +37,7 @@ from visionbench.suggestions import shown
 from visionbench.yaml_limits import check_limits
 
 T = TypeVar("T")
+MILLISECONDS = limits(0, 86_400_000, open_low=True)
 PROCESSES_WITHIN = 0.1
 """Twice the default threshold of `compare`: a result that is known less precisely cannot show a change of 10 %."""
 
@@ -73,6 +74,10 @@ class DeviceConfig:
     name: str = "auto"
     index: int = field(default=0, metadata=limits(0, 1023, remedy="devices are counted from 0"))
     threads: int | None = field(default=None, metadata=limits(1, 4096))
+    cost_per_hour: float | None = field(default=None, metadata=limits(0, 1e9))
+    """The price of an hour of this device, in `currency`. With it, a run also has a cost per 1,000 images."""
+    currency: str | None = None
+    """The currency of `cost_per_hour`, such as `EUR`."""
 
 
 @dataclass
@@ -275,6 +280,18 @@ class EvaluationConfig:
 
 
 @dataclass
+class RequestsConfig:
+    """The numbers of requests to a remote endpoint. They are fixed, because each request costs money."""
+
+    warmup: int = field(default=2, metadata=CALLS)
+    """Requests before the timed ones, for each number of requests in flight."""
+    timed: int = field(default=100, metadata=CALLS)
+    """Timed requests for each number of requests in flight."""
+    timed_per_slot: int = field(default=4, metadata=CALLS)
+    """The least number of timed requests for each request in flight, so that many in flight are also busy."""
+
+
+@dataclass
 class MeasureConfig:
     """The numbers of the protocol. Results have the label `name`, which distinguishes a shorter protocol from
     `standard`."""
@@ -299,6 +316,31 @@ class MeasureConfig:
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     parity: ParityConfig = field(default_factory=ParityConfig)
+    requests: RequestsConfig = field(default_factory=RequestsConfig)
+
+
+@dataclass
+class ServingConfig:
+    """The load of metrics=[serving]: the arrivals of queries, the batches of the server, and the bound of the latency.
+
+    Exactly one of `p90_ms`, `p95_ms` and `p99_ms` is the bound.
+    """
+
+    arrivals: str = "poisson"
+    """`poisson`, `constant`, or `closed`: a client sends its next query when the last one is answered."""
+    loads: list[float] = field(
+        default_factory=list, metadata=limits(0, 1e6, open_low=True, remedy="give requests per second, as in 10")
+    )
+    """The loads to measure, in requests per second. If there are none, the largest load is searched for."""
+    clients: list[int] = field(default_factory=lambda: [1, 2, 4], metadata=limits(1, 10_000))
+    """The numbers of clients to measure, with `arrivals: closed`."""
+    p90_ms: float | None = field(default=None, metadata=MILLISECONDS)
+    p95_ms: float | None = field(default=None, metadata=MILLISECONDS)
+    p99_ms: float | None = field(default=100.0, metadata=MILLISECONDS)
+    max_batch: int = field(default=8, metadata=limits(1, 4096))
+    max_wait_ms: float = field(default=2.0, metadata=limits(0, 3_600_000))
+    """The longest time that the first query of a batch waits for others."""
+    seed: int = field(default=0, metadata=SEED)
 
 
 @dataclass
@@ -314,21 +356,37 @@ class TrackingConfig:
 
 
 @dataclass
+class RemoteConfig:
+    """The connection to a remote endpoint, and the limits of what a run spends there."""
+
+    base_url: str | None = None
+    """The address of the endpoint, such as `https://host/v1`. With null, the environment variable OPENAI_BASE_URL."""
+    key_env: str = "OPENAI_API_KEY"
+    """The name of the environment variable that has the key. The key itself is never in a configuration."""
+    timeout_seconds: float = field(default=60.0, metadata=limits(0, 3600, open_low=True))
+    """The longest wait for a connection, and for each part of an answer."""
+    max_retries: int = field(default=4, metadata=limits(0, 100))
+    """The number of times that a failed request is sent again."""
+    max_wait_seconds: float = field(default=60.0, metadata=limits(0, 3600))
+    """The longest wait before a request is sent again, also if the endpoint requires a longer one."""
+    stream: bool = False
+    """Whether answers are streamed, so that the time to the first token is measured."""
+    max_requests: int | None = field(default=None, metadata=limits(1, 1_000_000_000))
+    """The most requests of a run, those that are sent again included. With null, there is no limit."""
+    max_cost: float | None = field(default=None, metadata=limits(0, 1e9, open_low=True))
+    """The most that a run costs, in the currency of `model.options.prices`. With null, there is no limit."""
+    max_error_share: float = field(default=0.01, metadata=limits(0, 1))
+    """The share of failed requests above which a row is questionable."""
+    seed: int = field(default=0, metadata=SEED)
+    """The seed of the random part of the waits."""
+
+
+@dataclass
 class ReportConfig:
     """The report that is written after the last run. By default it is written if there are several runs."""
 
     enabled: bool | None = None
     language: str = "en"
-
-
-@dataclass
-class ServingConfig:
-    """Dynamic batching: how single requests form the batches of calls."""
-
-    max_batch: int = field(default=8, metadata=limits(1, 4096))
-    """The largest batch."""
-    max_wait_ms: float = field(default=2.0, metadata=limits(0, 60_000))
-    """The longest time in milliseconds that a request waits for others to fill its batch."""
 
 
 @dataclass
@@ -343,8 +401,9 @@ class ExperimentConfig:
     data: DataConfig = field(default_factory=DataConfig)
     metrics: dict[str, Any] = field(default_factory=dict)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     check: bool = False
     """Whether to show facts and problems of this machine before the run."""

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from visionbench import data_check, model_check, registry, variation, weights, worker
 from visionbench.config import ComposedConfig, ComposedRun, from_yaml
-from visionbench.parts import find_data
+from visionbench.core import Connects
+from visionbench.data_check import is_archive
+from visionbench.parts import find_adapter, find_data
 from visionbench.plan import plan as make_plan
 from visionbench.records.identity import Identity
 from visionbench.resolve import Resolver
@@ -37,6 +39,7 @@ def show(requests: Sequence[ComposedRun], resolver: Resolver, resumption: Resump
         lines = describe_assignments(prepared, resumption)
     output_dir = Path(prepared[0].config.output_dir)
     durations = Durations.read(output_dir, platform.node())
+    lines += [note for run in prepared if (note := _expense(run))]
     plan_view.show([_shown(run, durations) for run in prepared], [*notes, *lines], screen())
 
 
@@ -54,18 +57,61 @@ def _plan(request: ComposedRun, resolver: Resolver, notes: dict[str, None]) -> P
         plan = make_plan(values, request.overrides, unavailable)
     plan = replace(plan, warnings=(*request.notes, *plan.warnings), experiment=request.experiment)
     left_out: dict[str, str] = {}
-    if data_is_present and data_check.is_archive(find_data(values.data)):
+    if data_is_present and is_archive(find_data(values.data)):
         notes[f"data={values.data.name}: its images are extracted and checked when the command runs"] = None
     elif values.data.root is not None and (data_is_present or values.data.prepare is None):
         left_out = data_check.unusable_examples([(values, plan)])[0]
-    notes.update(dict.fromkeys(f"! {warning}" for warning in plan.warnings))
+    warnings = (*plan.warnings, *model_check.connection_warnings(values))
+    notes.update(dict.fromkeys(f"! {warning}" for warning in warnings))
     return PreparedRun(values, config.to_yaml(), plan, left_out, request)
+
+
+def _expense(run: PreparedRun) -> str:
+    """Return the number of requests of a run to an endpoint, and their cost at most; empty for other runs."""
+    from visionbench.remote_measuring import planned_requests
+
+    config, adapter = run.config, find_adapter(run.config.model)
+    if not isinstance(adapter, Connects):
+        return ""
+    repeats = config.measure.repeats
+    images = _count_images(run)
+    plans = [run.session_plan(number) for number in range(1, repeats + 1)]
+    count = sum(planned_requests(config, plan, images or 0) for plan in plans)
+    passes = sum(case.is_quality for plan in plans for case in plan.cases)
+    further = f" and one for each image and each of {passes} passes" if images is None and passes else ""
+    limit = config.remote.max_requests
+    text = f"{run.plan.name}: {count:,} requests{further}, without those that are sent again"
+    if limit is not None and count > limit:
+        text += f"; remote.max_requests={limit:,} ends the run before"
+    prices, most_tokens = adapter.request_limits(config.model)
+    if prices is not None and most_tokens is not None and not further:
+        most = count * prices.cost(prices.most_input_tokens, most_tokens)
+        text += (
+            f"; at most {most:,.2f} {prices.currency}, if a request has {prices.most_input_tokens:,} tokens and an "
+            f"answer {most_tokens:,}"
+        )
+        if config.remote.max_cost is not None and most > config.remote.max_cost:
+            text += f"; remote.max_cost={config.remote.max_cost:g} may end the run before"
+    elif prices is None:
+        text += "; the cost is not known without model.options.prices"
+    return text
+
+
+def _count_images(run: PreparedRun) -> int | None:
+    """Return the number of images of a data set, or None if it is only known after files are written."""
+    data = find_data(run.config.data)
+    samples = getattr(data, "samples", None)
+    if run.config.data.root is None:
+        return samples if isinstance(samples, int) else None
+    if is_archive(data) or not Path(run.config.data.root).expanduser().is_dir():
+        return None
+    return len(data.examples()) - len(run.left_out)
 
 
 def _resolved(config: ComposedConfig, resolver: Resolver, notes: dict[str, None]) -> ComposedConfig:
     """Return the configuration with the values that can be resolved without a fetch, and note the others."""
     model, data = config.values.model, config.values.data
-    if model.weights != "random" and weights.find_checkpoint(model) is None:
+    if model.weights != "random" and weights.has_files(model) and weights.find_checkpoint(model) is None:
         if model.weights == "auto":
             notes["model.weights=auto: decided when the command runs, because it may download the checkpoint"] = None
             return config

@@ -17,7 +17,7 @@ from visionbench.config import ComposedRun
 from visionbench.core import ConfigError, Counted
 from visionbench.engines import End, Job
 from visionbench.engines.options import ALL_GPUS
-from visionbench.parts import find_device
+from visionbench.parts import device_of
 from visionbench.resolve import Resolver
 from visionbench.resume.matching import Assignment
 from visionbench.session import Outcome, PreparedSweep, Role
@@ -59,7 +59,7 @@ def assign_gpus(runs: Sequence[ComposedRun], gpus: str | list[int] | None) -> li
         return list(runs)
     assigned, turn = [], 0
     for run in runs:
-        device = find_device(run.config.values.device)
+        device = device_of(run.config.values)
         if not isinstance(device, Counted):
             assigned.append(run)
             continue
@@ -94,7 +94,7 @@ def of_runs(
             continue
         request = replace(runs[index], place=None)  # a job does not write the record of the sweep
         call = Measurement(request, place.folder, place.sweep, naming, config_dir, run.assignment)
-        device = run.plan.device if isinstance(find_device(run.config.device), Counted) else None
+        device = run.plan.device if isinstance(device_of(run.config), Counted) else None
         jobs.append(Job(first + index, run.plan.name, place.folder, call, device, run.config.device.threads))
     return jobs
 

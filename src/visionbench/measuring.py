@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from visionbench import core, validity, weights
-from visionbench.config import ExperimentConfig, PrecisionConfig, RuntimeConfig
+from visionbench.config import DeviceConfig, ExperimentConfig, PrecisionConfig, RuntimeConfig
 from visionbench.core import (
     Case,
     CaseResult,
@@ -41,7 +41,7 @@ from visionbench.examples import content_digest, denominators
 from visionbench.examples.calibration import choose_images
 from visionbench.examples.labelling import Labelling, resolve_labelling
 from visionbench.examples.screening import raise_on_problems, usable_examples, with_mask_frame
-from visionbench.parts import Parts, build_parts, torchao_method
+from visionbench.parts import Parts, build_parts, is_remote, torchao_method
 from visionbench.stages import (
     calibration,
     data_used,
@@ -165,7 +165,7 @@ def read_conditions(config: ExperimentConfig) -> Iterator[tuple[Mapping[str, Any
     _set_up(config, parts.device)
     yield (
         dict(parts.device.fingerprint()),
-        _describe_data(parts, with_mask_frame(parts.data.examples(), config.data.exif)),
+        describe_data(parts, with_mask_frame(parts.data.examples(), config.data.exif)),
     )
 
 
@@ -340,7 +340,7 @@ def measure_case(
 ) -> Generator[StageProgress, None, CaseFinished]:
     """Measure one batch size: run the stages of the case in order, then compute the metrics from their samples."""
     device = loaded.parts.device
-    samples = _work(loaded, case).merged(loaded.loading)
+    samples = _work(loaded, case).merged(loaded.loading).merged(_price(loaded.config.device))
     retried: dict[str, str] = {}
     batches: Sequence[Inputs] = ()
     if loaded.parts.runtime.compiles_each_size:
@@ -387,7 +387,7 @@ def evaluate_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress, Non
         on_error,
         loaded.decoding,
     )
-    evaluated = yield from _with_progress(context)
+    evaluated = yield from with_progress(context)
     left_out = {**loaded.left_out, **evaluated.left_out}
     samples = _work(loaded, case).merged(loaded.loading).merged(evaluated.samples)
     samples = samples.merged(loaded.decoding.describe(loaded.examples))
@@ -401,7 +401,7 @@ def evaluate_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress, Non
     return _with_metrics(loaded, case, samples, labels, evaluated.predictions)
 
 
-def _with_progress(context: EvaluationContext) -> Generator[StageProgress, None, Evaluation]:
+def with_progress(context: EvaluationContext) -> Generator[StageProgress, None, Evaluation]:
     """Run the evaluation, and yield its progress as events."""
     stage, case = "evaluation", context.case.id
     yield StageProgress(stage, case)
@@ -521,6 +521,8 @@ class Reference:
 
 def needs_reference(config: ExperimentConfig) -> bool:
     """Return whether a run has another precision or runtime than eager fp32, with which its outputs are compared."""
+    if is_remote(config.model):
+        return False
     differs = build_parts(config).runtime.replaces_eager or not precision_of(config).is_fp32
     return differs and config.measure.parity.inputs > 0
 
@@ -666,12 +668,21 @@ def _work(loaded: LoadedRun, case: Case) -> Samples:
     return Samples({f"work/{unit}_count": np.array([float(count)]) for unit, count in units.items()})
 
 
+def _price(device: DeviceConfig) -> Samples:
+    """Return the price of an hour of the device with its currency, if it is given."""
+    if device.cost_per_hour is None:
+        return Samples()
+    price = np.array([device.cost_per_hour])
+    return Samples({"cost/per_hour_amount": price}, labels={"currency": str(device.currency)})
+
+
 def _conditions(parts: Parts, loaded: LoadedRun, examples: Sequence[Example]) -> Conditions:
     model = {**loaded.model.identity, **_image_size(loaded)}
-    return Conditions(model, dict(parts.device.fingerprint()), _describe_data(parts, examples), dict(loaded.left_out))
+    return Conditions(model, dict(parts.device.fingerprint()), describe_data(parts, examples), dict(loaded.left_out))
 
 
-def _describe_data(parts: Parts, examples: Sequence[Example]) -> dict[str, Any]:
+def describe_data(parts: Parts, examples: Sequence[Example]) -> dict[str, Any]:
+    """Return the identity of the data: what the data set states, and a digest of its contents."""
     return {**parts.data.identity(), "contents_sha256": content_digest.digest_examples(examples)}
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from visionbench import weights, worker
 from visionbench.config import ExperimentConfig, to_yaml
-from visionbench.core import ConfigError, LoadedModel, first_line
-from visionbench.parts import find_adapter, find_device
+from visionbench.core import ConfigError, Connects, LoadedModel, first_line
+from visionbench.parts import find_adapter, find_device, is_remote, measured_elsewhere
 
 FLASH = "flash_attention_2"
 IMAGE_INPUTS = {"pixel_values", "pixel_mask"}
@@ -36,6 +36,9 @@ def check_families(configs: Sequence[ExperimentConfig]) -> None:
     """Raise ConfigError if a family does not read the kind of model in its checkpoint. Only config files are read."""
     for config in configs:
         model = config.model
+        if is_remote(model):
+            _check_connection(config)
+            continue
         if model.weights != "random" and (folder := weights.find_checkpoint(model)) is not None:
             weights.check_family(model, folder)
         if model.attention == FLASH:
@@ -47,12 +50,13 @@ def check_models(configs: Sequence[ExperimentConfig]) -> list[tuple[str, ...]]:
 
     Other errors are left to the measuring process, whose log has the traceback.
     """
-    distinct = {_key(config): config for config in configs}
+    distinct = {_key(config): config for config in configs if not is_remote(config.model)}
     checked = [CheckedModel()] * len(distinct)
     with suppress(worker.WorkerDied, worker.WorkerFailed):
-        checked = list(worker.stream(build_shapes, list(distinct.values()), log=Path(os.devnull)))
+        if distinct:
+            checked = list(worker.stream(build_shapes, list(distinct.values()), log=Path(os.devnull)))
     warnings = dict(zip(distinct, [model.warnings for model in checked], strict=True))
-    return [warnings[_key(config)] for config in configs]
+    return [connection_warnings(config) if is_remote(config.model) else warnings[_key(config)] for config in configs]
 
 
 def build_shapes(configs: Sequence[ExperimentConfig]) -> Iterator[CheckedModel]:
@@ -76,6 +80,22 @@ def build_shapes(configs: Sequence[ExperimentConfig]) -> Iterator[CheckedModel]:
             except Exception:  # the measuring process reports it with its traceback
                 pass
         yield CheckedModel(tuple(warnings))
+
+
+def _check_connection(config: ExperimentConfig) -> None:
+    """Raise ConfigError if no request can be sent to the endpoint of a model: a package, the address or the key."""
+    adapter = find_adapter(config.model)
+    assert isinstance(adapter, Connects)
+    if not measured_elsewhere() and (reason := adapter.why_unavailable(config.model, config.remote)):
+        raise ConfigError(f"model {config.model.name}: {reason}")
+
+
+def connection_warnings(config: ExperimentConfig) -> tuple[str, ...]:
+    """Return the warnings about the connection to the endpoint of a model; nothing for another model."""
+    adapter = find_adapter(config.model)
+    if not isinstance(adapter, Connects):
+        return ()
+    return () if measured_elsewhere() else tuple(adapter.connection_warnings(config.model, config.remote))
 
 
 def call_with_shapes(loaded: LoadedModel, side: int = SIDE) -> None:

@@ -20,6 +20,7 @@ from visionbench.config import (
 from visionbench.core import (
     Adapter,
     ConfigError,
+    Connects,
     DataSet,
     Decoder,
     DependsOnPredictions,
@@ -74,12 +75,28 @@ def build_parts(config: ExperimentConfig) -> Parts:
         data = data.for_predictions(adapter.predicts)
     return Parts(
         adapter=adapter,
-        device=find_device(config.device),
+        device=device_of(config),
         data=data,
         metrics={name: build_metric(name, options) for name, options in config.metrics.items()},
         runtime=find_runtime(config.runtime),
         decoder=find_decoder(config.data.decoder),
     )
+
+
+def is_remote(model: ModelConfig) -> bool:
+    """Return whether a model is at an endpoint, so that nothing of it is on this machine."""
+    return issubclass(find("models", model.family), Connects)
+
+
+def device_of(config: ExperimentConfig) -> Device:
+    """Return the device of a run. For a model at an endpoint, it is the CPU of this machine, which sends the requests.
+
+    Raises ConfigError as `find_device` does.
+    """
+    if is_remote(config.model):
+        client: Device = find("devices", "cpu")(index=0)
+        return client
+    return find_device(config.device)
 
 
 def find_runtime(config: RuntimeConfig) -> Runtime:

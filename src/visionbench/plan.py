@@ -9,20 +9,24 @@ from dataclasses import asdict, replace
 from visionbench import ranges, weights
 from visionbench.config import (
     BatchConfig,
+    DeviceConfig,
     ExperimentConfig,
     PrecisionConfig,
     RuntimeConfig,
     TrackingConfig,
     refuse_unusable_folder,
+    to_yaml,
 )
 from visionbench.core import (
     ARRAYS,
     AUTO,
     CALIBRATED,
     IN_PIXELS,
+    REMOTE,
     TRUTHS,
     Case,
     ConfigError,
+    Connects,
     LimitsMemory,
     Metric,
     NamesGraphs,
@@ -41,13 +45,25 @@ from visionbench.parts import (
     find_decoder,
     find_device,
     find_runtime,
+    is_remote,
     measured_elsewhere,
     quantizations,
 )
 from visionbench.registry import find, names, nearest
-from visionbench.variation import EAGER, PILLOW, SEPARATOR, TRANSFORMERS, base_parts
+from visionbench.variation import ABSENT, EAGER, PILLOW, TRANSFORMERS, base_parts, joined
 
-STAGES = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "kernels", "evaluation")
+STAGES = (
+    "warmup",
+    "latency",
+    "throughput",
+    "requests",
+    "telemetry",
+    "memory",
+    "flops",
+    "pipeline",
+    "kernels",
+    "evaluation",
+)
 """The stages in the order of the protocol. Each case runs the stages that its metrics need."""
 DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS = ("pretrained", "random", "auto")
@@ -58,6 +74,16 @@ MOST_CHARACTERS = 100
 ON_ERROR = ("fail", "skip")
 EXIF = ("stored", "turned")
 PREPROCESS = (TRANSFORMERS, "device")
+CONCURRENCY = "concurrency"
+"""The beginning of the id of its timed cases, before the number of requests in flight."""
+REQUEST_STAGES = ("warmup", "requests")
+"""The stages of its timed cases. One window of requests gives latency and throughput."""
+FROM_REQUESTS = frozenset({"warmup", "latency", "throughput", "requests", "evaluation"})
+"""The stages whose samples requests give."""
+MOST_IN_FLIGHT = 512
+AT_ENDPOINT = "it needs the model in this process, and the model is at an endpoint"
+NOT_AT_ENDPOINT = "the model is in this process, not at an endpoint"
+NO_PRICE = "no price is given: device.cost_per_hour, or model.options.prices of a remote model"
 
 
 def plan(
@@ -91,26 +117,30 @@ def plan(
         )
     speed = {name: metric for name, metric in metrics.items() if not _needs_evaluation(metric)}
     quality = {name: metric for name, metric in metrics.items() if _needs_evaluation(metric)}
-    sizes = {AUTO: 0} if config.batch.auto else {f"batch-{size}": size for size in sorted(config.batch.sizes)}
+    remote = is_remote(config.model)
+    word = CONCURRENCY if remote else "batch"
+    sizes = {AUTO: 0} if config.batch.auto else {f"{word}-{size}": size for size in sorted(config.batch.sizes)}
     cases = [_case(name, size, speed) for name, size in sizes.items()] if speed else []
+    if remote:
+        cases = [replace(case, stages=REQUEST_STAGES) for case in cases]
     if quality:
         cases.append(_case("quality", config.measure.evaluation.batch_size, quality))
     planned = RunPlan(
         name="",
         model=config.model.name,
         task=parts.adapter.task,
-        device=parts.device.id,
-        precision=config.precision.name,
-        runtime=config.runtime.name,
+        device=REMOTE if remote else parts.device.id,
+        precision=ABSENT if remote else config.precision.name,
+        runtime=EAGER if remote else config.runtime.name,
         decoder=config.data.decoder,
-        preprocess=config.data.preprocess,
+        preprocess=TRANSFORMERS if remote else config.data.preprocess,
         cases=tuple(cases),
         refused=refused,
         unsuited=unsuited,
         warnings=tuple(_warnings(config, parts)),
         protocol=_protocol(config.measure.name, overrides),
     )
-    return replace(planned, name=SEPARATOR.join(base_parts(planned).values()))
+    return replace(planned, name=joined(base_parts(planned).values()))
 
 
 def _case(name: str, batch_size: int, metrics: Mapping[str, Metric]) -> Case:
@@ -119,6 +149,26 @@ def _case(name: str, batch_size: int, metrics: Mapping[str, Metric]) -> Case:
 
 
 def _check(config: ExperimentConfig) -> None:
+    _check_common(config)
+    if is_remote(config.model):
+        _check_remote(config)
+        return
+    if config.device.name != "auto":
+        _check_registered("device.name", config.device.name, "devices", "auto")
+    if config.model.weights == "pretrained" and not config.model.checkpoint:
+        raise ConfigError(
+            f"model {config.model.name} has no checkpoint", "give model.checkpoint=… or model.weights=random"
+        )
+    _check_device(config)
+    _check_search(config)
+    _check_runtime(config)
+    _check_decoder(config)
+    _check_choice("data.preprocess", config.data.preprocess, PREPROCESS)
+    _check_processes(config)
+
+
+def _check_common(config: ExperimentConfig) -> None:
+    """Refuse values that cannot work for any model."""
     _check_batch(config.batch)
     refuse_unusable_folder("output_dir", config.output_dir)
     for key, name in (("model.name", config.model.name), ("precision.name", config.precision.name)):
@@ -134,18 +184,60 @@ def _check(config: ExperimentConfig) -> None:
         _check_choice("data.exif", config.data.exif, EXIF)
     _check_registered("tracking.name", config.tracking.name, "trackers")
     _check_tracking(config.tracking)
-    if config.device.name != "auto":
-        _check_registered("device.name", config.device.name, "devices", "auto")
-    if config.model.weights == "pretrained" and not config.model.checkpoint:
+    _check_price(config.device)
+
+
+def _check_price(device: DeviceConfig) -> None:
+    """Refuse a price of a device without a currency."""
+    if device.cost_per_hour is not None and not (device.currency or "").strip():
         raise ConfigError(
-            f"model {config.model.name} has no checkpoint", "give model.checkpoint=… or model.weights=random"
+            f"device.cost_per_hour={device.cost_per_hour:g}: it has no currency", "give one, as in device.currency=EUR"
         )
-    _check_device(config)
-    _check_search(config)
-    _check_runtime(config)
+
+
+def _check_remote(config: ExperimentConfig) -> None:
+    """Refuse what cannot be measured at an endpoint, and limits of the run that cannot be kept."""
+    model, remote, name = config.model, config.remote, config.model.name
+    if not model.checkpoint:
+        raise ConfigError(f"model {name} has no checkpoint", "give the id of the model at the endpoint")
+    if model.weights == "random":
+        raise ConfigError(
+            f"model.weights=random: model {name} is at an endpoint, which has its own weights", "remove it"
+        )
+    if config.batch.auto:
+        raise ConfigError(
+            f"batch=auto: model {name} is at an endpoint, whose memory is not known",
+            "give the requests in flight, as in batch.sizes=[1,4]",
+        )
+    if (most := max(config.batch.sizes)) > MOST_IN_FLIGHT:
+        raise ConfigError(
+            f"batch.sizes: {most:,} requests in flight for model {name}", f"give at most {MOST_IN_FLIGHT:,}"
+        )
+    adapter = find_adapter(model)
+    assert isinstance(adapter, Connects)
+    prices, most_tokens = adapter.request_limits(model)
+    if remote.max_cost is not None:
+        if prices is None:
+            raise ConfigError(
+                f"remote.max_cost={remote.max_cost:g}: model {name} has no prices",
+                "give model.options.prices, or use remote.max_requests",
+            )
+        if most_tokens is None and prices.output_per_million_tokens:
+            raise ConfigError(
+                f"remote.max_cost={remote.max_cost:g}: the length of an answer of model {name} has no limit",
+                "give model.options.max_tokens",
+            )
+    repeats = config.measure.repeats
+    if remote.max_requests is not None and remote.max_requests < repeats:
+        raise ConfigError(
+            f"remote.max_requests={remote.max_requests}: fewer than measure.repeats={repeats}", "allow more requests"
+        )
     _check_decoder(config)
-    _check_choice("data.preprocess", config.data.preprocess, PREPROCESS)
-    _check_processes(config)
+    if find_decoder(config.data.decoder).reduces:
+        raise ConfigError(
+            f"data.decoder={config.data.decoder}: the size to which the endpoint resizes an image is not known",
+            f"use data.decoder={PILLOW}",
+        )
 
 
 def _check_precision(precision: PrecisionConfig) -> None:
@@ -364,6 +456,14 @@ def _refusals(
     """
     refused: dict[str, str] = {}
     unsuited: dict[str, str] = {}
+    remote = is_remote(config.model)
+    for name, metric in parts.metrics.items():
+        if remote and not FROM_REQUESTS.issuperset(metric.stages):
+            unsuited[name] = AT_ENDPOINT
+        elif not remote and "requests" in metric.stages:
+            unsuited[name] = NOT_AT_ENDPOINT
+        elif getattr(metric, "needs_price", False) and not _has_price(config):
+            unsuited[name] = NO_PRICE
     quality = {name: metric for name, metric in parts.metrics.items() if isinstance(metric, QualityMetric)}
     for name, metric in quality.items():
         if not parts.adapter.predicts:
@@ -376,16 +476,26 @@ def _refusals(
             refused[name] = f"data={config.data.name} has no {' and '.join(sorted(annotations))}"
         elif missing := sorted(metric.needs & unavailable.keys()):
             refused[name] = f"data={config.data.name}: {unavailable[missing[0]]}"
-    if len(unsuited) == len(quality):
-        refused, unsuited = {**refused, **unsuited}, {}
-    if set(quality) == {*refused, *unsuited}:
+    others = {name: reason for name, reason in unsuited.items() if name not in quality}
+    if len(unsuited) - len(others) == len(quality):
+        refused, unsuited = {**refused, **{name: unsuited[name] for name in unsuited if name in quality}}, others
+    if set(quality) <= {*refused, *unsuited}:
         timings = [name for name, metric in parts.metrics.items() if _needs_evaluation(metric) and name not in quality]
         unsuited |= dict.fromkeys(timings, "no quality metric is measured, so there is no evaluation pass")
+    if remote:
+        return refused, unsuited
     if config.runtime.name != EAGER and "kernels" in parts.metrics:
         refused["kernels"] = f"the profiled call is executed by torch eager, not by runtime={config.runtime.name}"
     elif _is_reference(config, parts) and "parity" in parts.metrics:
         unsuited["parity"] = "eager fp32 is what other runs are compared with"
     return refused, unsuited
+
+
+def _has_price(config: ExperimentConfig) -> bool:
+    adapter = find_adapter(config.model)
+    if isinstance(adapter, Connects):
+        return adapter.request_limits(config.model)[0] is not None
+    return config.device.cost_per_hour is not None
 
 
 def _is_reference(config: ExperimentConfig, parts: Parts) -> bool:
@@ -395,12 +505,59 @@ def _is_reference(config: ExperimentConfig, parts: Parts) -> bool:
 
 
 def _warnings(config: ExperimentConfig, parts: Parts) -> Iterable[str]:
+    if is_remote(config.model):
+        if ignored := without_effect(config):
+            yield f"{config.model.name} is at an endpoint: {', '.join(ignored)} has no effect on it"
+        return
     if config.device.name == "auto":
         for accelerator in accelerators(config.device.index):
             if reason := accelerator.why_unusable():
                 yield f"device=auto uses {parts.device.id}: {reason}"
     if warning := parts.device.precision_warning(_precision(config)):
         yield warning
+
+
+def without_effect(config: ExperimentConfig) -> list[str]:
+    """Return the settings of this process that a model at an endpoint does not have, if they are not the usual ones."""
+    usual = {
+        "device": (config.device.name, ("auto", "cpu")),
+        "precision": (config.precision.name, ("fp32",)),
+        "runtime": (config.runtime.name, (EAGER,)),
+        "data.preprocess": (config.data.preprocess, (TRANSFORMERS,)),
+    }
+    return [f"{key}={value}" for key, (value, values) in usual.items() if value not in values]
+
+
+def distinct_runs(configs: Sequence[ExperimentConfig]) -> tuple[list[int], dict[int, str]]:
+    """Return the indices of the runs of a sweep that differ in what they measure, and a note for some of them.
+
+    Settings of this process, such as the precision, do not change what is measured at an endpoint. Runs of a model at
+    an endpoint that differ only in such settings are one run, the first of them, which has a note.
+    """
+    first: dict[str, int] = {}
+    kept: list[int] = []
+    dropped: dict[int, int] = {}
+    for index, config in enumerate(configs):
+        if is_remote(config.model):
+            usual = replace(
+                config,
+                device=DeviceConfig(),
+                precision=PrecisionConfig("fp32", "float32"),
+                runtime=RuntimeConfig(),
+                data=replace(config.data, preprocess=TRANSFORMERS),
+                output_dir="",
+            )
+            known = first.setdefault(to_yaml(usual), index)
+            if known != index:
+                dropped[known] = dropped.get(known, 1) + 1
+                continue
+        kept.append(index)
+    notes = {
+        index: f"{configs[index].model.name} is at an endpoint and is measured once: {count} runs of the sweep differ "
+        "only in settings that have no effect on it"
+        for index, count in dropped.items()
+    }
+    return kept, notes
 
 
 def _precision(config: ExperimentConfig) -> Precision:

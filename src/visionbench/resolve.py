@@ -52,6 +52,8 @@ class Resolver:
     def _weights(self, model: ModelConfig) -> Resolution:
         if model.weights != "auto":
             return Resolution()
+        if not weights.has_files(model):
+            return Resolution({"model.weights": "pretrained"})
         reason = self._reason_against_pretrained(model)
         if reason is None:
             return Resolution({"model.weights": "pretrained"})

@@ -5,6 +5,7 @@ profile  `measuring.profile` in a first process, for metrics=[kernels] on a devi
 search   `batch_search`, for batch=auto: a process for each batch size that is tried
 compare  `measuring.reference` in a first process, for a run that is not in eager fp32: the outputs to compare with
 measure  `measuring.measure` in a second process: load → for each case: stages → samples → metrics → a row
+         `remote_measuring.measure` for a model at an endpoint
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
-from visionbench import batch_search, core, machine, measuring, weights, worker
+from visionbench import batch_search, core, machine, measuring, remote_measuring, weights, worker
 from visionbench.config import ExperimentConfig, to_yaml
 from visionbench.core import BatchSearch, Case, CaseResult, ConfigError, Predictions, RunPlan, Samples
 from visionbench.declarations import Declarations
 from visionbench.examples import denominators
 from visionbench.measuring import CaseFinished, Conditions, Event, Reference, StageProgress
-from visionbench.parts import Parts, build_parts
+from visionbench.parts import Parts, build_parts, is_remote
 from visionbench.records import clock as time_of_day
 from visionbench.records import identity, process
 from visionbench.records.clock import WallClock
@@ -147,7 +148,8 @@ def _measure_cases(
     while measured.pending and measured.output.error is None:
         rest = replace(measured.plan, cases=tuple(measured.pending.values()))
         try:
-            stream = worker.stream(measuring.measure, config, rest, left_out, profiled, reference, log=folder.log)
+            measure = remote_measuring.measure if is_remote(config.model) else measuring.measure
+            stream = worker.stream(measure, config, rest, left_out, profiled, reference, log=folder.log)
             with closing(stream) as events:
                 measured.receive(events)
             return
@@ -270,6 +272,8 @@ class Measured:
         """
         died = self.pending.get(self.current.case)
         was_killed = isinstance(death, worker.WorkerKilled)
+        if self.plan.is_remote:  # what the process has spent is not known
+            raise death
         if died is None or not (was_killed or len(self.pending) < cases):
             raise death
         self.finish(CaseResult(died, core.KILLED, str(death)), Samples())

@@ -75,6 +75,12 @@ def _pauses(samples: Samples) -> Iterator[tuple[bool, Reason]]:
         calls = samples.get(f"{window}/{series}")
         if not len(calls):
             continue
+        if (
+            paused_s := _seconds(samples, f"{window}/paused_s")
+        ) is not None:  # read by another thread during the window
+            if paused_s > PAUSE_LEAST_S:
+                yield True, Reason("paused", f"the process did not run for {paused_s:.3g} s of the {window} window")
+            continue
         durations = np.diff(np.sort(calls), prepend=0.0) if series == "completed_s" else calls
         total = float(durations.sum())
         idle, stopped = (_seconds(samples, f"{window}/{name}") for name in ("thread_idle_s", "process_stopped_s"))

@@ -78,6 +78,11 @@ def labels(keys: Iterable[str]) -> dict[str, str]:
     return {key: " ".join(part.replace("_", " ") for part in parts[key][-counts[key] :]) for key in parts}
 
 
+def joined(parts: Iterable[str]) -> str:
+    """Return the parts of a name with separators. A part that a run does not have is left out."""
+    return SEPARATOR.join(part for part in parts if part != ABSENT)
+
+
 def named(plans: Sequence[RunPlan], configs: Sequence[Mapping[str, Any]]) -> list[RunPlan]:
     """Return the plans of a sweep with what differs between them in `varied` and in their names."""
     return [naming.apply(plan) for naming, plan in zip(namings(plans, configs), plans, strict=True)]
@@ -101,7 +106,7 @@ class Naming:
             if key in self.values:
                 base.pop(part, None)
         varied = {part: base[part] for part in self.parts} | dict(self.values)
-        return replace(plan, name=SEPARATOR.join([*base.values(), *differing]), varied=varied)
+        return replace(plan, name=joined([*base.values(), *differing]), varied=varied)
 
 
 def namings(plans: Sequence[RunPlan], configs: Sequence[Mapping[str, Any]]) -> list[Naming]:

@@ -29,6 +29,17 @@ SEMANTIC = ("true_index", "predicted_index", "pixels_count", "cells_per_picture"
 CLASSES = {f"semantic_segmentation/{name}": np.array([float(not name.endswith("index"))]) for name in SEMANTIC}
 GPM = {f"telemetry/{name}": np.array([0.5]) for name in COUNTERS}
 
+ENDPOINT = {
+    **{"requests/kind_index": np.zeros(1), "requests/with_retries_s": np.ones(1)},
+    **{f"attempts/{name}": np.ones(1) for name in ("number_count", "duration_s", "cost_amount", "truncated_count")},
+    **{f"attempts/{name}_bytes": np.ones(1) for name in ("sent", "received")},
+    **{f"attempts/{name}_tokens_count": np.ones(1) for name in ("input", "output")},
+    **{"attempts/kind_index": np.zeros(1), "attempts/first_token_s": np.ones(1)},
+    **{f"classification/{name}": np.zeros(1) for name in ("no_class_count", "true_index", "predicted_index")},
+    **{f"classification/{name}": np.ones(1) for name in ("true_rank", "classes_count")},
+}
+"""Samples of a model at an endpoint."""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -97,6 +108,7 @@ def measurable(table):
     for group in names("metrics"):
         for work in (WORK, TEXTS_ONLY, {**WORK, **PIXELS}):
             measured |= set(find("metrics", group)().compute(Samples({**work, **GPM, **RUNTIME, **CLASSES})).values)
+        measured |= set(find("metrics", group)().compute(Samples(ENDPOINT)).values)
     counted = {f"data/{kind}_{of}_count": np.array([1.0]) for kind in COUNTED for of in ("used", "found")}
     measured |= set(denominators.compute_metrics(Samples(counted)).values)
     across = {f"{repeats.ACROSS}{name}": np.array([1.0, 2.0, 3.0]) for name in measured}

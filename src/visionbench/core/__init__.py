@@ -34,7 +34,7 @@ from visionbench.core.declarations import (
     split_unit,
 )
 from visionbench.core.errors import ConfigError, TrackingError, VisionbenchError, first_line, problem_of
-from visionbench.core.plan import AUTO, BATCH, QUALITY_CASE, SERVING, BatchSearch, Case, RunPlan
+from visionbench.core.plan import AUTO, BATCH, QUALITY_CASE, REMOTE, SERVING, BatchSearch, Case, RunPlan
 from visionbench.core.protocols import (
     CALIBRATED,
     Adapter,
@@ -82,6 +82,7 @@ from visionbench.core.protocols import (
     WritesText,
     Writing,
 )
+from visionbench.core.remote import Attempt, Connects, EncodedImage, Endpoint, Prices
 from visionbench.core.results import (
     CAPTIONS_CUT,
     EVALUATION_STEPS,
@@ -91,6 +92,7 @@ from visionbench.core.results import (
     INVALID,
     KILLED,
     LOST,
+    NO_CLASS,
     NOT_RUN,
     OK,
     OUT_OF_MEMORY,
@@ -108,6 +110,7 @@ from visionbench.core.results import (
     Predictions,
     Reason,
     Samples,
+    Unanswered,
     Validity,
 )
 from visionbench.core.text import one_line, shortened, visible
@@ -118,6 +121,7 @@ __all__ = [
     "AUTO",
     "Adapter",
     "ArrayAnnotation",
+    "Attempt",
     "BATCH",
     "BatchSearch",
     "Box",
@@ -130,6 +134,7 @@ __all__ = [
     "Collates",
     "ComparesImages",
     "ConfigError",
+    "Connects",
     "Contributions",
     "Counted",
     "DataClass",
@@ -141,6 +146,8 @@ __all__ = [
     "DescribesInputs",
     "Device",
     "EVALUATION_STEPS",
+    "EncodedImage",
+    "Endpoint",
     "Evaluator",
     "Example",
     "ExecutedGraph",
@@ -176,6 +183,7 @@ __all__ = [
     "Metrics",
     "ModelPart",
     "NOT_RUN",
+    "NO_CLASS",
     "NamesGraphs",
     "NeedsValues",
     "OK",
@@ -188,9 +196,11 @@ __all__ = [
     "Precision",
     "Predictions",
     "Predictor",
+    "Prices",
     "QUALITY",
     "QUALITY_CASE",
     "QualityMetric",
+    "REMOTE",
     "Quantizes",
     "Question",
     "Reason",
@@ -208,6 +218,7 @@ __all__ = [
     "TRUTH_BOXES",
     "Tracker",
     "TrackingError",
+    "Unanswered",
     "VALID",
     "Validity",
     "VisionbenchError",

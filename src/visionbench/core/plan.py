@@ -12,6 +12,8 @@ BATCH, QUALITY_CASE = "batch", "quality"
 """The kinds of cases, beside `LOAD`."""
 SERVING = "serving"
 """The id of the case that searches for the largest load, and the name of its stage and of its metric group."""
+REMOTE = "remote"
+"""The device of a run whose model is at an endpoint."""
 AUTO = "batch-auto"
 """The id of the case of batch=auto until a search has found its batch size. Until then the batch size is 0."""
 
@@ -121,6 +123,11 @@ class RunPlan:
     def with_case(self, case: Case) -> RunPlan:
         """Return the plan with a case that was not planned, such as that of a load."""
         return replace(self, cases=tuple(sorted([*self.cases, case], key=lambda each: each.order)))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the model is at an endpoint, so that this machine only sends requests."""
+        return self.device == REMOTE
 
     def with_batch_size(self, search: BatchSearch) -> RunPlan:
         """Return the plan with the batch size that a search found."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from visionbench.core.data import DataClass, Example, Inputs, Picture, Row
 from visionbench.core.declarations import MetricDeclaration
-from visionbench.core.results import Contributions, Metrics, Predictions, Samples
+from visionbench.core.results import Contributions, Metrics, Predictions, Samples, Unanswered
 
 if TYPE_CHECKING:
     import torch
@@ -552,7 +552,7 @@ class Evaluator(Protocol):
     def forward(self, inputs: Inputs) -> Any:
         """Return the model's output for a batch, copied to the host."""
 
-    def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
+    def finish(self, output: Any, pictures: Sequence[Picture]) -> Sequence[Row | Unanswered]:
         """Return one row for each image, with every requested column that the model provides.
 
         A row may hold NaN or infinity, in any column. Its image is then left out, or ends the case.
@@ -605,6 +605,13 @@ class Metric(Protocol):
 
     def compute(self, samples: Samples) -> Metrics:
         """Compute numbers from samples. A pure function: the same samples give the same numbers."""
+
+
+@runtime_checkable
+class NeedsPrice(Metric, Protocol):
+    """A metric group that a run has only if a price is given."""
+
+    needs_price: ClassVar[bool]
 
 
 @runtime_checkable

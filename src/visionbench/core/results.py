@@ -18,6 +18,8 @@ WORK_UNITS = ("images", "texts", "prompts", "tokens")
 """The units that throughput counts. A run is compared by the first unit that it has."""
 CAPTIONS_CUT = "captions_cut"
 """An optional column beside `caption_embeddings`: the number of an image's captions that the model truncated."""
+NO_CLASS = "no_class"
+"""An optional column beside `class_scores` of a model that names one class in words: whether it named none of them."""
 TRUTH_BOXES = ("truth_boxes", "truth_classes", "truth_areas", "truth_crowds")
 """Columns of the annotated boxes: [K, 4] as x, y, width and height, the indices of their classes [K], their areas [K],
 and whether they are crowd regions [K]."""
@@ -76,6 +78,13 @@ class Samples:
     def why_missing(self, name: str) -> str:
         """Return the reason why a series does not exist."""
         return self.missing.get(name, f"no {name} was recorded")
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """An image without a prediction because of its request, not because of the image. It is left out and counted."""
+
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -11,6 +12,8 @@ import numpy as np
 
 from visionbench.core import (
     HIGHER,
+    LOWER,
+    NO_CLASS,
     OVER_PICTURES,
     QUALITY,
     ConfigError,
@@ -27,6 +30,9 @@ AVERAGES = ("macro", "weighted")
 SCORES = ("precision", "recall", "f1")
 TOP_K = "Images whose class is among the best k"
 MACRO = "Mean over classes, with equal weight"
+NAMED = "classification/no_class_count"
+"""The series of a model that names one class in words: 1 for an answer that names none, else 0."""
+ONE_CLASS = "the model names one class, so there is no order of the classes"
 
 
 def _classification(name: str, meaning: str, **fields: Any) -> MetricDeclaration:
@@ -44,6 +50,9 @@ class Classification:
     model, so a model with equal scores for all classes has an accuracy of 0. Precision, recall and F1 are those of the
     class with the highest score (the first of equal scores), averaged over the classes that occur among the labels or
     the predictions, as in scikit-learn: `macro` with equal weights, `weighted` by the number of images with the label.
+
+    A model that names one class in words has the column `no_class`. An answer that names none of the classes is wrong;
+    no class counts as predicted for it. There is no order of the classes, so only top-1 accuracy exists.
     """
 
     stages: ClassVar[tuple[str, ...]] = ("evaluation",)
@@ -57,6 +66,9 @@ class Classification:
         _classification("f1_macro", MACRO, title="F1", table=True, order=92),
         _classification("{precision,recall}_macro", MACRO),
         _classification("{precision,recall,f1}_weighted", "Mean over classes, weighted by the images with the label"),
+        MetricDeclaration(
+            "classification_no_class_fraction", "fraction", "Answers in words that name none of the classes", LOWER
+        ),
         MetricDeclaration("classification_pictures_count", "count", "Images that were scored"),
         MetricDeclaration("classification_classes_count", "count", "Classes to choose from"),
     )
@@ -95,6 +107,9 @@ class Classification:
             "classification/true_rank": (scores >= right).sum(axis=1),
             "classification/classes_count": np.array([count]),
         }
+        if (unnamed := predictions.columns.get(NO_CLASS)) is not None:
+            series["classification/no_class_count"] = np.array(unnamed)
+            return Samples({name: values.astype(np.float64) for name, values in series.items()}, flags=_flags(unnamed))
         detail = f"{int((tied > 0).sum())} of {len(true)} images have another class with the score of their own class"
         return Samples(
             {name: values.astype(np.float64) for name, values in series.items()},
@@ -112,7 +127,11 @@ class Classification:
             else float((rank <= k).mean())
             for k in self.ks
         }
-        averages = _averages(samples) if known else {}
+        named = len(samples.get(NAMED)) == len(rank) > 0
+        if named:
+            values |= {f"top_{k}_fraction": ONE_CLASS for k in self.ks if k > 1}
+            values["no_class_fraction"] = float(samples.get(NAMED).mean())
+        averages = (_averages_of_counts(samples, classes) if named else _averages(samples)) if known else {}
         for name in (f"{score}_{average}_fraction" for score in SCORES for average in AVERAGES):
             values[name] = averages.get(name, "")
         values |= {"pictures_count": float(len(rank)), "classes_count": float(classes)}
@@ -131,7 +150,8 @@ class Classification:
         if not len(rank) or not len(count):
             return {}
         counts = _class_counts(samples, int(count[0]))
-        contributions = {f"classification_top_{k}_fraction": hits_of(rank <= k) for k in self.ks}
+        ks = [k for k in self.ks if k == 1 or not len(samples.get(NAMED))]
+        contributions = {f"classification_top_{k}_fraction": hits_of(rank <= k) for k in ks}
         for score in SCORES:
             for average in AVERAGES:
                 value = partial(_averaged, score, average)
@@ -146,9 +166,11 @@ def _class_counts(samples: Samples, classes: int) -> Any:
     from scipy.sparse import csr_array
 
     true, predicted = (samples.get(f"classification/{name}_index").astype(np.int64) for name in ("true", "predicted"))
-    right = np.flatnonzero(true == predicted)
-    rows = np.concatenate([np.arange(len(true)), np.arange(len(true)), right])
-    columns = np.concatenate([true, classes + predicted, 2 * classes + true[right]])
+    unnamed = samples.get(NAMED)
+    answered = np.flatnonzero(unnamed == 0) if len(unnamed) else np.arange(len(true))
+    right = answered[true[answered] == predicted[answered]]
+    rows = np.concatenate([np.arange(len(true)), answered, right])
+    columns = np.concatenate([true, classes + predicted[answered], 2 * classes + true[right]])
     return csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(true), 3 * classes))
 
 
@@ -159,6 +181,23 @@ def _averaged(score: str, average: str, counts: np.ndarray) -> np.ndarray:
     scores = np.divide(right, below, out=np.zeros_like(right), where=below > 0)
     weights = ((true + predicted) > 0).astype(np.float64) if average == "macro" else true
     return np.asarray((scores * weights).sum(axis=-1) / weights.sum(axis=-1))
+
+
+def _flags(unnamed: Sequence[bool]) -> dict[str, str]:
+    """Return a flag if answers name none of the classes, because they count as wrong."""
+    count = sum(map(bool, unnamed))
+    detail = f"{count} of {len(unnamed)} answers name none of the classes, and count as wrong"
+    return {"answers_without_class": detail} if count else {}
+
+
+def _averages_of_counts(samples: Samples, classes: int) -> dict[str, float]:
+    """Compute precision, recall and F1 from the counts of the classes, for each way of averaging."""
+    counts = np.asarray(_class_counts(samples, classes).sum(axis=0), float)
+    return {
+        f"{score}_{average}_fraction": float(_averaged(score, average, counts))
+        for score in SCORES
+        for average in AVERAGES
+    }
 
 
 def _averages(samples: Samples) -> dict[str, float]:

@@ -187,9 +187,13 @@ def _request(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
 
 
 def _machine(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
-    facts = [run.record.facts() for run in runs]
+    local = [run for run in runs if not run.record.plan.is_remote]
+    facts = [run.record.facts() for run in local or runs]
+    yield "device", _listed(str(name) for run in runs if (name := run.record.facts()["device_name"]))
+    if not local:
+        yield "requests sent from", _listed(str(each["host"]) for each in facts)
+        return
     for name, key in (
-        ("device", "device_name"),
         ("driver", "driver"),
         ("CUDA", "cuda"),
         ("threads", "threads"),

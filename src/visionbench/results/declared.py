@@ -51,10 +51,20 @@ def merged(each: Sequence[Declarations]) -> Declarations:
     return next(same, None) or Declarations(listed)
 
 
+UNPLACED = 100
+"""The order of metrics that declare no position, such as those of other packages."""
+
+
 def timed(declarations: Declarations, rows: Sequence[CaseResult]) -> list[MetricDeclaration]:
-    """Return the metrics of timed cases that tables show, of those that any of the rows has, in order."""
+    """Return the metrics of timed cases that tables show, of those that any of the rows has, in order.
+
+    A metric with the order UNPLACED or a higher one is left out if no row has a value of it.
+    """
     known = {
-        name: declaration for row in rows for name in row.metrics.values if (declaration := declarations.find(name))
+        name: declaration
+        for row in rows
+        for name, value in row.metrics.values.items()
+        if (declaration := declarations.find(name)) and (value is not None or declaration.order <= UNPLACED)
     }
     shown = [declaration for declaration in known.values() if declaration.table and declaration.kind != QUALITY]
     return sorted(shown, key=lambda declaration: declaration.order)

@@ -46,20 +46,20 @@ class Names:
 
     def name(self, run: Run) -> str:
         """Return a name such as `clip_tiny · cpu · fp32 · threads 5`."""
-        return variation.SEPARATOR.join([*variation.base_parts(run.record.plan).values(), *self._parts(run)])
+        return variation.joined([*variation.base_parts(run.record.plan).values(), *self._parts(run)])
 
     def short(self, run: Run) -> str:
         """Return what differs, such as `fp32 · threads 5`; the complete name if nothing differs."""
         base = variation.base_parts(run.record.plan)
         varying = [base[part] for part in self.varying]
-        return variation.SEPARATOR.join([*varying, *self._parts(run)]) or self.name(run)
+        return variation.joined([*varying, *self._parts(run)]) or self.name(run)
 
     def differing_first(self, run: Run) -> str:
         """Return the name with the parts that differ before the parts that are equal in all runs."""
         base = variation.base_parts(run.record.plan)
         varying = [base[part] for part in self.varying]
         equal = [text for part, text in base.items() if part not in self.varying]
-        return variation.SEPARATOR.join([*varying, *self._parts(run), *equal])
+        return variation.joined([*varying, *self._parts(run), *equal])
 
     def _parts(self, run: Run) -> list[str]:
         return variation.differing_parts(self.values(run))

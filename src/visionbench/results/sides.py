@@ -15,7 +15,7 @@ from visionbench.results import archive, conditions, summary
 from visionbench.results.agreement import Agreement, Distances
 from visionbench.results.archive import Run
 from visionbench.results.naming import Names
-from visionbench.variation import SEPARATOR, base_parts
+from visionbench.variation import base_parts, joined
 
 ACROSS = "across/"
 """The prefix of series with one value per process."""
@@ -320,7 +320,7 @@ def labels(paired: Sequence[Pair]) -> list[str]:
 
 def _labels(namesakes: Sequence[Side]) -> Iterator[str]:
     """Yield the names of sides of the same model, device and precision, with what differs between them."""
-    bases = [SEPARATOR.join(base_parts(side.runs[0].record.plan).values()) for side in namesakes]
+    bases = [joined(base_parts(side.runs[0].record.plan).values()) for side in namesakes]
     if len(namesakes) == 1:
         yield from bases
         return
@@ -334,7 +334,7 @@ def _labels(namesakes: Sequence[Side]) -> Iterator[str]:
         values[name] = {side.identity.get(name) for side in namesakes}
     for side, base in zip(namesakes, bases, strict=True):
         different = {name: value for name, value in side.identity.items() if len(values[name]) > 1}
-        yield SEPARATOR.join([base, *(f"{name.removeprefix('model.')} {value}" for name, value in different.items())])
+        yield joined([base, *(f"{name.removeprefix('model.')} {value}" for name, value in different.items())])
 
 
 def _processes(run: Run, row: CaseResult) -> Mapping[str, np.ndarray]:

@@ -35,6 +35,7 @@ LOAD_STATEMENT, LOAD_CONDITIONS = "load_statement", "load_conditions"
 """The labels of the search for the largest load and of a load: a sentence about the result, and the conditions."""
 CONDITIONS_OF_A_CASE = frozenset(
     {"protocol", "distinct_inputs", "processes", "interval_over", LOAD_STATEMENT, LOAD_CONDITIONS}
+    | {"endpoint", "requests_in_flight", "latency_includes", "currency", "prices_of"}
 )
 """Labels that every case has. Other labels are remarks."""
 RETRIED = "_retried"

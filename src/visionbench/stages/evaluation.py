@@ -34,6 +34,7 @@ from visionbench.core import (
     QualityMetric,
     Row,
     Samples,
+    Unanswered,
     VisionbenchError,
     first_line,
 )
@@ -99,6 +100,8 @@ class Batch:
     rows: dict[str, Row] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     """The ids of images without a prediction, with the reason."""
+    unanswered: dict[str, str] = field(default_factory=dict)
+    """The ids of images whose request failed, with the reason. They never end the case."""
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(EVALUATION_STEPS, 0.0))
 
     @contextmanager
@@ -160,12 +163,12 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluation]:
             starved += waited
             if perf_counter() - last_progress > PROGRESS_EVERY_S:
                 last_progress = perf_counter()
-                yield Progress(sum(len(done.rows) + len(done.unusable) for done in batches), len(context.examples))
+                yield Progress(sum(map(_count, batches)), len(context.examples))
                 if (parent_s := perf_counter() - last_progress) > PAUSE_LEAST_S:
                     heartbeat.paused_s += parent_s  # the parent process was paused and did not reply
         seconds = perf_counter() - start
     predictions = _join(batches, evaluator.classes)
-    left_out = {name: reason for batch in batches for name, reason in batch.unusable.items()}
+    left_out = {id: reason for batch in batches for id, reason in (*batch.unusable.items(), *batch.unanswered.items())}
     if not predictions.ids:
         raise EvaluationError(f"no image has a prediction, the first because: {next(iter(left_out.values()))}")
     times = {f"evaluation/{step}_s": np.array([batch.seconds[step] for batch in batches]) for step in EVALUATION_STEPS}
@@ -180,6 +183,11 @@ def run(context: EvaluationContext) -> Generator[Progress, None, Evaluation]:
     for metric in scorers:
         samples = samples.merged(metric.score(predictions))
     return Evaluation(samples, predictions, left_out)
+
+
+def _count(batch: Batch) -> int:
+    """Return the number of images of a batch that are done."""
+    return len(batch.rows) + len(batch.unusable) + len(batch.unanswered)
 
 
 def predicted_batches(
@@ -335,7 +343,9 @@ def _finish(batch: Batch, evaluator: Evaluator, requested: Requested) -> Batch:
         output, batch.output = batch.output, None
         predicted = evaluator.finish(output, batch.pictures) if batch.pictures else []
         for picture, row in zip(batch.pictures, predicted, strict=True):
-            if column := next((name for name, value in row.items() if not _is_finite(value)), None):
+            if isinstance(row, Unanswered):
+                batch.unanswered[picture.example.id] = row.reason
+            elif column := next((name for name, value in row.items() if not _is_finite(value)), None):
                 batch.unusable[picture.example.id] = f"the model's {column} holds NaN or infinity"
             else:
                 truths = _truths(picture, requested.columns, evaluator.classes)

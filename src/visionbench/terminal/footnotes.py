@@ -11,6 +11,8 @@ from visionbench.results import doubts
 from visionbench.results.archive import Run
 from visionbench.results.summary import host_names, launch_bound, remarks
 
+COST = "cost_per_1000_images"
+
 
 def details(runs: Sequence[Run], name: Callable[[Run], str], verbose: bool) -> Iterator[str]:
     """Yield all lines of these runs. A line that several runs have is printed once, after their names.
@@ -71,9 +73,10 @@ def _machines(runs: Sequence[Run]) -> str:
     """Return the devices, the numbers of threads and the versions of these runs."""
     devices = dict.fromkeys(run.record.device.device_name or run.record.plan.device for run in runs)
     threads = sorted({run.record.device.threads for run in runs if run.record.device.threads is not None})
+    local = [run for run in runs if not run.record.plan.is_remote]
     versions = [
-        f"{name} {_listed(version for run in runs if (version := run.record.host.version(name)))}"
-        for name in ("torch", "transformers")
+        f"{name} {_listed(version for run in local if (version := run.record.host.version(name)))}"
+        for name in (("torch", "transformers") if local else ())
     ]
     counts = [f"{_listed(map(str, threads))} thread{'' if threads == [1] else 's'}"] if threads else []
     return f"on {', '.join([_listed(devices), *counts, *versions])}"
@@ -92,6 +95,7 @@ def _shared(run: Run) -> Iterator[tuple[str, str]]:
             f"{repeats.measured} fresh processes, order seed {repeats.order_seed}: geometric means; "
             "±: half the 95 % interval of p50 across processes",
         )
+    yield from _of_endpoint(run)
     if (protocol := plan.protocol) != "standard":
         yield "", f"measure={protocol}: not the standard protocol; use measure=standard for decisions"
     if record.settings.model.weights == "random":
@@ -103,6 +107,18 @@ def _shared(run: Run) -> Iterator[tuple[str, str]]:
         yield "", "peak MiB: peak allocated on the device"
     elif any(row.metrics.values.get("memory_process_peak_mib") is not None for row in run.results):
         yield "", "peak MiB: peak resident set of the process, libraries included"
+
+
+def _of_endpoint(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield what the batch size and the latency of a model at an endpoint are, and the currency of costs."""
+    labels = next((row.labels for row in run.results if row.status == OK and row.case.timed), {})
+    if run.record.plan.is_remote and labels:
+        yield run.record.plan.model, "batch is the number of requests in flight, each with one image"
+        if includes := labels.get("latency_includes"):
+            yield run.record.plan.model, f"a latency includes {includes}"
+    if (currency := labels.get("currency")) and any(COST in row.metrics.values for row in run.results):
+        of = f", prices of {date}" if (date := labels.get("prices_of")) else ""
+        yield run.record.plan.model, f"cost of 1,000 images in {currency}{of}"
 
 
 def _of_run(run: Run, name: str, verbose: bool) -> Iterator[tuple[str, str]]:

@@ -114,6 +114,7 @@ def steps(plan: RunPlan, measure: MeasureConfig) -> list[tuple[str, str, float]]
         "warmup": measure.warmup.min_seconds,
         "latency": measure.latency.min_seconds,
         "throughput": measure.throughput.min_seconds,
+        "requests": float(measure.requests.timed),  # a second each, because the speed of an endpoint is not known
         "telemetry": measure.telemetry.idle_seconds + measure.telemetry.min_seconds,
         "pipeline": 2 * measure.pipeline.min_seconds,
     }

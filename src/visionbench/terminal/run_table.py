@@ -39,8 +39,6 @@ FORMS = {"fraction": ".3f", "score": ".3f", "MiB": ",.0f"}
 """Format specifications by unit."""
 RUN_COLUMNS_FROM = 50
 """Metrics with this order or a higher one have a column only in the runs that have them."""
-UNPLACED = 100
-"""The order of metrics that declare no position, such as those of other packages."""
 MOST_QUALITY = 4
 """The most columns of quality metrics with a position; one less beside a spread, so that the line fits."""
 BOUND = "pipeline_bound_images_per_s"
@@ -228,9 +226,9 @@ def quality_columns(run: Run) -> list[MetricColumn]:
     """Return the quality columns of a run: the first metrics in order, and one of each group without a position."""
     metrics = declared.quality(run.declarations, run.quality)
     limit_of_columns = MOST_QUALITY - any(summary.SPREAD in row.metrics.values for row in run.results)
-    placed = [declaration for declaration in metrics if declaration.order < UNPLACED][:limit_of_columns]
+    placed = [declaration for declaration in metrics if declaration.order < declared.UNPLACED][:limit_of_columns]
     first_of_group = {
-        declaration.group: declaration for declaration in reversed(metrics) if declaration.order >= UNPLACED
+        declaration.group: declaration for declaration in reversed(metrics) if declaration.order >= declared.UNPLACED
     }
     shown = [declaration for declaration in metrics if declaration in placed or declaration in first_of_group.values()]
     return [

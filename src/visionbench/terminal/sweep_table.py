@@ -40,7 +40,7 @@ def render(runs: Sequence[Run], names: Names, width: int) -> RenderableType:
 def equal_parts(runs: Sequence[Run], names: Names) -> str:
     """Return the parts of the names that all runs share, such as `clip_tiny · cpu`."""
     base = variation.base_parts(runs[0].record.plan)
-    return variation.SEPARATOR.join(text for part, text in base.items() if part not in names.varying)
+    return variation.joined(text for part, text in base.items() if part not in names.varying)
 
 
 def name_columns(runs: Sequence[Run], names: Names, without: Sequence[str] = ()) -> list[Column]:

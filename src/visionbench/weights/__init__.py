@@ -22,7 +22,7 @@ from visionbench.weights.hashed_tokenizer import HashedTokenizer, hash_word
 from visionbench.weights.identification import Description, check_family, describe, known_models, prepare_architecture
 from visionbench.weights.image_model import PIXELS, ImageFamily, LabelledImageFamily, LoadedImageModel
 from visionbench.weights.image_size import check_image_size, describe_border
-from visionbench.weights.location import find_checkpoint, local_folder
+from visionbench.weights.location import find_checkpoint, has_files, local_folder
 from visionbench.weights.map_model import LoadedMapModel, MapEvaluator, load_processors
 from visionbench.weights.processors import (
     check_length,
@@ -88,6 +88,7 @@ __all__ = [
     "find_checkpoint",
     "find_image_inputs",
     "find_revision",
+    "has_files",
     "hash_word",
     "image_processor_of",
     "kernel_doubts",

@@ -22,6 +22,7 @@ from visionbench.weights.location import (
     find_checkpoint,
     find_missing_file,
     find_missing_kind,
+    has_files,
     is_open_clip,
     list_shards,
     local_folder,
@@ -36,12 +37,14 @@ HUB_TIMEOUT_S = 10.0
 
 def ensure_checkpoint(model: ModelConfig) -> None:
     """Fetch the checkpoint if the run needs it and it is not on this machine. Raises ConfigError."""
-    if model.weights != "random":
+    if model.weights != "random" and has_files(model):
         obtain_checkpoint(model)
 
 
 def obtain_checkpoint(model: ModelConfig) -> Path:
     """Return the folder of the checkpoint; fetch it if it is not on this machine. Raises ConfigError."""
+    if not has_files(model):
+        raise ConfigError(f"model {model.name} is at an endpoint, so it has no files", "choose another model")
     if (complete := find_checkpoint(model)) is not None:
         return complete
     path = local_folder(model)

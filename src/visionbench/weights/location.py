@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from visionbench.config import ModelConfig, project_folder
-from visionbench.core import ConfigError
+from visionbench.core import ConfigError, Connects
+from visionbench.registry import find
 
 BUNDLED = "bundled:"
 WEIGHT_FILES = (
@@ -47,8 +48,15 @@ TOKENIZER_FILES = (
 NO_NAME = "neither a folder nor the name of a Hub repository, owner/name"
 
 
+def has_files(model: ModelConfig) -> bool:
+    """Return whether a model has a checkpoint of files. A model at an endpoint has none."""
+    return not issubclass(find("models", model.family), Connects)
+
+
 def local_folder(model: ModelConfig) -> Path | None:
     """Return the local or bundled folder that the checkpoint names, or None if it names a Hub repository."""
+    if not has_files(model):
+        return None
     name = model.checkpoint or ""
     if name.startswith(BUNDLED):
         return project_folder("data") / name.removeprefix(BUNDLED)
@@ -127,6 +135,8 @@ def list_shards(weights: Path) -> list[str]:
 
 def _find_in_cache(model: ModelConfig) -> Path | None:
     """Return the folder of the pinned revision in the Hub's cache, which may be incomplete, or None."""
+    if not has_files(model):
+        return None
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from visionbench.config import ModelConfig
-from visionbench.weights.location import find_checkpoint, local_folder
+from visionbench.weights.location import find_checkpoint, has_files, local_folder
 
 LARGEST_DIGESTED = 64 * 2**20
 """In bytes. A larger file is recognised by its size and its time of change, because a digest would take seconds."""
@@ -18,8 +18,10 @@ def describe_state(model: ModelConfig) -> dict[str, str]:
     """Return the identity of a model's weights before they are loaded.
 
     `random` for random weights, the commit of a Hub repository in the cache, or the digest of a local folder's files.
-    Nothing if the checkpoint is not on this machine.
+    `endpoint` for a model at an endpoint, whose changes are not known. Nothing if the checkpoint is missing.
     """
+    if not has_files(model):
+        return {"kind": "endpoint"}
     if model.weights == "random":
         return {"kind": "random"}
     folder = find_checkpoint(model)

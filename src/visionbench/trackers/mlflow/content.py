@@ -73,7 +73,7 @@ def run_name(plan: RunPlan) -> str:
     short = [base[part] for part in ("device", "precision") if part in plan.varied]
     model = [base["model"]] if "model" in plan.varied else []
     equal = [text for part, text in base.items() if part not in plan.varied]
-    return variation.SEPARATOR.join([*short, *differing, *model, *equal])
+    return variation.joined([*short, *differing, *model, *equal])
 
 
 def varied_params(plan: RunPlan) -> dict[str, str]:
