@@ -96,6 +96,7 @@ def test_other_machines_are_warned_about_and_names_of_hosts_are_refused(tmp_path
     ("words", "message"),
     [
         (["model=sam_tiny"], "serve: model sam_tiny is for "),
+        (["model=remote"], "serve: model remote is at an endpoint already; choose a model of this machine"),
         (["batch.sizes=[1]"], "batch.sizes=[1]: visionbench serve measures nothing, and does not use batch; remove it"),
         (["metrics=[latency]"], "metrics=[latency]: visionbench serve measures nothing"),
         (["+experiment=quick"], "+experiment=quick: visionbench serve measures nothing"),

@@ -19,7 +19,7 @@ from visionbench.core import ConfigError, VisionbenchError, first_line
 from visionbench.machine import usable_cores
 from visionbench.measuring import LoadedRun
 from visionbench.model_check import build_shapes
-from visionbench.parts import find_adapter, find_device
+from visionbench.parts import find_adapter, find_device, is_remote
 from visionbench.resolve import Resolver
 from visionbench.server.app import Service, build_app
 from visionbench.server.engine import MOST_PIXELS, SERVED, Engine, build_engine
@@ -95,6 +95,11 @@ def check_overrides(overrides: Sequence[str]) -> None:
 
 def check_family(config: ExperimentConfig) -> None:
     """Raise ConfigError for a model whose answers are neither texts nor classes, before anything is fetched."""
+    if is_remote(config.model):
+        raise ConfigError(
+            f"serve: model {config.model.name} is at an endpoint already",
+            "choose a model of this machine, or measure it",
+        )
     adapter = find_adapter(config.model)
     if not SERVED & adapter.predicts:
         raise ConfigError(

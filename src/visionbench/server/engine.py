@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -338,7 +338,7 @@ class ClassEngine:
 
         output = self.evaluator.forward(self.base.collate([job.inputs for job in jobs]))
         picture = Picture(Example("request", Path("image")), Image.new("RGB", (1, 1)))
-        rows: list[Mapping[str, Any]] = list(self.evaluator.finish(output, [picture] * len(jobs)))
+        rows: list[Any] = list(self.evaluator.finish(output, [picture] * len(jobs)))
         answers = []
         for job, row in zip(jobs, rows, strict=True):
             scores = np.asarray(row["class_scores"])
