@@ -280,6 +280,22 @@ class EvaluationConfig:
 
 
 @dataclass
+class ServingRule:
+    """The queries of each load, and the end of the search for the largest load."""
+
+    min_queries: int = field(default=1000, metadata=CALLS)
+    min_seconds: float = field(default=10.0, metadata=SECONDS)
+    max_seconds: float = field(default=60.0, metadata=limits(0, 7 * 24 * 3600, open_low=True))
+    """The longest window of a load that is not decided earlier. It also limits `min_queries`."""
+    max_queries: int = field(default=300_000, metadata=CALLS)
+    precision: float = field(default=0.05, metadata=limits(0, 10, open_low=True))
+    """The search ends if the smallest load that fails exceeds the largest that holds by at most this fraction."""
+    most_loads: int = field(default=16, metadata=limits(1, 1000))
+    warmup_calls: int = field(default=5, metadata=CALLS)
+    """The calls of each batch size before the first window."""
+
+
+@dataclass
 class RequestsConfig:
     """The numbers of requests to a remote endpoint. They are fixed, because each request costs money."""
 
@@ -314,6 +330,7 @@ class MeasureConfig:
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     ceiling: CeilingConfig = field(default_factory=CeilingConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    serving: ServingRule = field(default_factory=ServingRule)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     parity: ParityConfig = field(default_factory=ParityConfig)
     requests: RequestsConfig = field(default_factory=RequestsConfig)
