@@ -77,8 +77,8 @@ def run(
 
     Series `latency/host_s` (the last attempt of each answered request, without waits) and `throughput/completed_s` (the
     time from the start of the window to the end of each answered request), those of `attempts.series`,
-    `latency/paused_s` and `throughput/paused_s` (the time in which this process did not run) and `latency/run_delay_fraction` (the share of the
-    attempts in which their threads waited for a core of this machine).
+    `latency/paused_s` and `throughput/paused_s` (the time in which this process did not run), and
+    `latency/run_delay_fraction` (the share of the attempts in which their threads waited for a core of this machine).
     """
     planned = count_timed(measure, in_flight)
     chosen = images.take(planned)
