@@ -5,14 +5,27 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from visionbench.core import ACROSS_PROCESSES, OVER_PICTURES, WITHIN_PROCESS, MetricDeclaration
+from visionbench.core import (
+    ACROSS_PROCESSES,
+    BETWEEN_LOADS,
+    OVER_PICTURES,
+    OVER_QUERIES,
+    WITHIN_PROCESS,
+    MetricDeclaration,
+)
 from visionbench.examples import denominators
 from visionbench.results.declared import bundled
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 HEADINGS = {denominators.GROUP: "every quality row"}
 """The headings of groups that cannot be chosen by name."""
-INTERVALS = {OVER_PICTURES: "images", WITHIN_PROCESS: "within", ACROSS_PROCESSES: "across"}
+INTERVALS = {
+    OVER_PICTURES: "images",
+    WITHIN_PROCESS: "within",
+    ACROSS_PROCESSES: "across",
+    OVER_QUERIES: "queries",
+    BETWEEN_LOADS: "loads",
+}
 HEADER = ("metric", "unit", "better", "interval", "meaning")
 
 

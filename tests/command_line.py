@@ -40,6 +40,8 @@ FEW_CALLS_EACH_STAGE = [
     *("measure=quick", "measure.retries=0", "measure.warmup.calls=2", "measure.latency.calls=8"),
     *("measure.throughput.calls=4", "measure.telemetry.min_seconds=0.2", "measure.telemetry.idle_seconds=0.1"),
     *("measure.pipeline.min_seconds=0.1", "measure.ceiling.calls=1", "measure.ceiling.min_call_ms=1"),
+    *("serving.loads=[20]", "measure.serving.min_queries=20", "measure.serving.min_seconds=0.2"),
+    *("measure.serving.max_seconds=1", "measure.serving.warmup_calls=1"),
     *("data.options.samples=40", "tracking=none", "device.threads=1"),
 ]
 """The same for a run with all metrics."""

@@ -279,3 +279,59 @@ def test_data_exif_is_stored_or_turned_and_stored_needs_masks(config, refusal):
         "data.exif=stored: data=image_folder gives no masks, and images without masks are always turned; "
         "remove data.exif"
     )
+
+
+# ----------------------------------------------------------------------------------------------------------------- load
+def test_serving_is_a_case_between_batch_sizes_and_quality(config):
+    planned = plan(config("batch=single", "metrics=[latency,serving,recall]", "serving.max_batch=4"))
+    assert [case.id for case in planned.cases] == ["batch-1", "serving", "quality"]
+    assert planned.cases[1] == Case("serving", 4, ("serving",), ("serving",))
+
+
+def test_serving_alone_measures_no_batch_size(config):
+    assert [case.id for case in plan(config("metrics=[serving]")).cases] == ["serving"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["serving.arrivals=poison"], "serving.arrivals=poison: no such value; did you mean 'poisson'?"),
+        (
+            ["serving.p95_ms=50"],
+            "serving.p95_ms=50 and serving.p99_ms=100: a run has one bound; set the others to null, as in "
+            "serving.p99_ms=null",
+        ),
+        (
+            ["serving.p99_ms=null"],
+            "serving.p90_ms, serving.p95_ms and serving.p99_ms are null; give one, in milliseconds",
+        ),
+        (["serving.p99_ms=0"], "serving.p99_ms=0.0: must be more than 0"),
+        (
+            ["serving.arrivals=closed", "serving.loads=[5]"],
+            "serving.loads=[5]: serving.arrivals=closed has no loads, but clients; give serving.clients=[…], or "
+            "another serving.arrivals",
+        ),
+        (
+            ["serving.clients=[8]"],
+            "serving.clients=[8]: only serving.arrivals=closed uses it; add serving.arrivals=closed",
+        ),
+        (
+            ["serving.arrivals=closed", "serving.clients=[]"],
+            "serving.clients=[]: no number of clients is given; give some, as in serving.clients=[1,2]",
+        ),
+        (["serving.arrivals=closed", "serving.clients=[0]"], "serving.clients[0]=0: must be at least 1"),
+        (["serving.loads=[5,5.0]"], "serving.loads=[5,5]: 5 is listed twice; list each value once"),
+        (["serving.loads=[0]"], "serving.loads[0]=0.0: must be more than 0; give requests per second, as in 10"),
+        (["serving.loads=[-1]"], "serving.loads[0]=-1.0: must be more than 0; give requests per second, as in 10"),
+        (["serving.max_batch=0"], "serving.max_batch=0: must be at least 1"),
+        (["serving.max_wait_ms=-1"], "serving.max_wait_ms=-1.0: must be at least 0"),
+        (
+            ["measure.serving.min_seconds=90"],
+            "measure.serving.min_seconds=90 is more than measure.serving.max_seconds=6; increase the second one",
+        ),
+    ],
+)
+def test_a_load_that_cannot_be_measured_is_refused_in_one_line(config, overrides, message):
+    with pytest.raises(ConfigError) as refusal:
+        plan(config("metrics=[serving]", *overrides))
+    assert str(refusal.value) == message

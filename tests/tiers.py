@@ -29,6 +29,7 @@ from visionbench.devices.cuda import COUNT_GPUS
 TESTS = Path(__file__).parent
 ALWAYS_SLOW = ("gpu", "browser")
 SLOW = {
+    "serving/test_generator.py": "starts processes",
     "data/test_annotation_mutations.py": "tries many annotation files",
     "data/test_folder_mutations.py": "tries many folders",
     "data/test_imagenet_mutations.py": "tries many lists",

@@ -37,6 +37,7 @@ from visionbench.suggestions import shown
 from visionbench.yaml_limits import check_limits
 
 T = TypeVar("T")
+MILLISECONDS = limits(0, 86_400_000, open_low=True)
 PROCESSES_WITHIN = 0.1
 """Twice the default threshold of `compare`: a result that is known less precisely cannot show a change of 10 %."""
 
@@ -279,6 +280,22 @@ class EvaluationConfig:
 
 
 @dataclass
+class ServingRule:
+    """The queries of each load, and the end of the search for the largest load."""
+
+    min_queries: int = field(default=1000, metadata=CALLS)
+    min_seconds: float = field(default=10.0, metadata=SECONDS)
+    max_seconds: float = field(default=60.0, metadata=limits(0, 7 * 24 * 3600, open_low=True))
+    """The longest window of a load that is not decided earlier. It also limits `min_queries`."""
+    max_queries: int = field(default=300_000, metadata=CALLS)
+    precision: float = field(default=0.05, metadata=limits(0, 10, open_low=True))
+    """The search ends if the smallest load that fails exceeds the largest that holds by at most this fraction."""
+    most_loads: int = field(default=16, metadata=limits(1, 1000))
+    warmup_calls: int = field(default=5, metadata=CALLS)
+    """The calls of each batch size before the first window."""
+
+
+@dataclass
 class RequestsConfig:
     """The numbers of requests to a remote endpoint. They are fixed, because each request costs money."""
 
@@ -313,9 +330,34 @@ class MeasureConfig:
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     ceiling: CeilingConfig = field(default_factory=CeilingConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    serving: ServingRule = field(default_factory=ServingRule)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     parity: ParityConfig = field(default_factory=ParityConfig)
     requests: RequestsConfig = field(default_factory=RequestsConfig)
+
+
+@dataclass
+class ServingConfig:
+    """The load of metrics=[serving]: the arrivals of queries, the batches of the server, and the bound of the latency.
+
+    Exactly one of `p90_ms`, `p95_ms` and `p99_ms` is the bound.
+    """
+
+    arrivals: str = "poisson"
+    """`poisson`, `constant`, or `closed`: a client sends its next query when the last one is answered."""
+    loads: list[float] = field(
+        default_factory=list, metadata=limits(0, 1e6, open_low=True, remedy="give requests per second, as in 10")
+    )
+    """The loads to measure, in requests per second. If there are none, the largest load is searched for."""
+    clients: list[int] = field(default_factory=lambda: [1, 2, 4], metadata=limits(1, 10_000))
+    """The numbers of clients to measure, with `arrivals: closed`."""
+    p90_ms: float | None = field(default=None, metadata=MILLISECONDS)
+    p95_ms: float | None = field(default=None, metadata=MILLISECONDS)
+    p99_ms: float | None = field(default=100.0, metadata=MILLISECONDS)
+    max_batch: int = field(default=8, metadata=limits(1, 4096))
+    max_wait_ms: float = field(default=2.0, metadata=limits(0, 3_600_000))
+    """The longest time that the first query of a batch waits for others."""
+    seed: int = field(default=0, metadata=SEED)
 
 
 @dataclass
@@ -376,6 +418,7 @@ class ExperimentConfig:
     data: DataConfig = field(default_factory=DataConfig)
     metrics: dict[str, Any] = field(default_factory=dict)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
     remote: RemoteConfig = field(default_factory=RemoteConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     report: ReportConfig = field(default_factory=ReportConfig)

@@ -11,7 +11,9 @@ from typing import Any
 
 from visionbench.core import (
     ACROSS_PROCESSES,
+    BETWEEN_LOADS,
     OVER_PICTURES,
+    OVER_QUERIES,
     WITHIN_PROCESS,
     DeclaresMetrics,
     MetricDeclaration,
@@ -110,7 +112,7 @@ def interval_parts(metric: MetricDeclaration) -> Iterator[MetricDeclaration]:
     """Yield the declarations of the ends and widths of a metric's intervals."""
     base = MetricDeclaration(metric.name, metric.unit, kind=metric.kind, gather=metric.gather, group=metric.group)
     for interval in metric.intervals:
-        infix = "" if interval == OVER_PICTURES else interval
+        infix = interval if interval in (WITHIN_PROCESS, ACROSS_PROCESSES) else ""
         yield from (replace(base, name=end, meaning=INTERVALS[interval]) for end in interval_ends(metric.name, infix))
         if interval == ACROSS_PROCESSES:
             meaning = "Half of that interval ÷ its centre"
@@ -119,6 +121,8 @@ def interval_parts(metric: MetricDeclaration) -> Iterator[MetricDeclaration]:
 
 INTERVALS = {
     OVER_PICTURES: "Ends of the 95 % interval over images",
+    OVER_QUERIES: "Ends of the 95 % interval over queries, which are correlated",
+    BETWEEN_LOADS: "Largest load that is within the bound, and smallest load that is not",
     WITHIN_PROCESS: "Ends of the 95 % interval within the process",
     ACROSS_PROCESSES: "With repeats: ends of the 95 % interval across processes",
 }

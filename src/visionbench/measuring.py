@@ -43,6 +43,7 @@ from visionbench.examples.calibration import choose_images
 from visionbench.examples.labelling import Labelling, resolve_labelling
 from visionbench.examples.screening import raise_on_problems, usable_examples, with_mask_frame
 from visionbench.parts import Parts, build_parts, is_remote, torchao_method
+from visionbench.serving.arrivals import CLOSED
 from visionbench.stages import (
     calibration,
     data_used,
@@ -57,6 +58,7 @@ from visionbench.stages import (
     memory,
     parity,
     pipeline,
+    serving,
     telemetry,
     throughput,
     warmup,
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+E = TypeVar("E")
 ONE_BATCH = ("memory", "flops")
 """The stages whose figures are those of one batch."""
 
@@ -149,7 +152,7 @@ def measure(
             reason = f"not tried: batch size {too_large.batch_size} already ran out of memory"
             yield _without_numbers(case, core.SKIPPED_AFTER_OOM, reason)
             continue
-        steps = measure_case(loaded, case, stages) if case.timed else evaluate_case(loaded, case)
+        steps = _steps(loaded, case, stages)
         try:
             finished = yield from _catch_out_of_memory(parts.device, steps)
         except (ConfigError, EvaluationError) as error:  # the quality case failed; the timed cases keep their rows
@@ -158,6 +161,14 @@ def measure(
             too_large = case
             finished = _without_numbers(case, core.OUT_OF_MEMORY, finished.reason, _labels(loaded, case))
         yield finished
+
+
+def _steps(
+    loaded: LoadedRun, case: Case, stages: Mapping[str, Stage]
+) -> Generator[StageProgress | CaseFinished, None, CaseFinished]:
+    if case.kind == core.LOAD:
+        return serve_case(loaded, case)
+    return measure_case(loaded, case, stages) if case.timed else evaluate_case(loaded, case)
 
 
 def read_conditions(config: ExperimentConfig) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
@@ -386,6 +397,51 @@ def evaluate_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress, Non
     return _with_metrics(loaded, case, samples, labels, evaluated.predictions)
 
 
+def serve_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress | CaseFinished, None, CaseFinished]:
+    """Measure the loads of a run, yield the row of each, and return the row of the search for the largest load.
+
+    A case of one load, which a resumed run measures again, has no search.
+    """
+    config = loaded.config.serving
+    singles = loaded.inputs.singles
+    server = serving.Server(loaded.model, loaded.parts.device, loaded.place, loaded.dtype, singles)
+    yield StageProgress("serving", case.id)
+    seconds = server.warm_up(loaded.config.measure.serving, config.max_batch)
+    if case.offered is not None:
+        return serve_load(loaded, case, server)
+    if config.arrivals == CLOSED:
+        for clients in config.clients:
+            yield StageProgress("serving", case.id)
+            yield serve_load(loaded, replace(case, id=f"clients-{clients}", clients=clients), server)
+        samples = Samples(missing=dict.fromkeys(serving.SEARCH_SERIES, "a closed loop has no offered load"))
+        return _with_metrics(loaded, case, _work(loaded, case).merged(loaded.loading).merged(samples), {})
+    search = serving.new_search(config, loaded.config.measure.serving, serving.capacity(seconds))
+    verdicts: dict[float, str] = {}
+    rates: Iterator[float] = iter(config.loads) if config.loads else iter(search.next_load, None)
+    for rate in rates:
+        yield StageProgress("serving", case.id, len(verdicts) / (len(config.loads) or search.rule.most_loads))
+        finished = serve_load(loaded, replace(case, id=f"load-{rate:g}", load=rate), server)
+        search.add(serving.trial_of(finished.samples, rate))
+        verdicts[rate] = finished.result.validity.verdict
+        yield finished
+    samples = serving.describe_search(search, config, verdicts)
+    return _with_metrics(loaded, case, _work(loaded, case).merged(loaded.loading).merged(samples), {})
+
+
+def serve_load(loaded: LoadedRun, case: Case, server: serving.Server) -> CaseFinished:
+    """Measure one load, again while its window is invalid and retries are left, and return its row."""
+    config = loaded.config.serving
+    stage = Stage(partial(serving.run, config, server, case.load, case.clients), "none")
+    with loaded.parts.device.mark(case.id):
+        samples, invalid_attempts = _measure_until_valid(stage, _context(loaded, case, ()))
+    labels = {"load_conditions": serving.conditions(config)}
+    if case.load is not None:
+        labels["load_decision"] = serving.decision(samples, case.load)
+    if invalid_attempts:
+        labels["serving_retried"] = "; ".join(invalid_attempts)
+    return _with_metrics(loaded, case, _work(loaded, case).merged(loaded.loading).merged(samples), labels)
+
+
 def with_progress(context: EvaluationContext) -> Generator[StageProgress, None, Evaluation]:
     """Run the evaluation, and yield its progress as events."""
     stage, case = "evaluation", context.case.id
@@ -445,9 +501,7 @@ class OutOfMemory:
     reason: str
 
 
-def _catch_out_of_memory(
-    device: Device, steps: Generator[StageProgress, None, T]
-) -> Generator[StageProgress, None, T | OutOfMemory]:
+def _catch_out_of_memory(device: Device, steps: Generator[E, None, T]) -> Generator[E, None, T | OutOfMemory]:
     """Return the result of the steps. If the device runs out of memory, free its memory and return the reason."""
     try:
         return (yield from steps)

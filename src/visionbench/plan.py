@@ -13,6 +13,7 @@ from visionbench.config import (
     ExperimentConfig,
     PrecisionConfig,
     RuntimeConfig,
+    ServingConfig,
     TrackingConfig,
     refuse_unusable_folder,
     to_yaml,
@@ -23,6 +24,7 @@ from visionbench.core import (
     CALIBRATED,
     IN_PIXELS,
     REMOTE,
+    SERVING,
     TRUTHS,
     Case,
     ConfigError,
@@ -50,6 +52,7 @@ from visionbench.parts import (
     quantizations,
 )
 from visionbench.registry import find, names, nearest
+from visionbench.serving.arrivals import ARRIVALS, CLOSED
 from visionbench.variation import ABSENT, EAGER, PILLOW, TRANSFORMERS, base_parts, joined
 
 STAGES = (
@@ -62,6 +65,7 @@ STAGES = (
     "flops",
     "pipeline",
     "kernels",
+    SERVING,
     "evaluation",
 )
 """The stages in the order of the protocol. Each case runs the stages that its metrics need."""
@@ -115,7 +119,8 @@ def plan(
             f"data={config.data.name} has no {' or '.join(sorted(missing))}, which model {config.model.name} reads",
             "choose other data, or a part of the model that does not read it (model.options.part=image)",
         )
-    speed = {name: metric for name, metric in metrics.items() if not _needs_evaluation(metric)}
+    load = {name: metric for name, metric in metrics.items() if SERVING in metric.stages}
+    speed = {name: metric for name, metric in metrics.items() if not _needs_evaluation(metric) and name not in load}
     quality = {name: metric for name, metric in metrics.items() if _needs_evaluation(metric)}
     remote = is_remote(config.model)
     word = CONCURRENCY if remote else "batch"
@@ -123,6 +128,8 @@ def plan(
     cases = [_case(name, size, speed) for name, size in sizes.items()] if speed else []
     if remote:
         cases = [replace(case, stages=REQUEST_STAGES) for case in cases]
+    if load:
+        cases.append(_case(SERVING, config.serving.max_batch, load))
     if quality:
         cases.append(_case("quality", config.measure.evaluation.batch_size, quality))
     planned = RunPlan(
@@ -169,6 +176,7 @@ def _check(config: ExperimentConfig) -> None:
 
 def _check_common(config: ExperimentConfig) -> None:
     """Refuse values that cannot work for any model."""
+    _check_serving(config)
     _check_batch(config.batch)
     refuse_unusable_folder("output_dir", config.output_dir)
     for key, name in (("model.name", config.model.name), ("precision.name", config.precision.name)):
@@ -426,6 +434,51 @@ def _check_processes(config: ExperimentConfig) -> None:
             "use the device",
             "use data.preprocess=transformers or measure.pipeline.processes=false",
         )
+
+
+def _check_serving(config: ExperimentConfig) -> None:
+    """Refuse unknown arrivals, no bound or several bounds, repeated loads, and loads that the arrivals do not use."""
+    serving = config.serving
+    _check_choice("serving.arrivals", serving.arrivals, ARRIVALS)
+    bounds = {f"serving.{key}": getattr(serving, key) for key in ("p90_ms", "p95_ms", "p99_ms")}
+    given = {key: value for key, value in bounds.items() if value is not None}
+    if len(given) > 1:
+        listed = " and ".join(f"{key}={value:g}" for key, value in given.items())
+        raise ConfigError(f"{listed}: a run has one bound", f"set the others to null, as in {[*given][-1]}=null")
+    if not given:
+        raise ConfigError("serving.p90_ms, serving.p95_ms and serving.p99_ms are null", "give one, in milliseconds")
+    closed = serving.arrivals == CLOSED
+    if closed and serving.loads:
+        listed = ",".join(f"{load:g}" for load in serving.loads)
+        raise ConfigError(
+            f"serving.loads=[{listed}]: serving.arrivals=closed has no loads, but clients",
+            "give serving.clients=[…], or another serving.arrivals",
+        )
+    if not closed and serving.clients != ServingConfig().clients:
+        listed = ",".join(map(str, serving.clients))
+        raise ConfigError(
+            f"serving.clients=[{listed}]: only serving.arrivals=closed uses it", "add serving.arrivals=closed"
+        )
+    if closed and not serving.clients:
+        raise ConfigError("serving.clients=[]: no number of clients is given", "give some, as in serving.clients=[1,2]")
+    _check_listed_once("serving.loads", serving.loads)
+    _check_listed_once("serving.clients", serving.clients)
+    rule = config.measure.serving
+    for least, most in (("min_seconds", "max_seconds"), ("min_queries", "max_queries")):
+        if getattr(rule, least) > getattr(rule, most):
+            raise ConfigError(
+                f"measure.serving.{least}={getattr(rule, least):g} is more than "
+                f"measure.serving.{most}={getattr(rule, most):g}",
+                "increase the second one",
+            )
+
+
+def _check_listed_once(key: str, values: Sequence[float]) -> None:
+    for value in values:
+        if (count := sum(f"{other:g}" == f"{value:g}" for other in values)) > 1:
+            times = "twice" if count == 2 else f"{count} times"
+            listed = ",".join(f"{each:g}" for each in values)
+            raise ConfigError(f"{key}=[{listed}]: {value:g} is listed {times}", "list each value once")
 
 
 def _check_choice(key: str, value: str, choices: Iterable[str]) -> None:

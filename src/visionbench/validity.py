@@ -9,7 +9,7 @@ import numpy as np
 from visionbench.core import INVALID, VALID, WARNED, Reason, Samples, Validity
 from visionbench.statistics.timings import autocorrelation, halves_ratio, quantile_interval
 
-WINDOWS = ("latency", "throughput")
+WINDOWS = ("latency", "throughput", "serving")
 """The stages whose windows are judged by their disturbances."""
 DELAY_WARNS, DELAY_INVALIDATES = 0.02, 0.05
 """Shares of a window in which working threads waited for a core, or a hypervisor withdrew the cores."""
@@ -71,6 +71,7 @@ def _pauses(samples: Samples) -> Iterator[tuple[bool, Reason]]:
     A pause is time in which the measuring thread was idle, within calls that are much longer than the median call. On a
     device with a queue the thread is also idle while it waits for the device, so only very long calls count there.
     """
+    yield from _serving_pauses(samples)
     for window, series in CALLS_OF_WINDOWS.items():
         calls = samples.get(f"{window}/{series}")
         if not len(calls):
@@ -95,6 +96,23 @@ def _pauses(samples: Samples) -> Iterator[tuple[bool, Reason]]:
                 False,
                 Reason("paused", f"no thread ran for {stopped:.3g} s of the {total:.3g} s of the {window} window"),
             )
+
+
+def _serving_pauses(samples: Samples) -> Iterator[tuple[bool, Reason]]:
+    """Yield a reason if a window of serving had a pause. Its thread is idle between queries also without a pause."""
+    window_s = _seconds(samples, "serving/window_s")
+    if window_s is None:
+        return
+    if (suspended := _seconds(samples, "serving/suspended_s") or 0.0) > PAUSE_LEAST_S:
+        yield True, Reason("paused", f"the machine was suspended for {suspended:.3g} s in the serving window")
+    paused = _seconds(samples, "serving/paused_s") or 0.0
+    if paused > max(PAUSE_LEAST_S, PAUSE_INVALIDATES * window_s):
+        yield (
+            True,
+            Reason("paused", f"calls were {paused:.3g} s longer than others of their size in the serving window"),
+        )
+    elif paused > PAUSE_LEAST_S:
+        yield False, Reason("paused", f"calls were {paused:.3g} s longer than others of their size")
 
 
 def _paused_s(durations: np.ndarray, idle: float | None, stopped: float | None) -> float:

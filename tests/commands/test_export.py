@@ -61,13 +61,13 @@ def test_csv_is_the_only_output(folder, table):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == dataframe.csv(table)
     read = pd.read_csv(StringIO(done.stdout))
-    assert list(read["case"]) == ["batch-1", "quality"]
+    assert list(read["case"]) == ["batch-1", "load-20", "serving", "quality"]
     assert read["latency_p50_ms"].tolist()[0] == table["latency_p50_ms"][0]
 
 
 def test_json_is_written_to_the_named_file(folder, table):
     done = here(folder, "export", "latest", "--format", "json", "--output", "cases.json")
-    assert (done.returncode, done.stdout) == (0, "2 cases of 1 run in cases.json\n")
+    assert (done.returncode, done.stdout) == (0, "4 cases of 1 run in cases.json\n")
     content = json.loads((folder / "cases.json").read_text(), parse_constant=pytest.fail)
     assert content["cases"][0]["latency_p50_ms"] == table["latency_p50_ms"][0]
 

@@ -17,6 +17,7 @@ from visionbench.core.data import (
 )
 from visionbench.core.declarations import (
     ACROSS_PROCESSES,
+    BETWEEN_LOADS,
     GEOMETRIC_MEAN,
     HIGHER,
     LARGEST,
@@ -24,6 +25,7 @@ from visionbench.core.declarations import (
     LOWER,
     MEMORY,
     OVER_PICTURES,
+    OVER_QUERIES,
     QUALITY,
     SMALLEST,
     SPEED,
@@ -120,6 +122,7 @@ __all__ = [
     "ArrayAnnotation",
     "Attempt",
     "BATCH",
+    "BETWEEN_LOADS",
     "BatchSearch",
     "Box",
     "CALIBRATED",
@@ -186,6 +189,7 @@ __all__ = [
     "OK",
     "OUT_OF_MEMORY",
     "OVER_PICTURES",
+    "OVER_QUERIES",
     "PENDING",
     "PIPELINE_STEPS",
     "PadsImages",

@@ -16,6 +16,9 @@ GEOMETRIC_MEAN, LARGEST, SMALLEST = "geometric mean", "largest", "smallest"
 """The functions that gather the values of several processes."""
 OVER_PICTURES, WITHIN_PROCESS, ACROSS_PROCESSES = "over_pictures", "within_process", "across_processes"
 """The sources of variation that an interval of a metric covers."""
+OVER_QUERIES, BETWEEN_LOADS = "over_queries", "between_loads"
+"""The intervals of a share of queries, and of the largest load within a bound."""
+INTERVALS = (OVER_PICTURES, WITHIN_PROCESS, ACROSS_PROCESSES, OVER_QUERIES, BETWEEN_LOADS)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class MetricDeclaration:
     gather: str = GEOMETRIC_MEAN
     """The function that gathers the values of several processes: `geometric mean`, `largest` or `smallest`."""
     intervals: tuple[str, ...] = ()
-    """The intervals that are reported with it: `over_pictures`, `within_process`, `across_processes`."""
+    """The intervals that are reported with it: `over_pictures`, `within_process`, `across_processes`, `over_queries`
+    or `between_loads`."""
     options: tuple[str, ...] = ()
     """Options of the metric group. Values are compared only if these options are equal on both sides."""
     group: str = ""
@@ -74,7 +78,7 @@ class MetricDeclaration:
             ("axis", (self.axis,), ("", LOAD)),
             ("kind", (self.kind,), ("", QUALITY, SPEED, MEMORY)),
             ("gather", (self.gather,), (GEOMETRIC_MEAN, LARGEST, SMALLEST)),
-            ("intervals", self.intervals, (OVER_PICTURES, WITHIN_PROCESS, ACROSS_PROCESSES)),
+            ("intervals", self.intervals, INTERVALS),
         ):
             if wrong := [entry for entry in value if entry not in allowed]:
                 listed = ", ".join(filter(None, allowed))

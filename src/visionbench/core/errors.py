@@ -12,6 +12,7 @@ VisionbenchError
 ├── WorkerDied             the measuring process ended early (worker)
 │   └── WorkerKilled       it was killed by SIGKILL, as by the out-of-memory killer (worker)
 ├── WorkerFailed           the measuring process raised an error (worker)
+├── GeneratorError         the load generator ended early (serving.generator)
 ├── QueueFull              the queue of a server has reached its limit (serving.batching)
 ├── QueueClosed            the queue of a server is closed (serving.batching)
 └── TrackingError          the tracking store cannot be reached or refused a request

@@ -32,10 +32,11 @@ MEMORY = ("memory_peak_allocated_mib", "memory_process_peak_mib")
 COST = "cost_per_1000_images"
 LAUNCH_BOUND = 0.5
 """If kernels run for less than this share of a call, the host limits the device."""
-LOAD_STATEMENT, LOAD_CONDITIONS = "load_statement", "load_conditions"
-"""The labels of the search for the largest load and of a load: a sentence about the result, and the conditions."""
+LOAD_STATEMENT, LOAD_CONDITIONS, LOAD_DECISION = "load_statement", "load_conditions", "load_decision"
+"""The labels of the search for the largest load and of a load: a sentence about the result, the conditions, and whether
+the load is within the bound."""
 CONDITIONS_OF_A_CASE = frozenset(
-    {"protocol", "distinct_inputs", "processes", "interval_over", LOAD_STATEMENT, LOAD_CONDITIONS}
+    {"protocol", "distinct_inputs", "processes", "interval_over", LOAD_STATEMENT, LOAD_CONDITIONS, LOAD_DECISION}
     | {"endpoint", "requests_in_flight", "latency_includes", "currency", "prices_of"}
 )
 """Labels that every case has. Other labels are remarks."""

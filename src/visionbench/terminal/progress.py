@@ -117,6 +117,7 @@ def steps(plan: RunPlan, measure: MeasureConfig) -> list[tuple[str, str, float]]
         "requests": float(measure.requests.timed),  # a second each, because the speed of an endpoint is not known
         "telemetry": measure.telemetry.idle_seconds + measure.telemetry.min_seconds,
         "pipeline": 2 * measure.pipeline.min_seconds,
+        "serving": measure.serving.most_loads * measure.serving.min_seconds,
     }
     listed = [(stage, "", seconds[stage]) for stage in ("load", "inputs", "first_call")]
     return listed + [(stage, case.id, seconds[stage]) for case in plan.cases for stage in case.stages]
