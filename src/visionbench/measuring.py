@@ -24,6 +24,7 @@ from visionbench.core import (
     Case,
     CaseResult,
     ConfigError,
+    Connects,
     DescribesInputs,
     Device,
     Example,
@@ -173,9 +174,10 @@ def _steps(
 def read_conditions(config: ExperimentConfig) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Yield the identities of the device and of the data. The model is not loaded."""
     parts = build_parts(config)
-    _set_up(config, parts.device)
+    if not isinstance(parts.adapter, Connects):
+        _set_up(config, parts.device)
     yield (
-        dict(parts.device.fingerprint()),
+        describe_device(config, parts),
         describe_data(parts, with_mask_frame(parts.data.examples(), config.data.exif)),
     )
 
@@ -733,6 +735,14 @@ def _price(device: DeviceConfig) -> Samples:
 def _conditions(parts: Parts, loaded: LoadedRun, examples: Sequence[Example]) -> Conditions:
     model = {**loaded.model.identity, **_image_size(loaded)}
     return Conditions(model, dict(parts.device.fingerprint()), describe_data(parts, examples), dict(loaded.left_out))
+
+
+def describe_device(config: ExperimentConfig, parts: Parts) -> dict[str, Any]:
+    """Return the facts of the device, which is set up. For a model at an endpoint, it is the address."""
+    if isinstance(parts.adapter, Connects):
+        address = parts.adapter.address(config.model, config.remote)
+        return {"kind": core.REMOTE, "device_name": f"endpoint {address}"}
+    return dict(parts.device.fingerprint())
 
 
 def describe_data(parts: Parts, examples: Sequence[Example]) -> dict[str, Any]:
