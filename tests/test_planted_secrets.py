@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from command_line import FEW_CALLS, TESTS, call, python_path
+from fake_endpoint import Reply, answer, error, streamed
+from fake_endpoint import serve as serve_endpoint
 from faulty_server import serve
 
 PASSWORD, USER, TOKEN, OPTION = "planted-password", "planted-user", "hf_" + "Planted" * 5, "planted-option"
+KEY = "key-of-planted-endpoint-0123456789"
+ECHOES = (KEY, KEY[:20], KEY.upper(), base64.b64encode(KEY.encode()).decode())
+"""Forms in which a server could return the key."""
 ENVIRONMENT = {
     "HF_TOKEN": TOKEN,
     "MLFLOW_TRACKING_USERNAME": USER,
@@ -60,7 +67,7 @@ def found(folder: Path, *texts: str) -> list[str]:
             if path.suffix == ".db":
                 with closing(sqlite3.connect(path)) as database:
                     contents[f"{path.name} as SQL"] = "\n".join(database.iterdump())
-    secrets = (PASSWORD, USER, TOKEN, OPTION)
+    secrets = (PASSWORD, USER, TOKEN, OPTION, *ECHOES)
     return [f"{secret} in {name}" for name, content in contents.items() for secret in secrets if secret in content]
 
 
@@ -96,6 +103,49 @@ def test_the_password_of_a_tracking_address_is_not_written_or_printed(work: Path
         synced = call(work, "sync", "--uri", address, **ENVIRONMENT)
         assert synced.returncode == 2
     assert found(work, done.stdout, done.stderr, synced.stdout, synced.stderr) == []
+
+
+ENDPOINTS = {
+    "answers": answer(" ".join(["a circle", *ECHOES])),
+    "other fields": answer(f"a {KEY}", model=KEY, id=KEY, usage={"prompt_tokens": KEY}, system_fingerprint=KEY),
+    "finish_reason": answer("a circle", finish=KEY),
+    "a refused key": error(401, f"wrong key {ECHOES}", KEY),
+    "wrong requests": error(400, f"wrong key {ECHOES}", KEY),
+    "an error as text": Reply(500, f"Authorization: Bearer {KEY} {ECHOES}".encode(), {"content-type": "text/plain"}),
+    "an error with headers": Reply(429, b"", {"retry-after": KEY, "x-request-id": KEY, "www-authenticate": KEY}),
+    "a redirect": Reply(307, b"", {"location": f"http://{KEY}.invalid/v1?key={KEY}"}),
+    "not JSON": Reply(200, f"<html>{ECHOES}".encode(), {"content-type": "text/html"}),
+    "a stream": streamed(f"a {KEY[:7]}", KEY[7:], *ECHOES),
+    "an error in a stream": Reply(
+        200, f"data: {json.dumps({'error': {'message': KEY}})}\n\n".encode(), {"content-type": "text/event-stream"}
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ENDPOINTS)
+def test_the_key_of_an_endpoint_is_not_written_or_printed_although_the_server_returns_it(work: Path, kind: str) -> None:
+    words = ["model=remote", "metrics=[latency,endpoint,captioning]", "remote.max_wait_seconds=0", "tracking=mlflow"]
+    stream = f"remote.stream={'stream' in kind}".lower()
+    with serve_endpoint(lambda number, body: ENDPOINTS[kind]) as endpoint:
+        environment = {"OPENAI_BASE_URL": endpoint.url, "OPENAI_API_KEY": KEY, "OPENAI_LOG": "debug"}
+        done = run(work, *words, stream, "data.options.samples=4", **environment)
+    assert endpoint.headers[0]["authorization"] == f"Bearer {KEY}"
+    assert done.returncode in (0, 1), done.stderr
+    assert found(work, done.stdout, done.stderr) == []
+
+
+@pytest.mark.parametrize("key", [f"{KEY} with spaces", f"{KEY}\n", f"{KEY}é", "x9"])
+def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(work: Path, key: str) -> None:
+    done = run(work, "model=remote", "remote.base_url=http://127.0.0.1:9/v1", OPENAI_API_KEY=key)
+    assert done.returncode == 2 and "remote.key_env=OPENAI_API_KEY" in done.stderr
+    assert key.strip() not in done.stderr + done.stdout and found(work, done.stdout, done.stderr) == []
+
+
+@pytest.mark.parametrize("word", [f"remote.key_env={KEY}", f"+remote.api_key={KEY}", f"+model.options.api_key={KEY}"])
+def test_a_typed_key_is_refused_without_showing_it(work: Path, word: str) -> None:
+    done = run(work, "model=remote", "remote.base_url=http://127.0.0.1:9/v1", word)
+    assert done.returncode == 2
+    assert found(work, done.stdout, done.stderr) == []
 
 
 def test_the_commands_that_read_results_show_no_secret(work: Path) -> None:

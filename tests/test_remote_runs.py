@@ -236,6 +236,21 @@ def test_a_sweep_over_precisions_measures_an_endpoint_once_beside_a_model_in_thi
     assert "my_endpoint" in text and f"endpoint {endpoint.url}" in text
 
 
+def test_a_continued_sweep_sends_only_the_requests_of_the_cases_without_a_result(tmp_path):
+    words = ("metrics=[latency,endpoint]", "batch.sizes=[1,2]")
+    with serve(lambda number, body: answer()) as endpoint:
+        address = f"remote.base_url={endpoint.url}"
+        done, runs, _ = measure(tmp_path, lambda number, body: answer(), *words, address, "remote.max_requests=11")
+        assert rows_of(runs["my_endpoint"])["concurrency-2"].status == "not_run"
+        before = len(endpoint.requests)
+        continued, runs, _ = measure(
+            tmp_path, lambda number, body: answer(), *words, address, "resume=latest", "retry=[failed]"
+        )
+    assert continued.returncode == 0, continued.stderr
+    assert (before, len(endpoint.requests) - before) == (11, 2 + 8)
+    assert {row.status for row in runs["my_endpoint"].results} == {"ok"}
+
+
 def test_the_dry_run_shows_the_requests_and_their_highest_cost_and_sends_none(tmp_path):
     done, _, endpoint = measure(tmp_path, lambda number, body: answer(), "--dry-run")
     assert done.returncode == 0 and endpoint.requests == []

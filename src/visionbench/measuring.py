@@ -24,6 +24,7 @@ from visionbench.core import (
     Case,
     CaseResult,
     ConfigError,
+    Connects,
     DescribesInputs,
     Device,
     Example,
@@ -173,9 +174,10 @@ def _steps(
 def read_conditions(config: ExperimentConfig) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Yield the identities of the device and of the data. The model is not loaded."""
     parts = build_parts(config)
-    _set_up(config, parts.device)
+    if not isinstance(parts.adapter, Connects):
+        _set_up(config, parts.device)
     yield (
-        dict(parts.device.fingerprint()),
+        describe_device(config, parts),
         describe_data(parts, with_mask_frame(parts.data.examples(), config.data.exif)),
     )
 
@@ -281,6 +283,23 @@ def load_run(
         {**data.left_out, **inputs.unfit},
         decoding,
     )
+
+
+def load_to_serve(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> LoadedRun:
+    """Return the loaded model and data of a run, as `measure` loads them. Nothing is measured.
+
+    Raises the errors of `load_run`.
+    """
+    parts = build_parts(config)
+    data = read_data(config, plan, parts, left_out)
+    place, dtype = _set_up(config, parts.device)
+    steps = load_run(config, plan, parts, data, place, dtype)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            loaded: LoadedRun = end.value
+            return loaded
 
 
 def _calibrator(
@@ -716,6 +735,14 @@ def _price(device: DeviceConfig) -> Samples:
 def _conditions(parts: Parts, loaded: LoadedRun, examples: Sequence[Example]) -> Conditions:
     model = {**loaded.model.identity, **_image_size(loaded)}
     return Conditions(model, dict(parts.device.fingerprint()), describe_data(parts, examples), dict(loaded.left_out))
+
+
+def describe_device(config: ExperimentConfig, parts: Parts) -> dict[str, Any]:
+    """Return the facts of the device, which is set up. For a model at an endpoint, it is the address."""
+    if isinstance(parts.adapter, Connects):
+        address = parts.adapter.address(config.model, config.remote)
+        return {"kind": core.REMOTE, "device_name": f"endpoint {address}"}
+    return dict(parts.device.fingerprint())
 
 
 def describe_data(parts: Parts, examples: Sequence[Example]) -> dict[str, Any]:

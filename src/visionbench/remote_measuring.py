@@ -14,7 +14,6 @@ from typing import Any, cast
 from visionbench import core, measuring, validity
 from visionbench.config import ExperimentConfig
 from visionbench.core import (
-    REMOTE,
     Case,
     CaseResult,
     ConfigError,
@@ -95,7 +94,7 @@ def _measure(
     run = _prepare(config, plan, parts, data, requests)
     yield Conditions(
         dict(requests.endpoint.identity),
-        {"kind": REMOTE, "device_name": f"endpoint {parts_address(config, parts)}"},
+        measuring.describe_device(config, parts),
         measuring.describe_data(parts, data.sampled),
         dict(run.left_out),
     )

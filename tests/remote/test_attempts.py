@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visionbench.core import Attempt, Prices
+from visionbench import validity
+from visionbench.config import MeasureConfig, RequestsConfig
+from visionbench.core import Attempt, Prices, Samples
 from visionbench.core.remote import FAILURES, KINDS
 from visionbench.metrics.cost import Cost
 from visionbench.metrics.endpoint import Endpoint
-from visionbench.remote.requests import Outcome, TimedAttempt
-from visionbench.stages.remote import attempts
+from visionbench.remote.budget import Budget
+from visionbench.remote.requests import Outcome, Requests, TimedAttempt
+from visionbench.stages.remote import attempts, window
 from visionbench.stages.remote.window import Images
 
 PRICES = Prices(input_per_million_tokens=10, output_per_million_tokens=100, currency="EUR")
@@ -125,3 +128,31 @@ def test_images_are_used_in_turn_and_repetitions_are_stated():
     fresh = Images(["a", "b", "c"])
     fresh.take(3)
     assert fresh.describe() == {}
+
+
+class Answering:
+    """An endpoint whose answers take a second of the replaced clock, with a long wait before the fourth."""
+
+    def __init__(self):
+        self.now, self.sent = 0.0, 0
+
+    def send(self, image, prompt):
+        self.sent += 1
+        self.now += 60.0 if self.sent == 4 else 1.0
+        return Attempt("answered", 1.0, 200, input_tokens=100, output_tokens=10)
+
+
+def test_a_long_wait_for_an_endpoint_is_not_a_pause_of_this_process():
+    endpoint = Answering()
+    requests = Requests(endpoint, Budget(), clock=lambda: endpoint.now)
+    measure = MeasureConfig("x", requests=RequestsConfig(timed=8, timed_per_slot=1))
+    samples = window.run(requests, Images([b"image"]), "", measure, 1, None, 0.01)
+    assert len(samples.get("latency/host_s")) == 8
+    assert np.diff(samples.get("throughput/completed_s")).max() == 60
+    assert not [reason for reason in validity.judge(samples).reasons if reason.kind == "paused"]
+
+
+def test_a_pause_of_this_process_makes_a_window_of_requests_invalid():
+    samples = Samples({"latency/host_s": np.ones(20), "latency/paused_s": np.array([3.0])})
+    assert [reason.kind for reason in validity.judge(samples).reasons] == ["paused"]
+    assert validity.judge(samples).verdict == "invalid"

@@ -67,7 +67,12 @@ class Classification:
         _classification("{precision,recall}_macro", MACRO),
         _classification("{precision,recall,f1}_weighted", "Mean over classes, weighted by the images with the label"),
         MetricDeclaration(
-            "classification_no_class_fraction", "fraction", "Answers in words that name none of the classes", LOWER
+            "classification_no_class_fraction",
+            "fraction",
+            "Answers in words that name none of the classes",
+            LOWER,
+            QUALITY,
+            intervals=(OVER_PICTURES,),
         ),
         MetricDeclaration("classification_pictures_count", "count", "Images that were scored"),
         MetricDeclaration("classification_classes_count", "count", "Classes to choose from"),
@@ -152,6 +157,8 @@ class Classification:
         counts = _class_counts(samples, int(count[0]))
         ks = [k for k in self.ks if k == 1 or not len(samples.get(NAMED))]
         contributions = {f"classification_top_{k}_fraction": hits_of(rank <= k) for k in ks}
+        if len(samples.get(NAMED)):
+            contributions["classification_no_class_fraction"] = hits_of(samples.get(NAMED) == 1)
         for score in SCORES:
             for average in AVERAGES:
                 value = partial(_averaged, score, average)

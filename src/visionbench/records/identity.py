@@ -27,9 +27,15 @@ from visionbench.records.record import RunRecord
 
 NEUTRAL_OF_MEASURE = ("name", "repeats", "order_seed", "retries", "retry_pause_seconds", "processes_within", "parity")
 """Keys and sections of `measure` that change how often a run is measured, but not how it is measured."""
+NEUTRAL_OF_REMOTE = (
+    *("base_url", "key_env", "timeout_seconds", "max_retries", "max_wait_seconds", "max_requests", "max_cost"),
+    *("max_error_share", "seed"),
+)
+"""Keys of `remote` that change when a run ends, but not what is measured. The address is a condition of the device."""
 NEUTRAL = (
     *("batch", "metrics", "device.name", "device.index"),
     *(f"measure.{name}" for name in NEUTRAL_OF_MEASURE),
+    *(f"remote.{name}" for name in NEUTRAL_OF_REMOTE),
     *RENAMED,
 )
 """Keys and sections that are not settings of a run. Cases have their own batch size and metrics. The plan has the

@@ -220,6 +220,9 @@ def _remarks(runs: Sequence[Run], language: str) -> Iterator[str]:
     random_models = _listed(run.model for run in runs if run.record.settings.model.weights == "random")
     if random_models:
         yield f"{random_models}: {translate('random', language)}"
+    yield from dict.fromkeys(
+        f"{run.model}: {line}" for run in runs for line in summary.price_and_endpoint(run.record, run.results)
+    )
     yield from dict.fromkeys(warning for run in runs for warning in run.record.plan.warnings)
 
 

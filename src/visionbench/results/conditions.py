@@ -12,6 +12,7 @@ from typing import Any
 
 from visionbench.core import MetricDeclaration
 from visionbench.records.identity import NEUTRAL_OF_MEASURE
+from visionbench.results import summary
 from visionbench.results.archive import Run
 
 SNAPSHOTS = ("clock_sm_mhz", "clock_memory_mhz", "cores")
@@ -71,18 +72,25 @@ class Difference:
         return f"{self.condition}: {values[0]} in the base, {values[1]} in the candidate"
 
 
+PRICES = "model.options.prices"
+"""The prices of an endpoint, which change a cost but no other figure."""
+CURRENCY = "currency"
+"""The label with the currency of a cost."""
+
+
 def binding(run: Run) -> dict[str, str]:
     """Return the conditions that must be equal: device, processor, threads, data, protocol, weights, model options."""
     record, settings = run.record, run.record.settings
+    options = _flatten("model.options", settings.model.options)
     known = {
         **{words: record.device.values.get(name) for name, words in DEVICE_CONDITIONS.items()},
-        "processor": record.host.cpu,
+        "processor": None if record.plan.is_remote else record.host.cpu,
         "runtime": record.plan.runtime,
         "decoder": record.plan.decoder,
         "preprocess": record.plan.preprocess,
         "other runs": record.plan.beside or "none",
         **{name: _of_model(run, name) for name in MODEL_CONDITIONS},
-        **_flatten("model.options", settings.model.options),
+        **{name: value for name, value in options.items() if not name.startswith(PRICES)},
         **_data(run),
         **{name: value for name, value in _flatten("measure", settings.measure).items() if not _is_neutral(name)},
     }
@@ -95,9 +103,12 @@ def _is_neutral(key: str) -> bool:
 
 
 def defining(run: Run, declaration: MetricDeclaration) -> dict[str, str]:
-    """Return the options of a metric that must be equal for its values to be compared."""
+    """Return the options of a metric, and the currency of a cost, that must be equal to compare its values."""
     options = run.record.settings.options_of(declaration.group)
-    return _as_text({f"metrics.{declaration.group}.{name}": options.get(name) for name in declaration.options})
+    known = {f"metrics.{declaration.group}.{name}": options.get(name) for name in declaration.options}
+    if declaration.name == summary.COST:
+        known["currency"] = next((row.labels[CURRENCY] for row in run.results if CURRENCY in row.labels), None)
+    return _as_text(known)
 
 
 def remarked(run: Run) -> dict[str, str]:

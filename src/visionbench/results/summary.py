@@ -29,6 +29,7 @@ LATENCY = "latency_p50_ms"
 SPREAD = interval_half_width(LATENCY)
 MEMORY = ("memory_peak_allocated_mib", "memory_process_peak_mib")
 """The peak memory of a run: the first of these with a value."""
+COST = "cost_per_1000_images"
 LAUNCH_BOUND = 0.5
 """If kernels run for less than this share of a call, the host limits the device."""
 LOAD_STATEMENT, LOAD_CONDITIONS, LOAD_DECISION = "load_statement", "load_conditions", "load_decision"
@@ -96,6 +97,20 @@ def remarks(results: Sequence[CaseResult], *, with_retries: bool = True) -> list
         for label, detail in row.labels.items()
         if label not in CONDITIONS_OF_A_CASE and (with_retries or RETRIED not in label)
     ]
+
+
+def price_and_endpoint(record: RunRecord, results: Sequence[CaseResult]) -> list[str]:
+    """Return what the batch size and the latency of a model at an endpoint are, and the currency of costs."""
+    labels = next((row.labels for row in results if row.status == OK and row.case.timed), {})
+    lines = []
+    if record.plan.is_remote and labels:
+        lines.append("batch is the number of requests in flight, each with one image")
+        if includes := labels.get("latency_includes"):
+            lines.append(f"a latency includes {includes}")
+    if (currency := labels.get("currency")) and any(COST in row.metrics.values for row in results):
+        of = f", prices of {date}" if (date := labels.get("prices_of")) else ""
+        lines.append(f"cost of 1,000 images in {currency}{of}")
+    return lines
 
 
 def summary(results: Sequence[CaseResult]) -> dict[str, float]:

@@ -9,9 +9,7 @@ from visionbench.core import EVALUATION_STEPS, OK, CaseResult
 from visionbench.records.record import DataSettings, RunRecord
 from visionbench.results import doubts
 from visionbench.results.archive import Run
-from visionbench.results.summary import host_names, launch_bound, remarks
-
-COST = "cost_per_1000_images"
+from visionbench.results.summary import host_names, launch_bound, price_and_endpoint, remarks
 
 
 def details(runs: Sequence[Run], name: Callable[[Run], str], verbose: bool) -> Iterator[str]:
@@ -95,7 +93,7 @@ def _shared(run: Run) -> Iterator[tuple[str, str]]:
             f"{repeats.measured} fresh processes, order seed {repeats.order_seed}: geometric means; "
             "±: half the 95 % interval of p50 across processes",
         )
-    yield from _of_endpoint(run)
+    yield from ((plan.model, line) for line in price_and_endpoint(record, run.results))
     if (protocol := plan.protocol) != "standard":
         yield "", f"measure={protocol}: not the standard protocol; use measure=standard for decisions"
     if record.settings.model.weights == "random":
@@ -107,18 +105,6 @@ def _shared(run: Run) -> Iterator[tuple[str, str]]:
         yield "", "peak MiB: peak allocated on the device"
     elif any(row.metrics.values.get("memory_process_peak_mib") is not None for row in run.results):
         yield "", "peak MiB: peak resident set of the process, libraries included"
-
-
-def _of_endpoint(run: Run) -> Iterator[tuple[str, str]]:
-    """Yield what the batch size and the latency of a model at an endpoint are, and the currency of costs."""
-    labels = next((row.labels for row in run.results if row.status == OK and row.case.timed), {})
-    if run.record.plan.is_remote and labels:
-        yield run.record.plan.model, "batch is the number of requests in flight, each with one image"
-        if includes := labels.get("latency_includes"):
-            yield run.record.plan.model, f"a latency includes {includes}"
-    if (currency := labels.get("currency")) and any(COST in row.metrics.values for row in run.results):
-        of = f", prices of {date}" if (date := labels.get("prices_of")) else ""
-        yield run.record.plan.model, f"cost of 1,000 images in {currency}{of}"
 
 
 def _of_run(run: Run, name: str, verbose: bool) -> Iterator[tuple[str, str]]:

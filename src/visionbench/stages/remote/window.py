@@ -77,8 +77,8 @@ def run(
 
     Series `latency/host_s` (the last attempt of each answered request, without waits) and `throughput/completed_s` (the
     time from the start of the window to the end of each answered request), those of `attempts.series`,
-    `latency/paused_s` (the time in which this process did not run) and `latency/run_delay_fraction` (the share of the
-    attempts in which their threads waited for a core of this machine).
+    `latency/paused_s` and `throughput/paused_s` (the time in which this process did not run), and
+    `latency/run_delay_fraction` (the share of the attempts in which their threads waited for a core of this machine).
     """
     planned = count_timed(measure, in_flight)
     chosen = images.take(planned)
@@ -88,7 +88,7 @@ def run(
     samples = attempts.series(outcomes, prices)
     samples = samples.merged(attempts.judge(outcomes, planned, requests.stopped, most_error_share, prices))
     labels = {"requests_in_flight": str(in_flight), "latency_includes": INCLUDES, **images.describe()}
-    series = {"latency/paused_s": np.array([heartbeat.paused_s])}
+    series = {f"{name}/paused_s": np.array([heartbeat.paused_s]) for name in ("latency", "throughput")}
     timed = [one for outcome in outcomes for one in outcome.attempts]
     waits = [one.core_wait_s for one in timed if one.core_wait_s is not None]
     if timed and len(waits) == len(timed):
