@@ -32,7 +32,7 @@ LAYERS = (
     {"measuring", "worker"},
     {"batch_search", "model_check", "remote_measuring"},
     {"model_inspection"},
-    {"runner"},
+    {"runner", "server"},
     {"results"},
     {"terminal"},
     {"report"},

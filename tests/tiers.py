@@ -105,6 +105,9 @@ SLOW = {
     "composition/test_application.py": "composes many configurations",
     "composition/test_bad_command_lines.py": "composes many configurations",
     "composition/test_launchers.py": "runs the commands",
+    "commands/test_serve.py": "runs the command",
+    "server/test_families.py": "builds models",
+    "server/test_service.py": "loads a bundled model",
     "server/test_faulty.py": "the openai client starts a process",
     "slurm/test_slurm.py": "starts SLURM and runs the commands",
     **dict.fromkeys(

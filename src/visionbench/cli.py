@@ -46,7 +46,7 @@ CONFIG_DIR = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder with your own configuration files, such as models.",
 )
-READ_CONFIG_DIR = ("run", "models", "tune")
+READ_CONFIG_DIR = ("run", "models", "serve", "tune")
 """The commands that read `--config-dir`. It can be given before or after the name of the command."""
 URI = click.option("--uri", help="A tracking store other than that of the output folder.")
 TIMEOUT = click.option(
@@ -239,6 +239,66 @@ def ui(output_dir: Path, uri: str | None, experiment: str, port: int, no_browser
     from visionbench.commands import ui as command
 
     return command.serve(output_dir, uri, experiment, port, not no_browser, timeout_seconds)
+
+
+@cli.command()
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="KEY=VALUE…")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port; 0 is any free port."
+)
+@click.option("--key-env", metavar="NAME", help="The environment variable with a key that requests must have.")
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name of this machine that a Host header may have; can be repeated.",
+)
+@click.option(
+    "--max-body-mib",
+    type=FiniteRange(0.001, 1024),
+    default=20.0,
+    show_default=True,
+    help="The largest body of a request.",
+)
+@click.option(
+    "--max-requests",
+    type=click.IntRange(1, 10_000),
+    default=64,
+    show_default=True,
+    help="The most requests at once; further ones are refused with 429.",
+)
+@click.option(
+    "--timeout-seconds",
+    type=FiniteRange(0, 3600, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="The longest time of a request.",
+)
+@CONFIG_DIR
+@click.pass_obj
+def serve(
+    outer_config_dir: Path | None,
+    words: tuple[str, ...],
+    host: str,
+    port: int,
+    key_env: str | None,
+    allow_hosts: tuple[str, ...],
+    max_body_mib: float,
+    max_requests: int,
+    timeout_seconds: float,
+    config_dir: Path | None,
+) -> int:
+    """Serve a model over HTTP, with the interface of OpenAI, on this machine only unless --host is given.
+
+    KEY is model, precision, runtime, device or data, or a key below one of them, as for `visionbench run`, or
+    serving.max_batch (8) or serving.max_wait_ms (2). `visionbench docs serving` describes the interface.
+    """
+    from visionbench.commands import serve as command
+
+    options = command.Options(host, port, key_env, allow_hosts, max_body_mib, max_requests, timeout_seconds)
+    return command.run(words, config_dir or outer_config_dir, options)
 
 
 @cli.group(invoke_without_command=True)

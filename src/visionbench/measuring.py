@@ -285,6 +285,23 @@ def load_run(
     )
 
 
+def load_to_serve(config: ExperimentConfig, plan: RunPlan, left_out: Mapping[str, str]) -> LoadedRun:
+    """Return the loaded model and data of a run, as `measure` loads them. Nothing is measured.
+
+    Raises the errors of `load_run`.
+    """
+    parts = build_parts(config)
+    data = read_data(config, plan, parts, left_out)
+    place, dtype = _set_up(config, parts.device)
+    steps = load_run(config, plan, parts, data, place, dtype)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            loaded: LoadedRun = end.value
+            return loaded
+
+
 def _calibrator(
     config: ExperimentConfig,
     parts: Parts,
@@ -413,7 +430,8 @@ def serve_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress | CaseF
         for clients in config.clients:
             yield StageProgress("serving", case.id)
             yield serve_load(loaded, replace(case, id=f"clients-{clients}", clients=clients), server)
-        samples = Samples(missing=dict.fromkeys(serving.SEARCH_SERIES, "a closed loop has no offered load"))
+        reason = "a closed loop has no offered load"
+        samples = Samples(missing=dict.fromkeys(serving.SEARCH_SERIES, reason), labels={"load_statement": reason})
         return _with_metrics(loaded, case, _work(loaded, case).merged(loaded.loading).merged(samples), {})
     search = serving.new_search(config, loaded.config.measure.serving, serving.capacity(seconds))
     verdicts: dict[float, str] = {}

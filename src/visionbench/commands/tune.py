@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from visionbench import session, signals
-from visionbench.composition import Arguments, Collector, main
+from visionbench.composition import compose_runs
 from visionbench.composition.overrides import choices, list_groups
 from visionbench.config import ComposedRun
 from visionbench.core import ConfigError
@@ -125,12 +122,12 @@ def compose(request: Request, config_dir: Path | None) -> Composed:
     others = [text for text in fixed if not requests.split(text)[0].startswith("runtime.")]
 
     def each(group: str, options: Sequence[str], texts: Sequence[str], rest: str) -> dict[str, ComposedRun]:
-        runs = _compose([*texts, *search, rest, f"{group}={','.join(options)}"], config_dir, len(options) > 1)
+        runs = compose_runs([*texts, *search, rest, f"{group}={','.join(options)}"], config_dir, len(options) > 1)
         if len(runs) != len(options):
             raise ConfigError(f"tune: the command has {len(runs)} runs", "remove the experiment that measures several")
         return dict(zip(options, runs, strict=True))
 
-    base = _compose([*others, *finals, *default], config_dir)
+    base = compose_runs([*others, *finals, *default], config_dir)
     if len(base) != 1:
         raise ConfigError(f"tune: the command has {len(base)} runs", "remove the experiment that measures several")
     if is_remote(model := base[0].config.values.model):
@@ -153,27 +150,5 @@ def compose_options(options: Mapping[str, Any], config_dir: Path | None) -> Mapp
         f"{group}={option if isinstance(option, str) else '[' + ','.join(option) + ']'}"
         for group, option in options.items()
     ]
-    values: Mapping[str, Any] = _compose(texts, config_dir)[0].config.unresolved()
+    values: Mapping[str, Any] = compose_runs(texts, config_dir)[0].config.unresolved()
     return values
-
-
-def _compose(overrides: Sequence[str], config_dir: Path | None, several: bool = False) -> list[ComposedRun]:
-    """Return the runs of overrides as Hydra composes them. Nothing is planned or written."""
-    flags = ["--multirun"] if several else []
-    flags += [f"--config-dir={config_dir}"] if config_dir else []
-    with TemporaryDirectory(prefix="visionbench-") as folder:
-        places = [f"hydra.run.dir='{folder}/run'", f"hydra.sweep.dir='{folder}/sweep'"]
-        collector = Collector()
-        with _program_name():
-            main(Arguments(tuple(flags), (*overrides, *places), config_dir), collector)
-        return collector.runs
-
-
-@contextmanager
-def _program_name() -> Iterator[None]:
-    """Restore the command line, which Hydra's entry point changes."""
-    original = list(sys.argv)
-    try:
-        yield
-    finally:
-        sys.argv[:] = original

@@ -6,6 +6,7 @@ uses only documented interfaces of Hydra: `hydra.main`, plugins, `ConfigStore`, 
 
 from visionbench.composition.application import Application, Collector, JobFailed, JobPlan, main, shows_information
 from visionbench.composition.arguments import Arguments, parse
+from visionbench.composition.composing import compose_runs
 from visionbench.composition.overrides import check as check_overrides
 from visionbench.composition.schema import register_schema
 
@@ -16,6 +17,7 @@ __all__ = [
     "JobFailed",
     "JobPlan",
     "check_overrides",
+    "compose_runs",
     "main",
     "parse",
     "register_schema",

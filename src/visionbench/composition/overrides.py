@@ -30,6 +30,7 @@ COMMANDS = [
     "report",
     "results",
     "selftest",
+    "serve",
     "summarize",
     "sync",
     "tune",

@@ -80,6 +80,9 @@ from visionbench.core.protocols import (
     Resampled,
     Runtime,
     Tracker,
+    Watch,
+    WritesText,
+    Writing,
 )
 from visionbench.core.remote import Attempt, Connects, EncodedImage, Endpoint, Prices
 from visionbench.core.results import (
@@ -223,6 +226,9 @@ __all__ = [
     "VALID",
     "Validity",
     "VisionbenchError",
+    "Watch",
+    "WritesText",
+    "Writing",
     "WARNED",
     "WITHIN_PROCESS",
     "WORK_UNITS",

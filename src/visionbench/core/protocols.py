@@ -487,6 +487,48 @@ class Quantizes(Runtime, Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Writing:
+    """How a loaded model writes a text about an image."""
+
+    reads_prompts: bool
+    """Whether the text of a user can be part of its prompt."""
+    tokens: int
+    """The maximum length of a text in tokens, unless another is given."""
+    beams: int = 1
+    end_tokens: frozenset[int] = frozenset()
+    """The tokens that end a text."""
+    positions: int | None = None
+    """The maximum number of tokens of a prompt and its text together, or None if there is no maximum."""
+    counts_prompt: bool = True
+    """Whether the prompt uses positions."""
+    joins_words: bool = False
+    """Whether the last word of a text may change with the next token, as with word pieces."""
+
+
+Watch = Callable[[Any], Any]
+"""From the new tokens [B, L] after each step of greedy decoding to whether each text is complete: bool [B]."""
+
+
+@runtime_checkable
+class WritesText(Protocol):
+    """A loaded model that writes a text about an image with a prompt that may differ in each batch."""
+
+    writing: Writing
+
+    def prepare_request(self, image: Image, prompt: str) -> Inputs:
+        """Return the inputs of one image on the host. An empty prompt is that of the options.
+
+        Raises ValueError if the prompt is too long. Several threads call it at once.
+        """
+
+    def write(self, inputs: Inputs, most: int, watch: Watch | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return at most this number of new tokens [B, L], and whether any logit of each text was NaN [B]."""
+
+    def to_texts(self, tokens: torch.Tensor) -> list[str]:
+        """Return new tokens [B, L] as texts."""
+
+
 class Evaluator(Protocol):
     """A model that predicts for quality metrics, in three steps for each batch. Each step runs in its own thread.
 

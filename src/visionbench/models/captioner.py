@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import ConfigError, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
+from visionbench.core import ConfigError, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row, Watch, Writing
 from visionbench.registry import register
 from visionbench.weights import generation
 
@@ -162,6 +162,30 @@ class LoadedCaptioner:
         """The number of tokens before the new ones in the output of `generate`."""
         return _steps_of(self.module).tokens_before(self.prompt_ids)
 
+    @property
+    def writing(self) -> Writing:
+        """How captions are written. A caption continues the prompt of the options, and there is no other prompt."""
+        text, encoder_decoder = self.module.config.get_text_config(), _is_seq2seq(self.module.config)
+        return Writing(
+            reads_prompts=False,
+            tokens=self.options.caption_tokens,
+            beams=self.options.beams,
+            end_tokens=_end_tokens(self.module),
+            positions=getattr(text, "max_position_embeddings", None),
+            counts_prompt=not encoder_decoder,
+            joins_words=generation.joins_words(self.tokenizer),
+        )
+
+    def prepare_request(self, image: Image, prompt: str) -> Inputs:
+        """Return `pixel_values` [1, 3, H, W] and `input_ids` [1, L]. The prompt is that of the options."""
+        return self.preprocess([image], [])
+
+    def write(self, inputs: Inputs, most: int, watch: Watch | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return new tokens [B, L] and, for each image, whether any of its logits was NaN [B]."""
+        return generation.generate_text(
+            self.module, self.dtype, inputs, most, self.options.beams, self.tokens_before, watch
+        )
+
     def to_texts(self, tokens: torch.Tensor) -> list[str]:
         """Return new tokens [B, L] as captions."""
         return generation.to_texts(self.tokenizer, tokens)
@@ -184,10 +208,7 @@ class CaptionerEvaluator:
 
     def forward(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
         """Return new tokens [B, L] and, for each image, whether any of its logits was NaN [B]."""
-        model, options = self.model, self.model.options
-        return generation.generate_text(
-            model.module, model.dtype, inputs, options.caption_tokens, options.beams, model.tokens_before
-        )
+        return self.model.write(inputs, self.model.options.caption_tokens)
 
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
         """Return the `caption` of each image, or NaN if its logits were NaN."""
@@ -261,6 +282,14 @@ def _set_start_token(module: Any) -> None:
     known = (generation_config.decoder_start_token_id, getattr(text, "decoder_start_token_id", None))
     token = next((one for one in known if one is not None), text.pad_token_id)
     text.decoder_start_token_id = generation_config.decoder_start_token_id = token
+
+
+def _end_tokens(module: Any) -> frozenset[int]:
+    """Return the tokens that end a caption: those of the model that generates it."""
+    if module.config.model_type == "blip":
+        return generation.find_end_tokens(module.config.text_config.sep_token_id)
+    writer = module.language_model if _count_queries(module.config) else module
+    return generation.find_end_tokens(writer.generation_config.eos_token_id)
 
 
 def _start_tokens(module: Any, prompt: torch.Tensor) -> torch.Tensor:

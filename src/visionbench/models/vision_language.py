@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionbench import weights
 from visionbench.config import ModelConfig
-from visionbench.core import ConfigError, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row
+from visionbench.core import ConfigError, Evaluator, Inputs, LoadedModel, ModelPart, Picture, Row, Watch, Writing
 from visionbench.registry import register
 from visionbench.weights import generation
 
@@ -286,6 +286,29 @@ class LoadedVisionLanguage:
         """Return a text for each image, or the ids of the new tokens if the tokenizer is a stand-in."""
         return self.to_texts(output[:, -self.options.new_tokens :].cpu())
 
+    @property
+    def writing(self) -> Writing:
+        """How texts are written."""
+        return Writing(
+            reads_prompts=True,
+            tokens=self.options.caption_tokens,
+            beams=self.options.beams,
+            end_tokens=generation.find_end_tokens(self.module.generation_config.eos_token_id),
+            positions=getattr(self.config.get_text_config(), "max_position_embeddings", None),
+            counts_prompt=not self.config.is_encoder_decoder,
+            joins_words=not self.stand_in and generation.joins_words(self.processor.tokenizer),
+        )
+
+    def prepare_request(self, image: Image, prompt: str) -> Inputs:
+        """Return the inputs of one image with a prompt. Raises ValueError if it is longer than the positions."""
+        return self.prepare([image], [prompt or self.options.prompt])
+
+    def write(self, inputs: Inputs, most: int, watch: Watch | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return new tokens [B, L], and for each text whether any of its logits was NaN [B]."""
+        before = inputs[IDS].shape[1] if self.tokens_before is None else self.tokens_before
+        beams = self.options.beams
+        return generation.generate_text(self.module, self.dtype, inputs, most, beams, before, watch, **self.padding)
+
     def to_texts(self, tokens: torch.Tensor) -> list[str]:
         """Return new tokens [B, L] as texts."""
         return generation.to_texts(None if self.stand_in else self.processor.tokenizer, tokens)
@@ -338,21 +361,7 @@ class VisionLanguageEvaluator:
         """Return by column and batch the new tokens [B, L], and for each text whether any of its logits was NaN [B]."""
         model, options = self.model, self.model.options
         most = {"caption": options.caption_tokens, "answers": options.answer_tokens}
-        return {
-            column: [
-                generation.generate_text(
-                    model.module,
-                    model.dtype,
-                    batch,
-                    most[column],
-                    options.beams,
-                    batch[IDS].shape[1] if model.tokens_before is None else model.tokens_before,
-                    **model.padding,
-                )
-                for batch in batches
-            ]
-            for column, batches in inputs.items()
-        }
+        return {column: [model.write(batch, most[column]) for batch in batches] for column, batches in inputs.items()}
 
     def finish(self, output: Any, pictures: Sequence[Picture]) -> list[Row]:
         """Return the `caption` and the `answers` of each image. NaN replaces them if a logit was NaN."""

@@ -11,7 +11,7 @@ Only `Outcome` and the tracker's queue change after `prepare`, so an interrupted
 from visionbench.session.completion import finish, finish_job, publish
 from visionbench.session.continuation import assign, describe_assignments, folder_of, is_complete
 from visionbench.session.measurement import add_result, add_write_error, measure, measure_repeats
-from visionbench.session.preparation import plan_request, prepare, start_fork_server
+from visionbench.session.preparation import plan_request, prepare, resolve, start_fork_server
 from visionbench.session.sweep_file import expect_jobs_after_command, remove_sweep_record
 from visionbench.session.values import GATHERS, Outcome, PreparedRun, PreparedSweep, Resumption, Role
 
@@ -37,5 +37,6 @@ __all__ = [
     "prepare",
     "publish",
     "remove_sweep_record",
+    "resolve",
     "start_fork_server",
 ]

@@ -63,6 +63,15 @@ def prepare(
     return PreparedSweep(runs, console, progress, queue, previous, resumption, measured_elsewhere())
 
 
+def resolve(request: ComposedRun, resolver: Resolver) -> PreparedRun:
+    """Return a run that is resolved, planned and checked like those of a sweep, for a command that measures nothing.
+
+    Raises ConfigError if the run is wrong.
+    """
+    plans = [plan_request(request, resolver.config_dir)]
+    return _resolve_and_plan([request], plans, resolver, screen(), set())[0]
+
+
 def start_fork_server(configs: Sequence[ExperimentConfig]) -> None:
     """Start the fork server with the modules that runs of these configurations import."""
     from visionbench import weights

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from visionbench.core import ConfigError, Inputs, ModelPart
+from visionbench.core import ConfigError, Inputs, ModelPart, Watch
 from visionbench.weights.tensors import place_inputs
 
 if TYPE_CHECKING:
@@ -33,14 +34,26 @@ def generate_exactly(module: Any, inputs: Inputs, new_tokens: int, **options: An
 
 
 def generate_text(
-    module: Any, dtype: torch.dtype, inputs: Inputs, most: int, beams: int, before: int, **options: Any
+    module: Any,
+    dtype: torch.dtype,
+    inputs: Inputs,
+    most: int,
+    beams: int,
+    before: int,
+    watch: Watch | None = None,
+    **options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return new tokens [B, L] up to the end token or `most`, on the host, and for each sequence whether any of its
-    logits was NaN [B]. `before` is the number of tokens that `generate` returns before the new ones."""
-    from transformers import LogitsProcessorList
+    logits was NaN [B]. `before` is the number of tokens that `generate` returns before the new ones.
+
+    `watch` receives the new tokens after each step, and can end a sequence. It needs one beam.
+    """
+    from transformers import LogitsProcessorList, StoppingCriteriaList
 
     placed = place_inputs(inputs, module.device, dtype)
     detector = NanDetector(len(placed["input_ids"]))
+    if watch is not None:
+        options["stopping_criteria"] = StoppingCriteriaList([_Watcher(watch, before)])
     tokens = module.generate(
         **placed,
         max_new_tokens=most,
@@ -50,6 +63,33 @@ def generate_text(
         **options,
     )
     return tokens[:, before:].cpu(), detector.has_nan.cpu()
+
+
+@dataclass(frozen=True)
+class _Watcher:
+    """A stopping criterion of `generate` that passes the new tokens of each step to a function."""
+
+    watch: Watch
+    before: int
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Return which sequences are complete [B]."""
+        complete: torch.Tensor = self.watch(input_ids[:, self.before :])
+        return complete.to(input_ids.device)
+
+
+def find_end_tokens(*tokens: int | Sequence[int] | None) -> frozenset[int]:
+    """Return the end tokens of configurations, each of which may have one, several or none."""
+    return frozenset(one for some in tokens if some is not None for one in ([some] if isinstance(some, int) else some))
+
+
+def joins_words(tokenizer: Any) -> bool:
+    """Return whether the text of a tokenizer's tokens is changed where words meet, so that a token can change the word
+    before it: by the decoder of word pieces, or by cleaning up spaces."""
+    if tokenizer is None:
+        return False
+    decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
+    return bool(getattr(tokenizer, "clean_up_tokenization_spaces", False)) or type(decoder).__name__ == "WordPiece"
 
 
 class NanDetector:
