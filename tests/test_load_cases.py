@@ -142,10 +142,11 @@ def printed(*runs, width=100):
 
 @pytest.fixture
 def rows():
+    failing = row(load(16.0), serving_mean_ms=80.5, verdict="invalid", reasons=["unstable: the queue grows"])
     ends = {"serving_largest_low_per_s": 8.0, "serving_largest_high_per_s": 16.0}
     return [
         row(throughput_images_per_s=100.0),
-        row(load(16.0), serving_mean_ms=80.5, verdict="invalid", reasons=["unstable: the queue grows"]),
+        replace(failing, labels={"load_decision": "fails"}),
         row(load(8.0), serving_mean_ms=12.25, serving_hidden_ms=99.75),
         row(SEARCH, serving_largest_per_s=8.0, **ends),
         row(QUALITY),
@@ -155,8 +156,8 @@ def rows():
 def test_a_run_has_a_table_of_its_loads_in_order_with_their_marks(rows):
     text = printed(under_load(*rows))
     lines = [line.split() for line in text.splitlines()]
-    assert ["load/s", "mean", "ms"] in lines
-    assert lines.index(["8", "12.25"]) < lines.index(["16", "80.5", "!"])
+    assert ["load/s", "bound", "mean", "ms"] in lines
+    assert lines.index(["8", "12.25"]) < lines.index(["16", "fails", "80.5", "!"])
     assert "99.75" not in text
     assert "largest load/s 8 [8, 16]" in text
     assert "unstable: the queue grows" in text
@@ -167,6 +168,13 @@ def test_loads_are_no_rows_of_the_table_of_batch_sizes(rows):
     heading = next(line for line in text.splitlines() if line.split()[:1] == ["batch"])
     assert "img/s" in heading and "mean ms" not in heading
     assert not [line for line in text.splitlines() if line.split()[:1] == ["–"]]
+
+
+def test_a_metric_that_no_load_has_a_value_of_is_a_line_with_the_reason():
+    few = {"serving_mean_ms": "8 queries are too few"}
+    text = printed(under_load(row(load(8.0), none=few)))
+    assert "mean ms: 8 queries are too few" in text
+    assert ["load/s"] in [line.split() for line in text.splitlines()]
 
 
 def test_clients_have_a_column_of_their_number():
@@ -206,8 +214,8 @@ def test_the_report_has_a_table_and_figures_of_the_loads(rows, tmp_path):
     section = text.partition("## Under load")[2].partition("\n## ")[0]
     assert "largest load/s 8 [8, 16]" in section
     lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
-    assert lines[0][-3:] == ["load, requests/s", "verdict", "mean ms"]
-    assert [line[-3:] for line in lines[2:]] == [["8", "valid", "12.25"], ["16", "! invalid", "80.5"]]
+    assert lines[0][-4:] == ["load, requests/s", "verdict", "bound", "mean ms"]
+    assert [line[-4:] for line in lines[2:]] == [["8", "valid", "–", "12.25"], ["16", "! invalid", "fails", "80.5"]]
     assert [path.name for path in sorted((tmp_path / "figures").glob("loads-*.png"))] == ["loads-1.png"]
 
 

@@ -345,6 +345,8 @@ class ServingConfig:
 
     arrivals: str = "poisson"
     """`poisson`, `constant`, or `closed`: a client sends its next query when the last one is answered."""
+    generator: str = "visionbench"
+    """`visionbench`, a process that sends the queries, or `loadgen`, MLPerf's LoadGen."""
     loads: list[float] = field(
         default_factory=list, metadata=limits(0, 1e6, open_low=True, remedy="give requests per second, as in 10")
     )

@@ -52,7 +52,8 @@ from visionbench.parts import (
     quantizations,
 )
 from visionbench.registry import find, names, nearest
-from visionbench.serving.arrivals import ARRIVALS, CLOSED
+from visionbench.serving import loadgen
+from visionbench.serving.arrivals import ARRIVALS, CLOSED, POISSON
 from visionbench.variation import ABSENT, EAGER, PILLOW, TRANSFORMERS, base_parts, joined
 
 STAGES = (
@@ -78,6 +79,8 @@ MOST_CHARACTERS = 100
 ON_ERROR = ("fail", "skip")
 EXIF = ("stored", "turned")
 PREPROCESS = (TRANSFORMERS, "device")
+LOADGEN = "loadgen"
+GENERATORS = ("visionbench", LOADGEN)
 CONCURRENCY = "concurrency"
 """The beginning of the id of its timed cases, before the number of requests in flight."""
 REQUEST_STAGES = ("warmup", "requests")
@@ -436,10 +439,29 @@ def _check_processes(config: ExperimentConfig) -> None:
         )
 
 
+def _check_generator(serving: ServingConfig) -> None:
+    """Refuse a load generator that is not installed, or arrivals that it does not have."""
+    _check_choice("serving.generator", serving.generator, GENERATORS)
+    if serving.generator != LOADGEN:
+        return
+    if not measured_elsewhere() and (reason := loadgen.why_unavailable()):
+        raise ConfigError(f"serving.generator={LOADGEN}: {reason}")
+    if serving.arrivals == POISSON or (serving.arrivals == CLOSED and list(serving.clients) == [1]):
+        return
+    arrivals = f"serving.arrivals={serving.arrivals}"
+    if serving.arrivals == CLOSED:
+        arrivals += f", serving.clients=[{','.join(map(str, serving.clients))}]"
+    raise ConfigError(
+        f"serving.generator={LOADGEN}, {arrivals}: LoadGen has poisson arrivals, or one client in a closed loop",
+        "use serving.arrivals=poisson, serving.clients=[1], or serving.generator=visionbench",
+    )
+
+
 def _check_serving(config: ExperimentConfig) -> None:
     """Refuse unknown arrivals, no bound or several bounds, repeated loads, and loads that the arrivals do not use."""
     serving = config.serving
     _check_choice("serving.arrivals", serving.arrivals, ARRIVALS)
+    _check_generator(serving)
     bounds = {f"serving.{key}": getattr(serving, key) for key in ("p90_ms", "p95_ms", "p99_ms")}
     given = {key: value for key, value in bounds.items() if value is not None}
     if len(given) > 1:

@@ -15,6 +15,7 @@ VisionbenchError
 ├── GeneratorError         the load generator ended early (serving.generator)
 ├── QueueFull              the queue of a server has reached its limit (serving.batching)
 ├── QueueClosed            the queue of a server is closed (serving.batching)
+├── LoadGenError           LoadGen did not measure the requests (serving.loadgen)
 ├── BatchFailed            a served model raised an error for a batch (server.engine)
 ├── RequestError           a request to a served model is refused (server.reading)
 └── TrackingError          the tracking store cannot be reached or refused a request

@@ -65,7 +65,7 @@ class Serving:
             "{p90,p95,p99}_upper",
             "MLPerf's early-stopping estimate: an upper bound of the percentile that the run limits, with 99 % "
             "confidence, if queries are independent",
-            title="{0} bound ms",
+            title="{0} ≤ ms",
             order=63,
         ),
         _load(

@@ -322,20 +322,22 @@ def _loads(runs: Sequence[Run], names: Names, language: str) -> Grid | None:
     if not loads:
         return None
     metrics = dict.fromkeys(metric for run in runs for metric in declared.timed(run.declarations, run.loads))
-    columns = sorted(metrics, key=lambda metric: metric.order)
+    valued = {name for _, row in loads for name, value in row.metrics.values.items() if value is not None}
+    columns = sorted((metric for metric in metrics if metric.name in valued), key=lambda metric: metric.order)
     heads = _head_titles(names, language)
     rows = []
     for run, row in loads[: selection.MOST_ROWS]:
         known = row.metrics.values
         values = [summary.text(known.get(metric.name)) for metric in columns]
         verdict = _verdict(row, language) if row.status == OK else row.status
-        rows.append([*_head(run, names), f"{row.case.offered:.4g}", verdict, *values])
+        decision = row.labels.get(summary.LOAD_DECISION, "–")
+        rows.append([*_head(run, names), f"{row.case.offered:.4g}", verdict, decision, *values])
     kinds = {"clients" if row.case.clients is not None else "load" for _, row in loads}
     load = ", ".join(translate(f"{kind} column", language) for kind in sorted(kinds))
-    titles = [*heads, load, translate("verdict", language), *(metric.heading(language) for metric in columns)]
-    verdict_column = len(heads) + 1
-    filters = (*range(len(heads)), verdict_column)
-    return Grid(titles, rows, names=len(heads), texts=(verdict_column,), filters=filters)
+    texts = (len(heads) + 1, len(heads) + 2)
+    titles = [*heads, load, *(translate(key, language) for key in ("verdict", "bound"))]
+    titles += [metric.heading(language) for metric in columns]
+    return Grid(titles, rows, names=len(heads), texts=texts, filters=(*range(len(heads)), *texts))
 
 
 def _load_lines(runs: Sequence[Run], names: Names) -> Iterator[str]:

@@ -33,8 +33,8 @@ COST = "cost_per_1000_images"
 LAUNCH_BOUND = 0.5
 """If kernels run for less than this share of a call, the host limits the device."""
 LOAD_STATEMENT, LOAD_CONDITIONS, LOAD_DECISION = "load_statement", "load_conditions", "load_decision"
-"""The labels of the search for the largest load and of a load: a sentence about the result, the conditions, and whether
-the load is within the bound."""
+"""The label of the search for the largest load with its result in words, and those of a load: its conditions, and
+whether it holds the bound."""
 CONDITIONS_OF_A_CASE = frozenset(
     {"protocol", "distinct_inputs", "processes", "interval_over", LOAD_STATEMENT, LOAD_CONDITIONS, LOAD_DECISION}
     | {"endpoint", "requests_in_flight", "latency_includes", "currency", "prices_of"}

@@ -7,6 +7,7 @@ device, and executed with a synchronisation at its end. Another thread receives 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
@@ -18,6 +19,7 @@ import numpy as np
 from visionbench import weights
 from visionbench.config import ServingConfig, ServingRule
 from visionbench.core import INVALID, Collates, Device, Inputs, LoadedModel, Samples
+from visionbench.serving import loadgen
 from visionbench.serving.arrivals import CLOSED, POISSON, scheduled_times
 from visionbench.serving.batching import BatchQueue, BatchRecord, BatchRule, utilization
 from visionbench.serving.generator import Generated, Generator, GeneratorError, Traffic
@@ -30,6 +32,7 @@ from visionbench.stages.windows import quiet, watched
 if TYPE_CHECKING:
     import torch
 
+LOADGEN = "loadgen"
 SETTLING = 0.1
 """The first queries of a window, as a share. They find a shorter queue than later ones and are not counted."""
 SMALLER, LARGER = 24, 64
@@ -116,6 +119,8 @@ class Window:
 
 def run(config: ServingConfig, server: Server, load: float | None, clients: int | None, context: Context) -> Samples:
     """Return the samples of one load in requests per second, or of one number of clients in a closed loop."""
+    if config.generator == LOADGEN:
+        return _by_loadgen(config, server, load, context)
     rule = context.measure.serving
     queue: BatchQueue[int] = BatchQueue(BatchRule(config.max_batch, config.max_wait_ms / 1e3))
     window = Window()
@@ -133,6 +138,57 @@ def run(config: ServingConfig, server: Server, load: float | None, clients: int 
     issued = np.pad(issued, (0, len(scheduled) - len(issued)), constant_values=np.nan)
     queries = Generated(scheduled, issued, window.completed(len(scheduled)))
     return _series(config, queries, window, end_s, grows).merged(timed.disturbances)
+
+
+def _by_loadgen(config: ServingConfig, server: Server, load: float | None, context: Context) -> Samples:
+    """Return the samples of one load, or of one client in a closed loop, with the queries of MLPerf's LoadGen.
+
+    LoadGen sends a fixed number of queries from a thread of this process.
+    """
+    rule = context.measure.serving
+    count = rule.min_queries if load is None else _query_counts(rule, load)[0]
+    scenario = loadgen.CLOSED if load is None else loadgen.POISSON
+    queue: BatchQueue[int] = BatchQueue(BatchRule(config.max_batch, config.max_wait_ms / 1e3))
+    window, waiting = Window(), list[tuple[int, Future[None]]]()
+    received = list[float]()
+
+    def submit(index: int) -> Future[None]:
+        received.append(perf_counter())
+        future: Future[None] = Future()
+        waiting.append((index, future))
+        queue.put(len(waiting) - 1)
+        return future
+
+    with ThreadPoolExecutor(1, "loadgen") as pool, watched(context, "serving") as timed:
+        sending = pool.submit(loadgen.generate, submit, len(server.singles), count, scenario, load or 1.0, config.seed)
+        sending.add_done_callback(lambda _: queue.close())
+        try:
+            while numbers := queue.take():
+                start = perf_counter()
+                server.call([waiting[number][0] for number in numbers])
+                window.batches.append(BatchRecord(start, perf_counter(), len(numbers)))
+                for number in numbers:
+                    waiting[number][1].set_result(None)
+        except BaseException as error:  # LoadGen ends only if each query has ended
+            queue.close()
+            for number in queue.clear():
+                waiting[number][1].set_exception(error)
+            for _, future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+            raise
+    queries = sending.result()
+    begin = received[0] - float(queries.issued_s[0])
+    batches = [BatchRecord(batch.start - begin, batch.end - begin, batch.size) for batch in window.batches]
+    window = Window([float(time) for time in queries.completed_s], batches, begin)
+    grows = load is not None and queue_grows(queries.scheduled_s, queries.completed_s, config.max_batch)
+    return _series(config, queries, window, float(queries.completed_s.max()), grows).merged(timed.disturbances)
+
+
+def _query_counts(rule: ServingRule, load: float) -> tuple[int, int]:
+    """Return the least and the most queries of a window at a load, with those that are not counted."""
+    most = ceil(min(rule.max_queries, rule.max_seconds * load) / (1 - SETTLING))
+    return min(most, ceil(max(rule.min_queries, rule.min_seconds * load) / (1 - SETTLING))), most
 
 
 def _serve_batch(server: Server, queue: BatchQueue[int], generator: Generator, window: Window, closed: bool) -> float:
@@ -159,8 +215,7 @@ def _open(
     times of the n queries, the end of the window, and whether the queue grew.
     """
     required, bound_s = bound_of(config)
-    most = ceil(min(rule.max_queries, rule.max_seconds * load) / (1 - SETTLING))
-    count = min(most, ceil(max(rule.min_queries, rule.min_seconds * load) / (1 - SETTLING)))
+    count, most = _query_counts(rule, load)
     scheduled = scheduled_times(config.arrivals, load, most, config.seed)
     while True:
         now = serve()
@@ -300,6 +355,7 @@ def conditions(config: ServingConfig) -> str:
     parts = [
         "closed loop: a client waits for its answer" if closed else f"{config.arrivals} arrivals",
         f"seed {config.seed}" if config.arrivals == POISSON else "",
+        "sent by MLPerf's LoadGen in this process" if config.generator == LOADGEN else "",
         f"max_batch {config.max_batch}",
         f"max_wait {config.max_wait_ms:g} ms",
         f"bound p{required * 100:g} {bound_s * 1e3:g} ms",

@@ -145,23 +145,38 @@ def _loads(run: Run, notes: dict[str, str], width: int) -> Iterator[RenderableTy
         labels = (row.labels.get(summary.LOAD_CONDITIONS, "") for row in run.loads)
         conditions = next(filter(None, labels), "")
         yield Text(": ".join(filter(None, ["under load", conditions])), style="dim")
-        yield fitted(load_columns(run, notes), width)
+        yield fitted(_load_columns(run, notes), width)
+        yield from _missing_of_loads(run)
 
 
-def load_columns(run: Run, notes: dict[str, str]) -> list[Column]:
-    """Return the columns of the loads of a run: the load or the clients, the declared metrics, and the mark."""
+def _load_columns(run: Run, notes: dict[str, str]) -> list[Column]:
+    """Return the columns of the loads of a run: the load or the clients, whether it holds the bound, the metrics that
+    a load has a value of, and the mark."""
     rows = run.loads
     heading = "clients" if any(row.case.clients is not None for row in rows) else "load/s"
     metrics = [
-        Column(
-            declaration.heading(),
-            [cell(column(declaration), row, None) for row in rows],
-            rank=1 + index,
-        )
-        for index, declaration in enumerate(declared.timed(run.declarations, rows))
+        Column(metric.heading(), [cell(column(metric), row, None) for row in rows], rank=1 + index)
+        for index, metric in enumerate(_load_metrics(run))
     ]
+    decisions = Column("bound", [row.labels.get(summary.LOAD_DECISION, "") for row in rows], number=False)
     marks = Column("", [_mark(row, notes) for row in rows], number=False, complete=True)
-    return [Column(heading, [f"{row.case.offered:.4g}" for row in rows]), *metrics, marks]
+    loads = Column(heading, [f"{row.case.offered:.4g}" for row in rows])
+    return [loads, *([decisions] if any(decisions.cells) else []), *metrics, marks]
+
+
+def _load_metrics(run: Run) -> list[MetricDeclaration]:
+    """Return the metrics of loads that tables show and that a load of the run has a value of."""
+    shown = declared.timed(run.declarations, run.loads)
+    return [metric for metric in shown if any(row.metrics.values.get(metric.name) is not None for row in run.loads)]
+
+
+def _missing_of_loads(run: Run) -> Iterator[RenderableType]:
+    """Yield the metrics that no load has a value of, with the reason of the last load."""
+    shown = _load_metrics(run)
+    missing = [metric for metric in declared.timed(run.declarations, run.loads) if metric not in shown]
+    reasons = {metric: run.loads[-1].metrics.reasons.get(metric.name, "") for metric in missing}
+    if named := [f"{metric.heading()}: {reason}" for metric, reason in reasons.items() if reason]:
+        yield Text("; ".join(named), style="dim")
 
 
 def column(declaration: MetricDeclaration) -> MetricColumn:
