@@ -32,7 +32,7 @@ def measured(tmp_path_factory):
 def test_every_case_has_a_row_and_the_device_a_fingerprint(measured):
     _, run = measured
     rows = [(row.case.id, row.status) for row in run.results()]
-    assert rows == [("batch-1", "ok"), ("batch-2", "ok"), ("quality", "ok")]
+    assert rows == [(case, "ok") for case in ("batch-1", "batch-2", "load-20", "serving", "quality")]
     device = run.record().device.values
     assert device["device_name"] == "stand-in GPU"
     assert (device["driver"], device["power_limit_w"], device["compute_capability"]) == ("580.00", 700.0, "9.0")
@@ -41,7 +41,7 @@ def test_every_case_has_a_row_and_the_device_a_fingerprint(measured):
 def test_the_conditions_of_a_gpu_are_equal_before_and_after_a_measurement(measured):
     planned = measured[0].planned
     assert (planned.returncode, planned.stderr) == (0, "")
-    assert "resume=run: nothing to measure, 3 results kept" in planned.stdout
+    assert "resume=run: nothing to measure, 5 results kept" in planned.stdout
 
 
 def test_the_metrics_include_those_of_gpus_only(measured):
@@ -67,7 +67,8 @@ def test_the_metrics_include_those_of_gpus_only(measured):
 
 def test_every_stage_of_a_case_has_a_range_for_nvidias_profilers(measured):
     stages = ("warmup", "latency", "throughput", "telemetry", "memory", "flops", "pipeline", "kernels")
-    assert measured[0].marks == [f"batch-{size} {stage}" for size in (1, 2) for stage in stages]
+    batches = [f"batch-{size} {stage}" for size in (1, 2) for stage in stages]
+    assert measured[0].marks == [*batches, "load-20"]
 
 
 def test_the_table_names_the_device_and_that_the_host_limits_it(measured):

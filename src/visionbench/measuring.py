@@ -430,7 +430,8 @@ def serve_case(loaded: LoadedRun, case: Case) -> Generator[StageProgress | CaseF
         for clients in config.clients:
             yield StageProgress("serving", case.id)
             yield serve_load(loaded, replace(case, id=f"clients-{clients}", clients=clients), server)
-        samples = Samples(missing=dict.fromkeys(serving.SEARCH_SERIES, "a closed loop has no offered load"))
+        reason = "a closed loop has no offered load"
+        samples = Samples(missing=dict.fromkeys(serving.SEARCH_SERIES, reason), labels={"load_statement": reason})
         return _with_metrics(loaded, case, _work(loaded, case).merged(loaded.loading).merged(samples), {})
     search = serving.new_search(config, loaded.config.measure.serving, serving.capacity(seconds))
     verdicts: dict[float, str] = {}

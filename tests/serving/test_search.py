@@ -115,6 +115,12 @@ def test_equal_latencies_have_no_inflation():
     assert share_within(np.full(10_000, 0.01), 1.0).low > 0.999
 
 
+def test_a_slow_drift_that_is_small_beside_the_bound_leaves_the_interval_narrow():
+    drift = np.linspace(0.0101, 0.0104, 2000)
+    assert share_within(drift, 0.1).low > 0.99
+    assert share_within(np.linspace(0.01, 0.09, 2000), 0.1).low < 0.99
+
+
 def test_if_all_requests_are_within_the_bound_the_interval_depends_on_the_correlation_of_latencies():
     random = np.random.default_rng(1)
     independent, correlated = random.random(10_000), np.repeat(random.random(100), 100)

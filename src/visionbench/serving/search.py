@@ -19,6 +19,8 @@ BLOCKS = 20
 """The blocks of successive requests from which their correlation is estimated."""
 LEAST_REQUESTS = 200
 """With fewer requests, a share has no interval."""
+NEGLIGIBLE = 0.02
+"""The standard deviation, as a share of the bound, of changes of the latency that cannot exceed the bound."""
 STUDENT_ALPHA = 0.0364
 """The error of the normal distribution at the 97.5 % quantile of Student's distribution with `BLOCKS` − 1 degrees of
 freedom, because the correlation is estimated from `BLOCKS` values."""
@@ -47,36 +49,34 @@ def share_within(latency_s: np.ndarray, bound_s: float) -> Share:
     Successive requests wait in the same queue, so they are correlated: `n` requests have the information of fewer
     independent ones. The interval is Wilson's for n ÷ f requests. The factor f ≥ 1 is the variance of the means of
     `BLOCKS` blocks of requests, relative to independent requests (the method of batch means; Law, Simulation Modeling
-    and Analysis, section 9.5.3). It is the larger factor of two series: whether requests are within the bound, and the
-    ranks of their latencies, because the few requests beyond a bound are too few to show their correlation.
+    and Analysis, section 9.5.3). It is the larger factor of two series: whether requests are within the bound, and
+    their latencies up to the bound, because the few requests beyond a bound are too few to show their correlation. A
+    change of the latency that is small beside the bound, such as by the clock rate, cannot exceed the bound. The
+    variance of a random time of `NEGLIGIBLE` of the bound is therefore added to the latencies.
     """
     latency = np.where(np.isnan(latency_s), inf, latency_s)
     within = latency <= bound_s
     count, value = len(within), float(within.mean()) if len(within) else 0.0
     if count < LEAST_REQUESTS:
         return Share(value, 0.0, 1.0)
-    inflation = max(variance_inflation(within), variance_inflation(_ranks(latency)))
+    negligible = (NEGLIGIBLE * bound_s) ** 2
+    inflation = max(variance_inflation(within), variance_inflation(np.minimum(latency, bound_s), negligible))
     interval = wilson(value, count / inflation, STUDENT_ALPHA)
     return Share(value, float(interval[0]), float(interval[1]))
 
 
-def variance_inflation(values: np.ndarray) -> float:
-    """Return the variance of the mean of correlated values ÷ that of independent values, at least 1."""
+def variance_inflation(values: np.ndarray, independent: float = 0.0) -> float:
+    """Return the variance of the mean of correlated values ÷ that of independent values, at least 1.
+
+    `independent` is the variance of an independent part that is added to each value.
+    """
     values = values.astype(np.float64)
-    spread = float(values.var())
+    spread = float(values.var()) + independent
     if spread == 0:
         return 1.0
     length = len(values) // BLOCKS
     means = values[: length * BLOCKS].reshape(BLOCKS, length).mean(axis=1)
-    return max(1.0, float(means.var(ddof=1)) * length / spread)
-
-
-def _ranks(latency: np.ndarray) -> np.ndarray:
-    """Return the ranks of latencies. Equal latencies have the mean of their ranks."""
-    from scipy.stats import rankdata
-
-    ranks: np.ndarray = rankdata(latency)
-    return ranks
+    return max(1.0, (float(means.var(ddof=1)) * length + independent) / spread)
 
 
 @dataclass(frozen=True)
