@@ -9,6 +9,7 @@ from visionbench.registry import find, names
 UNITS = (
     *("_ms", "_s", "_mib", "_per_s", "_fraction", "_count", "_ratio", "_rank", "_score"),
     *("_j", "_w", "_m", "_mhz", "_celsius", "_gflop", "_flop_per_byte"),
+    "_per_1000_images",  # an amount of money, whose currency is a label of the row
 )
 WORK = Samples({f"work/{unit}_count": np.array([2.0]) for unit in ("images", "texts", "prompts", "tokens")})
 
