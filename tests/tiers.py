@@ -147,6 +147,7 @@ SLOW = {
     "runtimes/test_onnxruntime.py": "converts a model",
     "runtimes/test_runtimes.py": "runs the commands",
     "test_precision_runs.py": "runs the commands",
+    "serving/test_loadgen.py::test_a_server_forms_the_same_batches_with_both_generators": "starts processes",
     "test_load_cases.py": "starts git, for the commit of a run",
     "test_runner.py": "measures for several seconds",
     "commands/test_selftest.py": "measures for several seconds",
