@@ -69,6 +69,7 @@ def test_bad_keys_are_refused_in_one_line(words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["model=remote"], "tune: model remote is at an endpoint, so this machine has no settings to search"),
         (["model=clip_tinny"], "model=clip_tinny: no such option"),
         (["model=clip_tiny,sam_tiny"], "tune searches one model on one data set; give one value of model"),
         (["model=clip_tiny", "data.options.samples=10,20"], "give one value of data.options.samples"),

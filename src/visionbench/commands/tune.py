@@ -11,6 +11,7 @@ from visionbench.composition import compose_runs
 from visionbench.composition.overrides import choices, list_groups
 from visionbench.config import ComposedRun
 from visionbench.core import ConfigError
+from visionbench.parts import is_remote
 from visionbench.records.tuning import FINISHED
 from visionbench.report import tuning as words
 from visionbench.resolve import Resolver
@@ -129,6 +130,11 @@ def compose(request: Request, config_dir: Path | None) -> Composed:
     base = compose_runs([*others, *finals, *default], config_dir)
     if len(base) != 1:
         raise ConfigError(f"tune: the command has {len(base)} runs", "remove the experiment that measures several")
+    if is_remote(model := base[0].config.values.model):
+        raise ConfigError(
+            f"tune: model {model.name} is at an endpoint, so this machine has no settings to search",
+            "measure it with visionbench run",
+        )
     all_precisions = list(dict.fromkeys((BASELINE.precision, *precisions)))
     composed_runtimes = each("runtime", [BASELINE.runtime], others, default[0])
     if more := [name for name in runtimes if name != BASELINE.runtime]:
