@@ -30,6 +30,7 @@ TESTS = Path(__file__).parent
 ALWAYS_SLOW = ("gpu", "browser")
 SLOW = {
     "serving/test_generator.py": "starts processes",
+    "test_serving_runs.py": "measures loads",
     "data/test_annotation_mutations.py": "tries many annotation files",
     "data/test_folder_mutations.py": "tries many folders",
     "data/test_imagenet_mutations.py": "tries many lists",
