@@ -122,6 +122,18 @@ def edit(folder, **values):
     (folder / "config.json").write_text(json.dumps(changed))
 
 
+@pytest.mark.parametrize("key", ["patch_size", "hidden_size", "image_size"])
+@pytest.mark.parametrize("value", ["many", [], {"a": 1}])
+def test_a_configuration_with_a_value_of_a_wrong_type_is_one_line(checkpoints, tmp_path, key, value):
+    folder = shutil.copytree(checkpoints["dinov2"], tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text())
+    assert key in config
+    (folder / "config.json").write_text(json.dumps({**config, key: value}))
+    with pytest.raises(ConfigError) as caught:
+        inspect(str(folder), None)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_model_that_reads_text_is_refused(tmp_path):
     transformers.BertModel(transformers.BertConfig(**TEXT, vocab_size=99)).save_pretrained(tmp_path)
     transformers.ViTImageProcessor(size=SQUARE).save_pretrained(tmp_path)

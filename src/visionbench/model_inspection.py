@@ -129,7 +129,7 @@ def _with_working_options(model: ModelConfig, setting: str, has_weights: bool) -
     for options in choices:
         candidate = replace(model, options={**model.options, **options})
         try:
-            loaded = _build_shapes(_buildable(candidate, has_weights))
+            loaded = _build_shapes(_buildable(candidate, has_weights), setting)
             _call(loaded, setting)
         except ConfigError as error:
             first = first or error
@@ -250,10 +250,19 @@ def _buildable(model: ModelConfig, has_weights: bool) -> ModelConfig:
     return replace(model, weights="random")
 
 
-def _build_shapes(model: ModelConfig) -> LoadedModel:
+def _build_shapes(model: ModelConfig, setting: str) -> LoadedModel:
+    """Return the model with shapes only. Raises ConfigError if it cannot be built, as from a damaged configuration."""
     import torch
 
-    return find_adapter(model).load(model, torch.device("meta"), torch.float32)
+    try:
+        return find_adapter(model).load(model, torch.device("meta"), torch.float32)
+    except (ConfigError, MemoryError):
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(
+            f"{setting}: the model cannot be built from its files ({reason})", "check its config.json"
+        ) from error
 
 
 def _call(loaded: LoadedModel, setting: str) -> None:
