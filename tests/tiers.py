@@ -30,6 +30,7 @@ TESTS = Path(__file__).parent
 ALWAYS_SLOW = ("gpu", "browser")
 SLOW = {
     "serving/test_generator.py": "starts processes",
+    "test_serving_runs.py": "measures loads",
     "data/test_annotation_mutations.py": "tries many annotation files",
     "data/test_folder_mutations.py": "tries many folders",
     "data/test_imagenet_mutations.py": "tries many lists",
@@ -146,6 +147,7 @@ SLOW = {
     "runtimes/test_onnxruntime.py": "converts a model",
     "runtimes/test_runtimes.py": "runs the commands",
     "test_precision_runs.py": "runs the commands",
+    "serving/test_loadgen.py::test_a_server_forms_the_same_batches_with_both_generators": "starts processes",
     "test_load_cases.py": "starts git, for the commit of a run",
     "test_runner.py": "measures for several seconds",
     "commands/test_selftest.py": "measures for several seconds",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import Future
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -11,7 +14,9 @@ from scipy import stats
 pytest.importorskip("mlperf_loadgen")
 
 from visionbench.serving import loadgen
-from visionbench.serving.batching import Batcher, BatchRule
+from visionbench.serving.arrivals import scheduled_times
+from visionbench.serving.batching import Batcher, BatchQueue, BatchRule
+from visionbench.serving.generator import Generator, Traffic
 
 
 def answered(indices):
@@ -90,3 +95,91 @@ def test_a_trace_without_all_requests_is_an_error():
 def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setattr(loadgen, "find_spec", lambda name: None)
     assert loadgen.why_unavailable() == "mlcommons-loadgen is not installed; pip install 'visionbench[loadgen]'"
+
+
+# ------------------------------------------------------------------------------------------------------- agreement
+PERCENTILES = {"50.00": 0.5, "90.00": 0.9, "95.00": 0.95, "99.00": 0.99}
+
+
+@pytest.fixture
+def summary(monkeypatch):
+    """The summary that LoadGen writes, as a dictionary from its words to its numbers."""
+    numbers = {}
+
+    class Kept(TemporaryDirectory):
+        def __exit__(self, *error):
+            lines = (Path(self.name) / "mlperf_log_summary.txt").read_text().splitlines()
+            numbers.update(line.split(":")[::1] for line in lines if line.count(":") == 1)
+            super().__exit__(*error)
+
+    monkeypatch.setattr(loadgen, "TemporaryDirectory", Kept)
+    return lambda words: next(float(value) for name, value in numbers.items() if name.strip() == words)
+
+
+@pytest.mark.parametrize("scenario", [loadgen.POISSON, loadgen.CLOSED, loadgen.OFFLINE])
+def test_the_figures_that_we_compute_from_a_run_of_loadgen_are_those_of_its_summary(scenario, summary):
+    batcher = Batcher(list, BatchRule(4))
+    times = loadgen.generate(batcher.submit, 16, 1000, scenario, rate_per_s=5000.0)
+    batcher.close()
+    latency_ns = (times.completed_s - times.scheduled_s) * 1e9
+    assert latency_ns.mean() == pytest.approx(summary("Mean latency (ns)"), abs=2.0)
+    assert latency_ns.max() == pytest.approx(summary("Max latency (ns)"), abs=2.0)
+    ordered = np.sort(latency_ns)
+    for name, share in PERCENTILES.items():
+        rank = int(share * len(ordered))
+        reported = summary(f"{name} percentile latency (ns)")
+        assert ordered[rank - 2] - 2 <= reported <= ordered[min(rank + 1, len(ordered) - 1)] + 2
+
+
+def test_the_scheduled_rate_that_we_compute_is_that_of_the_summary(summary):
+    times = loadgen.generate(answered([]), 4, 1000, rate_per_s=4000.0)
+    rate = (len(times.scheduled_s) - 1) / times.scheduled_s[-1]
+    assert rate == pytest.approx(summary("Scheduled samples per second"), rel=5e-3)
+
+
+def test_both_generators_have_the_distribution_of_gaps_of_the_same_poisson_process():
+    theirs = np.diff(loadgen.generate(answered([]), 4, 1500, rate_per_s=5000.0).scheduled_s)
+    ours = np.diff(scheduled_times("poisson", 5000.0, 1500, 0))
+    assert stats.ks_2samp(ours, theirs).pvalue > 1e-4
+
+
+def ours(traffic, count, rule):
+    """Answer the first queries of our generator by the rule, and return the sizes of the batches."""
+    queue, sizes = BatchQueue(rule), []
+    with Generator(traffic) as generator:
+        generator.wait_until_ready()
+        generator.begin(queue.put, queue.close)
+        while sum(sizes) < count:
+            batch = queue.take()
+            sizes.append(len(batch))
+            if traffic.pattern == "closed":
+                for query in batch:
+                    generator.answer(query)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("scenario", "traffic", "rule", "sizes"),
+    [
+        (loadgen.OFFLINE, Traffic("constant", 1e6), BatchRule(8, 60.0), {8}),
+        (loadgen.POISSON, Traffic("poisson", 5000.0), BatchRule(4, 60.0), {4}),
+        (loadgen.CLOSED, Traffic("closed", clients=1), BatchRule(8, 0.0), {1}),
+    ],
+)
+def test_a_server_forms_the_same_batches_with_both_generators(scenario, traffic, rule, sizes):
+    batcher = Batcher(list, rule)
+    loadgen.generate(batcher.submit, 4, 80, scenario, rate_per_s=5000.0)
+    batcher.close()
+    assert {batch.size for batch in batcher.batches} == set(ours(traffic, 80, rule)) == sizes
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["serving.generator=loadgen", "serving.arrivals=constant"], "LoadGen has poisson arrivals, or one client"),
+        (["serving.generator=loadgen", "serving.arrivals=closed"], r"serving.clients=\[1,2,4\]: LoadGen has"),
+        (["serving.generator=other"], "serving.generator=other: no such value"),
+    ],
+)
+def test_a_generator_that_cannot_send_the_load_is_refused_in_one_line(refusal, overrides, message):
+    assert re.search(message, refusal("metrics=[serving]", *overrides))

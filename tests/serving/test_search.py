@@ -85,6 +85,16 @@ def test_an_interval_for_independent_requests_would_not_cover_the_share_of_corre
     assert np.mean(covered) < 0.6
 
 
+@pytest.mark.parametrize(("utilization", "count"), [(0.95, 1100), (0.97, 1100), (0.95, 3300)])
+def test_a_window_that_is_short_beside_the_memory_of_the_queue_does_not_hold(utilization, count):
+    """The true share is below the required one, but a short window often has no request beyond the bound."""
+    load = utilization * RATE
+    bound = 0.85 * true_percentile(load, REQUIRED)
+    shares = [share_within(one_server(load, count, seed, True)[count // 10 :], bound) for seed in range(60)]
+    assert sum(share.value > REQUIRED for share in shares) > 20
+    assert sum(bool(Trial(load, share, REQUIRED).holds) for share in shares) <= 2
+
+
 def test_independent_values_have_no_inflation_and_repeated_values_that_of_their_number():
     values = np.random.default_rng(0).random(40_000)
     assert variance_inflation(values) < 2.5

@@ -22,6 +22,8 @@ from visionbench.serving.generator import Generated
 POISSON, CLOSED, OFFLINE = "Server", "SingleStream", "Offline"
 """LoadGen's scenarios: Poisson arrivals, one client that sends the next request after each answer, and all requests at
 once."""
+SCENARIOS = {"poisson": POISSON, "closed": CLOSED, "offline": OFFLINE}
+"""The scenarios by the pattern of arrivals. `offline` is only for benchmarks/load_generators.py."""
 SAMPLE = re.compile(
     r'"name":"Sample".*?"ph":"b".*?"ts":(?P<scheduled_us>[\d.]+),.*?"sample_seq":(?P<number>\d+),'
     r'.*?"issue_start_ns":(?P<issued_ns>\d+),"complete_ns":(?P<completed_ns>\d+)'

@@ -19,6 +19,8 @@ BLOCKS = 20
 """The blocks of successive requests from which their correlation is estimated."""
 LEAST_REQUESTS = 200
 """With fewer requests, a share has no interval."""
+FAR_BELOW = 0.1
+"""The share of the bound below which the differences between latencies are not counted."""
 NEGLIGIBLE = 0.02
 """The standard deviation, as a share of the bound, of changes of the latency that cannot exceed the bound."""
 STUDENT_ALPHA = 0.0364
@@ -50,9 +52,9 @@ def share_within(latency_s: np.ndarray, bound_s: float) -> Share:
     independent ones. The interval is Wilson's for n ÷ f requests. The factor f ≥ 1 is the variance of the means of
     `BLOCKS` blocks of requests, relative to independent requests (the method of batch means; Law, Simulation Modeling
     and Analysis, section 9.5.3). It is the larger factor of two series: whether requests are within the bound, and
-    their latencies up to the bound, because the few requests beyond a bound are too few to show their correlation. A
-    change of the latency that is small beside the bound, such as by the clock rate, cannot exceed the bound. The
-    variance of a random time of `NEGLIGIBLE` of the bound is therefore added to the latencies.
+    their latencies from `FAR_BELOW` of the bound to the bound, because the few requests beyond a bound are too few to
+    show their correlation. A change of the latency that is small beside the bound, such as by the clock rate, cannot
+    exceed the bound. The variance of a random time of `NEGLIGIBLE` of the bound is therefore added to the latencies.
     """
     latency = np.where(np.isnan(latency_s), inf, latency_s)
     within = latency <= bound_s
@@ -60,7 +62,9 @@ def share_within(latency_s: np.ndarray, bound_s: float) -> Share:
     if count < LEAST_REQUESTS:
         return Share(value, 0.0, 1.0)
     negligible = (NEGLIGIBLE * bound_s) ** 2
-    inflation = max(variance_inflation(within), variance_inflation(np.minimum(latency, bound_s), negligible))
+    inflation = max(
+        variance_inflation(within), variance_inflation(np.clip(latency, FAR_BELOW * bound_s, bound_s), negligible)
+    )
     interval = wilson(value, count / inflation, STUDENT_ALPHA)
     return Share(value, float(interval[0]), float(interval[1]))
 

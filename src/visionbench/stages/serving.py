@@ -147,7 +147,7 @@ def _by_loadgen(config: ServingConfig, server: Server, load: float | None, conte
     """
     rule = context.measure.serving
     count = rule.min_queries if load is None else _query_counts(rule, load)[0]
-    scenario = loadgen.CLOSED if load is None else loadgen.POISSON
+    scenario = loadgen.SCENARIOS[config.arrivals]
     queue: BatchQueue[int] = BatchQueue(BatchRule(config.max_batch, config.max_wait_ms / 1e3))
     window, waiting = Window(), list[tuple[int, Future[None]]]()
     received = list[float]()
