@@ -194,3 +194,18 @@ def test_the_server_assembles_the_inputs_of_the_queries_in_their_order():
     assert [len(call) for call in calls[1:]] == [1, 1, 2, 2, 3, 3]
     assert list(medians) == [1, 2, 3]
     assert serving.capacity({1: 0.1, 2: 0.1}) == 20
+
+
+def test_a_search_does_not_try_loads_with_too_few_queries_for_a_decision():
+    least = serving.least_queries(0.99)
+    assert 400 < least < 450
+    search = serving.new_search(CONFIG, ServingRule(max_seconds=10.0), 400.0)
+    assert search.rule.smallest == least / 10
+    assert serving.new_search(CONFIG, ServingRule(max_seconds=1.0), 400.0).rule.smallest == 200.0
+
+
+def test_a_load_with_too_few_queries_is_undecided_and_the_number_is_stated():
+    samples = samples_of(30.0)
+    few = {name: values[:300] if len(values) > 300 else values for name, values in samples.series.items()}
+    decision = serving.decision(replace(samples, series=few), 30.0)
+    assert decision == f"undecided: {serving.least_queries(0.99)} queries are needed"

@@ -23,7 +23,16 @@ from visionbench.serving import loadgen
 from visionbench.serving.arrivals import CLOSED, POISSON, scheduled_times
 from visionbench.serving.batching import BatchQueue, BatchRecord, BatchRule, utilization
 from visionbench.serving.generator import Generated, Generator, GeneratorError, Traffic
-from visionbench.serving.search import CLIFF, Boundary, LoadSearch, SearchRule, Trial, rounded, share_within
+from visionbench.serving.search import (
+    CLIFF,
+    LEAST_REQUESTS,
+    Boundary,
+    LoadSearch,
+    SearchRule,
+    Trial,
+    rounded,
+    share_within,
+)
 from visionbench.serving.stability import queue_grows
 from visionbench.stages.context import Context
 from visionbench.stages.inputs import concatenate
@@ -304,13 +313,30 @@ def decision(samples: Samples, load: float) -> str:
     """Return whether a load holds the bound, in words."""
     if samples.get("serving/queue_grows_count")[0]:
         return "fails: the queue grows"
-    return {True: "holds", False: "fails", None: "undecided"}[trial_of(samples, load).holds]
+    trial = trial_of(samples, load)
+    count = len(samples.get("serving/scheduled_s"))
+    if trial.holds is None and count < least_queries(trial.required):
+        return f"undecided: {least_queries(trial.required)} queries are needed"
+    return {True: "holds", False: "fails", None: "undecided"}[trial.holds]
+
+
+def least_queries(required: float) -> int:
+    """Return the least number of independent queries that can hold a bound, if each of them is within it."""
+    count = LEAST_REQUESTS
+    while share_within(np.zeros(count), 1.0).low < required:
+        count += 1
+    return count
 
 
 def new_search(config: ServingConfig, rule: ServingRule, capacity_per_s: float) -> LoadSearch:
-    """Return a search that begins with half of the rate of calls without a queue."""
+    """Return a search that begins with half of the rate of calls without a queue.
+
+    It does not try smaller loads that get too few queries in the longest window to hold the bound.
+    """
     start = rounded(capacity_per_s / 2)
-    return LoadSearch(SearchRule(start, rule.precision, rule.most_loads, start / SMALLER, start * LARGER))
+    decidable = least_queries(bound_of(config)[0]) / max(rule.max_seconds, 1e-3)
+    smallest = min(start, max(start / SMALLER, decidable))
+    return LoadSearch(SearchRule(start, rule.precision, rule.most_loads, smallest, start * LARGER))
 
 
 def describe_search(search: LoadSearch, config: ServingConfig, verdicts: Mapping[float, str]) -> Samples:
