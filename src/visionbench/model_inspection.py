@@ -186,7 +186,7 @@ def _with_architecture(model: ModelConfig, folder: Path) -> ModelConfig:
         if not processor or len(json.dumps(architecture)) > MOST_CHARACTERS:
             return model
         weights.build_config(candidate)
-        random = _build_shapes(replace(candidate, weights="random"))
+        random = _build_shapes(replace(candidate, weights="random"), "")
         expected = weights.count_checkpoint_parameters(model, _auto_class(model), folder)
         if sum(parameter.numel() for parameter in random.module.parameters()) != expected:
             return model
