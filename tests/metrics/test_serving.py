@@ -83,6 +83,15 @@ def test_a_load_whose_queue_grows_has_no_figure_that_depends_on_the_length_of_th
     assert numbers.values["serving_utilization_fraction"] == 0.5
 
 
+def test_a_load_whose_queue_did_not_settle_has_no_latency():
+    samples = load(np.linspace(0, 5, 1000))
+    samples = samples.merged(Samples({"serving/queue_unsettled_count": np.array([1.0])}))
+    numbers = Serving().compute(samples)
+    for name in ("mean_ms", "p50_ms", "within_fraction", "goodput_per_s"):
+        assert numbers.values[f"serving_{name}"] is None
+        assert "did not settle" in numbers.reasons[f"serving_{name}"]
+
+
 def test_a_query_without_an_answer_is_not_within_the_bound_and_leaves_no_latency():
     latency = np.full(1000, 0.01)
     latency[-1] = np.nan

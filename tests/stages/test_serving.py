@@ -94,6 +94,22 @@ def test_the_decision_about_a_load_is_stated(load, decision):
     assert serving.decision(samples_of(load), load) == decision
 
 
+@pytest.mark.parametrize(
+    ("latency", "kind"),
+    [
+        (np.full(1000, 0.01), None),
+        (np.repeat([0.01, 0.014], 500), "latency_drifts"),
+        (np.repeat([0.01, 0.03], 500), "queue_unsettled"),
+        (np.repeat([0.01, 9.0], [900, 100]), "queue_unsettled"),
+    ],
+)
+def test_latencies_that_depend_on_the_window_are_questionable(latency, kind):
+    scheduled = np.arange(1000) / 100.0
+    samples = serving._settling(CONFIG, Generated(scheduled, scheduled, scheduled + latency), False, 100)
+    assert [reason.kind for reason in validity.judge(samples).reasons] == ([kind] if kind else [])
+    assert samples.get("serving/queue_unsettled_count")[0] == (kind == "queue_unsettled")
+
+
 def test_a_load_whose_queue_grows_is_questionable_and_names_the_reason():
     judged = validity.judge(samples_of(200.0))
     assert judged.verdict == WARNED and judged.reasons[0].kind == "queue_grows"

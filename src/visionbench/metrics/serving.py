@@ -178,7 +178,7 @@ def _figures_of_load(samples: Samples) -> Metrics:
         latencies = Metrics()
     else:
         latencies = _latencies(latency * 1e3, samples)
-    if samples.get("serving/queue_grows_count")[0]:
+    if samples.get("serving/queue_grows_count")[0] or samples.get("serving/queue_unsettled_count").any():
         names += [WITHIN, *interval_ends(WITHIN), GOODPUT]
     else:
         bound_s = float(samples.get("serving/bound_s")[0])
@@ -193,6 +193,8 @@ def _figures_of_load(samples: Samples) -> Metrics:
 def _why_no_latency(samples: Samples, latency: np.ndarray) -> str:
     if samples.get("serving/queue_grows_count")[0]:
         return "the queue grew during the complete window, so it depends on the length of the window"
+    if samples.get("serving/queue_unsettled_count").any():
+        return "the queue did not settle, so it depends on the length of the window"
     if unanswered := int(np.isnan(latency).sum()):
         return f"{unanswered} queries were not answered"
     return ""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 SECTION = "loads"
 MOST_LATENCIES = 6
 """The most runs that have a figure of their latencies."""
+NOT_DRAWN = ("serving_queries_count",)
+"""Metrics of the table that have no figure."""
 BOUNDS = ("p90_ms", "p95_ms", "p99_ms")
 """The keys of `serving` that hold the bound of a latency."""
 
@@ -52,7 +54,9 @@ def _figures(members: Sequence[Series], prefix: str, language: str) -> Iterator[
         if latencies:
             title = f"{prefix}{translate('latency', language)}" + (f", {one.name}" if len(known) > 1 else "")
             yield SweepFigure(SECTION, title, _latencies(one, latencies, language), 1, 1)
-    others = dict.fromkeys(metric for one in known for metric in _metrics(one) if metric.unit != "ms")
+    others = dict.fromkeys(
+        metric for one in known for metric in _metrics(one) if metric.unit != "ms" and metric.name not in NOT_DRAWN
+    )
     for metric in sorted(others, key=lambda metric: metric.order):
         drawn = [one for one in known if drawing.points(one.run.loads, metric.name)]
         shown = selection.choose(drawn, MOST_CURVES)

@@ -33,7 +33,7 @@ from visionbench.serving.search import (
     rounded,
     share_within,
 )
-from visionbench.serving.stability import queue_grows
+from visionbench.serving.stability import DRIFT, SETTLED, drift, is_long_at_end, queue_grows
 from visionbench.stages.context import Context
 from visionbench.stages.inputs import concatenate
 from visionbench.stages.windows import quiet, watched
@@ -272,10 +272,28 @@ def _series(config: ServingConfig, queries: Generated, window: Window, end_s: fl
         "paused_s": [_paused_s(batches)],
     }
     samples = Samples({f"serving/{name}": np.asarray(values, np.float64) for name, values in series.items()})
+    return samples.merged(_settling(config, queries, grows, first)).merged(_lateness(queries, bound_s))
+
+
+def _settling(config: ServingConfig, queries: Generated, grows: bool, first: int) -> Samples:
+    """Return whether the latencies depend on the length of the window, as the series `queue_unsettled_count` and a
+    flag. In a closed loop they do not, because the queue has at most one query of each client."""
+    unsettled, flags = 0.0, {}
+    ratio = drift(queries.completed_s[first:] - queries.scheduled_s[first:])
     if grows:
         detail = "the queue grew during the complete window: latencies would depend on the length of the window"
-        samples = samples.merged(Samples(flags={"queue_grows": detail}))
-    return samples.merged(_lateness(queries, bound_s))
+        flags["queue_grows"] = detail
+    elif config.arrivals == CLOSED:
+        pass
+    elif is_long_at_end(queries.scheduled_s, queries.completed_s, config.max_batch):
+        unsettled = 1.0
+        flags["queue_unsettled"] = "the queue was long at the end of the window: latencies would depend on its length"
+    elif ratio >= SETTLED:
+        unsettled = 1.0
+        flags["queue_unsettled"] = f"the median latencies of the halves of the window differ by a factor of {ratio:.2g}"
+    elif ratio >= DRIFT:
+        flags["latency_drifts"] = f"the median latencies of the halves of the window differ by {ratio - 1:.0%}"
+    return Samples({"serving/queue_unsettled_count": np.array([unsettled])}, flags=flags)
 
 
 def _lateness(queries: Generated, bound_s: float) -> Samples:

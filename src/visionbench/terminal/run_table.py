@@ -171,12 +171,14 @@ def _load_metrics(run: Run) -> list[MetricDeclaration]:
 
 
 def _missing_of_loads(run: Run) -> Iterator[RenderableType]:
-    """Yield the metrics that no load has a value of, with the reason of the last load."""
+    """Yield the metrics that no load has a value of, with the reason of the smallest load."""
     shown = _load_metrics(run)
-    missing = [metric for metric in declared.timed(run.declarations, run.loads) if metric not in shown]
-    reasons = {metric: run.loads[-1].metrics.reasons.get(metric.name, "") for metric in missing}
-    if named := [f"{metric.heading()}: {reason}" for metric, reason in reasons.items() if reason]:
-        yield Text("; ".join(named), style="dim")
+    headings: dict[str, list[str]] = {}
+    for metric in declared.timed(run.declarations, run.loads):
+        if metric not in shown and (reason := run.loads[0].metrics.reasons.get(metric.name, "")):
+            headings.setdefault(reason, []).append(metric.heading())
+    if headings:
+        yield Text("; ".join(f"{', '.join(names)}: {reason}" for reason, names in headings.items()), style="dim")
 
 
 def column(declaration: MetricDeclaration) -> MetricColumn:
