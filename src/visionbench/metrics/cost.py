@@ -45,8 +45,10 @@ class Cost:
         price, completed = samples.get("cost/per_hour_amount"), samples.get("throughput/completed_s")
         images = samples.get("work/images_count")
         if not len(price) or not len(completed) or not len(images):
-            reason = next((samples.why_missing(name) for name in ("throughput/completed_s",) if not len(completed)), "")
-            return Metrics({COST: None}, {COST: reason or "the price or the number of images is not known"})
+            reason = "the price or the number of images is not known"
+            return Metrics(
+                {COST: None}, {COST: reason if len(completed) else samples.why_missing("throughput/completed_s")}
+            )
         images_per_s = len(completed) / float(completed.max()) * float(images[0])
         return Metrics({COST: float(price[0]) / (3.6 * images_per_s)})
 
