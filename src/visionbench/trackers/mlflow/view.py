@@ -195,18 +195,23 @@ def _width(metric: str) -> int:
 
 
 def _titles(declarations: Sequence[MetricDeclaration]) -> dict[str, str]:
-    """Return a short title for each metric. Equal titles become the words of the names that differ, with the unit."""
-    counts = Counter(declaration.heading() for declaration in declarations)
+    """Return a short title for each metric. Equal titles in a section become the words of the names that differ, with
+    the unit."""
+    counts = Counter((declaration.axis, declaration.heading()) for declaration in declarations)
     titles = {}
     for declaration in declarations:
         title = declaration.heading()
         others = {
             word
             for other in declarations
-            if other.heading() == title and other.name != declaration.name
+            if (other.axis, other.heading()) == (declaration.axis, title) and other.name != declaration.name
             for word in other.name.split("_")
         }
-        words = [word for word in declaration.name.split("_") if word not in others] if counts[title] > 1 else []
+        words = (
+            [word for word in declaration.name.split("_") if word not in others]
+            if counts[declaration.axis, title] > 1
+            else []
+        )
         titles[declaration.name] = " ".join([*words, declaration.unit]) if words else title
     return titles
 
