@@ -89,14 +89,19 @@ def to_meta(inputs: Any) -> dict[str, torch.Tensor]:
     return {name: torch.empty_like(tensor, device="meta") for name, tensor in inputs.items()}
 
 
+def models() -> list[str]:
+    """Return the bundled models that are measured on this machine, sorted. A model at an endpoint has no counts."""
+    return [name for name in sorted(list_options("model")) if read(name).family != "remote"]
+
+
 def published(name: str) -> PublishedFigure | None:
     """Return the published size of a model, if there is one."""
     return next((one for one in figures() if one.kind == SIZE and one.model == name), None)
 
 
 def rows() -> Iterator[tuple[str, ...]]:
-    """Yield a row for each bundled model."""
-    for name in sorted(list_options("model")):
+    """Yield a row for each model of `models`."""
+    for name in models():
         model = read(name)
         counts, figure = count_model(model), published(name)
         cells = [f"`{name}`", find_adapter(model).task, f"{counts.parameters:,}", number(counts.of(""))]

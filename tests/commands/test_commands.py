@@ -335,9 +335,9 @@ def test_a_folder_that_cannot_be_written_is_reported_in_one_line(folder):
 def test_help_lists_the_groups_and_cfg_shows_the_configuration(folder):
     helped = " ".join(call(folder, "run", "--help").stdout.split())
     assert (
-        "metrics: all, captioning, classification, depth, detection, energy, evaluation, features, flops, kernels, "
-        "latency, load, memory, parity, pipeline, question_answering, recall, segmentation, semantic_segmentation, "
-        "throughput, utilization"
+        "metrics: all, captioning, classification, cost, depth, detection, endpoint, energy, evaluation, features, "
+        "flops, kernels, latency, load, memory, parity, pipeline, question_answering, recall, segmentation, "
+        "semantic_segmentation, serving, throughput, utilization"
     ) in helped
     assert "own" in call(folder, "run", "--config-dir", "../my_conf", "--help").stdout
     shown = call(folder, "run", "batch=single", "--cfg", "job").stdout

@@ -50,7 +50,8 @@ NO_NAME = "neither a folder nor the name of a Hub repository, owner/name"
 
 def has_files(model: ModelConfig) -> bool:
     """Return whether a model has a checkpoint of files. A model at an endpoint has none."""
-    return not issubclass(find("models", model.family), Connects)
+    has_no_family = model.family == ModelConfig.family
+    return has_no_family or not issubclass(find("models", model.family), Connects)
 
 
 def local_folder(model: ModelConfig) -> Path | None:
