@@ -12,6 +12,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import model_counts  # noqa: E402
 
+from visionbench.config import list_options  # noqa: E402
+
 MODELS = model_counts.models()
 PAGE = (ROOT / "docs" / "models.md").read_text("utf-8")
 PUBLISHED = [name for name in MODELS if model_counts.published(name)]
