@@ -29,7 +29,8 @@ from saved_runs import row, save
 
 from visionbench import cli, weights
 from visionbench.commands import run as run_command
-from visionbench.config import ExperimentConfig, list_options
+from visionbench.config import ExperimentConfig, ModelConfig, list_options
+from visionbench.core import ConfigError
 from visionbench.session import plan_request
 
 KEPT = ("my_conf", "kept")
@@ -368,6 +369,11 @@ def without_effects(patch: pytest.MonkeyPatch) -> None:
     def nothing(*_: Any, **__: Any) -> int:
         return 0
 
+    def local(model: ModelConfig, *_: Any) -> Path:
+        if (folder := weights.find_checkpoint(model)) is None:
+            raise ConfigError(f"model.checkpoint={model.checkpoint}: nothing is fetched here")
+        return folder
+
     from visionbench.commands import data, doctor, report, selftest, sync, ui
 
     patch.setattr(data, "prepare", nothing)
@@ -377,7 +383,7 @@ def without_effects(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ui, "_has_browser", lambda: False)
     patch.setattr(sync, "archive", SimpleNamespace(read=lambda *_: [], RECORD=sync.archive.RECORD))
     patch.setattr(report, "write_report", lambda *_: [])
-    patch.setattr(weights, "obtain_checkpoint", nothing)
+    patch.setattr(weights, "obtain_checkpoint", local)
 
 
 def end(words: Sequence[str]) -> Ended:
