@@ -79,8 +79,7 @@ MOST_CHARACTERS = 100
 ON_ERROR = ("fail", "skip")
 EXIF = ("stored", "turned")
 PREPROCESS = (TRANSFORMERS, "device")
-LOADGEN = "loadgen"
-GENERATORS = ("visionbench", LOADGEN)
+GENERATORS = ("visionbench", loadgen.NAME)
 CONCURRENCY = "concurrency"
 """The beginning of the id of its timed cases, before the number of requests in flight."""
 REQUEST_STAGES = ("warmup", "requests")
@@ -442,17 +441,17 @@ def _check_processes(config: ExperimentConfig) -> None:
 def _check_generator(serving: ServingConfig) -> None:
     """Refuse a load generator that is not installed, or arrivals that it does not have."""
     _check_choice("serving.generator", serving.generator, GENERATORS)
-    if serving.generator != LOADGEN:
+    if serving.generator != loadgen.NAME:
         return
     if not measured_elsewhere() and (reason := loadgen.why_unavailable()):
-        raise ConfigError(f"serving.generator={LOADGEN}: {reason}")
+        raise ConfigError(f"serving.generator={loadgen.NAME}: {reason}")
     if serving.arrivals == POISSON or (serving.arrivals == CLOSED and list(serving.clients) == [1]):
         return
     arrivals = f"serving.arrivals={serving.arrivals}"
     if serving.arrivals == CLOSED:
         arrivals += f", serving.clients=[{','.join(map(str, serving.clients))}]"
     raise ConfigError(
-        f"serving.generator={LOADGEN}, {arrivals}: LoadGen has poisson arrivals, or one client in a closed loop",
+        f"serving.generator={loadgen.NAME}, {arrivals}: LoadGen has poisson arrivals, or one client in a closed loop",
         "use serving.arrivals=poisson, serving.clients=[1], or serving.generator=visionbench",
     )
 

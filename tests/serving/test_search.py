@@ -49,7 +49,7 @@ def measured(random_service, bound_s, count=20_000):
     def measure(load):
         stable = load < RATE
         latency = one_server(load, count, int(load * 1000), random_service)[count // 10 :]
-        return Trial(load, share_within(latency, bound_s), REQUIRED, stable, share_within(latency, bound_s / 2))
+        return Trial(load, share_within(latency, bound_s), REQUIRED, stable, half=share_within(latency, bound_s / 2))
 
     return measure
 
@@ -146,6 +146,11 @@ def test_a_load_holds_or_fails_only_with_its_complete_interval(share, stable, ho
     assert Trial(1.0, share, REQUIRED, stable).holds is holds
 
 
+@pytest.mark.parametrize(("share", "holds"), [(GOOD, None), (UNSURE, None), (BAD, False)])
+def test_a_load_whose_queue_did_not_settle_can_fail_but_not_hold(share, holds):
+    assert Trial(1.0, share, REQUIRED, settled=False).holds is holds
+
+
 def scripted(limit, undecided=()):
     def measure(load):
         if any(low <= load <= high for low, high in undecided):
@@ -207,15 +212,15 @@ def test_a_load_that_fails_below_one_that_holds_is_stated_and_the_boundary_is_be
 
 def test_a_cliff_is_stated_if_half_of_the_bound_holds_at_the_last_load_and_the_queue_grows_at_the_next():
     search = LoadSearch(SearchRule(10.0))
-    search.add(Trial(10.0, GOOD, REQUIRED, True, GOOD))
-    search.add(Trial(11.0, BAD, REQUIRED, False, BAD))
+    search.add(Trial(10.0, GOOD, REQUIRED, half=GOOD))
+    search.add(Trial(11.0, BAD, REQUIRED, False, half=BAD))
     assert search.result().statement == "cliff: at 10 requests/s even half of the bound holds, at 11 the queue grows"
 
 
 def test_there_is_no_cliff_if_the_latency_rises_slowly():
     search = LoadSearch(SearchRule(10.0))
-    search.add(Trial(10.0, GOOD, REQUIRED, True, BAD))
-    search.add(Trial(11.0, BAD, REQUIRED, True, BAD))
+    search.add(Trial(10.0, GOOD, REQUIRED, half=BAD))
+    search.add(Trial(11.0, BAD, REQUIRED, half=BAD))
     assert search.result().statement == ""
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from visionbench import validity
 from visionbench.config import ServingConfig, ServingRule
-from visionbench.core import INVALID, VALID, WARNED
+from visionbench.core import INVALID, VALID, WARNED, Samples
 from visionbench.serving.arrivals import poisson_times
 from visionbench.serving.batching import BatchRecord, BatchRule
 from visionbench.serving.generator import Generated
@@ -108,6 +108,13 @@ def test_latencies_that_depend_on_the_window_are_questionable(latency, kind):
     samples = serving._settling(CONFIG, Generated(scheduled, scheduled, scheduled + latency), False, 100)
     assert [reason.kind for reason in validity.judge(samples).reasons] == ([kind] if kind else [])
     assert samples.get("serving/queue_unsettled_count")[0] == (kind == "queue_unsettled")
+
+
+def test_a_load_whose_queue_did_not_settle_is_undecided_although_each_query_is_within_the_bound():
+    settled = samples_of(30.0)
+    assert serving.decision(settled, 30.0) == "holds"
+    unsettled = Samples({"serving/queue_unsettled_count": np.array([1.0])})
+    assert serving.decision(settled.merged(unsettled), 30.0) == "undecided"
 
 
 def test_a_load_whose_queue_grows_is_questionable_and_names_the_reason():

@@ -19,6 +19,8 @@ import numpy as np
 from visionbench.core import VisionbenchError
 from visionbench.serving.generator import Generated
 
+NAME = "loadgen"
+"""The value of `serving.generator`."""
 POISSON, CLOSED, OFFLINE = "Server", "SingleStream", "Offline"
 """LoadGen's scenarios: Poisson arrivals, one client that sends the next request after each answer, and all requests at
 once."""

@@ -94,6 +94,8 @@ class Trial:
     """The share that must be within the bound, such as 0.99."""
     stable: bool = True
     """Whether the server answered requests as fast as they arrived. A load whose queue grows fails."""
+    settled: bool = True
+    """Whether the latencies do not depend on the length of the window. Otherwise the load can fail, but not hold."""
     half: Share | None = None
     """The requests within `CLIFF` of the bound."""
 
@@ -102,7 +104,7 @@ class Trial:
         """Whether the load holds the bound; None if it is undecided."""
         if not self.stable or self.share.high < self.required:
             return False
-        return True if self.share.low >= self.required else None
+        return True if self.settled and self.share.low >= self.required else None
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,6 @@ from visionbench.stages.windows import quiet, watched
 if TYPE_CHECKING:
     import torch
 
-LOADGEN = "loadgen"
 SETTLING = 0.1
 """The first queries of a window, as a share. They find a shorter queue than later ones and are not counted."""
 SMALLER, LARGER = 24, 64
@@ -128,7 +127,7 @@ class Window:
 
 def run(config: ServingConfig, server: Server, load: float | None, clients: int | None, context: Context) -> Samples:
     """Return the samples of one load in requests per second, or of one number of clients in a closed loop."""
-    if config.generator == LOADGEN:
+    if config.generator == loadgen.NAME:
         return _by_loadgen(config, server, load, context)
     rule = context.measure.serving
     queue: BatchQueue[int] = BatchQueue(BatchRule(config.max_batch, config.max_wait_ms / 1e3))
@@ -233,7 +232,8 @@ def _open(
         completed, first = window.completed(count), int(SETTLING * count)
         grows = queue_grows(scheduled[:count], completed, config.max_batch)
         share = share_within(completed[first:] - scheduled[first:count], bound_s)
-        if grows or count >= most or Trial(load, share, required).holds is not None:
+        settled = drift(completed[first:] - scheduled[first:count]) < SETTLED
+        if grows or count >= most or Trial(load, share, required, settled=settled).holds is not None:
             break
         count = min(most, 2 * count)
     end, limit = now, now + DRAIN_SECONDS
@@ -323,8 +323,9 @@ def trial_of(samples: Samples, load: float) -> Trial:
     latency = samples.get("serving/completed_s") - samples.get("serving/scheduled_s")
     bound_s, required = float(samples.get("serving/bound_s")[0]), float(samples.get("serving/bound_fraction")[0])
     grows = bool(samples.get("serving/queue_grows_count")[0])
+    settled = not samples.get("serving/queue_unsettled_count").any()
     half = share_within(latency, CLIFF * bound_s)
-    return Trial(load, share_within(latency, bound_s), required, not grows, half)
+    return Trial(load, share_within(latency, bound_s), required, not grows, settled, half)
 
 
 def decision(samples: Samples, load: float) -> str:
@@ -399,7 +400,7 @@ def conditions(config: ServingConfig) -> str:
     parts = [
         "closed loop: a client waits for its answer" if closed else f"{config.arrivals} arrivals",
         f"seed {config.seed}" if config.arrivals == POISSON else "",
-        "sent by MLPerf's LoadGen in this process" if config.generator == LOADGEN else "",
+        "sent by MLPerf's LoadGen in this process" if config.generator == loadgen.NAME else "",
         f"max_batch {config.max_batch}",
         f"max_wait {config.max_wait_ms:g} ms",
         f"bound p{required * 100:g} {bound_s * 1e3:g} ms",

@@ -82,8 +82,7 @@ MOST_ATTEMPTS = 4
 STATUSES = {FINISHED: "FINISHED", UNSUCCESSFUL: "FAILED"}
 """MLflow's statuses. A run that was interrupted or did not end is KILLED."""
 DESCRIPTION = (
-    "A run is one model on one device, in one precision and runtime. **Step = batch size**, and for metrics under load "
-    "**step = load**.\n\n"
+    "A run is one model on one device, in one precision and runtime. **Step = batch size or load.**\n\n"
     "`best_…` and `lowest_…` are over the batch sizes of a run. Compare runs under equal conditions only: `protocol`, "
     "`device_name`, `visionbench.validity`. `visionbench docs measuring` explains each metric."
 )
